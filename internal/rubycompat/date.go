@@ -1,0 +1,453 @@
+package rubycompat
+
+import (
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"unicode"
+)
+
+// DateParts is what Ruby's Date._parse found in a text; nil is not found.
+type DateParts struct {
+	Year, Month, Day     *int
+	Hour, Minute, Second *int
+	Fraction             string // digits of the second after the point
+	Offset               *int   // of the zone, in seconds east of UTC
+	Zone                 string // set too where the zone's offset is not known here
+}
+
+// maxDateText is the length from which on Ruby does not look at a text.
+const maxDateText = 128
+
+// ParseDate is Ruby's Date._parse, the guess at a date and a time of day that
+// Rails makes of texts which are not ISO 8601. complete says what it does to
+// years of two digits: 69 to 99 become 19xx, others 20xx. Days of the year,
+// weeks and weekdays, which Rails ignores, are left out.
+func ParseDate(text string, complete bool) DateParts {
+	if len(text) > maxDateText {
+		return DateParts{}
+	}
+	s := &dateScan{grammar: dateGrammar(), complete: complete}
+	s.text = s.noise.ReplaceAllString(text, " ")
+	s.take(s.weekday)
+	if m := s.take(s.clock); m != nil {
+		s.readClock(m[1])
+		s.readZone(m[2])
+	}
+	s.date()
+	if m := s.take(s.era); m != nil && s.parts.Year != nil {
+		*s.parts.Year = 1 - *s.parts.Year
+	}
+	s.lonely()
+	if year := s.parts.Year; year != nil && s.complete && 0 <= *year && *year <= 99 {
+		*year += map[bool]int{true: 1900, false: 2000}[*year >= 69]
+	}
+	return s.parts
+}
+
+type grammar struct {
+	noise, weekday, clock, clockParts            *regexp.Regexp
+	dayMonth, monthDay, iso, japanese            *regexp.Regexp
+	dayMonthDash, monthDayDash, slashes, dots    *regexp.Regexp
+	weekDates                                    []*regexp.Regexp
+	yearDay, monthDayIso, monthDayRun            *regexp.Regexp
+	apostropheYear, month, day                   *regexp.Regexp
+	digits, era, lonelyNumber, number, zoneHours *regexp.Regexp
+}
+
+// dateGrammar is compiled when the first odd date is met: most programs never
+// meet one.
+var dateGrammar = sync.OnceValue(func() *grammar {
+	const (
+		months = `(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)`
+		bc     = `(c(?:e|\.e\.)|b(?:ce|\.c\.e\.)|a(?:d|\.d\.)|b(?:c|\.c\.))`
+		half   = `[ap](?:m\b|\.m\.)`
+	)
+	re := func(pattern string) *regexp.Regexp { return regexp.MustCompile(`(?i)` + pattern) }
+	return &grammar{
+		noise:   re(`[^-+',./:@\p{L}\p{M}\p{N}\[\]]+`),
+		weekday: re(`\b(?:sun|mon|tue|wed|thu|fri|sat)[^-/\d\s]*`),
+		clock: re(`(\d+\s*(?:(?::\s*\d+(?:\s*:\s*\d+(?:[,.]\d*)?)?|h(?:\s*\d+m?(?:\s*\d+s?)?)?)(?:\s*` + half + `)?|` + half + `))` +
+			`(?:\s*((?:gmt|utc?)?[-+]\d+(?:[,.:]\d+(?::\d+)?)?|[\pL.\s]+(?:standard|daylight)\stime\b|\pL+(?:\sdst)?\b))?`),
+		clockParts: re(`^(\d+)\s*h?(?:\s*:?\s*(\d+)m?(?:\s*:?\s*(\d+)(?:[,.](\d*))?s?)?)?(?:\s*([ap])(?:m\b|\.m\.))?`),
+		dayMonth:   re(`('?\d+)[^-\d\s]*\s*` + months + `[^-\d\s']*(?:\s*` + bc + `?\s*('?-?\d+(?:(?:st|nd|rd|th)\b)?))?`),
+		monthDay:   re(`\b` + months + `[^-\d\s']*\s*('?\d+)[^-\d\s']*(?:\s*,?\s*` + bc + `?\s*('?-?\d+))?`),
+		iso:        re(`('?[-+]?\d+)-(\d+)-('?-?\d+)`),
+		japanese:   re(`\b([mtshr])(\d+)\.(\d+)\.(\d+)`),
+
+		dayMonthDash: re(`('?-?\d+)-` + months + `[^-/.]*-('?-?\d+)`),
+		monthDayDash: re(`\b` + months + `[^-/.]*-('?\d+)(?:-('?-?\d+))?`),
+		slashes:      re(`('?-?\d+)/\s*('?\d+)(?:\D\s*('?-?\d+))?`),
+		dots:         re(`('?-?\d+)\.\s*('?\d+)\.\s*('?-?\d+)`),
+		weekDates: []*regexp.Regexp{
+			re(`\b(?:\d{2}|\d{4})?-?w\d{2}(?:-?\d)?\b`),
+			re(`-w-\d\b`),
+		},
+		monthDayIso:    re(`--(\d{2})?-(\d{2})\b`),
+		monthDayRun:    re(`--(\d{2})(\d{2})?\b`),
+		yearDay:        re(`\b(\d{2}|\d{4})-\d{3}\b`),
+		apostropheYear: re(`'(\d+)\b`),
+		month:          re(`\b` + months + `\S*`),
+		day:            re(`(\d+)(?:st|nd|rd|th)\b`),
+		digits: re(`([-+]?)(\d{2,14})(?:\s*t?\s*(\d{2,6})?([,.]\d*)?)?` +
+			`(z\b|[-+]\d{1,4}\b|\[[-+]?\d[^\]]*\])?`),
+		era:          re(`\b(?:bc\b|bce\b|b\.c\.|b\.c\.e\.)`),
+		lonelyNumber: re(`^\s*(\d{1,2})\s*$`),
+		number:       re(`[-+]?\d+`),
+		zoneHours:    re(`^(?:gmt|utc?)?([-+])(\d+)(?:([,.:])(\d+)(?::(\d+))?)?$`),
+	}
+})
+
+// dateScan is one text being taken apart: what was understood is replaced by a space.
+type dateScan struct {
+	*grammar
+	text     string
+	complete bool
+	parts    DateParts
+}
+
+// take returns the groups of a match and takes it out of the text.
+func (s *dateScan) take(re *regexp.Regexp) []string {
+	at := re.FindStringSubmatchIndex(s.text)
+	if at == nil {
+		return nil
+	}
+	groups := make([]string, len(at)/2)
+	for i := range groups {
+		if at[2*i] >= 0 {
+			groups[i] = s.text[at[2*i]:at[2*i+1]]
+		}
+	}
+	s.text = s.text[:at[0]] + " " + s.text[at[1]:]
+	return groups
+}
+
+func (s *dateScan) readClock(text string) {
+	m := s.clockParts.FindStringSubmatch(text)
+	if m == nil {
+		return
+	}
+	hour, ok := atoi(m[1])
+	if !ok {
+		return
+	}
+	if half := strings.ToLower(m[5]); half != "" {
+		hour %= 12
+		if half == "p" {
+			hour += 12
+		}
+	}
+	s.parts.Hour = &hour
+	s.parts.Minute = number(m[2])
+	s.parts.Second = number(m[3])
+	s.parts.Fraction = m[4]
+}
+
+// date tries the forms of a date in Ruby's order until one fits.
+func (s *dateScan) date() {
+	// Each form has the groups in its own order: year, month, day.
+	for _, form := range []struct {
+		re               *regexp.Regexp
+		year, month, day int
+		era              int
+	}{
+		{s.dayMonth, 4, 2, 1, 3},
+		{s.monthDay, 4, 1, 2, 3},
+		{s.iso, 1, 2, 3, 0},
+		{s.japanese, 0, 0, 0, 0},
+		{s.dayMonthDash, 3, 2, 1, 0},
+		{s.monthDayDash, 3, 1, 2, 0},
+		{s.slashes, 1, 2, 3, 0},
+		{s.dots, 1, 2, 3, 0},
+	} {
+		m := s.take(form.re)
+		switch {
+		case m == nil:
+			continue
+		case form.re == s.japanese:
+			s.imperial(m)
+		default:
+			s.order(m[form.year], monthNumber(m[form.month]), m[form.day])
+			if era := m[form.era]; form.era > 0 && era != "" && strings.ContainsAny(era[:1], "bB") && s.parts.Year != nil {
+				*s.parts.Year = 1 - *s.parts.Year
+			}
+		}
+		return
+	}
+	for _, week := range s.weekDates {
+		if s.take(week) != nil {
+			return
+		}
+	}
+	for _, form := range []*regexp.Regexp{s.monthDayIso, s.monthDayRun} {
+		if m := s.take(form); m != nil {
+			s.parts.Month, s.parts.Day = number(m[1]), number(m[2])
+			return
+		}
+	}
+	if m := s.take(s.yearDay); m != nil {
+		s.parts.Year = number(m[1])
+		return
+	}
+	if m := s.take(s.apostropheYear); m != nil {
+		s.parts.Year = number(m[1])
+		return
+	}
+	if m := s.take(s.month); m != nil {
+		s.parts.Month = number(monthNumber(m[1]))
+		return
+	}
+	if m := s.take(s.day); m != nil {
+		s.parts.Day = number(m[1])
+		return
+	}
+	if m := s.take(s.digits); m != nil {
+		s.run(m[1], m[2], m[3], m[4], m[5])
+	}
+}
+
+// imperial reads a year counted from an era of Japan.
+func (s *dateScan) imperial(m []string) {
+	before := map[string]int{"m": 1867, "t": 1911, "s": 1925, "h": 1988, "r": 2018}[strings.ToLower(m[1])]
+	s.parts.Year, s.parts.Month, s.parts.Day = number(m[2]), number(m[3]), number(m[4])
+	if s.parts.Year != nil {
+		*s.parts.Year += before
+	}
+}
+
+// order decides which of three texts is the year. What has an apostrophe or
+// more than two digits is one; an ordinal is a day.
+func (s *dateScan) order(year, month, day string) {
+	if year != "" && month != "" && day == "" {
+		year, month, day = day, year, month
+	}
+	if year == "" && isYear(day) {
+		year, day = day, ""
+	}
+	if year != "" {
+		if at := s.number.FindStringIndex(year); at != nil && at[1] < len(year) {
+			year, day = day, strings.TrimLeft(year[at[0]:at[1]], "+-")
+		}
+	}
+	if isYear(month) {
+		year, month, day = month, day, year
+	}
+	if isYear(day) {
+		year, day = day, year
+	}
+	if found := s.number.FindString(year); found != "" {
+		s.parts.Year = number(found)
+		if len(strings.TrimLeft(found, "+-")) != len(found) || len(found) > 2 {
+			s.complete = false
+		}
+	}
+	s.parts.Month = number(unsigned(s.number.FindString(month)))
+	s.parts.Day = number(unsigned(s.number.FindString(day)))
+}
+
+func isYear(text string) bool { return strings.HasPrefix(text, "'") || len(text) > 2 }
+
+func unsigned(text string) string { return strings.TrimLeft(text, "+-") }
+
+// run reads a run of digits: 20200102, 20200102T030405.5, 0102 and their kin.
+func (s *dateScan) run(sign, date, clock, fraction, zone string) {
+	p := &s.parts
+	cut := func(n int) *int { // the next n digits
+		v := number(date[:n])
+		date = date[n:]
+		return v
+	}
+	last := func() *int { // the last two digits, or what is left of them
+		n := max(0, len(date)-2)
+		v := number(date[n:])
+		date = date[:n]
+		return v
+	}
+	signed := func(year *int) *int {
+		if year != nil && sign == "-" {
+			*year = -*year
+		}
+		return year
+	}
+	switch n := len(date); {
+	case clock == "" && fraction != "" && n <= 8 || clock == "" && fraction != "" && n%2 == 0:
+		// Digits before a fraction end with the seconds.
+		p.Second = last()
+		p.Minute, p.Hour, p.Day, p.Month = last(), last(), last(), last()
+		if date != "" {
+			if len(date) == 4 {
+				s.complete = false
+			}
+			p.Year = signed(number(date))
+		}
+	case n == 2:
+		p.Day = cut(2)
+	case n == 4:
+		p.Month, p.Day = cut(2), cut(2)
+	case n == 6:
+		p.Year, p.Month, p.Day = signed(cut(2)), cut(2), cut(2)
+	case n == 5:
+		p.Year = signed(cut(2)) // and the day of the year
+	case n == 7:
+		p.Year = signed(cut(4))
+	case n >= 8 && n%2 == 0:
+		p.Year, p.Month, p.Day = signed(cut(4)), cut(2), cut(2)
+		s.complete = false
+		for _, part := range []**int{&p.Hour, &p.Minute, &p.Second} {
+			if date != "" {
+				*part = cut(2)
+			}
+		}
+	}
+	if clock != "" {
+		s.runClock(clock, fraction != "")
+	}
+	if fraction != "" {
+		p.Fraction = fraction[1:]
+	}
+	s.readZone(strings.Trim(zone, "[]"))
+}
+
+// runClock reads the digits after a run's t: hours first, or seconds last where
+// a fraction follows.
+func (s *dateScan) runClock(clock string, fraction bool) {
+	if len(clock)%2 != 0 {
+		return
+	}
+	var pairs []*int
+	for ; clock != ""; clock = clock[2:] {
+		pairs = append(pairs, number(clock[:2]))
+	}
+	parts := []**int{&s.parts.Hour, &s.parts.Minute, &s.parts.Second}
+	if fraction {
+		parts = parts[len(parts)-len(pairs):]
+	}
+	for i, pair := range pairs {
+		*parts[i] = pair
+	}
+}
+
+// lonely takes a number that is left alone as the hour of a date without one,
+// or as the day of a time without one.
+func (s *dateScan) lonely() {
+	m := s.lonelyNumber.FindStringSubmatch(s.text)
+	if m == nil {
+		return
+	}
+	n, _ := atoi(m[1])
+	p := &s.parts
+	if p.Hour != nil && p.Day == nil && 1 <= n && n <= 31 {
+		p.Day = &n
+	}
+	if p.Day != nil && p.Hour == nil && n <= 24 {
+		p.Hour = &n
+	}
+}
+
+// zoneOffsets are the zones of RFC 822 and some common ones, in hours.
+var zoneOffsets = map[string]float64{
+	"utc": 0, "ut": 0, "gmt": 0, "z": 0, "wet": 0, "west": 1, "bst": 1, "cet": 1, "cest": 2, "eet": 2, "eest": 3, "msk": 3,
+	"ist": 5.5, "sgt": 8, "hkt": 8, "jst": 9, "kst": 9, "aest": 10, "aedt": 11, "nzst": 12, "nzdt": 13,
+	"est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7, "akst": -9, "akdt": -8, "hst": -10,
+	"eastern": -5, "central": -6, "mountain": -7, "pacific": -8,
+}
+
+func (s *dateScan) readZone(zone string) {
+	if zone == "" {
+		return
+	}
+	s.parts.Zone = zone
+	name := strings.ToLower(strings.Join(strings.Fields(zone), " "))
+	summer := 0
+	for _, suffix := range []struct {
+		text    string
+		seconds int
+	}{{" standard time", 0}, {" daylight time", 3600}, {" dst", 3600}} {
+		if short, ok := strings.CutSuffix(name, suffix.text); ok {
+			name, summer = short, suffix.seconds
+			break
+		}
+	}
+	if hours, ok := zoneOffsets[name]; ok {
+		s.parts.Offset = new(int(hours*3600) + summer)
+		return
+	}
+	if len(name) == 1 && unicode.IsLetter(rune(name[0])) {
+		s.parts.Offset = military(name[0])
+		return
+	}
+	s.parts.Offset = s.numericZone(name)
+}
+
+// military is the zone of one letter: a to m without j east, n to y west.
+func military(letter byte) *int {
+	if i := strings.IndexByte("abcdefghiklm", letter); i >= 0 {
+		return new((i + 1) * 3600)
+	}
+	if i := strings.IndexByte("nopqrstuvwxy", letter); i >= 0 {
+		return new(-(i + 1) * 3600)
+	}
+	return nil
+}
+
+// numericZone reads +9, +0930, +09:30, +09:30:15 and +9.5.
+func (s *dateScan) numericZone(name string) *int {
+	m := s.zoneHours.FindStringSubmatch(name)
+	if m == nil {
+		return nil
+	}
+	digits := m[2]
+	if m[3] == "" && len(digits) > 2 {
+		// Without separators the hours are what precedes whole pairs of digits.
+		digits = strings.Repeat("0", len(digits)%2) + digits
+		m[2], m[4] = digits[:2], digits[2:4]
+		if len(digits) >= 6 {
+			m[5] = digits[4:6]
+		}
+	}
+	hours, ok := atoi(m[2])
+	if !ok {
+		return nil
+	}
+	seconds := hours * 3600
+	if m[3] == "." || m[3] == "," {
+		fraction, err := strconv.ParseFloat("0."+m[4], 64)
+		if err != nil {
+			return nil
+		}
+		seconds += int(fraction * 3600)
+	} else {
+		minutes, _ := atoi(m[4])
+		rest, _ := atoi(m[5])
+		seconds += minutes*60 + rest
+	}
+	if m[1] == "-" {
+		seconds = -seconds
+	}
+	return &seconds
+}
+
+// monthNumber is the number of a month's name as text; numbers stay as they are.
+func monthNumber(text string) string {
+	if len(text) >= 3 {
+		if i := strings.Index("janfebmaraprmayjunjulaugsepoctnovdec", strings.ToLower(text[:3])); i >= 0 && i%3 == 0 {
+			return strconv.Itoa(i/3 + 1)
+		}
+	}
+	return text
+}
+
+// number is a text of digits as *int, nil if it is empty or too long for an int.
+func number(text string) *int {
+	n, ok := atoi(text)
+	if !ok {
+		return nil
+	}
+	return &n
+}
+
+func atoi(text string) (int, bool) {
+	n, err := strconv.Atoi(text)
+	return n, err == nil
+}

@@ -1,0 +1,231 @@
+package rubycompat
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Why a Go value has no Ruby form. Neither text holds the value.
+var (
+	ErrDepth = errors.New("nested too deeply, or a value that contains itself")
+	errKind  = errors.New("no Ruby form")
+)
+
+// Reflection turns Go values into Ruby values for the encoder of a format.
+// Structs become hashes with strings as keys, by their json tags and the rules
+// of encoding/json; maps become hashes in the order of their keys.
+type Reflection struct {
+	// MaxDepth bounds nesting; values that contain themselves exceed it.
+	MaxDepth int
+	// Leaf, if not nil, is asked first about every value other than nil. What it
+	// returns with ok stands for the value.
+	Leaf func(v any) (leaf any, ok bool, err error)
+}
+
+// Value returns v as a Ruby value.
+func (r Reflection) Value(v any) (any, error) { return r.value(reflect.ValueOf(v), 0) }
+
+func (r Reflection) value(v reflect.Value, depth int) (any, error) {
+	if !v.IsValid() || nilable(v) && v.IsNil() {
+		return nil, nil
+	}
+	if depth > r.MaxDepth {
+		return nil, ErrDepth
+	}
+	if v.Kind() == reflect.Interface {
+		return r.value(v.Elem(), depth)
+	}
+	if r.Leaf != nil {
+		if leaf, ok, err := r.Leaf(v.Interface()); ok || err != nil {
+			return leaf, err
+		}
+	}
+	switch known := v.Interface().(type) {
+	case Symbol:
+		return known, nil
+	case *big.Int:
+		return narrow(known), nil
+	case json.Number:
+		return Number(string(known))
+	case Hash:
+		return r.hash(known, depth)
+	case DefaultHash:
+		hash, err := r.hash(known.Hash, depth)
+		if err != nil {
+			return nil, err
+		}
+		value, err := r.value(reflect.ValueOf(known.Default), depth+1)
+		return DefaultHash{hash, value}, err
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return r.value(v.Elem(), depth+1)
+	case reflect.Bool:
+		return v.Bool(), nil
+	case reflect.String:
+		return v.String(), nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return v.Int(), nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return narrow(new(big.Int).SetUint64(v.Uint())), nil
+	case reflect.Float32, reflect.Float64:
+		return double(v), nil
+	case reflect.Slice, reflect.Array:
+		return r.list(v, depth)
+	case reflect.Map:
+		return r.mapping(v, depth)
+	case reflect.Struct:
+		return r.structure(v, depth)
+	}
+	return nil, fmt.Errorf("%w for a %v", errKind, v.Type())
+}
+
+func nilable(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map:
+		return true
+	}
+	return false
+}
+
+// narrow is i as int64 where it fits.
+func narrow(i *big.Int) any {
+	if i.IsInt64() {
+		return i.Int64()
+	}
+	return i
+}
+
+// Number reads a JSON number: an integer unless it has a fraction or an exponent.
+func Number(text string) (any, error) {
+	if !strings.ContainsAny(text, ".eE") {
+		if i, ok := new(big.Int).SetString(text, 10); ok {
+			return narrow(i), nil
+		}
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	// Ruby reads a number beyond the range of a float as infinity.
+	if err != nil && !errors.Is(err, strconv.ErrRange) {
+		return nil, errKind
+	}
+	return f, nil
+}
+
+// double is a Go float as Ruby's only kind. A float32 becomes the double of its
+// shortest text: 0.1 stays 0.1.
+func double(v reflect.Value) float64 {
+	f := v.Float()
+	if v.Kind() == reflect.Float32 {
+		f, _ = strconv.ParseFloat(strconv.FormatFloat(f, 'g', -1, 32), 64)
+	}
+	return f
+}
+
+func (r Reflection) hash(h Hash, depth int) (Hash, error) {
+	out := make(Hash, len(h))
+	for i, p := range h {
+		key, err := r.value(reflect.ValueOf(p.Key), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		value, err := r.value(reflect.ValueOf(p.Value), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = Pair{key, value}
+	}
+	return out, nil
+}
+
+func (r Reflection) list(v reflect.Value, depth int) (any, error) {
+	if v.Type().Elem().Kind() == reflect.Uint8 {
+		data := make([]byte, v.Len())
+		reflect.Copy(reflect.ValueOf(data), v)
+		return data, nil
+	}
+	list := make([]any, v.Len())
+	for i := range list {
+		var err error
+		if list[i], err = r.value(v.Index(i), depth+1); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (r Reflection) mapping(v reflect.Value, depth int) (any, error) {
+	hash := make(Hash, 0, v.Len())
+	for entry := v.MapRange(); entry.Next(); {
+		key, err := r.value(entry.Key(), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		value, err := r.value(entry.Value(), depth+1)
+		if err != nil {
+			return nil, err
+		}
+		hash = append(hash, Pair{key, value})
+	}
+	slices.SortFunc(hash, func(a, b Pair) int { return compareKeys(a.Key, b.Key) })
+	return hash, nil
+}
+
+// compareKeys orders the keys of a Go map: numbers by size, then text by bytes,
+// then whatever else there is by how it prints.
+func compareKeys(a, b any) int {
+	i, isInt := a.(int64)
+	j, jsInt := b.(int64)
+	switch {
+	case isInt && jsInt:
+		return cmp.Compare(i, j)
+	case isInt != jsInt:
+		return map[bool]int{true: -1, false: 1}[isInt]
+	}
+	return strings.Compare(fmt.Sprint(a), fmt.Sprint(b))
+}
+
+func (r Reflection) structure(v reflect.Value, depth int) (any, error) {
+	fields, err := structFields(v.Type())
+	if err != nil {
+		return nil, err
+	}
+	hash := make(Hash, 0, len(fields))
+	for _, f := range fields {
+		field, err := v.FieldByIndexErr(f.index)
+		if err != nil || f.omitEmpty && empty(field) || f.omitZero && zero(field) {
+			continue // err: promoted from an embedded pointer that is nil
+		}
+		value, err := r.value(field, depth+1)
+		if err != nil {
+			return nil, err
+		}
+		hash = append(hash, Pair{f.name, value})
+	}
+	return hash, nil
+}
+
+// empty is what omitempty of encoding/json means.
+func empty(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:
+		return v.Len() == 0
+	case reflect.Struct:
+		return false
+	}
+	return v.IsZero()
+}
+
+// zero is what omitzero of encoding/json means.
+func zero(v reflect.Value) bool {
+	if z, ok := v.Interface().(interface{ IsZero() bool }); ok {
+		return nilable(v) && v.IsNil() || z.IsZero()
+	}
+	return v.IsZero()
+}

@@ -1,0 +1,88 @@
+// Package vectors loads the test data that the Ruby gems and a Rails
+// application made. Only tests import it.
+//
+// The folders are the project's own testdata/ruby and testdata/rails, or those
+// that KMSENCRYPTED_VECTORS and KMSENCRYPTED_RAILS name.
+package vectors
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Files are the vector files that the test suite knows.
+var Files = []string{
+	"attr_encrypted.json", "blind_index.json", "kms_box_test_key.json", "kms_context.json",
+	"kms_legacy.json", "kms_requests.json", "lockbox_box.json", "lockbox_files.json",
+	"lockbox_keys.json", "lockbox_model.json", "lockbox_padding.json", "lockbox_types.json",
+	"model_rows.json", "ruby_base64.json",
+}
+
+// Load decodes a vector file into v. A folder that lacks this file skips the
+// test; a folder without any known file fails it.
+func Load(t testing.TB, file string, v any) {
+	t.Helper()
+	dir := folder("KMSENCRYPTED_VECTORS", "ruby")
+	requireAny(t, dir, Files)
+	load(t, filepath.Join(dir, file), v)
+}
+
+// Ran prints how many cases of a file a test went through. None is a failure:
+// a loop that never ran proves nothing.
+func Ran(t testing.TB, file string, cases int) {
+	t.Helper()
+	if cases == 0 {
+		t.Errorf("%s: no case ran", file)
+	}
+	fmt.Printf("vectors: %-24s %4d cases in %s\n", file, cases, t.Name())
+}
+
+func load(t testing.TB, path string, v any) {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("no %s in this folder", filepath.Base(path))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		t.Fatalf("%s: %v", filepath.Base(path), err)
+	}
+}
+
+func requireAny(t testing.TB, dir string, files []string) {
+	t.Helper()
+	for _, file := range files {
+		if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
+			return
+		}
+	}
+	t.Fatalf("%s holds none of the known files %q", dir, files)
+}
+
+// folder is the one that the environment variable names, relative to the
+// project's root, or the one in the project's testdata.
+func folder(variable, name string) string {
+	dir := os.Getenv(variable)
+	switch {
+	case dir == "":
+		return filepath.Join(Root(), "testdata", name)
+	case filepath.IsAbs(dir):
+		return dir
+	default:
+		return filepath.Join(Root(), dir)
+	}
+}
+
+// Root is the folder of the project.
+func Root() string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "..", "..")
+}
