@@ -1,0 +1,152 @@
+// Package keycolumn reads and writes the column that holds a wrapped data key:
+// the text "v2:…" around it, which is kms_encrypted's, and the native bytes
+// inside (spec/native.md section 3). It knows no keys and checks no
+// authenticity.
+package keycolumn
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// Sizes in bytes.
+const (
+	CommitmentSize = 32
+	SealSize       = 32
+	MaxTag         = math.MaxUint8
+	MaxWraps       = math.MaxUint8
+	MaxWrap        = math.MaxUint16
+)
+
+// The first byte of what lies behind "vN:" in native form.
+const (
+	FormatKey    byte = 0x01 // a data key
+	FormatSecret byte = 0x02 // a small secret sealed under a data key of its own
+)
+
+// ErrMalformed: the bytes do not have the native layout.
+var ErrMalformed = errors.New("key column is not in native form")
+
+// SplitVersion cuts "v2:body" into 2 and body. Columns written before
+// kms_encrypted 1.0 have no version: ok is false and body is the whole text.
+// "v01:" is no version, because Ruby reads it as version 1 and then fails to
+// remove it.
+func SplitVersion(text string) (version int, body string, ok bool) {
+	digits, body, found := strings.Cut(text, ":")
+	if !found || len(digits) < 2 || digits[0] != 'v' {
+		return 0, text, false
+	}
+	digits = digits[1:]
+	version, err := strconv.Atoi(digits)
+	if err != nil || strconv.Itoa(version) != digits || version < 0 {
+		return 0, text, false
+	}
+	return version, body, true
+}
+
+// JoinVersion is the text of a column: "v", version, ":", strict base64 of body.
+func JoinVersion(version int, body []byte) string {
+	text := make([]byte, 0, 2+20+base64.StdEncoding.EncodedLen(len(body)))
+	text = append(text, 'v')
+	text = strconv.AppendInt(text, int64(version), 10)
+	text = append(text, ':')
+	return string(base64.StdEncoding.AppendEncode(text, body))
+}
+
+// Wrap is one wrapped copy of the data key and the short name of who made it.
+type Wrap struct {
+	Tag        string
+	Ciphertext []byte
+}
+
+// Native is what lies behind "vN:" under a native version:
+//
+//	format 1 | commitment 32 | count 1 | wraps | rest
+//	wrap: tag length 1 | tag | ciphertext length 2 | ciphertext
+//
+// The rest of a data key's column is empty or the record seal; of a secret it is
+// the sealed value.
+type Native struct {
+	Format     byte
+	Commitment [CommitmentSize]byte
+	Wraps      []Wrap
+	Rest       []byte
+}
+
+// Append appends the native bytes of n to dst.
+func (n *Native) Append(dst []byte) ([]byte, error) {
+	if len(n.Wraps) == 0 || len(n.Wraps) > MaxWraps {
+		return nil, errors.New("a key column holds 1 to 255 wraps")
+	}
+	dst = append(dst, n.Format)
+	dst = append(dst, n.Commitment[:]...)
+	dst = append(dst, byte(len(n.Wraps)))
+	for _, w := range n.Wraps {
+		if len(w.Tag) > MaxTag || len(w.Ciphertext) > MaxWrap {
+			return nil, errors.New("a wrap takes 255 bytes of tag and 65535 of ciphertext")
+		}
+		dst = append(dst, byte(len(w.Tag)))
+		dst = append(dst, w.Tag...)
+		dst = binary.BigEndian.AppendUint16(dst, uint16(len(w.Ciphertext)))
+		dst = append(dst, w.Ciphertext...)
+	}
+	return append(dst, n.Rest...), nil
+}
+
+// Parse reads native bytes. The result points into data.
+func Parse(data []byte) (Native, error) {
+	const head = 1 + CommitmentSize + 1
+	if len(data) < head || data[0] != FormatKey && data[0] != FormatSecret {
+		return Native{}, ErrMalformed
+	}
+	n := Native{Format: data[0], Commitment: [CommitmentSize]byte(data[1:])}
+	count, rest := int(data[head-1]), data[head:]
+	if count == 0 {
+		return Native{}, ErrMalformed
+	}
+	n.Wraps = make([]Wrap, count)
+	for i := range n.Wraps {
+		tag, after, ok := cut(rest, 1)
+		if !ok {
+			return Native{}, ErrMalformed
+		}
+		ciphertext, after, ok := cut(after, 2)
+		if !ok {
+			return Native{}, ErrMalformed
+		}
+		n.Wraps[i] = Wrap{Tag: string(tag), Ciphertext: ciphertext}
+		rest = after
+	}
+	n.Rest = rest
+	return n, nil
+}
+
+// cut takes an item that is preceded by its length in lengthBytes bytes.
+func cut(data []byte, lengthBytes int) (item, rest []byte, ok bool) {
+	if len(data) < lengthBytes {
+		return nil, nil, false
+	}
+	size := 0
+	for _, b := range data[:lengthBytes] {
+		size = size<<8 | int(b)
+	}
+	data = data[lengthBytes:]
+	if len(data) < size {
+		return nil, nil, false
+	}
+	return data[:size:size], data[size:], true
+}
+
+// ParseText reads the body of a native column. Unlike Ruby's columns it must be
+// strict base64: one value has one text.
+func ParseText(body string) (Native, error) {
+	data, err := base64.StdEncoding.Strict().DecodeString(body)
+	if err != nil || strings.ContainsAny(body, "\r\n") {
+		return Native{}, ErrMalformed
+	}
+	return Parse(data)
+}

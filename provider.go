@@ -1,0 +1,112 @@
+package kmsencrypted
+
+import "context"
+
+// Provider wraps and unwraps small values, as a rule 32-byte data keys, under a
+// key-encryption key. The packages below providers/ implement it for AWS KMS,
+// Google Cloud KMS, Vault and OpenBao, a local key file and the insecure test
+// key; providers/providertest holds the suite that an implementation has to pass.
+//
+// A provider is safe for concurrent use and honours cancellation. It keeps no
+// reference to the slices it is given and hands out slices that nobody else
+// uses; the caller wipes plaintexts. It returns one of this package's errors
+// with the service's own as its cause, never a plaintext or a token.
+//
+// What a provider can do beyond this it declares by implementing
+// [BatchProvider], [Rewrapper], [Prober], [LegacyDecrypter] or [MultiWrapper].
+type Provider interface {
+	// Info names the key-encryption key. It does not call the service.
+	Info() KeyInfo
+	// Encrypt wraps plaintext under the context.
+	Encrypt(ctx context.Context, plaintext []byte, ec BoundContext) (ciphertext []byte, err error)
+	// Decrypt unwraps what Encrypt returned. Another context, another key and
+	// changed bytes are all [ErrDecrypt].
+	Decrypt(ctx context.Context, ciphertext []byte, ec BoundContext) (plaintext []byte, err error)
+}
+
+// KeyInfo names a key-encryption key for events, error texts and wraps. Nothing in it is secret.
+type KeyInfo struct {
+	Provider string // "aws", "gcp", "vault", "local", "insecure-test-key"
+	KeyID    string // as configured
+	// Tag is the short name that a native key column carries beside the wrap,
+	// at most 255 bytes, such as "aws eu-central-1". It helps to try the right
+	// provider first and is never used to find a key to call.
+	Tag string
+	// Insecure: whoever sees the ciphertext can open it. A Box refuses such a
+	// key beside real ones unless told otherwise.
+	Insecure bool
+	// IgnoresContext: the service does not check the context (a Vault key that
+	// is not derived). Native versions carry a binding of their own; under a
+	// Ruby version nothing would protect the record's name.
+	IgnoresContext bool
+}
+
+// Wrapped is a ciphertext with the context it was made under.
+type Wrapped struct {
+	Ciphertext []byte
+	Context    BoundContext
+}
+
+// Result is the answer to one item of a batch: bytes or an error.
+type Result struct {
+	Bytes []byte
+	Err   error
+}
+
+// BatchProvider handles many values in one request, as Vault does. Answers come
+// in the order of the items, and one bad item does not spoil the others; the
+// error returned beside them concerns the whole request.
+type BatchProvider interface {
+	Provider
+	// BatchSize is how many items one request takes.
+	BatchSize() int
+	EncryptBatch(ctx context.Context, items []Plain) ([]Result, error)
+	DecryptBatch(ctx context.Context, items []Wrapped) ([]Result, error)
+}
+
+// Plain is a plaintext to be wrapped under a context.
+type Plain struct {
+	Plaintext []byte
+	Context   BoundContext
+}
+
+// Rewrapper moves a ciphertext to the newest version of its own key, or to
+// another context, inside the service: the plaintext stays there (AWS
+// ReEncrypt, Vault rewrap). It returns [errors.ErrUnsupported] for a change that
+// the service cannot make, and the caller unwraps and wraps instead.
+type Rewrapper interface {
+	Provider
+	Rewrap(ctx context.Context, from Wrapped, source Provider, to BoundContext) (ciphertext []byte, err error)
+}
+
+// Prober tells before the first record whether the key can be used.
+type Prober interface {
+	Provider
+	// Probe asks the service about the key without changing anything.
+	Probe(ctx context.Context) error
+}
+
+// LegacyDecrypter reads columns from before kms_encrypted 1.0 that name their
+// own key, as those of Google Cloud KMS did ("$gc$…").
+type LegacyDecrypter interface {
+	Provider
+	DecryptLegacy(ctx context.Context, column string, ec BoundContext) (plaintext []byte, err error)
+}
+
+// Wrap is one of the wraps of a native key column.
+type Wrap struct {
+	Tag        string // [KeyInfo.Tag] of the provider that made it
+	Ciphertext []byte
+}
+
+// MultiWrapper wraps one value by several providers or regions at once, any of
+// which can open it. It serves native versions only: their commitment makes all
+// wraps of a column open to the same key.
+type MultiWrapper interface {
+	Provider
+	// EncryptAll returns at least one wrap.
+	EncryptAll(ctx context.Context, plaintext []byte, ec BoundContext) ([]Wrap, error)
+	// DecryptAny tries the wraps by preference until one opens and check accepts
+	// the plaintext. It goes on to the next after an outage, not after a refusal.
+	DecryptAny(ctx context.Context, wraps []Wrap, ec BoundContext, check func(plaintext []byte) error) (plaintext []byte, err error)
+}

@@ -1,0 +1,86 @@
+package kmsencrypted
+
+import (
+	"context"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+)
+
+// secretLabel is the associated data of a secret's value. Context and data key
+// are bound by the commitment in front of it (spec/native.md section 6).
+var secretLabel = canon.Strings("kmsencrypted/1 secret")
+
+// Encrypt seals a small secret that belongs to no table, such as a token or a
+// password, and returns text to store. It makes one call to the key service.
+//
+// Under a native version the secret is sealed under a data key of its own, so
+// it may have any size, and nothing about it can be guessed from the text. Under
+// a Ruby version the key service encrypts the secret itself, exactly as
+// kms_encrypted's Box: AWS takes 4096 bytes, Google Cloud 65536.
+func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContext) (column string, err error) {
+	binding := Binding{Context: ec}
+	if b.config.Versions[b.config.Current].Format == Ruby {
+		w, err := b.wrappingBytes(DataKey{}, plaintext, binding, keycolumn.FormatSecret)
+		if err != nil {
+			return "", err
+		}
+		wraps, err := b.encrypt(ctx, w)
+		if err != nil {
+			return "", err
+		}
+		return w.column(wraps)
+	}
+	k := NewDataKey()
+	defer k.Wipe()
+	raw, err := k.Raw()
+	if err != nil {
+		return "", err
+	}
+	defer clear(raw)
+	w, err := b.wrappingBytes(k, raw, binding, keycolumn.FormatSecret)
+	if err != nil {
+		return "", err
+	}
+	wraps, err := b.encrypt(ctx, w)
+	if err != nil {
+		return "", err
+	}
+	cipher, err := k.Cipher()
+	if err != nil {
+		return "", err
+	}
+	body, err := w.native(wraps, cipher.Seal(nil, nil, plaintext, secretLabel))
+	if err != nil {
+		return "", err
+	}
+	return keycolumn.JoinVersion(w.version, body), nil
+}
+
+// Decrypt opens what [Box.Encrypt] or kms_encrypted's Box returned, of any
+// listed version. The context must be the one it was sealed under. Errors are
+// those of [Box.Unwrap]. The caller wipes the result.
+func (b *Box) Decrypt(ctx context.Context, column string, ec EncryptionContext) (plaintext []byte, err error) {
+	u, err := b.unwrapping(column, Binding{Context: ec}, keycolumn.FormatSecret)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := b.decrypt(ctx, u)
+	if err != nil || u.recipe.Format == Ruby {
+		return raw, err
+	}
+	k, err := u.key(raw)
+	if err != nil {
+		return nil, err
+	}
+	defer k.Wipe()
+	cipher, err := k.Cipher()
+	if err != nil {
+		return nil, err
+	}
+	plaintext, err = cipher.Open(nil, nil, u.rest, secretLabel)
+	if err != nil {
+		return nil, &Error{Op: "open", Version: u.version, Err: ErrDecrypt}
+	}
+	return plaintext, nil
+}
