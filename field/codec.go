@@ -1,0 +1,313 @@
+package field
+
+import (
+	"database/sql"
+	"encoding"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// codec turns the Go value of a field into plaintext bytes and back.
+type codec struct {
+	// name is the value type that the ciphertext is bound to. It is a fixed name
+	// and not Go's, so that int32 can become int64 and a type can be renamed.
+	name string
+	// encode appends v to dst; isNull says that the column is to be NULL.
+	encode func(dst []byte, v reflect.Value) (out []byte, isNull bool, err error)
+	// decode sets v, which is settable and zero.
+	decode func(v reflect.Value, plaintext []byte) error
+}
+
+// Type describes how a Go type that this package does not know is kept in
+// columns, for [Config.Types].
+type Type struct {
+	goType reflect.Type
+	codec  codec
+}
+
+// TypeOf describes T. The name becomes part of what a ciphertext is bound to:
+// choose it once, change it never. encode returns the plaintext bytes of a
+// value, decode reads them back; both must be safe for concurrent use and must
+// not put the value into an error.
+func TypeOf[T any](name string, encode func(T) ([]byte, error), decode func([]byte) (T, error)) Type {
+	return Type{
+		goType: reflect.TypeFor[T](),
+		codec: codec{
+			name: "custom:" + name,
+			encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+				data, err := encode(*v.Addr().Interface().(*T))
+				return append(dst, data...), false, err
+			},
+			decode: func(v reflect.Value, plaintext []byte) error {
+				value, err := decode(append([]byte(nil), plaintext...))
+				*v.Addr().Interface().(*T) = value
+				return err
+			},
+		},
+	}
+}
+
+// errNotOfType is all that a decoding error says of a value.
+var errNotOfType = errors.New("plaintext is not of the column's type")
+
+// nativeCodec chooses the codec for a Go type and the tag's type= option
+// (spec/native.md section 5).
+func nativeCodec(t reflect.Type, option string, custom []Type) (codec, error) {
+	for _, c := range custom {
+		if c.goType == t {
+			return c.codec, nil
+		}
+	}
+	if t.Kind() == reflect.Pointer {
+		inner, err := nativeCodec(t.Elem(), option, custom)
+		return pointerCodec(inner), err
+	}
+	if field, ok := sqlNull(t); ok {
+		inner, err := nativeCodec(t.Field(field).Type, option, custom)
+		return sqlNullCodec(inner, field), err
+	}
+	if option == "json" {
+		return jsonCodec, nil
+	}
+	if t == reflect.TypeFor[time.Time]() {
+		layout, ok := timeLayouts[option]
+		if !ok {
+			return codec{}, fmt.Errorf("%w: type=%s for a time.Time", kmsencrypted.ErrConfig, option)
+		}
+		return timeCodec(layout), nil
+	}
+	if option != "" {
+		return codec{}, fmt.Errorf("%w: type=%s for a %v", kmsencrypted.ErrConfig, option, t)
+	}
+	if pointer := reflect.PointerTo(t); pointer.Implements(reflect.TypeFor[encoding.TextMarshaler]()) && pointer.Implements(reflect.TypeFor[encoding.TextUnmarshaler]()) {
+		return textCodec(t), nil
+	}
+	if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
+		return bytesCodec, nil
+	}
+	if c, ok := kindCodecs[t.Kind()]; ok {
+		return c, nil
+	}
+	switch t.Kind() {
+	case reflect.Struct, reflect.Slice, reflect.Array, reflect.Map, reflect.Interface:
+		return jsonCodec, nil
+	}
+	return codec{}, fmt.Errorf("%w: a %v cannot be kept in a column", kmsencrypted.ErrConfig, t)
+}
+
+var (
+	stringCodec = codec{"string",
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) { return append(dst, v.String()...), false, nil },
+		func(v reflect.Value, plaintext []byte) error { v.SetString(string(plaintext)); return nil },
+	}
+	// A nil slice is NULL, as in database/sql.
+	bytesCodec = codec{"bytes",
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			return append(dst, v.Bytes()...), v.IsNil(), nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			v.SetBytes(append([]byte{}, plaintext...))
+			return nil
+		},
+	}
+	boolCodec = codec{"bool",
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			if v.Bool() {
+				return append(dst, 1), false, nil
+			}
+			return append(dst, 0), false, nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			if len(plaintext) != 1 || plaintext[0] > 1 {
+				return errNotOfType
+			}
+			v.SetBool(plaintext[0] == 1)
+			return nil
+		},
+	}
+	// Integers take eight bytes whatever their size, so that the length tells
+	// nothing and the Go type may grow.
+	intCodec = codec{"int",
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			return binary.BigEndian.AppendUint64(dst, uint64(v.Int())), false, nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			if len(plaintext) != 8 || v.OverflowInt(int64(binary.BigEndian.Uint64(plaintext))) {
+				return errNotOfType
+			}
+			v.SetInt(int64(binary.BigEndian.Uint64(plaintext)))
+			return nil
+		},
+	}
+	uintCodec = codec{"uint",
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			return binary.BigEndian.AppendUint64(dst, v.Uint()), false, nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			if len(plaintext) != 8 || v.OverflowUint(binary.BigEndian.Uint64(plaintext)) {
+				return errNotOfType
+			}
+			v.SetUint(binary.BigEndian.Uint64(plaintext))
+			return nil
+		},
+	}
+	floatCodec = codec{"float",
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			return binary.BigEndian.AppendUint64(dst, math.Float64bits(v.Float())), false, nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			if len(plaintext) != 8 {
+				return errNotOfType
+			}
+			f := math.Float64frombits(binary.BigEndian.Uint64(plaintext))
+			if v.OverflowFloat(f) {
+				return errNotOfType
+			}
+			v.SetFloat(f)
+			return nil
+		},
+	}
+	// Nil maps, slices and interfaces are NULL.
+	jsonCodec = codec{"json",
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			switch v.Kind() {
+			case reflect.Map, reflect.Slice, reflect.Interface:
+				if v.IsNil() {
+					return dst, true, nil
+				}
+			}
+			data, err := json.Marshal(v.Interface())
+			if err != nil {
+				// The error of a marshaller may quote the value.
+				return nil, false, fmt.Errorf("%w: a %v has no JSON", kmsencrypted.ErrConfig, v.Type())
+			}
+			return append(dst, data...), false, nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			if err := json.Unmarshal(plaintext, v.Addr().Interface()); err != nil {
+				return errNotOfType
+			}
+			return nil
+		},
+	}
+)
+
+var kindCodecs = map[reflect.Kind]codec{
+	reflect.String: stringCodec, reflect.Bool: boolCodec,
+	reflect.Int: intCodec, reflect.Int8: intCodec, reflect.Int16: intCodec, reflect.Int32: intCodec, reflect.Int64: intCodec,
+	reflect.Uint: uintCodec, reflect.Uint8: uintCodec, reflect.Uint16: uintCodec, reflect.Uint32: uintCodec, reflect.Uint64: uintCodec,
+	reflect.Float32: floatCodec, reflect.Float64: floatCodec,
+}
+
+// timeLayouts are the texts of a time.Time by the type= option, always in UTC
+// except for a date, which is the day that the value shows.
+var timeLayouts = map[string]timeLayout{
+	"":         {"datetime", "2006-01-02T15:04:05.000000000Z", true},
+	"datetime": {"datetime", "2006-01-02T15:04:05.000000000Z", true},
+	"date":     {"date", time.DateOnly, false},
+	"time":     {"time", "15:04:05.000000000", true},
+}
+
+type timeLayout struct {
+	name, layout string
+	utc          bool
+}
+
+func timeCodec(l timeLayout) codec {
+	return codec{l.name,
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			t := *v.Addr().Interface().(*time.Time)
+			if l.utc {
+				t = t.UTC()
+			}
+			if year := t.Year(); year < 0 || year > 9999 {
+				return nil, false, fmt.Errorf("%w: year outside 0 to 9999", kmsencrypted.ErrTooLarge)
+			}
+			return t.AppendFormat(dst, l.layout), false, nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			t, err := time.Parse(l.layout, string(plaintext))
+			if err != nil {
+				return errNotOfType
+			}
+			*v.Addr().Interface().(*time.Time) = t
+			return nil
+		},
+	}
+}
+
+// textCodec is for types that write themselves as text. Addresses have names of
+// their own so that they cannot be taken for other text.
+func textCodec(t reflect.Type) codec {
+	name := "text"
+	switch t {
+	case reflect.TypeFor[netip.Addr]():
+		name = "addr"
+	case reflect.TypeFor[netip.Prefix]():
+		name = "prefix"
+	}
+	return codec{name,
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			text, err := v.Addr().Interface().(encoding.TextMarshaler).MarshalText()
+			if err != nil {
+				return nil, false, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrConfig, t)
+			}
+			return append(dst, text...), false, nil
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			if err := v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText(append([]byte{}, plaintext...)); err != nil {
+				return errNotOfType
+			}
+			return nil
+		},
+	}
+}
+
+// pointerCodec makes NULL of nil.
+func pointerCodec(inner codec) codec {
+	return codec{inner.name,
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			if v.IsNil() {
+				return dst, true, nil
+			}
+			return inner.encode(dst, v.Elem())
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			v.Set(reflect.New(v.Type().Elem()))
+			return inner.decode(v.Elem(), plaintext)
+		},
+	}
+}
+
+// sqlNull recognises sql.Null[T] and its older kin (sql.NullString, …): a struct
+// of package sql with a value and Valid.
+func sqlNull(t reflect.Type) (valueField int, ok bool) {
+	if t.Kind() != reflect.Struct || t.PkgPath() != reflect.TypeFor[sql.NullString]().PkgPath() || t.NumField() != 2 {
+		return 0, false
+	}
+	return 0, t.Field(1).Name == "Valid"
+}
+
+func sqlNullCodec(inner codec, valueField int) codec {
+	const valid = 1
+	return codec{inner.name,
+		func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			if !v.Field(valid).Bool() {
+				return dst, true, nil
+			}
+			return inner.encode(dst, v.Field(valueField))
+		},
+		func(v reflect.Value, plaintext []byte) error {
+			v.Field(valid).SetBool(true)
+			return inner.decode(v.Field(valueField), plaintext)
+		},
+	}
+}

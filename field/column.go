@@ -1,0 +1,78 @@
+package field
+
+import (
+	"database/sql/driver"
+	"fmt"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// state says what a field holds.
+type state uint8
+
+const (
+	unset  state = iota // neither read nor set
+	null                // NULL
+	plain               // a plaintext that was set and not sealed
+	closed              // a ciphertext
+	opened              // a ciphertext and its plaintext
+)
+
+// stored is the content of a column.
+type stored struct {
+	null   bool
+	binary bool   // bytes in the database, else text
+	text   string // immutable, so that copies of a record can share it
+}
+
+func (s stored) value() driver.Value {
+	switch {
+	case s.null:
+		return nil
+	case s.binary:
+		return []byte(s.text)
+	}
+	return s.text
+}
+
+// same compares contents. Drivers differ in whether text arrives as a string or
+// as bytes, so that does not count.
+func (s stored) same(other stored) bool { return s.null == other.null && s.text == other.text }
+
+// scan is a column as a database driver hands it over, copied.
+func scan(src any) (head, error) {
+	read := stored{}
+	switch v := src.(type) {
+	case nil:
+		return head{state: null, read: true, stored: stored{null: true}, loaded: stored{null: true}}, nil
+	case string:
+		read.text = v
+	case []byte:
+		read.text, read.binary = string(v), true
+	default:
+		return head{}, fmt.Errorf("%w: a column of type %T", kmsencrypted.ErrNotCiphertext, src)
+	}
+	return head{state: closed, read: true, stored: read, loaded: read}, nil
+}
+
+// head is a field without its plaintext: all that a model needs to know to
+// decide what to do.
+type head struct {
+	state  state
+	set    bool   // to NULL, since it was read or sealed
+	read   bool   // from the database
+	stored stored // what is to be in the column: states null, closed and opened
+	loaded stored // what was read
+	lazy   *lazyField
+}
+
+// dirty reports whether the field was set to a value or to NULL since it was
+// read or sealed.
+func (h *head) dirty() bool { return h.state == plain || h.state == null && h.set }
+
+// ciphertext reports whether the field holds one.
+func (h *head) ciphertext() bool { return h.state == closed || h.state == opened }
+
+// readCiphertext reports whether the row in the database held a ciphertext when
+// it was read.
+func (h *head) readCiphertext() bool { return h.read && !h.loaded.null }

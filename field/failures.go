@@ -1,0 +1,55 @@
+package field
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Failures are the errors of some records among many. The others were dealt with.
+type Failures []Failure
+
+// Failure is the error of one record.
+type Failure struct {
+	Index int // of the record in the call
+	Err   error
+}
+
+func (f Failures) Error() string {
+	const shown = 3
+	texts := make([]string, 0, shown+1)
+	for i, failure := range f {
+		if i == shown {
+			texts = append(texts, fmt.Sprintf("and %d more", len(f)-shown))
+			break
+		}
+		texts = append(texts, failure.Err.Error())
+	}
+	return fmt.Sprintf("%d records failed: %s", len(f), strings.Join(texts, "; "))
+}
+
+// Unwrap shows all errors to [errors.Is] and [errors.As].
+func (f Failures) Unwrap() []error {
+	errs := make([]error, len(f))
+	for i, failure := range f {
+		errs[i] = failure.Err
+	}
+	return errs
+}
+
+// failures collects the errors of records in order; nil where there are none.
+// The error of a single record stands for itself.
+func failures(errs []error) error {
+	var f Failures
+	for i, err := range errs {
+		if err != nil {
+			f = append(f, Failure{Index: i, Err: err})
+		}
+	}
+	switch {
+	case len(f) == 0:
+		return nil
+	case len(errs) == 1:
+		return f[0].Err
+	}
+	return f
+}

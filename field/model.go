@@ -1,0 +1,83 @@
+package field
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Config describes the table of a [Model]. Table is required.
+type Config struct {
+	// Table is the name of the table.
+	Table string
+	// As is the table's name in what ciphertexts are bound to, if the table was
+	// renamed since. Empty: Table.
+	As string
+	// Name is the model's name in encryption contexts: for rows that a Rails
+	// application shares the class name, such as "Billing::Account". Empty: the
+	// table's name.
+	Name string
+	// Context makes the encryption contexts of this model. Nil: that of the
+	// version, or {model_name, model_id}, or for a compound primary key
+	// model_name and each of its columns.
+	Context kmsencrypted.ContextFunc
+	// Complete says that the struct declares every column that is sealed under
+	// its keys. A record of which all fields are set can then be written without
+	// permission to decrypt, under a new data key.
+	Complete bool
+	// ColumnTag is the struct tag that names columns. Empty: "db".
+	ColumnTag string
+	// Types describes Go types that this package does not know.
+	Types []Type
+}
+
+func (c Config) columnTag() string { return or(c.ColumnTag, "db") }
+
+// Model seals and opens records of type R, a struct with one [Key] or several
+// and fields of type [Of]. It is immutable and safe for concurrent use; a record
+// is not.
+type Model[R any] struct {
+	box    *kmsencrypted.Box
+	schema *schema
+}
+
+// NewModel reads the tags of R and reports every mistake in them at once, as
+// [kmsencrypted.ErrConfig].
+func NewModel[R any](box *kmsencrypted.Box, config Config) (*Model[R], error) {
+	s, err := newSchema(reflect.TypeFor[R](), config)
+	if err == nil {
+		err = s.suits(box)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("field: model of %v: %w", reflect.TypeFor[R](), err)
+	}
+	return &Model[R]{box: box, schema: s}, nil
+}
+
+// suits checks the schema against the versions that its columns may have.
+func (s *schema) suits(box *kmsencrypted.Box) error {
+	var mistakes []error
+	for _, n := range box.Versions() {
+		v, err := box.Version(n)
+		if err != nil {
+			return err
+		}
+		if len(s.ids) == 0 && v.Format == kmsencrypted.Native && !v.OmitID {
+			mistakes = append(mistakes, fmt.Errorf("%w: version %d binds the primary key: tag it `kms:\"id\"`, or set Version.OmitID", kmsencrypted.ErrConfig, n))
+		}
+		if len(s.ids) == 0 && v.Context == nil && s.config.Context == nil {
+			mistakes = append(mistakes, fmt.Errorf("%w: the default context of version %d names the primary key: tag it `kms:\"id\"`, or set a Context", kmsencrypted.ErrConfig, n))
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+// Table is the name of the model's table.
+func (m *Model[R]) Table() string { return m.schema.config.Table }
+
+// record is the view of one row that everything below works on.
+func (m *Model[R]) record(row *R) record {
+	return record{box: m.box, schema: m.schema, row: row, v: reflect.ValueOf(row).Elem()}
+}

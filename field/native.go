@@ -1,0 +1,172 @@
+package field
+
+import (
+	"bytes"
+	"crypto/cipher"
+	"encoding/base64"
+	"reflect"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+)
+
+// A native column (spec/native.md section 5) is
+//
+//	format 1 | key tag 8 | nonce 12 | ciphertext | tag 16
+//
+// in standard base64, or as it is in a binary column. Neither format byte can
+// begin UTF-8 text, so that plaintext in the place of a ciphertext is noticed.
+const (
+	formatPadded byte = 0xC0 // the plaintext is padded
+	formatPlain  byte = 0xC1
+
+	nativeHead     = 1 + kmsencrypted.KeyTagSize
+	nativeOverhead = nativeHead + 12 + 16
+)
+
+// fieldLabel begins the associated data of every column.
+const fieldLabel = "kmsencrypted/1 field"
+
+// nativeColumn is an encrypted column in native form: how its values become
+// bytes, and what they are bound to.
+type nativeColumn struct {
+	codec  codec
+	plain  []byte // associated data under formatPlain
+	padded []byte // and under formatPadded
+}
+
+func newNativeColumn(table string, s *fieldSpec, t reflect.Type, custom []Type) (nativeColumn, error) {
+	c, err := nativeCodec(t, s.valType, custom)
+	if err != nil {
+		return nativeColumn{}, err
+	}
+	associated := func(format byte) []byte {
+		ad := canon.Strings(fieldLabel)
+		ad = append(ad, format)
+		for _, part := range []string{table, s.bound, c.name} {
+			ad = canon.AppendString(ad, part)
+		}
+		return ad
+	}
+	return nativeColumn{codec: c, plain: associated(formatPlain), padded: associated(formatPadded)}, nil
+}
+
+// nativeCipher seals and opens the native columns of one record.
+type nativeCipher struct {
+	aead cipher.AEAD
+	tag  [kmsencrypted.KeyTagSize]byte
+}
+
+func newNativeCipher(k kmsencrypted.DataKey) (recordCipher, error) {
+	tag, err := k.Tag()
+	if err != nil {
+		return nil, err
+	}
+	aead, err := k.Cipher()
+	return &nativeCipher{aead: aead, tag: tag}, err
+}
+
+func (n *nativeCipher) codec(s *fieldSpec) codec { return s.native.codec }
+
+func (n *nativeCipher) seal(s *fieldSpec, plaintext []byte, buf *scratch) (stored, error) {
+	format, ad := formatPlain, s.native.plain
+	if s.padding > 0 {
+		format, ad = formatPadded, s.native.padded
+		plaintext = pad(plaintext, s.padding)
+		buf.plain = plaintext
+	}
+	sealed := append(buf.sealed[:0], format)
+	sealed = append(sealed, n.tag[:]...)
+	sealed = n.aead.Seal(sealed, nil, plaintext, ad)
+	buf.sealed = sealed
+	if s.binary {
+		return stored{binary: true, text: string(sealed)}, nil
+	}
+	buf.text = base64.StdEncoding.AppendEncode(buf.text[:0], sealed)
+	return stored{text: string(buf.text)}, nil
+}
+
+func (n *nativeCipher) open(s *fieldSpec, column stored, buf *scratch) (plaintext []byte, err error) {
+	sealed, err := nativeBytes(column, s.binary, buf)
+	if err != nil {
+		return nil, err
+	}
+	if !bytes.Equal(sealed[1:nativeHead], n.tag[:]) {
+		return nil, kmsencrypted.ErrOtherDataKey
+	}
+	ad := s.native.plain
+	if sealed[0] == formatPadded {
+		ad = s.native.padded
+	}
+	plaintext, err = n.aead.Open(buf.plain[:0], nil, sealed[nativeHead:], ad)
+	if err != nil {
+		return nil, kmsencrypted.ErrDecrypt
+	}
+	buf.plain = plaintext
+	if sealed[0] == formatPadded {
+		return unpad(plaintext)
+	}
+	return plaintext, nil
+}
+
+// nativeBytes decodes a column and checks that it has the native layout.
+func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
+	buf.text = append(buf.text[:0], column.text...)
+	sealed := buf.text
+	if !isBinary {
+		var err error
+		sealed, err = base64.StdEncoding.Strict().AppendDecode(buf.sealed[:0], buf.text)
+		// The decoder skips line breaks; a column has none.
+		if err != nil || base64.StdEncoding.EncodedLen(len(sealed)) != len(buf.text) {
+			return nil, notNative(column)
+		}
+		buf.sealed = sealed
+	}
+	if len(sealed) == 0 || sealed[0] != formatPlain && sealed[0] != formatPadded {
+		return nil, kmsencrypted.ErrNotCiphertext
+	}
+	if len(sealed) < nativeOverhead {
+		return nil, kmsencrypted.ErrMalformed
+	}
+	return sealed, nil
+}
+
+// notNative tells a ciphertext whose base64 is broken from something else: the
+// first character of a native column is always 'w'.
+func notNative(column stored) error {
+	head, err := base64.StdEncoding.DecodeString(column.text[:min(4, len(column.text))])
+	if err == nil && len(head) > 0 && (head[0] == formatPlain || head[0] == formatPadded) {
+		return kmsencrypted.ErrMalformed
+	}
+	return kmsencrypted.ErrNotCiphertext
+}
+
+// nativeTag is the key tag that a native column names, if it is one.
+func nativeTag(text string, buf *scratch) (tag [kmsencrypted.KeyTagSize]byte, ok bool) {
+	for _, isBinary := range []bool{false, true} {
+		sealed, err := nativeBytes(stored{text: text}, isBinary, buf)
+		if err == nil {
+			return [kmsencrypted.KeyTagSize]byte(sealed[1:]), true
+		}
+	}
+	return tag, false
+}
+
+// pad appends 0x80 and zeros up to a multiple of size (ISO/IEC 7816-4).
+func pad(plaintext []byte, size int) []byte {
+	plaintext = append(plaintext, 0x80)
+	if over := len(plaintext) % size; over > 0 {
+		plaintext = append(plaintext, make([]byte, size-over)...)
+	}
+	return plaintext
+}
+
+// unpad removes what pad appended. The padding was authenticated, so a fault in
+// it is the writer's.
+func unpad(padded []byte) ([]byte, error) {
+	plaintext := bytes.TrimRight(padded, "\x00")
+	if len(plaintext) == 0 || plaintext[len(plaintext)-1] != 0x80 {
+		return nil, kmsencrypted.ErrMalformed
+	}
+	return plaintext[:len(plaintext)-1], nil
+}

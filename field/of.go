@@ -1,0 +1,137 @@
+package field
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
+)
+
+// redacted makes a type print as "[redacted]" everywhere.
+type redacted = secret.Redacted
+
+// Of is an encrypted column whose plaintext is a T. In the database it is a
+// ciphertext; [Model.Seal] and [Model.Open] go between the two.
+//
+// T is a string, []byte, bool, any integer or float, time.Time, netip.Addr,
+// netip.Prefix, a type with encoding.TextMarshaler and TextUnmarshaler, a type
+// given in [Config.Types], or any other type, which is kept as JSON. For a column
+// that may be NULL take a pointer or sql.Null of one of these; without, NULL
+// reads as the zero T, and [Of.IsNull] tells them apart.
+//
+// The zero value was neither read nor set: it is NULL in a new record and left
+// alone in an update. A copy is independent: setting one leaves the other. Like
+// any variable it is not safe for concurrent writing.
+type Of[T any] struct {
+	redacted
+	h head
+	v *T // set in states plain and opened; never changed once it is there
+}
+
+// New returns a field that is set to v.
+func New[T any](v T) Of[T] { return Of[T]{h: head{state: plain}, v: &v} }
+
+// Set gives the field a new plaintext, to be sealed and written.
+func (o *Of[T]) Set(v T) {
+	o.h.state, o.v = plain, &v
+}
+
+// SetNull empties the column.
+func (o *Of[T]) SetNull() {
+	o.h.state, o.h.set, o.h.stored, o.v = null, true, stored{null: true}, nil
+}
+
+// Get returns the plaintext of a field that was set or opened, the zero T for
+// NULL. The error is [kmsencrypted.ErrNotOpened] for a ciphertext and
+// [kmsencrypted.ErrNotLoaded] for a column that was neither read nor set.
+func (o Of[T]) Get() (v T, err error) {
+	switch o.h.state {
+	case plain, opened:
+		return *o.v, nil
+	case null:
+		return v, nil
+	case closed:
+		return v, kmsencrypted.ErrNotOpened
+	}
+	return v, kmsencrypted.ErrNotLoaded
+}
+
+// Must is [Of.Get] for code right after a record was opened. It panics where
+// Get returns an error.
+func (o Of[T]) Must() T {
+	v, err := o.Get()
+	if err != nil {
+		panic("field: Must: " + err.Error())
+	}
+	return v
+}
+
+// Plain returns the plaintext and opens it first where needed, if the record
+// was prepared with [Model.OpenLazily]. The record's data key is unwrapped once
+// for all its fields.
+func (o *Of[T]) Plain(ctx context.Context) (T, error) {
+	if o.h.state == closed && o.h.lazy != nil {
+		if err := o.h.lazy.open(ctx, o); err != nil {
+			var zero T
+			return zero, err
+		}
+	}
+	return o.Get()
+}
+
+// IsNull reports whether the column is NULL or was set to be.
+func (o Of[T]) IsNull() bool { return o.h.state == null }
+
+// IsSet reports whether the field holds a plaintext that was not sealed yet.
+func (o Of[T]) IsSet() bool { return o.h.state == plain }
+
+// IsLoaded reports whether the field was read or set.
+func (o Of[T]) IsLoaded() bool { return o.h.state != unset }
+
+// Scan takes the ciphertext from the database; it implements [sql.Scanner].
+func (o *Of[T]) Scan(src any) (err error) {
+	o.h, err = scan(src)
+	o.v = nil
+	return err
+}
+
+// Value gives the ciphertext to the database; it implements [driver.Valuer]. A
+// plaintext that was not sealed is [kmsencrypted.ErrUnsealed], a field that was
+// neither read nor sealed with its record is [kmsencrypted.ErrNotLoaded]: what
+// was never read is never written over.
+func (o Of[T]) Value() (driver.Value, error) {
+	switch o.h.state {
+	case plain:
+		return nil, kmsencrypted.ErrUnsealed
+	case unset:
+		return nil, kmsencrypted.ErrNotLoaded
+	}
+	return o.h.stored.value(), nil
+}
+
+// holder is a field as the model sees it, whatever its T.
+type holder interface {
+	// head is the field without its plaintext. The model changes it in place.
+	head() *head
+	// plaintext is the addressable value in state plain or opened.
+	plaintext() reflect.Value
+	// decode gives the field a plaintext; it is then opened.
+	decode(c codec, plaintext []byte) error
+	valueType() reflect.Type
+}
+
+func (o *Of[T]) head() *head              { return &o.h }
+func (o *Of[T]) plaintext() reflect.Value { return reflect.ValueOf(o.v).Elem() }
+func (o *Of[T]) valueType() reflect.Type  { return reflect.TypeFor[T]() }
+
+func (o *Of[T]) decode(c codec, plaintext []byte) error {
+	v := new(T)
+	if err := c.decode(reflect.ValueOf(v).Elem(), plaintext); err != nil {
+		return fmt.Errorf("decode %s: %w", c.name, err)
+	}
+	o.v, o.h.state = v, opened
+	return nil
+}

@@ -1,0 +1,152 @@
+package field
+
+import (
+	"context"
+	"errors"
+	"sync"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Open decrypts every field of a record that was read. It makes at most one call
+// to the key service for each key, none for a key without ciphertexts or one
+// that is open already. Columns that were not selected stay as they are.
+//
+// Each column that does not open has an error, and the others are opened all the
+// same. Errors name record, column and operation: [kmsencrypted.ErrDecrypt],
+// [kmsencrypted.ErrOtherDataKey], [kmsencrypted.ErrNotCiphertext],
+// [kmsencrypted.ErrMalformed], [kmsencrypted.ErrNoDataKey],
+// [kmsencrypted.ErrRecordSeal], and those of [kmsencrypted.Box.Unwrap].
+func (m *Model[R]) Open(ctx context.Context, row *R) error {
+	return m.OpenAll(ctx, []*R{row})
+}
+
+// OpenAll opens many records with their data keys unwrapped side by side. A
+// record that fails does not hide the others; the error is [Failures] if there
+// is more than one record.
+func (m *Model[R]) OpenAll(ctx context.Context, rows []*R) error {
+	all := groups(m, rows)
+	openGroups(ctx, m.box, all)
+	return outcome(all, len(rows))
+}
+
+// Pointers returns a pointer to each record of a slice, for [Model.OpenAll].
+func Pointers[R any](rows []R) []*R {
+	pointers := make([]*R, len(rows))
+	for i := range rows {
+		pointers[i] = &rows[i]
+	}
+	return pointers
+}
+
+func openGroups(ctx context.Context, box *kmsencrypted.Box, all []group) {
+	const op = "open"
+	for i := range all {
+		if g := &all[i]; g.hasClosed() {
+			g.need = needOwnKey
+			g.fail(op, g.spec.column, g.canUnwrap())
+		}
+	}
+	unwrapKeys(ctx, box, op, pick(all, needOwnKey))
+	buf := newScratch()
+	defer buf.release()
+	for _, g := range pick(all, needOwnKey) {
+		g.key.dataKey = g.dataKey
+		g.openFields(buf)
+	}
+}
+
+// hasClosed reports whether there is anything to open.
+func (g *group) hasClosed() bool {
+	for _, o := range g.holders {
+		if o.head().state == closed {
+			return true
+		}
+	}
+	return false
+}
+
+// canUnwrap refuses ciphertexts whose key column is missing.
+func (g *group) canUnwrap() error {
+	switch g.key.h.state {
+	case unset:
+		return kmsencrypted.ErrNotLoaded
+	case null:
+		return kmsencrypted.ErrNoDataKey
+	}
+	return nil
+}
+
+// openFields opens each closed field on its own, so that a damaged one does not
+// hide the others.
+func (g *group) openFields(buf *scratch) {
+	if err := g.checkRecordSeal(); err != nil {
+		g.fail("open", g.spec.column, err)
+		return
+	}
+	for i, f := range g.spec.fields {
+		o := g.holders[i]
+		if o.head().state != closed {
+			continue
+		}
+		if err := g.openField(f, o, buf); err != nil {
+			g.err = errors.Join(g.err, g.failed("open", f.column, err))
+		}
+	}
+}
+
+func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
+	plaintext, err := g.cipher.open(f, o.head().stored, buf)
+	if err != nil {
+		return err
+	}
+	return o.decode(g.cipher.codec(f), plaintext)
+}
+
+// OpenLazily prepares records that were read so that [Of.Plain] opens a field
+// when it is first asked for. It makes no call to the key service; the first
+// Plain of a record makes one for all fields under the same key.
+func (m *Model[R]) OpenLazily(rows ...*R) {
+	all := groups(m, rows)
+	for i := range all {
+		g := &all[i]
+		shared := &lazyKey{group: g}
+		for j, f := range g.spec.fields {
+			if h := g.holders[j].head(); h.state == closed {
+				h.lazy = &lazyField{key: shared, spec: f}
+			}
+		}
+	}
+}
+
+// lazyField knows how to open one field later.
+type lazyField struct {
+	key  *lazyKey
+	spec *fieldSpec
+}
+
+// lazyKey is the data key that the fields of a record share. It is unwrapped for
+// the first of them; a failure is not remembered, because it may pass.
+type lazyKey struct {
+	mu    sync.Mutex
+	group *group
+}
+
+func (l *lazyField) open(ctx context.Context, o holder) error {
+	l.key.mu.Lock()
+	defer l.key.mu.Unlock()
+	g := l.key.group
+	if g.cipher == nil {
+		g.err = g.failed("open", g.spec.column, g.canUnwrap())
+		if g.err == nil {
+			unwrapKeys(ctx, g.box, "open", []*group{g})
+		}
+		if g.err != nil {
+			return g.err
+		}
+		g.key.dataKey = g.dataKey
+	}
+	buf := newScratch()
+	defer buf.release()
+	return g.failed("open", l.spec.column, g.openField(l.spec, o, buf))
+}

@@ -1,0 +1,148 @@
+package field
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// record is one row of a model.
+type record struct {
+	box    *kmsencrypted.Box
+	schema *schema
+	row    any           // pointer to the caller's struct
+	v      reflect.Value // that struct
+}
+
+func (r record) key(k *keySpec) *Key { return r.v.FieldByIndex(k.index).Addr().Interface().(*Key) }
+
+func (r record) field(f *fieldSpec) holder {
+	return r.v.FieldByIndex(f.index).Addr().Interface().(holder)
+}
+
+// String names the record in errors: "customers id=7".
+func (r record) String() string {
+	var b strings.Builder
+	b.WriteString(r.schema.config.Table)
+	for _, id := range r.schema.ids {
+		text, _ := idText(r.v.FieldByIndex(id.index))
+		fmt.Fprintf(&b, " %s=%s", id.column, text)
+	}
+	return b.String()
+}
+
+// failed locates an error; column may be empty.
+func (r record) failed(op, column string, err error) error {
+	if err == nil {
+		return nil
+	}
+	e := kmsencrypted.Error{Err: err}
+	if known, ok := err.(*kmsencrypted.Error); ok {
+		e = *known // the Box knows key and version
+	}
+	e.Op, e.Record, e.Column = op, r.String(), column
+	return &e
+}
+
+// id is the primary key as text, nil while it is not known.
+func (r record) id() []string {
+	ids := make([]string, len(r.schema.ids))
+	for i, id := range r.schema.ids {
+		text, known := idText(r.v.FieldByIndex(id.index))
+		if !known {
+			return nil
+		}
+		ids[i] = text
+	}
+	return ids
+}
+
+// binding is what the data key in a key column belongs to.
+func (r record) binding(k *keySpec) kmsencrypted.Binding {
+	id := r.id()
+	return kmsencrypted.Binding{
+		Table:  r.schema.table,
+		Column: k.bound,
+		ID:     id,
+		Context: kmsencrypted.VersionedContext(func(version int) (kmsencrypted.EncryptionContext, error) {
+			return r.context(k, id, version)
+		}),
+	}
+}
+
+// context asks the model, then the version, then falls back to the default.
+func (r record) context(k *keySpec, id []string, version int) (kmsencrypted.EncryptionContext, error) {
+	recipe, err := r.box.Version(version)
+	if err != nil {
+		return nil, err
+	}
+	f := r.schema.config.Context
+	if f == nil {
+		f = recipe.Context
+	}
+	if f != nil {
+		return f(kmsencrypted.Subject{Model: r.schema.name, ID: id, Key: k.name, Version: version, Record: r.row})
+	}
+	if id == nil {
+		return nil, kmsencrypted.ErrNoID
+	}
+	return r.defaultContext(id), nil
+}
+
+// defaultContext is kms_encrypted's {model_name, model_id}; a compound primary
+// key, which Ruby has no default for, is named column by column.
+func (r record) defaultContext(id []string) kmsencrypted.EncryptionContext {
+	if len(id) == 1 {
+		return kmsencrypted.OrderedContext{{Name: "model_name", Value: r.schema.name}, {Name: "model_id", Value: r.legacyID(id[0])}}
+	}
+	c := kmsencrypted.OrderedContext{{Name: "model_name", Value: r.schema.name}}
+	for i, spec := range r.schema.ids {
+		c = append(c, kmsencrypted.Pair{Name: spec.column, Value: id[i]})
+	}
+	return c
+}
+
+// legacyID keeps an integer id an integer: columns from before kms_encrypted
+// 1.0 have it as a JSON number.
+func (r record) legacyID(text string) any {
+	v := r.v.FieldByIndex(r.schema.ids[0].index)
+	if v.CanInt() {
+		return v.Int()
+	}
+	if v.CanUint() {
+		return v.Uint()
+	}
+	return text
+}
+
+// idType reports whether a primary key of type t has a text.
+func idType(t reflect.Type) bool {
+	switch t.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.String:
+		return true
+	}
+	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextMarshaler]())
+}
+
+// idText is a primary key as text. The zero value counts as not known yet.
+func idText(v reflect.Value) (text string, known bool) {
+	if v.IsZero() {
+		return "", false
+	}
+	if m, ok := v.Addr().Interface().(encoding.TextMarshaler); ok {
+		text, err := m.MarshalText()
+		return string(text), err == nil
+	}
+	switch {
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10), true
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10), true
+	}
+	return v.String(), true
+}

@@ -1,0 +1,58 @@
+package field
+
+import (
+	"context"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Rewrap moves the key columns of records that were read to the current version
+// of the Box: another key, key service or context. The data keys stay, so no
+// other column changes; write the key column only if it is still what was read.
+// Records without a data key are left alone. A version in another format is
+// [kmsencrypted.ErrNeedsRekey].
+func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
+	const op = "rewrap"
+	all := groups(m, rows)
+	for i := range all {
+		switch g := &all[i]; {
+		case g.key.h.state == unset:
+			g.fail(op, g.spec.column, kmsencrypted.ErrNotLoaded)
+		case g.key.h.ciphertext():
+			g.need = needOwnKey
+			g.fail(op, g.spec.column, g.keepsFormat())
+		}
+	}
+	unwrapKeys(ctx, m.box, op, pick(all, needOwnKey))
+	wrapKeys(ctx, m.box, op, pick(all, needOwnKey))
+	for _, g := range pick(all, needOwnKey) {
+		g.sealRecord()
+		g.commit()
+	}
+	return outcome(all, len(rows))
+}
+
+func (g *group) keepsFormat() error {
+	version := kmsencrypted.ColumnVersion(g.key.h.stored.text)
+	from, err := g.box.Version(version)
+	if err != nil {
+		return err
+	}
+	to, err := g.box.Version(g.box.Current())
+	if err == nil && from.Format != to.Format {
+		err = kmsencrypted.ErrNeedsRekey
+	}
+	return err
+}
+
+// Rekey seals records that were read under new data keys at the current version,
+// whatever format they had. Every encrypted column must have been read or set,
+// else it is [kmsencrypted.ErrNotLoaded]: what is not sealed again is lost with
+// the old data key. Write the result only if the key column and every encrypted
+// column are still what was read.
+func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
+	if err := m.OpenAll(ctx, rows); err != nil {
+		return err
+	}
+	return m.seal(ctx, asRekeyed, rows)
+}

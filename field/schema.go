@@ -1,0 +1,233 @@
+package field
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// schema is what NewModel learns from a struct type, once.
+type schema struct {
+	table  string // as it is bound
+	name   string // of the model, in contexts
+	config Config
+	ids    []*idSpec
+	keys   []*keySpec
+}
+
+// idSpec is a column of the primary key.
+type idSpec struct {
+	column string
+	index  []int
+}
+
+// keySpec is a key column with the columns sealed under it.
+type keySpec struct {
+	name   string // "" for the first key
+	column string
+	bound  string // the column's name in the binding
+	index  []int
+	fields []*fieldSpec
+}
+
+// fieldSpec is an encrypted column.
+type fieldSpec struct {
+	goName string
+	column string
+	bound  string // the column's name in the associated data
+	index  []int
+	options
+	native nativeColumn
+}
+
+// builder collects the parts of a schema and every mistake on the way.
+type builder struct {
+	schema
+	columns  map[string]string // column: the Go field that has it
+	fields   []*fieldSpec
+	mistakes []error
+}
+
+func (b *builder) mistake(where, format string, args ...any) {
+	b.mistakes = append(b.mistakes, fmt.Errorf("%w: %s: %w", kmsencrypted.ErrConfig, where, fmt.Errorf(format, args...)))
+}
+
+var (
+	holderType = reflect.TypeFor[holder]()
+	keyType    = reflect.TypeFor[Key]()
+)
+
+// newSchema reads a struct type and reports all its mistakes at once.
+func newSchema(t reflect.Type, config Config) (*schema, error) {
+	b := &builder{columns: make(map[string]string)}
+	b.config = config
+	b.table, b.name = config.Table, config.Name
+	if config.As != "" {
+		b.table = config.As
+	}
+	if b.name == "" {
+		b.name = b.table
+	}
+	if config.Table == "" {
+		b.mistake(t.String(), "no table in its Config")
+	}
+	if t.Kind() != reflect.Struct {
+		b.mistake(t.String(), "a model is made of a struct")
+	} else {
+		b.walk(t, nil, "")
+		b.assign(t)
+	}
+	if len(b.mistakes) > 0 {
+		return nil, errors.Join(b.mistakes...)
+	}
+	return &b.schema, nil
+}
+
+// walk visits the fields of a struct and of the structs embedded in it.
+func (b *builder) walk(t reflect.Type, index []int, prefix string) {
+	for f := range t.Fields() {
+		at := append(slices.Clone(index), f.Index...)
+		where := prefix + f.Name
+		if f.Anonymous && f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(holderType) && f.Type != keyType {
+			b.walk(f.Type, at, where+".")
+			continue
+		}
+		b.visit(f, at, where)
+	}
+}
+
+// visit takes in one field of the struct.
+func (b *builder) visit(f reflect.StructField, index []int, where string) {
+	isKey, isHolder := f.Type == keyType, reflect.PointerTo(f.Type).Implements(holderType)
+	tag, hasTag := f.Tag.Lookup("kms")
+	if f.Anonymous && f.Type.Kind() == reflect.Pointer && embedsColumns(f.Type.Elem()) {
+		b.mistake(where, "embed the struct itself: a nil pointer would hide its columns")
+		return
+	}
+	o, err := parseTag(tag)
+	if err != nil {
+		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
+		return
+	}
+	column := b.columnName(f)
+	if column == "id" && !isKey && !isHolder && f.IsExported() {
+		o.id = true
+	}
+	if !isKey && !isHolder && !o.id {
+		if hasTag {
+			b.mistake(where, "a kms tag on a %v, which is neither encrypted nor marked id", f.Type)
+		}
+		return
+	}
+	switch {
+	case !f.IsExported():
+		b.mistake(where, "not exported")
+		return
+	case column == "":
+		b.mistake(where, "no column: it needs a %s tag", b.config.columnTag())
+		return
+	case b.columns[column] != "":
+		b.mistake(where, "column %s is %s already", column, b.columns[column])
+		return
+	}
+	b.columns[column] = where
+	switch {
+	case isKey:
+		b.addKey(index, column, o, where)
+	case isHolder:
+		b.addField(f, index, column, o, where)
+	default:
+		b.addID(f, index, column, where)
+	}
+}
+
+func (b *builder) addKey(index []int, column string, o options, where string) {
+	if (o != options{name: o.name, as: o.as}) {
+		b.mistake(where, "a key takes the options name and as only")
+	}
+	for _, k := range b.keys {
+		if k.name == o.name {
+			b.mistake(where, "a second key named %q: give it a name=", o.name)
+			return
+		}
+	}
+	b.keys = append(b.keys, &keySpec{name: o.name, column: column, bound: or(o.as, column), index: index})
+}
+
+func (b *builder) addField(f reflect.StructField, index []int, column string, o options, where string) {
+	s := &fieldSpec{goName: f.Name, column: column, bound: or(o.as, column), index: index, options: o}
+	if o.id || o.name != "" {
+		b.mistake(where, "the options id and name do not go with an encrypted column")
+	}
+	t := reflect.New(f.Type).Interface().(holder).valueType()
+	var err error
+	if s.native, err = newNativeColumn(b.table, s, t, b.config.Types); err != nil {
+		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
+	}
+	b.fields = append(b.fields, s)
+}
+
+func (b *builder) addID(f reflect.StructField, index []int, column, where string) {
+	if !idType(f.Type) {
+		b.mistake(where, "a primary key of type %v: it must be an integer, text or a TextMarshaler such as a UUID", f.Type)
+	}
+	b.ids = append(b.ids, &idSpec{column: column, index: index})
+}
+
+// assign gives each field to its key.
+func (b *builder) assign(t reflect.Type) {
+	for _, f := range b.fields {
+		i := slices.IndexFunc(b.keys, func(k *keySpec) bool { return k.name == f.key })
+		if i < 0 {
+			b.mistake(f.goName, "no field.Key named %q in %v", f.key, t)
+			continue
+		}
+		b.keys[i].fields = append(b.keys[i].fields, f)
+	}
+	for _, k := range b.keys {
+		if len(k.fields) == 0 {
+			b.mistake(k.column, "no field under this key")
+		}
+		names := make(map[string]bool)
+		for _, f := range k.fields {
+			if names[f.bound] {
+				b.mistake(f.goName, "another field is bound as %s", f.bound)
+			}
+			names[f.bound] = true
+		}
+	}
+	if len(b.fields) == 0 {
+		b.mistake(t.String(), "no encrypted field")
+	}
+}
+
+func (b *builder) columnName(f reflect.StructField) string {
+	name := f.Tag.Get(b.config.columnTag())
+	if name == "-" {
+		return ""
+	}
+	return name
+}
+
+// embedsColumns reports whether a struct type holds a field of this package.
+func embedsColumns(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	for f := range t.Fields() {
+		if f.Type == keyType || reflect.PointerTo(f.Type).Implements(holderType) {
+			return true
+		}
+	}
+	return false
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
