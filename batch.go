@@ -148,7 +148,9 @@ func (b *Box) unwrapBatch(ctx context.Context, unit []*unwrapJob) (again []*unwr
 	for i, job := range unit {
 		items[i] = Wrapped{Ciphertext: job.candidates()[0].Ciphertext, Context: job.contexts[0]}
 	}
-	event := Event{Op: OpUnwrap, Key: provider.Info(), Version: unit[0].version, Context: items[0].Context, Count: len(items)}
+	event := func() Event {
+		return Event{Op: OpUnwrap, Key: provider.Info(), Version: unit[0].version, Context: items[0].Context, Count: len(items)}
+	}
 	var answers []Result
 	err := b.observed(ctx, event, func() (err error) {
 		answers, err = provider.DecryptBatch(ctx, items)
@@ -159,20 +161,20 @@ func (b *Box) unwrapBatch(ctx context.Context, unit []*unwrapJob) (again []*unwr
 	})
 	for i, job := range unit {
 		if err != nil {
-			job.Err = located(OpUnwrap, provider.Info(), job.version, err)
+			job.Err = located(OpUnwrap, provider, job.version, err)
 			continue
 		}
 		switch answer := answers[i]; {
 		case answer.Err == nil:
 			if err := job.check(answer.Bytes); err != nil {
-				job.Err = located(OpUnwrap, provider.Info(), job.version, err)
+				job.Err = located(OpUnwrap, provider, job.version, err)
 			} else {
 				job.Key, job.Err = job.key(answer.Bytes)
 			}
 		case errors.Is(answer.Err, ErrDecrypt) && len(job.contexts)*len(job.candidates()) > 1:
 			again = append(again, job)
 		default:
-			job.Err = located(OpUnwrap, provider.Info(), job.version, answer.Err)
+			job.Err = located(OpUnwrap, provider, job.version, answer.Err)
 		}
 	}
 	return again
@@ -241,8 +243,9 @@ func (b *Box) wrapBatch(ctx context.Context, provider BatchProvider, keys []KeyT
 	if len(jobs) == 0 {
 		return
 	}
-	info := provider.Info()
-	event := Event{Op: OpWrap, Key: info, Version: b.config.Current, Context: items[0].Context, Count: len(items)}
+	event := func() Event {
+		return Event{Op: OpWrap, Key: provider.Info(), Version: b.config.Current, Context: items[0].Context, Count: len(items)}
+	}
 	var answers []Result
 	err := b.observed(ctx, event, func() (err error) {
 		answers, err = provider.EncryptBatch(ctx, items)
@@ -255,11 +258,11 @@ func (b *Box) wrapBatch(ctx context.Context, provider BatchProvider, keys []KeyT
 		result := &results[places[j]]
 		switch {
 		case err != nil:
-			result.Err = located(OpWrap, info, w.version, err)
+			result.Err = located(OpWrap, provider, w.version, err)
 		case answers[j].Err != nil:
-			result.Err = located(OpWrap, info, w.version, answers[j].Err)
+			result.Err = located(OpWrap, provider, w.version, answers[j].Err)
 		default:
-			result.Column, result.Err = w.column([]Wrap{{Tag: info.Tag, Ciphertext: answers[j].Bytes}})
+			result.Column, result.Err = w.column([]Wrap{{Tag: provider.Info().Tag, Ciphertext: answers[j].Bytes}})
 		}
 	}
 }

@@ -81,11 +81,7 @@ func (u *unwrapping) nativeBody(body string, format byte) error {
 			return ErrMalformed
 		}
 	}
-	u.commitment, u.rest = n.Commitment, n.Rest
-	u.wraps = make([]Wrap, len(n.Wraps))
-	for i, w := range n.Wraps {
-		u.wraps[i] = Wrap(w)
-	}
+	u.commitment, u.rest, u.wraps = n.Commitment, n.Rest, n.Wraps
 	return nil
 }
 

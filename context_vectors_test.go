@@ -49,6 +49,11 @@ func (r *recorder) Decrypt(_ context.Context, ciphertext []byte, ec kmsencrypted
 	return make([]byte, kmsencrypted.DataKeySize), nil
 }
 
+func (r *recorder) DecryptLegacy(_ context.Context, column string, ec kmsencrypted.BoundContext) ([]byte, error) {
+	r.bound, r.ciphertext = ec, []byte(column)
+	return make([]byte, kmsencrypted.DataKeySize), nil
+}
+
 func TestContextVectors(t *testing.T) {
 	var file struct {
 		Cases []struct {

@@ -4,9 +4,9 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
+	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha512"
-	"fmt"
 	"sync"
 	"sync/atomic"
 
@@ -23,6 +23,8 @@ const KeyTagSize = 8
 // derived (spec/native.md section 2).
 const recordLabel = "kmsencrypted/1 record"
 
+var recordInfo = []byte(recordLabel + "\x01")
+
 // redacted makes a type print as "[redacted]" everywhere.
 type redacted = secret.Redacted
 
@@ -35,7 +37,7 @@ type redacted = secret.Redacted
 // is no key and fails like a wiped one.
 type DataKey struct {
 	redacted
-	m *material
+	hidden secret.Pointer[material]
 }
 
 // material is the key itself with what was derived from it.
@@ -57,24 +59,21 @@ type recordKeys struct {
 
 // NewDataKey makes a random data key.
 func NewDataKey() DataKey {
-	m := new(material)
-	rand.Read(m.raw[:])
-	return DataKey{m: m}
+	var raw [DataKeySize]byte
+	rand.Read(raw[:])
+	defer clear(raw[:])
+	return copyDataKey(raw[:])
 }
 
-// dataKeyFrom takes the bytes that a provider unwrapped and wipes them.
-func dataKeyFrom(raw []byte) (DataKey, error) {
-	defer clear(raw)
-	if len(raw) != DataKeySize {
-		return DataKey{}, fmt.Errorf("%w: data key of %d bytes, want %d", ErrMalformed, len(raw), DataKeySize)
-	}
-	m := new(material)
-	copy(m.raw[:], raw)
-	return DataKey{m: m}, nil
+// copyDataKey makes a data key of 32 bytes, which stay the caller's to wipe.
+func copyDataKey(raw []byte) DataKey {
+	k := DataKey{hidden: secret.Hide(material{})}
+	copy(k.hidden.Get().raw[:], raw)
+	return k
 }
 
 // IsZero reports whether k is the zero value, no key at all.
-func (k DataKey) IsZero() bool { return k.m == nil }
+func (k DataKey) IsZero() bool { return k.hidden.Get() == nil }
 
 // Raw returns a copy of the 32 bytes, for the Ruby formats, which use the data
 // key itself. The caller wipes it with clear. The error is [ErrWiped].
@@ -132,43 +131,46 @@ func (k DataKey) Equal(other DataKey) bool {
 // of a cipher that was handed out before lives until it is collected: Go offers
 // no way to overwrite it.
 func (k DataKey) Wipe() {
-	if k.m == nil {
+	m := k.hidden.Get()
+	if m == nil {
 		return
 	}
-	k.m.mu.Lock()
-	defer k.m.mu.Unlock()
-	clear(k.m.raw[:])
-	k.m.wiped = true
-	k.m.derived.Store(nil)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.raw[:])
+	m.wiped = true
+	m.derived.Store(nil)
 }
 
 func (k DataKey) use(f func(key *[DataKeySize]byte)) error {
-	if k.m == nil {
+	m := k.hidden.Get()
+	if m == nil {
 		return ErrWiped
 	}
-	k.m.mu.RLock()
-	defer k.m.mu.RUnlock()
-	if k.m.wiped {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	if m.wiped {
 		return ErrWiped
 	}
-	f(&k.m.raw)
+	f(&m.raw)
 	return nil
 }
 
 // record returns the derived keys, deriving them the first time: keys of Ruby
 // records never need them.
 func (k DataKey) record() (*recordKeys, error) {
-	if k.m == nil {
+	m := k.hidden.Get()
+	if m == nil {
 		return nil, ErrWiped
 	}
-	if keys := k.m.derived.Load(); keys != nil {
+	if keys := m.derived.Load(); keys != nil {
 		return keys, nil
 	}
 	var keys *recordKeys
 	var derr error
 	if err := k.use(func(key *[DataKeySize]byte) {
 		if keys, derr = deriveRecordKeys(key); derr == nil {
-			k.m.derived.Store(keys)
+			m.derived.Store(keys)
 		}
 	}); err != nil {
 		return nil, err
@@ -179,19 +181,28 @@ func (k DataKey) record() (*recordKeys, error) {
 func deriveRecordKeys(key *[DataKeySize]byte) (*recordKeys, error) {
 	keys := new(recordKeys)
 	const sealingSize = 32
-	okm, err := hkdf.Expand(sha512.New, key[:], recordLabel, sealingSize+KeyTagSize+len(keys.commitment))
-	if err != nil {
-		return nil, err
-	}
+	// HKDF-Expand of exactly one block is HMAC(key, info || 1). Calling HMAC
+	// itself takes a third less time, and this is done for every record.
+	mac := hmac.New(sha512.New, key[:])
+	mac.Write(recordInfo)
+	var block64 [sha512.Size]byte
+	okm := mac.Sum(block64[:0])
 	defer clear(okm)
-	block, err := aes.NewCipher(okm[:sealingSize])
-	if err != nil {
-		return nil, err
-	}
-	if keys.sealing, err = cipher.NewGCMWithRandomNonce(block); err != nil {
+	var err error
+	if keys.sealing, err = newGCM(okm[:sealingSize]); err != nil {
 		return nil, err
 	}
 	copy(keys.tag[:], okm[sealingSize:])
 	copy(keys.commitment[:], okm[sealingSize+KeyTagSize:])
 	return keys, nil
+}
+
+// newGCM is AES-256-GCM with random nonces, the only ones that
+// GODEBUG=fips140=only allows.
+func newGCM(key []byte) (cipher.AEAD, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCMWithRandomNonce(block)
 }

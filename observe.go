@@ -52,7 +52,7 @@ func LogEvents(logger *slog.Logger) Observer {
 }
 
 // observed runs one request and reports it.
-func (b *Box) observed(ctx context.Context, e Event, request func() error) error {
+func (b *Box) observed(ctx context.Context, event func() Event, request func() error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -60,8 +60,9 @@ func (b *Box) observed(ctx context.Context, e Event, request func() error) error
 		return request()
 	}
 	start := time.Now()
-	e.Err = request()
-	e.Duration = time.Since(start)
+	err := request()
+	e := event()
+	e.Duration, e.Err = time.Since(start), err
 	b.config.Observer(ctx, e)
-	return e.Err
+	return err
 }

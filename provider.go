@@ -1,6 +1,10 @@
 package kmsencrypted
 
-import "context"
+import (
+	"context"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+)
 
 // Provider wraps and unwraps small values, as a rule 32-byte data keys, under a
 // key-encryption key. The packages below providers/ implement it for AWS KMS,
@@ -93,11 +97,9 @@ type LegacyDecrypter interface {
 	DecryptLegacy(ctx context.Context, column string, ec BoundContext) (plaintext []byte, err error)
 }
 
-// Wrap is one of the wraps of a native key column.
-type Wrap struct {
-	Tag        string // [KeyInfo.Tag] of the provider that made it
-	Ciphertext []byte
-}
+// Wrap is one of the wraps of a native key column: the [KeyInfo.Tag] of the
+// provider that made it, and the ciphertext.
+type Wrap = keycolumn.Wrap
 
 // MultiWrapper wraps one value by several providers or regions at once, any of
 // which can open it. It serves native versions only: their commitment makes all

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
@@ -101,18 +102,24 @@ func (b *Box) wrappingBytes(k DataKey, raw []byte, to Binding, format byte) (*wr
 
 // encrypt calls the provider.
 func (b *Box) encrypt(ctx context.Context, w *wrapping) (wraps []Wrap, err error) {
-	info := w.recipe.Provider.Info()
-	event := Event{Op: OpWrap, Key: info, Version: w.version, Context: w.context, Count: 1}
-	err = b.observed(ctx, event, func() (err error) {
-		if multi, ok := w.recipe.Provider.(MultiWrapper); ok {
+	provider := w.recipe.Provider
+	err = b.observed(ctx, func() Event { return w.event() }, func() (err error) {
+		if multi, ok := provider.(MultiWrapper); ok {
 			wraps, err = multi.EncryptAll(ctx, w.raw, w.context)
 			return err
 		}
-		ciphertext, err := w.recipe.Provider.Encrypt(ctx, w.raw, w.context)
-		wraps = []Wrap{{Tag: info.Tag, Ciphertext: ciphertext}}
+		ciphertext, err := provider.Encrypt(ctx, w.raw, w.context)
+		wraps = []Wrap{{Tag: provider.Info().Tag, Ciphertext: ciphertext}}
 		return err
 	})
-	return wraps, located(OpWrap, info, w.version, err)
+	if err != nil {
+		return nil, located(OpWrap, provider, w.version, err)
+	}
+	return wraps, nil
+}
+
+func (w *wrapping) event() Event {
+	return Event{Op: OpWrap, Key: w.recipe.Provider.Info(), Version: w.version, Context: w.context, Count: 1}
 }
 
 // column is the text for what the provider returned.
@@ -133,13 +140,8 @@ func (w *wrapping) native(wraps []Wrap, rest []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := keycolumn.Native{Format: w.format, Commitment: commitment, Rest: rest}
-	size := 64 + len(rest)
-	for _, wrap := range wraps {
-		n.Wraps = append(n.Wraps, keycolumn.Wrap(wrap))
-		size += len(wrap.Tag) + len(wrap.Ciphertext) + 3
-	}
-	body, err := n.Append(make([]byte, 0, size))
+	n := keycolumn.Native{Format: w.format, Commitment: commitment, Wraps: wraps, Rest: rest}
+	body, err := n.Append(make([]byte, 0, 256+len(rest)))
 	if err != nil {
 		return nil, &Error{Op: string(OpWrap), Version: w.version, Err: ErrTooLarge, Cause: err}
 	}
@@ -161,76 +163,86 @@ type unwrapping struct {
 }
 
 // check accepts what a provider returned if it is what the column is committed
-// to. Under Ruby nothing can be checked.
+// to, and keeps the key it makes. Under Ruby nothing can be checked.
 func (u *unwrapping) check(raw []byte) error {
 	if u.recipe.Format == Ruby {
 		return nil
 	}
-	k, err := dataKeyFrom(append([]byte(nil), raw...))
-	if err != nil {
+	if len(raw) != DataKeySize {
 		return ErrBinding
 	}
+	k := copyDataKey(raw)
 	commitment, err := k.commit(u.binding)
-	if err != nil {
-		return err
+	if err == nil && subtle.ConstantTimeCompare(commitment[:], u.commitment[:]) != 1 {
+		err = ErrBinding
 	}
-	if subtle.ConstantTimeCompare(commitment[:], u.commitment[:]) != 1 {
+	if err != nil {
 		k.Wipe()
-		return ErrBinding
+		return err
 	}
 	u.opened = k
 	return nil
 }
 
-// key makes the data key of what decrypt returned.
+// key makes the data key of what decrypt returned, and wipes that.
 func (u *unwrapping) key(raw []byte) (DataKey, error) {
-	if !u.opened.IsZero() {
-		clear(raw)
+	defer clear(raw)
+	switch {
+	case !u.opened.IsZero():
 		return u.opened, nil
+	case len(raw) != DataKeySize:
+		err := fmt.Errorf("%w: data key of %d bytes, want %d", ErrMalformed, len(raw), DataKeySize)
+		return DataKey{}, located(OpUnwrap, u.recipe.Provider, u.version, err)
 	}
-	k, err := dataKeyFrom(raw)
-	if err != nil {
-		return DataKey{}, located(OpUnwrap, u.recipe.Provider.Info(), u.version, err)
-	}
-	return k, nil
+	return copyDataKey(raw), nil
 }
 
 // decrypt calls the provider and returns what it unwrapped, checked.
-func (b *Box) decrypt(ctx context.Context, u *unwrapping) ([]byte, error) {
-	var raw []byte
-	var err error
+func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error) {
 	for _, ec := range u.contexts {
 		raw, err = b.decryptUnder(ctx, u, ec)
 		if !errors.Is(err, ErrDecrypt) {
 			break
 		}
 	}
-	return raw, located(OpUnwrap, u.recipe.Provider.Info(), u.version, err)
+	if err != nil {
+		clear(raw)
+		return nil, located(OpUnwrap, u.recipe.Provider, u.version, err)
+	}
+	return raw, nil
 }
 
+// decryptUnder tries each wrap that the provider may have made.
 func (b *Box) decryptUnder(ctx context.Context, u *unwrapping, ec BoundContext) (raw []byte, err error) {
+	event := func() Event {
+		return Event{Op: OpUnwrap, Key: u.recipe.Provider.Info(), Version: u.version, Context: ec, Count: 1}
+	}
 	provider := u.recipe.Provider
-	event := Event{Op: OpUnwrap, Key: provider.Info(), Version: u.version, Context: ec, Count: 1}
-	request := func(call func() ([]byte, error)) error {
-		return b.observed(ctx, event, func() error {
-			raw, err = call()
+	if multi, ok := provider.(MultiWrapper); ok {
+		err = b.observed(ctx, event, func() error {
+			raw, err = multi.DecryptAny(ctx, u.wraps, ec, u.check)
 			return err
 		})
-	}
-	if multi, ok := provider.(MultiWrapper); ok {
-		return raw, request(func() ([]byte, error) { return multi.DecryptAny(ctx, u.wraps, ec, u.check) })
+		return raw, err
 	}
 	if legacy, ok := provider.(LegacyDecrypter); ok && u.legacy != "" {
-		return raw, request(func() ([]byte, error) { return legacy.DecryptLegacy(ctx, u.legacy, ec) })
+		err = b.observed(ctx, event, func() error {
+			raw, err = legacy.DecryptLegacy(ctx, u.legacy, ec)
+			return err
+		})
+		return raw, err
 	}
+	err = ErrDecrypt
 	for _, wrap := range u.candidates() {
-		err = request(func() ([]byte, error) { return provider.Decrypt(ctx, wrap.Ciphertext, ec) })
+		err = b.observed(ctx, event, func() error {
+			raw, err = provider.Decrypt(ctx, wrap.Ciphertext, ec)
+			return err
+		})
 		if err == nil {
-			err = u.check(raw)
-			return raw, err
+			return raw, u.check(raw)
 		}
 		if !errors.Is(err, ErrDecrypt) {
-			return nil, err
+			break
 		}
 	}
 	return nil, err
@@ -240,6 +252,9 @@ func (b *Box) decryptUnder(ctx context.Context, u *unwrapping, ec BoundContext) 
 // tag, or all of them where none has it (a column that several providers wrote,
 // read by one whose name has changed).
 func (u *unwrapping) candidates() []Wrap {
+	if len(u.wraps) < 2 {
+		return u.wraps
+	}
 	tag := u.recipe.Provider.Info().Tag
 	var own []Wrap
 	for _, w := range u.wraps {
@@ -254,10 +269,8 @@ func (u *unwrapping) candidates() []Wrap {
 }
 
 // located adds key and version to an error of a provider.
-func located(op Op, info KeyInfo, version int, err error) error {
-	if err == nil {
-		return nil
-	}
+func located(op Op, provider Provider, version int, err error) error {
+	info := provider.Info()
 	e := &Error{Op: string(op), Provider: info.Provider, KeyID: info.KeyID, Version: version, Err: err}
 	if known, ok := errors.AsType[*Error](err); ok {
 		e.Err, e.Cause = known.Err, known.Cause

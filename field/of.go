@@ -28,20 +28,20 @@ type redacted = secret.Redacted
 type Of[T any] struct {
 	redacted
 	h head
-	v *T // set in states plain and opened; never changed once it is there
+	v secret.Pointer[T] // in states plain and opened; never changed once it is there
 }
 
 // New returns a field that is set to v.
-func New[T any](v T) Of[T] { return Of[T]{h: head{state: plain}, v: &v} }
+func New[T any](v T) Of[T] { return Of[T]{h: head{state: plain}, v: secret.Hide(v)} }
 
 // Set gives the field a new plaintext, to be sealed and written.
 func (o *Of[T]) Set(v T) {
-	o.h.state, o.v = plain, &v
+	o.h.state, o.v = plain, secret.Hide(v)
 }
 
 // SetNull empties the column.
 func (o *Of[T]) SetNull() {
-	o.h.state, o.h.set, o.h.stored, o.v = null, true, stored{null: true}, nil
+	o.h.state, o.h.set, o.h.stored, o.v = null, true, stored{null: true}, secret.Pointer[T]{}
 }
 
 // Get returns the plaintext of a field that was set or opened, the zero T for
@@ -50,7 +50,7 @@ func (o *Of[T]) SetNull() {
 func (o Of[T]) Get() (v T, err error) {
 	switch o.h.state {
 	case plain, opened:
-		return *o.v, nil
+		return *o.v.Get(), nil
 	case null:
 		return v, nil
 	case closed:
@@ -94,7 +94,7 @@ func (o Of[T]) IsLoaded() bool { return o.h.state != unset }
 // Scan takes the ciphertext from the database; it implements [sql.Scanner].
 func (o *Of[T]) Scan(src any) (err error) {
 	o.h, err = scan(src)
-	o.v = nil
+	o.v = secret.Pointer[T]{}
 	return err
 }
 
@@ -124,12 +124,13 @@ type holder interface {
 }
 
 func (o *Of[T]) head() *head              { return &o.h }
-func (o *Of[T]) plaintext() reflect.Value { return reflect.ValueOf(o.v).Elem() }
+func (o *Of[T]) plaintext() reflect.Value { return reflect.ValueOf(o.v.Get()).Elem() }
 func (o *Of[T]) valueType() reflect.Type  { return reflect.TypeFor[T]() }
 
 func (o *Of[T]) decode(c codec, plaintext []byte) error {
-	v := new(T)
-	if err := c.decode(reflect.ValueOf(v).Elem(), plaintext); err != nil {
+	var zero T
+	v := secret.Hide(zero)
+	if err := c.decode(reflect.ValueOf(v.Get()).Elem(), plaintext); err != nil {
 		return fmt.Errorf("decode %s: %w", c.name, err)
 	}
 	o.v, o.h.state = v, opened

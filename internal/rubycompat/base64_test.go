@@ -21,7 +21,7 @@ func TestBase64Vectors(t *testing.T) {
 		}
 		Decode []struct {
 			Text    vectors.Stored `json:"input"`
-			Decoded []byte `json:"decoded_b64"`
+			Decoded []byte         `json:"decoded_b64"`
 		}
 	}
 	vectors.Load(t, "ruby_base64.json", &file)

@@ -1,7 +1,7 @@
 // Package secret keeps plaintext and keys out of logs, errors and encodings.
 //
 // Every type that holds a secret embeds [Redacted] and keeps the secret behind
-// a pointer. The methods cover printing the type itself; the pointer covers
+// a [Pointer]. The methods cover printing the type itself; the pointer covers
 // printing a struct that holds it in an unexported field, where fmt prints
 // fields without asking their methods.
 package secret

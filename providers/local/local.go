@@ -36,7 +36,7 @@ type redacted = secret.Redacted
 // concurrent use, and prints as "[redacted]".
 type Provider struct {
 	redacted
-	ring *ring
+	hidden secret.Pointer[ring]
 }
 
 // ring holds the ready ciphers of all keys.
@@ -56,7 +56,7 @@ func newProvider(source string, keys []key) (*Provider, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%s: %w: no key in it", source, kmsencrypted.ErrConfig)
 	}
-	r := &ring{source: source, first: keys[0].id, keys: make(map[string]cipher.AEAD)}
+	r := ring{source: source, first: keys[0].id, keys: make(map[string]cipher.AEAD)}
 	for _, k := range keys {
 		block, err := aes.NewCipher(k.bytes)
 		if err != nil {
@@ -68,12 +68,14 @@ func newProvider(source string, keys []key) (*Provider, error) {
 		}
 		clear(k.bytes)
 	}
-	return &Provider{ring: r}, nil
+	return &Provider{hidden: secret.Hide(r)}, nil
 }
+
+func (p *Provider) ring() *ring { return p.hidden.Get() }
 
 // Info names the file or variable.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
-	return kmsencrypted.KeyInfo{Provider: "local", KeyID: p.ring.source, Tag: "local"}
+	return kmsencrypted.KeyInfo{Provider: "local", KeyID: p.ring().source, Tag: "local"}
 }
 
 // Encrypt returns
@@ -85,11 +87,11 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	id := p.ring.first
+	id := p.ring().first
 	out := make([]byte, 0, 1+len(id)+12+len(plaintext)+16)
 	out = append(out, byte(len(id)))
 	out = append(out, id...)
-	return p.ring.keys[id].Seal(out, nil, plaintext, associatedData(id, ec)), nil
+	return p.ring().keys[id].Seal(out, nil, plaintext, associatedData(id, ec)), nil
 }
 
 // Decrypt opens what Encrypt returned under any of the keys. Where the key is
@@ -102,12 +104,12 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 		return nil, p.failed(kmsencrypted.ErrDecrypt, nil)
 	}
 	id, sealed := string(ciphertext[1:1+ciphertext[0]]), ciphertext[1+ciphertext[0]:]
-	aead, ok := p.ring.keys[id]
+	aead, ok := p.ring().keys[id]
 	if !ok {
 		if !validID(id) {
 			return nil, p.failed(kmsencrypted.ErrDecrypt, nil)
 		}
-		return nil, p.failed(kmsencrypted.ErrDecrypt, fmt.Errorf("key %q is not in %s", id, p.ring.source))
+		return nil, p.failed(kmsencrypted.ErrDecrypt, fmt.Errorf("key %q is not in %s", id, p.ring().source))
 	}
 	plaintext, err := aead.Open(nil, nil, sealed, associatedData(id, ec))
 	if err != nil {
@@ -120,7 +122,7 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 func (p *Provider) Probe(ctx context.Context) error { return ctx.Err() }
 
 func (p *Provider) failed(err, cause error) error {
-	return &kmsencrypted.Error{Op: "decrypt", Provider: "local", KeyID: p.ring.source, Err: err, Cause: cause}
+	return &kmsencrypted.Error{Op: "decrypt", Provider: "local", KeyID: p.ring().source, Err: err, Cause: cause}
 }
 
 // associatedData tells an absent context from an empty one by its length.

@@ -1,0 +1,49 @@
+package kmsencrypted_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// The core stays light: it reaches the standard library, golang.org/x/crypto
+// (with what that needs) and this module only. A provider may bring its SDK, and
+// nothing of another provider.
+func TestImports(t *testing.T) {
+	t.Parallel()
+	const module = "github.com/kmsencrypted/kmsencrypted"
+	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/blindindex", "/files", "/providers/testkey", "/providers/local", "/kmstest"} {
+		for _, dep := range dependencies(t, module+pkg) {
+			first, _, _ := strings.Cut(dep, "/")
+			standard := !strings.Contains(first, ".")
+			if !standard && !strings.HasPrefix(dep, "golang.org/x/crypto/") && !strings.HasPrefix(dep, "golang.org/x/sys/") && !strings.HasPrefix(dep, module) {
+				t.Errorf("%s imports %s", module+pkg, dep)
+			}
+		}
+	}
+	providers := []string{"aws", "gcp", "vault", "local", "testkey", "multi"}
+	for _, provider := range providers {
+		for _, dep := range dependencies(t, module+"/providers/"+provider) {
+			sibling, ok := strings.CutPrefix(dep, module+"/providers/")
+			if ok && sibling != provider {
+				t.Errorf("provider %s imports provider %s", provider, sibling)
+			}
+		}
+	}
+	// The arrows point to the root.
+	for _, dep := range dependencies(t, module) {
+		if strings.HasPrefix(dep, module+"/") && !strings.HasPrefix(dep, module+"/internal/") {
+			t.Errorf("the root package imports %s", dep)
+		}
+	}
+}
+
+// dependencies is empty for a package that does not exist.
+func dependencies(t *testing.T, pkg string) []string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-e", "-f", "{{.ImportPath}}", pkg).CombinedOutput()
+	if err != nil {
+		t.Fatalf("go list %s: %v\n%s", pkg, err, out)
+	}
+	return strings.Fields(string(out))
+}

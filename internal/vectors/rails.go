@@ -1,0 +1,92 @@
+package vectors
+
+import (
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// RailsFiles are the files of a Rails folder that the test suite knows.
+var RailsFiles = []string{"manifest.json", "storage.json"}
+
+// RailsManifest says what a Rails application wrote into rails.sqlite3.
+type RailsManifest struct {
+	WrittenBy           string `json:"written_by"`
+	KeyID               string `json:"key_id"`
+	LockboxMasterKey    string `json:"lockbox_master_key"`
+	BlindIndexMasterKey string `json:"blind_index_master_key"`
+	BlindIndexV2Key     string `json:"blind_index_master_key_v2"`
+	Rows                []RailsRow
+}
+
+// RailsRow is one record with its plaintexts by attribute name.
+type RailsRow struct {
+	Model, Table string
+	ContextModel string `json:"context_model"` // the class in the context where it differs
+	KeyVersion   *int   `json:"key_version"`
+	ID           int64
+	Values       map[string]RailsValue
+	Find         map[string]RailsValue // by blind index: what must find the record
+}
+
+// ModelName is the name of the record's class in its encryption context.
+func (r RailsRow) ModelName() string {
+	if r.ContextModel != "" {
+		return r.ContextModel
+	}
+	return r.Model
+}
+
+// RailsValue is a plaintext with its type: {"t": "date", "v": "1980-02-29"}.
+type RailsValue struct {
+	Type string `json:"t"`
+	V    json.RawMessage
+}
+
+// RailsStorage says what a Rails application attached to the documents of
+// storage.sqlite3.
+type RailsStorage struct {
+	KeyID            string `json:"key_id"`
+	LockboxMasterKey string `json:"lockbox_master_key"`
+	Files            []struct {
+		RecordID int64 `json:"record_id"`
+		Name     string
+		Filename string
+		BlobKey  string `json:"blob_key"`
+		Size     int64  `json:"plain_size"`
+		SHA256   string `json:"plain_sha256"`
+	}
+}
+
+// LoadRails decodes a manifest of the Rails folder into v, in the manner of [Load].
+func LoadRails(t testing.TB, file string, v any) {
+	t.Helper()
+	dir := folder("KMSENCRYPTED_RAILS", "rails")
+	requireAny(t, dir, RailsFiles)
+	load(t, filepath.Join(dir, file), v)
+}
+
+// RailsDatabase copies a database of the Rails folder, so that a test may write
+// to it, and returns the path of the copy.
+func RailsDatabase(t testing.TB, file string) string {
+	t.Helper()
+	from, err := os.Open(filepath.Join(folder("KMSENCRYPTED_RAILS", "rails"), file))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	path := filepath.Join(t.TempDir(), file)
+	to, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(to, from); err != nil {
+		t.Fatal(err)
+	}
+	if err := to.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}

@@ -1,0 +1,208 @@
+package kmsencrypted_test
+
+import (
+	"bytes"
+	"encoding/gob"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
+)
+
+const secretText = "ada-lovelace@example.org"
+
+// secretTypes is every type of the module that holds a secret, with what it must
+// never print. TestSecretTypesAreListed finds those that are missing here.
+func secretTypes(t *testing.T) map[string]specimen {
+	t.Helper()
+	k := kmsencrypted.NewDataKey()
+	raw, err := k.Raw()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := local.Create(t.TempDir() + "/keys.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := kmsencrypted.NewBox(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	type row struct {
+		ID  int              `db:"id"`
+		Key field.Key        `db:"key"`
+		V   field.Of[string] `db:"v"`
+	}
+	m, err := field.NewModel[row](box, field.Config{Table: "t"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sealed := row{ID: 1, V: field.New(secretText)}
+	if err := m.Seal(t.Context(), &sealed); err != nil {
+		t.Fatal(err)
+	}
+	return map[string]specimen{
+		"kmsencrypted.DataKey": newSpecimen(k, string(raw), hex.EncodeToString(raw)),
+		"field.Of":             newSpecimen(field.New(secretText), secretText),
+		"field.Key":            newSpecimen(sealed.Key, "never printed as it is not known here"),
+		"local.Provider":       newSpecimen(*p, "never printed as it is not known here"),
+	}
+}
+
+// specimen is a value in all the places where a program may have it.
+type specimen struct {
+	values  map[string]any
+	secrets []string
+}
+
+// hidden holds a value where fmt cannot call its methods.
+type hidden[T any] struct {
+	name  string
+	value T
+}
+
+func newSpecimen[T any](v T, secrets ...string) specimen {
+	return specimen{secrets: secrets, values: map[string]any{
+		"itself":                    v,
+		"pointer":                   &v,
+		"pointer to pointer":        new(&v),
+		"slice":                     []T{v},
+		"slice of pointers":         []*T{&v},
+		"map":                       map[string]T{"k": v},
+		"exported field":            struct{ V T }{v},
+		"unexported field":          hidden[T]{"n", v},
+		"pointer, unexported field": &hidden[T]{"n", v},
+		"slice in unexported field": hidden[[]T]{"n", []T{v}},
+		"map in unexported field":   hidden[map[string]T]{"n", map[string]T{"k": v}},
+		"pointer in unexported":     hidden[*T]{"n", &v},
+		"interface in unexported":   hidden[any]{"n", v},
+		"unexported in unexported":  hidden[hidden[T]]{"n", hidden[T]{"m", v}},
+		"wrapped error":             fmt.Errorf("saving: %w", fmt.Errorf("record %v %+v", v, &v)),
+		"array":                     [1]T{v},
+	}}
+}
+
+func TestSecretsAreNeverPrinted(t *testing.T) {
+	for name, s := range secretTypes(t) {
+		for place, v := range s.values {
+			for how, printed := range printings(v) {
+				for _, secret := range append(s.secrets, decimalBytes(s.secrets[0])) {
+					if strings.Contains(printed, secret) {
+						t.Errorf("%s as %s, %s: %q holds the secret", name, place, how, printed)
+					}
+				}
+			}
+		}
+		if got := fmt.Sprint(s.values["itself"]); got != "[redacted]" {
+			t.Errorf("%s prints as %q, want [redacted]", name, got)
+		}
+	}
+}
+
+// decimalBytes is how fmt prints bytes that nobody protects.
+func decimalBytes(secret string) string {
+	return strings.Trim(fmt.Sprint([]byte(secret)), "[]")
+}
+
+// printings are all the ways in which a program may print a value by mistake.
+func printings(v any) map[string]string {
+	out := make(map[string]string)
+	for _, verb := range strings.Split("%v %+v %#v %s %q %x %X %d %t %c %b %o %e %g %T %U", " ") {
+		out[verb] = fmt.Sprintf(verb, v)
+	}
+	var buf bytes.Buffer
+	for name, handler := range map[string]slog.Handler{"slog text": slog.NewTextHandler(&buf, nil), "slog JSON": slog.NewJSONHandler(&buf, nil)} {
+		buf.Reset()
+		slog.New(handler).Info("m", "v", v, slog.Group("g", slog.Any("v", v)))
+		out[name] = buf.String()
+	}
+	encoded, _ := json.Marshal(v) // a function or channel may refuse; what matters is what comes out
+	out["JSON"] = string(encoded)
+	buf.Reset()
+	_ = gob.NewEncoder(&buf).Encode(v)
+	out["gob"] = buf.String()
+	out["error"] = fmt.Errorf("%v: %+v", v, v).Error()
+	return out
+}
+
+func TestSecretsCannotBeDecoded(t *testing.T) {
+	var f field.Of[string]
+	if err := json.Unmarshal([]byte(`"[redacted]"`), &f); err == nil {
+		t.Error("a redacted field was decoded, which would replace the secret by that word")
+	}
+}
+
+// A type that embeds redacted holds a secret, and must stand in the table above;
+// a struct that holds the pointers behind which secrets lie must embed it.
+func TestSecretTypesAreListed(t *testing.T) {
+	listed := secretTypes(t)
+	found := 0
+	for _, name := range redactedTypes(t) {
+		found++
+		if _, ok := listed[name]; !ok {
+			t.Errorf("%s embeds redacted and is not in secretTypes", name)
+		}
+	}
+	if found < len(listed) {
+		t.Errorf("found %d redacted types, the table has %d", found, len(listed))
+	}
+}
+
+// redactedTypes finds the exported types that embed secret.Redacted under any
+// of its names.
+func redactedTypes(t *testing.T) (names []string) {
+	t.Helper()
+	err := filepath.WalkDir(vectors.Root(), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && (strings.HasPrefix(d.Name(), ".") || d.Name() == "e2e" || d.Name() == "bench") {
+			return fs.SkipDir
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return nil
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			spec, ok := n.(*ast.TypeSpec)
+			if !ok || !spec.Name.IsExported() {
+				return true
+			}
+			if s, ok := spec.Type.(*ast.StructType); ok && slices.ContainsFunc(s.Fields.List, embedsRedacted) {
+				names = append(names, file.Name.Name+"."+spec.Name.Name)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+func embedsRedacted(f *ast.Field) bool {
+	if len(f.Names) > 0 {
+		return false
+	}
+	switch e := f.Type.(type) {
+	case *ast.Ident:
+		return e.Name == "redacted"
+	case *ast.SelectorExpr:
+		return e.Sel.Name == "Redacted"
+	}
+	return false
+}
