@@ -1,0 +1,216 @@
+package blindindex
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Expression says what of a value is indexed. It is applied to stored values
+// and to those looked up alike, must give the same answer every time, and is
+// called by many goroutines at once. To return the zero Plaintext is to index
+// NULL; an error stops the computing of this value. Its errors should not quote
+// the value.
+//
+// It is called for NULL too, as in blind_index, so that one such as
+// ->(v) { v.to_s.downcase }, which gives NULL the index of the empty text, can be
+// written. Unlike in Ruby it always receives text, of an integer its digits.
+//
+// Whatever an expression drops, the index no longer tells apart: look-ups return
+// more rows than those sought, and the opened value has to be compared. What it
+// keeps is what the column leaks, and the fewer values are possible the more
+// the frequency of each says: an index of last digits or domains deserves a
+// look at [Propose].
+type Expression func(Plaintext) (Plaintext, error)
+
+// Transform makes an [Expression] of a function on text. NULL stays NULL, and
+// text that is not valid UTF-8 is [ErrValue], as it is an error in Ruby.
+func Transform(f func(text string) string) Expression {
+	return func(p Plaintext) (Plaintext, error) {
+		return onText(p, func(text string) Plaintext { return Text(f(text)) })
+	}
+}
+
+// Chain applies expressions one after the other.
+func Chain(expressions ...Expression) Expression {
+	return func(p Plaintext) (Plaintext, error) {
+		for _, e := range expressions {
+			var err error
+			if p, err = e(p); err != nil {
+				return Plaintext{}, err
+			}
+		}
+		return p, nil
+	}
+}
+
+func onText(p Plaintext, f func(text string) Plaintext) (Plaintext, error) {
+	if p.IsNull() {
+		return Plaintext{}, nil
+	}
+	if !utf8.ValidString(p.Text()) {
+		return Plaintext{}, fmt.Errorf("%w: the text is not valid UTF-8", ErrValue)
+	}
+	return f(p.Text()), nil
+}
+
+// Lower is Ruby's downcase: the full Unicode lower case of each character,
+// whatever its neighbours (Σ becomes σ at the end of a word too). It differs from
+// [strings.ToLower] in İ, which becomes i and a combining dot. From Ruby it
+// differs only in characters that are newer than the older of both processes'
+// Unicode tables: the alphabet Vithkuqi and a few historical letters came with
+// Unicode 14, which Go has since 1.21 and Ruby since 3.2.
+//
+// It does no case folding (ß and ss stay apart) and no normalisation (é in one
+// and in two characters stay apart): package unicodeform does.
+//
+// Leaks: which rows are equal but for case.
+func Lower(p Plaintext) (Plaintext, error) {
+	return onText(p, func(text string) Plaintext {
+		return Text(strings.ReplaceAll(strings.Map(lowerRune, text), string(dottedI), "i\u0307"))
+	})
+}
+
+// dottedI is the one character whose lower case is more than one.
+const dottedI = '\u0130'
+
+func lowerRune(r rune) rune {
+	if r == dottedI {
+		return r
+	}
+	return unicode.ToLower(r)
+}
+
+// Last keeps the last n characters, or all of a shorter text: Rails' last(n).
+// (Ruby's value[-n..] is nil for a shorter text.) Characters are code points.
+//
+// Leaks: which rows end alike; for the last 4 digits of card numbers there are
+// only 10,000 possibilities, so frequencies and the size of each group show.
+func Last(n uint) Expression {
+	return Transform(func(text string) string {
+		start := len(text)
+		for range n {
+			if start == 0 {
+				break
+			}
+			_, size := utf8.DecodeLastRuneInString(text[:start])
+			start -= size
+		}
+		return text[start:]
+	})
+}
+
+// Prefix keeps the first n characters, or all of a shorter text. Characters are
+// code points. To find values by beginnings of any length use [PrefixIndex].
+//
+// Leaks: which rows begin alike, and so, for names and places, nearly as much as
+// the common beginnings themselves.
+func Prefix(n uint) Expression {
+	return Transform(func(text string) string { return firstRunes(text, n) })
+}
+
+// firstRunes is the first n characters of a text, or all of it.
+func firstRunes(text string, n uint) string {
+	for i := range text {
+		if n == 0 {
+			return text[:i]
+		}
+		n--
+	}
+	return text
+}
+
+// Digits keeps the digits 0 to 9 and drops everything else: Ruby's
+// gsub(/\D/, ""). A text without digits becomes the empty text, not NULL.
+//
+// Leaks: which rows hold the same number however it is written.
+func Digits(p Plaintext) (Plaintext, error) {
+	return onText(p, func(text string) Plaintext {
+		return Text(strings.Map(func(r rune) rune {
+			if '0' <= r && r <= '9' {
+				return r
+			}
+			return -1
+		}, text))
+	})
+}
+
+// Domain keeps what follows the last @ of an e-mail address, in lower case as
+// [Lower]. Without an @, or with nothing behind it, it is NULL.
+//
+// Leaks: which rows share a domain. A few large providers stand out by their
+// frequency alone, and a domain of one company names its staff; a truncated
+// index ([Options.Bits]) helps.
+func Domain(p Plaintext) (Plaintext, error) {
+	domain, err := onText(p, func(text string) Plaintext {
+		at := strings.LastIndexByte(text, '@')
+		if at < 0 || at == len(text)-1 {
+			return Plaintext{}
+		}
+		return Text(text[at+1:])
+	})
+	if err != nil {
+		return Plaintext{}, err
+	}
+	return Lower(domain)
+}
+
+// Presence turns a text of nothing but white space, or of nothing at all, into
+// NULL and leaves every other as it is: Rails' presence.
+//
+// Leaks: which rows are blank, as NULLs do anyway.
+func Presence(p Plaintext) (Plaintext, error) {
+	return onText(p, func(text string) Plaintext {
+		if strings.TrimSpace(text) == "" {
+			return Plaintext{}
+		}
+		return p
+	})
+}
+
+// ParseExpression returns the expression of a short text, as tags and
+// configuration files have it: "lower", "digits", "domain", "presence", "last4"
+// and "prefix3" (of any number from 1 to 65535), or several joined with "+" that
+// are applied from left to right: "presence+lower". Anything else is
+// [kmsencrypted.ErrConfig].
+func ParseExpression(text string) (Expression, error) {
+	var chain []Expression
+	for name := range strings.SplitSeq(text, "+") {
+		e, err := namedExpression(name)
+		if err != nil {
+			return nil, err
+		}
+		chain = append(chain, e)
+	}
+	if len(chain) == 1 {
+		return chain[0], nil
+	}
+	return Chain(chain...), nil
+}
+
+func namedExpression(name string) (Expression, error) {
+	switch name {
+	case "lower":
+		return Lower, nil
+	case "digits":
+		return Digits, nil
+	case "domain":
+		return Domain, nil
+	case "presence":
+		return Presence, nil
+	}
+	for prefix, counted := range map[string]func(uint) Expression{"last": Last, "prefix": Prefix} {
+		number, ok := strings.CutPrefix(name, prefix)
+		if !ok || strings.HasPrefix(number, "0") {
+			continue
+		}
+		if n, err := strconv.ParseUint(number, 10, 16); err == nil {
+			return counted(uint(n)), nil
+		}
+	}
+	return nil, fmt.Errorf("blindindex: %w: unknown expression %q", kmsencrypted.ErrConfig, name)
+}

@@ -1,0 +1,111 @@
+package blindindex
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// PrefixIndex finds values by their beginnings: it stores one column for each
+// beginning of a value from a least to a largest number of characters. The
+// columns go into a table of their own, one row each, beside the id of the record.
+// It is immutable and safe for concurrent use.
+//
+// Leaks: how long a value is, up to the largest number, and which values begin
+// alike and how far. Beginnings are few: whoever counts how often each index
+// value occurs learns much about a column of names. A small range, a truncated
+// index and [Options.Partitions] all make it less.
+type PrefixIndex struct {
+	index       *Index
+	least, most int
+}
+
+// NewPrefixIndex makes an index of the beginnings of least to most characters (code
+// points), computed by an index of its own. The index's expression is applied
+// before cutting. Each value costs most-least+1 hashes. Limits that are not
+// 1 <= least <= most are [kmsencrypted.ErrConfig].
+func NewPrefixIndex(index *Index, least, most int) (*PrefixIndex, error) {
+	if least < 1 || most < least {
+		return nil, fmt.Errorf("blindindex: %s: %w: prefixes of %d to %d characters", index.name, kmsencrypted.ErrConfig, least, most)
+	}
+	return &PrefixIndex{index, least, most}, nil
+}
+
+// Name is the name of the index column.
+func (x *PrefixIndex) Name() string { return x.index.name }
+
+// Compute returns the columns to store for a value, none for NULL and for a
+// value shorter than the least. Their order says nothing about the value. Errors are
+// those of [Index.Compute], and [ErrValue] for text that is not valid UTF-8.
+func (x *PrefixIndex) Compute(value any) ([]Column, error) {
+	text, ok, err := x.express(value)
+	if err != nil || !ok {
+		return nil, err
+	}
+	var columns []Column
+	length := 0
+	for end := range runeEnds(text) {
+		if length++; length < x.least {
+			continue
+		}
+		column, err := x.index.computeOne(Text(text[:end]))
+		if err != nil {
+			return nil, err
+		}
+		columns = append(columns, column)
+		if length == x.most {
+			break
+		}
+	}
+	// In the order of their length the rows would tell which is the longest.
+	slices.SortFunc(columns, func(a, b Column) int { return strings.Compare(a.data, b.data) })
+	return columns, nil
+}
+
+// Lookup returns what to search for to find the values that begin with a text.
+// A text of more characters than the most is cut, so rows found have to be
+// opened and compared. One of fewer than the least, or NULL, is [ErrValue]: no row
+// could be found.
+func (x *PrefixIndex) Lookup(beginning any) (Lookup, error) {
+	text, ok, err := x.express(beginning)
+	if err != nil {
+		return Lookup{}, err
+	}
+	text = firstRunes(text, uint(x.most))
+	if length := len([]rune(text)); !ok || length < x.least {
+		return Lookup{}, fmt.Errorf("blindindex: %s: %w: a beginning needs at least %d characters, not %d", x.index.name, ErrValue, x.least, length)
+	}
+	columns, err := x.index.computeAll(Text(text))
+	if err != nil {
+		return Lookup{}, err
+	}
+	return Lookup{Name: x.index.name, Columns: columns}, nil
+}
+
+func (x *PrefixIndex) express(value any) (text string, ok bool, err error) {
+	p, err := x.index.express(value)
+	if err != nil || p.IsNull() {
+		return "", false, err
+	}
+	valid, err := onText(p, Text)
+	if err != nil {
+		return "", false, fmt.Errorf("blindindex: %s: %w", x.index.name, err)
+	}
+	return valid.Text(), true, nil
+}
+
+// runeEnds yields where each character of a text ends.
+func runeEnds(text string) func(yield func(int) bool) {
+	return func(yield func(int) bool) {
+		for i := range text {
+			if i > 0 && !yield(i) {
+				return
+			}
+		}
+		if text != "" {
+			yield(len(text))
+		}
+	}
+}
