@@ -1,0 +1,44 @@
+// Package dbserver gives tests a database on a real PostgreSQL or MariaDB
+// server. Only tests import it.
+//
+// A server is private to the test binary: started by the first test that asks,
+// on a free port of 127.0.0.1 and with a password of its own, and gone together
+// with its files when the test binary ends, however it ends. Nothing has to be
+// called for that, so a package that uses it needs no TestMain.
+//
+//	func TestStorePostgres(t *testing.T) {
+//		db, err := sql.Open("pgx", dbserver.Postgres(t))
+//		…
+//	}
+//
+// KMSENCRYPTED_POSTGRES_DSN and KMSENCRYPTED_MARIADB_DSN name an existing
+// server to use instead, which is the only way on systems other than Linux. Its
+// user must be allowed to create databases.
+package dbserver
+
+import "testing"
+
+// The servers of this test binary. They are global because all its tests share them.
+var (
+	postgres = newPostgres()
+	mariadb  = newMariaDB()
+)
+
+// Postgres returns the URL of a new, empty database on a PostgreSQL server. It
+// is for pgx and for the database/sql driver "pgx", which the caller imports in
+// any case: the database is made with it. The database is dropped when the test
+// ends, so close every handle before that.
+//
+// Where no server is installed the test is skipped, with CI=true it fails.
+func Postgres(t testing.TB) string {
+	t.Helper()
+	return postgres.database(t)
+}
+
+// MariaDB returns the DSN of a new, empty database on a MariaDB server, for the
+// database/sql driver "mysql" of go-sql-driver, which the caller imports. That
+// of a private server ends in "?parseTime=true". The rest is as for [Postgres].
+func MariaDB(t testing.TB) string {
+	t.Helper()
+	return mariadb.database(t)
+}

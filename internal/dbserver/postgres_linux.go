@@ -1,0 +1,77 @@
+package dbserver
+
+import (
+	"crypto/rand"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"syscall"
+)
+
+func startPostgres() (string, error) {
+	bin, err := postgresFolder()
+	if err != nil {
+		return "", err
+	}
+	p, err := newProcess("postgres")
+	if err != nil {
+		return "", err
+	}
+	password := rand.Text()
+	if err := p.write("password", password); err != nil {
+		return "", err
+	}
+	if err := p.run(filepath.Join(bin, "initdb"), nil,
+		"--pgdata=data", "--username=postgres", "--auth=scram-sha-256", "--pwfile=password",
+		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"); err != nil {
+		return "", err
+	}
+	return p.serve(server{
+		driver: "pgx",
+		dsn: func(port int) string {
+			return fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres?sslmode=disable", password, port)
+		},
+		folder: "SHOW data_directory",
+		// Fast shutdown: SIGTERM would wait for connections to be closed.
+		stop: syscall.SIGINT,
+		command: func(port int) []string {
+			return []string{
+				filepath.Join(bin, "postgres"), "-D", "data", "-p", strconv.Itoa(port),
+				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+				"-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off",
+			}
+		},
+	})
+}
+
+// postgresFolder finds the server's programs: those on PATH if there are any,
+// else the newest of Debian's, which are never on PATH.
+func postgresFolder() (string, error) {
+	if path, err := exec.LookPath("postgres"); err == nil {
+		// initdb looks for its siblings beside itself, so a link must be followed.
+		path, err = filepath.EvalSymlinks(path)
+		return filepath.Dir(path), err
+	}
+	folders, err := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if err != nil {
+		return "", err
+	}
+	folders = slices.DeleteFunc(folders, func(folder string) bool {
+		// The client packages make such a folder too.
+		_, err := os.Stat(filepath.Join(folder, "postgres"))
+		return err != nil
+	})
+	if len(folders) == 0 {
+		return "", errNotInstalled
+	}
+	return slices.MaxFunc(folders, func(a, b string) int { return debianVersion(a) - debianVersion(b) }), nil
+}
+
+// debianVersion is 15 for /usr/lib/postgresql/15/bin, and 0 where that is no number.
+func debianVersion(folder string) int {
+	version, _ := strconv.Atoi(filepath.Base(filepath.Dir(folder)))
+	return version
+}
