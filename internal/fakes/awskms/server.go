@@ -1,0 +1,160 @@
+// Package awskms is a stand-in for AWS KMS: an HTTP server that speaks the
+// service's JSON protocol to the official SDK. Ciphertexts are real AEAD over
+// key and context, so a test against it fails where the service would fail.
+// Only tests import it.
+//
+// It follows what sessions recorded against the service show and, where none
+// exists, the service's documentation. Grants, key policies, asymmetric and
+// multi-region keys are left out; [Fault] denies and breaks operations instead.
+package awskms
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+)
+
+// The account and region of every key.
+const (
+	Account = "123456789012"
+	Region  = "us-east-1"
+)
+
+// Server is one account's KMS in one region. It is safe for concurrent use.
+type Server struct {
+	URL string
+
+	http *httptest.Server
+
+	mu      sync.Mutex
+	keys    map[string]*key   // by key id
+	aliases map[string]string // alias name to key id
+	faults  []*Fault
+	calls   []Call
+}
+
+// Call is a request as it arrived.
+type Call struct {
+	Op   string
+	Body map[string]any // the JSON object that was sent
+	// Context is the EncryptionContext; nil when none was sent, which is not the
+	// same as an empty one. ReEncrypt has one for each side.
+	Context, SourceContext, DestinationContext map[string]string
+}
+
+// New starts a server without keys on the loopback interface. The caller closes it.
+func New() *Server {
+	s := &Server{keys: map[string]*key{}, aliases: map[string]string{}}
+	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
+	s.URL = s.http.URL
+	return s
+}
+
+// Close stops the server and cuts calls that hang.
+func (s *Server) Close() {
+	s.http.CloseClientConnections()
+	s.http.Close()
+}
+
+// Client returns an SDK client of this server that makes one attempt per call
+// unless an option says otherwise.
+func (s *Server) Client(options ...func(*kms.Options)) *kms.Client {
+	return kms.New(kms.Options{
+		Region:           Region,
+		BaseEndpoint:     aws.String(s.URL),
+		Credentials:      credentials.NewStaticCredentialsProvider("id", "secret", ""),
+		RetryMaxAttempts: 1,
+	}, options...)
+}
+
+// Calls returns the requests so far, in order of arrival, of the operations
+// named or of all.
+func (s *Server) Calls(ops ...string) []Call {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Clone(s.calls), func(c Call) bool {
+		return len(ops) > 0 && !slices.Contains(ops, c.Op)
+	})
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	op, isKMS := strings.CutPrefix(r.Header.Get("X-Amz-Target"), "TrentService.")
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // the client is gone
+	}
+	if fault := s.record(op, body); fault != nil && fault.serve(w, r) {
+		return
+	}
+	operation := operations[op]
+	switch {
+	case !isKMS || operation == nil:
+		reply(w, nil, failure("UnknownOperationException", ""))
+	case !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 "):
+		reply(w, nil, failure("MissingAuthenticationTokenException", "Missing Authentication Token"))
+	default:
+		s.mu.Lock()
+		answer, err := operation(s, body)
+		s.mu.Unlock()
+		reply(w, answer, err)
+	}
+}
+
+// record keeps the call and returns the fault that it meets, if any.
+func (s *Server) record(op string, body []byte) *Fault {
+	call := Call{Op: op}
+	var contexts struct {
+		EncryptionContext, SourceEncryptionContext, DestinationEncryptionContext map[string]string
+	}
+	// A body that is not JSON is refused by the operation.
+	if json.Unmarshal(body, &call.Body) == nil && json.Unmarshal(body, &contexts) == nil {
+		call.Context = contexts.EncryptionContext
+		call.SourceContext = contexts.SourceEncryptionContext
+		call.DestinationContext = contexts.DestinationEncryptionContext
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls = append(s.calls, call)
+	return s.nextFault(op)
+}
+
+// operations are called with the lock held.
+var operations = func() map[string]func(*Server, []byte) (any, error) {
+	all := map[string]func(*Server, []byte) (any, error){}
+	maps.Copy(all, cryptographic)
+	maps.Copy(all, administrative)
+	return all
+}()
+
+// handle makes an operation of a function on typed requests and answers.
+func handle[In any](f func(*Server, In) (any, error)) func(*Server, []byte) (any, error) {
+	return func(s *Server, body []byte) (any, error) {
+		var in In
+		if err := json.Unmarshal(body, &in); err != nil {
+			return nil, failure("SerializationException", "")
+		}
+		return f(s, in)
+	}
+}
+
+func reply(w http.ResponseWriter, answer any, err error) {
+	status := http.StatusOK
+	if failed, ok := errors.AsType[*apiError](err); ok {
+		status, answer = failed.status(), failed
+	}
+	w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+	w.WriteHeader(status)
+	if answer != nil {
+		json.NewEncoder(w).Encode(answer)
+	}
+}
