@@ -1,0 +1,217 @@
+// Package aws wraps data keys under a symmetric key of AWS KMS. The encryption
+// context is the service's own: it is checked on every decryption and shown in
+// CloudTrail.
+//
+//	provider, err := aws.Open(ctx, "arn:aws:kms:eu-central-1:123456789012:key/…", nil)
+//
+// The role of the program needs kms:Encrypt to wrap, kms:Decrypt to unwrap, and
+// kms:ReEncryptFrom with kms:ReEncryptTo for rotations that leave the data key
+// inside the service. [Provider.Probe] needs kms:DescribeKey.
+//
+// To the service an empty context is the same as none.
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Sizes that the service takes, in bytes.
+const (
+	MaxPlaintext  = 4096
+	maxCiphertext = 6144
+)
+
+// Client is what the provider uses of [kms.Client].
+type Client interface {
+	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
+	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
+	ReEncrypt(context.Context, *kms.ReEncryptInput, ...func(*kms.Options)) (*kms.ReEncryptOutput, error)
+	DescribeKey(context.Context, *kms.DescribeKeyInput, ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
+}
+
+// Options of a [Provider]. Nil and the zero value are the defaults.
+type Options struct {
+	// AnyKey lets the ciphertext choose the key it is decrypted with, among all
+	// that the role may use, as kms_encrypted does. By default only the
+	// configured key decrypts, which needs one more look when an alias is moved
+	// to another key: what was wrapped under the old one no longer opens through
+	// the alias. Name keys by ARN, or set AnyKey.
+	AnyKey bool
+	// GrantTokens go with every request.
+	GrantTokens []string
+}
+
+// Provider wraps data keys under one key. It is immutable and safe for
+// concurrent use.
+type Provider struct {
+	client  Client
+	keyID   string
+	region  string // empty where it is not known
+	options Options
+}
+
+var keyIDShape = regexp.MustCompile(`^[A-Za-z0-9:/_-]+$`)
+
+// New returns a provider for a key id, key ARN, alias name ("alias/…") or alias
+// ARN. A malformed one, or one of another region than the client's, is
+// [kmsencrypted.ErrConfig]. The service is not called.
+func New(client Client, keyID string, options *Options) (*Provider, error) {
+	if !keyIDShape.MatchString(keyID) {
+		return nil, fmt.Errorf("aws: %w: %q is not a key id, alias or ARN", kmsencrypted.ErrConfig, keyID)
+	}
+	p := &Provider{client: client, keyID: keyID, region: regionOf(keyID)}
+	if options != nil {
+		p.options = Options{AnyKey: options.AnyKey, GrantTokens: slices.Clone(options.GrantTokens)}
+	}
+	if configured, ok := client.(interface{ Options() kms.Options }); ok {
+		region := configured.Options().Region
+		if p.region != "" && region != p.region {
+			return nil, fmt.Errorf("aws: %w: the client is for region %s, the key is in %s", kmsencrypted.ErrConfig, region, p.region)
+		}
+		p.region = region
+	}
+	return p, nil
+}
+
+// regionOf is empty for anything but an ARN.
+func regionOf(keyID string) string {
+	parsed, err := arn.Parse(keyID)
+	if err != nil {
+		return ""
+	}
+	return parsed.Region
+}
+
+// Info names the key as configured. Its tag is "aws" and the region.
+func (p *Provider) Info() kmsencrypted.KeyInfo {
+	info := kmsencrypted.KeyInfo{Provider: "aws", KeyID: p.keyID, Tag: "aws"}
+	if p.region != "" {
+		info.Tag += " " + p.region
+	}
+	return info
+}
+
+// Encrypt wraps 1 to 4096 bytes; more are [kmsencrypted.ErrTooLarge]. The
+// ciphertext is about 150 bytes longer and names its key.
+func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	context, err := ec.Map()
+	if err != nil {
+		return nil, p.failed("encrypt", err)
+	}
+	if len(plaintext) > MaxPlaintext {
+		return nil, p.failed("encrypt", fmt.Errorf("%w: AWS KMS encrypts at most %d bytes", kmsencrypted.ErrTooLarge, MaxPlaintext))
+	}
+	out, err := p.client.Encrypt(ctx, &kms.EncryptInput{
+		KeyId:             &p.keyID,
+		Plaintext:         plaintext,
+		EncryptionContext: context,
+		GrantTokens:       p.options.GrantTokens,
+	})
+	if err != nil {
+		return nil, p.answered(ctx, "encrypt", err)
+	}
+	return out.CiphertextBlob, nil
+}
+
+// Decrypt unwraps what Encrypt, GenerateDataKey or ReEncrypt returned for the
+// configured key, under any of its versions.
+func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	context, err := ec.Map()
+	if err != nil {
+		return nil, p.failed("decrypt", err)
+	}
+	if !possible(ciphertext) {
+		return nil, p.failed("decrypt", kmsencrypted.ErrDecrypt)
+	}
+	out, err := p.client.Decrypt(ctx, &kms.DecryptInput{
+		KeyId:             p.pinned(),
+		CiphertextBlob:    ciphertext,
+		EncryptionContext: context,
+		GrantTokens:       p.options.GrantTokens,
+	})
+	if err != nil {
+		return nil, p.answered(ctx, "decrypt", err)
+	}
+	return out.Plaintext, nil
+}
+
+// possible spares the service what it would call invalid input.
+func possible(ciphertext []byte) bool {
+	return len(ciphertext) >= 1 && len(ciphertext) <= maxCiphertext
+}
+
+// pinned is the key that may decrypt; nil leaves it to the ciphertext.
+func (p *Provider) pinned() *string {
+	if p.options.AnyKey {
+		return nil
+	}
+	return &p.keyID
+}
+
+// Rewrap moves a ciphertext of source to the newest version of this key and to
+// another context by ReEncrypt, with this provider's client. The source must be
+// a [Provider] of the same region, and its role is not used; anything else is
+// [errors.ErrUnsupported].
+func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	old, ok := source.(*Provider)
+	if !ok || p.region == "" || old.region != p.region {
+		return nil, fmt.Errorf("aws: re-encryption from another key service or region: %w", errors.ErrUnsupported)
+	}
+	before, err := from.Context.Map()
+	if err != nil {
+		return nil, p.failed("re-encrypt", err)
+	}
+	after, err := to.Map()
+	if err != nil {
+		return nil, p.failed("re-encrypt", err)
+	}
+	if !possible(from.Ciphertext) {
+		return nil, p.failed("re-encrypt", kmsencrypted.ErrDecrypt)
+	}
+	out, err := p.client.ReEncrypt(ctx, &kms.ReEncryptInput{
+		CiphertextBlob:               from.Ciphertext,
+		SourceKeyId:                  old.pinned(),
+		SourceEncryptionContext:      before,
+		DestinationKeyId:             &p.keyID,
+		DestinationEncryptionContext: after,
+		GrantTokens:                  p.options.GrantTokens,
+	})
+	if err != nil {
+		return nil, p.answered(ctx, "re-encrypt", err)
+	}
+	return out.CiphertextBlob, nil
+}
+
+// Probe asks the service whether the key exists, is enabled and is of the right
+// kind: [kmsencrypted.ErrKeyUnusable] if not. It does not show whether the role
+// may encrypt or decrypt.
+func (p *Provider) Probe(ctx context.Context) error {
+	out, err := p.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &p.keyID, GrantTokens: p.options.GrantTokens})
+	if err != nil {
+		return p.answered(ctx, "probe", err)
+	}
+	switch k := out.KeyMetadata; {
+	case k.KeyState != types.KeyStateEnabled:
+		return p.failed("probe", fmt.Errorf("%w: its state is %s", kmsencrypted.ErrKeyUnusable, k.KeyState))
+	case k.KeyUsage != types.KeyUsageTypeEncryptDecrypt || k.KeySpec != types.KeySpecSymmetricDefault:
+		return p.failed("probe", fmt.Errorf("%w: it is a %s key for %s, not a symmetric one for encryption",
+			kmsencrypted.ErrKeyUnusable, k.KeySpec, k.KeyUsage))
+	}
+	return nil
+}
+
+var (
+	_ kmsencrypted.Rewrapper = (*Provider)(nil)
+	_ kmsencrypted.Prober    = (*Provider)(nil)
+	_ Client                 = (*kms.Client)(nil)
+)

@@ -1,0 +1,106 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// meaning is what an error code of the service comes down to, with a remedy
+// where one is known.
+type meaning struct {
+	err    error
+	remedy string
+}
+
+// meanings by error code. Codes of throttling are the SDK's own list. What the
+// service puts into its messages is not relied on: it says nothing about why a
+// ciphertext does not open.
+var meanings = map[string]meaning{
+	"InvalidCiphertextException": {err: kmsencrypted.ErrDecrypt},
+	"IncorrectKeyException": {kmsencrypted.ErrDecrypt,
+		"it was made under another key than the configured one; list that key as a version of its own, or set Options.AnyKey if an alias was moved"},
+
+	"AccessDeniedException": {kmsencrypted.ErrDenied,
+		"allow kms:Encrypt, kms:Decrypt, kms:ReEncrypt* or kms:DescribeKey in the key policy or the role's policy, and check the region"},
+	"ExpiredTokenException":               {kmsencrypted.ErrDenied, "the credentials have expired"},
+	"UnrecognizedClientException":         {kmsencrypted.ErrDenied, "the credentials are not valid"},
+	"InvalidClientTokenId":                {kmsencrypted.ErrDenied, "the credentials are not valid"},
+	"InvalidSignatureException":           {kmsencrypted.ErrDenied, "check the secret key and the clock"},
+	"IncompleteSignature":                 {err: kmsencrypted.ErrDenied},
+	"MissingAuthenticationToken":          {err: kmsencrypted.ErrDenied},
+	"MissingAuthenticationTokenException": {err: kmsencrypted.ErrDenied},
+	"OptInRequired":                       {err: kmsencrypted.ErrDenied},
+	"InvalidGrantTokenException":          {kmsencrypted.ErrDenied, "a grant token is not valid"},
+
+	"NotFoundException": {kmsencrypted.ErrKeyUnusable,
+		"there is no such key or alias in this account and region"},
+	"InvalidArnException":      {err: kmsencrypted.ErrKeyUnusable},
+	"DisabledException":        {kmsencrypted.ErrKeyUnusable, "enable it again"},
+	"KMSInvalidStateException": {kmsencrypted.ErrKeyUnusable, "if it is pending deletion, cancel that before the date"},
+	"InvalidKeyUsageException": {kmsencrypted.ErrKeyUnusable, "it must be a symmetric key for encryption"},
+
+	"KMSInternalException":        {err: kmsencrypted.ErrUnavailable},
+	"DependencyTimeoutException":  {err: kmsencrypted.ErrUnavailable},
+	"KeyUnavailableException":     {err: kmsencrypted.ErrUnavailable},
+	"ServiceUnavailable":          {err: kmsencrypted.ErrUnavailable},
+	"ServiceUnavailableException": {err: kmsencrypted.ErrUnavailable},
+	"InternalFailure":             {err: kmsencrypted.ErrUnavailable},
+	"RequestTimeout":              {err: kmsencrypted.ErrUnavailable},
+	"RequestTimeoutException":     {err: kmsencrypted.ErrUnavailable},
+}
+
+// meaningOf finds what an error of the SDK comes down to; none for what happened
+// before a request, such as missing credentials.
+func meaningOf(err error) meaning {
+	if failed, ok := errors.AsType[smithy.APIError](err); ok {
+		code := failed.ErrorCode()
+		if m, known := meanings[code]; known {
+			return m
+		}
+		if _, throttled := retry.DefaultThrottleErrorCodes[code]; throttled {
+			return meaning{err: kmsencrypted.ErrThrottled}
+		}
+	}
+	// Something between here and the service answered in its place.
+	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		switch status := answer.HTTPStatusCode(); {
+		case status == http.StatusTooManyRequests:
+			return meaning{err: kmsencrypted.ErrThrottled}
+		case status >= http.StatusInternalServerError:
+			return meaning{err: kmsencrypted.ErrUnavailable}
+		}
+	}
+	if _, unsent := errors.AsType[*smithyhttp.RequestSendError](err); unsent {
+		return meaning{err: kmsencrypted.ErrUnavailable}
+	}
+	return meaning{}
+}
+
+// answered makes the provider's error of one of the SDK.
+func (p *Provider) answered(ctx context.Context, op string, cause error) error {
+	failed := p.failed(op, cause)
+	if ctx.Err() != nil {
+		failed.Err, failed.Cause = ctx.Err(), cause
+		return failed
+	}
+	m := meaningOf(cause)
+	if m.err != nil {
+		failed.Err, failed.Cause = m.err, cause
+	}
+	if m.remedy != "" {
+		failed.Err = fmt.Errorf("%w (%s)", m.err, m.remedy)
+	}
+	return failed
+}
+
+func (p *Provider) failed(op string, err error) *kmsencrypted.Error {
+	return &kmsencrypted.Error{Op: op, Provider: "aws", KeyID: p.keyID, Err: err}
+}

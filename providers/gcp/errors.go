@@ -1,0 +1,95 @@
+package gcp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// meaning is what a status of the service comes down to, with a remedy where
+// one is known.
+type meaning struct {
+	code   codes.Code
+	text   string // that the message contains; empty for all messages
+	err    error
+	remedy string
+}
+
+// meanings by code; the first that fits counts. InvalidArgument needs a look at
+// the message: that is how the service says that a ciphertext does not open.
+var meanings = []meaning{
+	{code: codes.InvalidArgument, text: "Decryption failed", err: kmsencrypted.ErrDecrypt},
+	{code: codes.InvalidArgument, text: "checksum", err: kmsencrypted.ErrUnavailable},
+	{code: codes.NotFound, err: kmsencrypted.ErrKeyUnusable, remedy: "check the resource name"},
+	{code: codes.FailedPrecondition, err: kmsencrypted.ErrKeyUnusable, remedy: "enable or restore the key version"},
+	{code: codes.PermissionDenied, err: kmsencrypted.ErrDenied,
+		remedy: "grant the role Cloud KMS CryptoKey Encrypter or Decrypter on the key, and check its name"},
+	{code: codes.Unauthenticated, err: kmsencrypted.ErrDenied, remedy: "the credentials are missing or have expired"},
+	{code: codes.ResourceExhausted, err: kmsencrypted.ErrThrottled},
+	{code: codes.Unavailable, err: kmsencrypted.ErrUnavailable},
+	{code: codes.DeadlineExceeded, err: kmsencrypted.ErrUnavailable},
+	{code: codes.Internal, err: kmsencrypted.ErrUnavailable},
+	{code: codes.Aborted, err: kmsencrypted.ErrUnavailable},
+}
+
+// meaningOf finds what an error comes down to; none for what the client refused.
+func meaningOf(err error) meaning {
+	if s, ok := status.FromError(err); ok {
+		for _, m := range meanings {
+			if m.code == s.Code() && strings.Contains(s.Message(), m.text) {
+				return m
+			}
+		}
+	}
+	if errors.Is(err, errDamaged) || errors.Is(err, context.DeadlineExceeded) { // the latter: callTimeout has run out
+		return meaning{err: kmsencrypted.ErrUnavailable}
+	}
+	return meaning{}
+}
+
+// damagedAttempts is how often a call whose values were damaged is made.
+const damagedAttempts = 3
+
+// attempt makes a call and the provider's error of what it returns.
+func (p *Provider) attempt(ctx context.Context, op string, call func() error) error {
+	err := call()
+	for n := 1; n < damagedAttempts && damaged(err) && ctx.Err() == nil; n++ {
+		err = call()
+	}
+	if err != nil {
+		return p.answered(ctx, op, err)
+	}
+	return nil
+}
+
+// damaged reports whether either side noticed a wrong checksum.
+func damaged(err error) bool {
+	s, ok := status.FromError(err)
+	return errors.Is(err, errDamaged) || ok && s.Code() == codes.InvalidArgument && strings.Contains(s.Message(), "checksum")
+}
+
+func (p *Provider) answered(ctx context.Context, op string, cause error) error {
+	failed := p.failed(op, cause)
+	if ctx.Err() != nil {
+		failed.Err, failed.Cause = ctx.Err(), cause
+		return failed
+	}
+	m := meaningOf(cause)
+	if m.err != nil {
+		failed.Err, failed.Cause = m.err, cause
+	}
+	if m.remedy != "" {
+		failed.Err = fmt.Errorf("%w (%s)", m.err, m.remedy)
+	}
+	return failed
+}
+
+func (p *Provider) failed(op string, err error) *kmsencrypted.Error {
+	return &kmsencrypted.Error{Op: op, Provider: "gcp", KeyID: p.keyName, Err: err}
+}

@@ -1,0 +1,187 @@
+// Package gcp wraps data keys under a symmetric key of Google Cloud KMS. The
+// encryption context is sent as additional authenticated data: the JSON text
+// that kms_encrypted sends, so that each side reads what the other wrote.
+//
+//	provider, err := gcp.Open(ctx, "projects/p/locations/global/keyRings/r/cryptoKeys/k", nil)
+//
+// The program needs cloudkms.cryptoKeyVersions.useToEncrypt to wrap and
+// .useToDecrypt to unwrap (roles Cloud KMS CryptoKey Encrypter and Decrypter).
+// [Provider.Probe] needs cloudkms.cryptoKeys.get.
+//
+// Cloud KMS does not write the additional data to its audit log: the log shows
+// which key was used, not for which record.
+//
+// Values are protected by CRC32C checksums on their way in both directions. An
+// answer whose checksum is wrong or missing, or which does not confirm the
+// checksums sent, is discarded and asked for again.
+package gcp
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+
+	"cloud.google.com/go/kms/apiv1/kmspb"
+	"github.com/googleapis/gax-go/v2"
+
+	kms "cloud.google.com/go/kms/apiv1"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// MaxPlaintext is how many bytes the service takes, of plaintext and of
+// additional data each. Keys in hardware take less: 8 KiB together.
+const MaxPlaintext = 64 << 10
+
+// Client is what the provider uses of [kms.KeyManagementClient].
+type Client interface {
+	Encrypt(context.Context, *kmspb.EncryptRequest, ...gax.CallOption) (*kmspb.EncryptResponse, error)
+	Decrypt(context.Context, *kmspb.DecryptRequest, ...gax.CallOption) (*kmspb.DecryptResponse, error)
+	GetCryptoKey(context.Context, *kmspb.GetCryptoKeyRequest, ...gax.CallOption) (*kmspb.CryptoKey, error)
+}
+
+// Options of a [Provider]. Nil and the zero value are the defaults.
+type Options struct {
+	// LegacyKeys are names of keys, besides the configured one, that columns
+	// from before kms_encrypted 1.0 may name. Ruby calls any key that a column
+	// names; here what lies in the database never chooses a key by itself.
+	LegacyKeys []string
+}
+
+// Provider wraps data keys under one key. It is immutable and safe for
+// concurrent use.
+type Provider struct {
+	client     Client
+	keyName    string
+	location   string
+	legacyKeys []string
+	closer     io.Closer // of a client of our own; nil for the caller's
+}
+
+var keyNameShape = regexp.MustCompile(`^projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+$`)
+
+// New returns a provider for a key by its resource name,
+// "projects/P/locations/L/keyRings/R/cryptoKeys/K". Anything else, the name of a
+// key version included, is [kmsencrypted.ErrConfig]. The service is not called,
+// and the client stays the caller's to close.
+func New(client Client, keyName string, options *Options) (*Provider, error) {
+	p := &Provider{client: client, keyName: keyName}
+	if options != nil {
+		p.legacyKeys = slices.Clone(options.LegacyKeys)
+	}
+	for _, name := range append([]string{keyName}, p.legacyKeys...) {
+		if !keyNameShape.MatchString(name) {
+			return nil, fmt.Errorf("gcp: %w: %q is not projects/…/locations/…/keyRings/…/cryptoKeys/…", kmsencrypted.ErrConfig, name)
+		}
+	}
+	p.location = keyNameShape.FindStringSubmatch(keyName)[1]
+	return p, nil
+}
+
+// Close closes the client that [Open] made. It does nothing after [New].
+func (p *Provider) Close() error {
+	if p.closer == nil {
+		return nil
+	}
+	return p.closer.Close()
+}
+
+// Info names the key as configured. Its tag is "gcp" and the location.
+func (p *Provider) Info() kmsencrypted.KeyInfo {
+	return kmsencrypted.KeyInfo{Provider: "gcp", KeyID: p.keyName, Tag: "gcp " + p.location}
+}
+
+// Encrypt wraps at most 65536 bytes under the primary version of the key; more
+// are [kmsencrypted.ErrTooLarge].
+func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	request := &kmspb.EncryptRequest{
+		Name:            p.keyName,
+		Plaintext:       plaintext,
+		PlaintextCrc32C: checksum(plaintext),
+	}
+	if !ec.Absent() {
+		request.AdditionalAuthenticatedData = ec.Bytes()
+		request.AdditionalAuthenticatedDataCrc32C = checksum(request.AdditionalAuthenticatedData)
+	}
+	if len(plaintext) > MaxPlaintext || len(request.AdditionalAuthenticatedData) > MaxPlaintext {
+		return nil, p.failed("encrypt", fmt.Errorf("%w: Cloud KMS takes at most %d bytes", kmsencrypted.ErrTooLarge, MaxPlaintext))
+	}
+	var ciphertext []byte
+	err := p.attempt(ctx, "encrypt", func() error {
+		out, err := p.client.Encrypt(ctx, request, callOptions()...)
+		if err != nil {
+			return err
+		}
+		ciphertext = out.Ciphertext
+		return checkEncrypted(request, out)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return ciphertext, nil
+}
+
+// Decrypt unwraps what Encrypt returned, under any version of the key that is
+// enabled.
+func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	return p.decrypt(ctx, p.keyName, ciphertext, ec)
+}
+
+func (p *Provider) decrypt(ctx context.Context, keyName string, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if len(ciphertext) == 0 {
+		return nil, p.failed("decrypt", kmsencrypted.ErrDecrypt)
+	}
+	request := &kmspb.DecryptRequest{
+		Name:             keyName,
+		Ciphertext:       ciphertext,
+		CiphertextCrc32C: checksum(ciphertext),
+	}
+	if !ec.Absent() {
+		request.AdditionalAuthenticatedData = ec.Bytes()
+		request.AdditionalAuthenticatedDataCrc32C = checksum(request.AdditionalAuthenticatedData)
+	}
+	var plaintext []byte
+	err := p.attempt(ctx, "decrypt", func() error {
+		out, err := p.client.Decrypt(ctx, request, callOptions()...)
+		if err != nil {
+			return err
+		}
+		plaintext = out.Plaintext
+		if err := checkDecrypted(out); err != nil {
+			clear(out.Plaintext)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return plaintext, nil
+}
+
+// Probe asks the service whether the key exists and its primary version is
+// enabled: [kmsencrypted.ErrKeyUnusable] if not. It does not show whether the
+// program may encrypt or decrypt.
+func (p *Provider) Probe(ctx context.Context) error {
+	return p.attempt(ctx, "probe", func() error {
+		k, err := p.client.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: p.keyName}, callOptions()...)
+		switch {
+		case err != nil:
+			return err
+		case k.Purpose != kmspb.CryptoKey_ENCRYPT_DECRYPT:
+			return fmt.Errorf("%w: its purpose is %s, not symmetric encryption", kmsencrypted.ErrKeyUnusable, k.Purpose)
+		case k.Primary.GetState() != kmspb.CryptoKeyVersion_ENABLED:
+			return fmt.Errorf("%w: its primary version is %s", kmsencrypted.ErrKeyUnusable, strings.ToLower(k.Primary.GetState().String()))
+		}
+		return nil
+	})
+}
+
+var (
+	_ kmsencrypted.Prober          = (*Provider)(nil)
+	_ kmsencrypted.LegacyDecrypter = (*Provider)(nil)
+	_ Client                       = (*kms.KeyManagementClient)(nil)
+)

@@ -1,0 +1,79 @@
+package gcp
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/api/option"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	kms "cloud.google.com/go/kms/apiv1"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// What each call is given instead of the client's minute. A request to Cloud
+// KMS takes some tens of milliseconds; a user waits behind it.
+const (
+	callTimeout  = 10 * time.Second // with all attempts, if the context has no deadline
+	attempts     = 4                // of a call that was throttled or found no answer
+	firstPause   = 100 * time.Millisecond
+	longestPause = time.Second
+)
+
+// Open returns a provider with a client of its own, to be closed by
+// [Provider.Close]. Credentials are the application default ones unless an
+// option says otherwise; a client that cannot be made is
+// [kmsencrypted.ErrConfig]. The service is not called; see [Provider.Probe].
+//
+// The client does not log, whatever GOOGLE_SDK_GO_LOGGING_LEVEL says: Google's
+// debug log shows plaintexts.
+func Open(ctx context.Context, keyName string, options *Options, clientOptions ...option.ClientOption) (*Provider, error) {
+	silent := option.WithLogger(slog.New(slog.DiscardHandler))
+	client, err := kms.NewKeyManagementClient(ctx, append([]option.ClientOption{silent}, clientOptions...)...)
+	if err != nil {
+		return nil, fmt.Errorf("gcp: %w: %w", kmsencrypted.ErrConfig, err)
+	}
+	p, err := New(client, keyName, options)
+	if err != nil {
+		client.Close()
+		return nil, err
+	}
+	p.closer = client
+	return p, nil
+}
+
+// callOptions apply to one call, also with a client of the caller's. The
+// official client backs off when the service is unavailable, but not when a
+// quota is used up.
+func callOptions() []gax.CallOption {
+	return []gax.CallOption{
+		gax.WithTimeout(callTimeout),
+		gax.WithRetry(func() gax.Retryer {
+			return &retryer{left: attempts - 1, backoff: gax.Backoff{Initial: firstPause, Max: longestPause, Multiplier: 2}}
+		}),
+	}
+}
+
+type retryer struct {
+	left    int
+	backoff gax.Backoff
+}
+
+// Retry implements [gax.Retryer].
+func (r *retryer) Retry(err error) (pause time.Duration, again bool) {
+	switch status.Code(err) {
+	case codes.ResourceExhausted, codes.Unavailable, codes.DeadlineExceeded:
+	default:
+		return 0, false
+	}
+	if r.left == 0 {
+		return 0, false
+	}
+	r.left--
+	return r.backoff.Pause(), true
+}

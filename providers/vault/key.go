@@ -1,0 +1,105 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+)
+
+// What [Open] sets instead of the client's defaults, which wait for minutes. A
+// request to transit takes about a millisecond; a user waits behind it.
+const (
+	callTimeout     = 10 * time.Second // with all attempts; VAULT_CLIENT_TIMEOUT changes it
+	firstPause      = 100 * time.Millisecond
+	longestPause    = time.Second
+	idleConnections = 100 // kept for parallel calls; the client keeps about as many as there are processors
+)
+
+// Open returns a provider with a client of its own, configured by the
+// environment: VAULT_ADDR, VAULT_TOKEN and the other variables of Vault's
+// client, for OpenBao too. It gives a call three attempts (VAULT_MAX_RETRIES)
+// within ten seconds (VAULT_CLIENT_TIMEOUT).
+//
+// It asks the server about the key: errors are those of [Provider.Probe], and
+// [kmsencrypted.ErrConfig] for a configuration that cannot be read.
+func Open(ctx context.Context, keyID string, options *Options) (*Provider, error) {
+	config := api.DefaultConfig()
+	if config.Error != nil {
+		return nil, fmt.Errorf("vault: %w: %w", kmsencrypted.ErrConfig, config.Error)
+	}
+	if os.Getenv(api.EnvVaultClientTimeout) == "" {
+		config.Timeout = callTimeout
+	}
+	config.MinRetryWait, config.MaxRetryWait = firstPause, longestPause
+	if transport, ok := config.HttpClient.Transport.(*http.Transport); ok {
+		transport.MaxIdleConns, transport.MaxIdleConnsPerHost = idleConnections, idleConnections
+	}
+	client, err := api.NewClient(config)
+	if err != nil {
+		return nil, fmt.Errorf("vault: %w: %w", kmsencrypted.ErrConfig, err)
+	}
+	p, err := New(client, keyID, options)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Probe(ctx); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+var probing = operation{name: "probe"}
+
+// Probe reads the key's configuration. A key that is missing or cannot encrypt
+// is [kmsencrypted.ErrKeyUnusable]. One that is not derived although
+// [Options].NotDerived does not say so, or derived although it does, is
+// [kmsencrypted.ErrConfig]. A token that may not read it gets
+// [kmsencrypted.ErrDenied].
+func (p *Provider) Probe(ctx context.Context) error {
+	path := p.mount + "/keys/" + p.name
+	secret, err := p.client.Logical().ReadWithContext(ctx, path)
+	if err != nil {
+		return p.answered(ctx, probing, err)
+	}
+	if secret == nil {
+		return p.failed(probing, fmt.Errorf("%w: there is no key at %s", kmsencrypted.ErrKeyUnusable, path))
+	}
+	if encrypts, _ := secret.Data["supports_encryption"].(bool); !encrypts {
+		return p.failed(probing, fmt.Errorf("%w: a key of type %v cannot encrypt", kmsencrypted.ErrKeyUnusable, secret.Data["type"]))
+	}
+	switch derived, _ := secret.Data["derived"].(bool); {
+	case !derived && !p.notDerived:
+		return p.failed(probing, fmt.Errorf("%w: the key was made without derived=true, so it ignores the encryption context; make a derived key, or set Options.NotDerived", kmsencrypted.ErrConfig))
+	case derived && p.notDerived:
+		return p.failed(probing, fmt.Errorf("%w: the key is derived, contrary to Options.NotDerived", kmsencrypted.ErrConfig))
+	}
+	return nil
+}
+
+var hashing = operation{"audit-hash", "hash"}
+
+// ContextHash returns the text that stands for a context in the log of an audit
+// device, such as "hmac-sha256:…": what to search the log for. It hashes what is
+// really sent, which kms_encrypted's context_hash does not. The token needs
+// update on sys/audit-hash/DEVICE.
+func (p *Provider) ContextHash(ctx context.Context, device string, ec kmsencrypted.BoundContext) (string, error) {
+	if !pathShape.MatchString(device) {
+		return "", p.failed(hashing, fmt.Errorf("%w: %q is not the path of an audit device", kmsencrypted.ErrConfig, device))
+	}
+	secret, err := p.client.Logical().WriteWithContext(ctx, "sys/audit-hash/"+device, item{"input": rubycompat.Encode64(ec.Bytes())})
+	if err != nil {
+		return "", p.answered(ctx, hashing, err)
+	}
+	if secret == nil {
+		return "", p.failed(hashing, errNoAnswer)
+	}
+	hash, err := p.value(hashing, secret.Data)
+	return string(hash), err
+}

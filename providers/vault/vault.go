@@ -1,0 +1,205 @@
+// Package vault wraps data keys under a key of the transit engine of HashiCorp
+// Vault or of OpenBao. The encryption context takes part in the derivation of
+// the key that is really used, so it is checked on every decryption; audit
+// devices log it hashed (see [Provider.ContextHash]).
+//
+//	vault write transit/keys/my-key derived=true     # or: bao write …
+//
+//	provider, err := vault.Open(ctx, "vault/my-key", nil)
+//
+// The key must be made with derived=true: a plain key accepts a context and
+// ignores it. [Open] and [Provider.Probe] check that, for which the token needs
+// read on transit/keys/my-key. [New] checks nothing.
+//
+// The token needs update on transit/encrypt/my-key to wrap, on
+// transit/decrypt/my-key to unwrap and on transit/rewrap/my-key to rewrap, and
+// never create: with it, a misspelt key name in any other program makes a new
+// key silently. This package does not let that happen. It asks for a type that a
+// key for encryption cannot have, which servers look at only where they would
+// make a key. transit/config/keys disable_upsert=true prevents it for everyone.
+//
+// A column written by kms_encrypted opens here and the other way round.
+package vault
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+)
+
+// Options of a [Provider]. Nil and the zero value are the defaults.
+type Options struct {
+	// Mount is the path of the transit engine; empty is "transit".
+	Mount string
+	// Namespace is that of the engine, in servers that have namespaces, relative
+	// to the client's own; empty is none.
+	Namespace string
+	// NotDerived admits a key that was made without derived=true. Its service
+	// ignores the context, and [kmsencrypted.KeyInfo].IgnoresContext says so.
+	NotDerived bool
+}
+
+// Provider wraps data keys under one key. It is immutable and safe for
+// concurrent use. A token that is set on its client later is used from then on.
+type Provider struct {
+	client     *api.Client
+	keyID      string
+	mount      string // with the namespace, such as "ns/transit"
+	name       string // of the key
+	notDerived bool
+}
+
+const (
+	prefix       = "vault/"
+	defaultMount = "transit"
+)
+
+// pathShape is one or more names with a slash between them; none is "..".
+var pathShape = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
+
+// New returns a provider for the key id "vault/NAME". Something else, or a
+// malformed mount or namespace, is [kmsencrypted.ErrConfig]. The service is not
+// called: whether the key exists and is derived is the caller's to know, or to
+// ask by [Provider.Probe].
+func New(client *api.Client, keyID string, options *Options) (*Provider, error) {
+	if options == nil {
+		options = &Options{}
+	}
+	name, ok := strings.CutPrefix(keyID, prefix)
+	if !ok || !pathShape.MatchString(name) {
+		return nil, fmt.Errorf("vault: %w: %q is not vault/ and the name of a key", kmsencrypted.ErrConfig, keyID)
+	}
+	mount := strings.Trim(options.Mount, "/")
+	if mount == "" {
+		mount = defaultMount
+	}
+	if namespace := strings.Trim(options.Namespace, "/"); namespace != "" {
+		mount = namespace + "/" + mount
+	}
+	if !pathShape.MatchString(mount) {
+		return nil, fmt.Errorf("vault: %w: %q is not a mount path", kmsencrypted.ErrConfig, mount)
+	}
+	return &Provider{client: client, keyID: keyID, mount: mount, name: name, notDerived: options.NotDerived}, nil
+}
+
+// Info names the key as configured. Its tag is "vault".
+func (p *Provider) Info() kmsencrypted.KeyInfo {
+	return kmsencrypted.KeyInfo{Provider: "vault", KeyID: p.keyID, Tag: "vault", IgnoresContext: p.notDerived}
+}
+
+// Encrypt wraps plaintext under the newest version of the key. The ciphertext is
+// text, "vault:v1:…". A derived key needs a context: none is
+// [kmsencrypted.ErrContext].
+func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	request := encryptItem(plaintext, ec)
+	request["type"] = neverCreate
+	return p.write(ctx, encrypting, request)
+}
+
+// Decrypt unwraps what Encrypt returned, under any version of the key that
+// min_decryption_version admits.
+func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if !wellFormed(ciphertext) {
+		return nil, p.failed(decrypting, kmsencrypted.ErrDecrypt)
+	}
+	return p.write(ctx, decrypting, ciphertextItem(ciphertext, ec))
+}
+
+// Rewrap moves a ciphertext of the same key and context to the newest version of
+// the key. Another key, server or context is [errors.ErrUnsupported].
+func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	old, ok := source.(*Provider)
+	if !ok || old.mount != p.mount || old.name != p.name || old.client.Address() != p.client.Address() || !sameContext(from.Context, to) {
+		return nil, fmt.Errorf("vault: rewrap from another key or context: %w", errors.ErrUnsupported)
+	}
+	if !wellFormed(from.Ciphertext) {
+		return nil, p.failed(rewrapping, kmsencrypted.ErrDecrypt)
+	}
+	return p.write(ctx, rewrapping, ciphertextItem(from.Ciphertext, to))
+}
+
+func sameContext(a, b kmsencrypted.BoundContext) bool {
+	return a.Absent() == b.Absent() && bytes.Equal(a.Bytes(), b.Bytes())
+}
+
+// operation is one of the engine's, and the field of its answer.
+type operation struct{ name, field string }
+
+var (
+	encrypting = operation{"encrypt", "ciphertext"}
+	decrypting = operation{"decrypt", "plaintext"}
+	rewrapping = operation{"rewrap", "ciphertext"}
+)
+
+// neverCreate is the type of a key that signs. Where there is no key and the
+// token may create one, the server refuses to make it, as it could not encrypt.
+// Where the key exists the type is not looked at.
+const neverCreate = "ecdsa-p256"
+
+// item is the body of a request, or one item of a batch.
+type item map[string]any
+
+func encryptItem(plaintext []byte, ec kmsencrypted.BoundContext) item {
+	return item{"plaintext": rubycompat.Encode64(plaintext)}.under(ec)
+}
+
+func ciphertextItem(ciphertext []byte, ec kmsencrypted.BoundContext) item {
+	return item{"ciphertext": string(ciphertext)}.under(ec)
+}
+
+// under adds the context as Ruby sends it, with newlines: the server does not
+// mind them, but audit devices hash the text.
+func (i item) under(ec kmsencrypted.BoundContext) item {
+	if !ec.Absent() {
+		i["context"] = rubycompat.Encode64(ec.Bytes())
+	}
+	return i
+}
+
+// ciphertextShape: versions begin at 1. The server would read version 0 as 1 and
+// base64 with other spare bits or newlines as well, so that changed bytes opened.
+var ciphertextShape = regexp.MustCompile(`^vault:v[1-9][0-9]*:([A-Za-z0-9+/]+=*)$`)
+
+func wellFormed(ciphertext []byte) bool {
+	match := ciphertextShape.FindSubmatch(ciphertext)
+	return match != nil && rubycompat.StrictEncode64(rubycompat.Decode64(string(match[1]))) == string(match[1])
+}
+
+// write makes a request for one value and returns the value of the answer.
+func (p *Provider) write(ctx context.Context, op operation, request item) ([]byte, error) {
+	secret, err := p.client.Logical().WriteWithContext(ctx, p.path(op), request)
+	if err != nil {
+		return nil, p.answered(ctx, op, err)
+	}
+	if secret == nil {
+		return nil, p.failed(op, errNoAnswer)
+	}
+	return p.value(op, secret.Data)
+}
+
+func (p *Provider) path(op operation) string { return p.mount + "/" + op.name + "/" + p.name }
+
+func (p *Provider) value(op operation, answer map[string]any) ([]byte, error) {
+	text, ok := answer[op.field].(string)
+	if !ok {
+		return nil, p.failed(op, errNoAnswer)
+	}
+	if op == decrypting {
+		return rubycompat.Decode64(text), nil
+	}
+	return []byte(text), nil
+}
+
+var (
+	_ kmsencrypted.BatchProvider = (*Provider)(nil)
+	_ kmsencrypted.Rewrapper     = (*Provider)(nil)
+	_ kmsencrypted.Prober        = (*Provider)(nil)
+)
