@@ -2,6 +2,7 @@ package rubycompat
 
 import (
 	"cmp"
+	"encoding"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,22 +11,27 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
-// Why a Go value has no Ruby form. Neither text holds the value.
+// Why a Go value has no Ruby form. None of the texts holds the value; a
+// marshaler's own error may.
 var (
-	ErrDepth = errors.New("nested too deeply, or a value that contains itself")
-	errKind  = errors.New("no Ruby form")
+	ErrDepth     = errors.New("nested too deeply, or a value that contains itself")
+	errKind      = errors.New("no Ruby form")
+	errMarshaler = errors.New("a value does not marshal itself")
 )
 
 // Reflection turns Go values into Ruby values for the encoder of a format.
 // Structs become hashes with strings as keys, by their json tags and the rules
-// of encoding/json; maps become hashes in the order of their keys.
+// of encoding/json; maps become hashes in the order of their keys; types that
+// marshal themselves as text become strings.
 type Reflection struct {
-	// MaxDepth bounds nesting; values that contain themselves exceed it.
+	// MaxDepth is how many hashes, lists and pointers may lie inside each other;
+	// values that contain themselves exceed it.
 	MaxDepth int
 	// Leaf, if not nil, is asked first about every value other than nil. What it
-	// returns with ok stands for the value.
+	// returns with ok stands for the value. Without it a time.Time has no form.
 	Leaf func(v any) (leaf any, ok bool, err error)
 }
 
@@ -36,37 +42,19 @@ func (r Reflection) value(v reflect.Value, depth int) (any, error) {
 	if !v.IsValid() || nilable(v) && v.IsNil() {
 		return nil, nil
 	}
-	if depth > r.MaxDepth {
-		return nil, ErrDepth
-	}
-	if v.Kind() == reflect.Interface {
+	switch v.Kind() {
+	case reflect.Interface:
 		return r.value(v.Elem(), depth)
-	}
-	if r.Leaf != nil {
-		if leaf, ok, err := r.Leaf(v.Interface()); ok || err != nil {
-			return leaf, err
+	case reflect.Pointer:
+		if depth >= r.MaxDepth {
+			return nil, ErrDepth
 		}
+		return r.value(v.Elem(), depth+1)
 	}
-	switch known := v.Interface().(type) {
-	case Symbol:
-		return known, nil
-	case *big.Int:
-		return narrow(known), nil
-	case json.Number:
-		return Number(string(known))
-	case Hash:
-		return r.hash(known, depth)
-	case DefaultHash:
-		hash, err := r.hash(known.Hash, depth)
-		if err != nil {
-			return nil, err
-		}
-		value, err := r.value(reflect.ValueOf(known.Default), depth+1)
-		return DefaultHash{hash, value}, err
+	if leaf, ok, err := r.leaf(v, depth); ok || err != nil {
+		return leaf, err
 	}
 	switch v.Kind() {
-	case reflect.Pointer:
-		return r.value(v.Elem(), depth+1)
 	case reflect.Bool:
 		return v.Bool(), nil
 	case reflect.String:
@@ -74,9 +62,14 @@ func (r Reflection) value(v reflect.Value, depth int) (any, error) {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
 		return v.Int(), nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
-		return narrow(new(big.Int).SetUint64(v.Uint())), nil
+		return Integer(new(big.Int).SetUint64(v.Uint())), nil
 	case reflect.Float32, reflect.Float64:
 		return double(v), nil
+	}
+	if depth >= r.MaxDepth {
+		return nil, ErrDepth
+	}
+	switch v.Kind() {
 	case reflect.Slice, reflect.Array:
 		return r.list(v, depth)
 	case reflect.Map:
@@ -87,6 +80,50 @@ func (r Reflection) value(v reflect.Value, depth int) (any, error) {
 	return nil, fmt.Errorf("%w for a %v", errKind, v.Type())
 }
 
+// leaf treats the types that are not taken apart by their kind. Methods of a
+// pointer count for a value whose address there is, as in encoding/json.
+func (r Reflection) leaf(v reflect.Value, depth int) (any, bool, error) {
+	candidates := []any{v.Interface()}
+	if v.CanAddr() {
+		candidates = append(candidates, v.Addr().Interface())
+	}
+	for _, candidate := range candidates {
+		if r.Leaf != nil {
+			if leaf, ok, err := r.Leaf(candidate); ok || err != nil {
+				return leaf, ok, err
+			}
+		}
+		switch known := candidate.(type) {
+		case Symbol:
+			return known, true, nil
+		case big.Int:
+			return Integer(&known), true, nil
+		case json.Number:
+			n, err := Number(string(known))
+			return n, true, err
+		case Hash:
+			hash, err := r.hash(known, depth)
+			return hash, true, err
+		case DefaultHash:
+			hash, err := r.hash(known.Hash, depth)
+			if err != nil {
+				return nil, false, err
+			}
+			value, err := r.value(reflect.ValueOf(known.Default), depth+1)
+			return DefaultHash{hash, value}, true, err
+		case time.Time:
+			return nil, false, fmt.Errorf("%w for a time.Time", errKind)
+		case encoding.TextMarshaler:
+			text, err := known.MarshalText()
+			if err != nil {
+				return nil, false, errMarshaler
+			}
+			return string(text), true, nil
+		}
+	}
+	return nil, false, nil
+}
+
 func nilable(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface, reflect.Slice, reflect.Map:
@@ -95,8 +132,8 @@ func nilable(v reflect.Value) bool {
 	return false
 }
 
-// narrow is i as int64 where it fits.
-func narrow(i *big.Int) any {
+// Integer is i as a Ruby value: int64 where it fits.
+func Integer(i *big.Int) any {
 	if i.IsInt64() {
 		return i.Int64()
 	}
@@ -107,7 +144,7 @@ func narrow(i *big.Int) any {
 func Number(text string) (any, error) {
 	if !strings.ContainsAny(text, ".eE") {
 		if i, ok := new(big.Int).SetString(text, 10); ok {
-			return narrow(i), nil
+			return Integer(i), nil
 		}
 	}
 	f, err := strconv.ParseFloat(text, 64)
@@ -129,6 +166,9 @@ func double(v reflect.Value) float64 {
 }
 
 func (r Reflection) hash(h Hash, depth int) (Hash, error) {
+	if depth >= r.MaxDepth {
+		return nil, ErrDepth
+	}
 	out := make(Hash, len(h))
 	for i, p := range h {
 		key, err := r.value(reflect.ValueOf(p.Key), depth+1)

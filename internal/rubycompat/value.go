@@ -42,14 +42,3 @@ func (h Hash) Get(key any) (value any, ok bool) {
 	}
 	return nil, false
 }
-
-// Set replaces the value under key in its place, or appends a new entry.
-func (h Hash) Set(key, value any) Hash {
-	for i, p := range h {
-		if reflect.DeepEqual(p.Key, key) {
-			h[i].Value = value
-			return h
-		}
-	}
-	return append(h, Pair{key, value})
-}

@@ -1,0 +1,37 @@
+package lockbox
+
+// Column writes and reads the column of an attribute (has_encrypted in Ruby),
+// which differs from a box in one point: the empty plaintext is stored as an
+// empty column, unencrypted, unless the box has padding. NULL is the caller's: a
+// value that its [Type] calls null is not sealed.
+type Column struct {
+	Box *Box
+	// Binary columns hold the box itself (encode: false), others base64 text.
+	Binary bool
+}
+
+// storesEmpty reports whether the empty plaintext is stored as it is.
+func (c Column) storesEmpty() bool { return c.Box.versions()[0].padding == 0 }
+
+// Seal appends what is stored for plaintext to dst. See [Box.Seal].
+func (c Column) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
+	switch {
+	case len(plaintext) == 0 && c.storesEmpty():
+		return dst, nil
+	case c.Binary:
+		return c.Box.Seal(dst, plaintext, associatedData)
+	}
+	return c.Box.SealText(dst, plaintext, associatedData)
+}
+
+// Open appends the plaintext of a stored column to dst. See [Box.Open] and
+// [Box.OpenText].
+func (c Column) Open(dst, stored, associatedData []byte) ([]byte, error) {
+	switch {
+	case len(stored) == 0 && c.storesEmpty():
+		return dst, nil
+	case c.Binary:
+		return c.Box.Open(dst, stored, associatedData)
+	}
+	return c.Box.OpenText(dst, stored, associatedData)
+}
