@@ -1,0 +1,53 @@
+package attrencrypted
+
+import (
+	"bytes"
+	"encoding/base64"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+)
+
+// Encoding is how bytes are stored in a column: the format that Ruby's pack
+// takes, or none.
+type Encoding int
+
+const (
+	// Base64Lines, the default: base64 with a newline after every 60 characters
+	// and at the end (pack "m"). It is read leniently, whatever characters lie
+	// between.
+	Base64Lines Encoding = iota
+	// Base64 is padded base64 without newlines (pack "m0"), and read strictly.
+	Base64
+	// Raw bytes, for binary columns.
+	Raw
+)
+
+type encoding struct {
+	encode func([]byte) []byte
+	decode func([]byte) ([]byte, error)
+}
+
+var encodings = map[Encoding]encoding{
+	Base64Lines: {
+		func(b []byte) []byte { return []byte(rubycompat.Encode64(b)) },
+		func(text []byte) ([]byte, error) { return rubycompat.Decode64(string(text)), nil },
+	},
+	Base64: {
+		func(b []byte) []byte { return base64.StdEncoding.AppendEncode(nil, b) },
+		decodeStrict,
+	},
+	Raw: {
+		func(b []byte) []byte { return b },
+		func(b []byte) ([]byte, error) { return b, nil },
+	},
+}
+
+// decodeStrict refuses what Ruby's unpack "m0" refuses: newlines, which Go skips,
+// missing padding, and spare bits that are not zero.
+func decodeStrict(text []byte) ([]byte, error) {
+	data, err := base64.StdEncoding.Strict().AppendDecode(nil, text)
+	if err != nil || bytes.ContainsAny(text, "\r\n") {
+		return nil, malformed("not base64")
+	}
+	return data, nil
+}
