@@ -38,7 +38,7 @@ const bindingLabel = "kmsencrypted/1 binding"
 func (b Binding) canonical(format byte, recipe Version, context BoundContext) []byte {
 	out := make([]byte, 0, 256)
 	out = canon.AppendString(out, bindingLabel)
-	out = append(out, format)
+	out = append(out, format, recipe.flags())
 	out = canon.AppendString(out, b.Table)
 	out = canon.AppendString(out, b.Column)
 	ids := b.ID
@@ -50,6 +50,15 @@ func (b Binding) canonical(format byte, recipe Version, context BoundContext) []
 		out = canon.AppendString(out, id)
 	}
 	return context.appendCanonical(out)
+}
+
+// flags are what the commitment says of the recipe, so that a column cannot be
+// passed off as one of a version with a weaker one.
+func (v Version) flags() byte {
+	if v.RecordSeal {
+		return 1
+	}
+	return 0
 }
 
 // commit computes the commitment of k to a canonical binding: a MAC under a key

@@ -176,6 +176,9 @@ func (c OrderedContext) bind(form contextForm) (BoundContext, error) {
 		if !ok && !form.legacy {
 			return BoundContext{}, fmt.Errorf("%w: value of %q must be a string or integer, not %T", ErrContext, p.Name, p.Value)
 		}
+		if slices.ContainsFunc(c[:i], func(o Pair) bool { return o.Name == p.Name && o.StringName == p.StringName }) {
+			return BoundContext{}, fmt.Errorf("%w: %q is in it twice", ErrContext, p.Name)
+		}
 		bound.pairs[i] = boundPair{name: p.Name, text: text, stringName: p.StringName, textless: !ok}
 	}
 	var err error
@@ -191,20 +194,27 @@ func (c OrderedContext) bind(form contextForm) (BoundContext, error) {
 // name decides, together with what follows it: that puts :a! before :a and
 // "a b" before "a".
 func sortedAsRuby(pairs []boundPair) []boundPair {
-	sorted := slices.Clone(pairs)
-	slices.SortStableFunc(sorted, func(a, b boundPair) int {
+	compare := func(a, b boundPair) int {
 		if a.identifier() && b.identifier() { // all that most contexts hold
 			return strings.Compare(a.name, b.name)
 		}
 		return strings.Compare(a.inspect(), b.inspect())
-	})
+	}
+	if slices.IsSortedFunc(pairs, compare) {
+		return pairs
+	}
+	sorted := slices.Clone(pairs)
+	slices.SortStableFunc(sorted, compare)
 	return sorted
 }
 
 // collapsed drops equal names as a Ruby hash does: place of the first, value of
-// the last.
+// the last. Only a symbol and a string can be equal.
 func collapsed(pairs []boundPair) []boundPair {
-	kept := pairs[:0]
+	if !slices.ContainsFunc(pairs, func(p boundPair) bool { return p.stringName }) {
+		return pairs
+	}
+	var kept []boundPair
 	for _, p := range pairs {
 		if i := slices.IndexFunc(kept, func(k boundPair) bool { return k.name == p.name }); i >= 0 {
 			kept[i] = p

@@ -49,6 +49,9 @@ var (
 	ErrOtherDataKey = errors.New("sealed under another data key")
 	// ErrBinding: the data key opened, but belongs to another table, column, record or context.
 	ErrBinding = errors.New("data key belongs to another record or context")
+	// ErrType: the column opened, but its plaintext is not of the type that the
+	// program declares.
+	ErrType = errors.New("plaintext is not of the column's type")
 	// ErrRecordSeal: the encrypted columns are not the ones that were last written together.
 	ErrRecordSeal = errors.New("record seal does not match: a column was set back, emptied or exchanged")
 	// ErrNoDataKey: there are ciphertexts, but the key column is NULL.
@@ -127,8 +130,7 @@ func Retryable(err error) bool {
 }
 
 // ConcernsAll reports whether an error of one record will meet every other
-// record under the same key too, so that going on is pointless: permission
-// denied, or the key itself is gone.
-func ConcernsAll(err error) bool {
-	return errors.Is(err, ErrDenied) || errors.Is(err, ErrKeyUnusable)
-}
+// record under the same key too, so that going on is pointless: permission was
+// denied. A key that cannot be used is no such error, because services disable
+// single versions of a key.
+func ConcernsAll(err error) bool { return errors.Is(err, ErrDenied) }

@@ -213,6 +213,11 @@ func (x *Index) Compute(value any) (Column, error) {
 	return x.computeOne(p)
 }
 
+// Plaintext returns what is hashed for a value: its text after the expression.
+// Two values have the same index if their plaintexts are equal; compare these
+// to tell real hits of a look-up from others.
+func (x *Index) Plaintext(value any) (Plaintext, error) { return x.express(value) }
+
 // computeOne returns one of the columns of a value that was put through the
 // expression. Nothing secret rests on the choice: whoever sees the column sees
 // the partitions anyway.

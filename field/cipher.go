@@ -11,14 +11,27 @@ import (
 type recordCipher interface {
 	// codec is how the values of a column become plaintext bytes in this form.
 	codec(*fieldSpec) codec
-	// seal returns what is to be stored for plaintext.
-	seal(s *fieldSpec, plaintext []byte, buf *scratch) (stored, error)
+	// seal returns what is to be stored for plaintext. associated is what the
+	// tag ad= names, for Ruby's forms; native columns have their own.
+	seal(f *fieldSpec, plaintext, associated []byte, buf *scratch) (columns, error)
 	// open returns the plaintext, which lies in buf.
-	open(s *fieldSpec, column stored, buf *scratch) (plaintext []byte, err error)
+	open(f *fieldSpec, c columns, associated []byte, buf *scratch) (plaintext []byte, err error)
 }
+
+// columns is what is stored of one field: its column and, in attr_encrypted's
+// form, those of iv and salt beside it.
+type columns struct {
+	value stored
+	parts *parts // nil: both NULL
+}
+
+type parts struct{ iv, salt stored }
 
 // newCipher is the cipher of a data key in a format.
 func newCipher(k kmsencrypted.DataKey, format kmsencrypted.Format) (recordCipher, error) {
+	if format == kmsencrypted.Ruby {
+		return newRubyCipher(k), nil
+	}
 	return newNativeCipher(k)
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding"
 	"encoding/binary"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"net/netip"
@@ -22,7 +21,8 @@ type codec struct {
 	name string
 	// encode appends v to dst; isNull says that the column is to be NULL.
 	encode func(dst []byte, v reflect.Value) (out []byte, isNull bool, err error)
-	// decode sets v, which is settable and zero.
+	// decode sets v, which is settable and zero. errNull says that the plaintext
+	// stands for nil.
 	decode func(v reflect.Value, plaintext []byte) error
 }
 
@@ -56,7 +56,13 @@ func TypeOf[T any](name string, encode func(T) ([]byte, error), decode func([]by
 }
 
 // errNotOfType is all that a decoding error says of a value.
-var errNotOfType = errors.New("plaintext is not of the column's type")
+var errNotOfType = kmsencrypted.ErrType
+
+// nativeOption reports whether a type= option says something about the native form.
+func nativeOption(option string) bool {
+	_, isTime := timeLayouts[option]
+	return isTime || option == "json"
+}
 
 // nativeCodec chooses the codec for a Go type and the tag's type= option
 // (spec/native.md section 5).
@@ -282,7 +288,11 @@ func pointerCodec(inner codec) codec {
 		},
 		func(v reflect.Value, plaintext []byte) error {
 			v.Set(reflect.New(v.Type().Elem()))
-			return inner.decode(v.Elem(), plaintext)
+			err := inner.decode(v.Elem(), plaintext)
+			if err == errNull {
+				v.SetZero()
+			}
+			return err
 		},
 	}
 }
@@ -306,8 +316,9 @@ func sqlNullCodec(inner codec, valueField int) codec {
 			return inner.encode(dst, v.Field(valueField))
 		},
 		func(v reflect.Value, plaintext []byte) error {
-			v.Field(valid).SetBool(true)
-			return inner.decode(v.Field(valueField), plaintext)
+			err := inner.decode(v.Field(valueField), plaintext)
+			v.Field(valid).SetBool(err == nil)
+			return err
 		},
 	}
 }

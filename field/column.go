@@ -25,6 +25,9 @@ type stored struct {
 	text   string // immutable, so that copies of a record can share it
 }
 
+// nullColumn is NULL.
+var nullColumn = stored{null: true}
+
 func (s stored) value() driver.Value {
 	switch {
 	case s.null:
@@ -44,7 +47,7 @@ func scan(src any) (head, error) {
 	read := stored{}
 	switch v := src.(type) {
 	case nil:
-		return head{state: null, read: true, stored: stored{null: true}, loaded: stored{null: true}}, nil
+		return head{state: null, read: true, stored: nullColumn, loaded: nullColumn}, nil
 	case string:
 		read.text = v
 	case []byte:
@@ -60,6 +63,7 @@ func scan(src any) (head, error) {
 type head struct {
 	state  state
 	set    bool   // to NULL, since it was read or sealed
+	filled bool   // with NULL, because the program said nothing about it
 	read   bool   // from the database
 	stored stored // what is to be in the column: states null, closed and opened
 	loaded stored // what was read

@@ -2,7 +2,6 @@ package field
 
 import (
 	"context"
-	"errors"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -13,22 +12,18 @@ import (
 // by side:
 //
 //	plan -> unwrap or make the data key -> wrap -> seal or open -> commit
-//
-// Nothing in the record changes before commit.
 type group struct {
-	record
-	spec    *keySpec
-	key     *Key
-	holders []holder // the fields of spec, in its order
-	place   int      // of the record in the caller's list
+	*recordWork
+	spec  *keySpec
+	key   *Key // under Lockbox's master key one that nobody sees
+	slots []slot
 
 	need    need
-	isNew   bool // the record is not in the database yet
+	rekeyed bool // by Rekey
 	version int
 	dataKey kmsencrypted.DataKey
 	cipher  recordCipher
 	column  string // new text of the key column; empty if it stays
-	changes []change
 	err     error
 }
 
@@ -39,30 +34,8 @@ const (
 	needNothing need = iota
 	needOwnKey       // the key that the record has
 	needNewKey       // a new key at the current version
+	needNoKey        // sealing or opening under Lockbox's master key
 )
-
-// change is what the column of a field is to become. Its value stays.
-type change struct {
-	field  holder
-	state  state
-	stored stored
-}
-
-// groups lists the groups of many records.
-func groups[R any](m *Model[R], rows []*R) []group {
-	all := make([]group, 0, len(rows)*len(m.schema.keys))
-	for i, row := range rows {
-		r := m.record(row)
-		for _, k := range m.schema.keys {
-			g := group{record: r, spec: k, key: r.key(k), place: i, holders: make([]holder, len(k.fields))}
-			for j, f := range k.fields {
-				g.holders[j] = r.field(f)
-			}
-			all = append(all, g)
-		}
-	}
-	return all
-}
 
 // fail keeps the first error of a group, located in the record.
 func (g *group) fail(op, column string, err error) {
@@ -71,60 +44,46 @@ func (g *group) fail(op, column string, err error) {
 	}
 }
 
-// outcome is one error for each record: all errors of its groups.
-func outcome(all []group, records int) error {
-	var errs []error
-	for i := range all {
-		if g := &all[i]; g.err != nil {
-			if errs == nil {
-				errs = make([]error, records)
-			}
-			errs[g.place] = errors.Join(errs[g.place], g.err)
-		}
-	}
-	return failures(errs)
-}
-
-// pick lists the groups with a need that met no error yet.
-func pick(all []group, n need) []*group {
-	var picked []*group
-	for i := range all {
-		if g := &all[i]; g.need == n && g.err == nil {
-			picked = append(picked, g)
-		}
-	}
-	return picked
-}
-
 // unwrapKeys opens the data keys that groups have, each that is in memory
 // without a call.
 func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group) {
 	var waiting []*group
-	var columns []kmsencrypted.WrappedKey
 	for _, g := range all {
 		g.version = kmsencrypted.ColumnVersion(g.key.h.stored.text)
 		if g.key.IsOpen() {
-			g.dataKey = g.key.dataKey
-			g.prepare(op)
+			g.opened(op, g.key.dataKey, nil)
 			continue
 		}
 		waiting = append(waiting, g)
-		columns = append(columns, kmsencrypted.WrappedKey{Column: g.key.h.stored.text, Binding: g.binding(g.spec)})
 	}
-	if len(waiting) == 0 {
+	if len(waiting) == 1 {
+		g := waiting[0]
+		key, err := box.Unwrap(ctx, g.key.h.stored.text, g.binding(g.spec))
+		g.opened(op, key, err)
 		return
 	}
+	columns := make([]kmsencrypted.WrappedKey, len(waiting))
+	for i, g := range waiting {
+		columns[i] = kmsencrypted.WrappedKey{Column: g.key.h.stored.text, Binding: g.binding(g.spec)}
+	}
 	for i, result := range box.UnwrapAll(ctx, columns) {
-		g := waiting[i]
-		g.dataKey = result.Key
-		g.fail(op, g.spec.column, result.Err)
-		g.prepare(op)
+		waiting[i].opened(op, result.Key, result.Err)
 	}
 }
 
-// wrapKeys makes new data keys for groups and wraps them under the current version.
+// opened takes the data key of a group and makes its cipher.
+func (g *group) opened(op string, key kmsencrypted.DataKey, err error) {
+	g.dataKey = key
+	g.fail(op, g.spec.column, err)
+	g.prepare(op)
+}
+
+// wrapKeys wraps the data keys of groups under the current version.
 func wrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group) {
-	if len(all) == 0 {
+	if len(all) == 1 {
+		g := all[0]
+		column, err := box.Wrap(ctx, g.dataKey, g.binding(g.spec))
+		g.wrapped(op, column, err)
 		return
 	}
 	keys := make([]kmsencrypted.KeyToWrap, len(all))
@@ -132,11 +91,15 @@ func wrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*grou
 		keys[i] = kmsencrypted.KeyToWrap{Key: g.dataKey, Binding: g.binding(g.spec)}
 	}
 	for i, result := range box.WrapAll(ctx, keys) {
-		g := all[i]
-		g.version, g.column = box.Current(), result.Column
-		g.fail(op, g.spec.column, result.Err)
-		g.prepare(op)
+		all[i].wrapped(op, result.Column, result.Err)
 	}
+}
+
+// wrapped takes the new key column of a group and makes its cipher.
+func (g *group) wrapped(op, column string, err error) {
+	g.version, g.column = g.box.Current(), column
+	g.fail(op, g.spec.column, err)
+	g.prepare(op)
 }
 
 // prepare makes the cipher of the group's data key and version.
@@ -151,30 +114,35 @@ func (g *group) prepare(op string) {
 	g.fail(op, g.spec.column, err)
 }
 
-// commit makes the changes of a group that met no error.
+// commit makes the changes of a group.
 func (g *group) commit() {
-	if g.err != nil {
-		return
-	}
-	for _, c := range g.changes {
-		h := c.field.head()
-		h.state, h.stored = c.state, c.stored
-	}
-	for _, o := range g.holders {
-		h := o.head()
-		h.set = false
-		if g.isNew {
-			h.becomeNew()
-		}
+	for i := range g.slots {
+		g.commitSlot(&g.slots[i])
 	}
 	if g.isNew {
-		g.key.h = head{state: null, stored: stored{null: true}}
+		g.key.h = head{state: null, stored: nullColumn, filled: true}
 	}
 	if g.column != "" {
 		g.key.store(g.column)
+		g.key.rekeyed = g.rekeyed
 	}
 	if !g.dataKey.IsZero() {
 		g.key.dataKey = g.dataKey
+	}
+}
+
+func (g *group) commitSlot(s *slot) {
+	h := s.head()
+	if s.changed {
+		h.state, h.stored = s.state, s.columns.value
+		g.setParts(s.spec, s.columns.parts)
+	}
+	h.set = false
+	if g.isNew {
+		h.becomeNew()
+	}
+	if h.state == null { // attr_encrypted leaves iv and salt NULL too
+		g.setParts(s.spec, nil)
 	}
 }
 
@@ -182,7 +150,7 @@ func (g *group) commit() {
 // read of the record that it may be a copy of.
 func (h *head) becomeNew() {
 	if h.state == unset {
-		h.state, h.stored = null, stored{null: true}
+		h.state, h.stored, h.filled = null, nullColumn, true
 	}
 	h.read, h.loaded = false, stored{}
 }

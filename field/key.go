@@ -16,6 +16,7 @@ type Key struct {
 	redacted
 	h       head
 	dataKey kmsencrypted.DataKey // zero while closed
+	rekeyed bool                 // by Rekey, and not written since
 }
 
 // Version returns the version of the column, and false if there is none yet.
@@ -41,9 +42,9 @@ func (k *Key) Wipe() {
 }
 
 // Scan takes the column from the database; it implements [sql.Scanner].
-func (k *Key) Scan(src any) (err error) {
-	k.h, err = scan(src)
-	k.dataKey = kmsencrypted.DataKey{}
+func (k *Key) Scan(src any) error {
+	h, err := scan(src)
+	*k = Key{h: h}
 	return err
 }
 
@@ -58,5 +59,5 @@ func (k Key) Value() (driver.Value, error) {
 
 // store puts the text of a wrapped key in place.
 func (k *Key) store(column string) {
-	k.h.state, k.h.stored = closed, stored{text: column}
+	k.h.state, k.h.stored, k.h.filled = closed, stored{text: column}, false
 }

@@ -6,6 +6,8 @@ import (
 	"reflect"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
 
 // Config describes the table of a [Model]. Table is required.
@@ -31,6 +33,16 @@ type Config struct {
 	ColumnTag string
 	// Types describes Go types that this package does not know.
 	Types []Type
+	// LockboxMasterKey opens the columns tagged `kms:"lockbox,master"`.
+	LockboxMasterKey lockbox.MasterKey
+	// IndexKey is the master key of blind indexes, 32 bytes: each Index has a key
+	// of its own derived from it, for the table and its column.
+	IndexKey []byte
+	// Indexes gives indexes by column that need more than a tag can say: another
+	// master key, an expression of your own, partitions.
+	Indexes map[string]*blindindex.Index
+	// YAML serves Lockbox's types hash and array: lockbox/rubyyaml has it.
+	YAML lockbox.YAML
 }
 
 func (c Config) columnTag() string { return or(c.ColumnTag, "db") }
@@ -64,6 +76,9 @@ func (s *schema) suits(box *kmsencrypted.Box) error {
 		if err != nil {
 			return err
 		}
+		if v.Format == kmsencrypted.Ruby {
+			mistakes = append(mistakes, s.suitsRuby(n)...)
+		}
 		if len(s.ids) == 0 && v.Format == kmsencrypted.Native && !v.OmitID {
 			mistakes = append(mistakes, fmt.Errorf("%w: version %d binds the primary key: tag it `kms:\"id\"`, or set Version.OmitID", kmsencrypted.ErrConfig, n))
 		}
@@ -72,6 +87,18 @@ func (s *schema) suits(box *kmsencrypted.Box) error {
 		}
 	}
 	return errors.Join(mistakes...)
+}
+
+// suitsRuby wants the Ruby form of every column that may be in it.
+func (s *schema) suitsRuby(version int) (mistakes []error) {
+	for _, k := range s.keys {
+		for _, f := range k.fields {
+			if f.rubyColumn == nil {
+				mistakes = append(mistakes, fmt.Errorf("%w: %s: version %d is in Ruby's format: tag the column lockbox or attr_encrypted", kmsencrypted.ErrConfig, f.goName, version))
+			}
+		}
+	}
+	return mistakes
 }
 
 // Table is the name of the model's table.

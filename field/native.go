@@ -36,7 +36,11 @@ type nativeColumn struct {
 }
 
 func newNativeColumn(table string, s *fieldSpec, t reflect.Type, custom []Type) (nativeColumn, error) {
-	c, err := nativeCodec(t, s.valType, custom)
+	option := s.valType
+	if s.ruby != "" && !nativeOption(option) {
+		option = "" // one of Lockbox's types, which the Go type stands for here
+	}
+	c, err := nativeCodec(t, option, custom)
 	if err != nil {
 		return nativeColumn{}, err
 	}
@@ -66,9 +70,9 @@ func newNativeCipher(k kmsencrypted.DataKey) (recordCipher, error) {
 	return &nativeCipher{aead: aead, tag: tag}, err
 }
 
-func (n *nativeCipher) codec(s *fieldSpec) codec { return s.native.codec }
+func (n *nativeCipher) codec(f *fieldSpec) codec { return f.native.codec }
 
-func (n *nativeCipher) seal(s *fieldSpec, plaintext []byte, buf *scratch) (stored, error) {
+func (n *nativeCipher) seal(s *fieldSpec, plaintext, _ []byte, buf *scratch) (columns, error) {
 	format, ad := formatPlain, s.native.plain
 	if s.padding > 0 {
 		format, ad = formatPadded, s.native.padded
@@ -80,14 +84,14 @@ func (n *nativeCipher) seal(s *fieldSpec, plaintext []byte, buf *scratch) (store
 	sealed = n.aead.Seal(sealed, nil, plaintext, ad)
 	buf.sealed = sealed
 	if s.binary {
-		return stored{binary: true, text: string(sealed)}, nil
+		return columns{value: stored{binary: true, text: string(sealed)}}, nil
 	}
 	buf.text = base64.StdEncoding.AppendEncode(buf.text[:0], sealed)
-	return stored{text: string(buf.text)}, nil
+	return columns{value: stored{text: string(buf.text)}}, nil
 }
 
-func (n *nativeCipher) open(s *fieldSpec, column stored, buf *scratch) (plaintext []byte, err error) {
-	sealed, err := nativeBytes(column, s.binary, buf)
+func (n *nativeCipher) open(s *fieldSpec, c columns, _ []byte, buf *scratch) (plaintext []byte, err error) {
+	sealed, err := nativeBytes(c.value, s.binary, buf)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/fips140"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -173,15 +174,17 @@ func TestNativeRefusesTwoKeys(t *testing.T) {
 	one, two := bytes.Repeat([]byte{1}, 32), bytes.Repeat([]byte{2}, 32)
 	nonce := make([]byte, 12)
 	ciphertext := twoKeyCiphertext(t, one, two, nonce)
-	for _, key := range [][]byte{one, two} {
-		block, err := aes.NewCipher(key)
-		must(t, err)
-		gcm, err := cipher.NewGCM(block)
-		must(t, err)
-		if _, err := gcm.Open(nil, nonce, ciphertext, nil); err != nil {
-			t.Fatalf("the construction is wrong: %v", err)
+	fips140.WithoutEnforcement(func() { // the attacker's nonces are not random
+		for _, key := range [][]byte{one, two} {
+			block, err := aes.NewCipher(key)
+			must(t, err)
+			gcm, err := cipher.NewGCM(block)
+			must(t, err)
+			if _, err := gcm.Open(nil, nonce, ciphertext, nil); err != nil {
+				t.Fatalf("the construction is wrong: %v", err)
+			}
 		}
-	}
+	})
 	// A column that holds it has the key tag of one data key at most, and the
 	// commitment in the key column lets only that data key out.
 	p := newMemoryKey()

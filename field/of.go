@@ -32,16 +32,37 @@ type Of[T any] struct {
 }
 
 // New returns a field that is set to v.
-func New[T any](v T) Of[T] { return Of[T]{h: head{state: plain}, v: secret.Hide(v)} }
+func New[T any](v T) (o Of[T]) {
+	o.Set(v)
+	return o
+}
 
-// Set gives the field a new plaintext, to be sealed and written.
+// Set gives the field a new plaintext, to be sealed and written. A nil pointer,
+// slice, map or interface and a sql.Null that is not valid are NULL.
 func (o *Of[T]) Set(v T) {
-	o.h.state, o.v = plain, secret.Hide(v)
+	if isNull(reflect.ValueOf(&v).Elem()) {
+		o.SetNull()
+		return
+	}
+	o.h.state, o.h.filled, o.v = plain, false, secret.Hide(v)
 }
 
 // SetNull empties the column.
 func (o *Of[T]) SetNull() {
-	o.h.state, o.h.set, o.h.stored, o.v = null, true, stored{null: true}, secret.Pointer[T]{}
+	o.h.state, o.h.set, o.h.filled = null, true, false
+	o.h.stored, o.v = nullColumn, secret.Pointer[T]{}
+}
+
+// isNull reports whether a Go value stands for NULL.
+func isNull(v reflect.Value) bool {
+	switch v.Kind() {
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
+		return v.IsNil()
+	case reflect.Struct:
+		_, ok := sqlNull(v.Type())
+		return ok && !v.Field(1).Bool()
+	}
+	return false
 }
 
 // Get returns the plaintext of a field that was set or opened, the zero T for
@@ -130,7 +151,7 @@ func (o *Of[T]) valueType() reflect.Type  { return reflect.TypeFor[T]() }
 func (o *Of[T]) decode(c codec, plaintext []byte) error {
 	var zero T
 	v := secret.Hide(zero)
-	if err := c.decode(reflect.ValueOf(v.Get()).Elem(), plaintext); err != nil {
+	if err := c.decode(reflect.ValueOf(v.Get()).Elem(), plaintext); err != nil && err != errNull {
 		return fmt.Errorf("decode %s: %w", c.name, err)
 	}
 	o.v, o.h.state = v, opened

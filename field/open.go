@@ -3,6 +3,7 @@ package field
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -25,9 +26,10 @@ func (m *Model[R]) Open(ctx context.Context, row *R) error {
 // record that fails does not hide the others; the error is [Failures] if there
 // is more than one record.
 func (m *Model[R]) OpenAll(ctx context.Context, rows []*R) error {
-	all := groups(m, rows)
-	openGroups(ctx, m.box, all)
-	return outcome(all, len(rows))
+	w := newWork(m, rows)
+	defer w.release()
+	w.open(ctx, m.box)
+	return w.outcome()
 }
 
 // Pointers returns a pointer to each record of a slice, for [Model.OpenAll].
@@ -39,32 +41,37 @@ func Pointers[R any](rows []R) []*R {
 	return pointers
 }
 
-func openGroups(ctx context.Context, box *kmsencrypted.Box, all []group) {
+func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 	const op = "open"
-	for i := range all {
-		if g := &all[i]; g.hasClosed() {
+	for i := range w.groups {
+		switch g := &w.groups[i]; {
+		case !g.hasClosed() && !g.mayBeEmptied():
+		case g.spec.isMaster:
+			g.need = needNoKey
+		default:
 			g.need = needOwnKey
 			g.fail(op, g.spec.column, g.canUnwrap())
 		}
 	}
-	unwrapKeys(ctx, box, op, pick(all, needOwnKey))
+	unwrapKeys(ctx, box, op, w.pick(needOwnKey))
 	buf := newScratch()
 	defer buf.release()
-	for _, g := range pick(all, needOwnKey) {
-		g.key.dataKey = g.dataKey
-		g.openFields(buf)
+	for i := range w.groups {
+		if g := &w.groups[i]; g.need != needNothing && g.err == nil {
+			g.key.dataKey = g.dataKey
+			g.openFields(buf)
+		}
 	}
 }
 
 // hasClosed reports whether there is anything to open.
 func (g *group) hasClosed() bool {
-	for _, o := range g.holders {
-		if o.head().state == closed {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(g.slots, func(s slot) bool { return s.head().state == closed })
 }
+
+// mayBeEmptied reports whether there is a seal to check although there is
+// nothing to open: somebody may have emptied all columns.
+func (g *group) mayBeEmptied() bool { return g.hasRecordSeal() && !g.key.IsOpen() }
 
 // canUnwrap refuses ciphertexts whose key column is missing.
 func (g *group) canUnwrap() error {
@@ -84,19 +91,23 @@ func (g *group) openFields(buf *scratch) {
 		g.fail("open", g.spec.column, err)
 		return
 	}
-	for i, f := range g.spec.fields {
-		o := g.holders[i]
-		if o.head().state != closed {
+	for i := range g.slots {
+		s := &g.slots[i]
+		if s.head().state != closed {
 			continue
 		}
-		if err := g.openField(f, o, buf); err != nil {
-			g.err = errors.Join(g.err, g.failed("open", f.column, err))
+		if err := g.openField(s.spec, s.holder, buf); err != nil {
+			g.err = errors.Join(g.err, g.failed("open", s.spec.column, err))
 		}
 	}
 }
 
 func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
-	plaintext, err := g.cipher.open(f, o.head().stored, buf)
+	associated, err := g.associated(f)
+	if err != nil {
+		return err
+	}
+	plaintext, err := g.cipher.open(f, columns{value: o.head().stored, parts: g.parts(f)}, associated, buf)
 	if err != nil {
 		return err
 	}
@@ -107,13 +118,13 @@ func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
 // when it is first asked for. It makes no call to the key service; the first
 // Plain of a record makes one for all fields under the same key.
 func (m *Model[R]) OpenLazily(rows ...*R) {
-	all := groups(m, rows)
-	for i := range all {
-		g := &all[i]
+	w := newWork(m, rows) // not released: the fields keep it
+	for i := range w.groups {
+		g := &w.groups[i]
 		shared := &lazyKey{group: g}
-		for j, f := range g.spec.fields {
-			if h := g.holders[j].head(); h.state == closed {
-				h.lazy = &lazyField{key: shared, spec: f}
+		for _, s := range g.slots {
+			if h := s.head(); h.state == closed {
+				h.lazy = &lazyField{key: shared, spec: s.spec}
 			}
 		}
 	}
@@ -143,6 +154,10 @@ func (l *lazyField) open(ctx context.Context, o holder) error {
 		}
 		if g.err != nil {
 			return g.err
+		}
+		if err := g.checkRecordSeal(); err != nil {
+			g.cipher = nil
+			return g.failed("open", g.spec.column, err)
 		}
 		g.key.dataKey = g.dataKey
 	}

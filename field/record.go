@@ -18,10 +18,16 @@ type record struct {
 	v      reflect.Value // that struct
 }
 
-func (r record) key(k *keySpec) *Key { return r.v.FieldByIndex(k.index).Addr().Interface().(*Key) }
+func (r record) key(k *keySpec) *Key { return r.at(k.index).Addr().Interface().(*Key) }
 
-func (r record) field(f *fieldSpec) holder {
-	return r.v.FieldByIndex(f.index).Addr().Interface().(holder)
+func (r record) field(f *fieldSpec) holder { return r.at(f.index).Addr().Interface().(holder) }
+
+// at is a field of the struct; most are not embedded.
+func (r record) at(index []int) reflect.Value {
+	if len(index) == 1 {
+		return r.v.Field(index[0])
+	}
+	return r.v.FieldByIndex(index)
 }
 
 // String names the record in errors: "customers id=7".

@@ -15,52 +15,59 @@ import (
 const recordSealLabel = "kmsencrypted/1 record seal"
 
 // sealRecord puts the seal over all columns of the group behind the wraps of its
-// key column, where the version asks for one.
+// key column, where the version asks for one. A seal that was there is checked
+// first: renewing it would make valid what somebody set back.
 func (g *group) sealRecord() {
-	if g.err != nil {
+	if g.err != nil || g.spec.isMaster {
+		return
+	}
+	if err := g.checkRecordSeal(); err != nil {
+		g.fail("seal", g.spec.column, err)
 		return
 	}
 	recipe, err := g.box.Version(g.version)
 	if err != nil || !recipe.RecordSeal {
 		return
 	}
-	seal, err := g.recordSeal()
+	seal, err := g.recordSeal(g.dataKey, slot.after)
 	if err != nil {
 		g.fail("seal", g.spec.column, err)
 		return
 	}
-	column := or(g.column, g.key.h.stored.text)
-	version, native, err := parseKeyColumn(column)
-	if err != nil {
-		g.fail("seal", g.spec.column, err)
-		return
+	version, native, err := parseKeyColumn(or(g.column, g.key.h.stored.text))
+	if err == nil {
+		native.Rest = seal
+		g.column, err = formatKeyColumn(version, native)
 	}
-	native.Rest = seal
-	body, err := native.Append(nil)
-	if err != nil {
-		g.fail("seal", g.spec.column, err)
-		return
-	}
-	g.column = keycolumn.JoinVersion(version, body)
+	g.fail("seal", g.spec.column, err)
 }
 
-// checkRecordSeal compares the seal with the columns as they were read. A
-// partial read cannot be checked.
+// hasRecordSeal reports whether the version of the key column as it was read
+// seals the record.
+func (g *group) hasRecordSeal() bool {
+	if g.spec.isMaster || !g.key.h.readCiphertext() {
+		return false
+	}
+	recipe, err := g.box.Version(kmsencrypted.ColumnVersion(g.key.h.loaded.text))
+	return err == nil && recipe.RecordSeal
+}
+
+// checkRecordSeal compares the seal in the key column with the columns, both as
+// they were read. A partial read cannot be checked, and neither can a record
+// whose old data key is not opened because all of it is written anew.
 func (g *group) checkRecordSeal() error {
-	recipe, err := g.box.Version(g.version)
-	if err != nil || !recipe.RecordSeal {
-		return err
+	oldKey := g.dataKey
+	if g.need == needNewKey {
+		oldKey = g.key.dataKey
 	}
-	for _, f := range g.spec.fields {
-		if !g.field(f).head().read {
-			return nil
-		}
+	if !g.hasRecordSeal() || oldKey.IsZero() || slices.ContainsFunc(g.slots, func(s slot) bool { return !s.head().read }) {
+		return nil
 	}
-	_, native, err := parseKeyColumn(g.key.h.stored.text)
+	_, native, err := parseKeyColumn(g.key.h.loaded.text)
 	if err != nil {
 		return err
 	}
-	seal, err := g.recordSeal()
+	seal, err := g.recordSeal(oldKey, slot.before)
 	if err != nil {
 		return err
 	}
@@ -70,46 +77,47 @@ func (g *group) checkRecordSeal() error {
 	return nil
 }
 
-// recordSeal is a MAC over which columns the group has and the authentication
-// tag of each, in the order of their names.
-func (g *group) recordSeal() ([]byte, error) {
-	key, err := g.dataKey.Derive(recordSealLabel, sha256.Size)
+// before and after are the column of a field as it was read and as it will be
+// once the group is committed; known is false for one that was neither.
+func (s slot) before() (column stored, known bool) { return s.head().loaded, s.head().read }
+
+func (s slot) after() (column stored, known bool) {
+	if s.changed {
+		return s.columns.value, true
+	}
+	return s.head().stored, s.head().state != unset
+}
+
+// recordSeal is a MAC over which columns the group has, those that are NULL left
+// out, and the authentication tag of each, in the order of their names. A column
+// that is declared later is NULL in old rows and so does not disturb their seals.
+func (g *group) recordSeal(key kmsencrypted.DataKey, columnOf func(slot) (stored, bool)) ([]byte, error) {
+	macKey, err := key.Derive(recordSealLabel, sha256.Size)
 	if err != nil {
 		return nil, err
 	}
-	defer clear(key)
-	fields := slices.Clone(g.spec.fields)
-	slices.SortFunc(fields, func(a, b *fieldSpec) int { return strings.Compare(a.bound, b.bound) })
+	defer clear(macKey)
+	sorted := slices.Clone(g.slots)
+	slices.SortFunc(sorted, func(a, b slot) int { return strings.Compare(a.spec.bound, b.spec.bound) })
 	input := canon.Strings(g.schema.table, g.spec.bound)
-	for _, f := range fields {
-		state, column := g.after(f)
-		if state == unset {
-			return nil, g.failed("seal", f.column, kmsencrypted.ErrNotLoaded)
+	for _, s := range sorted {
+		column, known := columnOf(s)
+		if !known && !g.isNew {
+			return nil, g.failed("seal", s.spec.column, kmsencrypted.ErrNotLoaded)
 		}
-		input = canon.AppendString(input, f.bound)
-		input = canon.AppendBytes(input, tagOf(column, f.binary))
+		if !known || column.null {
+			continue
+		}
+		input = canon.AppendString(input, s.spec.bound)
+		input = canon.AppendBytes(input, tagOf(column, s.spec.binary))
 	}
-	mac := hmac.New(sha256.New, key)
+	mac := hmac.New(sha256.New, macKey)
 	mac.Write(input)
 	return mac.Sum(nil), nil
 }
 
-// after is a column as it will be once the group is committed.
-func (g *group) after(f *fieldSpec) (state, stored) {
-	o := g.field(f)
-	for _, c := range g.changes {
-		if c.field == o {
-			return c.state, c.stored
-		}
-	}
-	return o.head().state, o.head().stored
-}
-
-// tagOf is the authentication tag of a native column; NULL has none.
+// tagOf is the authentication tag of a native column.
 func tagOf(column stored, isBinary bool) []byte {
-	if column.null {
-		return nil
-	}
 	buf := newScratch()
 	defer buf.release()
 	sealed, err := nativeBytes(column, isBinary, buf)
@@ -118,6 +126,14 @@ func tagOf(column stored, isBinary bool) []byte {
 	}
 	const tagSize = 16
 	return slices.Clone(sealed[len(sealed)-tagSize:])
+}
+
+func formatKeyColumn(version int, native keycolumn.Native) (string, error) {
+	body, err := native.Append(nil)
+	if err != nil {
+		return "", err
+	}
+	return keycolumn.JoinVersion(version, body), nil
 }
 
 func parseKeyColumn(column string) (version int, native keycolumn.Native, err error) {

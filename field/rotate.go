@@ -13,9 +13,11 @@ import (
 // [kmsencrypted.ErrNeedsRekey].
 func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 	const op = "rewrap"
-	all := groups(m, rows)
-	for i := range all {
-		switch g := &all[i]; {
+	w := newWork(m, rows)
+	defer w.release()
+	for i := range w.groups {
+		switch g := &w.groups[i]; {
+		case g.spec.isMaster:
 		case g.key.h.state == unset:
 			g.fail(op, g.spec.column, kmsencrypted.ErrNotLoaded)
 		case g.key.h.ciphertext():
@@ -23,13 +25,13 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 			g.fail(op, g.spec.column, g.keepsFormat())
 		}
 	}
-	unwrapKeys(ctx, m.box, op, pick(all, needOwnKey))
-	wrapKeys(ctx, m.box, op, pick(all, needOwnKey))
-	for _, g := range pick(all, needOwnKey) {
+	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))
+	wrapped := w.pick(needOwnKey)
+	wrapKeys(ctx, m.box, op, wrapped)
+	for _, g := range wrapped {
 		g.sealRecord()
-		g.commit()
 	}
-	return outcome(all, len(rows))
+	return w.commit()
 }
 
 func (g *group) keepsFormat() error {

@@ -5,17 +5,20 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // schema is what NewModel learns from a struct type, once.
 type schema struct {
-	table  string // as it is bound
-	name   string // of the model, in contexts
-	config Config
-	ids    []*idSpec
-	keys   []*keySpec
+	table   string // as it is bound
+	name    string // of the model, in contexts
+	config  Config
+	ids     []*idSpec
+	keys    []*keySpec
+	indexes []*indexSpec
+	master  masterCipher // of the columns under Lockbox's master key
 }
 
 // idSpec is a column of the primary key.
@@ -31,6 +34,8 @@ type keySpec struct {
 	bound  string // the column's name in the binding
 	index  []int
 	fields []*fieldSpec
+	// isMaster: no key column of the record but Lockbox's master key.
+	isMaster bool
 }
 
 // fieldSpec is an encrypted column.
@@ -40,7 +45,10 @@ type fieldSpec struct {
 	bound  string // the column's name in the associated data
 	index  []int
 	options
-	native nativeColumn
+	native     nativeColumn
+	rubyColumn rubyColumn // nil without a Ruby tag
+	iv, salt   *partSpec  // of attr_encrypted
+	associated []int      // the field that ad= names
 }
 
 // builder collects the parts of a schema and every mistake on the way.
@@ -48,6 +56,7 @@ type builder struct {
 	schema
 	columns  map[string]string // column: the Go field that has it
 	fields   []*fieldSpec
+	parts    []*partSpec
 	mistakes []error
 }
 
@@ -58,6 +67,8 @@ func (b *builder) mistake(where, format string, args ...any) {
 var (
 	holderType = reflect.TypeFor[holder]()
 	keyType    = reflect.TypeFor[Key]()
+	partType   = reflect.TypeFor[Part]()
+	indexType  = reflect.TypeFor[Index]()
 )
 
 // newSchema reads a struct type and reports all its mistakes at once.
@@ -91,7 +102,7 @@ func (b *builder) walk(t reflect.Type, index []int, prefix string) {
 	for f := range t.Fields() {
 		at := append(slices.Clone(index), f.Index...)
 		where := prefix + f.Name
-		if f.Anonymous && f.Type.Kind() == reflect.Struct && !reflect.PointerTo(f.Type).Implements(holderType) && f.Type != keyType {
+		if f.Anonymous && f.Type.Kind() == reflect.Struct && !isColumn(f.Type) {
 			b.walk(f.Type, at, where+".")
 			continue
 		}
@@ -101,7 +112,7 @@ func (b *builder) walk(t reflect.Type, index []int, prefix string) {
 
 // visit takes in one field of the struct.
 func (b *builder) visit(f reflect.StructField, index []int, where string) {
-	isKey, isHolder := f.Type == keyType, reflect.PointerTo(f.Type).Implements(holderType)
+	isKey, isPart, isHolder := f.Type == keyType, f.Type == partType, reflect.PointerTo(f.Type).Implements(holderType)
 	tag, hasTag := f.Tag.Lookup("kms")
 	if f.Anonymous && f.Type.Kind() == reflect.Pointer && embedsColumns(f.Type.Elem()) {
 		b.mistake(where, "embed the struct itself: a nil pointer would hide its columns")
@@ -113,10 +124,10 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 		return
 	}
 	column := b.columnName(f)
-	if column == "id" && !isKey && !isHolder && f.IsExported() {
+	if column == "id" && !isColumn(f.Type) && f.IsExported() {
 		o.id = true
 	}
-	if !isKey && !isHolder && !o.id {
+	if !isColumn(f.Type) && !o.id {
 		if hasTag {
 			b.mistake(where, "a kms tag on a %v, which is neither encrypted nor marked id", f.Type)
 		}
@@ -137,6 +148,10 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 	switch {
 	case isKey:
 		b.addKey(index, column, o, where)
+	case isPart:
+		b.addPart(index, column, o, where)
+	case f.Type == indexType:
+		b.addIndex(index, column, o, f.Name, where)
 	case isHolder:
 		b.addField(f, index, column, o, where)
 	default:
@@ -167,7 +182,29 @@ func (b *builder) addField(f reflect.StructField, index []int, column string, o 
 	if s.native, err = newNativeColumn(b.table, s, t, b.config.Types); err != nil {
 		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
 	}
+	if s.rubyColumn, err = newRubyColumn(&b.schema, s, reflect.New(f.Type).Interface().(holder)); err != nil {
+		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
+	}
+	if s.master && (s.ruby != lockboxForm || s.key != "") {
+		b.mistake(where, "master goes with lockbox and without key=")
+	}
 	b.fields = append(b.fields, s)
+}
+
+func (b *builder) addPart(index []int, column string, o options, where string) {
+	if (o != options{of: o.of, name: o.name}) {
+		b.mistake(where, "a part takes the options of and name only")
+	}
+	p := &partSpec{column: column, index: index, of: o.of, kind: o.name}
+	for _, kind := range []string{"iv", "salt"} {
+		if of, ok := strings.CutSuffix(column, "_"+kind); ok && p.kind == "" && p.of == "" {
+			p.of, p.kind = of, kind
+		}
+	}
+	if p.kind != "iv" && p.kind != "salt" || p.of == "" {
+		b.mistake(where, "whose iv or salt is it? its column ends in _iv or _salt, or the tag says of=COLUMN,name=iv")
+	}
+	b.parts = append(b.parts, p)
 }
 
 func (b *builder) addID(f reflect.StructField, index []int, column, where string) {
@@ -179,7 +216,12 @@ func (b *builder) addID(f reflect.StructField, index []int, column, where string
 
 // assign gives each field to its key.
 func (b *builder) assign(t reflect.Type) {
+	master := &keySpec{isMaster: true}
 	for _, f := range b.fields {
+		if f.master {
+			master.fields = append(master.fields, f)
+			continue
+		}
 		i := slices.IndexFunc(b.keys, func(k *keySpec) bool { return k.name == f.key })
 		if i < 0 {
 			b.mistake(f.goName, "no field.Key named %q in %v", f.key, t)
@@ -202,6 +244,60 @@ func (b *builder) assign(t reflect.Type) {
 	if len(b.fields) == 0 {
 		b.mistake(t.String(), "no encrypted field")
 	}
+	b.assignParts()
+	b.assignIndexes(t)
+	b.assignAssociated(t)
+	if len(master.fields) > 0 && len(b.mistakes) == 0 {
+		b.keys = append(b.keys, master)
+		var err error
+		if b.master, err = newMasterCipher(&b.schema, master.fields); err != nil {
+			b.mistakes = append(b.mistakes, err)
+		}
+	}
+}
+
+// assignParts gives each iv and salt to its field.
+func (b *builder) assignParts() {
+	for _, p := range b.parts {
+		i := slices.IndexFunc(b.fields, func(f *fieldSpec) bool { return f.column == p.of && f.ruby == attrEncryptedForm })
+		if i < 0 {
+			b.mistake(p.column, "no attr_encrypted column %s that it is the %s of", p.of, p.kind)
+			continue
+		}
+		if p.kind == "iv" {
+			b.fields[i].iv = p
+		} else {
+			b.fields[i].salt = p
+		}
+	}
+	for _, f := range b.fields {
+		if needs, ok := f.rubyColumn.(interface{ parts() (iv, salt bool) }); ok {
+			iv, salt := needs.parts()
+			if iv && f.iv == nil || salt && f.salt == nil {
+				b.mistake(f.goName, "its mode needs a field.Part for each of iv: %t, salt: %t", iv, salt)
+			}
+		}
+	}
+}
+
+// assignAssociated finds the fields that the tags ad= name.
+func (b *builder) assignAssociated(t reflect.Type) {
+	for _, f := range b.fields {
+		if f.ad == "" {
+			continue
+		}
+		named, ok := t.FieldByName(f.ad)
+		if !ok || f.ruby != lockboxForm {
+			b.mistake(f.goName, "ad=%s names a field of the struct, for a lockbox column", f.ad)
+			continue
+		}
+		f.associated = named.Index
+	}
+}
+
+// isColumn reports whether a type is one of this package's columns.
+func isColumn(t reflect.Type) bool {
+	return t == keyType || t == partType || t == indexType || reflect.PointerTo(t).Implements(holderType)
 }
 
 func (b *builder) columnName(f reflect.StructField) string {
@@ -218,7 +314,7 @@ func embedsColumns(t reflect.Type) bool {
 		return false
 	}
 	for f := range t.Fields() {
-		if f.Type == keyType || reflect.PointerTo(f.Type).Implements(holderType) {
+		if isColumn(f.Type) {
 			return true
 		}
 	}

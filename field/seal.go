@@ -3,6 +3,7 @@ package field
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -42,44 +43,81 @@ const (
 
 func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	const op = "seal"
-	all := groups(m, rows)
-	for i := range all {
-		all[i].plan(mode)
+	w := newWork(m, rows)
+	defer w.release()
+	for i := range w.groups {
+		g := &w.groups[i]
+		g.read = g.read || g.wasRead()
 	}
-	unwrapKeys(ctx, m.box, op, pick(all, needOwnKey))
-	wrapped := pick(all, needNewKey)
+	for i := range w.groups {
+		g := &w.groups[i]
+		g.isNew = mode == asNew || mode == asNeeded && !g.read
+		g.plan(mode)
+	}
+	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))
+	wrapped := w.pick(needNewKey)
 	for _, g := range wrapped {
 		g.dataKey = kmsencrypted.NewDataKey()
 	}
 	wrapKeys(ctx, m.box, op, wrapped)
 	buf := newScratch()
 	defer buf.release()
-	for i := range all {
-		g := &all[i]
+	for i := range w.groups {
+		g := &w.groups[i]
 		g.explainDenied()
 		if g.need != needNothing && g.err == nil {
 			g.sealFields(buf)
 			g.sealRecord()
 		}
-		g.commit()
 	}
-	return outcome(all, len(rows))
+	indexes := m.sealIndexes(ctx, w)
+	err := w.commit()
+	for _, c := range indexes {
+		if c.recordWork.err == nil {
+			c.commit()
+		}
+	}
+	return err
+}
+
+// sealIndexes computes the indexes of all fields that were set.
+func (m *Model[R]) sealIndexes(ctx context.Context, w *work) (indexes []*computing) {
+	if len(m.schema.indexes) == 0 {
+		return nil
+	}
+	for i := range w.records {
+		indexes = append(indexes, w.records[i].staleIndexes()...)
+	}
+	computeIndexes(ctx, indexes)
+	for _, c := range indexes {
+		if c.err != nil {
+			c.recordWork.err = errors.Join(c.recordWork.err, c.failed("index", c.spec.column, c.err))
+		}
+	}
+	return indexes
+}
+
+// wasRead reports whether any column of the group was read from the database.
+func (g *group) wasRead() bool {
+	return g.key.h.state != unset || slices.ContainsFunc(g.slots, func(s slot) bool { return s.head().read })
 }
 
 // plan decides what a group needs, from what was read and set.
 func (g *group) plan(mode sealMode) {
-	read := g.key.h.state != unset
 	var toSeal, dirty, ciphertexts int
-	for i, f := range g.spec.fields {
-		h := g.holders[i].head()
-		read = read || h.read
+	for i := range g.slots {
+		s := &g.slots[i]
+		h := s.head()
 		switch {
 		case h.state == plain, mode != asNeeded && h.state == opened:
 			toSeal++
+		case h.state == opened && g.associatedChanged(s):
+			toSeal++
+			dirty++
 		case mode != asNeeded && h.state == closed:
-			g.fail("seal", f.column, kmsencrypted.ErrNotOpened)
+			g.fail("seal", s.spec.column, kmsencrypted.ErrNotOpened)
 		case mode == asRekeyed && h.state == unset:
-			g.fail("seal", f.column, kmsencrypted.ErrNotLoaded)
+			g.fail("seal", s.spec.column, kmsencrypted.ErrNotLoaded)
 		}
 		if h.dirty() {
 			dirty++
@@ -88,8 +126,11 @@ func (g *group) plan(mode sealMode) {
 			ciphertexts++
 		}
 	}
-	g.isNew = mode == asNew || mode == asNeeded && !read
+	g.rekeyed = mode == asRekeyed
 	switch key := g.key.h.state; {
+	case g.spec.isMaster && toSeal > 0:
+		g.need = needNoKey
+	case g.spec.isMaster:
 	case g.isNew && toSeal > 0:
 		g.need = needNewKey
 	case g.isNew, mode == asNeeded && dirty == 0:
@@ -98,20 +139,11 @@ func (g *group) plan(mode sealMode) {
 	case key == null && ciphertexts > 0:
 		g.fail("seal", g.spec.column, kmsencrypted.ErrNoDataKey)
 	case toSeal == 0 && (key == null || mode == asNeeded && !g.hasRecordSeal()):
-	case key == null, mode == asRekeyed, dirty == len(g.spec.fields) && g.schema.config.Complete:
+	case key == null, mode == asRekeyed, dirty == len(g.slots) && g.schema.config.Complete:
 		g.need = needNewKey
 	default:
 		g.need = needOwnKey
 	}
-}
-
-// hasRecordSeal reports whether the version of the key column seals the record.
-func (g *group) hasRecordSeal() bool {
-	if !g.key.h.ciphertext() {
-		return false
-	}
-	recipe, err := g.box.Version(kmsencrypted.ColumnVersion(g.key.h.stored.text))
-	return err == nil && recipe.RecordSeal
 }
 
 // explainDenied says what a server that may not decrypt can do instead.
@@ -124,34 +156,41 @@ func (g *group) explainDenied() {
 // sealFields seals every field that has a plaintext to be written: those that
 // were set, and under a new data key the opened ones too.
 func (g *group) sealFields(buf *scratch) {
-	g.changes = make([]change, 0, len(g.spec.fields))
-	for i, f := range g.spec.fields {
-		o := g.holders[i]
-		if h := o.head(); h.state == plain || h.state == opened && g.need == needNewKey {
-			sealed, err := g.sealField(f, o, buf)
-			if err != nil {
-				g.fail("seal", f.column, err)
-				return
-			}
-			g.changes = append(g.changes, sealed)
+	for i := range g.slots {
+		s := &g.slots[i]
+		switch h := s.head(); {
+		case h.state == plain:
+		case h.state == opened && (g.need == needNewKey || g.isNew || g.associatedChanged(s)):
+		default:
+			continue
+		}
+		if err := g.sealField(s, buf); err != nil {
+			g.fail("seal", s.spec.column, err)
+			return
 		}
 	}
 }
 
-func (g *group) sealField(f *fieldSpec, o holder, buf *scratch) (change, error) {
-	plaintext, isNull, err := g.cipher.codec(f).encode(buf.plain[:0], o.plaintext())
+func (g *group) sealField(s *slot, buf *scratch) error {
+	plaintext, isNull, err := g.cipher.codec(s.spec).encode(buf.plain[:0], s.plaintext())
 	if err != nil {
-		return change{}, err
+		return err
 	}
 	buf.plain = plaintext
 	if isNull {
-		return change{o, null, stored{null: true}}, nil
+		s.changed, s.state, s.columns = true, null, columns{value: nullColumn}
+		return nil
 	}
 	if g.isOwnCiphertext(plaintext) {
-		return change{}, kmsencrypted.ErrAlreadyEncrypted
+		return kmsencrypted.ErrAlreadyEncrypted
 	}
-	sealed, err := g.cipher.seal(f, plaintext, buf)
-	return change{o, opened, sealed}, err
+	associated, err := g.associated(s.spec)
+	if err != nil {
+		return err
+	}
+	s.columns, err = g.cipher.seal(s.spec, plaintext, associated, buf)
+	s.changed, s.state = err == nil, opened
+	return err
 }
 
 // isOwnCiphertext notices a ciphertext of this very record that is about to be
@@ -167,8 +206,8 @@ func (g *group) isOwnCiphertext(plaintext []byte) bool {
 	if n, ok := g.cipher.(*nativeCipher); ok && native && n.tag == tag {
 		return true
 	}
-	for _, o := range g.holders {
-		h := o.head()
+	for i := range g.slots {
+		h := g.slots[i].head()
 		if !h.readCiphertext() {
 			continue
 		}

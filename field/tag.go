@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 )
 
 // options are what a kms tag says, such as `kms:"type=date,key=phone"`. Options
@@ -16,10 +17,36 @@ type options struct {
 	name    string // name=: of a Key, for fields to refer to
 	key     string // key=: the name of the Key that seals the field
 	as      string // as=: the column's name in what is bound, if the column was renamed
-	valType string // type=: date, time, datetime or json
+	valType string // type=: date, time, datetime or json, and Lockbox's types
 	padding int    // padding=: plaintext is padded to a multiple of this many bytes
 	binary  bool   // binary: the column holds bytes, not base64 text
+
+	// Ruby's form of the column, which a version of format Ruby writes.
+	ruby      rubyForm // lockbox or attr_encrypted
+	algorithm string   // algorithm=: "aes-gcm", "xchacha20", …; the gem's default if empty
+	ad        string   // ad=: Lockbox's associated data is this field of the struct
+	master    bool     // master: under Lockbox's master key, not under a data key of the record
+	keyTable  string   // key_table= and key_attribute=: names in the key's derivation, if renamed
+	keyAttr   string
+	mode      string // mode=: of attr_encrypted
+	marshal   bool   // marshal: attr_encrypted's values went through Ruby's Marshal
+	zeroIV    bool   // zero_iv: data of encryptor 2.0.0
+	of        string // of=: the column whose iv or salt a Part holds, the fields that an Index is of
+
+	// Of an Index.
+	expression string // expression=: names as in blindindex.ParseExpression
+	slow       bool   // slow: the costly parameters of the algorithm
+	size       int    // size= in bytes
+	bits       int    // bits=: a truncated index
 }
+
+// rubyForm names the gem whose form a column has under a Ruby version.
+type rubyForm string
+
+const (
+	lockboxForm       rubyForm = "lockbox"
+	attrEncryptedForm rubyForm = "attr_encrypted"
+)
 
 // maxPadding keeps a slip of the finger from filling a disk.
 const maxPadding = 1 << 16
@@ -31,19 +58,28 @@ type option struct {
 }
 
 var knownOptions = map[string]option{
-	"id":     {false, func(o *options, _ string) error { o.id = true; return nil }},
-	"binary": {false, func(o *options, _ string) error { o.binary = true; return nil }},
-	"name":   {true, func(o *options, v string) error { o.name = v; return nil }},
-	"key":    {true, func(o *options, v string) error { o.key = v; return nil }},
-	"as":     {true, func(o *options, v string) error { o.as = v; return nil }},
-	"type":   {true, func(o *options, v string) error { o.valType = v; return nil }},
-	"padding": {true, func(o *options, v string) (err error) {
-		o.padding, err = strconv.Atoi(v)
-		if err != nil || o.padding < 1 || o.padding > maxPadding {
-			return fmt.Errorf("padding=%s, want a number from 1 to %d", v, maxPadding)
-		}
-		return nil
-	}},
+	"id":             {false, func(o *options, _ string) error { o.id = true; return nil }},
+	"binary":         {false, func(o *options, _ string) error { o.binary = true; return nil }},
+	"name":           {true, func(o *options, v string) error { o.name = v; return nil }},
+	"key":            {true, func(o *options, v string) error { o.key = v; return nil }},
+	"as":             {true, func(o *options, v string) error { o.as = v; return nil }},
+	"type":           {true, func(o *options, v string) error { o.valType = v; return nil }},
+	"lockbox":        {false, func(o *options, _ string) error { return o.setRuby(lockboxForm) }},
+	"attr_encrypted": {false, func(o *options, _ string) error { return o.setRuby(attrEncryptedForm) }},
+	"algorithm":      {true, func(o *options, v string) error { o.algorithm = v; return nil }},
+	"ad":             {true, func(o *options, v string) error { o.ad = v; return nil }},
+	"master":         {false, func(o *options, _ string) error { o.master = true; return nil }},
+	"key_table":      {true, func(o *options, v string) error { o.keyTable = v; return nil }},
+	"key_attribute":  {true, func(o *options, v string) error { o.keyAttr = v; return nil }},
+	"mode":           {true, func(o *options, v string) error { o.mode = v; return nil }},
+	"marshal":        {false, func(o *options, _ string) error { o.marshal = true; return nil }},
+	"zero_iv":        {false, func(o *options, _ string) error { o.zeroIV = true; return nil }},
+	"of":             {true, func(o *options, v string) error { o.of = v; return nil }},
+	"expression":     {true, func(o *options, v string) error { o.expression = v; return nil }},
+	"slow":           {false, func(o *options, _ string) error { o.slow = true; return nil }},
+	"size":           {true, func(o *options, v string) error { return number(&o.size, "size", v, blindindex.MaxSize) }},
+	"bits":           {true, func(o *options, v string) error { return number(&o.bits, "bits", v, 8*blindindex.MaxSize) }},
+	"padding":        {true, func(o *options, v string) error { return number(&o.padding, "padding", v, maxPadding) }},
 }
 
 // parseTag reads a kms tag and reports all its mistakes at once, as
@@ -75,4 +111,20 @@ func parseTag(tag string) (o options, err error) {
 		return options{}, fmt.Errorf("%w: tag: %w", kmsencrypted.ErrConfig, errors.Join(mistakes...))
 	}
 	return o, nil
+}
+
+func number(into *int, name, text string, most int) (err error) {
+	*into, err = strconv.Atoi(text)
+	if err != nil || *into < 1 || *into > most {
+		return fmt.Errorf("%s=%s, want a number from 1 to %d", name, text, most)
+	}
+	return nil
+}
+
+func (o *options) setRuby(form rubyForm) error {
+	if o.ruby != "" {
+		return errors.New("one column has one Ruby form: lockbox or attr_encrypted")
+	}
+	o.ruby = form
+	return nil
 }

@@ -18,7 +18,7 @@ const (
 	CommitmentSize = 32
 	SealSize       = 32
 	MaxTag         = math.MaxUint8
-	MaxWraps       = math.MaxUint8
+	MaxWraps       = 16 // each may cost a call to a key service
 	MaxWrap        = math.MaxUint16
 )
 
@@ -80,7 +80,7 @@ type Native struct {
 // Append appends the native bytes of n to dst.
 func (n *Native) Append(dst []byte) ([]byte, error) {
 	if len(n.Wraps) == 0 || len(n.Wraps) > MaxWraps {
-		return nil, errors.New("a key column holds 1 to 255 wraps")
+		return nil, errors.New("a key column holds 1 to 16 wraps")
 	}
 	dst = append(dst, n.Format)
 	dst = append(dst, n.Commitment[:]...)
@@ -105,7 +105,7 @@ func Parse(data []byte) (Native, error) {
 	}
 	n := Native{Format: data[0], Commitment: [CommitmentSize]byte(data[1:])}
 	count, rest := int(data[head-1]), data[head:]
-	if count == 0 {
+	if count == 0 || count > MaxWraps {
 		return Native{}, ErrMalformed
 	}
 	n.Wraps = make([]Wrap, count)

@@ -8,7 +8,7 @@ import (
 // Value is a Ruby value with its type, as the files write it: {"s": text},
 // {"sym": name}, {"i": digits}, {"h": [[key, value], …]} and so on.
 type Value struct {
-	Kind  string // s sym i f bool nil bin h a date time datetime decimal ip obj
+	Kind  string // s sym i f bool nil bin h a date time datetime decimal ip obj, or error
 	Text  string // of every kind written as text; for obj its to_s
 	Class string // obj only
 	Bool  bool
@@ -56,6 +56,8 @@ func (v *Value) read(kind string, raw json.RawMessage) error {
 		return json.Unmarshal(raw, &v.Pairs)
 	case "a":
 		return json.Unmarshal(raw, &v.List)
+	case "error": // not a value but Ruby's refusal to read one
+		return nil
 	case "obj":
 		return json.Unmarshal(raw, &v.Class)
 	default:

@@ -1,0 +1,233 @@
+package field
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"strconv"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+)
+
+// attrEncryptedModes are the names that attr_encrypted has for its modes.
+var attrEncryptedModes = map[string]attrencrypted.Mode{
+	"":                            attrencrypted.PerAttributeIV,
+	"per_attribute_iv":            attrencrypted.PerAttributeIV,
+	"per_attribute_iv_and_salt":   attrencrypted.PerAttributeIVAndSalt,
+	"insecure_single_iv_and_salt": attrencrypted.InsecureSingleIVAndSalt,
+}
+
+// attrEncryptedColumn is a column in attr_encrypted's form.
+type attrEncryptedColumn struct {
+	values  codec
+	options attrencrypted.Options
+}
+
+func newAttrEncryptedColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, error) {
+	mode, ok := attrEncryptedModes[f.mode]
+	if !ok {
+		return nil, fmt.Errorf("%w: mode=%s", kmsencrypted.ErrConfig, f.mode)
+	}
+	values, err := attrEncryptedCodec(t, f.marshal)
+	if err != nil {
+		return nil, err
+	}
+	c := &attrEncryptedColumn{values: values, options: attrencrypted.Options{Mode: mode, Algorithm: f.algorithm, ZeroIV: f.zeroIV}}
+	if f.binary {
+		c.options.Value = attrencrypted.Raw
+	}
+	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // finds mistakes in the options now
+	return c, err
+}
+
+// parts says which columns the mode has beside the value.
+func (c *attrEncryptedColumn) parts() (iv, salt bool) {
+	return c.options.Mode != attrencrypted.InsecureSingleIVAndSalt, c.options.Mode == attrencrypted.PerAttributeIVAndSalt
+}
+
+func (c *attrEncryptedColumn) codec() codec { return c.values }
+
+func (c *attrEncryptedColumn) variant() string { return fmt.Sprintf("attr_encrypted %+v", c.options) }
+
+func (c *attrEncryptedColumn) under(key []byte) (rubySealer, error) {
+	a, err := attrencrypted.New(key, c.options)
+	return attrEncryptedSealer{a}, err
+}
+
+type attrEncryptedSealer struct{ *attrencrypted.Attribute }
+
+func (a attrEncryptedSealer) seal(plaintext, _ []byte, isBinary bool, _ *scratch) (columns, error) {
+	sealed, err := a.Encrypt(plaintext)
+	if err != nil {
+		return columns{}, err
+	}
+	return columns{
+		value: stored{text: string(sealed.Value), binary: isBinary},
+		parts: &parts{iv: textOrNull(sealed.IV), salt: textOrNull(sealed.Salt)},
+	}, nil
+}
+
+func (a attrEncryptedSealer) open(c columns, _ []byte, _ bool, buf *scratch) ([]byte, error) {
+	stored := attrencrypted.Columns{Value: []byte(c.value.text)}
+	if c.parts != nil {
+		stored.IV, stored.Salt = bytesOrNil(c.parts.iv), bytesOrNil(c.parts.salt)
+	}
+	plaintext, err := a.Decrypt(stored)
+	if err != nil {
+		return nil, err
+	}
+	buf.plain = plaintext
+	return plaintext, nil
+}
+
+func textOrNull(text []byte) stored {
+	if text == nil {
+		return nullColumn
+	}
+	return stored{text: string(text)}
+}
+
+func bytesOrNil(s stored) []byte {
+	if s.null {
+		return nil
+	}
+	return []byte(s.text)
+}
+
+// attrEncryptedCodec keeps values as Ruby's to_s gives them or, with marshal, in
+// Ruby's Marshal format.
+func attrEncryptedCodec(t reflect.Type, marshal bool) (codec, error) {
+	if t.Kind() == reflect.Pointer {
+		inner, err := attrEncryptedCodec(t.Elem(), marshal)
+		return pointerCodec(inner), err
+	}
+	if field, ok := sqlNull(t); ok {
+		inner, err := attrEncryptedCodec(t.Field(field).Type, marshal)
+		return sqlNullCodec(inner, field), err
+	}
+	if marshal {
+		return marshalCodec, nil
+	}
+	parse, ok := rubyText[t.Kind()]
+	if isText(t) {
+		parse, ok = parseTextUnmarshaler, true
+	} else if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
+		parse, ok = func(v reflect.Value, text string) error { v.SetBytes([]byte(text)); return nil }, true
+	}
+	if !ok {
+		return codec{}, fmt.Errorf("%w: a %v has no text in attr_encrypted: tag it marshal", kmsencrypted.ErrConfig, t)
+	}
+	return codec{
+		name: "to_s",
+		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			if m, ok := v.Addr().Interface().(encoding.TextMarshaler); ok {
+				text, err := m.MarshalText()
+				if err != nil {
+					return nil, false, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrConfig, v.Type())
+				}
+				return append(dst, text...), false, nil
+			}
+			out, err := attrencrypted.AppendText(dst, baseValue(v))
+			return out, v.Kind() == reflect.Slice && v.IsNil(), err
+		},
+		decode: func(v reflect.Value, plaintext []byte) error { return parse(v, string(plaintext)) },
+	}, nil
+}
+
+// baseValue is a value without the name of its type.
+func baseValue(v reflect.Value) any {
+	switch k := v.Kind(); {
+	case k == reflect.String:
+		return v.String()
+	case k == reflect.Bool:
+		return v.Bool()
+	case v.CanInt():
+		return v.Int()
+	case v.CanUint():
+		return v.Uint()
+	case v.CanFloat():
+		return v.Float()
+	}
+	return v.Bytes()
+}
+
+// rubyText reads what to_s wrote.
+var rubyText = func() map[reflect.Kind]func(v reflect.Value, text string) error {
+	integer := func(v reflect.Value, text string) error {
+		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
+		if err != nil {
+			return errNotOfType
+		}
+		v.SetInt(n)
+		return nil
+	}
+	unsigned := func(v reflect.Value, text string) error {
+		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
+		if err != nil {
+			return errNotOfType
+		}
+		v.SetUint(n)
+		return nil
+	}
+	float := func(v reflect.Value, text string) error {
+		f, err := strconv.ParseFloat(text, v.Type().Bits())
+		if err != nil {
+			return errNotOfType
+		}
+		v.SetFloat(f)
+		return nil
+	}
+	parsers := map[reflect.Kind]func(reflect.Value, string) error{
+		reflect.String: func(v reflect.Value, text string) error { v.SetString(text); return nil },
+		reflect.Bool: func(v reflect.Value, text string) error {
+			v.SetBool(text == "true")
+			if text != "true" && text != "false" {
+				return errNotOfType
+			}
+			return nil
+		},
+		reflect.Float32: float, reflect.Float64: float,
+	}
+	for k := reflect.Int; k <= reflect.Int64; k++ {
+		parsers[k] = integer
+	}
+	for k := reflect.Uint; k <= reflect.Uint64; k++ {
+		parsers[k] = unsigned
+	}
+	return parsers
+}()
+
+func parseTextUnmarshaler(v reflect.Value, text string) error {
+	if v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(text)) != nil {
+		return errNotOfType
+	}
+	return nil
+}
+
+// marshalCodec keeps the empty string as it is, which attr_encrypted does not
+// marshal either.
+var marshalCodec = codec{
+	name: "marshal",
+	encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+		if v.Kind() == reflect.String && v.Len() == 0 {
+			return dst, false, nil
+		}
+		data, err := attrencrypted.Marshal(v.Interface())
+		return append(dst, data...), false, err
+	},
+	decode: func(v reflect.Value, plaintext []byte) error {
+		if len(plaintext) == 0 {
+			return nil
+		}
+		value, err := attrencrypted.Unmarshal(plaintext)
+		if err != nil {
+			return err
+		}
+		if rubycompat.Assign(v.Addr().Interface(), value) != nil {
+			return errNotOfType
+		}
+		return nil
+	},
+}

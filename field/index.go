@@ -1,0 +1,341 @@
+package field
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
+)
+
+// Index is a blind index: a column by whose keyed hash rows are found by the
+// value of an encrypted field. Its tag says which field, and how the hash is
+// computed:
+//
+//	EmailIndex field.Index `db:"email_bidx" kms:"of=Email,expression=lower"`
+//
+// Options are expression= (see [blindindex.ParseExpression]), algorithm= and
+// slow (see [blindindex.ParseAlgorithm]), size= in bytes, bits=, and binary. Keys
+// come from [Config.IndexKey]; an index that needs more than a tag can say is
+// given in [Config.Indexes]. An index over several fields lists them with '+':
+// of=First+Last.
+//
+// It is computed whenever its field is sealed, so it cannot become stale through
+// this library; what writes the columns itself must leave the field's column and
+// the index alone or set both.
+type Index struct {
+	h head
+}
+
+// Scan takes the column from the database; it implements [sql.Scanner].
+func (x *Index) Scan(src any) (err error) {
+	x.h, err = scan(src)
+	return err
+}
+
+// Value gives the column to the database; it implements [driver.Valuer]. An index
+// that was neither read nor computed is [kmsencrypted.ErrNotLoaded].
+func (x Index) Value() (driver.Value, error) {
+	if x.h.state == unset {
+		return nil, kmsencrypted.ErrNotLoaded
+	}
+	return x.h.stored.value(), nil
+}
+
+// String hides the hash: equal values can be recognised by it.
+func (x Index) String() string { return "[blind index]" }
+
+// indexSpec is a blind index column of a model.
+type indexSpec struct {
+	goName, column string
+	index          []int
+	options
+	sources  []source
+	computed *blindindex.Index
+}
+
+// source is a field that an index is computed from.
+type source struct {
+	goName string
+	index  []int
+}
+
+func (b *builder) addIndex(index []int, column string, o options, goName, where string) {
+	allowed := options{of: o.of, expression: o.expression, algorithm: o.algorithm, slow: o.slow, size: o.size, bits: o.bits, binary: o.binary, keyTable: o.keyTable, keyAttr: o.keyAttr}
+	if o != allowed || o.of == "" {
+		b.mistake(where, "an index takes the options of (required), expression, algorithm, slow, size, bits, binary, key_table and key_attribute")
+		return
+	}
+	b.indexes = append(b.indexes, &indexSpec{goName: goName, column: column, index: index, options: o})
+}
+
+// assignIndexes finds the sources of each index and makes what computes it.
+func (b *builder) assignIndexes(t reflect.Type) {
+	for _, x := range b.indexes {
+		for name := range strings.SplitSeq(x.of, "+") {
+			f, ok := t.FieldByName(name)
+			if !ok {
+				b.mistake(x.goName, "of=%s names no field of %v", name, t)
+				continue
+			}
+			x.sources = append(x.sources, source{name, f.Index})
+		}
+		var err error
+		if x.computed, err = x.build(b.config); err != nil {
+			b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", x.goName, err))
+		}
+	}
+	for column := range b.config.Indexes {
+		if !slices.ContainsFunc(b.indexes, func(x *indexSpec) bool { return x.column == column }) {
+			b.mistake(column, "Config.Indexes has an index for it, and the struct no field.Index")
+		}
+	}
+}
+
+func (x *indexSpec) build(config Config) (*blindindex.Index, error) {
+	if given, ok := config.Indexes[x.column]; ok {
+		return given, nil
+	}
+	o := blindindex.Options{Size: x.size, Bits: x.bits}
+	if x.binary {
+		o.Encoding = blindindex.Raw
+	}
+	var err error
+	if o.Algorithm, err = blindindex.ParseAlgorithm(or(x.algorithm, "argon2id"), x.slow); err != nil {
+		return nil, err
+	}
+	if x.expression != "" {
+		if o.Expression, err = blindindex.ParseExpression(x.expression); err != nil {
+			return nil, err
+		}
+	}
+	if len(config.IndexKey) == 0 {
+		return nil, fmt.Errorf("%w: an index needs Config.IndexKey", kmsencrypted.ErrConfig)
+	}
+	key, err := blindindex.DeriveKey(config.IndexKey, or(x.keyTable, config.Table), or(x.keyAttr, x.column))
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	return blindindex.New(key, x.column, o)
+}
+
+func (r record) indexField(x *indexSpec) *Index {
+	return r.v.FieldByIndex(x.index).Addr().Interface().(*Index)
+}
+
+// computing is an index on its way into a record.
+type computing struct {
+	*recordWork
+	spec   *indexSpec
+	value  any  // what is hashed; nil is NULL
+	filled bool // no field that it is computed from was set
+	column stored
+	err    error
+}
+
+// staleIndexes lists the indexes of a record whose fields are about to change;
+// of a new record all of them.
+func (r *recordWork) staleIndexes() (stale []*computing) {
+	for _, x := range r.schema.indexes {
+		value, changed, err := r.indexValue(x)
+		if err != nil || changed || r.isNew {
+			stale = append(stale, &computing{recordWork: r, spec: x, value: value, filled: !changed, err: err})
+		}
+	}
+	return stale
+}
+
+// indexValue is what an index is computed from, and whether that changes now.
+// Fields that are no encrypted columns cannot tell; they count as changed.
+func (r record) indexValue(x *indexSpec) (value any, changed bool, err error) {
+	values := make([]any, len(x.sources))
+	closedSource := ""
+	for i, s := range x.sources {
+		v := r.v.FieldByIndex(s.index)
+		o, ok := v.Addr().Interface().(holder)
+		if !ok {
+			changed = true
+			values[i] = indirect(v)
+			continue
+		}
+		h := o.head()
+		changed = changed || h.dirty()
+		switch h.state {
+		case plain, opened:
+			values[i] = indirect(o.plaintext())
+		case closed:
+			closedSource = s.goName
+		}
+	}
+	if changed && closedSource != "" {
+		return nil, true, fmt.Errorf("%w: index %s is computed from %s too: open the record first", kmsencrypted.ErrNotOpened, x.column, closedSource)
+	}
+	if len(values) == 1 {
+		return values[0], changed, nil
+	}
+	compound, err := blindindex.Compound(values...)
+	return compound, changed, err
+}
+
+// indirect is the value behind a pointer or sql.Null, nil where there is none.
+func indirect(v reflect.Value) any {
+	if v.Kind() == reflect.Pointer {
+		if v.IsNil() {
+			return nil
+		}
+		v = v.Elem()
+	}
+	if field, ok := sqlNull(v.Type()); ok {
+		if !v.Field(1).Bool() {
+			return nil
+		}
+		v = v.Field(field)
+	}
+	return v.Interface()
+}
+
+// computeIndexes hashes on all processors: the default takes 12 ms each. It
+// begins nothing once ctx has ended.
+func computeIndexes(ctx context.Context, all []*computing) {
+	var workers sync.WaitGroup
+	next := make(chan *computing)
+	for range min(len(all), runtime.GOMAXPROCS(0)) {
+		workers.Go(func() {
+			for c := range next {
+				c.run(ctx)
+			}
+		})
+	}
+	for _, c := range all {
+		next <- c
+	}
+	close(next)
+	workers.Wait()
+}
+
+func (c *computing) run(ctx context.Context) {
+	if c.err == nil {
+		c.err = ctx.Err()
+	}
+	if c.err != nil {
+		return
+	}
+	defer func() {
+		if recover() != nil { // an expression of the caller's; its panic may hold the value
+			c.err = blindindex.ErrPanic
+		}
+	}()
+	column, err := c.spec.computed.Compute(c.value)
+	if err != nil {
+		c.err = err
+		return
+	}
+	c.column, c.err = storedIndex(column)
+}
+
+func storedIndex(column blindindex.Column) (stored, error) {
+	value, err := column.Value()
+	if err != nil {
+		return stored{}, err
+	}
+	h, err := scan(value)
+	return h.stored, err
+}
+
+func (c *computing) commit() {
+	h := &c.indexField(c.spec).h
+	h.state, h.stored, h.filled = closed, c.column, false
+	if c.column.null {
+		h.state, h.filled = null, c.filled
+	}
+	if c.isNew {
+		h.read, h.loaded = false, stored{}
+	}
+}
+
+// Lookup is what to search for in an index column, and how to tell real hits
+// from others among the rows found.
+type Lookup struct {
+	blindindex.Lookup
+	err     error
+	matches func(row any) (bool, error)
+}
+
+// Err is why there is nothing to search for, nil if there is something.
+func (l Lookup) Err() error { return l.err }
+
+// Matches opens nothing: it reports whether an opened record has one of the
+// values that were sought. An index finds other rows too - if it is truncated,
+// if its expression makes values equal, or if somebody changed the column.
+func (l Lookup) Matches(row any) (bool, error) {
+	if l.err != nil {
+		return false, l.err
+	}
+	return l.matches(row)
+}
+
+// Lookup returns what to search for to find records by the value of a field:
+// name is the field's name if it has one index, or else the index column. Nil
+// seeks NULL. Values are put through the index's expression. An error is kept in
+// the result, so that a call can stand inside a query; adapters return it.
+func (m *Model[R]) Lookup(name string, values ...any) Lookup {
+	x, err := m.schema.findIndex(name)
+	if err != nil {
+		return Lookup{err: err}
+	}
+	lookup, err := x.computed.Lookup(values...)
+	if err != nil {
+		return Lookup{err: err}
+	}
+	sought := make(map[string]bool, len(values))
+	for _, value := range values {
+		p, err := x.computed.Plaintext(value)
+		if err != nil {
+			return Lookup{err: err}
+		}
+		if !p.IsNull() {
+			sought[p.Text()] = true
+		}
+	}
+	return Lookup{Lookup: lookup, matches: func(row any) (bool, error) {
+		typed, ok := row.(*R)
+		if !ok {
+			return false, fmt.Errorf("%w: a %T is no record of the model", kmsencrypted.ErrConfig, row)
+		}
+		value, _, err := m.record(typed).indexValue(x)
+		if err != nil {
+			return false, err
+		}
+		p, err := x.computed.Plaintext(value)
+		if err != nil || p.IsNull() {
+			return lookup.Null, err
+		}
+		return sought[p.Text()], nil
+	}}
+}
+
+func (s *schema) findIndex(name string) (*indexSpec, error) {
+	var found []*indexSpec
+	for _, x := range s.indexes {
+		if x.column == name || x.goName == name {
+			return x, nil
+		}
+		if x.of == name {
+			found = append(found, x)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, fmt.Errorf("field: %w: no index named %s", kmsencrypted.ErrConfig, name)
+	case 1:
+		return found[0], nil
+	}
+	return nil, fmt.Errorf("field: %w: %s has several indexes: name the column", kmsencrypted.ErrConfig, name)
+}

@@ -1,0 +1,317 @@
+package field
+
+import (
+	"encoding"
+	"errors"
+	"fmt"
+	"math"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
+)
+
+// lockboxColumn is a column in Lockbox's form.
+type lockboxColumn struct {
+	values  codec
+	options lockbox.Options
+}
+
+func newLockboxColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, error) {
+	values, err := lockboxCodec(t, f.valType, s.config)
+	if err != nil {
+		return nil, err
+	}
+	c := &lockboxColumn{values: values, options: lockbox.Options{Algorithm: lockbox.Algorithm(f.algorithm), Padding: f.padding}}
+	if f.mode != "" || f.marshal || f.zeroIV {
+		return nil, fmt.Errorf("%w: mode, marshal and zero_iv are attr_encrypted's", kmsencrypted.ErrConfig)
+	}
+	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // finds mistakes in the options now
+	return c, err
+}
+
+func (c *lockboxColumn) codec() codec { return c.values }
+
+func (c *lockboxColumn) variant() string {
+	return fmt.Sprintf("lockbox %s %d", c.options.Algorithm, c.options.Padding)
+}
+
+func (c *lockboxColumn) under(key []byte) (rubySealer, error) {
+	box, err := lockbox.New(key, c.options)
+	return lockboxSealer{box}, err
+}
+
+type lockboxSealer struct{ box *lockbox.Box }
+
+func (l lockboxSealer) seal(plaintext, associated []byte, isBinary bool, buf *scratch) (columns, error) {
+	sealed, err := lockbox.Column{Box: l.box, Binary: isBinary}.Seal(buf.sealed[:0], plaintext, associated)
+	if err != nil {
+		return columns{}, err
+	}
+	buf.sealed = sealed
+	return columns{value: stored{text: string(sealed), binary: isBinary}}, nil
+}
+
+func (l lockboxSealer) open(c columns, associated []byte, isBinary bool, buf *scratch) ([]byte, error) {
+	buf.text = append(buf.text[:0], c.value.text...)
+	plaintext, err := lockbox.Column{Box: l.box, Binary: isBinary}.Open(buf.plain[:0], buf.text, associated)
+	if err != nil {
+		return nil, err
+	}
+	buf.plain = plaintext
+	return plaintext, nil
+}
+
+// errNull is how a codec says that the plaintext stands for nil, as an integer
+// of too few bytes does in Ruby.
+var errNull = errors.New("null")
+
+// lockboxCodec chooses the codec of a Go type for Lockbox's type: option, or for
+// the type that goes with it by itself.
+func lockboxCodec(t reflect.Type, option string, config Config) (codec, error) {
+	if t.Kind() == reflect.Pointer {
+		inner, err := lockboxCodec(t.Elem(), option, config)
+		return pointerCodec(inner), err
+	}
+	if field, ok := sqlNull(t); ok {
+		inner, err := lockboxCodec(t.Field(field).Type, option, config)
+		return sqlNullCodec(inner, field), err
+	}
+	for _, custom := range config.Types {
+		if custom.goType == t {
+			return custom.codec, nil
+		}
+	}
+	if option == "" {
+		option = lockboxTypeOf(t)
+	}
+	lockboxType, err := lockbox.ParseType(option, config.YAML)
+	if err != nil {
+		return codec{}, err
+	}
+	convert, err := converterOf(t, option)
+	if err != nil {
+		return codec{}, err
+	}
+	return codec{
+		name: option,
+		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+			value, err := convert.toRuby(v)
+			if err != nil {
+				return nil, false, err
+			}
+			return lockboxType.Append(dst, value)
+		},
+		decode: func(v reflect.Value, plaintext []byte) error {
+			return convert.fromRuby(v, func(into any) error {
+				isNull, err := lockboxType.Parse(plaintext, into)
+				if err == nil && isNull {
+					err = errNull
+				}
+				return err
+			})
+		},
+	}, nil
+}
+
+// lockboxTypeOf is the type: option that suits a Go type.
+func lockboxTypeOf(t reflect.Type) string {
+	switch t {
+	case reflect.TypeFor[time.Time]():
+		return "datetime"
+	case reflect.TypeFor[netip.Prefix](), reflect.TypeFor[netip.Addr]():
+		return "inet"
+	case reflect.TypeFor[lockbox.Decimal]():
+		return "decimal"
+	}
+	switch k := t.Kind(); {
+	case k == reflect.String:
+		return "string"
+	case k == reflect.Bool:
+		return "boolean"
+	case k >= reflect.Int && k <= reflect.Uint64:
+		return "integer"
+	case k == reflect.Float32, k == reflect.Float64:
+		return "float"
+	case k == reflect.Slice && t.Elem().Kind() == reflect.Uint8:
+		return "binary"
+	}
+	if isText(t) {
+		return "string"
+	}
+	return "json"
+}
+
+func isText(t reflect.Type) bool {
+	p := reflect.PointerTo(t)
+	return p.Implements(reflect.TypeFor[encoding.TextMarshaler]()) && p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
+}
+
+// converter turns the value of a field into the Go type that a Lockbox type
+// takes, and back.
+type converter struct {
+	toRuby   func(v reflect.Value) (any, error)
+	fromRuby func(v reflect.Value, parse func(into any) error) error
+}
+
+// converterOf finds the converter of a Go type for a Lockbox type.
+func converterOf(t reflect.Type, lockboxType string) (converter, error) {
+	k := t.Kind()
+	isBytes := k == reflect.Slice && t.Elem().Kind() == reflect.Uint8
+	var c converter
+	ok := false
+	switch lockboxType {
+	case "string":
+		switch {
+		case k == reflect.String:
+			c, ok = through[string](), true
+		case isText(t):
+			c, ok = throughText(func(s string) (string, error) { return s, nil }), true
+		case isBytes:
+			c, ok = bytesAsString, true
+		}
+	case "binary":
+		c, ok = through[[]byte](), isBytes
+	case "boolean":
+		c, ok = through[bool](), k == reflect.Bool
+	case "integer":
+		c, ok = throughInteger, k >= reflect.Int && k <= reflect.Uint64
+	case "float":
+		c, ok = through[float64](), k == reflect.Float32 || k == reflect.Float64
+	case "date", "datetime", "time":
+		c, ok = through[time.Time](), t == reflect.TypeFor[time.Time]()
+	case "decimal":
+		switch {
+		case k == reflect.String:
+			c, ok = decimalAsString, true
+		case isText(t):
+			c, ok = throughText(lockbox.ParseDecimal), true
+		}
+	case "inet":
+		switch t {
+		case reflect.TypeFor[netip.Prefix]():
+			c, ok = through[netip.Prefix](), true
+		case reflect.TypeFor[netip.Addr]():
+			c, ok = throughAddr, true
+		}
+	default: // json, store, hash, array: whatever the value is
+		c, ok = anything, true
+	}
+	if !ok {
+		return c, fmt.Errorf("%w: type=%s for a %v", kmsencrypted.ErrConfig, lockboxType, t)
+	}
+	return c, nil
+}
+
+// through converts between a type and the T of the same kind.
+func through[T any]() converter {
+	target := reflect.TypeFor[T]()
+	return converter{
+		toRuby: func(v reflect.Value) (any, error) { return v.Convert(target).Interface(), nil },
+		fromRuby: func(v reflect.Value, parse func(any) error) error {
+			var value T
+			if err := parse(&value); err != nil {
+				return err
+			}
+			converted := reflect.ValueOf(value)
+			if v.CanFloat() && v.OverflowFloat(converted.Float()) {
+				return errNotOfType
+			}
+			v.Set(converted.Convert(v.Type()))
+			return nil
+		},
+	}
+}
+
+// throughText converts by way of a type's own text.
+func throughText[T ~string](parseText func(string) (T, error)) converter {
+	return converter{
+		toRuby: func(v reflect.Value) (any, error) {
+			text, err := v.Addr().Interface().(encoding.TextMarshaler).MarshalText()
+			if err != nil {
+				return nil, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrConfig, v.Type())
+			}
+			return parseText(string(text))
+		},
+		fromRuby: func(v reflect.Value, parse func(any) error) error {
+			var value T
+			if err := parse(&value); err != nil {
+				return err
+			}
+			if v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(value)) != nil {
+				return errNotOfType
+			}
+			return nil
+		},
+	}
+}
+
+var (
+	bytesAsString = converter{
+		toRuby: func(v reflect.Value) (any, error) { return string(v.Bytes()), nil },
+		fromRuby: func(v reflect.Value, parse func(any) error) error {
+			var value string
+			err := parse(&value)
+			v.SetBytes([]byte(value))
+			return err
+		},
+	}
+	decimalAsString = converter{
+		toRuby: func(v reflect.Value) (any, error) { return lockbox.ParseDecimal(v.String()) },
+		fromRuby: func(v reflect.Value, parse func(any) error) error {
+			var value lockbox.Decimal
+			err := parse(&value)
+			v.SetString(string(value))
+			return err
+		},
+	}
+	throughInteger = converter{
+		toRuby: func(v reflect.Value) (any, error) {
+			if v.CanInt() {
+				return v.Int(), nil
+			}
+			if v.Uint() > math.MaxInt64 {
+				return nil, fmt.Errorf("%w: Lockbox's integers have 64 bits with a sign", kmsencrypted.ErrTooLarge)
+			}
+			return int64(v.Uint()), nil
+		},
+		fromRuby: func(v reflect.Value, parse func(any) error) error {
+			var value int64
+			if err := parse(&value); err != nil {
+				return err
+			}
+			switch {
+			case v.CanInt() && !v.OverflowInt(value):
+				v.SetInt(value)
+			case v.CanUint() && value >= 0 && !v.OverflowUint(uint64(value)):
+				v.SetUint(uint64(value))
+			default:
+				return errNotOfType
+			}
+			return nil
+		},
+	}
+	throughAddr = converter{
+		toRuby: func(v reflect.Value) (any, error) {
+			addr := v.Interface().(netip.Addr)
+			return netip.PrefixFrom(addr, addr.BitLen()), nil
+		},
+		fromRuby: func(v reflect.Value, parse func(any) error) error {
+			var prefix netip.Prefix
+			if err := parse(&prefix); err != nil {
+				return err
+			}
+			if !prefix.IsSingleIP() {
+				return errNotOfType
+			}
+			v.Set(reflect.ValueOf(prefix.Addr()))
+			return nil
+		},
+	}
+	anything = converter{
+		toRuby:   func(v reflect.Value) (any, error) { return v.Interface(), nil },
+		fromRuby: func(v reflect.Value, parse func(any) error) error { return parse(v.Addr().Interface()) },
+	}
+)

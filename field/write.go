@@ -1,0 +1,214 @@
+package field
+
+import (
+	"context"
+	"database/sql/driver"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Write is what a record has to write of its encrypted columns after it was
+// sealed, rewrapped or rekeyed. Adapters for SQL libraries turn it into an
+// INSERT or an UPDATE.
+type Write struct {
+	// Set lists the columns that differ from what was read.
+	Set []Assignment
+	// Where lists the columns that must still hold what was read, for an UPDATE:
+	// the key column of every key with a column in Set and, after a rekey, every
+	// column that it sealed again. Compare so that NULL equals NULL. If no row
+	// matches, somebody else changed the row: see [Model.KeyChanged].
+	Where []Assignment
+}
+
+// Assignment is a column and a value for it.
+type Assignment struct {
+	Column string
+	Value  driver.Value // string, []byte or nil
+}
+
+// Write tells what has to be written of a record. It makes no call. A plaintext
+// that was not sealed is [kmsencrypted.ErrUnsealed].
+func (m *Model[R]) Write(row *R) (Write, error) {
+	var out Write
+	w := newWork(m, []*R{row})
+	defer w.release()
+	for i := range w.groups {
+		if err := w.groups[i].write(&out); err != nil {
+			return Write{}, err
+		}
+	}
+	for _, x := range m.schema.indexes {
+		if h := &w.records[0].indexField(x).h; h.changed() {
+			out.Set = append(out.Set, Assignment{x.column, h.stored.value()})
+		}
+	}
+	return out, nil
+}
+
+func (g *group) write(w *Write) error {
+	before := len(w.Set)
+	exact := g.key.rekeyed
+	put := func(column string, h *head) {
+		if !h.changed() {
+			return
+		}
+		w.Set = append(w.Set, Assignment{column, h.stored.value()})
+		if exact {
+			w.Where = append(w.Where, Assignment{column, h.before().value()})
+		}
+	}
+	for _, s := range g.slots {
+		if s.head().state == plain {
+			return g.failed("write", s.spec.column, kmsencrypted.ErrUnsealed)
+		}
+		put(s.spec.column, s.head())
+		for _, p := range s.spec.parts() {
+			put(p.column, &g.partField(p).h)
+		}
+	}
+	if g.spec.isMaster {
+		return nil
+	}
+	exact = false
+	put(g.spec.column, &g.key.h)
+	if len(w.Set) > before {
+		w.Where = append(w.Where, Assignment{g.spec.column, g.key.h.before().value()})
+	}
+	return nil
+}
+
+// changed reports whether the column is to hold something else than was read. A
+// column that the program said nothing about is never written over.
+func (h *head) changed() bool {
+	return h.state != unset && !h.filled && (!h.read || !h.stored.same(h.loaded))
+}
+
+// before is what the column held when it was read; a row that was never read has
+// nothing in it yet.
+func (h *head) before() stored {
+	if !h.read {
+		return nullColumn
+	}
+	return h.loaded
+}
+
+// Saved tells records that what [Model.Write] said lies in the database now.
+func (m *Model[R]) Saved(rows ...*R) {
+	w := newWork(m, rows)
+	defer w.release()
+	for _, g := range w.groups {
+		g.key.h.saved()
+		g.key.rekeyed = false
+		for _, s := range g.slots {
+			s.head().saved()
+			for _, p := range s.spec.parts() {
+				g.partField(p).h.saved()
+			}
+		}
+	}
+	for _, r := range w.records {
+		for _, x := range m.schema.indexes {
+			r.indexField(x).h.saved()
+		}
+	}
+}
+
+func (h *head) saved() {
+	if h.state != unset && h.state != plain {
+		h.read, h.loaded, h.filled = true, h.stored, false
+	}
+}
+
+// KeyChanged decides what to do after a conditional update found no row: read
+// the key column again and pass what it holds now. If it still wraps the data
+// key that the record was sealed under - somebody rewrapped it meanwhile - the
+// record takes it over, and [Model.Write] may be tried once more. Everything
+// else is [kmsencrypted.ErrConflict]: reload the record and repeat the change.
+func (m *Model[R]) KeyChanged(ctx context.Context, row *R, column string, now any) error {
+	w := newWork(m, []*R{row})
+	defer w.release()
+	for i := range w.groups {
+		if g := &w.groups[i]; g.spec.column == column && !g.spec.isMaster {
+			return g.failed("update", column, g.keyChanged(ctx, now))
+		}
+	}
+	return kmsencrypted.ErrConflict
+}
+
+func (g *group) keyChanged(ctx context.Context, now any) error {
+	read, err := scan(now)
+	if err != nil {
+		return err
+	}
+	h := &g.key.h
+	if read.stored.same(h.before()) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed {
+		return kmsencrypted.ErrConflict // the key column is not what stood in the way
+	}
+	key, err := g.box.Unwrap(ctx, read.stored.text, g.binding(g.spec))
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	if !key.Equal(g.key.dataKey) {
+		return kmsencrypted.ErrConflict
+	}
+	if h.changed() { // the record writes its key column too: for its seal, or because it has a new key
+		return g.mergeSeal(read)
+	}
+	*h = read
+	return nil
+}
+
+// mergeSeal puts this record's seal behind wraps that somebody else renewed, if
+// theirs is the seal that was read: else they changed a column.
+func (g *group) mergeSeal(read head) error {
+	_, before, err := parseKeyColumn(g.key.h.before().text)
+	if err != nil {
+		return kmsencrypted.ErrConflict
+	}
+	version, now, err := parseKeyColumn(read.stored.text)
+	if err != nil || string(now.Rest) != string(before.Rest) {
+		return kmsencrypted.ErrConflict
+	}
+	_, ours, err := parseKeyColumn(g.key.h.stored.text)
+	if err != nil {
+		return kmsencrypted.ErrConflict
+	}
+	now.Rest = ours.Rest
+	text, err := formatKeyColumn(version, now)
+	if err != nil {
+		return err
+	}
+	read.stored = stored{text: text}
+	g.key.h = read
+	return nil
+}
+
+// IDColumns are the columns of the primary key, in the order of the struct.
+func (m *Model[R]) IDColumns() []string {
+	columns := make([]string, len(m.schema.ids))
+	for i, id := range m.schema.ids {
+		columns[i] = id.column
+	}
+	return columns
+}
+
+// Columns are all columns that the model manages: keys, fields, their parts and
+// indexes.
+func (m *Model[R]) Columns() (columns []string) {
+	for _, k := range m.schema.keys {
+		if !k.isMaster {
+			columns = append(columns, k.column)
+		}
+		for _, f := range k.fields {
+			columns = append(columns, f.column)
+			for _, p := range f.parts() {
+				columns = append(columns, p.column)
+			}
+		}
+	}
+	for _, x := range m.schema.indexes {
+		columns = append(columns, x.column)
+	}
+	return columns
+}
