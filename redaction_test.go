@@ -17,12 +17,17 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
-const secretText = "ada-lovelace@example.org"
+const (
+	secretText = "ada-lovelace@example.org"
+	secretKey  = "32 bytes of a key, to be found.."
+)
 
 // secretTypes is every type of the module that holds a secret, with what it must
 // never print. TestSecretTypesAreListed finds those that are missing here.
@@ -54,11 +59,26 @@ func secretTypes(t *testing.T) map[string]specimen {
 	if err := m.Seal(t.Context(), &sealed); err != nil {
 		t.Fatal(err)
 	}
+	master, err := lockbox.NewMasterKey([]byte(secretKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lockboxBox, err := lockbox.New([]byte(secretKey), lockbox.Options{Algorithm: lockbox.XChaCha20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attribute, err := attrencrypted.New([]byte(secretKey), attrencrypted.Options{Mode: attrencrypted.PerAttributeIVAndSalt})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return map[string]specimen{
-		"kmsencrypted.DataKey": newSpecimen(k, string(raw), hex.EncodeToString(raw)),
-		"field.Of":             newSpecimen(field.New(secretText), secretText),
-		"field.Key":            newSpecimen(sealed.Key, "never printed as it is not known here"),
-		"local.Provider":       newSpecimen(*p, "never printed as it is not known here"),
+		"lockbox.MasterKey":       newSpecimen(master, secretKey),
+		"lockbox.Box":             newSpecimen(*lockboxBox, secretKey),
+		"attrencrypted.Attribute": newSpecimen(*attribute, secretKey),
+		"kmsencrypted.DataKey":    newSpecimen(k, string(raw), hex.EncodeToString(raw)),
+		"field.Of":                newSpecimen(field.New(secretText), secretText),
+		"field.Key":               newSpecimen(sealed.Key, "never printed as it is not known here"),
+		"local.Provider":          newSpecimen(*p, "never printed as it is not known here"),
 	}
 }
 

@@ -1,0 +1,46 @@
+// Package kmsencrypted encrypts columns and files under a data key per record,
+// which a key management service wraps. It reads and writes the data of the Ruby
+// gems kms_encrypted, Lockbox, attr_encrypted and blind_index byte for byte.
+//
+// # The idea
+//
+// A record has one random 32-byte data key ([DataKey]). A [Provider] - AWS KMS,
+// Google Cloud KMS, Vault or OpenBao, a local key file, the insecure test key -
+// wraps it under the record's [EncryptionContext], so that every decryption
+// shows up in the service's audit log under the record's own name. The wrapped
+// key is text in one column, such as "v2:AQ…"; the record's columns and files
+// are sealed with the data key and bound to where they belong.
+//
+// A [Version] is the whole recipe: provider, context and format. Moving to
+// another key, another service, another context or from Ruby's formats to the
+// native one is one operation: list a new version in [Config], make it current,
+// rotate.
+//
+// # Where to begin
+//
+// For columns of a table use package field, whose models seal and open structs:
+//
+//	box, err := kmsencrypted.NewBox(provider)
+//	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers"})
+//	err = customers.Seal(ctx, &customer) // before writing the row
+//	err = customers.Open(ctx, &customer) // after reading it
+//
+// For a small secret outside any table use the [Box] itself:
+//
+//	column, err := box.Encrypt(ctx, token, kmsencrypted.Context{"purpose": "webhook"})
+//	token, err = box.Decrypt(ctx, column, kmsencrypted.Context{"purpose": "webhook"})
+//
+// # Keys and memory
+//
+// Data keys and plaintexts print as "[redacted]" everywhere. [DataKey.Wipe]
+// overwrites a key; what Go's runtime copied, and the expanded key inside a
+// cipher, live until they are collected. docs/threat-model.md says what that is
+// worth.
+//
+// # Errors
+//
+// Every failure can be asked for with [errors.Is] and one of the Err variables;
+// [*Error] says where it happened. [Retryable] tells what may pass by itself.
+//
+// The formats are specified in the folder spec, with test vectors.
+package kmsencrypted
