@@ -1,0 +1,134 @@
+package field
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Dialect is the SQL of a database.
+type Dialect string
+
+const (
+	Postgres Dialect = "postgres"
+	MySQL    Dialect = "mysql" // and MariaDB
+	SQLite   Dialect = "sqlite"
+)
+
+// dialectDDL is what the databases write differently.
+type dialectDDL struct {
+	text, binary, index string
+	quote               string
+	// key, base64 and native are conditions on a text column, with %[1]s for its
+	// name and %[2]d for the least number of characters.
+	key, base64, native string
+	// bytes is the condition on a binary column in native form.
+	bytes string
+}
+
+var dialects = map[Dialect]dialectDDL{
+	Postgres: {
+		text: "text", binary: "bytea", index: "text", quote: `"`,
+		key:    `%[1]s ~ '^v[0-9]+:'`,
+		base64: `%[1]s ~ '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
+		native: `%[1]s ~ '^w[A-Za-z0-9+/]+=*$' AND length(%[1]s) >= %[2]d`,
+		bytes:  `get_byte(%[1]s, 0) IN (192, 193) AND length(%[1]s) >= %[2]d`,
+	},
+	MySQL: {
+		text: "text", binary: "longblob", index: "varchar(255)", quote: "`",
+		key:    `%[1]s REGEXP '^v[0-9]+:'`,
+		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d)`,
+		native: `BINARY %[1]s REGEXP '^w[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d`,
+		bytes:  `ord(%[1]s) IN (192, 193) AND length(%[1]s) >= %[2]d`,
+	},
+	SQLite: {
+		text: "text", binary: "blob", index: "text", quote: `"`,
+		key:    `%[1]s GLOB 'v[0-9]*:*'`,
+		base64: `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
+		native: `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d`,
+		bytes:  `hex(substr(%[1]s, 1, 1)) IN ('C0', 'C1') AND length(%[1]s) >= %[2]d`,
+	},
+}
+
+func (d Dialect) ddl() (dialectDDL, error) {
+	known, ok := dialects[d]
+	if !ok {
+		return known, fmt.Errorf("field: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
+	}
+	return known, nil
+}
+
+// DDL returns a definition for each column that the model manages, such as
+// `"email_ciphertext" text`, for CREATE TABLE or ALTER TABLE … ADD COLUMN. All of
+// them may be NULL. The error is [kmsencrypted.ErrConfig] for an unknown dialect.
+func (m *Model[R]) DDL(d Dialect) ([]string, error) {
+	sql, err := d.ddl()
+	if err != nil {
+		return nil, err
+	}
+	types := make(map[string]string)
+	for _, k := range m.schema.keys {
+		for _, f := range k.fields {
+			if f.binary {
+				types[f.column] = sql.binary
+			}
+		}
+	}
+	for _, x := range m.schema.indexes {
+		types[x.column] = sql.index
+		if x.binary {
+			types[x.column] = sql.binary
+		}
+	}
+	var definitions []string
+	for _, column := range m.Columns() {
+		definitions = append(definitions, sql.name(column)+" "+or(types[column], sql.text))
+	}
+	return definitions, nil
+}
+
+// The least sizes of a ciphertext: native, and Ruby's forms, of which an
+// attr_encrypted CBC value is the shortest.
+const (
+	leastNativeText = (nativeOverhead + 2) / 3 * 4
+	leastRubyText   = 24
+)
+
+// CheckConstraint returns a table constraint, "CONSTRAINT … CHECK (…)", by which
+// the database itself refuses what is no ciphertext in an encrypted column: the
+// last wall behind programs that do not go through the model. It does not prove
+// that a value opens. Columns that may be in Ruby's form are only checked to be
+// base64, binary ones of that form not at all.
+func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
+	sql, err := d.ddl()
+	if err != nil {
+		return "", err
+	}
+	var conditions []string
+	add := func(column, condition string, least int) {
+		name := sql.name(column)
+		conditions = append(conditions, fmt.Sprintf("(%[1]s IS NULL OR ("+condition+"))", name, least))
+	}
+	for _, k := range m.schema.keys {
+		if !k.isMaster {
+			add(k.column, sql.key, 0)
+		}
+		for _, f := range k.fields {
+			switch {
+			case f.binary && f.ruby == "":
+				add(f.column, sql.bytes, nativeOverhead)
+			case f.binary:
+			case f.ruby == "":
+				add(f.column, sql.native, leastNativeText)
+			default:
+				add(f.column, sql.base64, leastRubyText)
+			}
+		}
+	}
+	return "CONSTRAINT " + sql.name(m.Table()+"_encrypted") + " CHECK (\n\t" + strings.Join(conditions, " AND\n\t") + "\n)", nil
+}
+
+func (d dialectDDL) name(column string) string {
+	return d.quote + strings.ReplaceAll(column, d.quote, d.quote+d.quote) + d.quote
+}
