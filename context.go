@@ -1,6 +1,7 @@
 package kmsencrypted
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,9 +13,9 @@ import (
 
 // EncryptionContext is what the key service binds to a wrapped key and writes
 // to its audit log: public name-value pairs. A ciphertext opens only under the
-// context it was made with. It is a [Context], an [OrderedContext], a
-// [TextContext] or a [VersionedContext]; nil means no context at all, which is
-// not the same as an empty one.
+// context it was made with. It is a [Context], a [ModelContext], an
+// [OrderedContext], a [TextContext] or a [VersionedContext]; nil means no context
+// at all, which is not the same as an empty one.
 type EncryptionContext interface {
 	// bind checks the context and gives it the form that providers receive.
 	bind(form contextForm) (BoundContext, error)
@@ -37,6 +38,16 @@ type Pair struct {
 	// StringName says that the name is a Ruby string, not a symbol. It changes
 	// the order, not the text.
 	StringName bool
+}
+
+// ModelContext is the context that kms_encrypted gives the records of a model
+// by default: {model_name, model_id}.
+type ModelContext struct {
+	Name string // of the model, such as "User"
+	ID   string // primary key as text
+	// Number says that the id is an integer, which matters for columns from
+	// before kms_encrypted 1.0 only.
+	Number bool
 }
 
 // TextContext is sent to Google Cloud KMS, Vault and the local providers as it
@@ -153,6 +164,22 @@ func (c TextContext) bind(form contextForm) (BoundContext, error) {
 		text = string(quoted)
 	}
 	return BoundContext{kind: contextText, text: text}, nil
+}
+
+func (c ModelContext) bind(form contextForm) (BoundContext, error) {
+	const name, id = "model_name", "model_id"
+	bound := BoundContext{kind: contextPairs, pairs: []boundPair{{name: id, text: c.ID}, {name: name, text: c.Name}}}
+	var err error
+	if form.legacy {
+		ordered := OrderedContext{{Name: name, Value: c.Name}, {Name: id, Value: c.ID}}
+		if c.Number {
+			ordered[1].Value = json.Number(c.ID)
+		}
+		bound.text, err = legacyJSON(ordered, form)
+	} else {
+		bound.text, err = pairsJSON(bound.pairs, form)
+	}
+	return bound, err
 }
 
 func (c Context) bind(form contextForm) (BoundContext, error) {

@@ -1,6 +1,7 @@
 package kmsencrypted
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/big"
@@ -108,6 +109,8 @@ func appendLegacyJSON(dst []byte, value any, form contextForm) ([]byte, error) {
 			return append(dst, "null"...), nil
 		}
 		return rubycompat.AppendFloat(dst, v), nil
+	case json.Number:
+		return append(dst, v...), nil
 	case Context, OrderedContext:
 		nested, err := v.(EncryptionContext).bind(form)
 		return append(dst, nested.text...), err

@@ -38,17 +38,17 @@ func (f Failures) Unwrap() []error {
 
 // failures collects the errors of records in order; nil where there are none.
 // The error of a single record stands for itself.
-func failures(errs []error) error {
+func failures(records []recordWork) error {
 	var f Failures
-	for i, err := range errs {
-		if err != nil {
+	for i := range records {
+		if err := records[i].err; err != nil {
 			f = append(f, Failure{Index: i, Err: err})
 		}
 	}
 	switch {
 	case len(f) == 0:
 		return nil
-	case len(errs) == 1:
+	case len(records) == 1:
 		return f[0].Err
 	}
 	return f

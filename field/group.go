@@ -47,7 +47,7 @@ func (g *group) fail(op, column string, err error) {
 // unwrapKeys opens the data keys that groups have, each that is in memory
 // without a call.
 func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group) {
-	var waiting []*group
+	waiting := all[:0]
 	for _, g := range all {
 		g.version = kmsencrypted.ColumnVersion(g.key.h.stored.text)
 		if g.key.IsOpen() {

@@ -27,6 +27,9 @@ const (
 // fieldLabel begins the associated data of every column.
 const fieldLabel = "kmsencrypted/1 field"
 
+// strictBase64 refuses spare bits: one value has one text.
+var strictBase64 = base64.StdEncoding.Strict()
+
 // nativeColumn is an encrypted column in native form: how its values become
 // bytes, and what they are bound to.
 type nativeColumn struct {
@@ -119,7 +122,7 @@ func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
 	sealed := buf.text
 	if !isBinary {
 		var err error
-		sealed, err = base64.StdEncoding.Strict().AppendDecode(buf.sealed[:0], buf.text)
+		sealed, err = strictBase64.AppendDecode(buf.sealed[:0], buf.text)
 		// The decoder skips line breaks; a column has none.
 		if err != nil || base64.StdEncoding.EncodedLen(len(sealed)) != len(buf.text) {
 			return nil, notNative(column)

@@ -2,26 +2,18 @@ package field_test
 
 import (
 	"bytes"
-	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/sha256"
 	"database/sql"
 	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"math/big"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"reflect"
 	"testing"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
 )
@@ -29,65 +21,8 @@ import (
 // The vectors of testdata/native were written from spec/native.md by a program
 // that shares no code with this library.
 
-func loadNative[C any](t *testing.T, file string) []C {
-	t.Helper()
-	data, err := os.ReadFile(filepath.Join(vectors.Root(), "testdata", "native", file))
-	must(t, err)
-	var content struct {
-		Source, Section string
-		Cases           []C
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.DisallowUnknownFields()
-	must(t, decoder.Decode(&content))
-	return content.Cases
-}
-
-// vectorKey is the provider of the vectors: it puts a check over its name, the
-// context and the plaintext in front of the plaintext.
-type vectorKey struct{}
-
-const vectorCheck = 8
-
-func (vectorKey) Info() kmsencrypted.KeyInfo {
-	return kmsencrypted.KeyInfo{Provider: "vector", KeyID: "one", Tag: "vector one"}
-}
-
-func (vectorKey) Encrypt(_ context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	check := sha256.Sum256(canon.Strings("one", string(ec.Bytes()), string(plaintext)))
-	return append(check[:vectorCheck:vectorCheck], plaintext...), nil
-}
-
-func (k vectorKey) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	plaintext := bytes.Clone(ciphertext[min(vectorCheck, len(ciphertext)):])
-	if again, err := k.Encrypt(ctx, plaintext, ec); err != nil || !bytes.Equal(again, ciphertext) {
-		return nil, kmsencrypted.ErrDecrypt
-	}
-	return plaintext, nil
-}
-
-// nativeErrors are the sentinels that the specification names for columns.
-var nativeErrors = map[string]error{
-	"ErrMalformed": kmsencrypted.ErrMalformed, "ErrDecrypt": kmsencrypted.ErrDecrypt, "ErrBinding": kmsencrypted.ErrBinding,
-	"ErrNotCiphertext": kmsencrypted.ErrNotCiphertext, "ErrOtherDataKey": kmsencrypted.ErrOtherDataKey,
-	"ErrRecordSeal": kmsencrypted.ErrRecordSeal, "ErrNoDataKey": kmsencrypted.ErrNoDataKey,
-}
-
-// wantOnly checks that an error is the sentinel with this name and no other.
-// "any" is an error that is none of them.
-func wantOnly(t *testing.T, what string, err error, name string) {
-	t.Helper()
-	if nativeErrors[name] == nil && name != "any" {
-		t.Fatalf("%s: unknown error %q", what, name)
-	}
-	wrong := err == nil
-	for other, sentinel := range nativeErrors {
-		wrong = wrong || errors.Is(err, sentinel) != (other == name)
-	}
-	if wrong {
-		t.Errorf("%s: error = %v, want %s alone", what, err, name)
-	}
-}
+// vectorKey is the provider that wrapped the data keys of all columns.
+var vectorKey = vectors.NativeProvider{Name: "one", Tag: "vector one"}
 
 // storedColumn is a column in the database: text, bytes or NULL.
 type storedColumn struct {
@@ -106,13 +41,6 @@ func (c storedColumn) driverValue() any {
 	return c.B64
 }
 
-type hexBytes []byte
-
-func (h *hexBytes) UnmarshalText(text []byte) (err error) {
-	*h, err = hex.DecodeString(string(text))
-	return err
-}
-
 // columnCase is a case of column.json.
 type columnCase struct {
 	Name           string
@@ -120,10 +48,10 @@ type columnCase struct {
 	KeyColumn      *string `json:"key_column"`
 	Column         storedColumn
 	Value          json.RawMessage
-	ValueB64       []byte   `json:"value_b64"` // of a string that JSON cannot say
-	SealingKey     hexBytes `json:"sealing_key"`
-	AssociatedData hexBytes `json:"associated_data"`
-	Plaintext      hexBytes
+	ValueB64       []byte      `json:"value_b64"` // of a string that JSON cannot say
+	SealingKey     vectors.Hex `json:"sealing_key"`
+	AssociatedData vectors.Hex `json:"associated_data"`
+	Plaintext      vectors.Hex
 	Written        bool // a writer seals this very plaintext
 	Error          string
 }
@@ -225,7 +153,7 @@ func onRow[R, T any, P interface {
 	if c.Row == "pinned" {
 		config = field.Config{Table: "clients", As: "customers"}
 	}
-	m := newModel[R](t, nativeBox(t, kmsencrypted.Version{Provider: vectorKey{}}), config)
+	m := newModel[R](t, nativeBox(t, kmsencrypted.Version{Provider: vectorKey}), config)
 	var row R
 	p := P(&row).parts()
 	*p.id = 7
@@ -235,7 +163,7 @@ func onRow[R, T any, P interface {
 	}
 	err := m.Open(t.Context(), &row)
 	if c.Error != "" {
-		wantOnly(t, c.Name, err, c.Error)
+		vectors.WantOnly(t, c.Name, err, c.Error)
 		if got, err := p.v.Get(); !errors.Is(err, kmsencrypted.ErrNotOpened) {
 			t.Errorf("%s: after a refusal Get = %v, %v, want ErrNotOpened", c.Name, got, err)
 		}
@@ -290,11 +218,7 @@ func checkColumn(t *testing.T, c columnCase, written any) {
 	if !bytes.Equal(sealed[:head], stored[:head]) {
 		t.Errorf("%s: format and key tag are %x, want %x", c.Name, sealed[:head], stored[:head])
 	}
-	block, err := aes.NewCipher(c.SealingKey)
-	must(t, err)
-	gcm, err := cipher.NewGCM(block)
-	must(t, err)
-	plaintext, err := gcm.Open(nil, sealed[head:head+12], sealed[head+12:], c.AssociatedData)
+	plaintext, err := vectors.OpenGCM(c.SealingKey, sealed[head:], c.AssociatedData)
 	if err != nil || !bytes.Equal(plaintext, c.Plaintext) {
 		t.Errorf("%s: sealed %x, %v, want %x", c.Name, plaintext, err, c.Plaintext)
 	}
@@ -302,7 +226,7 @@ func checkColumn(t *testing.T, c columnCase, written any) {
 
 func TestNativeColumnVectors(t *testing.T) {
 	t.Parallel()
-	cases := loadNative[columnCase](t, "column.json")
+	cases := vectors.Native[columnCase](t, "column.json")
 	for _, c := range cases {
 		run := nativeRows[c.Row]
 		if run == nil {
@@ -333,7 +257,7 @@ type recordSealCase struct {
 	Name      string
 	KeyColumn string `json:"key_column"`
 	Columns   map[string]storedColumn
-	Seal      hexBytes
+	Seal      vectors.Hex
 	Values    struct {
 		Email *string
 		Born  *string
@@ -356,13 +280,13 @@ func (c recordSealCase) read(t *testing.T) sealedRow {
 
 func TestNativeRecordSealVectors(t *testing.T) {
 	t.Parallel()
-	m := newModel[sealedRow](t, nativeBox(t, kmsencrypted.Version{Provider: vectorKey{}, RecordSeal: true}), field.Config{Table: "customers"})
-	cases := loadNative[recordSealCase](t, "record_seal.json")
+	m := newModel[sealedRow](t, nativeBox(t, kmsencrypted.Version{Provider: vectorKey, RecordSeal: true}), field.Config{Table: "customers"})
+	cases := vectors.Native[recordSealCase](t, "record_seal.json")
 	for _, c := range cases {
 		row := c.read(t)
 		err := m.Open(t.Context(), &row)
 		if c.Error != "" {
-			wantOnly(t, c.Name, err, c.Error)
+			vectors.WantOnly(t, c.Name, err, c.Error)
 			continue
 		}
 		if err != nil {

@@ -103,26 +103,14 @@ func (r record) context(k *keySpec, id []string, version int) (kmsencrypted.Encr
 // key, which Ruby has no default for, is named column by column.
 func (r record) defaultContext(id []string) kmsencrypted.EncryptionContext {
 	if len(id) == 1 {
-		return kmsencrypted.OrderedContext{{Name: "model_name", Value: r.schema.name}, {Name: "model_id", Value: r.legacyID(id[0])}}
+		v := r.at(r.schema.ids[0].index)
+		return kmsencrypted.ModelContext{Name: r.schema.name, ID: id[0], Number: v.CanInt() || v.CanUint()}
 	}
 	c := kmsencrypted.OrderedContext{{Name: "model_name", Value: r.schema.name}}
 	for i, spec := range r.schema.ids {
 		c = append(c, kmsencrypted.Pair{Name: spec.column, Value: id[i]})
 	}
 	return c
-}
-
-// legacyID keeps an integer id an integer: columns from before kms_encrypted
-// 1.0 have it as a JSON number.
-func (r record) legacyID(text string) any {
-	v := r.v.FieldByIndex(r.schema.ids[0].index)
-	if v.CanInt() {
-		return v.Int()
-	}
-	if v.CanUint() {
-		return v.Uint()
-	}
-	return text
 }
 
 // idType reports whether a primary key of type t has a text.

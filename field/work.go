@@ -102,21 +102,12 @@ func (w *work) pick(n need) (picked []*group) {
 
 // outcome is one error for each record: all errors of its groups.
 func (w *work) outcome() error {
-	w.collect()
-	errs := make([]error, 0, 1)
-	for i := range w.records {
-		errs = append(errs, w.records[i].err)
-	}
-	return failures(errs)
-}
-
-// collect gives the errors of the groups to their records.
-func (w *work) collect() {
 	for i := range w.groups {
 		if g := &w.groups[i]; g.err != nil {
 			g.recordWork.err = errors.Join(g.recordWork.err, g.err)
 		}
 	}
+	return failures(w.records)
 }
 
 // commit makes the changes of every record of which nothing failed.

@@ -141,10 +141,12 @@ func cut(data []byte, lengthBytes int) (item, rest []byte, ok bool) {
 	return data[:size:size], data[size:], true
 }
 
+var strictBase64 = base64.StdEncoding.Strict()
+
 // ParseText reads the body of a native column. Unlike Ruby's columns it must be
 // strict base64: one value has one text.
 func ParseText(body string) (Native, error) {
-	data, err := base64.StdEncoding.Strict().DecodeString(body)
+	data, err := strictBase64.DecodeString(body)
 	// The decoder skips line breaks, which a column does not have.
 	if err != nil || base64.StdEncoding.EncodedLen(len(data)) != len(body) {
 		return Native{}, ErrMalformed
