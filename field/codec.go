@@ -48,8 +48,11 @@ func TypeOf[T any](name string, encode func(T) ([]byte, error), decode func([]by
 			},
 			decode: func(v reflect.Value, plaintext []byte) error {
 				value, err := decode(append([]byte(nil), plaintext...))
+				if err != nil {
+					return fmt.Errorf("%w: %w", errNotOfType, err)
+				}
 				*v.Addr().Interface().(*T) = value
-				return err
+				return nil
 			},
 		},
 	}

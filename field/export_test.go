@@ -19,6 +19,7 @@ func (o options) String() string {
 	add(o.key != "", "key="+o.key)
 	add(o.as != "", "as="+o.as)
 	add(o.valType != "", "type="+o.valType)
+	add(o.migrating != "", "migrating="+o.migrating)
 	add(o.padding > 0, "padding="+strconv.Itoa(o.padding))
 	if tag == "" {
 		return ""

@@ -3,6 +3,7 @@ package field
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
@@ -62,8 +63,8 @@ type indexSpec struct {
 
 // source is a field that an index is computed from.
 type source struct {
-	goName string
-	index  []int
+	goName, column string
+	index          []int
 }
 
 func (b *builder) addIndex(index []int, column string, o options, goName, where string) {
@@ -84,7 +85,7 @@ func (b *builder) assignIndexes(t reflect.Type) {
 				b.mistake(x.goName, "of=%s names no field of %v", name, t)
 				continue
 			}
-			x.sources = append(x.sources, source{name, f.Index})
+			x.sources = append(x.sources, source{name, b.columnName(f), f.Index})
 		}
 		var err error
 		if x.computed, err = x.build(b.config); err != nil {
@@ -144,7 +145,7 @@ type computing struct {
 // of a new record all of them.
 func (r *recordWork) staleIndexes() (stale []*computing) {
 	for _, x := range r.schema.indexes {
-		value, changed, err := r.indexValue(x)
+		value, changed, err := r.indexValue(x, false)
 		if err != nil || changed || r.isNew {
 			stale = append(stale, &computing{recordWork: r, spec: x, value: value, filled: !changed, err: err})
 		}
@@ -153,8 +154,9 @@ func (r *recordWork) staleIndexes() (stale []*computing) {
 }
 
 // indexValue is what an index is computed from, and whether that changes now.
-// Fields that are no encrypted columns cannot tell; they count as changed.
-func (r record) indexValue(x *indexSpec) (value any, changed bool, err error) {
+// Fields that are no encrypted columns cannot tell; they count as changed. A
+// closed field is an error if the index changes or is wanted all the same.
+func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, err error) {
 	values := make([]any, len(x.sources))
 	closedSource := ""
 	for i, s := range x.sources {
@@ -174,7 +176,7 @@ func (r record) indexValue(x *indexSpec) (value any, changed bool, err error) {
 			closedSource = s.goName
 		}
 	}
-	if changed && closedSource != "" {
+	if (changed || wanted) && closedSource != "" {
 		return nil, true, fmt.Errorf("%w: index %s is computed from %s too: open the record first", kmsencrypted.ErrNotOpened, x.column, closedSource)
 	}
 	if len(values) == 1 {
@@ -238,6 +240,48 @@ func (c *computing) run(ctx context.Context) {
 		return
 	}
 	c.column, c.err = storedIndex(column)
+}
+
+// Reindex computes every index of opened records anew, whether or not its field
+// was set: to fill the column of an index that is new, or to give all rows an
+// index under another key. A source that is not opened is
+// [kmsencrypted.ErrNotOpened]. [Model.Write] then has the columns that differ, on
+// condition that the fields are still what was read.
+func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
+	w := newWork(m, rows)
+	defer w.release()
+	var all []*computing
+	for i := range w.records {
+		r := &w.records[i]
+		for _, x := range m.schema.indexes {
+			value, _, err := r.indexValue(x, true)
+			all = append(all, &computing{recordWork: r, spec: x, value: value, err: err})
+		}
+	}
+	computeIndexes(ctx, all)
+	for _, c := range all {
+		if c.err != nil {
+			c.recordWork.err = errors.Join(c.recordWork.err, c.failed("index", c.spec.column, c.err))
+		}
+	}
+	for _, c := range all {
+		if h := &c.indexField(c.spec).h; c.recordWork.err == nil && !c.column.same(h.stored) {
+			c.commit()
+		}
+	}
+	return failures(w.records)
+}
+
+// conditions are the columns that an index was computed from and that are not
+// written with it: they must still be what was read.
+func (r record) conditions(x *indexSpec) (where []Assignment) {
+	for _, s := range x.sources {
+		o, ok := r.at(s.index).Addr().Interface().(holder)
+		if ok && o.head().read && !o.head().changed() {
+			where = append(where, Assignment{s.column, o.head().loaded.value()})
+		}
+	}
+	return where
 }
 
 func storedIndex(column blindindex.Column) (stored, error) {
@@ -309,7 +353,7 @@ func (m *Model[R]) Lookup(name string, values ...any) Lookup {
 		if !ok {
 			return false, fmt.Errorf("%w: a %T is no record of the model", kmsencrypted.ErrConfig, row)
 		}
-		value, _, err := m.record(typed).indexValue(x)
+		value, _, err := m.record(typed).indexValue(x, true)
 		if err != nil {
 			return false, err
 		}

@@ -99,6 +99,24 @@ func TestIndexLookup(t *testing.T) {
 	}
 }
 
+// An index that is new is filled for rows that were there before.
+func TestReindex(t *testing.T) {
+	t.Parallel()
+	m := searchModel(t)
+	written := searchable{ID: 1, Email: field.New("Ada@Example.org"), First: field.New(new("Ada")), Last: field.New("Byron")}
+	must(t, m.Seal(t.Context(), &written))
+	old := searchable{ID: 1}
+	must(t, errors.Join(old.Key.Scan(column(t, written.Key)), old.Email.Scan(column(t, written.Email)), old.EmailIndex.Scan(column(t, written.EmailIndex)),
+		old.Domain.Scan(nil), old.First.Scan(column(t, written.First)), old.Last.Scan(column(t, written.Last)), old.Name.Scan(nil)))
+	wantError(t, "a closed record", m.Reindex(t.Context(), &old), kmsencrypted.ErrNotOpened)
+	must(t, m.Open(t.Context(), &old))
+	must(t, m.Reindex(t.Context(), &old))
+	wantWrite(t, m, &old, "two new indexes", "[email_domain_bidx name_bidx]", "[email_ciphertext first_ciphertext last_ciphertext]")
+	if column(t, old.Name) != column(t, written.Name) || column(t, old.Domain) != column(t, written.Domain) {
+		t.Error("a filled index differs from one computed with its field")
+	}
+}
+
 func TestIndexFailuresLeaveTheRecordAlone(t *testing.T) {
 	t.Parallel()
 	type row struct {

@@ -287,6 +287,9 @@ func TestNativeRecordSealVectors(t *testing.T) {
 		err := m.Open(t.Context(), &row)
 		if c.Error != "" {
 			vectors.WantOnly(t, c.Name, err, c.Error)
+			if c.Error == "ErrRecordSeal" {
+				c.checkRefused(t, m)
+			}
 			continue
 		}
 		if err != nil {
@@ -312,6 +315,23 @@ func TestNativeRecordSealVectors(t *testing.T) {
 		}
 	}
 	vectors.Ran(t, "native/record_seal.json", len(cases))
+}
+
+// checkRefused shows that a wrong seal is neither renewed nor overlooked by a
+// reader that opens one column.
+func (c recordSealCase) checkRefused(t *testing.T, m *field.Model[sealedRow]) {
+	t.Helper()
+	row := c.read(t)
+	vectors.WantOnly(t, c.Name+": Rewrap", m.Rewrap(t.Context(), &row), c.Error)
+	vectors.WantOnly(t, c.Name+": Rekey", m.Rekey(t.Context(), &row), c.Error)
+	row.Email.Set("another")
+	vectors.WantOnly(t, c.Name+": Seal", m.Seal(t.Context(), &row), c.Error)
+	row = c.read(t)
+	m.OpenLazily(&row)
+	if !row.Email.IsNull() {
+		_, err := row.Email.Plain(t.Context())
+		vectors.WantOnly(t, c.Name+": Plain", err, c.Error)
+	}
 }
 
 func (c recordSealCase) checkValues(t *testing.T, row *sealedRow) {

@@ -142,11 +142,23 @@ type holder interface {
 	// decode gives the field a plaintext; it is then opened.
 	decode(c codec, plaintext []byte) error
 	valueType() reflect.Type
+	// set is Set with a value that may be of the type that T points to; the zero
+	// reflect.Value is NULL.
+	set(reflect.Value)
 }
 
 func (o *Of[T]) head() *head              { return &o.h }
 func (o *Of[T]) plaintext() reflect.Value { return reflect.ValueOf(o.v.Get()).Elem() }
 func (o *Of[T]) valueType() reflect.Type  { return reflect.TypeFor[T]() }
+
+func (o *Of[T]) set(v reflect.Value) {
+	var value T
+	if !v.IsValid() || assignIndirect(reflect.ValueOf(&value).Elem(), v.Interface()) != nil {
+		o.SetNull()
+		return
+	}
+	o.Set(value)
+}
 
 func (o *Of[T]) decode(c codec, plaintext []byte) error {
 	var zero T

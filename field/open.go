@@ -62,6 +62,9 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 			g.openFields(buf)
 		}
 	}
+	for i := range w.records {
+		w.records[i].takeOld()
+	}
 }
 
 // hasClosed reports whether there is anything to open.

@@ -49,6 +49,8 @@ type fieldSpec struct {
 	rubyColumn rubyColumn // nil without a Ruby tag
 	iv, salt   *partSpec  // of attr_encrypted
 	associated []int      // the field that ad= names
+	goType     reflect.Type
+	oldField   []int // the field that migrating= names
 }
 
 // builder collects the parts of a schema and every mistake on the way.
@@ -178,6 +180,7 @@ func (b *builder) addField(f reflect.StructField, index []int, column string, o 
 		b.mistake(where, "the options id and name do not go with an encrypted column")
 	}
 	t := reflect.New(f.Type).Interface().(holder).valueType()
+	s.goType = t
 	var err error
 	if s.native, err = newNativeColumn(b.table, s, t, b.config.Types); err != nil {
 		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
@@ -246,6 +249,7 @@ func (b *builder) assign(t reflect.Type) {
 	}
 	b.assignParts()
 	b.assignIndexes(t)
+	b.assignMigrating(t)
 	b.assignAssociated(t)
 	if len(master.fields) > 0 && len(b.mistakes) == 0 {
 		b.keys = append(b.keys, master)

@@ -45,6 +45,9 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	const op = "seal"
 	w := newWork(m, rows)
 	defer w.release()
+	for i := range w.records {
+		w.records[i].err = w.records[i].putOld()
+	}
 	for i := range w.groups {
 		g := &w.groups[i]
 		g.read = g.read || g.wasRead()

@@ -13,13 +13,14 @@ import (
 // options are what a kms tag says, such as `kms:"type=date,key=phone"`. Options
 // are separated by commas; a value may not hold one.
 type options struct {
-	id      bool   // id: the field is (part of) the primary key
-	name    string // name=: of a Key, for fields to refer to
-	key     string // key=: the name of the Key that seals the field
-	as      string // as=: the column's name in what is bound, if the column was renamed
-	valType string // type=: date, time, datetime or json, and Lockbox's types
-	padding int    // padding=: plaintext is padded to a multiple of this many bytes
-	binary  bool   // binary: the column holds bytes, not base64 text
+	id        bool   // id: the field is (part of) the primary key
+	name      string // name=: of a Key, for fields to refer to
+	key       string // key=: the name of the Key that seals the field
+	as        string // as=: the column's name in what is bound, if the column was renamed
+	valType   string // type=: date, time, datetime or json, and Lockbox's types
+	padding   int    // padding=: plaintext is padded to a multiple of this many bytes
+	migrating string // migrating=: the field that this one replaces
+	binary    bool   // binary: the column holds bytes, not base64 text
 
 	// Ruby's form of the column, which a version of format Ruby writes.
 	ruby      rubyForm // lockbox or attr_encrypted
@@ -75,6 +76,7 @@ var knownOptions = map[string]option{
 	"marshal":        {false, func(o *options, _ string) error { o.marshal = true; return nil }},
 	"zero_iv":        {false, func(o *options, _ string) error { o.zeroIV = true; return nil }},
 	"of":             {true, func(o *options, v string) error { o.of = v; return nil }},
+	"migrating":      {true, func(o *options, v string) error { o.migrating = v; return nil }},
 	"expression":     {true, func(o *options, v string) error { o.expression = v; return nil }},
 	"slow":           {false, func(o *options, _ string) error { o.slow = true; return nil }},
 	"size":           {true, func(o *options, v string) error { return number(&o.size, "size", v, blindindex.MaxSize) }},

@@ -14,8 +14,9 @@ type Write struct {
 	// Set lists the columns that differ from what was read.
 	Set []Assignment
 	// Where lists the columns that must still hold what was read, for an UPDATE:
-	// the key column of every key with a column in Set and, after a rekey, every
-	// column that it sealed again. Compare so that NULL equals NULL. If no row
+	// the key column of every key with a column in Set; after a rekey every column
+	// that it sealed again; beside an index the fields that it was computed from
+	// and that are not in Set. Compare so that NULL equals NULL. If no row
 	// matches, somebody else changed the row: see [Model.KeyChanged].
 	Where []Assignment
 }
@@ -40,6 +41,7 @@ func (m *Model[R]) Write(row *R) (Write, error) {
 	for _, x := range m.schema.indexes {
 		if h := &w.records[0].indexField(x).h; h.changed() {
 			out.Set = append(out.Set, Assignment{x.column, h.stored.value()})
+			out.Where = append(out.Where, w.records[0].conditions(x)...)
 		}
 	}
 	return out, nil
