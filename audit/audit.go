@@ -1,0 +1,102 @@
+// Package audit keeps who looked at which record's encrypted fields, and where,
+// in a table of the application's own database, in the manner of Lockbox's
+// audits. It complements the key service's log, which knows that a record was
+// decrypted but not for whom. Nothing is written unless the application does it:
+//
+//	err := audit.Log(ctx, db, field.Postgres, audit.Entry{
+//		Viewer: session.User, Table: "customers", ID: "7", Fields: []string{"Email"}, Place: "GET /customers/7",
+//	})
+//
+// Log in the transaction that reads, or before the plaintext is shown: an entry
+// that could not be written is then a view that did not happen. Never put a
+// plaintext into an entry.
+package audit
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Table is the name of the table that [DDL] makes.
+const Table = "kms_audits"
+
+// Entry says that somebody looked at fields of a record.
+type Entry struct {
+	Viewer string    // who, such as a user's id
+	Table  string    // of the record
+	ID     string    // the record's primary key
+	Fields []string  // which fields, by name
+	Place  string    // where: an address, a job, a console
+	At     time.Time // zero is now
+}
+
+// Execer is a *sql.DB, *sql.Tx or *sql.Conn, or anything of sqlx that embeds one.
+type Execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+var timestampTypes = map[field.Dialect]string{
+	field.Postgres: "timestamp with time zone",
+	field.MySQL:    "datetime(6)",
+	field.SQLite:   "text",
+}
+
+// DDL returns the statement that makes the table. The error is
+// [kmsencrypted.ErrConfig] for an unknown dialect.
+func DDL(d field.Dialect) (string, error) {
+	timestamp, ok := timestampTypes[d]
+	if !ok {
+		return "", fmt.Errorf("audit: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
+	}
+	return fmt.Sprintf(`CREATE TABLE %s (
+	viewer varchar(255) NOT NULL,
+	record_table varchar(255) NOT NULL,
+	record_id varchar(255) NOT NULL,
+	fields text NOT NULL,
+	place text NOT NULL,
+	viewed_at %s NOT NULL
+)`, Table, timestamp), nil
+}
+
+// Log writes entries, in one statement. An entry without viewer, table, id or
+// fields is [kmsencrypted.ErrConfig] and nothing is written.
+func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) error {
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, ok := timestampTypes[d]; !ok {
+		return fmt.Errorf("audit: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
+	}
+	var rows []string
+	var args []any
+	for i, e := range entries {
+		if e.Viewer == "" || e.Table == "" || e.ID == "" || len(e.Fields) == 0 {
+			return fmt.Errorf("audit: %w: entry %d lacks viewer, table, id or fields", kmsencrypted.ErrConfig, i)
+		}
+		if e.At.IsZero() {
+			e.At = time.Now()
+		}
+		var at any = e.At.UTC()
+		if d == field.SQLite {
+			at = e.At.UTC().Format("2006-01-02 15:04:05.000000")
+		}
+		rows = append(rows, placeholders(d, len(args)))
+		args = append(args, e.Viewer, e.Table, e.ID, strings.Join(e.Fields, ","), e.Place, at)
+	}
+	_, err := db.ExecContext(ctx, "INSERT INTO "+Table+" (viewer, record_table, record_id, fields, place, viewed_at) VALUES "+strings.Join(rows, ", "), args...)
+	return err
+}
+
+// placeholders are those of one row, after the arguments before it.
+func placeholders(d field.Dialect, before int) string {
+	if d != field.Postgres {
+		return "(?, ?, ?, ?, ?, ?)"
+	}
+	return fmt.Sprintf("($%d, $%d, $%d, $%d, $%d, $%d)", before+1, before+2, before+3, before+4, before+5, before+6)
+}
