@@ -124,7 +124,7 @@ func (g *group) commit() {
 	}
 	if g.column != "" {
 		g.key.store(g.column)
-		g.key.rekeyed = g.rekeyed
+		g.key.rekeyed, g.key.checked = g.rekeyed, true
 	}
 	if !g.dataKey.IsZero() {
 		g.key.dataKey = g.dataKey

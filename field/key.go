@@ -17,6 +17,7 @@ type Key struct {
 	h       head
 	dataKey kmsencrypted.DataKey // zero while closed
 	rekeyed bool                 // by Rekey, and not written since
+	checked bool                 // the record seal was, or the record was sealed since it was read
 }
 
 // Version returns the version of the column, and false if there is none yet.

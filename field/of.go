@@ -94,7 +94,7 @@ func (o Of[T]) Must() T {
 // was prepared with [Model.OpenLazily]. The record's data key is unwrapped once
 // for all its fields.
 func (o *Of[T]) Plain(ctx context.Context) (T, error) {
-	if o.h.state == closed && o.h.lazy != nil {
+	if o.h.lazy != nil && (o.h.state == closed || o.h.state == null && !o.h.set) {
 		if err := o.h.lazy.open(ctx, o); err != nil {
 			var zero T
 			return zero, err

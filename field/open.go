@@ -74,7 +74,7 @@ func (g *group) hasClosed() bool {
 
 // mayBeEmptied reports whether there is a seal to check although there is
 // nothing to open: somebody may have emptied all columns.
-func (g *group) mayBeEmptied() bool { return g.hasRecordSeal() && !g.key.IsOpen() }
+func (g *group) mayBeEmptied() bool { return g.hasSealToCheck() && g.isWhole() }
 
 // canUnwrap refuses ciphertexts whose key column is missing.
 func (g *group) canUnwrap() error {
@@ -126,7 +126,7 @@ func (m *Model[R]) OpenLazily(rows ...*R) {
 		g := &w.groups[i]
 		shared := &lazyKey{group: g}
 		for _, s := range g.slots {
-			if h := s.head(); h.state == closed {
+			if h := s.head(); h.state == closed || h.state == null && g.mayBeEmptied() {
 				h.lazy = &lazyField{key: shared, spec: s.spec}
 			}
 		}
@@ -163,6 +163,9 @@ func (l *lazyField) open(ctx context.Context, o holder) error {
 			return g.failed("open", g.spec.column, err)
 		}
 		g.key.dataKey = g.dataKey
+	}
+	if o.head().state != closed { // NULL, and the seal says that it is to be
+		return nil
 	}
 	buf := newScratch()
 	defer buf.release()

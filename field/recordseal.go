@@ -42,26 +42,36 @@ func (g *group) sealRecord() {
 	g.fail("seal", g.spec.column, err)
 }
 
-// hasRecordSeal reports whether the version of the key column as it was read
-// seals the record.
-func (g *group) hasRecordSeal() bool {
-	if g.spec.isMaster || !g.key.h.readCiphertext() {
-		return false
-	}
-	recipe, err := g.box.Version(kmsencrypted.ColumnVersion(g.key.h.loaded.text))
+// sealsRecord reports whether the version of the key column, as it is now, seals
+// the record.
+func (g *group) sealsRecord() bool { return g.key.h.ciphertext() && g.seals(g.key.h.stored.text) }
+
+// hasSealToCheck reports whether the key column that was read carries a seal
+// that nobody has looked at yet.
+func (g *group) hasSealToCheck() bool {
+	return !g.spec.isMaster && !g.key.checked && g.key.h.readCiphertext() && g.seals(g.key.h.loaded.text)
+}
+
+func (g *group) seals(column string) bool {
+	recipe, err := g.box.Version(kmsencrypted.ColumnVersion(column))
 	return err == nil && recipe.RecordSeal
+}
+
+// isWhole reports whether every column of the group was read.
+func (g *group) isWhole() bool {
+	return !slices.ContainsFunc(g.slots, func(s slot) bool { return !s.head().read })
 }
 
 // checkRecordSeal compares the seal in the key column with the columns, both as
 // they were read. A partial read cannot be checked, and neither can a record
 // whose old data key is not opened because all of it is written anew.
 func (g *group) checkRecordSeal() error {
+	if !g.hasSealToCheck() || !g.isWhole() || g.need == needNewKey && !g.key.IsOpen() {
+		return nil
+	}
 	oldKey := g.dataKey
 	if g.need == needNewKey {
 		oldKey = g.key.dataKey
-	}
-	if !g.hasRecordSeal() || oldKey.IsZero() || slices.ContainsFunc(g.slots, func(s slot) bool { return !s.head().read }) {
-		return nil
 	}
 	_, native, err := parseKeyColumn(g.key.h.loaded.text)
 	if err != nil {
@@ -74,6 +84,7 @@ func (g *group) checkRecordSeal() error {
 	if !hmac.Equal(seal, native.Rest) {
 		return kmsencrypted.ErrRecordSeal
 	}
+	g.key.checked = true
 	return nil
 }
 

@@ -23,6 +23,9 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 		case g.key.h.ciphertext():
 			g.need = needOwnKey
 			g.fail(op, g.spec.column, g.keepsFormat())
+			if g.hasSealToCheck() && !g.isWhole() {
+				g.fail(op, g.spec.column, kmsencrypted.ErrNotLoaded)
+			}
 		}
 	}
 	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))

@@ -141,7 +141,7 @@ func (g *group) plan(mode sealMode) {
 		g.fail("seal", g.spec.column, kmsencrypted.ErrNotLoaded)
 	case key == null && ciphertexts > 0:
 		g.fail("seal", g.spec.column, kmsencrypted.ErrNoDataKey)
-	case toSeal == 0 && (key == null || mode == asNeeded && !g.hasRecordSeal()):
+	case toSeal == 0 && (key == null || mode == asNeeded && !g.sealsRecord()):
 	case key == null, mode == asRekeyed, dirty == len(g.slots) && g.schema.config.Complete:
 		g.need = needNewKey
 	default:

@@ -154,8 +154,11 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 	if !key.Equal(g.key.dataKey) {
 		return kmsencrypted.ErrConflict
 	}
-	if h.changed() { // the record writes its key column too: for its seal, or because it has a new key
+	switch {
+	case h.changed(): // the record writes its key column too, with its seal
 		return g.mergeSeal(read)
+	case g.seals(read.stored.text): // and now it would have to
+		return kmsencrypted.ErrConflict
 	}
 	*h = read
 	return nil
