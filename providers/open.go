@@ -1,0 +1,85 @@
+// Package providers opens a key service by the id of a key, as kms_encrypted
+// names keys. It imports all services; a program that uses one imports that
+// service's own package instead and stays small.
+package providers
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/providers/aws"
+	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/providers/vault"
+)
+
+// KeyIDVariable is the environment variable that names the key where a program
+// does not, as in kms_encrypted.
+const KeyIDVariable = "KMS_KEY_ID"
+
+// Open returns the provider for a key id:
+//
+//	insecure-test-key          no secret at all, for tests; also insecure-test-key/encrypt
+//	vault/NAME                 Vault or OpenBao transit, configured by VAULT_ADDR and VAULT_TOKEN
+//	projects/P/locations/…     Google Cloud KMS, with application default credentials
+//	local:PATH, local:env:VAR  a local key file or environment variable
+//	anything else              AWS KMS: an ARN, an alias ("alias/NAME") or a key id
+//
+// An empty id is that of the environment variable KMS_KEY_ID; if that is empty
+// too, it is [kmsencrypted.ErrConfig]: nothing ever falls back to the insecure key.
+//
+// Time-outs and attempts are those of each service's own Open. Only Vault is
+// asked about its key here; see [kmsencrypted.Prober] for the others. A provider
+// that is an io.Closer, as Google's is, is the caller's to close.
+func Open(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
+	keyID = cmp.Or(keyID, os.Getenv(KeyIDVariable))
+	if keyID == "" {
+		return nil, fmt.Errorf("providers: %w: no key id, and %s is empty", kmsencrypted.ErrConfig, KeyIDVariable)
+	}
+	for _, service := range services {
+		if service.serves(keyID) {
+			return service.open(ctx, keyID)
+		}
+	}
+	return opened(aws.Open(ctx, keyID, nil))
+}
+
+// services are those whose key ids can be told from AWS's.
+var services = []struct {
+	serves func(keyID string) bool
+	open   func(ctx context.Context, keyID string) (kmsencrypted.Provider, error)
+}{
+	{is(testkey.KeyID), func(context.Context, string) (kmsencrypted.Provider, error) { return testkey.New(), nil }},
+	{is(testkey.EncryptKeyID), func(context.Context, string) (kmsencrypted.Provider, error) { return testkey.EncryptOnly(), nil }},
+	{begins("vault/"), func(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
+		return opened(vault.Open(ctx, keyID, nil))
+	}},
+	{begins("projects/"), func(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
+		return opened(gcp.Open(ctx, keyID, nil))
+	}},
+	{begins("local:env:"), func(_ context.Context, keyID string) (kmsencrypted.Provider, error) {
+		return opened(local.FromEnv(strings.TrimPrefix(keyID, "local:env:")))
+	}},
+	{begins("local:"), func(_ context.Context, keyID string) (kmsencrypted.Provider, error) {
+		return opened(local.Open(strings.TrimPrefix(keyID, "local:")))
+	}},
+}
+
+func is(keyID string) func(string) bool { return func(s string) bool { return s == keyID } }
+
+func begins(prefix string) func(string) bool {
+	return func(s string) bool { return strings.HasPrefix(s, prefix) }
+}
+
+// opened keeps a nil provider from becoming an interface that is not nil.
+func opened[P kmsencrypted.Provider](p P, err error) (kmsencrypted.Provider, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
+}
