@@ -72,9 +72,11 @@ type Assignment struct {
 // concurrent use.
 //
 // With two columns, the way of blind_index ("email_bidx" and "email_bidx_v2"):
-// add the second column, write both, fill it for the old rows, look up under
-// the new index alone, drop the first. Uniqueness needs a unique index on both
-// columns.
+// add the second column and let every program write both; only when no program
+// is left that writes the first alone, compute the second for all rows, not just
+// for those where it is NULL, since the others may be stale; then make its unique
+// index if the first has one, look up under the new index alone, and drop the
+// first.
 //
 // With one column for both: rows hold one or the other, every write stores the
 // new one, and look-ups search for both. It needs no second column, but a unique

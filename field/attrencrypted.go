@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
@@ -109,6 +110,9 @@ func attrEncryptedCodec(t reflect.Type, marshal bool) (codec, error) {
 	}
 	if marshal {
 		return marshalCodec, nil
+	}
+	if t == reflect.TypeFor[time.Time]() {
+		return codec{}, fmt.Errorf("%w: Ruby's to_s of a time is another text than Go's: keep a string", kmsencrypted.ErrConfig)
 	}
 	parse, ok := rubyText[t.Kind()]
 	if isText(t) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
 
 // codec turns the Go value of a field into plaintext bytes and back.
@@ -64,26 +65,44 @@ var errNotOfType = kmsencrypted.ErrType
 // nativeOption reports whether a type= option says something about the native form.
 func nativeOption(option string) bool {
 	_, isTime := timeLayouts[option]
-	return isTime || option == "json"
+	return isTime || option == "json" || isYAML(option)
+}
+
+func isYAML(option string) bool { return option == "hash" || option == "array" }
+
+// isDynamic reports whether JSON alone decides what types the values of t have.
+// encoding/json would make a float of every number in it.
+func isDynamic(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[any](), reflect.TypeFor[map[string]any](), reflect.TypeFor[[]any](), reflect.TypeFor[lockbox.Hash]():
+		return true
+	}
+	return false
 }
 
 // nativeCodec chooses the codec for a Go type and the tag's type= option
 // (spec/native.md section 5).
-func nativeCodec(t reflect.Type, option string, custom []Type) (codec, error) {
-	for _, c := range custom {
+func nativeCodec(t reflect.Type, option string, config Config) (codec, error) {
+	for _, c := range config.Types {
 		if c.goType == t {
 			return c.codec, nil
 		}
 	}
 	if t.Kind() == reflect.Pointer {
-		inner, err := nativeCodec(t.Elem(), option, custom)
+		inner, err := nativeCodec(t.Elem(), option, config)
 		return pointerCodec(inner), err
 	}
 	if field, ok := sqlNull(t); ok {
-		inner, err := nativeCodec(t.Field(field).Type, option, custom)
+		inner, err := nativeCodec(t.Field(field).Type, option, config)
 		return sqlNullCodec(inner, field), err
 	}
-	if option == "json" {
+	switch {
+	case isYAML(option):
+		// YAML keeps what JSON has no word for, such as Ruby's symbols.
+		return rubyCodec("yaml", t, option, config)
+	case isDynamic(t) && (option == "" || option == "json"):
+		return rubyCodec("json", t, "json", config)
+	case option == "json":
 		return jsonCodec, nil
 	}
 	if t == reflect.TypeFor[time.Time]() {
@@ -110,6 +129,21 @@ func nativeCodec(t reflect.Type, option string, custom []Type) (codec, error) {
 		return jsonCodec, nil
 	}
 	return codec{}, fmt.Errorf("%w: a %v cannot be kept in a column", kmsencrypted.ErrConfig, t)
+}
+
+// rubyCodec keeps values as Lockbox's type would, under a name of the native
+// form: whole numbers stay integers, and floats stay floats.
+func rubyCodec(name string, t reflect.Type, lockboxType string, config Config) (codec, error) {
+	c, err := lockboxCodec(t, lockboxType, config)
+	decode := c.decode
+	c.name = name
+	c.decode = func(v reflect.Value, plaintext []byte) error {
+		if decode(v, plaintext) != nil { // nil values are NULL, so errNull is a fault here
+			return errNotOfType
+		}
+		return nil
+	}
+	return c, err
 }
 
 var (

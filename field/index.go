@@ -154,7 +154,8 @@ func (r *recordWork) staleIndexes() (stale []*computing) {
 }
 
 // indexValue is what an index is computed from, and whether that changes now.
-// Fields that are no encrypted columns cannot tell; they count as changed. A
+// Fields that are no encrypted columns cannot tell; they count as changed unless
+// they are zero, which they also are when they were not selected. A
 // closed field is an error if the index changes or is wanted all the same.
 func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, err error) {
 	values := make([]any, len(x.sources))
@@ -163,7 +164,7 @@ func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, 
 		v := r.v.FieldByIndex(s.index)
 		o, ok := v.Addr().Interface().(holder)
 		if !ok {
-			changed = true
+			changed = changed || !v.IsZero()
 			values[i] = indirect(v)
 			continue
 		}

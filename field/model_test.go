@@ -14,6 +14,8 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
+	"github.com/kmsencrypted/kmsencrypted/lockbox/rubyyaml"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
@@ -437,5 +439,28 @@ func TestNativeTimeOptions(t *testing.T) {
 	}
 	if read.Text.Must() != "x" || read.Raw.Must() != "y" {
 		t.Errorf("text, raw = %q, %q", read.Text.Must(), read.Raw.Must())
+	}
+}
+
+// Values of no fixed type keep theirs: whole numbers beyond 2^53, floats without
+// a fraction, and in YAML Ruby's symbols.
+func TestNativeDynamicValues(t *testing.T) {
+	t.Parallel()
+	box := nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)})
+	roundTrip(t, box, map[string]any{"n": int64(9007199254740993), "f": 3.0, "list": []any{int64(1), 1.5, "x", nil, true}})
+	roundTrip(t, box, []any{int64(-1), map[string]any{"a": int64(2)}})
+	type settings struct {
+		ID  int                    `db:"id"`
+		Key field.Key              `db:"key"`
+		V   field.Of[lockbox.Hash] `db:"v" kms:"type=hash"`
+	}
+	m := newModel[settings](t, box, field.Config{Table: "t", YAML: rubyyaml.Codec{}})
+	want := lockbox.Hash{{Key: lockbox.Symbol("theme"), Value: lockbox.Symbol("dark")}, {Key: "n", Value: int64(3)}}
+	r := settings{ID: 1, V: field.New(want)}
+	must(t, m.Seal(t.Context(), &r))
+	read := settings{ID: 1}
+	must(t, errors.Join(read.Key.Scan(column(t, r.Key)), read.V.Scan(column(t, r.V)), m.Open(t.Context(), &read)))
+	if got := read.V.Must(); !reflect.DeepEqual(got, want) {
+		t.Errorf("hash: got %v, want %v", got, want)
 	}
 }

@@ -38,12 +38,12 @@ type nativeColumn struct {
 	padded []byte // and under formatPadded
 }
 
-func newNativeColumn(table string, s *fieldSpec, t reflect.Type, custom []Type) (nativeColumn, error) {
+func newNativeColumn(table string, s *fieldSpec, t reflect.Type, config Config) (nativeColumn, error) {
 	option := s.valType
 	if s.ruby != "" && !nativeOption(option) {
 		option = "" // one of Lockbox's types, which the Go type stands for here
 	}
-	c, err := nativeCodec(t, option, custom)
+	c, err := nativeCodec(t, option, config)
 	if err != nil {
 		return nativeColumn{}, err
 	}

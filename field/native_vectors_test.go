@@ -129,6 +129,14 @@ var pointType = field.TypeOf("point",
 		return point{b[0], b[1]}, nil
 	})
 
+// sameMap compares maps as JSON: the vectors do not say which Go type a number has.
+func sameMap(got, want any) bool {
+	_, isMap := got.(map[string]any)
+	a, errA := json.Marshal(got)
+	b, errB := json.Marshal(want)
+	return isMap && errA == nil && errB == nil && string(a) == string(b)
+}
+
 // nativeRows runs a case on the row that it names.
 var nativeRows = map[string]func(*testing.T, columnCase){
 	"string": onRow[plainRow[string], string], "bytes": onRow[plainRow[[]byte], []byte], "bool": onRow[plainRow[bool], bool],
@@ -174,7 +182,7 @@ func onRow[R, T any, P interface {
 		return
 	}
 	want := wantedValue[T](t, c)
-	if got := p.v.Must(); !reflect.DeepEqual(got, want) {
+	if got := p.v.Must(); !reflect.DeepEqual(got, want) && !sameMap(got, want) {
 		t.Errorf("%s: Open = %v, want %v", c.Name, got, want)
 	}
 	if !c.Written {

@@ -182,7 +182,7 @@ func (b *builder) addField(f reflect.StructField, index []int, column string, o 
 	t := reflect.New(f.Type).Interface().(holder).valueType()
 	s.goType = t
 	var err error
-	if s.native, err = newNativeColumn(b.table, s, t, b.config.Types); err != nil {
+	if s.native, err = newNativeColumn(b.table, s, t, b.config); err != nil {
 		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
 	}
 	if s.rubyColumn, err = newRubyColumn(&b.schema, s, reflect.New(f.Type).Interface().(holder)); err != nil {
