@@ -39,7 +39,7 @@ var dialects = map[Dialect]dialectDDL{
 		text: "text", binary: "longblob", index: "varchar(255)", quote: "`",
 		key:    `%[1]s REGEXP '^v[0-9]+:'`,
 		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d)`,
-		native: `BINARY %[1]s REGEXP '^w[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d`,
+		native: `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d`, // 'w', whatever the collation
 		bytes:  `ord(%[1]s) IN (192, 193) AND length(%[1]s) >= %[2]d`,
 	},
 	SQLite: {

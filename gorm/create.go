@@ -1,0 +1,188 @@
+package kmsgorm
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// beforeCreate seals the records of an INSERT, or prepares for sealing them when
+// the database has given them ids.
+func (t *table) beforeCreate(db *gorm.DB) error {
+	stmt := db.Statement
+	if err := t.checkUpsert(stmt); err != nil {
+		return err
+	}
+	if checked, err := t.checkMaps("create", stmt.Dest); checked || err != nil {
+		return err
+	}
+	if stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {
+		return t.checkForeign("create", db, stmt.ReflectValue)
+	}
+	rows, ok := t.find(stmt.ReflectValue)
+	if !ok {
+		return t.refused("create", "", errors.ErrUnsupported, "pass a pointer, so that the record can be sealed")
+	}
+	w := t.begin(db, rows)
+	included, restricted := t.included(stmt, true)
+	switch {
+	case !included:
+		w.leaveOut(stmt)
+		return nil
+	case !t.hasID(stmt.Context, rows):
+		return w.sealLater(db)
+	case restricted:
+		stmt.Selects = slices.Concat(stmt.Selects, t.columns)
+	}
+	if _, upsert := stmt.Clauses["ON CONFLICT"]; !upsert {
+		return t.sealNew(stmt.Context, rows)
+	}
+	// The rows of some records may be there: GORM saves associations like this.
+	if err := t.seal(stmt.Context, rows); err != nil {
+		return err
+	}
+	return t.insertOnly(stmt, rows)
+}
+
+// sealLater makes GORM insert the rows without their encrypted columns.
+func (w *work) sealLater(db *gorm.DB) error {
+	stmt := db.Statement
+	if r, ok := stmt.Clauses["RETURNING"]; ok {
+		// It would be read into the records and replace what was set.
+		returning, _ := r.Expression.(clause.Returning)
+		all := len(returning.Columns) == 0
+		for _, c := range returning.Columns {
+			all = all || c.Name == "*" || w.managed(c.Name) != ""
+		}
+		if all {
+			return w.refused("create", "", errors.ErrUnsupported, "RETURNING encrypted columns of rows without an id")
+		}
+	}
+	if err := w.insertOnly(stmt, w.rows); err != nil {
+		return err
+	}
+	w.later = true
+	w.leaveOut(stmt)
+	if _, inTransaction := stmt.ConnPool.(gorm.TxCommitter); !inTransaction && !db.DryRun {
+		tx := db.Begin()
+		if tx.Error != nil {
+			return tx.Error
+		}
+		stmt.ConnPool, w.begun = tx.Statement.ConnPool, true
+	}
+	return nil
+}
+
+// insertOnly turns an upsert of everything, with which GORM saves a record that
+// an UPDATE did not find, into an INSERT. A record that was read is no new one.
+func (t *table) insertOnly(stmt *gorm.Statement, rows reflect.Value) error {
+	upsert, _ := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
+	if !upsert.UpdateAll {
+		return nil
+	}
+	for i := range rows.Len() {
+		if t.wasRead(rows.Index(i)) {
+			if stmt.ReflectValue.Kind() == reflect.Struct { // from Save: its row is gone
+				return t.refused("create", "", kmsencrypted.ErrConflict, "the row was deleted")
+			}
+			return t.refused("create", "", errors.ErrUnsupported, "save records that were read one by one")
+		}
+	}
+	delete(stmt.Clauses, "ON CONFLICT")
+	return nil
+}
+
+// wasRead reports whether a key of the record, which is sealed, is in the
+// database.
+func (t *table) wasRead(row reflect.Value) bool {
+	write, err := t.write(row)
+	if err != nil {
+		return false
+	}
+	for column, f := range t.fields {
+		key, isKey := f.ReflectValueOf(context.Background(), row).Addr().Interface().(*field.Key)
+		if !isKey {
+			continue
+		}
+		_, exists := key.Version()
+		isNew := slices.ContainsFunc(write.Set, func(a field.Assignment) bool { return a.Column == column })
+		if exists && !isNew {
+			return true
+		}
+	}
+	return false
+}
+
+// afterCreate seals what had to wait for its id.
+func (p *Plugin) afterCreate(db *gorm.DB) {
+	w := workOf(db)
+	if w == nil {
+		return
+	}
+	w.restore(db.Statement)
+	if db.Error == nil && !db.DryRun {
+		if err := w.created(db); err != nil {
+			_ = db.AddError(err)
+		}
+	}
+	if !w.begun {
+		return
+	}
+	if db.Error != nil {
+		db.Rollback()
+	} else {
+		db.Commit()
+	}
+	db.Statement.ConnPool = db.ConnPool
+}
+
+func (w *work) created(db *gorm.DB) error {
+	ctx := db.Statement.Context
+	all := db.RowsAffected == int64(w.rows.Len())
+	if w.later {
+		if !all || !w.hasID(ctx, w.rows) {
+			return w.refused("create", "", errors.ErrUnsupported, "not every record was inserted: give records an id before an upsert")
+		}
+		if err := w.sealNew(ctx, w.rows); err != nil {
+			return err
+		}
+		for i := range w.rows.Len() {
+			if err := w.fillIn(db, w.rows.Index(i)); err != nil {
+				return err
+			}
+		}
+	}
+	if !all { // some rows were there: nothing is known about what they hold
+		return nil
+	}
+	w.saved(w.rows)
+	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
+		return w.openAll(ctx, w.rows) // what was read again
+	}
+	return nil
+}
+
+// fillIn writes the encrypted columns of a row that was inserted without them.
+func (w *work) fillIn(db *gorm.DB, row reflect.Value) error {
+	write, err := w.write(row)
+	if err != nil || len(write.Set) == 0 {
+		return err
+	}
+	values := make(map[string]any, len(write.Set))
+	for _, a := range write.Set {
+		values[a.Column] = a.Value
+	}
+	conditions := append(w.byID(db.Statement.Context, row), &unchanged{write.Where})
+	result := own(db).Clauses(clause.Where{Exprs: conditions}).Updates(values)
+	if result.Error == nil && result.RowsAffected != 1 {
+		return w.refused("create", "", kmsencrypted.ErrConflict, "the row was changed while it was made")
+	}
+	return result.Error
+}

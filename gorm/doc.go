@@ -1,0 +1,61 @@
+// Package kmsgorm is a plugin for gorm.io/gorm that seals records before they are
+// written and opens them after they were read. It stands in the folder gorm.
+//
+//	type Customer struct {
+//		ID    int64            `db:"id"`
+//		Name  string           `db:"name"`
+//		Key   field.Key        `db:"encrypted_kms_key" gorm:"column:encrypted_kms_key;type:text"`
+//		Email field.Of[string] `db:"email_ciphertext"  gorm:"column:email_ciphertext;type:text"`
+//	}
+//
+//	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers"})
+//	err = db.Use(kmsgorm.New(customers))
+//
+//	ada := Customer{Name: "Ada", Email: field.New("ada@example.org")}
+//	err = db.Create(&ada).Error
+//
+//	var list []Customer
+//	err = db.Find(&list).Error // opened, with the data keys unwrapped side by side
+//	list[0].Email.Set("ada@example.net")
+//	err = db.Save(&list[0]).Error
+//
+// GORM reads the tag gorm, package field the tag db. [gorm.DB.Use] returns
+// [kmsencrypted.ErrConfig] where they differ in a table, a column or the primary
+// key. Every encrypted column needs a type, or GORM takes it for a relation.
+//
+// # Writing
+//
+// Create makes a new data key for every record. Where the database assigns the
+// id, the rows are inserted with empty encrypted columns, and these are updated
+// in the same transaction, because a data key is bound to the id: such columns
+// may not be NOT NULL.
+//
+// Save and Updates write what was set in a record, and of the encrypted columns
+// nothing else: columns that were not loaded, and those of an empty struct, stay
+// as they are. The update has the condition that the key column is still the one
+// that was loaded; if it is not, the error is [kmsencrypted.ErrConflict] and
+// nothing was written. Select and Omit take the encrypted columns of a record
+// together: they are written if one is selected, and not if one is omitted.
+// Without a loaded key column, a stored record cannot be updated.
+//
+// After a rollback of your own the records in memory are ahead of the database:
+// read them again.
+//
+// # What is refused
+//
+// What goes around the record is an error, with SkipHooks too: an encrypted
+// column in a map, Update, UpdateColumn, Set or an upsert's assignments, also with
+// Table and a name ([kmsencrypted.ErrUnsealed]); a value set for many rows at
+// once, another id for a stored record, an upsert that overwrites encrypted
+// columns ([errors.ErrUnsupported]); a plaintext compared with an encrypted column
+// ([kmsencrypted.ErrUnsealed]); Pluck or a map for an encrypted column
+// ([kmsencrypted.ErrNotOpened]). OnConflict with UpdateAll inserts records that
+// were never read, and is a duplicate key where one exists.
+//
+// # What is not seen
+//
+// Raw and Exec, a map for a table under an alias, Having and the text of unusual
+// conditions, and what [gorm.DB.Scan], [gorm.DB.Rows] and ScanRows read: fields
+// stay closed there, and a string gets the ciphertext. The last wall is in the database: see
+// [field.Model.CheckConstraint].
+package kmsgorm

@@ -1,0 +1,127 @@
+package kmsgorm
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"gorm.io/gorm"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Model is a [*field.Model]; nothing else will do.
+type Model interface {
+	Table() string
+	IDColumns() []string
+	Columns() []string
+}
+
+// Plugin is for [gorm.DB.Use], once for each database. It is safe for concurrent
+// use.
+type Plugin struct {
+	models []Model
+	tables []*table
+}
+
+// New returns a plugin for the tables of models. A table without a model is
+// GORM's alone.
+func New(models ...Model) *Plugin { return &Plugin{models: models} }
+
+// Name implements [gorm.Plugin].
+func (p *Plugin) Name() string { return "kmsencrypted" }
+
+// settings of a statement.
+const (
+	settingOwn    = "kmsencrypted:own" // a statement of this package
+	settingLazily = "kmsencrypted:lazily"
+	settingWork   = "kmsencrypted:work"
+)
+
+// Lazily makes a query leave its records closed until [field.Of.Plain] asks for
+// a value. Use it as a scope, db.Scopes(kmsgorm.Lazily).Find(&list), or for all
+// queries of the session that it returns.
+func Lazily(db *gorm.DB) *gorm.DB { return db.Set(settingLazily, true) }
+
+// Initialize implements [gorm.Plugin]: it compares the models with what GORM
+// knows about their structs and reports all differences.
+func (p *Plugin) Initialize(db *gorm.DB) error {
+	var mistakes []error
+	tables := make([]*table, 0, len(p.models))
+	for _, m := range p.models {
+		t, err := newTable(db, m)
+		mistakes = append(mistakes, err)
+		tables = append(tables, t)
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		return err
+	}
+	p.tables = tables
+	return p.register(db)
+}
+
+// register puts callbacks in place. GORM's own hooks run before those that seal
+// and after those that open. None of them honours SkipHooks.
+func (p *Plugin) register(db *gorm.DB) error {
+	const name = "kmsencrypted:"
+	c := db.Callback()
+	return errors.Join(
+		c.Create().Before("gorm:create").Register(name+"seal", p.checked((*table).beforeCreate)),
+		c.Create().Before("gorm:save_after_associations").Register(name+"created", p.afterCreate),
+		c.Update().Before("gorm:update").Register(name+"seal", p.checked((*table).beforeUpdate)),
+		c.Update().Before("gorm:save_after_associations").Register(name+"updated", p.afterUpdate),
+		c.Query().Before("gorm:query").Register(name+"check", p.checked((*table).beforeQuery)),
+		c.Query().Before("gorm:after_query").Register(name+"open", p.afterQuery),
+		c.Row().Before("gorm:row").Register(name+"check", p.checked((*table).checkConditions)),
+		c.Delete().Before("gorm:delete").Register(name+"check", p.checked((*table).checkConditions)),
+	)
+}
+
+// checked runs f for statements about a table of the plugin, if nothing failed yet.
+func (p *Plugin) checked(f func(*table, *gorm.DB) error) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		if _, own := db.Get(settingOwn); own || db.Error != nil {
+			return
+		}
+		if t := p.tableOf(db.Statement); t != nil {
+			if err := f(t, db); err != nil {
+				_ = db.AddError(err)
+			}
+		}
+	}
+}
+
+// tableOf finds the table by the struct of a statement or, where another struct
+// or none is used, by its name.
+func (p *Plugin) tableOf(stmt *gorm.Statement) *table {
+	for _, t := range p.tables {
+		if stmt.Schema != nil && stmt.Schema.ModelType == t.rowType {
+			return t
+		}
+	}
+	for _, t := range p.tables {
+		if plainName(stmt.Table) == plainName(t.name) {
+			return t
+		}
+	}
+	return nil
+}
+
+// tableFor finds the table of a struct.
+func (p *Plugin) tableFor(row reflect.Type) *table {
+	for _, t := range p.tables {
+		if t.rowType == row {
+			return t
+		}
+	}
+	return nil
+}
+
+// refused is a statement that goes around the record.
+func (t *table) refused(op, column string, err error, why string) error {
+	return &kmsencrypted.Error{Op: op, Record: t.name, Column: column, Err: err, Cause: errors.New(why)}
+}
+
+func configError(format string, args ...any) error {
+	return fmt.Errorf("kmsgorm: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
+}

@@ -1,0 +1,194 @@
+package kmsgorm
+
+import (
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// beforeQuery refuses to read ciphertexts into what does not know that they are.
+func (t *table) beforeQuery(db *gorm.DB) error {
+	if err := t.checkConditions(db); err != nil {
+		return err
+	}
+	if column := t.readAsText(db); column != "" {
+		return t.refused("query", column, kmsencrypted.ErrNotOpened, "read it into a record, or into fields of the same type")
+	}
+	return nil
+}
+
+// readAsText is the encrypted column that would come out as a bare ciphertext.
+func (t *table) readAsText(db *gorm.DB) string {
+	stmt := db.Statement
+	if stmt.Dest == nil {
+		return ""
+	}
+	dest := elemType(reflect.TypeOf(stmt.Dest))
+	switch {
+	case dest == t.rowType || isOurs(dest):
+		return ""
+	case dest.Kind() == reflect.Map:
+		return t.selected(stmt, stmt.Schema != nil && stmt.Schema.ModelType == t.rowType)
+	case dest.Kind() == reflect.Struct:
+		other := &gorm.Statement{DB: db}
+		if err := other.Parse(reflect.New(dest).Interface()); err == nil {
+			for _, column := range t.secret {
+				if f := other.Schema.FieldsByDBName[column]; f != nil && !isOurs(f.FieldType) {
+					return column
+				}
+			}
+		}
+		return ""
+	case dest.Kind() == reflect.String, dest.Kind() == reflect.Interface, dest.Kind() == reflect.Uint8:
+		return t.selected(stmt, false)
+	}
+	return ""
+}
+
+// elemType is the type of the elements of slices and pointers.
+func elemType(t reflect.Type) reflect.Type {
+	for t.Kind() == reflect.Pointer || t.Kind() == reflect.Slice || t.Kind() == reflect.Array {
+		t = t.Elem()
+	}
+	return t
+}
+
+// selected is an encrypted column that a query names, or would select if it
+// selects all.
+func (t *table) selected(stmt *gorm.Statement, all bool) string {
+	names := slices.Clone(stmt.Selects)
+	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok {
+		for _, c := range s.Columns {
+			names = append(names, c.Name)
+		}
+	}
+	for _, name := range names {
+		for part := range strings.SplitSeq(name, ",") {
+			if column := t.managed(strings.TrimSpace(part)); t.isSecret(column) {
+				return column
+			}
+		}
+	}
+	if all && len(names) == 0 {
+		for _, column := range t.secret {
+			if !slices.ContainsFunc(stmt.Omits, func(name string) bool { return t.managed(name) == column }) {
+				return column
+			}
+		}
+	}
+	return ""
+}
+
+// afterQuery opens all records of a result at once.
+func (p *Plugin) afterQuery(db *gorm.DB) {
+	if _, own := db.Get(settingOwn); own || db.Error != nil || db.DryRun || db.RowsAffected == 0 || db.Statement.Schema == nil {
+		return
+	}
+	if t := p.tableFor(elemType(reflect.TypeOf(db.Statement.Dest))); t != nil {
+		p.open(db, t, db.Statement.ReflectValue)
+	}
+	for _, join := range db.Statement.Joins {
+		p.openJoined(db, strings.Split(join.Name, "."))
+	}
+}
+
+// open opens the records in v, or prepares them for [Lazily].
+func (p *Plugin) open(db *gorm.DB, t *table, v reflect.Value) {
+	rows, ok := t.find(v)
+	if !ok || rows.Len() == 0 {
+		return
+	}
+	if lazily, _ := db.Get(settingLazily); lazily == true {
+		t.openLazily(rows)
+	} else if err := t.openAll(db.Statement.Context, rows); err != nil {
+		_ = db.AddError(err)
+	}
+}
+
+// openJoined opens what Joins put into the records of a result.
+func (p *Plugin) openJoined(db *gorm.DB, path []string) {
+	parents := []reflect.Value{db.Statement.ReflectValue}
+	relations := db.Statement.Schema.Relationships.Relations
+	for _, name := range path {
+		relation := relations[name]
+		if relation == nil {
+			return // a join in SQL
+		}
+		var children []reflect.Value
+		for _, parent := range parents {
+			for _, v := range structs(parent) {
+				children = append(children, structs(relation.Field.ReflectValueOf(db.Statement.Context, v))...)
+			}
+		}
+		if t := p.tableFor(relation.FieldSchema.ModelType); t != nil {
+			pointers := t.list()
+			for _, child := range children {
+				pointers = reflect.Append(pointers, child.Addr())
+			}
+			p.open(db, t, pointers)
+		}
+		parents, relations = children, relation.FieldSchema.Relationships.Relations
+	}
+}
+
+// structs lists the structs in a value.
+func structs(v reflect.Value) (list []reflect.Value) {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			list = append(list, structs(v.Index(i))...)
+		}
+	case reflect.Struct:
+		list = append(list, v)
+	}
+	return list
+}
+
+// Matches is a condition that finds records by the value of an encrypted field,
+// through its blind index:
+//
+//	db.Where(kmsgorm.Matches(customers.Lookup("Email", "ada@example.org"))).Find(&list)
+//
+// An index may find other records too: keep those for which [field.Lookup.Matches]
+// is true. An error of the look-up becomes that of the query; what is sought
+// nowhere finds nothing.
+func Matches(l field.Lookup) clause.Expression { return matches{l} }
+
+type matches struct{ lookup field.Lookup }
+
+// Build implements [clause.Expression].
+func (m matches) Build(builder clause.Builder) {
+	if err := m.lookup.Err(); err != nil {
+		_ = builder.AddError(err)
+		return
+	}
+	column := clause.Column{Name: m.lookup.Name}
+	var either []clause.Expression
+	if len(m.lookup.Columns) > 0 {
+		either = append(either, clause.IN{Column: column, Values: m.lookup.Args()})
+	}
+	if m.lookup.Null {
+		either = append(either, clause.Eq{Column: column})
+	}
+	if len(either) == 0 {
+		builder.WriteString("1 = 0")
+		return
+	}
+	builder.WriteByte('(')
+	for i, e := range either {
+		if i > 0 {
+			builder.WriteString(" OR ")
+		}
+		e.Build(builder)
+	}
+	builder.WriteByte(')')
+}

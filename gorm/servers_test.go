@@ -1,0 +1,136 @@
+package kmsgorm_test
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/sqlite"
+	"gorm.io/gorm"
+	"gorm.io/gorm/callbacks"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/logger"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
+	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
+)
+
+// dialector is as much of PostgreSQL's or MariaDB's as these tests need: what
+// GORM's own drivers would bring along is not worth it.
+type dialector struct {
+	sqlite.Dialector
+	dialect field.Dialect
+}
+
+func (d dialector) Name() string { return string(d.dialect) }
+
+func (d dialector) Initialize(db *gorm.DB) error {
+	db.ConnPool = d.Conn
+	config := &callbacks.Config{}
+	if d.dialect == field.Postgres {
+		config.CreateClauses = []string{"INSERT", "VALUES", "ON CONFLICT", "RETURNING"}
+		config.UpdateClauses = []string{"UPDATE", "SET", "FROM", "WHERE", "RETURNING"}
+	}
+	callbacks.RegisterDefaultCallbacks(db, config)
+	return nil
+}
+
+func (d dialector) BindVarTo(w clause.Writer, stmt *gorm.Statement, v any) {
+	if d.dialect != field.Postgres {
+		d.Dialector.BindVarTo(w, stmt, v)
+		return
+	}
+	_, _ = w.WriteString("$" + strconv.Itoa(len(stmt.Vars)))
+}
+
+func (d dialector) QuoteTo(w clause.Writer, name string) {
+	quote := "`"
+	if d.dialect == field.Postgres {
+		quote = `"`
+	}
+	_, _ = w.WriteString(quote + strings.ReplaceAll(name, ".", quote+"."+quote) + quote)
+}
+
+func TestServerPostgres(t *testing.T) {
+	t.Parallel()
+	testServer(t, field.Postgres, "pgx", dbserver.Postgres(t), "id bigserial PRIMARY KEY")
+}
+
+// Without clientFoundRows MariaDB counts rows that changed, not rows that matched.
+func TestServerMariaDB(t *testing.T) {
+	t.Parallel()
+	testServer(t, field.MySQL, "mysql", dbserver.MariaDB(t), "id bigint AUTO_INCREMENT PRIMARY KEY")
+}
+
+// testServer takes a record through its life behind the constraint.
+func testServer(t *testing.T, dialect field.Dialect, driver, dsn, id string) {
+	d := &database{T: t}
+	raw := kmstest.Canary(t, driver, dsn, ada, grace, phone)
+	key, err := local.Create(t.TempDir() + "/keys.txt")
+	d.must(err)
+	box, err := kmsencrypted.NewBox(key)
+	d.must(err)
+	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: make([]byte, 32)})
+	d.must(err)
+	columns, err := customers.DDL(dialect)
+	d.must(err)
+	wall, err := customers.CheckConstraint(dialect)
+	d.must(err)
+	_, err = raw.Exec("CREATE TABLE customers (" + strings.Join(append([]string{id, "name text"}, append(columns, wall)...), ", ") + ")")
+	d.must(err)
+	db, err := gorm.Open(dialector{sqlite.Dialector{Conn: raw}, dialect}, &gorm.Config{Logger: logger.Discard})
+	d.must(err)
+	d.must(db.Use(kmsgorm.New(customers)))
+
+	number := phone
+	people := []Customer{{Name: "Ada", Email: field.New(ada), Phone: field.New(&number)}, {Name: "Grace", Email: field.New(grace), Photo: field.New([]byte("\xff\xd8"))}}
+	d.must(db.Create(&people).Error)
+	d.must(db.Create(&Customer{ID: 70, Email: field.New(ada)}).Error)
+
+	var list []Customer
+	d.must(db.Order("id").Find(&list).Error)
+	if len(list) != 3 || list[0].Email.Must() != ada || *list[0].Phone.Must() != phone || list[1].Email.Must() != grace || list[2].ID != 70 {
+		t.Fatalf("Find: %d records", len(list))
+	}
+	if got := list[1].Photo.Must(); string(got) != "\xff\xd8" {
+		t.Errorf("Photo = %x", got)
+	}
+	list[1].Photo.Set([]byte("\xff\xd9"))
+	d.must(db.Save(&list[1]).Error)
+	var again Customer
+	d.must(db.First(&again, list[1].ID).Error)
+	if got := again.Photo.Must(); string(got) != "\xff\xd9" {
+		t.Errorf("Photo = %x after Save", got)
+	}
+	c := list[0]
+	d.must(db.Save(&c).Error) // nothing changed
+	stale := c
+	c.Email.Set(grace)
+	c.Phone.SetNull()
+	d.must(db.Save(&c).Error)
+	d.must(db.Save(&c).Error)
+	d.must(db.Save(&Customer{ID: 71, Email: field.New(ada)}).Error)
+
+	var found []Customer
+	d.must(db.Where(kmsgorm.Matches(customers.Lookup("Email", grace))).Order("id").Find(&found).Error)
+	if len(found) != 2 || found[0].Email.Must() != grace || !found[0].Phone.IsNull() {
+		t.Errorf("Matches: %d records", len(found))
+	}
+
+	rekeyed := found[0]
+	d.must(customers.Rekey(t.Context(), &rekeyed))
+	d.must(db.Save(&rekeyed).Error)
+	stale.Email.Set(ada)
+	d.wantError("Save of a stale record", db.Save(&stale).Error, kmsencrypted.ErrConflict)
+	d.wantError("Update", db.Model(&stale).Update("email_ciphertext", ada).Error, kmsencrypted.ErrUnsealed)
+
+	if err := db.Exec("UPDATE customers SET email_ciphertext = 'somebody' WHERE id = 70").Error; err == nil {
+		t.Error("the constraint takes plaintext from raw SQL")
+	}
+}

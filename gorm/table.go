@@ -1,0 +1,222 @@
+package kmsgorm
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// table is what the plugin knows about one model.
+type table struct {
+	model
+	name    string
+	columns []string // that the model manages
+	ids     []*schema.Field
+	fields  map[string]*schema.Field // managed, by column
+	secret  []string                 // encrypted columns and indexes: nothing to compare a plaintext with
+}
+
+var keyType, partType = reflect.TypeFor[field.Key](), reflect.TypeFor[field.Part]()
+
+// newTable compares a model with GORM's view of the same struct.
+func newTable(db *gorm.DB, m Model) (*table, error) {
+	calls, ok := newModel(m)
+	if !ok {
+		return nil, configError("a %T is not a *field.Model", m)
+	}
+	stmt := &gorm.Statement{DB: db}
+	if err := stmt.Parse(reflect.New(calls.rowType).Interface()); err != nil {
+		return nil, configError("%v: %w: encrypted columns need a type, such as `gorm:\"type:text\"`", calls.rowType, err)
+	}
+	t := &table{model: calls, name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field)}
+	var mistakes []error
+	if stmt.Schema.Table != t.name {
+		mistakes = append(mistakes, configError("%v: GORM's table is %q, the model's %q", t.rowType, stmt.Schema.Table, t.name))
+	}
+	for _, column := range t.columns {
+		f := stmt.Schema.FieldsByDBName[column]
+		if f == nil || !isOurs(f.FieldType) {
+			mistakes = append(mistakes, configError("%v: GORM has no encrypted column %q: `gorm:\"column:%s;type:text\"`", t.rowType, column, column))
+			continue
+		}
+		if f.HasDefaultValue || f.Serializer != nil {
+			mistakes = append(mistakes, configError("%v: the encrypted column %q can have neither default nor serializer", t.rowType, column))
+		}
+		t.fields[column] = f
+		readNull(f)
+		if f.FieldType != keyType && f.FieldType != partType {
+			t.secret = append(t.secret, column)
+		}
+	}
+	for _, column := range m.IDColumns() {
+		f := stmt.Schema.FieldsByDBName[column]
+		if f == nil || !f.PrimaryKey {
+			mistakes = append(mistakes, configError("%v: %q is the model's primary key, but not GORM's", t.rowType, column))
+			continue
+		}
+		t.ids = append(t.ids, f)
+	}
+	return t, errors.Join(mistakes...)
+}
+
+// readNull makes GORM tell a column that it was read and is NULL. Without, it
+// leaves the column as it is, which would count as not read.
+func readNull(f *schema.Field) {
+	set, pointer := f.Set, reflect.PointerTo(f.FieldType)
+	f.Set = func(ctx context.Context, row reflect.Value, v any) error {
+		if r := reflect.ValueOf(v); r.IsValid() && r.Type() == pointer && r.IsNil() {
+			return f.ReflectValueOf(ctx, row).Addr().Interface().(sql.Scanner).Scan(nil)
+		}
+		return set(ctx, row, v)
+	}
+}
+
+// isOurs reports whether a type is a column of package field or of blindindex.
+func isOurs(t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	path := t.PkgPath()
+	return path == keyType.PkgPath() || path == reflect.TypeFor[blindindex.Column]().PkgPath()
+}
+
+// managed is the column of the model that a name means, however it is written:
+// as the struct's field or the column, in quotes, in capitals, after a table.
+func (t *table) managed(name string) string {
+	for column, f := range t.fields {
+		if f.Name == name || strings.EqualFold(column, plainName(name)) {
+			return column
+		}
+	}
+	return ""
+}
+
+// managedName is the same for what clauses use as a column.
+func (t *table) managedName(column any) string {
+	switch c := column.(type) {
+	case string:
+		return t.managed(c)
+	case clause.Column:
+		return t.managed(c.Name)
+	}
+	return ""
+}
+
+// plainName is a name without quotes and what stands before its last dot.
+func plainName(name string) string {
+	name = name[strings.LastIndexByte(name, '.')+1:]
+	return strings.ToLower(strings.Trim(name, "\"'`[] "))
+}
+
+func (t *table) isID(name string) bool {
+	return slices.ContainsFunc(t.ids, func(f *schema.Field) bool {
+		return f.Name == name || strings.EqualFold(f.DBName, plainName(name))
+	})
+}
+
+// hasID reports whether the id of every record is known.
+func (t *table) hasID(ctx context.Context, rows reflect.Value) bool {
+	for i := range rows.Len() {
+		for _, id := range t.ids {
+			if _, zero := id.ValueOf(ctx, rows.Index(i)); zero {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// byID is the condition that finds a record.
+func (t *table) byID(ctx context.Context, row reflect.Value) (conditions []clause.Expression) {
+	for _, id := range t.ids {
+		value, _ := id.ValueOf(ctx, row)
+		conditions = append(conditions, clause.Eq{Column: clause.Column{Name: id.DBName}, Value: value})
+	}
+	return conditions
+}
+
+// included reports whether Select and Omit leave the encrypted columns in a
+// statement. They are one: under a new data key each of them is another.
+func (t *table) included(stmt *gorm.Statement, create bool) (included, restricted bool) {
+	selected, restricted := stmt.SelectAndOmitColumns(create, !create)
+	included = !restricted
+	for _, column := range t.columns {
+		is, mentioned := selected[column]
+		if mentioned && !is {
+			return false, restricted
+		}
+		included = included || is
+	}
+	return included, restricted
+}
+
+// work is a statement under way: what was changed in it for GORM's callback, and
+// what is to be done after it.
+type work struct {
+	*table
+	rows           reflect.Value
+	selects, omits []string // as they were
+
+	later bool // Create: seal when the ids are known
+	begun bool // a transaction of ours
+
+	change    *field.Write // Update: what the record writes
+	assigned  clause.Set   // and what GORM does
+	condition *unchanged
+	isSave    bool
+}
+
+func (t *table) begin(db *gorm.DB, rows reflect.Value) *work {
+	w := &work{table: t, rows: rows, selects: db.Statement.Selects, omits: db.Statement.Omits}
+	db.InstanceSet(settingWork, w)
+	return w
+}
+
+// workOf is the work that begin left for the callback after GORM's.
+func workOf(db *gorm.DB) *work {
+	if v, ok := db.InstanceGet(settingWork); ok {
+		w, _ := v.(*work)
+		db.InstanceSet(settingWork, (*work)(nil)) // a statement may be used again
+		return w
+	}
+	return nil
+}
+
+// leaveOut keeps GORM from writing the encrypted columns.
+func (w *work) leaveOut(stmt *gorm.Statement) {
+	stmt.Omits = slices.Concat(stmt.Omits, w.columns)
+}
+
+func (w *work) restore(stmt *gorm.Statement) { stmt.Selects, stmt.Omits = w.selects, w.omits }
+
+// unchanged is the condition that the columns of a record still hold what was
+// read. It can be given other columns after it was built into a statement.
+type unchanged struct{ columns []field.Assignment }
+
+func (u *unchanged) Build(builder clause.Builder) {
+	for i, a := range u.columns {
+		if i > 0 {
+			builder.WriteString(" AND ")
+		}
+		clause.Eq{Column: clause.Column{Name: a.Column}, Value: a.Value}.Build(builder) // IS NULL for nil
+	}
+}
+
+// own is a statement of this package on the connection of another.
+func own(db *gorm.DB) *gorm.DB {
+	tx := db.Session(&gorm.Session{NewDB: true, SkipHooks: true}).Set(settingOwn, true)
+	if expr := db.Statement.TableExpr; expr != nil {
+		return tx.Table(expr.SQL, expr.Vars...)
+	}
+	return tx.Table(db.Statement.Table)
+}

@@ -1,0 +1,387 @@
+package kmsgorm_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+func TestCreateSQLite(t *testing.T) {
+	t.Parallel()
+	for name, config := range map[string]*gorm.Config{
+		"default": {}, "without transaction": {SkipDefaultTransaction: true}, "prepared": {PrepareStmt: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := setupWith(t, config)
+			c := d.ada() // the database gives the id
+			if got := d.read(c.ID); got.Email.Must() != ada || *got.Phone.Must() != phone || got.Name != "Ada" {
+				t.Errorf("stored %q %q", got.Email.Must(), got.Name)
+			}
+			known := &Customer{ID: 77, Email: field.New(grace)}
+			d.must(d.db.Create(known).Error)
+			if got := d.read(77); got.Email.Must() != grace || !got.Phone.IsNull() {
+				t.Errorf("stored under a given id: %q", got.Email.Must())
+			}
+			list := []*Customer{{Email: field.New(ada)}, {Email: field.New(grace)}, {ID: 90, Name: "no secret"}}
+			d.must(d.db.Create(list).Error)
+			for i, want := range []string{ada, grace, ""} {
+				if got := d.read(list[i].ID); got.Email.Must() != want {
+					t.Errorf("record %d of a list: %q, want %q", i, got.Email.Must(), want)
+				}
+			}
+			batch := []Customer{{Email: field.New(ada)}, {Email: field.New(grace)}, {Email: field.New(ada)}}
+			d.must(d.db.CreateInBatches(batch, 2).Error)
+			if got := d.read(batch[2].ID); got.Email.Must() != ada {
+				t.Errorf("record of a batch: %q", got.Email.Must())
+			}
+			c.Email.Set(grace)
+			d.must(d.db.Save(c).Error)
+			if got := d.read(c.ID).Email.Must(); got != grace {
+				t.Errorf("saved after Create: %q", got)
+			}
+		})
+	}
+}
+
+func TestCreateRollsBackSQLite(t *testing.T) {
+	t.Parallel()
+	for _, config := range []*gorm.Config{{}, {SkipDefaultTransaction: true}} {
+		d := setupWith(t, config)
+		d.kms.Provider = failing{d.kms.Provider}
+		err := d.db.Create(&Customer{Name: "Ada", Email: field.New(ada)}).Error
+		d.wantError("Create", err, kmsencrypted.ErrUnavailable)
+		var n int64
+		d.must(d.db.Model(&Customer{}).Count(&n).Error)
+		if n != 0 {
+			t.Errorf("%d rows are left of a Create that failed", n)
+		}
+	}
+}
+
+// The leaks of plain GORM, each of them an error before anything is sent.
+func TestWritesAroundTheRecordSQLite(t *testing.T) {
+	t.Parallel()
+	type patch struct {
+		Name            string
+		EmailCiphertext string
+	}
+	values := func() map[string]any { return map[string]any{"name": "x", "email_ciphertext": grace} }
+	leaks := map[string]struct {
+		want error
+		call func(db *gorm.DB, c *Customer) *gorm.DB
+	}{
+		"Updates(map)":          {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).Updates(values()) }},
+		"Updates(map) by field": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).Updates(map[string]any{"Email": grace}) }},
+		"Updates(map) in capitals": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Model(c).Updates(map[string]any{"EMAIL_CIPHERTEXT": grace})
+		}},
+		"Updates(map) of an expression": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Model(c).Updates(map[string]any{`"customers"."email_ciphertext"`: gorm.Expr("?", grace)})
+		}},
+		"Updates(map) without hooks": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Session(&gorm.Session{SkipHooks: true}).Model(c).Updates(values())
+		}},
+		"Update(column)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).Update("email_ciphertext", grace) }},
+		"Update(index)":  {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).Update("email_bidx", grace) }},
+		"Update(key)":    {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).Update("encrypted_kms_key", nil) }},
+		"Update of many": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, _ *Customer) *gorm.DB {
+			return db.Model(&Customer{}).Where("1 = 1").Update("Email", grace)
+		}},
+		"UpdateColumn":  {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).UpdateColumn("email_ciphertext", grace) }},
+		"UpdateColumns": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).UpdateColumns(values()) }},
+		"Clauses(Set)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Model(c).Clauses(clause.Assignments(values())).Updates(map[string]any{})
+		}},
+		"Table.Updates(map)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, _ *Customer) *gorm.DB {
+			return db.Table("customers").Where("id = 1").Updates(values())
+		}},
+		"Table.Create(map)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, _ *Customer) *gorm.DB { return db.Table("customers").Create(values()) }},
+		"Create(map)":       {kmsencrypted.ErrUnsealed, func(db *gorm.DB, _ *Customer) *gorm.DB { return db.Model(&Customer{}).Create(values()) }},
+		"Create(maps)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, _ *Customer) *gorm.DB {
+			return db.Model(&Customer{}).Create([]map[string]any{values()})
+		}},
+		"Updates(other type)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).Updates(patch{EmailCiphertext: grace}) }},
+		"Create(other type)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, _ *Customer) *gorm.DB {
+			return db.Table("customers").Create(&patch{EmailCiphertext: grace})
+		}},
+		"FirstOrCreate Assign": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Assign(map[string]any{"email_ciphertext": grace}).FirstOrCreate(&Customer{}, "id = ?", c.ID)
+		}},
+		"FirstOrCreate Attrs": {kmsencrypted.ErrNotOpened, func(db *gorm.DB, _ *Customer) *gorm.DB {
+			return db.Attrs(map[string]any{"email_ciphertext": grace}).FirstOrCreate(&Customer{}, "id = ?", 999)
+		}},
+		"Updates(struct) of many": {errors.ErrUnsupported, func(db *gorm.DB, _ *Customer) *gorm.DB {
+			return db.Model(&Customer{}).Where("1 = 1").Updates(Customer{Email: field.New(grace)})
+		}},
+		"Update(id)": {errors.ErrUnsupported, func(db *gorm.DB, c *Customer) *gorm.DB { return db.Model(c).Update("id", 1234) }},
+		"Updates(struct) with another id": {errors.ErrUnsupported, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Model(c).Updates(Customer{ID: 1234, Name: "x"})
+		}},
+		"OnConflict Assignments(map)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.Assignments(values())}).Create(&Customer{ID: c.ID, Email: field.New(ada)})
+		}},
+		"OnConflict AssignmentColumns": {errors.ErrUnsupported, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"email_ciphertext"})}).Create(&Customer{ID: c.ID, Email: field.New(grace)})
+		}},
+		"OnConflict UpdateAll of another column": {errors.ErrUnsupported, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, UpdateAll: true}).Create(&Customer{Name: c.Name, Email: field.New(grace)})
+		}},
+		"Save of read records": {errors.ErrUnsupported, func(db *gorm.DB, _ *Customer) *gorm.DB {
+			var list []Customer
+			db.Find(&list)
+			return db.Save(&list)
+		}},
+		"Create by value": {errors.ErrUnsupported, func(db *gorm.DB, _ *Customer) *gorm.DB { return db.Create(Customer{Email: field.New(grace)}) }},
+	}
+	for name, leak := range leaks {
+		t.Run(name, func(t *testing.T) {
+			d := setup(t)
+			c := d.ada()
+			before := d.columns(c.ID)
+			err := leak.call(d.db, c).Error
+			d.wantError(name, err, leak.want)
+			if err != nil && strings.Contains(err.Error(), grace) {
+				t.Errorf("the plaintext is in the error: %v", err)
+			}
+			if after := d.columns(c.ID); after != before {
+				t.Errorf("the row changed:\n%s\n%s", before, after)
+			}
+			var n int
+			d.must(d.raw.QueryRow("SELECT count(*) FROM customers").Scan(&n))
+			if n != 1 {
+				t.Errorf("%d rows, want 1", n)
+			}
+		})
+	}
+}
+
+// The upsert that would replace a stored record is a duplicate key.
+func TestUpsertSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	c := d.ada()
+	before := d.columns(c.ID)
+	if err := d.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&Customer{ID: c.ID, Email: field.New(grace)}).Error; err == nil {
+		t.Error("UpdateAll replaces a record that was never read")
+	}
+	d.must(d.db.Clauses(clause.OnConflict{DoNothing: true}).Create(&Customer{ID: c.ID, Email: field.New(grace)}).Error)
+	if after := d.columns(c.ID); after != before {
+		t.Error("DoNothing did something")
+	}
+	upsert := clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"name"})}
+	d.must(d.db.Clauses(upsert).Create(&Customer{ID: c.ID, Name: "Augusta", Email: field.New(grace)}).Error)
+	if got := d.read(c.ID); got.Name != "Augusta" || got.Email.Must() != ada {
+		t.Errorf("upsert of another column: %q %q", got.Name, got.Email.Must())
+	}
+}
+
+// What touches another column never writes an encrypted one.
+func TestOtherColumnsSQLite(t *testing.T) {
+	t.Parallel()
+	calls := map[string]func(db *gorm.DB, id int64) *gorm.DB{
+		"Updates(map)": func(db *gorm.DB, id int64) *gorm.DB {
+			return db.Model(&Customer{ID: id}).Updates(map[string]any{"name": "x"})
+		},
+		"Update":               func(db *gorm.DB, id int64) *gorm.DB { return db.Model(&Customer{ID: id}).Update("name", "x") },
+		"UpdateColumn":         func(db *gorm.DB, id int64) *gorm.DB { return db.Model(&Customer{ID: id}).UpdateColumn("name", "x") },
+		"Updates(struct)":      func(db *gorm.DB, id int64) *gorm.DB { return db.Model(&Customer{ID: id}).Updates(Customer{Name: "x"}) },
+		"Updates(same struct)": func(db *gorm.DB, id int64) *gorm.DB { return db.Updates(&Customer{ID: id, Name: "x"}) },
+		"Updates of many": func(db *gorm.DB, id int64) *gorm.DB {
+			return db.Model(&Customer{}).Where("id = ?", id).Updates(&Customer{Name: "x"})
+		},
+		"Save of an empty one": func(db *gorm.DB, id int64) *gorm.DB { return db.Save(&Customer{ID: id, Name: "x"}) },
+		"Select(other).Updates": func(db *gorm.DB, id int64) *gorm.DB {
+			return db.Select("name").Updates(&Customer{ID: id, Name: "x", Email: field.New(grace)})
+		},
+		"Omit(one).Save": func(db *gorm.DB, id int64) *gorm.DB {
+			return db.Omit("Email").Save(&Customer{ID: id, Name: "x", Email: field.New(grace)})
+		},
+		"Save of a read one": func(db *gorm.DB, id int64) *gorm.DB {
+			var c Customer
+			db.First(&c, id)
+			c.Name = "x"
+			return db.Save(&c)
+		},
+		"Save of a partly read one": func(db *gorm.DB, id int64) *gorm.DB {
+			var c Customer
+			db.Select("id", "name", "phone_ciphertext", "encrypted_kms_key").First(&c, id)
+			c.Name = "x"
+			return db.Save(&c)
+		},
+		"Set of generics": func(db *gorm.DB, id int64) *gorm.DB {
+			_, err := gorm.G[Customer](db).Where("id = ?", id).Update(db.Statement.Context, "name", "x")
+			tx := db.Session(&gorm.Session{})
+			_ = tx.AddError(err)
+			tx.RowsAffected = 1
+			return tx
+		},
+	}
+	for name, call := range calls {
+		t.Run(name, func(t *testing.T) {
+			d := setup(t)
+			c := d.ada()
+			before := d.columns(c.ID)
+			result := call(d.db, c.ID)
+			d.must(result.Error)
+			if result.RowsAffected != 1 {
+				t.Errorf("RowsAffected = %d, want 1", result.RowsAffected)
+			}
+			if got, want := d.columns(c.ID), "x"+strings.TrimPrefix(before, "Ada"); got != want {
+				t.Errorf("row:\n%s\nwant\n%s", got, want)
+			}
+		})
+	}
+}
+
+func TestUpdateSQLite(t *testing.T) {
+	t.Parallel()
+	for name, update := range map[string]func(db *gorm.DB, c *Customer) error{
+		"Save": func(db *gorm.DB, c *Customer) error { c.Email.Set(grace); return db.Save(c).Error },
+		"Save twice": func(db *gorm.DB, c *Customer) error {
+			c.Email.Set(grace)
+			return errors.Join(db.Save(c).Error, db.Save(c).Error, db.Save(c).Error)
+		},
+		"Updates":               func(db *gorm.DB, c *Customer) error { c.Email.Set(grace); return db.Updates(c).Error },
+		"Updates without hooks": func(db *gorm.DB, c *Customer) error { c.Email.Set(grace); return db.UpdateColumns(c).Error },
+		"Updates(struct)": func(db *gorm.DB, c *Customer) error {
+			return db.Model(c).Updates(Customer{Email: field.New(grace)}).Error
+		},
+		"Updates(pointer)": func(db *gorm.DB, c *Customer) error {
+			return db.Model(c).Updates(&Customer{ID: c.ID, Email: field.New(grace)}).Error
+		},
+		"Select": func(db *gorm.DB, c *Customer) error { c.Email.Set(grace); return db.Select("Email").Updates(c).Error },
+		"Returning": func(db *gorm.DB, c *Customer) error {
+			c.Email.Set(grace)
+			return db.Clauses(clause.Returning{}).Updates(c).Error
+		},
+		"after another column was not read": func(db *gorm.DB, c *Customer) error {
+			part := Customer{}
+			if err := db.Select("id", "encrypted_kms_key").First(&part, c.ID).Error; err != nil {
+				return err
+			}
+			part.Email.Set(grace)
+			*c = part
+			return db.Updates(c).Error
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := setup(t)
+			id := d.ada().ID
+			var c Customer
+			d.must(d.db.First(&c, id).Error)
+			d.must(update(d.db, &c))
+			got := d.read(id)
+			if got.Email.Must() != grace || got.Phone.Must() == nil || *got.Phone.Must() != phone {
+				t.Errorf("stored %q %v", got.Email.Must(), got.Phone.Must())
+			}
+			if c.Email.Must() != grace {
+				t.Errorf("in memory %q", c.Email.Must())
+			}
+			c.Email.SetNull()
+			d.must(d.db.Save(&c).Error)
+			if got := d.read(id); !got.Email.IsNull() {
+				t.Error("SetNull and Save leave a ciphertext")
+			}
+		})
+	}
+}
+
+func TestSaveOfANewRecordSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	c := Customer{ID: 5, Email: field.New(ada)}
+	d.must(d.db.Save(&c).Error) // finds no row and inserts it
+	d.must(d.db.Save(&c).Error)
+	if got := d.read(5).Email.Must(); got != ada {
+		t.Errorf("stored %q", got)
+	}
+	list := []Customer{{Email: field.New(ada)}, {ID: 8, Email: field.New(grace)}}
+	d.must(d.db.Save(&list).Error)
+	if got := d.read(8).Email.Must(); got != grace {
+		t.Errorf("stored %q", got)
+	}
+}
+
+func TestConflictSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	id := d.ada().ID
+	stale := d.read(id)
+
+	d.wantError("Save of a record that was not read", d.db.Save(&Customer{ID: id, Email: field.New(grace)}).Error, kmsencrypted.ErrConflict)
+
+	rekeyed := d.read(id)
+	before := rekeyed.Key
+	d.must(d.customers.Rekey(d.Context(), &rekeyed))
+	_, err := d.raw.Exec("UPDATE customers SET encrypted_kms_key = ?, email_ciphertext = ?, phone_ciphertext = ? WHERE id = ? AND encrypted_kms_key IS ?",
+		rekeyed.Key, rekeyed.Email, rekeyed.Phone, id, before)
+	d.must(err)
+	stored := d.columns(id)
+	stale.Email.Set(grace)
+	stale.Name = "lost"
+	d.wantError("Save after a rekey", d.db.Save(&stale).Error, kmsencrypted.ErrConflict)
+	if got := d.columns(id); got != stored {
+		t.Errorf("a conflict wrote\n%s\nover\n%s", got, stored)
+	}
+
+	gone := d.read(id)
+	d.must(d.db.Delete(&Customer{}, id).Error)
+	gone.Email.Set(grace)
+	d.wantError("Save of a deleted record", d.db.Save(&gone).Error, kmsencrypted.ErrConflict)
+	gone = Customer{}
+	var n int64
+	d.must(d.db.Model(&gone).Count(&n).Error)
+	if n != 0 {
+		t.Error("Save brought a deleted record back")
+	}
+}
+
+// A rewrap in between changes the key column and keeps the data key.
+func TestRewrappedMeanwhileSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	id := d.ada().ID
+	var c Customer
+	d.must(d.db.First(&c, id).Error)
+
+	rewrapped := d.read(id)
+	before := rewrapped.Key
+	next, _ := d.models(2)
+	d.must(next.Rewrap(d.Context(), &rewrapped))
+	_, err := d.raw.Exec("UPDATE customers SET encrypted_kms_key = ? WHERE id = ? AND encrypted_kms_key IS ?", rewrapped.Key, id, before)
+	d.must(err)
+
+	c.Email.Set(grace)
+	c.Name = "Grace"
+	d.must(d.db.Save(&c).Error)
+	got := d.read(id)
+	version, _ := got.Key.Version()
+	if got.Email.Must() != grace || got.Name != "Grace" || version != 2 {
+		t.Errorf("stored %q %q version %d", got.Email.Must(), got.Name, version)
+	}
+}
+
+func TestAssociationsSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	c := Customer{Name: "Ada", Email: field.New(ada), Orders: []Order{{Note: field.New(grace)}, {Note: field.New(phone)}}}
+	d.must(d.db.Create(&c).Error)
+	var read Customer
+	d.must(d.db.Preload("Orders").First(&read, c.ID).Error)
+	if len(read.Orders) != 2 || read.Orders[1].Note.Must() != phone || read.Email.Must() != ada {
+		t.Errorf("Preload: %d orders", len(read.Orders))
+	}
+	read.Name = "Augusta"
+	d.must(d.db.Save(&read).Error) // its orders are upserted with DoNothing
+	var orders []Order
+	d.must(d.db.Joins("Customer").Order("orders.id").Find(&orders).Error)
+	if len(orders) != 2 || orders[0].Note.Must() != grace || orders[0].Customer.Email.Must() != ada {
+		t.Errorf("Joins: %d orders", len(orders))
+	}
+}
