@@ -1,0 +1,184 @@
+// Package intercept puts a function in front of every call to a provider, and
+// keeps exactly the optional abilities that the provider has.
+package intercept
+
+import (
+	"context"
+	"errors"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// OpProbe is a [kmsencrypted.Prober]'s question about the key.
+const OpProbe kmsencrypted.Op = "probe"
+
+// Call is one request to a provider.
+type Call struct {
+	Op kmsencrypted.Op
+	// Contexts of the values in the request; none for a probe.
+	Contexts []kmsencrypted.BoundContext
+	// Answers are the values that came back with the last success, the caller's
+	// own slices. Those of refused items of a batch are nil.
+	Answers [][]byte
+}
+
+// Func stands in front of a call. It makes the request by calling next, as often
+// as it wants to, and returns what the caller is to see as its error. A rewrap
+// that the provider cannot make is [errors.ErrUnsupported] without a request.
+type Func func(ctx context.Context, call *Call, next func(context.Context) error) error
+
+// Wrap returns a provider whose calls all go through f, with exactly those
+// abilities of inner that package kmsencrypted names. mistake, if there is one,
+// lies in the configuration of f: a Box that is given the provider reports it.
+func Wrap(inner kmsencrypted.Provider, mistake error, f Func) kmsencrypted.Provider {
+	return with(&provider{inner, mistake, f}, abilitiesOf(inner))
+}
+
+// provider is what all shapes have in common.
+type provider struct {
+	inner   kmsencrypted.Provider
+	mistake error
+	f       Func
+}
+
+func (p *provider) Info() kmsencrypted.KeyInfo { return p.inner.Info() }
+
+// Unwrap returns the provider behind the function.
+func (p *provider) Unwrap() kmsencrypted.Provider { return p.inner }
+
+// Check reports mistakes in the configuration, also of the provider behind.
+func (p *provider) Check() error {
+	if checked, ok := p.inner.(interface{ Check() error }); ok {
+		return errors.Join(p.mistake, checked.Check())
+	}
+	return p.mistake
+}
+
+func (p *provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	return p.one(ctx, kmsencrypted.OpWrap, ec, func(ctx context.Context) ([]byte, error) {
+		return p.inner.Encrypt(ctx, plaintext, ec)
+	})
+}
+
+func (p *provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	return p.one(ctx, kmsencrypted.OpUnwrap, ec, func(ctx context.Context) ([]byte, error) {
+		return p.inner.Decrypt(ctx, ciphertext, ec)
+	})
+}
+
+// one makes a call with one value in it.
+func (p *provider) one(ctx context.Context, op kmsencrypted.Op, ec kmsencrypted.BoundContext, request func(context.Context) ([]byte, error)) ([]byte, error) {
+	call := &Call{Op: op, Contexts: []kmsencrypted.BoundContext{ec}}
+	var answer []byte
+	err := p.f(ctx, call, func(ctx context.Context) (err error) {
+		answer, err = request(ctx)
+		call.Answers = [][]byte{answer}
+		return err
+	})
+	if err != nil {
+		clear(answer)
+		return nil, err
+	}
+	return answer, nil
+}
+
+// many makes a call with a batch in it.
+func (p *provider) many(ctx context.Context, op kmsencrypted.Op, contexts []kmsencrypted.BoundContext, request func(context.Context) ([]kmsencrypted.Result, error)) ([]kmsencrypted.Result, error) {
+	call := &Call{Op: op, Contexts: contexts}
+	var results []kmsencrypted.Result
+	err := p.f(ctx, call, func(ctx context.Context) (err error) {
+		results, err = request(ctx)
+		call.Answers = make([][]byte, len(results))
+		for i, r := range results {
+			call.Answers[i] = r.Bytes
+		}
+		return err
+	})
+	if err != nil {
+		for _, r := range results {
+			clear(r.Bytes)
+		}
+		return nil, err
+	}
+	return results, nil
+}
+
+type batch struct{ p *provider }
+
+func (b batch) BatchSize() int { return b.p.inner.(kmsencrypted.BatchProvider).BatchSize() }
+
+func (b batch) EncryptBatch(ctx context.Context, items []kmsencrypted.Plain) ([]kmsencrypted.Result, error) {
+	contexts := make([]kmsencrypted.BoundContext, len(items))
+	for i, item := range items {
+		contexts[i] = item.Context
+	}
+	return b.p.many(ctx, kmsencrypted.OpWrap, contexts, func(ctx context.Context) ([]kmsencrypted.Result, error) {
+		return b.p.inner.(kmsencrypted.BatchProvider).EncryptBatch(ctx, items)
+	})
+}
+
+func (b batch) DecryptBatch(ctx context.Context, items []kmsencrypted.Wrapped) ([]kmsencrypted.Result, error) {
+	contexts := make([]kmsencrypted.BoundContext, len(items))
+	for i, item := range items {
+		contexts[i] = item.Context
+	}
+	return b.p.many(ctx, kmsencrypted.OpUnwrap, contexts, func(ctx context.Context) ([]kmsencrypted.Result, error) {
+		return b.p.inner.(kmsencrypted.BatchProvider).DecryptBatch(ctx, items)
+	})
+}
+
+type rewrap struct{ p *provider }
+
+// Rewrap shows the provider behind whatever stands in front of source, so that
+// it can recognise its own kind.
+func (r rewrap) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	for {
+		front, ok := source.(interface{ Unwrap() kmsencrypted.Provider })
+		if !ok {
+			break
+		}
+		source = front.Unwrap()
+	}
+	return r.p.one(ctx, kmsencrypted.OpRewrap, to, func(ctx context.Context) ([]byte, error) {
+		return r.p.inner.(kmsencrypted.Rewrapper).Rewrap(ctx, from, source, to)
+	})
+}
+
+type probe struct{ p *provider }
+
+func (q probe) Probe(ctx context.Context) error {
+	return q.p.f(ctx, &Call{Op: OpProbe}, q.p.inner.(kmsencrypted.Prober).Probe)
+}
+
+type legacy struct{ p *provider }
+
+func (l legacy) DecryptLegacy(ctx context.Context, column string, ec kmsencrypted.BoundContext) ([]byte, error) {
+	return l.p.one(ctx, kmsencrypted.OpUnwrap, ec, func(ctx context.Context) ([]byte, error) {
+		return l.p.inner.(kmsencrypted.LegacyDecrypter).DecryptLegacy(ctx, column, ec)
+	})
+}
+
+type multi struct{ p *provider }
+
+func (m multi) EncryptAll(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]kmsencrypted.Wrap, error) {
+	call := &Call{Op: kmsencrypted.OpWrap, Contexts: []kmsencrypted.BoundContext{ec}}
+	var wraps []kmsencrypted.Wrap
+	err := m.p.f(ctx, call, func(ctx context.Context) (err error) {
+		wraps, err = m.p.inner.(kmsencrypted.MultiWrapper).EncryptAll(ctx, plaintext, ec)
+		call.Answers = make([][]byte, len(wraps))
+		for i, w := range wraps {
+			call.Answers[i] = w.Ciphertext
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return wraps, nil
+}
+
+func (m multi) DecryptAny(ctx context.Context, wraps []kmsencrypted.Wrap, ec kmsencrypted.BoundContext, check func([]byte) error) ([]byte, error) {
+	return m.p.one(ctx, kmsencrypted.OpUnwrap, ec, func(ctx context.Context) ([]byte, error) {
+		return m.p.inner.(kmsencrypted.MultiWrapper).DecryptAny(ctx, wraps, ec, check)
+	})
+}

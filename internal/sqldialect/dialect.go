@@ -1,0 +1,123 @@
+// Package sqldialect writes the few statements that storing a record takes, in
+// the SQL of PostgreSQL, of MariaDB and MySQL, and of SQLite. It makes text only;
+// arguments stand in the order in which the names were given.
+package sqldialect
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Dialect is the SQL of one kind of database. The zero value is none.
+type Dialect uint8
+
+const (
+	Postgres Dialect = iota + 1
+	MariaDB          // and MySQL
+	SQLite
+)
+
+// dialects says where they differ.
+var dialects = [...]struct {
+	quote   string
+	same    string // a comparison in which NULL equals NULL
+	maxArgs int    // in one statement
+}{
+	Postgres: {`"`, "IS NOT DISTINCT FROM", 65535},
+	MariaDB:  {"`", "<=>", 65535},
+	// SQLite takes "x" for a text where no column has that name, but `x` never.
+	SQLite: {"`", "IS", 32766},
+}
+
+// maxRows bounds one INSERT: beyond it a statement only gets longer, not faster.
+const maxRows = 1000
+
+// RowsPerInsert is how many rows of so many columns go into one statement.
+func (d Dialect) RowsPerInsert(columns int) int {
+	return max(1, min(maxRows, dialects[d].maxArgs/max(1, columns)))
+}
+
+// HasSequences reports whether ids can be had before the rows: [Table.NextIDs].
+func (d Dialect) HasSequences() bool { return d == Postgres }
+
+// ReturnsInOrder reports whether RETURNING gives the rows of an INSERT in the
+// order of its VALUES. PostgreSQL does not promise it, SQLite denies it.
+func (d Dialect) ReturnsInOrder() bool { return d == MariaDB }
+
+// HasLastInsertID reports whether the result of an INSERT has the id. MySQL has
+// no other way.
+func (d Dialect) HasLastInsertID() bool { return d == MariaDB }
+
+// UpdatesMany reports whether there is a [Table.UpdateMany].
+func (d Dialect) UpdatesMany() bool { return d == MariaDB }
+
+// statement is SQL under construction.
+type statement struct {
+	strings.Builder
+	dialect Dialect
+	args    int
+}
+
+func (s *statement) add(parts ...string) {
+	for _, part := range parts {
+		s.WriteString(part)
+	}
+}
+
+// name adds a name in quotes.
+func (s *statement) name(name string) {
+	quote := dialects[s.dialect].quote
+	s.add(quote, strings.ReplaceAll(name, quote, quote+quote), quote)
+}
+
+// table adds the name of a table, which may have a schema before a dot.
+func (s *statement) table(name string) {
+	for i, part := range strings.Split(name, ".") {
+		if i > 0 {
+			s.WriteByte('.')
+		}
+		s.name(part)
+	}
+}
+
+// arg adds the next placeholder.
+func (s *statement) arg() {
+	s.args++
+	if s.dialect != Postgres {
+		s.WriteByte('?')
+		return
+	}
+	s.WriteByte('$')
+	s.WriteString(strconv.Itoa(s.args))
+}
+
+// list adds something for each name, with commas between.
+func (s *statement) list(names []string, add func(name string)) {
+	s.join(", ", names, add)
+}
+
+func (s *statement) join(separator string, names []string, add func(name string)) {
+	for i, name := range names {
+		if i > 0 {
+			s.WriteString(separator)
+		}
+		add(name)
+	}
+}
+
+// where adds the condition that the row has this id and the columns hold what
+// they held.
+func (s *statement) where(ids, same []string) {
+	s.add(" WHERE ")
+	s.join(" AND ", ids, func(id string) {
+		s.name(id)
+		s.add(" = ")
+		s.arg()
+	})
+	for _, column := range same {
+		s.add(" AND ")
+		s.name(column)
+		s.add(" ", dialects[s.dialect].same, " ")
+		s.arg()
+	}
+}

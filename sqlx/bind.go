@@ -1,0 +1,112 @@
+package sqlx
+
+import (
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// query is a query of the caller's, ready for the database.
+type query struct {
+	text    string
+	args    []any
+	lookups []field.Lookup
+}
+
+// bind spreads lists and lookups over IN (?) and makes each ? the placeholder of
+// the database. A query with placeholders of its own, such as $1, stays as it
+// is, and so may use ? as an operator.
+func bind(db Ext, text string, args []any) (q query, err error) {
+	if q.args, err = q.takeLookups(args); err != nil {
+		return query{}, err
+	}
+	q.text = text
+	if !strings.Contains(text, "?") || strings.Contains(text, "$1") {
+		return q, nil
+	}
+	if slices.ContainsFunc(q.args, isList) {
+		if q.text, q.args, err = sqlx.In(text, q.args...); err != nil {
+			return query{}, hide(err, args)
+		}
+	}
+	q.text = db.Rebind(q.text)
+	return q, nil
+}
+
+// takeLookups replaces each lookup by the list of what it seeks.
+func (q *query) takeLookups(args []any) ([]any, error) {
+	isLookup := func(arg any) bool { _, ok := arg.(field.Lookup); return ok }
+	if !slices.ContainsFunc(args, isLookup) {
+		return args, nil
+	}
+	args = slices.Clone(args)
+	for i, arg := range args {
+		l, ok := arg.(field.Lookup)
+		if !ok {
+			continue
+		}
+		if l.Err() != nil {
+			return nil, l.Err()
+		}
+		if l.Null {
+			return nil, fmt.Errorf("%w: IN does not find NULL: write %s IS NULL", kmsencrypted.ErrConfig, l.Name)
+		}
+		args[i] = l.Args()
+		q.lookups = append(q.lookups, l)
+	}
+	return args, nil
+}
+
+// isList reports whether an argument is to be spread. Bytes are one value, and
+// so is what makes a value of itself.
+func isList(arg any) bool {
+	if _, ok := arg.(driver.Valuer); ok || arg == nil {
+		return false
+	}
+	t := reflect.TypeOf(arg)
+	return t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8
+}
+
+// hits leaves out the records that none of the lookups means. All are opened.
+func hits[R any](db Ext, lookups []field.Lookup, rows []R) (_ []R, err error) {
+	isHit := func(row *R) bool {
+		for _, l := range lookups {
+			hit, failure := l.Matches(row)
+			if hit {
+				return true
+			}
+			if failure == nil {
+				failure = checkable(db, l, row)
+			}
+			if err == nil {
+				err = failure
+			}
+		}
+		return false
+	}
+	rows = slices.DeleteFunc(rows, func(row R) bool { return !isHit(&row) })
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// checkable reports a field that the lookup's index is computed from and that
+// the query did not read: the record would silently be taken for a false hit.
+func checkable[R any](db Ext, l field.Lookup, row *R) error {
+	index := column{field: mapperOf(db).TypeMap(reflect.TypeFor[R]()).Names[l.Name]}
+	for name := range strings.SplitSeq(index.option("of"), "+") {
+		source := reflect.ValueOf(row).Elem().FieldByName(name).Addr().Interface()
+		if loaded, ok := source.(interface{ IsLoaded() bool }); ok && !loaded.IsLoaded() {
+			return fmt.Errorf("%w: %s, by which the hits of a lookup are checked", kmsencrypted.ErrNotLoaded, name)
+		}
+	}
+	return nil
+}

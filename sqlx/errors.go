@@ -1,0 +1,91 @@
+package sqlx
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"unicode"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// hidden stands for the error of a database or driver, whose text may quote
+// arguments and stored values. [errors.Is] and [errors.As] see the error itself.
+type hidden struct {
+	text  string
+	cause error
+}
+
+func (h *hidden) Error() string { return h.text }
+func (h *hidden) Unwrap() error { return h.cause }
+
+// hide leaves of an error's text what cannot hold a value: nothing from the
+// first quote on, and nothing at all if a word of an argument is in the rest.
+func hide(err error, args []any) error {
+	if err == nil {
+		return nil
+	}
+	full := err.Error()
+	text := full
+	if i := strings.IndexAny(full, "'\"`"); i >= 0 {
+		text = full[:i] + "…"
+	}
+	if sharesWord(text, args) {
+		text = fmt.Sprintf("%T", err)
+	}
+	if coded, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok && text != full {
+		text += " (SQLSTATE " + coded.SQLState() + ")"
+	}
+	return &hidden{text, err}
+}
+
+func sharesWord(text string, args []any) bool {
+	known := make(map[string]bool)
+	for _, arg := range args {
+		for _, word := range words(argText(arg)) {
+			known[word] = true
+		}
+	}
+	for _, word := range words(text) {
+		if known[word] {
+			return true
+		}
+	}
+	return false
+}
+
+// argText is an argument in the forms in which drivers print one.
+func argText(arg any) string {
+	if v, ok := arg.(driver.Valuer); ok && !isNilPointer(arg) {
+		arg, _ = v.Value()
+	}
+	if v := reflect.ValueOf(arg); v.Kind() == reflect.Pointer && !v.IsNil() {
+		arg = v.Elem().Interface()
+	}
+	if b, ok := arg.([]byte); ok {
+		return fmt.Sprintf("%s %v %#v", b, b, b)
+	}
+	return fmt.Sprint(arg)
+}
+
+func isNilPointer(arg any) bool {
+	v := reflect.ValueOf(arg)
+	return v.Kind() == reflect.Pointer && v.IsNil()
+}
+
+func words(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+}
+
+// failed says what failed where. Errors of the model say it already.
+func failed(op, record string, err error) error {
+	if err == nil || errors.As(err, new(*kmsencrypted.Error)) {
+		return err
+	}
+	return &kmsencrypted.Error{Op: op, Record: record, Err: err}
+}

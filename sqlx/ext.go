@@ -1,0 +1,106 @@
+package sqlx
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/jmoiron/sqlx/reflectx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+)
+
+// Ext is a [*sqlx.DB], [*sqlx.Conn] or [*sqlx.Tx]. A type of your own serves as
+// well; without the method BeginTxx of DB and Conn it counts as a transaction.
+type Ext interface {
+	sqlx.QueryerContext
+	sqlx.ExecerContext
+	Rebind(query string) string
+}
+
+// beginner is an Ext that is not in a transaction yet.
+type beginner interface {
+	BeginTxx(ctx context.Context, opts *sql.TxOptions) (*sqlx.Tx, error)
+}
+
+// drivers are the names that tell the database; for PostgreSQL the placeholders do.
+var drivers = map[string]sqldialect.Dialect{
+	"mysql": sqldialect.MariaDB, "nrmysql": sqldialect.MariaDB,
+	"sqlite": sqldialect.SQLite, "sqlite3": sqldialect.SQLite, "nrsqlite3": sqldialect.SQLite,
+}
+
+// dialect finds out which database db is.
+func dialect(ctx context.Context, db Ext) (sqldialect.Dialect, error) {
+	switch placeholder := db.Rebind("?"); placeholder {
+	case "$1":
+		return sqldialect.Postgres, nil
+	case "?":
+	default:
+		return 0, fmt.Errorf("sqlx: %w: a database with placeholders like %s is not supported", kmsencrypted.ErrConfig, placeholder)
+	}
+	if named, ok := db.(interface{ DriverName() string }); ok {
+		if d, known := drivers[named.DriverName()]; known {
+			return d, nil
+		}
+	}
+	// A Conn does not tell its driver, and another driver may have any name: so
+	// ask. What is a comment everywhere else is code to MariaDB and MySQL.
+	var isMariaDB bool
+	if err := sqlx.GetContext(ctx, db, &isMariaDB, "SELECT 0 /*!+1*/"); err != nil {
+		return 0, hide(err, nil)
+	}
+	if isMariaDB {
+		return sqldialect.MariaDB, nil
+	}
+	return sqldialect.SQLite, nil
+}
+
+// mapperOf is what db itself uses to match columns with the fields of a struct.
+func mapperOf(db Ext) *reflectx.Mapper {
+	switch db := db.(type) {
+	case *sqlx.DB:
+		return db.Mapper
+	case *sqlx.Conn:
+		return db.Mapper
+	case *sqlx.Tx:
+		return db.Mapper
+	}
+	return reflectx.NewMapperFunc("db", sqlx.NameMapper)
+}
+
+// atomically runs several statements so that all of them happen or none: in a
+// transaction of their own, or under a savepoint if db is a transaction.
+func atomically(ctx context.Context, db Ext, statements func(Ext) error) error {
+	b, ok := db.(beginner)
+	if !ok {
+		return underSavepoint(ctx, db, statements)
+	}
+	tx, err := b.BeginTxx(ctx, nil)
+	if err != nil {
+		return hide(err, nil)
+	}
+	defer tx.Rollback() // does nothing after Commit
+	if err := statements(tx); err != nil {
+		return err
+	}
+	return hide(tx.Commit(), nil)
+}
+
+func underSavepoint(ctx context.Context, tx Ext, statements func(Ext) error) error {
+	const name = " kmsencrypted" // one below another of this name is fine
+	if _, err := tx.ExecContext(ctx, "SAVEPOINT"+name); err != nil {
+		return hide(err, nil)
+	}
+	if err := statements(tx); err != nil {
+		// Even if ctx is what ended it: the caller may commit the rest.
+		if _, undo := tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT"+name); undo != nil {
+			return errors.Join(err, fmt.Errorf("sqlx: roll the transaction back: %w", hide(undo, nil)))
+		}
+		return err
+	}
+	_, err := tx.ExecContext(ctx, "RELEASE SAVEPOINT"+name)
+	return hide(err, nil)
+}

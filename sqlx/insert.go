@@ -1,0 +1,252 @@
+package sqlx
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Insert seals records under data keys of their own and inserts them, all or
+// none, with one call to the key service for each. A copy of another record
+// becomes a record of its own. For a slice: field.Pointers(slice)...
+//
+// A primary key that is zero is left to the database, and is in the record
+// afterwards; "Primary keys" in the package comment says how. If Insert fails
+// the ids are as they were.
+func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (err error) {
+	const op = "insert"
+	if len(rows) == 0 {
+		return nil
+	}
+	t, err := newTable(ctx, db, m)
+	if err != nil {
+		return failed(op, m.Table(), err)
+	}
+	in := insertion[R]{table: t}
+	for _, row := range rows {
+		if t.hasID(row) {
+			in.known = append(in.known, row)
+		} else {
+			in.unknown = append(in.unknown, row)
+		}
+	}
+	defer in.forgetIDs(&err, in.unknown)
+	if err := in.seal(ctx, db); err != nil {
+		return failed(op, t.Name, err)
+	}
+	write := func(db Ext) error { return in.write(ctx, db) }
+	if in.statements() > 1 {
+		err = atomically(ctx, db, write)
+	} else {
+		err = write(db)
+	}
+	if err != nil {
+		return failed(op, in.where(), err)
+	}
+	m.Saved(rows...)
+	return nil
+}
+
+// insertion is records on their way into a table.
+type insertion[R any] struct {
+	*table[R]
+	known   []*R // with an id
+	unknown []*R // the database makes the id
+	later   bool // unknown ones can be sealed only when their id is there
+}
+
+// seal seals what can be sealed before anything is written.
+func (in *insertion[R]) seal(ctx context.Context, db Ext) error {
+	if err := in.fetchIDs(ctx, db); err != nil {
+		return err
+	}
+	if err := in.model.SealNew(ctx, in.known...); err != nil {
+		return err
+	}
+	err := in.model.SealNew(ctx, in.unknown...)
+	if errors.Is(err, kmsencrypted.ErrNoID) && len(in.ids) == 1 {
+		in.later, err = true, nil
+	}
+	return err
+}
+
+// fetchIDs takes ids from the sequence of the id column, if there is one.
+func (in *insertion[R]) fetchIDs(ctx context.Context, db Ext) error {
+	if len(in.unknown) == 0 || len(in.ids) > 1 || !in.HasSequences() {
+		return nil
+	}
+	var ids []sql.Null[int64]
+	if err := sqlx.SelectContext(ctx, db, &ids, in.NextIDs(), len(in.unknown)); err != nil {
+		return hide(err, nil)
+	}
+	for i, row := range in.unknown {
+		if !ids[i].Valid {
+			return nil
+		}
+		if err := in.setID(row, ids[i].V); err != nil {
+			return err
+		}
+	}
+	in.known, in.unknown = slices.Concat(in.known, in.unknown), nil
+	return nil
+}
+
+// setID puts a number that the database made into the primary key.
+func (in *insertion[R]) setID(row *R, n int64) error {
+	v := reflect.ValueOf(row).Elem().FieldByIndex(in.ids[0].field.Index)
+	switch {
+	case v.CanInt() && !v.OverflowInt(n):
+		v.SetInt(n)
+	case v.CanUint() && n > 0 && !v.OverflowUint(uint64(n)):
+		v.SetUint(uint64(n))
+	default:
+		return fmt.Errorf("%w: the database numbers the rows, which a %v cannot hold", kmsencrypted.ErrConfig, v.Type())
+	}
+	return nil
+}
+
+// forgetIDs undoes what a failed insert put into primary keys.
+func (in *insertion[R]) forgetIDs(err *error, rows []*R) {
+	if *err == nil {
+		return
+	}
+	for _, row := range rows {
+		for _, c := range in.ids {
+			reflect.ValueOf(row).Elem().FieldByIndex(c.field.Index).SetZero()
+		}
+	}
+}
+
+// where names the record in errors, if it is one.
+func (in *insertion[R]) where() string {
+	if len(in.known) == 1 && len(in.unknown) == 0 {
+		return in.record(in.known[0])
+	}
+	return in.Name
+}
+
+// statements is how many statements write will make; what counts is whether it
+// is more than one.
+func (in *insertion[R]) statements() int {
+	n := len(slices.Collect(slices.Chunk(in.known, in.RowsPerInsert(len(in.columns))))) + len(in.unknown)
+	if in.later {
+		n += len(in.unknown)
+	}
+	return n
+}
+
+func (in *insertion[R]) write(ctx context.Context, db Ext) error {
+	if err := in.insertKnown(ctx, db); err != nil {
+		return err
+	}
+	if err := in.insertUnknown(ctx, db); err != nil || !in.later {
+		return err
+	}
+	if err := in.model.SealNew(ctx, in.unknown...); err != nil {
+		return err
+	}
+	if in.UpdatesMany() {
+		return in.updateMany(ctx, db)
+	}
+	for _, row := range in.unknown {
+		if err := in.table.write(ctx, db, row, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertKnown inserts complete rows.
+func (in *insertion[R]) insertKnown(ctx context.Context, db Ext) error {
+	return in.inChunks(in.known, in.columns, in.RowsPerInsert(len(in.columns)), func(rows []*R, args []any) error {
+		_, err := db.ExecContext(ctx, in.Insert(names(in.columns), len(rows)), args...)
+		return hide(err, args)
+	})
+}
+
+// insertUnknown inserts rows and learns the ids that the database gave them.
+// Where they are sealed later their encrypted columns are NULL until then, which
+// nobody but this transaction sees.
+func (in *insertion[R]) insertUnknown(ctx context.Context, db Ext) error {
+	columns := in.pick(plain, encrypted, key)
+	if in.later {
+		columns = in.pick(plain)
+	}
+	size := 1
+	if in.ReturnsInOrder() {
+		size = in.RowsPerInsert(len(columns))
+	}
+	return in.inChunks(in.unknown, columns, size, func(rows []*R, args []any) error {
+		if len(rows) == 1 && in.HasLastInsertID() {
+			return in.insertOne(ctx, db, columns, rows[0], args)
+		}
+		returned, err := db.QueryContext(ctx, in.InsertReturning(names(columns), len(rows)), args...)
+		if err != nil {
+			return hide(err, args)
+		}
+		defer returned.Close()
+		n := 0
+		for ; returned.Next() && n < len(rows); n++ {
+			if err := returned.Scan(in.ids[0].pointer(reflect.ValueOf(rows[n]).Elem())); err != nil {
+				return hide(err, args)
+			}
+		}
+		if err := returned.Err(); err != nil {
+			return hide(err, args)
+		}
+		if n < len(rows) {
+			return fmt.Errorf("%w: the database returned %d ids for %d rows", kmsencrypted.ErrNoID, n, len(rows))
+		}
+		return hide(returned.Close(), args)
+	})
+}
+
+// insertOne also serves MySQL, which has no RETURNING.
+func (in *insertion[R]) insertOne(ctx context.Context, db Ext, columns []column, row *R, args []any) error {
+	result, err := db.ExecContext(ctx, in.Insert(names(columns), 1), args...)
+	if err != nil {
+		return hide(err, args)
+	}
+	n, err := result.LastInsertId()
+	if err != nil {
+		return hide(err, args)
+	}
+	if n == 0 {
+		return fmt.Errorf("%w: the database did not number the row", kmsencrypted.ErrNoID)
+	}
+	return in.setID(row, n)
+}
+
+// updateMany puts the encrypted columns into rows that this transaction inserted.
+func (in *insertion[R]) updateMany(ctx context.Context, db Ext) error {
+	sealed := in.pick(encrypted, key)
+	columns := append(slices.Clone(in.ids), sealed...)
+	return in.inChunks(in.unknown, columns, in.RowsPerInsert(len(columns)), func(rows []*R, args []any) error {
+		_, err := db.ExecContext(ctx, in.UpdateMany(names(sealed), len(rows)), args...)
+		return hide(err, args)
+	})
+}
+
+// inChunks calls do with the values of columns, so many rows at a time.
+func (in *insertion[R]) inChunks(rows []*R, columns []column, size int, do func(rows []*R, args []any) error) (err error) {
+	for chunk := range slices.Chunk(rows, size) {
+		args := make([]any, 0, len(chunk)*len(columns))
+		for _, row := range chunk {
+			if args, err = in.values(args, columns, row); err != nil {
+				return err
+			}
+		}
+		if err := do(chunk, args); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package sqlx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"testing"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+)
+
+func insertWithID(t *testing.T, e *env) {
+	e.id = "bigint PRIMARY KEY"
+	s := e.customers(t)
+	db := &recorder{DB: e.db}
+	c := customer{ID: 7, Name: "Ada", Email: field.New(email(7))}
+	wraps, unwraps := s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &c)) })
+	if wraps != 1 || unwraps != 0 {
+		t.Errorf("Insert made %d wraps and %d unwraps, want one call", wraps, unwraps)
+	}
+	if len(db.sent) != 1 {
+		t.Errorf("Insert sent %q, want one statement", db.sent)
+	}
+	read := s.get(t, 7)
+	if read.Name != "Ada" || read.Email.Must() != email(7) || !read.Phone.IsNull() || read.Shout != "ADA" || read.Status != nil {
+		t.Errorf("read back: %+v", read)
+	}
+	c.Email.Set(email(8))
+	must(t, kms.Update(t.Context(), e.db, s.Model, &c)) // without reading it first
+	if got := s.get(t, 7).Email.Must(); got != email(8) {
+		t.Error("an update right after the insert was lost")
+	}
+}
+
+func insertWithoutID(t *testing.T, e *env) {
+	s := e.customers(t)
+	db := &recorder{DB: e.db}
+	c := customer{Name: "Ada", Email: field.New(email(0))}
+	wraps, _ := s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &c)) })
+	if c.ID == 0 || wraps != 1 {
+		t.Errorf("Insert: id %d, %d calls, want the database's id and one call", c.ID, wraps)
+	}
+	if want := map[string]int{"Postgres": 2, "MariaDB": 1, "SQLite": 1}[e.name]; len(db.sent) != want {
+		t.Errorf("Insert sent %q, want %d", db.sent, want)
+	}
+	if got := s.get(t, c.ID).Email.Must(); got != email(0) {
+		t.Error("read back another value")
+	}
+	// A record with nothing to seal needs no data key.
+	empty := customer{Name: "Nobody"}
+	wraps, _ = s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &empty)) })
+	if read := s.get(t, empty.ID); !read.Key.IsNull() || wraps != 0 {
+		t.Errorf("a record without values: %d calls, key NULL = %v", wraps, read.Key.IsNull())
+	}
+	must(t, kms.Insert(t.Context(), db, s.Model)) // nothing at all
+}
+
+func insertManyWithoutID(t *testing.T, e *env) {
+	s := e.customers(t)
+	const n = 1205
+	all := s.insert(t, n)
+	var read []customer
+	must(t, kms.Select(t.Context(), e.db, s.Model, &read, "SELECT * FROM "+e.table+" ORDER BY id"))
+	if len(read) != n {
+		t.Fatalf("%d rows, want %d", len(read), n)
+	}
+	byName := make(map[string]customer)
+	for _, c := range read {
+		byName[c.Name] = c
+	}
+	for i, c := range all {
+		if got := byName[fmt.Sprintf("name%d", i)]; got.ID != c.ID || got.Email.Must() != email(i) || !got.Born.Must().Equal(c.Born.Must()) {
+			t.Fatalf("customer %d: the record says id %d, the row has %d", i, c.ID, got.ID)
+		}
+	}
+}
+
+// The database makes ids in a way that is not known before the row is there.
+func insertIDsThatCannotBeFetched(t *testing.T, e *env) {
+	e.id = e.otherID
+	s := e.customers(t)
+	all := s.insert(t, 3)
+	for i, c := range all {
+		if got := s.get(t, c.ID); got.Name != c.Name || got.Email.Must() != email(i) {
+			t.Errorf("customer %d: read back %+v", i, got)
+		}
+	}
+	// Some ids given, some not.
+	mixed := []customer{{ID: 900, Name: "given", Email: field.New(email(900))}, {Name: "made", Email: field.New(email(901))}}
+	must(t, kms.Insert(t.Context(), e.db, s.Model, field.Pointers(mixed)...))
+	if mixed[0].ID != 900 || s.get(t, 900).Name != "given" || s.get(t, mixed[1].ID).Name != "made" {
+		t.Errorf("mixed ids: %d and %d", mixed[0].ID, mixed[1].ID)
+	}
+}
+
+// A recipe that leaves the id out lets a record be sealed before it has one.
+func insertUnboundID(t *testing.T, e *env) {
+	e.id = e.otherID
+	s := e.customers(t, func(v *kmsencrypted.Version) {
+		v.OmitID = true
+		v.Context = func(kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
+			return kmsencrypted.Context{"table": "customers"}, nil
+		}
+	})
+	db := &recorder{DB: e.db}
+	c := customer{Name: "Ada", Email: field.New(email(0))}
+	must(t, kms.Insert(t.Context(), db, s.Model, &c))
+	if want := map[string]int{"Postgres": 2, "MariaDB": 1, "SQLite": 1}[e.name]; len(db.sent) != want {
+		t.Errorf("Insert sent %q, want %d statements", db.sent, want)
+	}
+	all := s.insert(t, 3)
+	for i, c := range all {
+		if got := s.get(t, c.ID); got.Name != c.Name || got.Email.Must() != email(i) {
+			t.Errorf("customer %d: read back %+v", i, got)
+		}
+	}
+}
+
+func insertCompoundAndTextIDs(t *testing.T, e *env) {
+	type order struct {
+		Tenant string           `db:"tenant" kms:"id"`
+		Number int32            `db:"order" kms:"id"` // a word of SQL
+		Group  string           `db:"group"`
+		Key    field.Key        `db:"key"`
+		Card   field.Of[string] `db:"select"`
+	}
+	k := newKMS(t)
+	m := model[order](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: k}}})
+	q := map[string]string{"Postgres": `"`, "MariaDB": "`", "SQLite": `"`}[e.name]
+	createTable(t, e, m, "tenant varchar(20), "+q+"order"+q+" int, "+q+"group"+q+" varchar(20)", "PRIMARY KEY (tenant, "+q+"order"+q+")")
+	o := order{Tenant: "t1", Number: 5, Group: "g", Card: field.New(secret)}
+	must(t, kms.Insert(t.Context(), e.db, m, &o))
+	o.Card.Set(secret + "2")
+	must(t, kms.Update(t.Context(), e.db, m, &o, "group"))
+	var read order
+	must(t, kms.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table+" WHERE tenant = ?", "t1"))
+	if read.Card.Must() != secret+"2" {
+		t.Error("the update of a compound key was lost")
+	}
+	must(t, kms.Delete(t.Context(), e.db, m, &read))
+	wantError(t, "half an id", kms.Insert(t.Context(), e.db, m, &order{Tenant: "t1", Card: field.New(secret)}), kmsencrypted.ErrNoID)
+}
+
+// Whatever fails, no row is there afterwards, and the records are as before.
+func insertAllOrNone(t *testing.T, e *env) {
+	for _, ids := range []string{"", "other"} {
+		own := *e
+		own.table += ids
+		if ids == "other" {
+			own.id = e.otherID
+		}
+		s := own.customers(t)
+		s.insert(t, 1)
+		records := func() []customer {
+			return []customer{
+				{Name: "new", Email: field.New(email(1))},
+				{Name: "name0", Email: field.New(email(2))}, // is there already
+			}
+		}
+		check := func(what string, all []customer, err error, want ...error) {
+			t.Helper()
+			wantError(t, what, err, want...)
+			if n := s.count(t); n != 1 {
+				t.Errorf("%s: %d rows, want 1", what, n)
+			}
+			for _, c := range all {
+				if c.ID != 0 || c.Email.Must() == "" {
+					t.Errorf("%s: id %d is left behind", what, c.ID)
+				}
+			}
+		}
+		all := records()
+		check("unique violation", all, kms.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...))
+		// The same records once more, with the mistake mended.
+		all[1].Name = "other"
+		must(t, kms.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...))
+		if s.get(t, all[1].ID).Email.Must() != email(2) {
+			t.Error("insert after a failed one")
+		}
+		must(t, kms.Delete(t.Context(), own.db, s.Model, &all[0]))
+		must(t, kms.Delete(t.Context(), own.db, s.Model, &all[1]))
+
+		var calls atomic.Int64
+		throttled := func(context.Context) error {
+			if calls.Add(1) > 1 {
+				return kmsencrypted.ErrThrottled
+			}
+			return nil
+		}
+		all = records()
+		all[1].Name = "other"
+		s.kms.before.Store(&throttled)
+		check("key service fails", all, kms.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...), kmsencrypted.ErrThrottled)
+		s.kms.before.Store(nil)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		cancelled := func(context.Context) error { cancel(); return nil }
+		s.kms.before.Store(&cancelled)
+		err := kms.Insert(ctx, own.db, s.Model, field.Pointers(all)...)
+		s.kms.before.Store(nil)
+		check("context ends during the insert", all, err, context.Canceled)
+	}
+}
+
+// A copy of a record, as by Ruby's dup, is a record of its own; one that was not
+// opened cannot be copied.
+func insertCopy(t *testing.T, e *env) {
+	s := e.customers(t)
+	original := s.insert(t, 1)[0]
+	read := s.get(t, original.ID)
+	read.ID, read.Name = 0, "copy"
+	must(t, kms.Insert(t.Context(), e.db, s.Model, &read))
+	if got := s.get(t, read.ID); got.Email.Must() != email(0) {
+		t.Error("the copy holds another value")
+	}
+	first, second := s.get(t, original.ID), s.get(t, read.ID)
+	if stored(t, first.Key) == stored(t, second.Key) || stored(t, first.Email) == stored(t, second.Email) {
+		t.Error("the copy shares the key or the ciphertext of the original")
+	}
+	var closed customer
+	must(t, e.db.Get(&closed, "SELECT * FROM "+e.table+" WHERE id = "+fmt.Sprint(original.ID)))
+	closed.ID, closed.Name = 0, "closed"
+	wantError(t, "copy of a closed record", kms.Insert(t.Context(), e.db, s.Model, &closed), kmsencrypted.ErrNotOpened)
+	if errors.Is(s.Open(t.Context(), &second), kmsencrypted.ErrDecrypt) {
+		t.Error("the copy does not open")
+	}
+}

@@ -1,0 +1,84 @@
+package sqlx
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Get reads one record and opens it, with at most one call to the key service.
+// It takes a query and arguments as [sqlx.Get] does; ? works with every database,
+// a list as an argument is spread over IN (?), and so is a [field.Lookup]. Without
+// a row the error is [sql.ErrNoRows].
+//
+// dest is replaced as a whole: fields whose columns the query does not name are
+// as in a new struct. If the record does not open, dest holds it all the same,
+// with whatever did open; the error says what did not.
+func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, args ...any) error {
+	q, err := bind(db, query, args)
+	if err != nil {
+		return failed("get", m.Table(), err)
+	}
+	if q.lookups != nil {
+		return getHit(ctx, db, m, dest, q)
+	}
+	var row R
+	if err := sqlx.GetContext(ctx, db, &row, q.text, q.args...); err != nil {
+		if errors.Is(err, sql.ErrNoRows) {
+			return sql.ErrNoRows // as it is: programs compare it with ==
+		}
+		return failed("get", m.Table(), hide(err, q.args))
+	}
+	*dest = row
+	return m.Open(ctx, dest)
+}
+
+// Select reads records and opens them together: their data keys are unwrapped
+// side by side, after the database connection was given back. Query and
+// arguments are those of [Get]. What was in dest before is replaced.
+//
+// Records that an index found are checked: those whose opened value is another
+// one than was sought are left out. With several lookups a record must have a
+// value of at least one; whether AND was meant only the program can tell, with
+// [field.Lookup.Matches].
+//
+// If the query fails dest is nil. If records do not open, dest holds all of
+// them, and the error is [field.Failures], which says which.
+func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, query string, args ...any) error {
+	q, err := bind(db, query, args)
+	if err != nil {
+		*dest = nil
+		return failed("select", m.Table(), err)
+	}
+	return selectAll(ctx, db, m, dest, q)
+}
+
+func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, q query) error {
+	const op = "select"
+	if err := sqlx.SelectContext(ctx, db, dest, q.text, q.args...); err != nil {
+		*dest = nil
+		return failed(op, m.Table(), hide(err, q.args))
+	}
+	err := m.OpenAll(ctx, field.Pointers(*dest))
+	if err == nil && q.lookups != nil {
+		*dest, err = hits(db, q.lookups, *dest)
+	}
+	return failed(op, m.Table(), err)
+}
+
+// getHit reads all that an index found, because the first may be a false hit.
+func getHit[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, q query) error {
+	var rows []R
+	err := selectAll(ctx, db, m, &rows, q)
+	switch {
+	case len(rows) > 0:
+		*dest = rows[0]
+	case err == nil:
+		err = sql.ErrNoRows
+	}
+	return err
+}

@@ -1,0 +1,309 @@
+package sqlx_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+)
+
+// Every text that is encrypted in these tests holds secret, and whatever is
+// written to a database or said by an error must not.
+const secret = "topsecret.example"
+
+// server is a database under test.
+type server struct {
+	name    string
+	driver  string
+	dialect field.Dialect
+	// id defines a primary key that the database makes itself; otherID one that
+	// it makes in a way that cannot be asked for before the row is there.
+	id, otherID string
+	open        func(testing.TB) (dsn string)
+}
+
+var (
+	postgres = server{
+		name: "Postgres", driver: "pgx", dialect: field.Postgres,
+		id: "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", otherID: "bigint PRIMARY KEY DEFAULT nextval('other_ids')",
+		open: dbserver.Postgres,
+	}
+	mariadb = server{
+		name: "MariaDB", driver: "mysql", dialect: field.MySQL,
+		id: "bigint AUTO_INCREMENT PRIMARY KEY", otherID: "bigint AUTO_INCREMENT PRIMARY KEY",
+		open: dbserver.MariaDB,
+	}
+	sqliteFile = server{
+		name: "SQLite", driver: "sqlite", dialect: field.SQLite,
+		id: "INTEGER PRIMARY KEY", otherID: "INTEGER PRIMARY KEY",
+		open: func(t testing.TB) string {
+			return "file:" + t.TempDir() + "/test.db?_pragma=journal_mode(wal)&_pragma=synchronous(off)&_pragma=busy_timeout(20000)&_txlock=immediate"
+		},
+	}
+)
+
+// suite runs on every database, with a canary for the secret in between.
+var suite = []struct {
+	name string
+	test func(*testing.T, *env)
+}{
+	{"InsertWithID", insertWithID},
+	{"InsertWithoutID", insertWithoutID},
+	{"InsertManyWithoutID", insertManyWithoutID},
+	{"InsertIDsThatCannotBeFetched", insertIDsThatCannotBeFetched},
+	{"InsertUnboundID", insertUnboundID},
+	{"InsertCompoundAndTextIDs", insertCompoundAndTextIDs},
+	{"InsertAllOrNone", insertAllOrNone},
+	{"InsertCopy", insertCopy},
+	{"GetAndSelect", getAndSelect},
+	{"GetReplaces", getReplaces},
+	{"SelectArguments", selectArguments},
+	{"SelectOneCallEach", selectOneCallEach},
+	{"SelectDamaged", selectDamaged},
+	{"SelectCancelled", selectCancelled},
+	{"LookupHits", lookupHits},
+	{"PartialRead", partialRead},
+	{"UpdateWritesWhatChanged", updateWritesWhatChanged},
+	{"UpdateWithoutChange", updateWithoutChange},
+	{"UpdateAfterRewrap", updateAfterRewrap},
+	{"UpdateAfterRekey", updateAfterRekey},
+	{"UpdateGone", updateGone},
+	{"UpdateFailedIsRepeated", updateFailedIsRepeated},
+	{"UpdateBoundTo", updateBoundTo},
+	{"UpdateMigrating", updateMigrating},
+	{"FirstKeyRace", firstKeyRace},
+	{"RecordSeal", recordSeal},
+	{"SeveralKeys", severalKeys},
+	{"RotateOne", rotateOne},
+	{"Transactions", transactions},
+	{"UpdateInOldSnapshot", updateInOldSnapshot},
+	{"Rollback", rollback},
+	{"SavepointKeepsTheRest", savepointKeepsTheRest},
+	{"Deadlock", deadlock},
+	{"Handles", handles},
+	{"ManualWritesAreRefused", manualWritesAreRefused},
+	{"OtherStructs", otherStructs},
+	{"ErrorsHoldNoArguments", errorsHoldNoArguments},
+	{"Writers", writers},
+}
+
+func TestSuitePostgres(t *testing.T) { t.Parallel(); runSuite(t, postgres) }
+func TestSuiteMariaDB(t *testing.T)  { t.Parallel(); runSuite(t, mariadb) }
+func TestSuiteSQLite(t *testing.T)   { t.Parallel(); runSuite(t, sqliteFile) }
+
+func runSuite(t *testing.T, s server) {
+	db := sqlx.NewDb(kmstest.Canary(t, s.driver, s.open(t), secret), s.driver)
+	db.SetMaxOpenConns(16)
+	if s.name == "Postgres" {
+		db.MustExec("CREATE SEQUENCE other_ids")
+	}
+	for i, c := range suite {
+		t.Run(c.name, func(t *testing.T) {
+			c.test(t, &env{server: s, db: db, table: fmt.Sprintf("customers%d", i)})
+		})
+	}
+}
+
+// env is what a test of the suite works with.
+type env struct {
+	server
+	db    *sqlx.DB
+	table string // of this test alone
+}
+
+// customer is the record of most tests.
+type customer struct {
+	ID         int64               `db:"id"`
+	Name       string              `db:"name"`
+	Status     *string             `db:"status"`
+	Shout      string              `db:"shout,readonly"`
+	Key        field.Key           `db:"encrypted_kms_key"`
+	Email      field.Of[string]    `db:"email_ciphertext"`
+	Phone      field.Of[*string]   `db:"phone_ciphertext"`
+	Born       field.Of[time.Time] `db:"born_ciphertext" kms:"type=date,binary"`
+	EmailIndex field.Index         `db:"email_bidx" kms:"of=Email,expression=lower,algorithm=hmac_sha256"`
+}
+
+const plainColumns = "name varchar(200) NOT NULL UNIQUE, status varchar(20), shout varchar(200) GENERATED ALWAYS AS (upper(name)) STORED"
+
+func email(n int) string { return fmt.Sprintf("customer%d@%s", n, secret) }
+
+// kmsStub is a key service in memory that counts calls.
+type kmsStub struct {
+	kmsencrypted.Provider
+	wraps, unwraps atomic.Int64
+	before         atomic.Pointer[func(ctx context.Context) error] // each call, if there is one
+}
+
+func newKMS(t testing.TB) *kmsStub {
+	t.Helper()
+	p, err := local.Create(t.TempDir() + "/keys.txt")
+	must(t, err)
+	return &kmsStub{Provider: p}
+}
+
+func (k *kmsStub) call(ctx context.Context) error {
+	if f := k.before.Load(); f != nil {
+		return (*f)(ctx)
+	}
+	return nil
+}
+
+func (k *kmsStub) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	k.wraps.Add(1)
+	if err := k.call(ctx); err != nil {
+		return nil, err
+	}
+	return k.Provider.Encrypt(ctx, plaintext, ec)
+}
+
+func (k *kmsStub) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	k.unwraps.Add(1)
+	if err := k.call(ctx); err != nil {
+		return nil, err
+	}
+	return k.Provider.Decrypt(ctx, ciphertext, ec)
+}
+
+// calls is how many calls f makes.
+func (k *kmsStub) calls(f func()) (wraps, unwraps int64) {
+	wraps, unwraps = k.wraps.Load(), k.unwraps.Load()
+	f()
+	return k.wraps.Load() - wraps, k.unwraps.Load() - unwraps
+}
+
+// store is a table of customers and a model of it.
+type store struct {
+	*env
+	*field.Model[customer]
+	kms *kmsStub
+}
+
+// customers makes the table of a test. version may change the recipe.
+func (e *env) customers(t testing.TB, version ...func(*kmsencrypted.Version)) store {
+	t.Helper()
+	k := newKMS(t)
+	v := kmsencrypted.Version{Provider: k}
+	for _, change := range version {
+		change(&v)
+	}
+	m := model[customer](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: v}})
+	createTable(t, e, m, "id "+e.id+", "+plainColumns)
+	return store{e, m, k}
+}
+
+// model is a model of the test's table.
+func model[R any](t testing.TB, e *env, c kmsencrypted.Config) *field.Model[R] {
+	t.Helper()
+	box, err := c.Box()
+	must(t, err)
+	m, err := field.NewModel[R](box, field.Config{Table: e.table, IndexKey: []byte(strings.Repeat("k", 32))})
+	must(t, err)
+	return m
+}
+
+// createTable makes the table of a test, with the constraint that refuses plaintext.
+func createTable[R any](t testing.TB, e *env, m *field.Model[R], columns string, constraints ...string) {
+	t.Helper()
+	definitions, err := m.DDL(e.dialect)
+	must(t, err)
+	check, err := m.CheckConstraint(e.dialect)
+	must(t, err)
+	parts := slices.Concat([]string{columns}, definitions, constraints, []string{check})
+	_, err = e.db.ExecContext(t.Context(), "CREATE TABLE "+e.table+" ("+strings.Join(parts, ", ")+")")
+	must(t, err)
+}
+
+// insert puts n customers into the table.
+func (s store) insert(t testing.TB, n int) []customer {
+	t.Helper()
+	all := make([]customer, n)
+	for i := range all {
+		all[i] = customer{Name: fmt.Sprintf("name%d", i), Email: field.New(email(i)), Born: field.New(time.Unix(0, 0).UTC().AddDate(0, 0, i))}
+	}
+	must(t, kms.Insert(t.Context(), s.db, s.Model, field.Pointers(all)...))
+	return all
+}
+
+// get reads one customer by id.
+func (s store) get(t testing.TB, id int64) (c customer) {
+	t.Helper()
+	must(t, kms.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id))
+	return c
+}
+
+func (s store) count(t testing.TB) (n int) {
+	t.Helper()
+	must(t, s.db.Get(&n, "SELECT count(*) FROM "+s.table))
+	return n
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wantError checks an error and that it holds no secret.
+func wantError(t testing.TB, what string, err error, want ...error) {
+	t.Helper()
+	for _, target := range want {
+		if !errors.Is(err, target) {
+			t.Errorf("%s: %v, want %v", what, err, target)
+		}
+	}
+	if err == nil {
+		t.Errorf("%s: no error", what)
+		return
+	}
+	if strings.Contains(err.Error(), secret) {
+		t.Errorf("%s: the error holds the secret", what)
+	}
+}
+
+// recorder counts what is sent outside transactions of the package's own.
+type recorder struct {
+	*sqlx.DB
+	sent []string
+}
+
+func (r *recorder) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	r.sent = append(r.sent, query)
+	return r.DB.ExecContext(ctx, query, args...)
+}
+
+func (r *recorder) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	r.sent = append(r.sent, query)
+	return r.DB.QueryContext(ctx, query, args...)
+}
+
+func (r *recorder) QueryxContext(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
+	r.sent = append(r.sent, query)
+	return r.DB.QueryxContext(ctx, query, args...)
+}
+
+func (r *recorder) QueryRowxContext(ctx context.Context, query string, args ...any) *sqlx.Row {
+	r.sent = append(r.sent, query)
+	return r.DB.QueryRowxContext(ctx, query, args...)
+}
+
+func (r *recorder) BeginTxx(ctx context.Context, opts *sql.TxOptions) (*sqlx.Tx, error) {
+	r.sent = append(r.sent, "BEGIN")
+	return r.DB.BeginTxx(ctx, opts)
+}

@@ -1,0 +1,169 @@
+package sqlx
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jmoiron/sqlx/reflectx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+)
+
+// table is a model's table as sqlx sees its struct.
+type table[R any] struct {
+	sqldialect.Table
+	model   *field.Model[R]
+	columns []column // that may be written, in the order of the struct
+	ids     []column // the primary key, which is among them
+}
+
+// column is a field of the struct with a column.
+type column struct {
+	name  string
+	kind  kind
+	field *reflectx.FieldInfo
+}
+
+type kind uint8
+
+const (
+	plain     kind = iota // the application's own
+	id                    // of the primary key
+	encrypted             // what the model writes
+	key                   // a key column, which the model writes too
+)
+
+func (c column) is(kinds ...kind) bool { return slices.Contains(kinds, c.kind) }
+
+func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R], error) {
+	d, err := dialect(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	t := &table[R]{Table: sqldialect.Table{Dialect: d, Name: m.Table(), IDs: m.IDColumns()}, model: m}
+	managed := m.Columns()
+	fields := mapperOf(db).TypeMap(reflect.TypeFor[R]())
+	for _, f := range fields.Index {
+		// Not the parts of a struct that is a column, nor a name that another field has.
+		if f.Path != f.Name || fields.Names[f.Name] != f {
+			continue
+		}
+		c := column{name: f.Name, field: f}
+		switch _, readonly := f.Options["readonly"]; {
+		case slices.Contains(t.IDs, c.name):
+			c.kind = id
+			t.ids = append(t.ids, c)
+		case f.Field.Type == reflect.TypeFor[field.Key]():
+			c.kind = key
+		case slices.Contains(managed, c.name):
+			c.kind = encrypted
+		case readonly:
+			continue
+		}
+		t.columns = append(t.columns, c)
+	}
+	return t, t.check(managed)
+}
+
+// check finds columns of the model that sqlx has under another name.
+func (t *table[R]) check(managed []string) error {
+	if len(t.IDs) == 0 {
+		return fmt.Errorf("sqlx: %w: the model of %s has no primary key: tag it `kms:\"id\"`", kmsencrypted.ErrConfig, t.Name)
+	}
+	for _, name := range slices.Concat(t.IDs, managed) {
+		if !slices.ContainsFunc(t.columns, func(c column) bool { return c.name == name }) {
+			return fmt.Errorf("sqlx: %w: column %s of %s is no column to sqlx: does its struct tag say so?", kmsencrypted.ErrConfig, name, t.Name)
+		}
+	}
+	return nil
+}
+
+// pick lists the columns of some kinds.
+func (t *table[R]) pick(kinds ...kind) (picked []column) {
+	for _, c := range t.columns {
+		if c.is(kinds...) {
+			picked = append(picked, c)
+		}
+	}
+	return picked
+}
+
+func names(columns []column) []string {
+	all := make([]string, len(columns))
+	for i, c := range columns {
+		all[i] = c.name
+	}
+	return all
+}
+
+// pointer is where a row has a column.
+func (c column) pointer(row reflect.Value) any {
+	return reflectx.FieldByIndexes(row, c.field.Index).Addr().Interface()
+}
+
+// option is the value of an option in the field's kms tag, "" without it.
+func (c column) option(name string) string {
+	for word := range strings.SplitSeq(c.field.Field.Tag.Get("kms"), ",") {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(word), name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// value is what goes into the column.
+func (c column) value(row reflect.Value) (any, error) {
+	v, err := row.FieldByIndexErr(c.field.Index)
+	if err != nil {
+		return nil, fmt.Errorf("%w: column %s: %w", kmsencrypted.ErrConfig, c.name, err)
+	}
+	if c.is(encrypted, key) {
+		return v.Addr().Interface().(driver.Valuer).Value()
+	}
+	return v.Interface(), nil
+}
+
+// values appends what goes into columns of a row.
+func (t *table[R]) values(args []any, columns []column, row *R) ([]any, error) {
+	v := reflect.ValueOf(row).Elem()
+	for _, c := range columns {
+		value, err := c.value(v)
+		if err != nil {
+			return nil, &kmsencrypted.Error{Op: "write", Record: t.record(row), Column: c.name, Err: err}
+		}
+		args = append(args, value)
+	}
+	return args, nil
+}
+
+// id is the primary key of a row.
+func (t *table[R]) id(row *R) []any {
+	v := reflect.ValueOf(row).Elem()
+	id := make([]any, len(t.ids))
+	for i, c := range t.ids {
+		id[i] = v.FieldByIndex(c.field.Index).Interface()
+	}
+	return id
+}
+
+// hasID reports whether the primary key is known. As in the model, a zero value is not.
+func (t *table[R]) hasID(row *R) bool {
+	v := reflect.ValueOf(row).Elem()
+	return !slices.ContainsFunc(t.ids, func(c column) bool { return v.FieldByIndex(c.field.Index).IsZero() })
+}
+
+// record names a row in errors: "customers id=7".
+func (t *table[R]) record(row *R) string {
+	var b strings.Builder
+	b.WriteString(t.Name)
+	for i, value := range t.id(row) {
+		fmt.Fprintf(&b, " %s=%v", t.ids[i].name, value)
+	}
+	return b.String()
+}

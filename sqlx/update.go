@@ -1,0 +1,237 @@
+package sqlx
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Update seals what was set in a record and writes it with one UPDATE: the
+// encrypted columns that changed, and of the plain columns those that are named,
+// or all of them under the name "*". With nothing to write it does nothing.
+//
+// The UPDATE finds the row only if its key column is still what was read, or
+// wraps the same data key. Else somebody gave the row another data key, and the
+// error is [kmsencrypted.ErrConflict]: read the record again and repeat the
+// change. A row that is gone is [sql.ErrNoRows]. After an error the record still
+// knows what it has to write, so Update can be called again.
+func Update[R any](ctx context.Context, db Ext, m *field.Model[R], row *R, plain ...string) error {
+	const op = "update"
+	t, err := newTable(ctx, db, m)
+	if err != nil {
+		return failed(op, m.Table(), err)
+	}
+	columns, err := t.named(plain)
+	if err != nil {
+		return failed(op, t.Name, err)
+	}
+	if err := m.Seal(ctx, row); err != nil {
+		return err
+	}
+	return failed(op, t.record(row), t.write(ctx, db, row, columns, nil))
+}
+
+// Rewrap moves a record that was read to the current version of the Box and
+// writes its key column, under the conditions and with the errors of [Update].
+// The data key stays: see [field.Model.Rewrap].
+func Rewrap[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
+	const op = "rewrap"
+	t, err := newTable(ctx, db, m)
+	if err != nil {
+		return failed(op, m.Table(), err)
+	}
+	if err := m.Rewrap(ctx, row); err != nil {
+		return err
+	}
+	return failed(op, t.record(row), t.write(ctx, db, row, nil, nil))
+}
+
+// Rekey gives a record that was read a new data key at the current version and
+// writes all its encrypted columns, if none of them has changed since; else it
+// is [kmsencrypted.ErrConflict]. See [field.Model.Rekey].
+func Rekey[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
+	const op = "rekey"
+	t, err := newTable(ctx, db, m)
+	if err != nil {
+		return failed(op, m.Table(), err)
+	}
+	if err := m.Rekey(ctx, row); err != nil {
+		return err
+	}
+	return failed(op, t.record(row), t.write(ctx, db, row, nil, t.nulls(row)))
+}
+
+// nulls are the encrypted columns that hold nothing. A rekey does not write them,
+// but what somebody else puts into one is sealed under the old data key.
+func (t *table[R]) nulls(row *R) (nulls []field.Assignment) {
+	v := reflect.ValueOf(row).Elem()
+	for _, c := range t.pick(encrypted) {
+		if value, err := c.value(v); err == nil && value == nil {
+			nulls = append(nulls, field.Assignment{Column: c.name})
+		}
+	}
+	return nulls
+}
+
+// Delete deletes the row of a record by its primary key. A row that is gone
+// already is [sql.ErrNoRows].
+func Delete[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
+	const op = "delete"
+	t, err := newTable(ctx, db, m)
+	if err != nil {
+		return failed(op, m.Table(), err)
+	}
+	result, err := db.ExecContext(ctx, t.Table.Delete(), t.id(row)...)
+	if err == nil {
+		var n int64
+		if n, err = result.RowsAffected(); err == nil && n == 0 {
+			err = sql.ErrNoRows
+		}
+	}
+	return failed(op, t.record(row), hide(err, nil))
+}
+
+// named finds plain columns by their names.
+func (t *table[R]) named(wanted []string) ([]column, error) {
+	all := t.pick(plain)
+	if slices.Equal(wanted, []string{"*"}) {
+		return all, nil
+	}
+	columns := make([]column, len(wanted))
+	for i, name := range wanted {
+		at := slices.IndexFunc(all, func(c column) bool { return c.name == name })
+		if at < 0 {
+			return nil, fmt.Errorf("%w: %s is no plain column to be written", kmsencrypted.ErrConfig, name)
+		}
+		columns[i] = all[at]
+	}
+	return columns, nil
+}
+
+// write makes the conditional UPDATE of a sealed record; the columns in same must
+// hold what they held, too. If the row is not as it was read there is one more
+// try, under a key column that was rewrapped meanwhile.
+func (t *table[R]) write(ctx context.Context, db Ext, row *R, plain []column, same []field.Assignment) error {
+	const tries = 2
+	for try := range tries {
+		w, err := t.model.Write(row)
+		if err != nil {
+			return err
+		}
+		columns := t.withCompanions(plain, w.Set)
+		if len(w.Set)+len(columns) == 0 {
+			break
+		}
+		for _, a := range same {
+			if !slices.ContainsFunc(w.Set, func(set field.Assignment) bool { return set.Column == a.Column }) {
+				w.Where = append(w.Where, a)
+			}
+		}
+		switch matched, err := t.update(ctx, db, row, w, columns); {
+		case err != nil:
+			return err
+		case matched:
+			t.model.Saved(row)
+			return nil
+		case try+1 == tries:
+			return kmsencrypted.ErrConflict
+		}
+		if err := t.reconsider(ctx, db, row, w.Where); err != nil {
+			return err
+		}
+	}
+	t.model.Saved(row) // there was nothing to write
+	return nil
+}
+
+func (t *table[R]) update(ctx context.Context, db Ext, row *R, w field.Write, columns []column) (matched bool, err error) {
+	var set, same []string
+	var args []any
+	for _, a := range w.Set {
+		set, args = append(set, a.Column), append(args, a.Value)
+	}
+	if args, err = t.values(args, columns, row); err != nil {
+		return false, err
+	}
+	args = append(args, t.id(row)...)
+	for _, a := range w.Where {
+		same, args = append(same, a.Column), append(args, a.Value)
+	}
+	result, err := db.ExecContext(ctx, t.Table.Update(append(set, names(columns)...), same), args...)
+	if err == nil {
+		matched, err = t.Matched(result)
+	}
+	return matched, hide(err, args)
+}
+
+// reconsider reads the key columns of a row that did not match and lets the
+// model decide which of them it takes over.
+func (t *table[R]) reconsider(ctx context.Context, db Ext, row *R, where []field.Assignment) error {
+	var keys []field.Assignment
+	for _, c := range t.pick(key) {
+		if i := slices.IndexFunc(where, func(a field.Assignment) bool { return a.Column == c.name }); i >= 0 {
+			keys = append(keys, where[i])
+		}
+	}
+	now, err := t.read(ctx, db, row, keys)
+	if err != nil {
+		return err
+	}
+	for i, before := range keys {
+		if same(before.Value, now[i]) {
+			continue
+		}
+		if err := t.model.KeyChanged(ctx, row, before.Column, now[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// read reads columns of a row as they are in the database.
+func (t *table[R]) read(ctx context.Context, db Ext, row *R, columns []field.Assignment) ([]any, error) {
+	var list []string
+	for _, a := range columns {
+		list = append(list, a.Column)
+	}
+	now := make([]any, max(1, len(columns)))
+	into := make([]any, len(now))
+	for i := range now {
+		into[i] = &now[i]
+	}
+	err := db.QueryRowxContext(ctx, t.Table.Select(list), t.id(row)...).Scan(into...)
+	return now, hide(err, nil)
+}
+
+// same compares contents of a column, which drivers give as text or as bytes.
+func same(a, b any) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return fmt.Sprintf("%s", a) == fmt.Sprintf("%s", b)
+}
+
+// withCompanions adds the plain columns that go with encrypted ones that
+// changed: what these are bound to by the tag ad=, without which they would not
+// open, and what they replace by the tag migrating=.
+func (t *table[R]) withCompanions(columns []column, set []field.Assignment) []column {
+	for _, c := range t.pick(encrypted) {
+		if !slices.ContainsFunc(set, func(a field.Assignment) bool { return a.Column == c.name }) {
+			continue
+		}
+		for _, other := range t.pick(plain) {
+			goName := other.field.Field.Name
+			if goName == c.option("ad") || goName == c.option("migrating") {
+				columns = append(slices.Clip(columns), other)
+			}
+		}
+	}
+	slices.SortFunc(columns, func(a, b column) int { return strings.Compare(a.name, b.name) })
+	return slices.CompactFunc(columns, func(a, b column) bool { return a.name == b.name })
+}
