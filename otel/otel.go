@@ -1,0 +1,183 @@
+// Package kmsotel reports requests to key services to OpenTelemetry: a span and
+// three metrics for each.
+//
+//	observer, err := kmsotel.New(otel.GetTracerProvider(), otel.GetMeterProvider(), nil)
+//	box, err := kmsencrypted.Config{Observer: observer, …}.Box()
+//
+// # Spans
+//
+// One span per request, of kind client, named "kms wrap", "kms unwrap" or "kms
+// rewrap". It begins and ends with the request and is a child of the span in the
+// caller's context. Its attributes:
+//
+//	kmsencrypted.operation  "wrap", "unwrap" or "rewrap"
+//	kmsencrypted.provider   "aws", "gcp", "vault", "local", …
+//	kmsencrypted.key_id     the key-encryption key as configured
+//	kmsencrypted.version    the version of the key column, an integer
+//	kmsencrypted.values     how many values the request held, an integer
+//	kmsencrypted.context    only with Options.Mask, and what that returned
+//	error.type              only after a failure: the outcome, see below
+//
+// A failed request sets the span's status to error, with the outcome as its
+// description. Texts of errors are not recorded: what a key service or a proxy
+// writes into them is not known in advance.
+//
+// # Metrics
+//
+//	kmsencrypted.requests          counter, {request}
+//	kmsencrypted.values            counter, {value}: more than requests where batches are sent
+//	kmsencrypted.request.duration  histogram, s
+//
+// Each has the attributes kmsencrypted.operation, kmsencrypted.provider and
+// kmsencrypted.outcome, so that the number of time series is small and known.
+// Key and context are not among them.
+//
+// # Outcomes
+//
+//	ok                 the service answered; single items of a batch may have failed
+//	decrypt            [kmsencrypted.ErrDecrypt]
+//	binding            [kmsencrypted.ErrBinding]
+//	denied             [kmsencrypted.ErrDenied]
+//	key_unusable       [kmsencrypted.ErrKeyUnusable]
+//	config             [kmsencrypted.ErrConfig]
+//	context            [kmsencrypted.ErrContext]
+//	malformed          [kmsencrypted.ErrMalformed]
+//	too_large          [kmsencrypted.ErrTooLarge]
+//	throttled          [kmsencrypted.ErrThrottled]
+//	unavailable        [kmsencrypted.ErrUnavailable]
+//	deadline_exceeded  the caller's context ran out of time
+//	canceled           the caller gave up
+//	other              anything else
+//
+// These names are part of the API: dashboards and alarms may rely on them.
+package kmsotel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// scope names this instrumentation.
+const scope = "github.com/kmsencrypted/kmsencrypted/otel"
+
+const (
+	operationKey = attribute.Key("kmsencrypted.operation")
+	providerKey  = attribute.Key("kmsencrypted.provider")
+	keyIDKey     = attribute.Key("kmsencrypted.key_id")
+	versionKey   = attribute.Key("kmsencrypted.version")
+	valuesKey    = attribute.Key("kmsencrypted.values")
+	contextKey   = attribute.Key("kmsencrypted.context")
+	outcomeKey   = attribute.Key("kmsencrypted.outcome")
+	errorTypeKey = attribute.Key("error.type") // OpenTelemetry's own name
+)
+
+// Options of [New]. Nil and the zero value are the defaults.
+type Options struct {
+	// Mask makes the attribute kmsencrypted.context of a span: the encryption
+	// context without what should not leave the process. "" leaves the attribute
+	// out, and so does a nil Mask. kmsencrypted.BoundContext.String is the whole
+	// context. It is called for sampled spans only, with the context of the first
+	// value of a batch, and must be safe for concurrent use.
+	Mask func(kmsencrypted.BoundContext) string
+}
+
+// New returns an observer for [kmsencrypted.Config]. A nil tracer provider makes
+// no spans, a nil meter provider no metrics; both nil is
+// [kmsencrypted.ErrConfig]. The providers stay the caller's to shut down.
+func New(tracers trace.TracerProvider, meters metric.MeterProvider, options *Options) (kmsencrypted.Observer, error) {
+	if tracers == nil && meters == nil {
+		return nil, fmt.Errorf("kmsotel: %w: neither a tracer nor a meter provider", kmsencrypted.ErrConfig)
+	}
+	if tracers == nil {
+		tracers = noop.NewTracerProvider()
+	}
+	r := &reporter{tracer: tracers.Tracer(scope)}
+	if options != nil {
+		r.mask = options.Mask
+	}
+	if meters != nil {
+		var err error
+		if r.instruments, err = newInstruments(meters.Meter(scope)); err != nil {
+			return nil, fmt.Errorf("kmsotel: %w: %w", kmsencrypted.ErrConfig, err)
+		}
+	}
+	return r.observe, nil
+}
+
+type reporter struct {
+	tracer trace.Tracer
+	mask   func(kmsencrypted.BoundContext) string
+	*instruments
+}
+
+func (r *reporter) observe(ctx context.Context, e kmsencrypted.Event) {
+	end := time.Now()
+	ctx, span := r.tracer.Start(ctx, "kms "+string(e.Op),
+		trace.WithTimestamp(end.Add(-e.Duration)),
+		trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(
+			operationKey.String(string(e.Op)),
+			providerKey.String(e.Key.Provider),
+			keyIDKey.String(e.Key.KeyID),
+			versionKey.Int(e.Version),
+			valuesKey.Int(e.Count),
+		))
+	if r.mask != nil && span.IsRecording() {
+		if text := r.mask(e.Context); text != "" {
+			span.SetAttributes(contextKey.String(text))
+		}
+	}
+	if e.Err != nil {
+		outcome := outcomeOf(e.Err)
+		span.SetStatus(codes.Error, outcome)
+		span.SetAttributes(errorTypeKey.String(outcome))
+	}
+	span.End(trace.WithTimestamp(end))
+	if r.instruments != nil {
+		r.record(ctx, e) // with the span in ctx, for exemplars
+	}
+}
+
+type instruments struct {
+	requests metric.Int64Counter
+	values   metric.Int64Counter
+	duration metric.Float64Histogram
+}
+
+// buckets are in seconds: Vault next door answers in one millisecond, and most
+// providers give up after ten seconds.
+var buckets = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
+
+func newInstruments(meter metric.Meter) (*instruments, error) {
+	var i instruments
+	var errs [3]error
+	i.requests, errs[0] = meter.Int64Counter("kmsencrypted.requests",
+		metric.WithDescription("Requests to a key service."), metric.WithUnit("{request}"))
+	i.values, errs[1] = meter.Int64Counter("kmsencrypted.values",
+		metric.WithDescription("Values in requests to a key service."), metric.WithUnit("{value}"))
+	i.duration, errs[2] = meter.Float64Histogram("kmsencrypted.request.duration",
+		metric.WithDescription("Duration of requests to a key service, with the client's own retries."), metric.WithUnit("s"),
+		metric.WithExplicitBucketBoundaries(buckets[:]...))
+	return &i, errors.Join(errs[:]...)
+}
+
+func (i *instruments) record(ctx context.Context, e kmsencrypted.Event) {
+	attributes := metric.WithAttributeSet(attribute.NewSet(
+		operationKey.String(string(e.Op)),
+		providerKey.String(e.Key.Provider),
+		outcomeKey.String(outcomeOf(e.Err)),
+	))
+	i.requests.Add(ctx, 1, attributes)
+	i.values.Add(ctx, int64(e.Count), attributes)
+	i.duration.Record(ctx, e.Duration.Seconds(), attributes)
+}

@@ -1,0 +1,57 @@
+package kmsotel
+
+import (
+	"context"
+	"errors"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+const (
+	succeeded = "ok"
+	unknown   = "other"
+)
+
+// outcomes by error; the first that fits counts. What lasts stands before what
+// passes, for errors that are joined, and the ends of the caller's context come
+// last, because an outage may have one as its cause.
+var outcomes = [...]struct {
+	name string
+	err  error
+}{
+	{"decrypt", kmsencrypted.ErrDecrypt},
+	{"binding", kmsencrypted.ErrBinding},
+	{"denied", kmsencrypted.ErrDenied},
+	{"key_unusable", kmsencrypted.ErrKeyUnusable},
+	{"config", kmsencrypted.ErrConfig},
+	{"context", kmsencrypted.ErrContext},
+	{"malformed", kmsencrypted.ErrMalformed},
+	{"too_large", kmsencrypted.ErrTooLarge},
+	{"throttled", kmsencrypted.ErrThrottled},
+	{"unavailable", kmsencrypted.ErrUnavailable},
+	{"deadline_exceeded", context.DeadlineExceeded},
+	{"canceled", context.Canceled},
+}
+
+// outcomeOf asks what a located error comes down to before it asks all that led
+// to it: several providers may have failed, each in its own way.
+func outcomeOf(err error) string {
+	if err == nil {
+		return succeeded
+	}
+	if located, ok := errors.AsType[*kmsencrypted.Error](err); ok {
+		if name := classOf(located.Err); name != unknown {
+			return name
+		}
+	}
+	return classOf(err)
+}
+
+func classOf(err error) string {
+	for _, o := range outcomes {
+		if errors.Is(err, o.err) {
+			return o.name
+		}
+	}
+	return unknown
+}
