@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
@@ -24,19 +24,18 @@ type KeyResult struct {
 }
 
 // UnwrapAll opens many data keys side by side, [Config.Concurrency] requests at
-// a time, in few requests where the provider takes batches. Results come in the
-// order of the columns. Identical columns with the same binding cost one call
-// and share one key, so wipe them together.
+// a time, in few requests where the provider takes batches, and in none for keys
+// in the cache. Results come in the order of the columns. Identical columns with
+// the same binding cost one call; each result is a key of its own to wipe.
 //
 // A column that fails has its own error and does not hide the others. An error
 // that will meet all of a version, such as [ErrDenied], and the end of ctx stop
 // what has not begun; what was stopped has that error too.
 func (b *Box) UnwrapAll(ctx context.Context, columns []WrappedKey) []KeyResult {
-	results := make([]KeyResult, len(columns))
-	if len(columns) == 1 {
-		results[0].Key, results[0].Err = b.Unwrap(ctx, columns[0].Column, columns[0].Binding)
-		return results
+	if len(columns) == 0 {
+		return nil
 	}
+	results := make([]KeyResult, len(columns))
 	var jobs []*unwrapJob
 	known := make(map[string]*unwrapJob, len(columns))
 	for i, c := range columns {
@@ -45,18 +44,25 @@ func (b *Box) UnwrapAll(ctx context.Context, columns []WrappedKey) []KeyResult {
 			results[i].Err = err
 			continue
 		}
-		id := u.identity(c.Column)
-		job := known[id]
-		if job == nil {
-			job = &unwrapJob{unwrapping: u}
-			known[id], jobs = job, append(jobs, job)
+		if job := known[u.identity()]; job != nil {
+			job.places = append(job.places, i)
+			continue
 		}
-		job.places = append(job.places, i)
+		job := &unwrapJob{unwrapping: u, places: []int{i}}
+		known[u.identity()] = job
+		if cached, ok := b.cached(u); ok {
+			job.KeyResult = cached
+		}
+		jobs = append(jobs, job)
 	}
-	b.unwrapJobs(ctx, jobs)
+	b.unwrapJobs(ctx, slices.DeleteFunc(slices.Clone(jobs), (*unwrapJob).isDone))
 	for _, job := range jobs {
-		for _, i := range job.places {
+		results[job.places[0]] = job.KeyResult
+		for _, i := range job.places[1:] {
 			results[i] = job.KeyResult
+			if job.Err == nil {
+				results[i].Key = job.Key.clone()
+			}
 		}
 	}
 	return results
@@ -69,13 +75,7 @@ type unwrapJob struct {
 	places []int // where its result belongs
 }
 
-// identity is equal for columns whose unwrapping is the same call with the same
-// checks: the same text under the same context and binding.
-func (u *unwrapping) identity(column string) string {
-	id := canon.AppendString(nil, column)
-	id = u.contexts[0].appendCanonical(id)
-	return string(append(id, u.binding...))
-}
+func (j *unwrapJob) isDone() bool { return !j.Key.IsZero() || j.Err != nil }
 
 // unwrapJobs fills the results of all jobs.
 func (b *Box) unwrapJobs(ctx context.Context, jobs []*unwrapJob) {
@@ -93,10 +93,14 @@ func (b *Box) unwrapJobs(ctx context.Context, jobs []*unwrapJob) {
 			}
 			return
 		}
-		b.unwrapUnit(ctx, unit)
-		for _, job := range unit {
-			if job.Err != nil && (ConcernsAll(job.Err) || ctx.Err() != nil) {
-				stop.Store(&job.Err)
+		us := make([]*unwrapping, len(unit))
+		for i, job := range unit {
+			us[i] = job.unwrapping
+		}
+		for i, result := range b.fetch(ctx, us) {
+			unit[i].KeyResult = result
+			if result.Err != nil && (ConcernsAll(result.Err) || ctx.Err() != nil) {
+				stop.Store(&result.Err)
 			}
 		}
 	})
@@ -106,13 +110,13 @@ func (b *Box) unwrapJobs(ctx context.Context, jobs []*unwrapJob) {
 func unitsOf(jobs []*unwrapJob) (units [][]*unwrapJob) {
 	open := make(map[int][]*unwrapJob) // by version, not yet full
 	for _, job := range jobs {
-		batch, ok := job.recipe.Provider.(BatchProvider)
-		if !ok {
+		_, size := batching(job.recipe.Provider)
+		if size == 1 || job.legacy || len(job.wraps) == 0 {
 			units = append(units, []*unwrapJob{job})
 			continue
 		}
 		unit := append(open[job.version], job)
-		if len(unit) == batch.BatchSize() {
+		if len(unit) == size {
 			units, unit = append(units, unit), nil
 		}
 		open[job.version] = unit
@@ -125,28 +129,44 @@ func unitsOf(jobs []*unwrapJob) (units [][]*unwrapJob) {
 	return units
 }
 
-// unwrapUnit makes one request for a unit, and single ones for items of a batch
-// that a second context or wrap may open.
-func (b *Box) unwrapUnit(ctx context.Context, unit []*unwrapJob) {
-	if len(unit) > 1 {
-		unit = b.unwrapBatch(ctx, unit)
+// batching tells how many values a provider takes in one request; 1 and nil if
+// it takes no batches. Several providers at once take none.
+func batching(provider Provider) (BatchProvider, int) {
+	if _, multi := provider.(MultiWrapper); multi {
+		return nil, 1
 	}
-	for _, job := range unit {
-		raw, err := b.decrypt(ctx, job.unwrapping)
+	if batch, ok := provider.(BatchProvider); ok {
+		return batch, max(batch.BatchSize(), 1)
+	}
+	return nil, 1
+}
+
+// unwrapFlights makes one request for the flights of a unit, and single ones for
+// items of a batch that a second context or wrap may open.
+func (b *Box) unwrapFlights(ctx context.Context, unit []*flight) {
+	single := unit
+	if len(unit) > 1 {
+		single = b.unwrapBatch(ctx, unit)
+	}
+	for _, f := range single {
+		raw, err := b.decrypt(ctx, f.unwrapping)
 		if err == nil {
-			job.Key, err = job.key(raw)
+			f.Key, err = f.key(raw)
 		}
-		job.Err = err
+		f.Err = err
+	}
+	for _, f := range unit {
+		b.remember(f.unwrapping, f.KeyResult)
 	}
 }
 
-// unwrapBatch makes one request for several jobs and returns those that are
+// unwrapBatch makes one request for several flights and returns those that are
 // worth a try of their own.
-func (b *Box) unwrapBatch(ctx context.Context, unit []*unwrapJob) (again []*unwrapJob) {
-	provider := unit[0].recipe.Provider.(BatchProvider)
+func (b *Box) unwrapBatch(ctx context.Context, unit []*flight) (again []*flight) {
+	provider, _ := batching(unit[0].recipe.Provider)
 	items := make([]Wrapped, len(unit))
-	for i, job := range unit {
-		items[i] = Wrapped{Ciphertext: job.candidates()[0].Ciphertext, Context: job.contexts[0]}
+	for i, f := range unit {
+		items[i] = Wrapped{Ciphertext: f.candidates()[0].Ciphertext, Context: f.contexts[0]}
 	}
 	event := func() Event {
 		return Event{Op: OpUnwrap, Key: provider.Info(), Version: unit[0].version, Context: items[0].Context, Count: len(items)}
@@ -159,22 +179,23 @@ func (b *Box) unwrapBatch(ctx context.Context, unit []*unwrapJob) (again []*unwr
 		}
 		return err
 	})
-	for i, job := range unit {
+	for i, f := range unit {
 		if err != nil {
-			job.Err = located(OpUnwrap, provider, job.version, err)
+			f.Err = located(OpUnwrap, provider, f.version, err)
 			continue
 		}
 		switch answer := answers[i]; {
 		case answer.Err == nil:
-			if err := job.check(answer.Bytes); err != nil {
-				job.Err = located(OpUnwrap, provider, job.version, err)
+			if err := f.check(answer.Bytes); err != nil {
+				clear(answer.Bytes)
+				f.Err = located(OpUnwrap, provider, f.version, err)
 			} else {
-				job.Key, job.Err = job.key(answer.Bytes)
+				f.Key, f.Err = f.key(answer.Bytes)
 			}
-		case errors.Is(answer.Err, ErrDecrypt) && len(job.contexts)*len(job.candidates()) > 1:
-			again = append(again, job)
+		case errors.Is(answer.Err, ErrDecrypt) && len(f.contexts)*len(f.candidates()) > 1:
+			again = append(again, f)
 		default:
-			job.Err = located(OpUnwrap, provider, job.version, answer.Err)
+			f.Err = located(OpUnwrap, provider, f.version, answer.Err)
 		}
 	}
 	return again
@@ -196,12 +217,11 @@ type ColumnResult struct {
 // WrapAll wraps many data keys under the current version side by side, in the
 // way of [Box.UnwrapAll].
 func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
-	results := make([]ColumnResult, len(keys))
-	size := 1
-	batch, isBatch := b.config.Versions[b.config.Current].Provider.(BatchProvider)
-	if isBatch {
-		size = batch.BatchSize()
+	if len(keys) == 0 {
+		return nil
 	}
+	results := make([]ColumnResult, len(keys))
+	batch, size := batching(b.config.Versions[b.config.Current].Provider)
 	var stop atomic.Pointer[error]
 	parallel((len(keys)+size-1)/size, b.config.Concurrency, func(i int) {
 		from, to := i*size, min((i+1)*size, len(keys))
@@ -231,7 +251,7 @@ func (b *Box) wrapBatch(ctx context.Context, provider BatchProvider, keys []KeyT
 	var jobs []*wrapping
 	var places []int
 	for i, k := range keys {
-		w, err := b.wrapping(k.Key, k.Binding)
+		w, err := b.wrapping(ctx, k.Key, k.Binding, keycolumn.FormatKey)
 		if err != nil {
 			results[i].Err = err
 			continue

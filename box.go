@@ -85,6 +85,8 @@ type Config struct {
 	// Concurrency bounds the requests that one call for many records has in
 	// flight. 0 is 32.
 	Concurrency int
+	// Cache keeps data keys that were unwrapped, for a while. Nil keeps none.
+	Cache *CacheConfig
 	// Observer is told of every request to a key service.
 	Observer Observer
 	// Logger receives warnings; nil is silent.
@@ -96,7 +98,9 @@ const defaultConcurrency = 32
 // Box wraps and unwraps data keys, and small secrets outside any table, over
 // all listed versions. It is immutable and safe for concurrent use.
 type Box struct {
-	config Config
+	config   Config
+	inflight inflight
+	cache    *cache // nil without one
 }
 
 // NewBox returns a Box with one version, 1, in native format under provider.
@@ -122,7 +126,11 @@ func (c Config) Box() (*Box, error) {
 				"version", n, "key_id", info.KeyID)
 		}
 	}
-	return &Box{config: c}, nil
+	b := &Box{config: c, inflight: inflight{flights: make(map[string]*flight)}}
+	if c.Cache != nil {
+		b.cache = newCache(*c.Cache)
+	}
+	return b, nil
 }
 
 func (c Config) check() error {
@@ -139,6 +147,9 @@ func (c Config) check() error {
 	if c.Concurrency < 0 {
 		mistake("concurrency %d", c.Concurrency)
 	}
+	if c.Cache != nil {
+		c.Cache.check(mistake)
+	}
 	insecure := 0
 	for n, v := range c.Versions {
 		if n < 0 {
@@ -150,6 +161,11 @@ func (c Config) check() error {
 		}
 		if v.Provider.Info().Insecure {
 			insecure++
+		}
+		if composed, ok := v.Provider.(interface{ Check() error }); ok {
+			if err := composed.Check(); err != nil {
+				mistakes = append(mistakes, fmt.Errorf("version %d: %w", n, err))
+			}
 		}
 		v.check(n, mistake)
 	}

@@ -40,7 +40,7 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 	if !versioned && looksVersioned.MatchString(column) {
 		return fail(fmt.Errorf("%w: version with leading zeros or out of range", ErrMalformed))
 	}
-	u := &unwrapping{version: version, recipe: recipe}
+	u := &unwrapping{column: column, version: version, recipe: recipe}
 	if recipe.Format == Ruby {
 		if versioned {
 			u.wraps = []Wrap{{Ciphertext: rubycompat.Decode64(body)}}
@@ -89,7 +89,9 @@ func (u *unwrapping) nativeBody(body string, format byte) error {
 func (b *Box) legacyColumn(u *unwrapping, column string) {
 	switch {
 	case strings.HasPrefix(column, "$gc$"):
-		u.legacy = column
+		if _, ok := u.recipe.Provider.(LegacyDecrypter); ok {
+			u.legacy, u.wraps = true, []Wrap{{Ciphertext: []byte(column)}}
+		}
 	case strings.HasPrefix(column, "vault:"):
 		u.wraps = []Wrap{{Ciphertext: []byte(column)}}
 	default:

@@ -1,6 +1,7 @@
 package kmsencrypted
 
 import (
+	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
@@ -47,6 +48,10 @@ type material struct {
 	wiped bool
 
 	derived atomic.Pointer[recordKeys]
+
+	// unwrap makes the key anew. It is set where raw was never filled: in a key
+	// from the cache.
+	unwrap func(context.Context) (DataKey, error)
 }
 
 // recordKeys are the 64 bytes that one HKDF-Expand makes of a data key for the
@@ -72,11 +77,49 @@ func copyDataKey(raw []byte) DataKey {
 	return k
 }
 
+// clone makes a handle of its own to the same key: wiping one leaves the other.
+func (k DataKey) clone() DataKey {
+	c := DataKey{hidden: secret.Hide(material{})}
+	from, to := k.hidden.Get(), c.hidden.Get()
+	from.mu.RLock()
+	defer from.mu.RUnlock()
+	to.raw, to.wiped, to.unwrap = from.raw, from.wiped, from.unwrap
+	to.derived.Store(from.derived.Load())
+	return c
+}
+
+// columnsKey makes a key that seals and opens columns but has no bytes; unwrap
+// makes the same key with its bytes.
+func columnsKey(keys *recordKeys, unwrap func(context.Context) (DataKey, error)) DataKey {
+	k := DataKey{hidden: secret.Hide(material{})}
+	m := k.hidden.Get()
+	m.unwrap = unwrap
+	m.derived.Store(keys)
+	return k
+}
+
+// Fresh returns a key that has its bytes, for [DataKey.Raw] and
+// [DataKey.Derive]. A key from the cache is unwrapped again, by a call to the
+// key service with the errors of [Box.Unwrap]; any other is copied. The result
+// is wiped on its own.
+func (k DataKey) Fresh(ctx context.Context) (DataKey, error) {
+	m := k.hidden.Get()
+	if m == nil {
+		return DataKey{}, ErrWiped
+	}
+	if err := k.use(func(*[DataKeySize]byte) {}); err == ErrCached {
+		return m.unwrap(ctx)
+	} else if err != nil {
+		return DataKey{}, err
+	}
+	return k.clone(), nil
+}
+
 // IsZero reports whether k is the zero value, no key at all.
 func (k DataKey) IsZero() bool { return k.hidden.Get() == nil }
 
 // Raw returns a copy of the 32 bytes, for the Ruby formats, which use the data
-// key itself. The caller wipes it with clear. The error is [ErrWiped].
+// key itself. The caller wipes it with clear. The error is [ErrWiped] or [ErrCached].
 func (k DataKey) Raw() ([]byte, error) {
 	var raw []byte
 	err := k.use(func(key *[DataKeySize]byte) { raw = append(raw, key[:]...) })
@@ -85,7 +128,8 @@ func (k DataKey) Raw() ([]byte, error) {
 
 // Derive returns size bytes (at most 16320) for a use of their own, by
 // HKDF-Expand-SHA-512 under label. One label serves one use; labels that begin
-// with "kmsencrypted/" are this module's. The caller wipes the result. The error is [ErrWiped].
+// with "kmsencrypted/" are this module's. The caller wipes the result. The error
+// is [ErrWiped] or [ErrCached].
 func (k DataKey) Derive(label string, size int) ([]byte, error) {
 	var out []byte
 	var derr error
@@ -142,6 +186,20 @@ func (k DataKey) Wipe() {
 	m.derived.Store(nil)
 }
 
+// freshRaw is [DataKey.Raw] of a key or, if it comes from the cache, of a fresh one.
+func (k DataKey) freshRaw(ctx context.Context) ([]byte, error) {
+	raw, err := k.Raw()
+	if err != ErrCached {
+		return raw, err
+	}
+	fresh, err := k.Fresh(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer fresh.Wipe()
+	return fresh.Raw()
+}
+
 func (k DataKey) use(f func(key *[DataKeySize]byte)) error {
 	m := k.hidden.Get()
 	if m == nil {
@@ -149,8 +207,11 @@ func (k DataKey) use(f func(key *[DataKeySize]byte)) error {
 	}
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	if m.wiped {
+	switch {
+	case m.wiped:
 		return ErrWiped
+	case m.unwrap != nil:
+		return ErrCached
 	}
 	f(&m.raw)
 	return nil

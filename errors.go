@@ -75,6 +75,9 @@ var (
 	ErrConflict = errors.New("row was changed by somebody else: reload it and try again")
 	// ErrWiped: the data key was wiped.
 	ErrWiped = errors.New("data key was wiped")
+	// ErrCached: the data key comes from the cache of the Box, which keeps no key
+	// bytes under a native version. [DataKey.Fresh] unwraps it again.
+	ErrCached = errors.New("data key is from the cache and has no bytes: ask for a fresh one")
 )
 
 // Error says where something failed: the operation, the key and its version,

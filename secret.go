@@ -21,10 +21,11 @@ var secretLabel = canon.Strings("kmsencrypted/1 secret")
 func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContext) (column string, err error) {
 	binding := Binding{Context: ec}
 	if b.config.Versions[b.config.Current].Format == Ruby {
-		w, err := b.wrappingBytes(DataKey{}, plaintext, binding, keycolumn.FormatSecret)
+		w, err := b.target(binding, keycolumn.FormatSecret)
 		if err != nil {
 			return "", err
 		}
+		w.raw = plaintext
 		wraps, err := b.encrypt(ctx, w)
 		if err != nil {
 			return "", err
@@ -33,15 +34,11 @@ func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContex
 	}
 	k := NewDataKey()
 	defer k.Wipe()
-	raw, err := k.Raw()
+	w, err := b.wrapping(ctx, k, binding, keycolumn.FormatSecret)
 	if err != nil {
 		return "", err
 	}
-	defer clear(raw)
-	w, err := b.wrappingBytes(k, raw, binding, keycolumn.FormatSecret)
-	if err != nil {
-		return "", err
-	}
+	defer clear(w.raw)
 	wraps, err := b.encrypt(ctx, w)
 	if err != nil {
 		return "", err
@@ -65,11 +62,10 @@ func (b *Box) Decrypt(ctx context.Context, column string, ec EncryptionContext) 
 	if err != nil {
 		return nil, err
 	}
-	raw, err := b.decrypt(ctx, u)
-	if err != nil || u.recipe.Format == Ruby {
-		return raw, err
+	if u.recipe.Format == Ruby {
+		return b.decrypt(ctx, u)
 	}
-	k, err := u.key(raw)
+	k, err := b.open(ctx, u)
 	if err != nil {
 		return nil, err
 	}

@@ -1,18 +1,21 @@
 package kmsencrypted
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"errors"
 	"fmt"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
 // Wrap wraps a data key under the current version and returns the text of its
-// key column, such as "v2:AQ…". It makes one call to the key service.
+// key column, such as "v2:AQ…". It makes one call to the key service, and
+// before it one to unwrap a key from the cache again.
 func (b *Box) Wrap(ctx context.Context, k DataKey, to Binding) (column string, err error) {
-	w, err := b.wrapping(k, to)
+	w, err := b.wrapping(ctx, k, to, keycolumn.FormatKey)
 	if err != nil {
 		return "", err
 	}
@@ -27,7 +30,9 @@ func (b *Box) Wrap(ctx context.Context, k DataKey, to Binding) (column string, e
 // Unwrap opens the data key in a key column, which may be of any listed
 // version and form. It makes one call to the key service; only a Ruby column
 // that does not open is tried once more for each other way in which a Ruby
-// process may have written its context. The caller wipes the key.
+// process may have written its context. It makes none if the key is in the
+// cache, and shares a call that is on its way for the same column and binding.
+// The caller wipes the key, which nobody else holds.
 //
 // The error is [ErrDecrypt], [ErrBinding], [ErrVersionNotActive],
 // [ErrVersionRetired], [ErrMalformed], [ErrContext] or one of the key service.
@@ -36,27 +41,49 @@ func (b *Box) Unwrap(ctx context.Context, column string, from Binding) (DataKey,
 	if err != nil {
 		return DataKey{}, err
 	}
-	raw, err := b.decrypt(ctx, u)
-	if err != nil {
-		return DataKey{}, err
+	return b.open(ctx, u)
+}
+
+// open takes a data key from the cache or unwraps it.
+func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
+	if cached, ok := b.cached(u); ok {
+		return cached.Key, cached.Err
 	}
-	return u.key(raw)
+	return b.fresh(ctx, u)
+}
+
+// fresh unwraps a data key whatever is in the cache.
+func (b *Box) fresh(ctx context.Context, u *unwrapping) (DataKey, error) {
+	r := b.fetch(ctx, []*unwrapping{u})[0]
+	return r.Key, r.Err
 }
 
 // Rewrap moves a key column to the current version: another key, key service or
 // context, the same data key. Columns and files sealed under the key stay valid.
 // Where source and current version differ in [Format] it returns [ErrNeedsRekey].
 // A record seal is dropped; whoever keeps one writes it again.
+//
+// If the current provider is a [Rewrapper] and what the column is bound to stays
+// the same, which is always so under Ruby versions, the data key does not leave
+// the key service: one call, and nothing proves yet that the column opens.
+// Otherwise the key is unwrapped, never from the cache, and wrapped: two calls.
 func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewrapped string, err error) {
-	version := ColumnVersion(column)
-	recipe, err := b.Version(version)
+	u, err := b.unwrapping(column, binding, keycolumn.FormatKey)
 	if err != nil {
 		return "", err
 	}
-	if recipe.Format != b.config.Versions[b.config.Current].Format {
-		return "", &Error{Op: string(OpRewrap), Version: version, Err: ErrNeedsRekey}
+	if u.recipe.Format != b.config.Versions[b.config.Current].Format {
+		return "", &Error{Op: string(OpRewrap), Version: u.version, Err: ErrNeedsRekey}
 	}
-	k, err := b.Unwrap(ctx, column, binding)
+	to, err := b.target(binding, keycolumn.FormatKey)
+	if err != nil {
+		return "", err
+	}
+	rewrapped, err = b.rewrapInside(ctx, u, to)
+	if !errors.Is(err, errors.ErrUnsupported) {
+		return rewrapped, err
+	}
+	k, err := b.fresh(ctx, u)
 	if err != nil {
 		return "", err
 	}
@@ -64,27 +91,45 @@ func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewra
 	return b.Wrap(ctx, k, binding)
 }
 
+// rewrapInside leaves the data key inside the key service. It cannot compute a
+// commitment, so the binding has to stay what it was.
+func (b *Box) rewrapInside(ctx context.Context, from *unwrapping, to *wrapping) (column string, err error) {
+	service, ok := to.recipe.Provider.(Rewrapper)
+	if _, multi := to.recipe.Provider.(MultiWrapper); !ok || multi || from.legacy || !bytes.Equal(from.binding, to.binding) {
+		return "", errors.ErrUnsupported
+	}
+	event := func() Event {
+		return Event{Op: OpRewrap, Key: service.Info(), Version: to.version, Context: to.context, Count: 1}
+	}
+	var ciphertext []byte
+	err = from.firstThatOpens(func(old Wrapped) error {
+		return b.observed(ctx, event, func() (err error) {
+			ciphertext, err = service.Rewrap(ctx, old, from.recipe.Provider, to.context)
+			return err
+		})
+	})
+	if err != nil {
+		return "", located(OpRewrap, service, from.version, err)
+	}
+	to.commitment = from.commitment
+	return to.column([]Wrap{{Tag: service.Info().Tag, Ciphertext: ciphertext}})
+}
+
 // wrapping is a data key on its way into a column.
 type wrapping struct {
 	version int
 	recipe  Version
-	format  byte // what the column will hold: a key or a secret
-	key     DataKey
+	format  byte   // what the column will hold: a key or a secret
 	raw     []byte // what the provider wraps; wiped afterwards
 	context BoundContext
-	binding []byte // canonical; nil under Ruby
+
+	commitment [keycolumn.CommitmentSize]byte // native only, as is the binding
+	binding    []byte                         // canonical
 }
 
-func (b *Box) wrapping(k DataKey, to Binding) (*wrapping, error) {
-	raw, err := k.Raw()
-	if err != nil {
-		return nil, &Error{Op: string(OpWrap), Err: err}
-	}
-	return b.wrappingBytes(k, raw, to, keycolumn.FormatKey)
-}
-
-func (b *Box) wrappingBytes(k DataKey, raw []byte, to Binding, format byte) (*wrapping, error) {
-	w := &wrapping{version: b.config.Current, format: format, key: k, raw: raw}
+// target is a column of the current version before anything is in it.
+func (b *Box) target(to Binding, format byte) (*wrapping, error) {
+	w := &wrapping{version: b.config.Current, format: format}
 	w.recipe = b.config.Versions[w.version]
 	var err error
 	w.context, err = bind(to.Context, contextForm{version: w.version, escapes: railsDefault})
@@ -96,6 +141,24 @@ func (b *Box) wrappingBytes(k DataKey, raw []byte, to Binding, format byte) (*wr
 			return nil, &Error{Op: string(OpWrap), Version: w.version, Err: ErrNoID}
 		}
 		w.binding = to.canonical(format, w.recipe, w.context)
+	}
+	return w, nil
+}
+
+// wrapping is a target for a data key, whose bytes it copies.
+func (b *Box) wrapping(ctx context.Context, k DataKey, to Binding, format byte) (*wrapping, error) {
+	w, err := b.target(to, format)
+	if err != nil {
+		return nil, err
+	}
+	if w.recipe.Format == Native {
+		w.commitment, err = k.commit(w.binding)
+	}
+	if err == nil {
+		w.raw, err = k.freshRaw(ctx)
+	}
+	if err != nil {
+		return nil, &Error{Op: string(OpWrap), Version: w.version, Err: err}
 	}
 	return w, nil
 }
@@ -136,11 +199,7 @@ func (w *wrapping) column(wraps []Wrap) (string, error) {
 
 // native is the body of a native column. rest follows the wraps.
 func (w *wrapping) native(wraps []Wrap, rest []byte) ([]byte, error) {
-	commitment, err := w.key.commit(w.binding)
-	if err != nil {
-		return nil, err
-	}
-	n := keycolumn.Native{Format: w.format, Commitment: commitment, Wraps: wraps, Rest: rest}
+	n := keycolumn.Native{Format: w.format, Commitment: w.commitment, Wraps: wraps, Rest: rest}
 	body, err := n.Append(make([]byte, 0, 256+len(rest)))
 	if err != nil {
 		return nil, &Error{Op: string(OpWrap), Version: w.version, Err: ErrTooLarge, Cause: err}
@@ -150,11 +209,13 @@ func (w *wrapping) native(wraps []Wrap, rest []byte) ([]byte, error) {
 
 // unwrapping is a column on its way to a data key or to the bytes in it.
 type unwrapping struct {
+	column   string
+	id       string // memo of identity
 	version  int
 	recipe   Version
 	wraps    []Wrap         // under Ruby one, without a tag
 	contexts []BoundContext // the likeliest first; more than one under Ruby only
-	legacy   string         // a column from before 1.0 that names its own key
+	legacy   bool           // the wrap is a column from before 1.0 that names its own key
 
 	commitment [keycolumn.CommitmentSize]byte // native only, as is the rest
 	binding    []byte
@@ -197,13 +258,54 @@ func (u *unwrapping) key(raw []byte) (DataKey, error) {
 	return copyDataKey(raw), nil
 }
 
+// identity is equal for unwrappings that are the same request with the same
+// checks: the same text under the same context and binding. The context counts
+// as it is bound and as it is sent: before kms_encrypted 1.0 the order of pairs
+// and the types of values made a difference.
+func (u *unwrapping) identity() string {
+	if u.id == "" {
+		id := make([]byte, 0, len(u.column)+2*len(u.contexts[0].text)+len(u.binding)+64)
+		id = canon.AppendString(id, u.column)
+		id = u.contexts[0].appendCanonical(id)
+		id = canon.AppendString(id, u.contexts[0].text)
+		u.id = string(append(id, u.binding...))
+	}
+	return u.id
+}
+
+// firstThatOpens tries every wrap under every context, the likeliest first,
+// until one does not fail by [ErrDecrypt].
+func (u *unwrapping) firstThatOpens(try func(Wrapped) error) error {
+	err := ErrDecrypt
+	for _, ec := range u.contexts {
+		for _, wrap := range u.candidates() {
+			err = try(Wrapped{Ciphertext: wrap.Ciphertext, Context: ec})
+			if !errors.Is(err, ErrDecrypt) {
+				return err
+			}
+		}
+	}
+	return err
+}
+
 // decrypt calls the provider and returns what it unwrapped, checked.
 func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error) {
-	for _, ec := range u.contexts {
-		raw, err = b.decryptUnder(ctx, u, ec)
-		if !errors.Is(err, ErrDecrypt) {
-			break
-		}
+	if multi, ok := u.recipe.Provider.(MultiWrapper); ok {
+		err = b.observed(ctx, u.event(u.contexts[0]), func() (err error) {
+			raw, err = multi.DecryptAny(ctx, u.wraps, u.contexts[0], u.check)
+			return err
+		})
+	} else {
+		err = u.firstThatOpens(func(w Wrapped) error {
+			err := b.observed(ctx, u.event(w.Context), func() (err error) {
+				raw, err = u.decryptOne(ctx, w)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return u.check(raw)
+		})
 	}
 	if err != nil {
 		clear(raw)
@@ -212,40 +314,17 @@ func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error
 	return raw, nil
 }
 
-// decryptUnder tries each wrap that the provider may have made.
-func (b *Box) decryptUnder(ctx context.Context, u *unwrapping, ec BoundContext) (raw []byte, err error) {
-	event := func() Event {
+func (u *unwrapping) decryptOne(ctx context.Context, w Wrapped) ([]byte, error) {
+	if u.legacy {
+		return u.recipe.Provider.(LegacyDecrypter).DecryptLegacy(ctx, string(w.Ciphertext), w.Context)
+	}
+	return u.recipe.Provider.Decrypt(ctx, w.Ciphertext, w.Context)
+}
+
+func (u *unwrapping) event(ec BoundContext) func() Event {
+	return func() Event {
 		return Event{Op: OpUnwrap, Key: u.recipe.Provider.Info(), Version: u.version, Context: ec, Count: 1}
 	}
-	provider := u.recipe.Provider
-	if multi, ok := provider.(MultiWrapper); ok {
-		err = b.observed(ctx, event, func() error {
-			raw, err = multi.DecryptAny(ctx, u.wraps, ec, u.check)
-			return err
-		})
-		return raw, err
-	}
-	if legacy, ok := provider.(LegacyDecrypter); ok && u.legacy != "" {
-		err = b.observed(ctx, event, func() error {
-			raw, err = legacy.DecryptLegacy(ctx, u.legacy, ec)
-			return err
-		})
-		return raw, err
-	}
-	err = ErrDecrypt
-	for _, wrap := range u.candidates() {
-		err = b.observed(ctx, event, func() error {
-			raw, err = provider.Decrypt(ctx, wrap.Ciphertext, ec)
-			return err
-		})
-		if err == nil {
-			return raw, u.check(raw)
-		}
-		if !errors.Is(err, ErrDecrypt) {
-			break
-		}
-	}
-	return nil, err
 }
 
 // candidates are the wraps that this provider may have made: those with its

@@ -1,0 +1,198 @@
+package kmsencrypted
+
+import (
+	"container/list"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"sync"
+	"time"
+)
+
+// CacheConfig switches a cache of data keys on.
+//
+// It costs the audit trail: a decryption from the cache makes no call, so the
+// key service's log no longer has a line for it, and a permission that was taken
+// away or a key that was disabled still opens what is in the cache, for up to
+// MaxAge. Leave it off where every read has to be seen.
+//
+// A key is found only under the column, version, context, table, primary key
+// and so on that it was unwrapped for, so the cache lets no check be stepped
+// around. Under a native version it keeps the ready cipher, not the bytes of the
+// key: keys from the cache open and seal columns, everything else needs a
+// [DataKey.Fresh] one. Under a Ruby version, whose columns are sealed with the
+// data key itself, it keeps that. Versions with [Version.RecordSeal] are not
+// cached, as their seals need the bytes.
+//
+// A rotation reads every record once; give it a Box without a cache.
+type CacheConfig struct {
+	// MaxAge is how long a key is used after it was unwrapped. 0 is one minute.
+	// Afterwards it is wiped, within an eighth of MaxAge.
+	MaxAge time.Duration
+	// MaxUses is how often a key is taken from the cache before it is unwrapped
+	// again. 0 is no limit.
+	MaxUses int
+	// MaxEntries bounds the cache, at about 1 KiB for an entry. If it is full,
+	// the key that was not used for the longest time makes room. 0 is 1000.
+	MaxEntries int
+	// NegativeAge is how long the refusal of a column, [ErrDecrypt] or
+	// [ErrBinding], is kept, to spare the key service repeated requests for what
+	// does not open. Other errors are never kept. 0 keeps none.
+	NegativeAge time.Duration
+}
+
+// Defaults of [CacheConfig].
+const (
+	defaultMaxAge     = time.Minute
+	defaultMaxEntries = 1000
+)
+
+func (c CacheConfig) check(mistake func(string, ...any)) {
+	if c.MaxAge < 0 || c.MaxUses < 0 || c.MaxEntries < 0 || c.NegativeAge < 0 {
+		mistake("negative limit in Cache")
+	}
+}
+
+// cache holds the results of unwrapping.
+type cache struct {
+	config CacheConfig
+
+	mu      sync.Mutex
+	entries map[cacheID]*list.Element
+	recent  list.List // of *cacheEntry, the last used in front
+	sweeper *time.Timer
+}
+
+// cacheID is the hash of [unwrapping.identity], so that the size of an entry
+// does not depend on the column.
+type cacheID [sha256.Size]byte
+
+type cacheEntry struct {
+	id      cacheID
+	columns *recordKeys // of a native key
+	whole   DataKey     // of a Ruby key
+	err     error       // of a refusal
+	uses    int
+	expires time.Time
+}
+
+func newCache(config CacheConfig) *cache {
+	if config.MaxAge == 0 {
+		config.MaxAge = defaultMaxAge
+	}
+	if config.MaxEntries == 0 {
+		config.MaxEntries = defaultMaxEntries
+	}
+	return &cache{config: config, entries: make(map[cacheID]*list.Element)}
+}
+
+// cached looks a column up. The key is the caller's own to wipe.
+func (b *Box) cached(u *unwrapping) (KeyResult, bool) {
+	if b.cache == nil || u.recipe.RecordSeal {
+		return KeyResult{}, false
+	}
+	c, id := b.cache, cacheID(sha256.Sum256([]byte(u.identity())))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	element, ok := c.entries[id]
+	if !ok {
+		return KeyResult{}, false
+	}
+	e := element.Value.(*cacheEntry)
+	if !time.Now().Before(e.expires) {
+		c.remove(element)
+		return KeyResult{}, false
+	}
+	c.recent.MoveToFront(element)
+	result := e.result(b, u)
+	if e.uses++; e.uses == c.config.MaxUses && e.err == nil {
+		c.remove(element)
+	}
+	return result, true
+}
+
+func (e *cacheEntry) result(b *Box, u *unwrapping) KeyResult {
+	switch {
+	case e.err != nil:
+		return KeyResult{Err: e.err}
+	case e.columns != nil:
+		return KeyResult{Key: columnsKey(e.columns, func(ctx context.Context) (DataKey, error) {
+			again := *u // which collects what is unwrapped
+			return b.fresh(ctx, &again)
+		})}
+	}
+	return KeyResult{Key: e.whole.clone()}
+}
+
+// remember keeps a result that may be kept.
+func (b *Box) remember(u *unwrapping, result KeyResult) {
+	if b.cache == nil || u.recipe.RecordSeal {
+		return
+	}
+	e := &cacheEntry{id: sha256.Sum256([]byte(u.identity())), err: result.Err}
+	age := b.cache.config.MaxAge
+	switch {
+	case isRefusal(result.Err):
+		age = b.cache.config.NegativeAge
+	case result.Err != nil:
+		return
+	case u.recipe.Format == Native:
+		e.columns, e.err = result.Key.record()
+	default:
+		e.whole = result.Key.clone()
+	}
+	if age > 0 {
+		b.cache.put(e, age)
+	}
+}
+
+// isRefusal reports whether a column will not open by asking again. An outage
+// that took part in it may have hidden another answer.
+func isRefusal(err error) bool {
+	return (errors.Is(err, ErrDecrypt) || errors.Is(err, ErrBinding)) && !Retryable(err)
+}
+
+func (c *cache) put(e *cacheEntry, age time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.entries[e.id]; ok {
+		c.remove(old)
+	}
+	for len(c.entries) >= c.config.MaxEntries {
+		c.remove(c.recent.Back())
+	}
+	e.expires = time.Now().Add(age)
+	c.entries[e.id] = c.recent.PushFront(e)
+	if c.sweeper == nil {
+		c.sweeper = time.AfterFunc(c.sweepPause(), c.sweep)
+	}
+}
+
+// remove wipes an entry. What keys in use still need of it stays with them.
+func (c *cache) remove(element *list.Element) {
+	e := c.recent.Remove(element).(*cacheEntry)
+	delete(c.entries, e.id)
+	e.whole.Wipe()
+	e.columns = nil
+}
+
+// sweep removes what expired, so that no key stays in memory because nobody asks
+// for it, and ends when the cache is empty.
+func (c *cache) sweep() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for _, element := range c.entries {
+		if !now.Before(element.Value.(*cacheEntry).expires) {
+			c.remove(element)
+		}
+	}
+	if len(c.entries) == 0 {
+		c.sweeper = nil
+		return
+	}
+	c.sweeper.Reset(c.sweepPause())
+}
+
+// sweepPause spreads the work of sweeping: each entry is looked at eight times.
+func (c *cache) sweepPause() time.Duration { return max(c.config.MaxAge/8, time.Millisecond) }
