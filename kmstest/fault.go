@@ -1,0 +1,132 @@
+package kmstest
+
+import (
+	"context"
+	"crypto/rand"
+	"slices"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Fault is a way in which a key service misbehaves. Its share is between 0 and
+// 1: so many of the calls meet it, seemingly at random but the same ones in
+// every run. The zero value does nothing.
+type Fault struct {
+	ops   []kmsencrypted.Op // empty: all
+	from  int               // the first call that meets it, counted from 1
+	lasts time.Duration     // since the first call; 0 for ever
+	share float64
+
+	delay  time.Duration
+	hang   bool
+	err    error
+	tamper func(answer []byte)
+}
+
+// On limits a fault to some kinds of calls, and counts those only.
+func (f Fault) On(ops ...kmsencrypted.Op) Fault {
+	f.ops = ops
+	return f
+}
+
+// Fail makes calls fail with an error, before they reach the key service.
+func Fail(err error, share float64) Fault { return Fault{share: share, err: err} }
+
+// Throttle makes calls fail with [kmsencrypted.ErrThrottled].
+func Throttle(share float64) Fault { return Fail(kmsencrypted.ErrThrottled, share) }
+
+// Unavailable makes calls fail with [kmsencrypted.ErrUnavailable].
+func Unavailable(share float64) Fault { return Fail(kmsencrypted.ErrUnavailable, share) }
+
+// Outage makes all calls fail with [kmsencrypted.ErrUnavailable] from the first
+// one on, for as long as it says.
+func Outage(lasts time.Duration) Fault {
+	return Fault{share: 1, err: kmsencrypted.ErrUnavailable, lasts: lasts}
+}
+
+// Revoke makes all calls from the n-th on, counted from 1, fail with
+// [kmsencrypted.ErrDenied], as if a permission were taken away meanwhile.
+func Revoke(n int) Fault { return Fault{share: 1, err: kmsencrypted.ErrDenied, from: n} }
+
+// Slow makes calls take longer.
+func Slow(delay time.Duration, share float64) Fault { return Fault{share: share, delay: delay} }
+
+// Hang gives calls no answer until their context ends.
+func Hang(share float64) Fault { return Fault{share: share, hang: true} }
+
+// WrongKey answers unwraps with other bytes, as many as the right ones.
+func WrongKey(share float64) Fault {
+	return Fault{share: share, tamper: func(answer []byte) { rand.Read(answer) }}.On(kmsencrypted.OpUnwrap)
+}
+
+// Corrupt flips a bit in the middle of what the key service answers: of the
+// plaintext for an unwrap, else of the ciphertext.
+func Corrupt(share float64) Fault {
+	return Fault{share: share, tamper: func(answer []byte) {
+		if len(answer) > 0 {
+			answer[len(answer)/2] ^= 1
+		}
+	}}
+}
+
+// before is what happens before the request.
+func (f Fault) before(ctx context.Context) error {
+	if f.delay > 0 {
+		delay := time.NewTimer(f.delay)
+		defer delay.Stop()
+		select {
+		case <-delay.C:
+		case <-ctx.Done():
+		}
+	}
+	if f.hang {
+		<-ctx.Done()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return f.err
+}
+
+// after changes an answer.
+func (f Fault) after(answer []byte) {
+	if f.tamper != nil {
+		f.tamper(answer)
+	}
+}
+
+// armed is a fault of a service, with the calls it has seen.
+type armed struct {
+	Fault
+	calls int
+	since time.Time
+}
+
+// strikes reports whether the next call meets the fault.
+func (a *armed) strikes(op kmsencrypted.Op) bool {
+	if len(a.ops) > 0 && !slices.Contains(a.ops, op) {
+		return false
+	}
+	a.calls++
+	if a.calls == 1 {
+		a.since = time.Now()
+	}
+	switch {
+	case a.calls < a.from:
+		return false
+	case a.lasts > 0 && time.Since(a.since) >= a.lasts:
+		return false
+	}
+	return dice(a.calls) < a.share
+}
+
+// dice gives call n a number in [0, 1) that depends on n alone: one step of
+// SplitMix64.
+func dice(n int) float64 {
+	z := uint64(n) * 0x9e3779b97f4a7c15
+	z = (z ^ z>>30) * 0xbf58476d1ce4e5b9
+	z = (z ^ z>>27) * 0x94d049bb133111eb
+	z ^= z >> 31
+	return float64(z>>11) / (1 << 53)
+}

@@ -1,0 +1,369 @@
+// Package multi wraps each data key under several key-encryption keys at once:
+// keys of several regions, of several key services, or a recovery key that lies
+// elsewhere. Any one of them opens the record.
+//
+//	box, err := kmsencrypted.NewBox(multi.New(frankfurt, ireland))
+//
+// It serves native versions only. Their commitment makes all wraps of a column
+// open to the same data key, whichever provider answers.
+//
+// # Writing
+//
+// A write asks all providers side by side and takes as long as the slowest. It
+// needs all of them, or [Options].Quorum, where the others may be out of reach:
+// throttled, unavailable or silent. A provider that refuses - permission denied,
+// key disabled or gone - fails the write whatever the quorum, since every column
+// would silently lack its wrap from then on. [Provider.Missing] finds a column
+// with fewer wraps than there are providers, and [kmsencrypted.Box.Rewrap] to the
+// same version completes it.
+//
+// # Reading
+//
+// A read asks the providers in the order given, each only for wraps with its own
+// tag, and goes on to the next after an outage: [kmsencrypted.ErrUnavailable],
+// [kmsencrypted.ErrThrottled], no answer within [Options].CallTimeout. It also
+// goes on after [kmsencrypted.ErrKeyUnusable]: that a key was lost is what the
+// other wraps are for, and it does not stay hidden, because writes fail. To cut
+// off all access, disable the keys of all providers.
+//
+// It does not go on after anything else. [kmsencrypted.ErrDenied] is a decision
+// about this program, not to be stepped around through another region; after
+// [kmsencrypted.ErrDecrypt] or a data key that is not the committed one, another
+// provider could only hide what is wrong.
+//
+// A guard around each provider (package guard) lets an outage that goes on be
+// passed over at once, instead of after a CallTimeout for each record.
+package multi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+)
+
+// Options of a [Provider]. The zero value is that of [New].
+type Options struct {
+	// Quorum is how many providers have to wrap a data key. 0 is all of them.
+	Quorum int
+	// CallTimeout bounds one call to one provider. 0 is 3 seconds.
+	CallTimeout time.Duration
+	// Tags name the wraps of the providers, in the same order, where
+	// [kmsencrypted.KeyInfo].Tag does not tell them apart: two keys in one
+	// region, say. They lie in the columns, so they have to stay. Nil takes the
+	// providers' own.
+	Tags []string
+	// Observer is told of each call to each provider, also of those after which
+	// another one served. The Box's own observer sees one request only.
+	Observer kmsencrypted.Observer
+}
+
+const defaultCallTimeout = 3 * time.Second
+
+// Provider wraps by several providers. It is immutable and safe for concurrent use.
+type Provider struct {
+	members []member
+	options Options
+	mistake error
+}
+
+// member is one of the providers.
+type member struct {
+	kmsencrypted.Provider
+	tag string
+}
+
+// New returns a provider that wraps by all of the given ones and reads by the
+// first that answers.
+func New(providers ...kmsencrypted.Provider) *Provider { return Options{}.New(providers...) }
+
+// New returns a provider that wraps by all of the given ones, or a quorum, and
+// reads by the first that answers. Mistakes, such as two providers with one tag,
+// fail every call with [kmsencrypted.ErrConfig], and are reported by
+// [kmsencrypted.Config.Box] before.
+func (o Options) New(providers ...kmsencrypted.Provider) *Provider {
+	p := &Provider{options: o}
+	if o.Quorum == 0 {
+		p.options.Quorum = len(providers)
+	}
+	if o.CallTimeout == 0 {
+		p.options.CallTimeout = defaultCallTimeout
+	}
+	if p.mistake = o.check(providers); p.mistake != nil {
+		return p
+	}
+	for i, provider := range providers {
+		p.members = append(p.members, member{provider, o.tag(i, provider)})
+	}
+	return p
+}
+
+func (o Options) tag(i int, provider kmsencrypted.Provider) string {
+	if o.Tags != nil {
+		return o.Tags[i]
+	}
+	return provider.Info().Tag
+}
+
+func (o Options) check(providers []kmsencrypted.Provider) error {
+	var mistakes []error
+	mistake := func(format string, args ...any) {
+		mistakes = append(mistakes, fmt.Errorf("multi: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...)))
+	}
+	if len(providers) == 0 || len(providers) > keycolumn.MaxWraps {
+		mistake("%d providers, want 1 to %d", len(providers), keycolumn.MaxWraps)
+	}
+	if o.Quorum < 0 || o.Quorum > len(providers) {
+		mistake("quorum %d of %d providers", o.Quorum, len(providers))
+	}
+	if o.CallTimeout < 0 {
+		mistake("call timeout %v", o.CallTimeout)
+	}
+	if o.Tags != nil && len(o.Tags) != len(providers) {
+		mistake("%d tags for %d providers", len(o.Tags), len(providers))
+		return errors.Join(mistakes...)
+	}
+	insecure := 0
+	tags := make(map[string]bool)
+	for i, provider := range providers {
+		if provider == nil {
+			mistake("provider %d is nil", i)
+			continue
+		}
+		if _, nested := provider.(kmsencrypted.MultiWrapper); nested {
+			mistake("provider %d is several itself", i)
+		}
+		if checked, ok := provider.(interface{ Check() error }); ok && checked.Check() != nil {
+			mistakes = append(mistakes, checked.Check())
+		}
+		tag := o.tag(i, provider)
+		if tags[tag] {
+			mistake("two providers with the tag %q; tell them apart by Options.Tags", tag)
+		}
+		tags[tag] = true
+		if len(tag) > keycolumn.MaxTag {
+			mistake("tag of provider %d has %d bytes, more than %d", i, len(tag), keycolumn.MaxTag)
+		}
+		if provider.Info().Insecure {
+			insecure++
+		}
+	}
+	if insecure > 0 && insecure < len(providers) {
+		mistake("an insecure key beside real ones opens every column")
+	}
+	return errors.Join(mistakes...)
+}
+
+// Check reports the mistakes in what the provider was made of.
+func (p *Provider) Check() error { return p.mistake }
+
+// Info names all keys. It is insecure if they are, and ignores the context if
+// any of them does.
+func (p *Provider) Info() kmsencrypted.KeyInfo {
+	info := kmsencrypted.KeyInfo{Provider: "multi", Tag: "multi"}
+	ids := make([]string, len(p.members))
+	for i, m := range p.members {
+		of := m.Info()
+		ids[i] = of.KeyID
+		info.Insecure = info.Insecure || of.Insecure
+		info.IgnoresContext = info.IgnoresContext || of.IgnoresContext
+	}
+	info.KeyID = strings.Join(ids, " + ")
+	return info
+}
+
+// EncryptAll wraps plaintext by all providers side by side.
+func (p *Provider) EncryptAll(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]kmsencrypted.Wrap, error) {
+	if p.mistake != nil {
+		return nil, p.failed(kmsencrypted.OpWrap, p.mistake, nil)
+	}
+	wraps := make([]kmsencrypted.Wrap, len(p.members))
+	errs := p.each(func(i int, m member) error {
+		ciphertext, err := p.ask(ctx, m, kmsencrypted.OpWrap, ec, func(ctx context.Context) ([]byte, error) {
+			return m.Encrypt(ctx, plaintext, ec)
+		})
+		wraps[i] = kmsencrypted.Wrap{Tag: m.tag, Ciphertext: ciphertext}
+		return err
+	})
+	made := 0
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			wraps[made] = wraps[i]
+			made++
+		case ctx.Err() != nil:
+			return nil, p.failed(kmsencrypted.OpWrap, ctx.Err(), nil)
+		case !kmsencrypted.Retryable(err):
+			return nil, p.failed(kmsencrypted.OpWrap, kind(err), errors.Join(errs...))
+		}
+	}
+	if made < p.options.Quorum {
+		all := errors.Join(errs...)
+		return nil, p.failed(kmsencrypted.OpWrap, kind(all), all)
+	}
+	return wraps[:made], nil
+}
+
+// DecryptAny unwraps by the first provider that answers, if check accepts what
+// it answers. A column none of whose wraps carries the tag of a provider is
+// tried by all of them, as names may have changed.
+func (p *Provider) DecryptAny(ctx context.Context, wraps []kmsencrypted.Wrap, ec kmsencrypted.BoundContext, check func(plaintext []byte) error) ([]byte, error) {
+	if p.mistake != nil {
+		return nil, p.failed(kmsencrypted.OpUnwrap, p.mistake, nil)
+	}
+	var passed []error
+	for _, try := range p.tries(wraps) {
+		plaintext, err := p.ask(ctx, try.member, kmsencrypted.OpUnwrap, ec, func(ctx context.Context) ([]byte, error) {
+			return try.Decrypt(ctx, try.wrap.Ciphertext, ec)
+		})
+		if err == nil {
+			if err := check(plaintext); err != nil {
+				clear(plaintext)
+				return nil, p.failed(kmsencrypted.OpUnwrap, err, errors.Join(passed...))
+			}
+			return plaintext, nil
+		}
+		passed = append(passed, err)
+		switch {
+		case ctx.Err() != nil:
+			return nil, p.failed(kmsencrypted.OpUnwrap, ctx.Err(), errors.Join(passed...))
+		case kmsencrypted.Retryable(err), errors.Is(err, kmsencrypted.ErrKeyUnusable):
+		case try.isGuess && errors.Is(err, kmsencrypted.ErrDecrypt):
+		default:
+			return nil, p.failed(kmsencrypted.OpUnwrap, kind(err), errors.Join(passed...))
+		}
+	}
+	if passed == nil {
+		return nil, p.failed(kmsencrypted.OpUnwrap, kmsencrypted.ErrDecrypt, nil)
+	}
+	all := errors.Join(passed...)
+	return nil, p.failed(kmsencrypted.OpUnwrap, kind(all), all)
+}
+
+// try is a wrap and a provider that may open it.
+type try struct {
+	member
+	wrap    kmsencrypted.Wrap
+	isGuess bool // nothing says that this provider made it
+}
+
+func (p *Provider) tries(wraps []kmsencrypted.Wrap) (tries []try) {
+	collect := func(isGuess bool) {
+		for _, m := range p.members {
+			for _, w := range wraps {
+				if isGuess || w.Tag == m.tag {
+					tries = append(tries, try{m, w, isGuess})
+				}
+			}
+		}
+	}
+	collect(false)
+	if tries == nil {
+		collect(true)
+	}
+	return tries
+}
+
+// Missing lists the tags of the providers that have no wrap in a native key
+// column. [kmsencrypted.Box.Rewrap] makes a column with all of them. What is not
+// a native column is [kmsencrypted.ErrMalformed].
+func (p *Provider) Missing(column string) (tags []string, err error) {
+	_, body, versioned := keycolumn.SplitVersion(column)
+	native, err := keycolumn.ParseText(body)
+	if !versioned || err != nil {
+		return nil, fmt.Errorf("multi: %w", kmsencrypted.ErrMalformed)
+	}
+	for _, m := range p.members {
+		if !slices.ContainsFunc(native.Wraps, func(w keycolumn.Wrap) bool { return w.Tag == m.tag }) {
+			tags = append(tags, m.tag)
+		}
+	}
+	return tags, nil
+}
+
+// Probe asks all providers that can be asked, and reports all that fail.
+func (p *Provider) Probe(ctx context.Context) error {
+	const op = "probe"
+	if p.mistake != nil {
+		return p.failed(op, p.mistake, nil)
+	}
+	errs := p.each(func(_ int, m member) error {
+		prober, ok := m.Provider.(kmsencrypted.Prober)
+		if !ok {
+			return nil
+		}
+		_, err := p.ask(ctx, m, op, kmsencrypted.BoundContext{}, func(ctx context.Context) ([]byte, error) {
+			return nil, prober.Probe(ctx)
+		})
+		return err
+	})
+	err := errors.Join(errs...)
+	switch {
+	case ctx.Err() != nil:
+		return p.failed(op, ctx.Err(), nil)
+	case err != nil:
+		return p.failed(op, kind(err), err)
+	}
+	return nil
+}
+
+// each calls f for all members side by side.
+func (p *Provider) each(f func(i int, m member) error) []error {
+	errs := make([]error, len(p.members))
+	var running sync.WaitGroup
+	for i, m := range p.members {
+		running.Go(func() { errs[i] = f(i, m) })
+	}
+	running.Wait()
+	return errs
+}
+
+// ask makes one call within its time limit, and tells the observer.
+func (p *Provider) ask(ctx context.Context, m member, op kmsencrypted.Op, ec kmsencrypted.BoundContext, request func(context.Context) ([]byte, error)) ([]byte, error) {
+	limited, cancel := context.WithTimeout(ctx, p.options.CallTimeout)
+	defer cancel()
+	start := time.Now()
+	answer, err := request(limited)
+	info := m.Info()
+	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
+		err = &kmsencrypted.Error{Op: string(op), Provider: info.Provider, KeyID: info.KeyID,
+			Err: kmsencrypted.ErrUnavailable, Cause: fmt.Errorf("no answer within %v", p.options.CallTimeout)}
+	}
+	if p.options.Observer != nil {
+		info.Tag = m.tag
+		p.options.Observer(ctx, kmsencrypted.Event{Op: op, Key: info, Context: ec, Count: 1, Duration: time.Since(start), Err: err})
+	}
+	return answer, err
+}
+
+// kind is what an error, or several together, comes down to: if any may pass by
+// itself, that it may.
+func kind(err error) error {
+	for _, sentinel := range []error{
+		kmsencrypted.ErrUnavailable, kmsencrypted.ErrThrottled, kmsencrypted.ErrKeyUnusable,
+	} {
+		if errors.Is(err, sentinel) {
+			return sentinel
+		}
+	}
+	if one, ok := errors.AsType[*kmsencrypted.Error](err); ok {
+		return one.Err
+	}
+	return err
+}
+
+func (p *Provider) failed(op kmsencrypted.Op, err, cause error) error {
+	info := p.Info()
+	return &kmsencrypted.Error{Op: string(op), Provider: info.Provider, KeyID: info.KeyID, Err: err, Cause: cause}
+}
+
+var (
+	_ kmsencrypted.MultiWrapper = (*Provider)(nil)
+	_ kmsencrypted.Prober       = (*Provider)(nil)
+)
