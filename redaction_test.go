@@ -19,6 +19,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/files"
+	objects "github.com/kmsencrypted/kmsencrypted/files/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
@@ -71,7 +73,17 @@ func secretTypes(t *testing.T) map[string]specimen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	fileKey, err := files.KeyFrom([]byte(secretKey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	codec, err := objects.New([]byte(secretKey), objects.Options{Algorithm: lockbox.XChaCha20})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return map[string]specimen{
+		"files.Key":               newSpecimen(fileKey, secretKey),
+		"lockbox.Codec":           newSpecimen(*codec, secretKey), // of files/lockbox
 		"lockbox.MasterKey":       newSpecimen(master, secretKey),
 		"lockbox.Box":             newSpecimen(*lockboxBox, secretKey),
 		"attrencrypted.Attribute": newSpecimen(*attribute, secretKey),

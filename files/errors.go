@@ -1,0 +1,27 @@
+package files
+
+import (
+	"fmt"
+	"io/fs"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// ErrTruncated: the object ends before its last chunk. It is a
+// [kmsencrypted.ErrMalformed] too. An object that was cut inside a chunk cannot
+// be told from one that was changed there: that is [kmsencrypted.ErrDecrypt].
+var ErrTruncated = malformed("object is cut short")
+
+var (
+	errHeader = fmt.Errorf("files: header: %w", kmsencrypted.ErrDecrypt)
+	errSize   = fmt.Errorf("files: %w: more than 2^32 chunks", kmsencrypted.ErrTooLarge)
+	errClosed = fmt.Errorf("files: writer: %w", fs.ErrClosed)
+)
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("files: %w: %s", kmsencrypted.ErrMalformed, fmt.Sprintf(format, args...))
+}
+
+func configError(format string, args ...any) error {
+	return fmt.Errorf("files: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
+}

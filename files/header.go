@@ -1,0 +1,118 @@
+package files
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
+)
+
+// HeaderSize is the size in bytes of the header in front of the chunked body.
+const HeaderSize = 32
+
+// An object begins with (spec/files.md section 2)
+//
+//	0        8         9       10          11      12              16        32
+//	+--------+---------+-------+-----------+-------+---------------+---------+
+//	| magic  | version | suite | placement | flags | header length | file id |
+//	+--------+---------+-------+-----------+-------+---------------+---------+
+//
+// All of it is bound to the body. A high bit, both kinds of line end and the
+// end-of-file character make damage by a text mode show at once.
+const (
+	magic = "\x89KEF\r\n\x1a\n"
+	// fixedFields: version 1, suite 1, key placement outside, no flags, 32 bytes.
+	fixedFields = "\x01\x01\x00\x00\x00\x00\x00\x20"
+	idOffset    = len(magic) + len(fixedFields)
+)
+
+// ID is the random name of one object. It stands in the object's header and in
+// the row that has the wrapped key.
+type ID [16]byte
+
+// NewID makes a random id, for an object whose format has none of its own. A
+// [Writer] makes its id itself.
+func NewID() (id ID) {
+	rand.Read(id[:])
+	return id
+}
+
+// ParseID reads what [ID.String] writes: 32 hex digits. Anything else is
+// [kmsencrypted.ErrMalformed].
+func ParseID(text string) (ID, error) {
+	var id ID
+	if n, err := hex.Decode(id[:], []byte(text[:min(len(text), 2*len(id))])); err != nil || n != len(id) || len(text) != 2*len(id) {
+		return ID{}, malformed("a file id has %d hex digits", 2*len(id))
+	}
+	return id, nil
+}
+
+// String returns 32 lower-case hex digits.
+func (id ID) String() string { return hex.EncodeToString(id[:]) }
+
+// IsZero reports whether id is the zero value, which no object has.
+func (id ID) IsZero() bool { return id == ID{} }
+
+// ReadID reads the header of an object, [HeaderSize] bytes, and returns the file
+// id: compare it with the row's before asking for the key. The id is not
+// authenticated before the object is opened.
+//
+// What is no object of this format is [kmsencrypted.ErrNotCiphertext], one of an
+// unknown version or suite [kmsencrypted.ErrMalformed], less than a header
+// [ErrTruncated].
+func ReadID(r io.Reader) (ID, error) {
+	var header [HeaderSize]byte
+	n, err := fullio.Read(r, header[:])
+	if err != nil && err != io.EOF {
+		return ID{}, err
+	}
+	return parseHeader(header[:n])
+}
+
+func appendHeader(dst []byte, id ID) []byte {
+	return append(append(append(dst, magic...), fixedFields...), id[:]...)
+}
+
+// fieldNames are what the bytes behind the magic say.
+var fieldNames = [...]struct {
+	name   string
+	offset int
+	size   int
+}{
+	{"version", 8, 1}, {"suite", 9, 1}, {"key placement", 10, 1}, {"flags", 11, 1}, {"header length", 12, 4},
+}
+
+// parseHeader reads a header, of which there are fewer bytes where the object
+// ends inside it.
+func parseHeader(header []byte) (ID, error) {
+	if n := min(len(header), len(magic)); n == 0 || string(header[:n]) != magic[:n] {
+		if len(header) == 0 {
+			return ID{}, ErrTruncated
+		}
+		return ID{}, fmt.Errorf("files: %w", kmsencrypted.ErrNotCiphertext)
+	}
+	if len(header) < HeaderSize {
+		return ID{}, ErrTruncated
+	}
+	if !bytes.Equal(header[len(magic):idOffset], []byte(fixedFields)) {
+		return ID{}, fieldError(header)
+	}
+	return ID(header[idOffset:]), nil
+}
+
+func fieldError(header []byte) error {
+	for _, f := range fieldNames {
+		want := []byte(fixedFields)[f.offset-len(magic):][:f.size]
+		if got := header[f.offset:][:f.size]; !bytes.Equal(got, want) {
+			var wide [4]byte
+			copy(wide[4-f.size:], got)
+			return malformed("%s %d is unknown", f.name, binary.BigEndian.Uint32(wide[:]))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,172 @@
+package lockbox
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
+)
+
+// Options are the options of a codec beside its key. The zero value is Lockbox's
+// default: AES-256-GCM without padding.
+type Options struct {
+	// Algorithm: empty is [lockbox.AESGCM].
+	Algorithm lockbox.Algorithm
+	// Padding is that of [lockbox.Options].
+	Padding int
+	// Previous are the codecs of older options (previous_versions: in Ruby),
+	// tried in this order on what the codec itself cannot open. Each is one more
+	// pass over the ciphertext.
+	Previous []*Codec
+	// Unbound is that of [lockbox.Options].
+	Unbound bool
+	// MaxInMemory is the size in bytes of the largest object that is read or
+	// written under an algorithm other than aes-gcm, which takes about twice as
+	// much memory. Zero is 64 MiB.
+	MaxInMemory int64
+	// TempDir is where the ciphertext goes of a source that cannot seek. Empty is
+	// [os.TempDir].
+	TempDir string
+}
+
+const defaultMaxInMemory = 64 << 20
+
+// Codec reads and writes objects. It is safe for concurrent use and prints as
+// "[redacted]".
+type Codec struct {
+	secret.Redacted
+	hidden  secret.Pointer[[]version] // the current one first
+	tempDir string
+}
+
+// version is one set of options, ready for use.
+type version struct {
+	box     *lockbox.Box
+	key     []byte // of aes-gcm, which needs no box; else nil
+	padding int
+	unbound bool
+	limit   int64
+}
+
+var (
+	errDecrypt = fmt.Errorf("lockbox: file: %w", kmsencrypted.ErrDecrypt)
+	errChanged = fmt.Errorf("lockbox: file was changed while it was read: %w", kmsencrypted.ErrDecrypt)
+	errShort   = fmt.Errorf("lockbox: file: %w: shorter than nonce and tag", kmsencrypted.ErrMalformed)
+	errLarge   = fmt.Errorf("lockbox: file: %w", kmsencrypted.ErrTooLarge)
+)
+
+// New returns a codec under a key of 32 bytes, which it copies. Mistakes in key
+// and options are [kmsencrypted.ErrConfig].
+func New(key []byte, o Options) (*Codec, error) {
+	box, err := lockbox.New(key, o.box())
+	if err != nil {
+		return nil, err
+	}
+	v := version{box: box}
+	if o.Algorithm == "" || o.Algorithm == lockbox.AESGCM {
+		v.key = slices.Clone(key)
+	}
+	return newCodec(v, o)
+}
+
+// NewHybrid returns a codec of algorithm hybrid, with the keys of [lockbox.NewHybrid].
+func NewHybrid(encryptionKey, decryptionKey []byte, o Options) (*Codec, error) {
+	box, err := lockbox.NewHybrid(encryptionKey, decryptionKey, o.box())
+	if err != nil {
+		return nil, err
+	}
+	return newCodec(version{box: box}, o)
+}
+
+func (o Options) box() lockbox.Options {
+	return lockbox.Options{Algorithm: o.Algorithm, Padding: o.Padding, Unbound: o.Unbound}
+}
+
+func newCodec(v version, o Options) (*Codec, error) {
+	if o.MaxInMemory < 0 {
+		return nil, configError("MaxInMemory is negative")
+	}
+	v.padding, v.unbound, v.limit = o.Padding, o.Unbound, o.MaxInMemory
+	if v.limit == 0 {
+		v.limit = defaultMaxInMemory
+	}
+	versions := []version{v}
+	for _, previous := range o.Previous {
+		if previous == nil {
+			return nil, configError("a previous codec is nil")
+		}
+		versions = append(versions, *previous.hidden.Get()...)
+	}
+	return &Codec{hidden: secret.Hide(versions), tempDir: o.TempDir}, nil
+}
+
+func configError(format string, args ...any) error {
+	return fmt.Errorf("lockbox: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
+}
+
+// Seal reads src to its end and writes the object to dst. After an error, what
+// was written is no object. Absent and empty associated data are the same.
+//
+// Associated data that the algorithm does not have, and a missing encryption key,
+// are [kmsencrypted.ErrConfig]; too large a file is [kmsencrypted.ErrTooLarge].
+func (c *Codec) Seal(ctx context.Context, dst io.Writer, src io.Reader, associatedData []byte) error {
+	v := (*c.hidden.Get())[0]
+	if v.key != nil {
+		return v.sealStream(ctx, dst, src, newNonce(), associatedData)
+	}
+	plaintext, err := readWhole(ctx, src, v.limit)
+	defer clear(plaintext)
+	if err != nil {
+		return err
+	}
+	sealed, err := v.box.Seal(nil, plaintext, associatedData)
+	if err != nil {
+		return err
+	}
+	return fullio.Write(dst, sealed)
+}
+
+// Open reads an object from src to its end, checks it, and only then writes the
+// file to dst. If src is an [io.Seeker] it is read from where it stands, more than
+// once; should it change meanwhile, Open fails, after a beginning that is
+// authentic.
+//
+// What does not open is [kmsencrypted.ErrDecrypt], whether the key, the associated
+// data, the bytes or the padding are wrong; an object that is too short to be one
+// is [kmsencrypted.ErrMalformed], a missing decryption key
+// [kmsencrypted.ErrConfig], too large an object [kmsencrypted.ErrTooLarge].
+func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associatedData []byte) error {
+	object, err := c.rewindable(ctx, src)
+	if err != nil {
+		return err
+	}
+	defer object.close()
+	versions := *c.hidden.Get()
+	shortest := object.size + 1
+	for _, v := range versions {
+		shortest = min(shortest, v.overhead())
+	}
+	if object.size < shortest {
+		return errShort
+	}
+	for _, v := range versions {
+		// errDecrypt itself comes before anything is written.
+		if err := v.open(ctx, dst, object, associatedData); err != errDecrypt {
+			return err
+		}
+	}
+	return errDecrypt
+}
+
+// overhead is what a box has beyond its plaintext: nonce and tag.
+func (v *version) overhead() int64 {
+	if v.key != nil {
+		return nonceSize + tagSize
+	}
+	return 24 + tagSize // the same under all other algorithms
+}

@@ -1,0 +1,132 @@
+package files
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+)
+
+// Format is the format of an object, as a wrapped key is bound to it.
+type Format string
+
+// The formats of objects.
+const (
+	Native  Format = "native"  // this package's
+	Lockbox Format = "lockbox" // package files/lockbox
+)
+
+// Place is what a wrapped key belongs to: a copy in another row, or beside
+// another object, does not open.
+type Place struct {
+	Format     Format
+	Table      string
+	ID         []string // the primary key's columns of the record as text
+	Attachment string   // the attachment's name, such as "license"
+	File       ID
+}
+
+// A wrapped file key is text for a column (spec/files.md section 4):
+//
+//	fk1: || base64url(nonce 12 || file key 32 || tag 16)
+const (
+	wrapPrefix  = "fk1:"
+	wrapLabel   = "kmsencrypted/1 file key"
+	wrappedSize = 12 + KeySize + 16
+)
+
+// WrapKey encrypts a file key under the data key of its record, in about a
+// microsecond and without a key service, and returns 84 characters of ASCII.
+//
+// A place without format, table, attachment or file is [kmsencrypted.ErrConfig],
+// one without a record [kmsencrypted.ErrNoID]. The other errors are those of
+// [kmsencrypted.DataKey.Derive], and [kmsencrypted.ErrWiped] for the file key.
+func WrapKey(dataKey kmsencrypted.DataKey, k Key, p Place) (string, error) {
+	associatedData, err := p.canonical()
+	if err != nil {
+		return "", err
+	}
+	aead, err := wrappingCipher(dataKey)
+	if err != nil {
+		return "", err
+	}
+	var wrapped []byte
+	err = k.use(func(key []byte) error {
+		wrapped = aead.Seal(nil, nil, key, associatedData)
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return wrapPrefix + base64.RawURLEncoding.EncodeToString(wrapped), nil
+}
+
+// UnwrapKey decrypts what [WrapKey] returned. The caller wipes the key.
+//
+// Text without the prefix is [kmsencrypted.ErrNotCiphertext], text that is not in
+// the format behind it [kmsencrypted.ErrMalformed]. Another data key, another
+// place or changed text is [kmsencrypted.ErrDecrypt]. The other errors are those
+// of WrapKey.
+func UnwrapKey(dataKey kmsencrypted.DataKey, wrapped string, p Place) (Key, error) {
+	associatedData, err := p.canonical()
+	if err != nil {
+		return Key{}, err
+	}
+	text, ok := strings.CutPrefix(wrapped, wrapPrefix)
+	if !ok {
+		return Key{}, fmt.Errorf("files: wrapped key: %w", kmsencrypted.ErrNotCiphertext)
+	}
+	// The decoder skips line breaks, so the length of the text counts too.
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || len(sealed) != wrappedSize || len(text) != base64.RawURLEncoding.EncodedLen(wrappedSize) {
+		return Key{}, malformed("wrapped key")
+	}
+	aead, err := wrappingCipher(dataKey)
+	if err != nil {
+		return Key{}, err
+	}
+	raw, err := aead.Open(nil, nil, sealed, associatedData)
+	if err != nil {
+		return Key{}, fmt.Errorf("files: wrapped key: %w", kmsencrypted.ErrDecrypt)
+	}
+	defer clear(raw)
+	return KeyFrom(raw)
+}
+
+// IsWrappedKey reports whether text begins as what [WrapKey] returns does. What
+// does not may be the text of a [kmsencrypted.Box].
+func IsWrappedKey(text string) bool { return strings.HasPrefix(text, wrapPrefix) }
+
+func wrappingCipher(dataKey kmsencrypted.DataKey) (cipher.AEAD, error) {
+	key, err := dataKey.Derive(wrapLabel, KeySize)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, configError("%w", err)
+	}
+	return cipher.NewGCMWithRandomNonce(block)
+}
+
+// canonical is the place as the wrap's associated data.
+func (p Place) canonical() ([]byte, error) {
+	switch {
+	case p.Format == "", p.Table == "", p.Attachment == "", p.File.IsZero():
+		return nil, configError("a file's place needs format, table, attachment and file id")
+	case len(p.ID) == 0:
+		return nil, fmt.Errorf("files: %w", kmsencrypted.ErrNoID)
+	}
+	out := canon.Strings("file", string(p.Format), p.Table)
+	out = canon.AppendCount(out, len(p.ID))
+	for _, id := range p.ID {
+		out = canon.AppendString(out, id)
+	}
+	out = canon.AppendString(out, p.Attachment)
+	return canon.AppendBytes(out, p.File[:]), nil
+}

@@ -1,0 +1,229 @@
+package files
+
+import (
+	"context"
+	"crypto/rand"
+	"io"
+
+	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
+)
+
+// Writer encrypts what is written to it into one object. It is not safe for
+// concurrent use.
+//
+// The object is complete when [Writer.Close] has returned nil, and only then:
+// to give up, do not call Close, or cancel the context before. What was written
+// until then is no object, and every reader refuses it.
+type Writer struct {
+	ctx     context.Context
+	dst     io.Writer
+	body    *body
+	id      ID
+	options Options
+
+	pending []byte // plaintext of a chunk that is not full yet
+	out     []byte // what is not written yet: header, sealed chunks
+	index   int64  // of the next chunk
+	err     error  // the first; nothing is written after it
+	closed  bool
+}
+
+// NewWriter returns a writer to dst, to which it writes nothing yet. Salt and
+// file id are random. Once the context is done, every method fails with its error.
+//
+// A wiped key is [kmsencrypted.ErrWiped], impossible options are
+// [kmsencrypted.ErrConfig].
+func NewWriter(ctx context.Context, dst io.Writer, k Key, o Options) (*Writer, error) {
+	var salt [saltSize]byte
+	rand.Read(salt[:])
+	return sealObject(ctx, dst, k, o, NewID(), salt[:])
+}
+
+// sealObject takes id and salt, which nobody outside may choose.
+func sealObject(ctx context.Context, dst io.Writer, k Key, o Options, id ID, salt []byte) (*Writer, error) {
+	header := appendHeader(nil, id)
+	w, err := newWriter(ctx, dst, k, o, salt, header)
+	if err != nil {
+		return nil, err
+	}
+	w.id, w.out = id, append(header, w.out...)
+	return w, nil
+}
+
+// newWriter writes a body alone, bound to a context.
+func newWriter(ctx context.Context, dst io.Writer, k Key, o Options, salt, context []byte) (*Writer, error) {
+	o, err := o.check()
+	if err != nil {
+		return nil, err
+	}
+	b, err := newBody(k, salt, context)
+	if err != nil {
+		return nil, err
+	}
+	return &Writer{ctx: ctx, dst: dst, body: b, options: o, out: append(salt[:saltSize:saltSize], b.commitment[:]...)}, nil
+}
+
+// ID returns the file id, which belongs into the row beside the wrapped key.
+func (w *Writer) ID() ID { return w.id }
+
+// Write encrypts p. It writes to the destination when 256 KiB have come together.
+func (w *Writer) Write(p []byte) (n int, err error) {
+	if err := w.ready(); err != nil {
+		return 0, err
+	}
+	for n < len(p) {
+		// A full chunk is never the last one, so it can be sealed at once.
+		if len(w.pending) == 0 && len(p)-n >= ChunkSize {
+			err = w.seal(p[n:][:ChunkSize])
+			if err == nil {
+				n += ChunkSize
+			}
+		} else {
+			n += w.keep(p[n:])
+			if len(w.pending) == ChunkSize {
+				err = w.seal(w.pending)
+				w.pending = w.pending[:0]
+			}
+		}
+		if err != nil {
+			break
+		}
+	}
+	return n, w.fail(err)
+}
+
+// keep appends to the pending chunk what has room in it.
+func (w *Writer) keep(p []byte) int {
+	if w.pending == nil {
+		w.pending = make([]byte, 0, ChunkSize)
+	}
+	n := min(len(p), ChunkSize-len(w.pending))
+	w.pending = append(w.pending, p[:n]...)
+	return n
+}
+
+func (w *Writer) seal(chunk []byte) error {
+	const room = bodyStart + batchChunks*sealedChunk
+	if cap(w.out) < room {
+		w.out = append(make([]byte, 0, room), w.out...)
+	}
+	var err error
+	if w.out, err = w.body.seal(w.out, chunk, w.index); err != nil {
+		return err
+	}
+	w.index++
+	if cap(w.out)-len(w.out) < sealedChunk {
+		return w.flush(w.index * ChunkSize)
+	}
+	return nil
+}
+
+// flush writes what is sealed: done bytes of the file are now written.
+func (w *Writer) flush(done int64) error {
+	if err := fullio.Write(w.dst, w.out); err != nil {
+		return err
+	}
+	w.out = w.out[:0]
+	w.options.Progress(done)
+	return nil
+}
+
+// ReadFrom encrypts all that src gives and returns how many bytes that was. If
+// src fails, so does every later call: half a file is never sealed as a whole one.
+func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
+	if err := w.ready(); err != nil {
+		return 0, err
+	}
+	if err := w.flush(w.index * ChunkSize); err != nil {
+		return 0, w.fail(err)
+	}
+	p := pipeline{
+		ctx: w.ctx, workers: w.options.Workers,
+		buffers: func() *batch {
+			return &batch{in: make([]byte, 0, batchChunks*ChunkSize), out: make([]byte, 0, batchChunks*sealedChunk)}
+		},
+		read: func(b *batch) (more bool) {
+			got, more := w.readBatch(b, src)
+			n += int64(got)
+			return more
+		},
+		work: func(b *batch) (err error) {
+			b.out, err = w.body.sealAll(b.out, b.in, b.index)
+			return err
+		},
+		write: func(b *batch) error {
+			if err := fullio.Write(w.dst, b.out); err != nil {
+				return err
+			}
+			w.options.Progress(b.index*ChunkSize + int64(len(b.in)))
+			return nil
+		},
+	}
+	err = p.run()
+	return n, w.fail(err)
+}
+
+// readBatch fills b with what is pending and what src gives. At the end of src
+// the rest that makes no chunk is pending again.
+func (w *Writer) readBatch(b *batch, src io.Reader) (got int, more bool) {
+	b.in = append(b.in, w.pending...)
+	w.pending = w.pending[:0]
+	got, err := fullio.Read(src, b.in[len(b.in):cap(b.in)])
+	b.in = b.in[:len(b.in)+got]
+	if err != nil && err != io.EOF {
+		b.err = err
+		b.in = b.in[:0]
+		return got, false
+	}
+	whole := len(b.in) - len(b.in)%ChunkSize
+	w.keep(b.in[whole:])
+	b.in, b.index = b.in[:whole], w.index
+	w.index += int64(whole / ChunkSize)
+	return got, err == nil
+}
+
+// Close seals the last chunk and writes what is left. It does not close the
+// destination. After an error, and once the context is done, it seals nothing and
+// returns that error. A second Close returns what the first did.
+func (w *Writer) Close() error {
+	if w.closed {
+		return w.err
+	}
+	w.closed = true
+	defer w.wipe()
+	if w.err == nil {
+		w.fail(w.ctx.Err())
+	}
+	if w.err == nil {
+		var err error
+		if w.out, err = w.body.seal(w.out, w.pending, w.index); err == nil {
+			err = w.flush(w.index*ChunkSize + int64(len(w.pending)))
+		}
+		w.fail(err)
+	}
+	return w.err
+}
+
+func (w *Writer) wipe() {
+	clear(w.pending[:cap(w.pending)])
+	w.pending, w.out = nil, nil
+}
+
+// ready reports why nothing can be written any more.
+func (w *Writer) ready() error {
+	if w.closed {
+		return errClosed
+	}
+	if w.err == nil {
+		w.fail(w.ctx.Err())
+	}
+	return w.err
+}
+
+// fail notes the first error and returns err.
+func (w *Writer) fail(err error) error {
+	if w.err == nil {
+		w.err = err
+	}
+	return err
+}
