@@ -27,8 +27,10 @@ type Event struct {
 	Err      error         // nil when the request succeeded
 }
 
-// Observer is told of every request to a key service, after it ended, on the
-// goroutine that made it. It must be safe for concurrent use and quick.
+// Observer is told of every request to a key service, after it ended. It must be
+// safe for concurrent use and quick. A request that several callers share is
+// told once, with the values of the first caller's context; it may end after
+// that caller has given up. What the cache spares is no request.
 type Observer func(ctx context.Context, event Event)
 
 // LogEvents is an [Observer] that writes one line per request: debug for

@@ -17,7 +17,8 @@ import (
 // with the service's own as its cause, never a plaintext or a token.
 //
 // What a provider can do beyond this it declares by implementing
-// [BatchProvider], [Rewrapper], [Prober], [LegacyDecrypter] or [MultiWrapper].
+// [BatchProvider], [Rewrapper], [Prober], [LegacyDecrypter], [MultiWrapper] or
+// [InMemory]. One with a method Check() error is asked for mistakes when a Box is made.
 type Provider interface {
 	// Info names the key-encryption key. It does not call the service.
 	Info() KeyInfo

@@ -46,6 +46,8 @@ func (memoryKey) Info() kmsencrypted.KeyInfo {
 	return kmsencrypted.KeyInfo{Provider: "memory", KeyID: "bench", Tag: "memory"}
 }
 
+func (memoryKey) InMemory() {}
+
 func (k memoryKey) Encrypt(_ context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	return k.aead.Seal(nil, nil, plaintext, ec.Bytes()), nil
 }

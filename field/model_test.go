@@ -464,3 +464,27 @@ func TestNativeDynamicValues(t *testing.T) {
 		t.Errorf("hash: got %v, want %v", got, want)
 	}
 }
+
+func TestRekeyGoesOnBesideABadRecord(t *testing.T) {
+	t.Parallel()
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "customers"})
+	var page []customer
+	for id := range int64(4) {
+		c := customer{ID: id + 1, Email: field.New("a")}
+		must(t, m.Seal(t.Context(), &c))
+		page = append(page, reload(t, c))
+	}
+	must(t, page[1].Email.Scan("plaintext"))
+	err := m.Rekey(t.Context(), field.Pointers(page)...)
+	failed, ok := errors.AsType[field.Failures](err)
+	if !ok || len(failed) != 1 || failed[0].Index != 1 || !errors.Is(err, kmsencrypted.ErrNotCiphertext) {
+		t.Fatalf("Rekey: %v, want one failure at 1", err)
+	}
+	for i := range page {
+		w, err := m.Write(&page[i])
+		must(t, err)
+		if rekeyed := len(w.Set) > 0; rekeyed != (i != 1) {
+			t.Errorf("record %d: rekeyed = %v", i, rekeyed)
+		}
+	}
+}

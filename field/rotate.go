@@ -1,7 +1,10 @@
 package field
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -29,6 +32,11 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 		}
 	}
 	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))
+	for _, g := range w.pick(needOwnKey) {
+		key, err := g.dataKey.Fresh(ctx) // one from the cache has no bytes to wrap
+		g.dataKey = key
+		g.fail(op, g.spec.column, err)
+	}
 	wrapped := w.pick(needOwnKey)
 	wrapKeys(ctx, m.box, op, wrapped)
 	for _, g := range wrapped {
@@ -55,9 +63,33 @@ func (g *group) keepsFormat() error {
 // else it is [kmsencrypted.ErrNotLoaded]: what is not sealed again is lost with
 // the old data key. Write the result only if the key column and every encrypted
 // column are still what was read.
+//
+// A record that does not open is left as it was and does not hold up the others.
 func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
-	if err := m.OpenAll(ctx, rows); err != nil {
-		return err
+	opened := m.OpenAll(ctx, rows)
+	if opened == nil {
+		return m.seal(ctx, asRekeyed, rows)
 	}
-	return m.seal(ctx, asRekeyed, rows)
+	failed, ok := errors.AsType[Failures](opened)
+	if !ok { // of the only record
+		return opened
+	}
+	var good []*R
+	var places []int
+	for i, row := range rows {
+		if !slices.ContainsFunc(failed, func(f Failure) bool { return f.Index == i }) {
+			good, places = append(good, row), append(places, i)
+		}
+	}
+	switch sealed := m.seal(ctx, asRekeyed, good).(type) {
+	case nil:
+	case Failures:
+		for _, f := range sealed {
+			failed = append(failed, Failure{Index: places[f.Index], Err: f.Err})
+		}
+	default:
+		failed = append(failed, Failure{Index: places[0], Err: sealed})
+	}
+	slices.SortFunc(failed, func(a, b Failure) int { return cmp.Compare(a.Index, b.Index) })
+	return failed
 }

@@ -15,7 +15,7 @@ type Write struct {
 	Set []Assignment
 	// Where lists the columns that must still hold what was read, for an UPDATE:
 	// the key column of every key with a column in Set; after a rekey every column
-	// that it sealed again; beside an index the fields that it was computed from
+	// under the key; beside an index the fields that it was computed from
 	// and that are not in Set. Compare so that NULL equals NULL. If no row
 	// matches, somebody else changed the row: see [Model.KeyChanged].
 	Where []Assignment
@@ -51,11 +51,10 @@ func (g *group) write(w *Write) error {
 	before := len(w.Set)
 	exact := g.key.rekeyed
 	put := func(column string, h *head) {
-		if !h.changed() {
-			return
+		if h.changed() {
+			w.Set = append(w.Set, Assignment{column, h.stored.value()})
 		}
-		w.Set = append(w.Set, Assignment{column, h.stored.value()})
-		if exact {
+		if exact { // also what was NULL: a value set there meanwhile has the old key
 			w.Where = append(w.Where, Assignment{column, h.before().value()})
 		}
 	}

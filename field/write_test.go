@@ -64,7 +64,7 @@ func TestWriteSaysWhatChanged(t *testing.T) {
 	wantWrite(t, m, &c, "NULL and another key", "[email=NULL phone phone_key]", "[key phone_key=NULL]")
 	m.Saved(&c)
 	must(t, m.Rekey(t.Context(), &c))
-	wantWrite(t, m, &c, "rekey", "[key phone phone_key]", "[key phone phone_key]")
+	wantWrite(t, m, &c, "rekey", "[key phone phone_key]", "[email=NULL notes=NULL key phone phone_key]")
 	m.Saved(&c)
 	must(t, m.Rewrap(t.Context(), &c))
 	wantWrite(t, m, &c, "rewrap", "[key phone_key]", "[key phone_key]")

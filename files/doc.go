@@ -28,6 +28,9 @@
 // to the store can then remove an object, or put an older one back, but the key
 // in the row does not open it.
 //
+// Nonces are derived from the key, so GODEBUG=fips140=only, which allows none but
+// random ones, makes writers and readers fail with [kmsencrypted.ErrConfig].
+//
 // A file that belongs to no record has no data key to wrap its key: encrypt
 // [Key.Raw] with a [kmsencrypted.Box] and read it back with [KeyFrom].
 //

@@ -90,13 +90,13 @@ var fieldNames = [...]struct {
 // parseHeader reads a header, of which there are fewer bytes where the object
 // ends inside it.
 func parseHeader(header []byte) (ID, error) {
-	if n := min(len(header), len(magic)); n == 0 || string(header[:n]) != magic[:n] {
-		if len(header) == 0 {
-			return ID{}, ErrTruncated
-		}
+	n := min(len(header), len(magic))
+	switch {
+	case n == 0:
+		return ID{}, ErrTruncated
+	case string(header[:n]) != magic[:n]:
 		return ID{}, fmt.Errorf("files: %w", kmsencrypted.ErrNotCiphertext)
-	}
-	if len(header) < HeaderSize {
+	case len(header) < HeaderSize:
 		return ID{}, ErrTruncated
 	}
 	if !bytes.Equal(header[len(magic):idOffset], []byte(fixedFields)) {

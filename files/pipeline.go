@@ -5,9 +5,10 @@ import (
 	"sync"
 )
 
-// batchChunks is how many chunks are read and written together: few enough that
-// plaintext and ciphertext stay in a core's cache.
-const batchChunks = 16
+// batchChunks is how many chunks are read and written together, 512 KiB. Reading
+// a file costs a seventh more with a quarter of that; with twice as much nothing
+// is gained and a worker takes 2 MiB.
+const batchChunks = 32
 
 // batch is what one worker has in hand.
 type batch struct {

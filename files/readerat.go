@@ -82,7 +82,8 @@ func (r *ReaderAt) Size() int64 { return r.size }
 // http.ServeContent, archive/zip and whatever else wants one.
 func (r *ReaderAt) Section() *io.SectionReader { return io.NewSectionReader(r, 0, r.size) }
 
-// ReadAt decrypts the bytes at off into p, with one read of the source. On an
+// ReadAt decrypts the bytes at off into p, with one read of the source and as
+// much memory again as p, beyond 1 MiB freshly allocated. On an
 // error, n bytes are authentic and the rest of p is zero or as it was. A changed
 // chunk is [kmsencrypted.ErrDecrypt], a source that has become shorter
 // [ErrTruncated], a negative offset [fs.ErrInvalid].

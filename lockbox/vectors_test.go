@@ -274,7 +274,7 @@ func TestBoxVectors(t *testing.T) {
 			continue
 		}
 		stored, ad := c.Ciphertext.Bytes, c.associatedData()
-		open, seal := box.Open, box.Seal
+		open := box.Open
 		sealed := stored
 		if c.Encode {
 			open = box.OpenText
@@ -285,7 +285,8 @@ func TestBoxVectors(t *testing.T) {
 		}
 		key, _ := hex.DecodeString(c.Key)
 		fixed := withNonce(t, box, key, sealed[:nonceSize(box)])
-		if seal = fixed.Seal; c.Encode {
+		seal := fixed.Seal
+		if c.Encode {
 			seal = fixed.SealText
 		}
 		if got, err := seal(nil, c.Plaintext, ad); err != nil || !bytes.Equal(got, stored) {

@@ -8,7 +8,8 @@
 //
 // One span per request, of kind client, named "kms wrap", "kms unwrap" or "kms
 // rewrap". It begins and ends with the request and is a child of the span in the
-// caller's context. Its attributes:
+// caller's context; where several callers share a request, of the first one's,
+// which may end before it. Its attributes:
 //
 //	kmsencrypted.operation  "wrap", "unwrap" or "rewrap"
 //	kmsencrypted.provider   "aws", "gcp", "vault", "local", …

@@ -15,7 +15,7 @@ import (
 func insertWithID(t *testing.T, e *env) {
 	e.id = "bigint PRIMARY KEY"
 	s := e.customers(t)
-	db := &recorder{DB: e.db}
+	db := e.recorder()
 	c := customer{ID: 7, Name: "Ada", Email: field.New(email(7))}
 	wraps, unwraps := s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &c)) })
 	if wraps != 1 || unwraps != 0 {
@@ -37,7 +37,7 @@ func insertWithID(t *testing.T, e *env) {
 
 func insertWithoutID(t *testing.T, e *env) {
 	s := e.customers(t)
-	db := &recorder{DB: e.db}
+	db := e.recorder()
 	c := customer{Name: "Ada", Email: field.New(email(0))}
 	wraps, _ := s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &c)) })
 	if c.ID == 0 || wraps != 1 {
@@ -78,6 +78,32 @@ func insertManyWithoutID(t *testing.T, e *env) {
 	}
 }
 
+// Many records take few statements, except where there is no network between.
+func insertInFewStatements(t *testing.T, e *env) {
+	s := e.customers(t)
+	tx, err := e.db.BeginTxx(t.Context(), nil)
+	must(t, err)
+	defer tx.Rollback()
+	all := make([]customer, 50)
+	for i := range all {
+		all[i] = customer{Name: fmt.Sprint("name", i), Email: field.New(email(i))}
+	}
+	db := &recorder{Ext: tx, driver: e.driver}
+	must(t, kms.Insert(t.Context(), db, s.Model, field.Pointers(all)...))
+	want := map[string]int{
+		"Postgres": 2,     // ids, INSERT
+		"MariaDB":  2 + 2, // INSERT, UPDATE, and a savepoint around
+		"SQLite":   2 + 2*len(all),
+	}[e.name]
+	if len(db.sent) != want {
+		t.Errorf("%d statements for %d records, want %d: %.1000q", len(db.sent), len(all), want, db.sent)
+	}
+	must(t, tx.Commit())
+	if got := s.get(t, all[49].ID); got.Name != "name49" || got.Email.Must() != email(49) {
+		t.Errorf("the last of them: %+v", got)
+	}
+}
+
 // The database makes ids in a way that is not known before the row is there.
 func insertIDsThatCannotBeFetched(t *testing.T, e *env) {
 	e.id = e.otherID
@@ -105,7 +131,7 @@ func insertUnboundID(t *testing.T, e *env) {
 			return kmsencrypted.Context{"table": "customers"}, nil
 		}
 	})
-	db := &recorder{DB: e.db}
+	db := e.recorder()
 	c := customer{Name: "Ada", Email: field.New(email(0))}
 	must(t, kms.Insert(t.Context(), db, s.Model, &c))
 	if want := map[string]int{"Postgres": 2, "MariaDB": 1, "SQLite": 1}[e.name]; len(db.sent) != want {

@@ -65,6 +65,7 @@ var suite = []struct {
 	{"InsertWithID", insertWithID},
 	{"InsertWithoutID", insertWithoutID},
 	{"InsertManyWithoutID", insertManyWithoutID},
+	{"InsertInFewStatements", insertInFewStatements},
 	{"InsertIDsThatCannotBeFetched", insertIDsThatCannotBeFetched},
 	{"InsertUnboundID", insertUnboundID},
 	{"InsertCompoundAndTextIDs", insertCompoundAndTextIDs},
@@ -277,33 +278,47 @@ func wantError(t testing.TB, what string, err error, want ...error) {
 	}
 }
 
-// recorder counts what is sent outside transactions of the package's own.
+// recorder keeps what is sent. It is like a transaction.
 type recorder struct {
-	*sqlx.DB
-	sent []string
+	kms.Ext
+	driver string
+	sent   []string
 }
+
+func (r *recorder) DriverName() string { return r.driver }
 
 func (r *recorder) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
 	r.sent = append(r.sent, query)
-	return r.DB.ExecContext(ctx, query, args...)
+	return r.Ext.ExecContext(ctx, query, args...)
 }
 
 func (r *recorder) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
 	r.sent = append(r.sent, query)
-	return r.DB.QueryContext(ctx, query, args...)
+	return r.Ext.QueryContext(ctx, query, args...)
 }
 
 func (r *recorder) QueryxContext(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
 	r.sent = append(r.sent, query)
-	return r.DB.QueryxContext(ctx, query, args...)
+	return r.Ext.QueryxContext(ctx, query, args...)
 }
 
 func (r *recorder) QueryRowxContext(ctx context.Context, query string, args ...any) *sqlx.Row {
 	r.sent = append(r.sent, query)
-	return r.DB.QueryRowxContext(ctx, query, args...)
+	return r.Ext.QueryRowxContext(ctx, query, args...)
 }
 
-func (r *recorder) BeginTxx(ctx context.Context, opts *sql.TxOptions) (*sqlx.Tx, error) {
+// dbRecorder is a recorder outside a transaction. What is sent in one of its own
+// it does not see.
+type dbRecorder struct {
+	recorder
+	db *sqlx.DB
+}
+
+func (e *env) recorder() *dbRecorder {
+	return &dbRecorder{recorder{Ext: e.db, driver: e.driver}, e.db}
+}
+
+func (r *dbRecorder) BeginTxx(ctx context.Context, opts *sql.TxOptions) (*sqlx.Tx, error) {
 	r.sent = append(r.sent, "BEGIN")
-	return r.DB.BeginTxx(ctx, opts)
+	return r.db.BeginTxx(ctx, opts)
 }

@@ -154,7 +154,10 @@ func deadlock(t *testing.T, e *env) {
 					}
 					if i == 0 && attempts == 1 {
 						firstDone <- struct{}{}
-						<-bothLocked
+						select {
+						case <-bothLocked:
+						case <-ctx.Done():
+						}
 					}
 				}
 				return tx.Commit()
@@ -179,8 +182,12 @@ func deadlock(t *testing.T, e *env) {
 			outcomes <- outcome{attempts, err}
 		}()
 	}
-	<-firstDone
-	<-firstDone
+	for range 2 {
+		select {
+		case <-firstDone:
+		case <-ctx.Done():
+		}
+	}
 	close(bothLocked)
 	one, other := <-outcomes, <-outcomes
 	must(t, errors.Join(one.err, other.err))

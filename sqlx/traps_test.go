@@ -169,7 +169,7 @@ func writers(t *testing.T, e *env) {
 		all[i].Name = fmt.Sprint("name", i) // without a key as yet
 	}
 	must(t, kms.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...))
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(20 * time.Second)
 	var wg sync.WaitGroup
 	for w := range 2 * rows {
 		wg.Go(func() {

@@ -43,7 +43,7 @@ func updateWritesWhatChanged(t *testing.T, e *env) {
 	// Saved twice: the second time there is nothing to write or to encrypt again.
 	c.Email.Set(email(2))
 	must(t, kms.Update(t.Context(), e.db, s.Model, &c))
-	db, before := &recorder{DB: e.db}, stored(t, s.get(t, id).Email)
+	db, before := e.recorder(), stored(t, s.get(t, id).Email)
 	must(t, kms.Update(t.Context(), db, s.Model, &c))
 	if after := stored(t, s.get(t, id).Email); len(db.sent) != 0 || after != before {
 		t.Errorf("a second update sent %q", db.sent)
@@ -272,6 +272,25 @@ func severalKeys(t *testing.T, e *env) {
 	if got := get(); got.Email.Must() != email(1) || got.Phone.Must() != "fax@"+secret {
 		t.Error("an update under two rewrapped keys was lost")
 	}
+	// One key is rewrapped, by a program that knows no other.
+	type mailing struct {
+		ID    int64            `db:"id"`
+		Key   field.Key        `db:"encrypted_kms_key"`
+		Email field.Of[string] `db:"email_ciphertext"`
+	}
+	config.Versions[3] = kmsencrypted.Version{Provider: newKMS(t)}
+	next := model[user](t, e, config)
+	config.Current = 3
+	mailings := model[mailing](t, e, config)
+	var letter mailing
+	must(t, next.Open(t.Context(), &mine))
+	must(t, kms.Get(t.Context(), e.db, mailings, &letter, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table))
+	must(t, kms.Rewrap(t.Context(), e.db, mailings, &letter))
+	mine.Email.Set(email(2))
+	mine.Phone.Set("home@" + secret)
+	must(t, kms.Update(t.Context(), e.db, next, &mine))
+	current = next
+
 	// The other key is rekeyed: that concerns only who writes under it.
 	mine, theirs = get(), get()
 	must(t, kms.Rekey(t.Context(), e.db, current, &theirs))

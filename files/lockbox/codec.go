@@ -154,13 +154,17 @@ func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associat
 	if object.size < shortest {
 		return errShort
 	}
+	failed := errDecrypt
 	for _, v := range versions {
-		// errDecrypt itself comes before anything is written.
-		if err := v.open(ctx, dst, object, associatedData); err != errDecrypt {
+		switch err := v.open(ctx, dst, object, associatedData); err {
+		case errDecrypt: // itself, so nothing was written yet
+		case errLarge: // for this version; another may be aes-gcm
+			failed = err
+		default:
 			return err
 		}
 	}
-	return errDecrypt
+	return failed
 }
 
 // overhead is what a box has beyond its plaintext: nonce and tag.

@@ -255,6 +255,18 @@ func TestPrevious(t *testing.T) {
 			}
 		}
 	}
+	// Too large for the algorithm of today is not too large for the one before.
+	var large bytes.Buffer
+	if err := first.Seal(t.Context(), &large, bytes.NewReader(pattern(5000)), nil); err != nil {
+		t.Fatal(err)
+	}
+	tight, err := New(testKey, Options{Algorithm: lockbox.XChaCha20, MaxInMemory: 100, Previous: []*Codec{first}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := open(t, tight, large.Bytes(), nil, true); err != nil || !bytes.Equal(got, pattern(5000)) {
+		t.Errorf("Open of a large object = %d bytes, %v", len(got), err)
+	}
 	other, _ := newCodecs(t, Options{Padding: 16})
 	var object bytes.Buffer
 	if err := first.Seal(t.Context(), &object, bytes.NewReader(nil), nil); err != nil {

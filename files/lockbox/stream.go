@@ -60,8 +60,8 @@ func (v *version) sealStream(ctx context.Context, dst io.Writer, src io.Reader, 
 	return fullio.Write(dst, tag[:])
 }
 
-// open returns errDecrypt itself for whatever another version may still open,
-// and then has written nothing.
+// open returns errDecrypt or errLarge itself for whatever another version may
+// still open, and then has written nothing.
 func (v *version) open(ctx context.Context, dst io.Writer, object *source, associatedData []byte) error {
 	if err := object.seek(0); err != nil {
 		return err
@@ -90,16 +90,13 @@ func (v *version) open(ctx context.Context, dst io.Writer, object *source, assoc
 	return fullio.Write(dst, plaintext)
 }
 
-// openStream goes over the ciphertext twice. What the first pass found authentic
-// might be exchanged before the second; so it notes the tag of every beginning
-// that ends with a segment, 64 bytes for each MiB, and the second pass gives out a
-// segment only if it comes to the same tag.
+// openStream goes over the ciphertext twice.
 func (v *version) openStream(ctx context.Context, dst io.Writer, object *source, associatedData []byte) error {
 	size := object.size - nonceSize - tagSize
-	if size < 0 {
+	switch {
+	case size < 0:
 		return errDecrypt
-	}
-	if size > gcmstream.MaxSize {
+	case size > gcmstream.MaxSize:
 		return errLarge
 	}
 	nonce := make([]byte, nonceSize)
@@ -110,72 +107,89 @@ func (v *version) openStream(ctx context.Context, dst io.Writer, object *source,
 	if err != nil {
 		return configError("%w", err)
 	}
-	buffer := make([]byte, segmentSize)
-	defer clear(buffer)
-
-	var tags [][tagSize]byte
-	var tail []byte // the ciphertext's end, where the padding is
-	err = ciphertext(ctx, object, size, buffer, func(segment []byte) error {
-		if err := message.Authenticate(segment); err != nil {
-			return errLarge
-		}
-		tags = append(tags, message.Tag())
-		tail = append(tail, segment[max(0, len(segment)-v.padding):]...)
-		tail = tail[max(0, len(tail)-v.padding):]
-		return nil
-	})
+	o := opening{message, object, size, make([]byte, segmentSize)}
+	defer clear(o.buffer)
+	tags, tail, err := o.verify(ctx, v.padding)
 	if err != nil {
 		return err
 	}
-	var tag [tagSize]byte
-	if _, err := fullio.Read(object, tag[:]); err != nil {
-		return changed(err)
-	}
-	want := message.Tag()
-	if subtle.ConstantTimeCompare(tag[:], want[:]) != 1 {
-		return errDecrypt
-	}
-
-	left := size
 	if v.padding > 0 {
-		message.StreamAt(size-int64(len(tail))).XORKeyStream(tail, tail)
 		padding, ok := paddingOf(tail)
 		clear(tail)
 		if !ok {
 			return errDecrypt
 		}
-		left -= int64(padding)
+		size -= int64(padding)
 	}
+	return o.decrypt(ctx, dst, size, tags)
+}
 
-	if err := object.seek(nonceSize); err != nil {
+// opening is an object on its way through both passes.
+type opening struct {
+	message *gcmstream.Message
+	object  *source
+	size    int64 // of the ciphertext
+	buffer  []byte
+}
+
+// verify is the first pass: it checks the tag. What it found authentic might be
+// exchanged before the second pass; so it returns the tag of every beginning that
+// ends with a segment, 64 bytes for each MiB. It also returns the last bytes of
+// the plaintext, as many as padding may have.
+func (o *opening) verify(ctx context.Context, padding int) (tags [][tagSize]byte, tail []byte, err error) {
+	err = o.eachSegment(ctx, func(segment []byte) error {
+		tags = append(tags, o.message.Tag())
+		tail = append(tail, segment[max(0, len(segment)-padding):]...)
+		tail = tail[max(0, len(tail)-padding):]
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	var tag [tagSize]byte
+	if _, err := fullio.Read(o.object, tag[:]); err != nil {
+		return nil, nil, changed(err)
+	}
+	want := o.message.Tag()
+	if subtle.ConstantTimeCompare(tag[:], want[:]) != 1 {
+		return nil, nil, errDecrypt
+	}
+	o.message.StreamAt(o.size-int64(len(tail))).XORKeyStream(tail, tail)
+	return tags, tail, nil
+}
+
+// decrypt is the second pass: it gives out a segment if that comes to the same tag
+// again, and left bytes of plaintext in all.
+func (o *opening) decrypt(ctx context.Context, dst io.Writer, left int64, tags [][tagSize]byte) error {
+	if err := o.object.seek(nonceSize); err != nil {
 		return err
 	}
-	message.Reset()
-	return ciphertext(ctx, object, size, buffer, func(segment []byte) error {
-		if err := message.Authenticate(segment); err != nil {
-			return errLarge
-		}
-		if again := message.Tag(); subtle.ConstantTimeCompare(again[:], tags[0][:]) != 1 {
+	o.message.Reset()
+	return o.eachSegment(ctx, func(segment []byte) error {
+		if again := o.message.Tag(); subtle.ConstantTimeCompare(again[:], tags[0][:]) != 1 {
 			return errChanged
 		}
 		tags = tags[1:]
-		message.Decrypt(segment, segment)
+		o.message.Decrypt(segment, segment)
 		n := min(left, int64(len(segment)))
 		left -= n
 		return fullio.Write(dst, segment[:n])
 	})
 }
 
-// ciphertext calls f with size bytes of a source, a segment at a time.
-func ciphertext(ctx context.Context, src io.Reader, size int64, buffer []byte, f func(segment []byte) error) error {
-	for size > 0 {
+// eachSegment reads the ciphertext, takes each segment into the tag and then calls f.
+func (o *opening) eachSegment(ctx context.Context, f func(segment []byte) error) error {
+	for left := o.size; left > 0; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		segment := buffer[:min(size, int64(len(buffer)))]
-		size -= int64(len(segment))
-		if _, err := fullio.Read(src, segment); err != nil {
+		segment := o.buffer[:min(left, segmentSize)]
+		left -= int64(len(segment))
+		if _, err := fullio.Read(o.object, segment); err != nil {
 			return changed(err)
+		}
+		if err := o.message.Authenticate(segment); err != nil {
+			return errLarge
 		}
 		if err := f(segment); err != nil {
 			return err

@@ -20,6 +20,7 @@ import (
 )
 
 const (
+	// NonceSize and TagSize are the sizes in bytes of what surrounds a ciphertext.
 	NonceSize = 12
 	TagSize   = 16
 

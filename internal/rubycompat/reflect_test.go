@@ -25,7 +25,7 @@ type outer struct {
 	inner
 	other
 	Tagged  `json:"tagged"`
-	*outer                 // embeds itself
+	*outer                 //lint:ignore U1000 a type that embeds itself, which must not recurse for ever
 	Shared  bool           `json:"shared"`
 	Empty   map[string]int `json:"empty,omitempty"`
 	Zero    time.Duration  `json:"zero,omitzero"`

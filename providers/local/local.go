@@ -118,6 +118,9 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	return plaintext, nil
 }
 
+// InMemory says that unwrapping is quick, so that nobody waits to share it.
+func (p *Provider) InMemory() {}
+
 // Probe always succeeds: the keys are in memory.
 func (p *Provider) Probe(ctx context.Context) error { return ctx.Err() }
 

@@ -87,5 +87,8 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	return rubycompat.Decode64(string(plaintext)), nil
 }
 
+// InMemory says that unwrapping is quick, so that nobody waits to share it.
+func (p *Provider) InMemory() {}
+
 // Probe always succeeds.
 func (p *Provider) Probe(ctx context.Context) error { return ctx.Err() }

@@ -1,0 +1,327 @@
+package kmsencrypted
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// ErrPaused: somebody paused the run. [Rotator.Resume] lets it go on.
+var ErrPaused = errors.New("rotation is paused")
+
+// ErrTooManyFailures: a run stopped at [RotationOptions.MaxFailures].
+var ErrTooManyFailures = errors.New("too many records failed")
+
+// RunResult is what a call of [Rotator.Run] did.
+type RunResult struct {
+	Run     string
+	Outcome      // of this call; Failed counts a record once for each pass
+	Pass    int  // the last one
+	Done    bool // no record is left that could be moved
+}
+
+const (
+	turn      = 10 * time.Second       // how long a worker keeps a shard
+	poll      = 200 * time.Millisecond // while others hold what is left
+	firstWait = 200 * time.Millisecond // after throttling, then twice as long
+	longWait  = 10 * time.Second
+	attempts  = 10 // at a batch that the key service throttles
+)
+
+// Run rotates the table until a pass over it finds nothing more to move. An
+// unfinished run of the table goes on where it stopped; processes that run at the
+// same time share its shards. Records that cannot be moved are listed by
+// [Rotator.Failures] and do not stop the rest; the next run meets them again.
+//
+// When ctx ends, the batches in flight are written and the shards given back, and
+// the error is that of ctx. After any error, Run may be called again. An
+// unfinished run of another kind or to another version is [ErrConflict].
+func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
+	plan, err := r.Plan(ctx)
+	if err == nil {
+		err = plan.check()
+	}
+	if err != nil {
+		return RunResult{}, r.failed("run", err)
+	}
+	run, err := r.begin(ctx)
+	if err != nil {
+		return RunResult{}, r.failed("run", err)
+	}
+	w := &working{Rotator: r, run: run, planned: plan.Keys, began: time.Now(), callsPerRecord: plan.callsPerRecord()}
+	w.tell(EventPlanned, Shard{})
+	err = w.all(ctx)
+	result := RunResult{Run: run.ID, Outcome: w.outcome}
+	if status, found, statusErr := r.store.Newest(context.WithoutCancel(ctx)); statusErr == nil && found && status.ID == run.ID {
+		result.Pass, result.Done = status.Pass, status.State == RunDone
+		if err == nil && status.State == RunPaused {
+			err = ErrPaused
+		}
+	} else if err == nil {
+		err = statusErr
+	}
+	return result, r.failed("run", err)
+}
+
+func (p Plan) callsPerRecord() int {
+	columns := make(map[string]bool)
+	for _, v := range p.Versions {
+		columns[v.Column] = true
+	}
+	return max(1, len(columns)) * callsPerKey
+}
+
+// begin finds the active run or starts one.
+func (r *Rotator) begin(ctx context.Context) (Run, error) {
+	const tries = 2 // somebody else may start one at the same time
+	for range tries {
+		status, found, err := r.store.Newest(ctx)
+		if err != nil {
+			return Run{}, err
+		}
+		if found && status.State.Unfinished() {
+			if status.Kind != r.options.Kind || status.Target != r.box.Current() {
+				return Run{}, fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", ErrConflict, status.Kind, status.Target)
+			}
+			if status.State == RunPaused {
+				return Run{}, ErrPaused
+			}
+			return status.Run, nil
+		}
+		ranges, err := r.store.Ranges(ctx, r.options.Shards)
+		if err != nil {
+			return Run{}, err
+		}
+		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive}
+		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, ErrConflict) {
+			return run, err
+		}
+	}
+	return Run{}, ErrConflict
+}
+
+// working is one call of Run.
+type working struct {
+	*Rotator
+	run            Run
+	planned        int64
+	callsPerRecord int
+	began          time.Time
+	started        atomic.Int64 // records that were read, for the limit
+
+	mu      sync.Mutex
+	outcome Outcome
+}
+
+// errLimit ends the workers without being an error of the run.
+var errLimit = errors.New("limit reached")
+
+// all runs the workers. The first error stops them; each finishes its batch.
+func (w *working) all(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var workers sync.WaitGroup
+	for range w.options.Workers {
+		workers.Go(func() {
+			if err := w.work(ctx); err != nil {
+				stop(err)
+			}
+		})
+	}
+	workers.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, errLimit) {
+		return err
+	}
+	return nil
+}
+
+// work takes shards until the run is over.
+func (w *working) work(ctx context.Context) error {
+	owner := rand.Text()
+	for {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		shard, offer, err := w.store.Take(ctx, w.run.ID, owner, w.options.Lease)
+		if err == nil {
+			switch offer {
+			case OfferNothing:
+				return nil
+			case OfferWait:
+				err = sleep(ctx, poll)
+			case OfferNextPass:
+				w.tell(EventPassDone, shard)
+				err = w.store.NextPass(ctx, w.run.ID, shard.Pass)
+			case OfferShard:
+				err = w.turn(ctx, shard)
+			}
+		}
+		if errors.Is(err, ErrLeaseLost) {
+			w.tell(EventLost, shard)
+			continue
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// turn works on a shard for a while, and gives it back unless it is done.
+func (w *working) turn(ctx context.Context, shard Shard) error {
+	w.tell(EventShard, shard)
+	lease := w.keepAlive(ctx, shard)
+	defer lease.stop()
+	for until := time.Now().Add(turn); time.Now().Before(until) && ctx.Err() == nil; {
+		done, err := w.batch(ctx, &shard)
+		if err != nil {
+			return errors.Join(err, w.giveBack(ctx, shard))
+		}
+		if done {
+			w.tell(EventShardDone, shard)
+			return nil
+		}
+	}
+	return w.giveBack(ctx, shard)
+}
+
+// giveBack also works when ctx has ended.
+func (w *working) giveBack(ctx context.Context, shard Shard) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.options.Lease)
+	defer cancel()
+	return w.store.Release(ctx, shard)
+}
+
+// keepAlive extends the lease of a shard while its worker waits for a key service.
+func (w *working) keepAlive(ctx context.Context, shard Shard) *heartbeat {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	h := &heartbeat{cancel: cancel, ended: make(chan struct{})}
+	go func() {
+		defer close(h.ended)
+		for sleep(ctx, w.options.Lease/3) == nil {
+			// A failure shows when the batch is written.
+			_ = w.store.Keep(ctx, shard, w.options.Lease)
+		}
+	}()
+	return h
+}
+
+type heartbeat struct {
+	cancel context.CancelFunc
+	ended  chan struct{}
+}
+
+func (h *heartbeat) stop() {
+	h.cancel()
+	<-h.ended
+}
+
+// batch moves the next records of a shard. Once read they are finished, even if
+// ctx ends, unless the key service makes them wait.
+func (w *working) batch(ctx context.Context, shard *Shard) (done bool, err error) {
+	size := w.options.BatchSize
+	if limit := w.options.Limit; limit > 0 {
+		left := limit - w.started.Load()
+		if left <= 0 {
+			return false, errLimit
+		}
+		size = int(min(int64(size), left))
+	}
+	finish := context.WithoutCancel(ctx)
+	b, err := w.store.Read(finish, Selection{Range: shard.Range, Limit: size, Except: w.run.Target})
+	if err != nil {
+		return false, err
+	}
+	w.started.Add(int64(b.Len()))
+	if err := w.rotate(ctx, b, *shard); err != nil {
+		return false, err
+	}
+	to := Position{Shard: *shard, After: b.Last(), Done: b.Len() < size, Lease: w.options.Lease}
+	outcome, err := b.Write(finish, to)
+	if err != nil {
+		return false, err
+	}
+	if to.After != "" {
+		shard.After = to.After
+	}
+	return to.Done, w.account(*shard, b, outcome)
+}
+
+// account adds up and tells what became of a batch.
+func (w *working) account(shard Shard, b Batch, o Outcome) error {
+	w.mu.Lock()
+	w.outcome = w.outcome.plus(o)
+	failed := w.outcome.Failed
+	w.mu.Unlock()
+	event := w.event(EventBatch, shard)
+	event.Outcome = o
+	w.options.Observe(event)
+	if o.Conflicts > 0 {
+		event.Type = EventConflict
+		w.options.Observe(event)
+	}
+	for _, f := range b.Failures() {
+		event.Type, event.Failure = EventFailure, &f
+		w.options.Observe(event)
+	}
+	if most := w.options.MaxFailures; most > 0 && failed >= int64(most) {
+		return fmt.Errorf("%w: %d", ErrTooManyFailures, failed)
+	}
+	return nil
+}
+
+// rotate moves the records of a batch in memory, no faster than the limiter
+// allows, and again after the key service throttled.
+func (w *working) rotate(ctx context.Context, b Batch, shard Shard) error {
+	finish := context.WithoutCancel(ctx)
+	return inPieces(ctx, w.options.Calls, b.Len(), w.callsPerRecord, func(from, to int) error {
+		wait := firstWait
+		for attempt := 1; ; attempt++ {
+			err := b.Rotate(finish, w.run.Kind, from, to)
+			if err == nil || !Retryable(err) || attempt == attempts {
+				return err
+			}
+			event := w.event(EventThrottled, shard)
+			event.Err = err
+			w.options.Observe(event)
+			if err := sleep(ctx, wait); err != nil {
+				return err
+			}
+			wait = min(2*wait, longWait)
+		}
+	})
+}
+
+// inPieces calls do for pieces of n records, each as large as the limiter wants.
+func inPieces(ctx context.Context, calls Limiter, n, callsPerRecord int, do func(from, to int) error) error {
+	size := max(n, 1)
+	if calls != nil {
+		size = max(1, calls.Burst()/callsPerRecord)
+	}
+	for from := 0; from < n; from += size {
+		to := min(from+size, n)
+		if calls != nil {
+			if err := calls.Wait(ctx, (to-from)*callsPerRecord); err != nil {
+				return err
+			}
+		}
+		if err := do(from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *working) tell(t RotationEventType, shard Shard) { w.options.Observe(w.event(t, shard)) }
+
+func (w *working) event(t RotationEventType, shard Shard) RotationEvent {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return RotationEvent{
+		Type: t, Table: w.store.Table(), Run: w.run.ID, Pass: shard.Pass, Shard: shard.Number,
+		Outcome: w.outcome, Planned: w.planned, Elapsed: time.Since(w.began),
+	}
+}

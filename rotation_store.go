@@ -1,0 +1,214 @@
+package kmsencrypted
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Store is the records of one table together with the state of their rotation,
+// which lies in the same database so that both change in one transaction. The
+// package sqlstore implements it. It is safe for concurrent use.
+type Store interface {
+	Records
+	Ledger
+}
+
+// Records reads the records of one table along their primary key.
+type Records interface {
+	// Table is the name of the table.
+	Table() string
+	// Count counts the records by the version of each key column.
+	Count(ctx context.Context) ([]VersionCount, error)
+	// Ranges cuts the primary keys into about n ranges that together hold every
+	// record, also one that is inserted later. There is at least one.
+	Ranges(ctx context.Context, n int) ([]Range, error)
+	// Read reads the first records of a selection in the order of their primary
+	// keys. A batch without records is the end.
+	Read(ctx context.Context, s Selection) (Batch, error)
+}
+
+// VersionCount is how many records have a key column at a version.
+type VersionCount struct {
+	Column  string
+	Version int  // 0 where HasKey is false
+	HasKey  bool // false counts the records whose key column is NULL
+	Rows    int64
+}
+
+// Range is a piece of the primary key: what comes after After, up to and
+// including To. Both are texts that only the store understands; an empty one
+// sets no bound.
+type Range struct{ After, To string }
+
+// Selection is what to read of a table.
+type Selection struct {
+	Range
+	Limit int // records; at least 1
+	// Except leaves out records whose key columns are all NULL or at this
+	// version. All reads them too.
+	Except int
+	All    bool
+}
+
+// Batch is some records in memory. It is not safe for concurrent use. Records
+// count from 0, and from and to mean those at from <= i < to.
+type Batch interface {
+	Len() int
+	// Last is the primary key of the last record, as [Range.After].
+	Last() string
+	// Rotate moves records to the current version in memory, with their calls to
+	// the key service side by side. A record that cannot be moved becomes one of
+	// the Failures and does not spoil the others. The error concerns the whole
+	// batch: it is [Retryable], or [ConcernsAll], or that of ctx. After a
+	// retryable one Rotate may be called again and goes on with what is left.
+	Rotate(ctx context.Context, kind RotationKind, from, to int) error
+	// Open opens records without changing anything, with the errors of Rotate.
+	Open(ctx context.Context, from, to int) error
+	// Failures are the records that could not be rotated or opened.
+	Failures() []Failure
+	// Write writes every record that was rotated and is still what was read, and
+	// in the same transaction the failures and the new position of the shard,
+	// whose lease it extends. If the lease is no longer held, or the run no longer
+	// active, nothing is written and the error is [ErrLeaseLost]. Write is called once.
+	Write(ctx context.Context, to Position) (Outcome, error)
+}
+
+// Position is how far a shard has come after a batch.
+type Position struct {
+	Shard Shard
+	After string // primary key of the last record that was dealt with; empty: unchanged
+	Done  bool   // the shard has no more records in this pass
+	Lease time.Duration
+}
+
+// Outcome counts what became of the records of a batch or a run.
+type Outcome struct {
+	Written   int64
+	Conflicts int64 // changed or deleted by somebody else meanwhile; the next pass meets them again
+	Failed    int64
+}
+
+func (o Outcome) plus(p Outcome) Outcome {
+	return Outcome{o.Written + p.Written, o.Conflicts + p.Conflicts, o.Failed + p.Failed}
+}
+
+// Failure is a record that could not be rotated or opened. It holds no value of
+// an encrypted column.
+type Failure struct {
+	Record string // its primary key, such as "id=7"
+	Class  string // the kind of error in a word, see [FailureClass]
+	Err    error
+}
+
+// Run is one rotation of a table, from its beginning to its end, however many
+// processes and restarts that takes.
+type Run struct {
+	ID     string
+	Kind   RotationKind
+	Target int // version
+	Pass   int // from 1
+	State  RunState
+}
+
+// RunState says whether a run goes on.
+type RunState string
+
+const (
+	RunActive   RunState = "active"
+	RunPaused   RunState = "paused" // goes on when it is active again
+	RunDone     RunState = "done"
+	RunCanceled RunState = "canceled"
+)
+
+// Unfinished reports whether a run may go on.
+func (s RunState) Unfinished() bool { return s == RunActive || s == RunPaused }
+
+// RunStatus is what the ledger knows of a run.
+type RunStatus struct {
+	Run
+	Shards, ShardsDone int // of this pass
+	Outcome                // Failed is that of this pass
+}
+
+// Shard is a range of a run that one worker holds.
+type Shard struct {
+	Run    string
+	Number int
+	Pass   int
+	Range         // After is how far it has come
+	Owner  string // who holds it
+}
+
+// Offer answers the question for a shard.
+type Offer uint8
+
+const (
+	OfferShard    Offer = iota // here is one
+	OfferWait                  // others hold what is left
+	OfferNextPass              // all shards of this pass are done
+	OfferNothing               // the run is over
+)
+
+// Ledger keeps the state of runs. All of it lies in the database, so that a run
+// survives its processes and several of them share the work.
+type Ledger interface {
+	// Newest returns the status of the latest run of the table, and false if there was none.
+	Newest(ctx context.Context) (RunStatus, bool, error)
+	// Start begins a run with a shard for each range. If the table has an active
+	// run the error is [ErrConflict].
+	Start(ctx context.Context, run Run, shards []Range) error
+	// Take leases a shard that nobody holds, or whose lease is over, to owner.
+	Take(ctx context.Context, run, owner string, lease time.Duration) (Shard, Offer, error)
+	// Keep extends a lease; [ErrLeaseLost] if it is not held any more.
+	Keep(ctx context.Context, shard Shard, lease time.Duration) error
+	// Release gives a shard back before its lease is over.
+	Release(ctx context.Context, shard Shard) error
+	// NextPass ends a pass whose shards are all done: the run is done if the
+	// pass neither wrote a record nor met a conflict, else all shards begin
+	// again. It does nothing if somebody else did it already.
+	NextPass(ctx context.Context, run string, pass int) error
+	// SetState pauses, resumes or cancels an unfinished run; it does nothing to
+	// another. Once it is not active, no batch of it is written.
+	SetState(ctx context.Context, run string, state RunState) error
+	// Failures lists failed records of the last pass, in the order of their
+	// shards; a limit of 0 lists all. Err of each is only a text.
+	Failures(ctx context.Context, run string, limit int) ([]Failure, error)
+}
+
+// ErrLeaseLost: a shard is not held any more, because it was not heard of for
+// the time of its lease and somebody else took it, or because the run was paused
+// or cancelled. Nothing of the batch was written.
+var ErrLeaseLost = errors.New("lease of the shard was lost")
+
+// failureClasses names errors by which failures are grouped.
+var failureClasses = []struct {
+	err   error
+	class string
+}{
+	{ErrVersionNotActive, "version-not-active"},
+	{ErrVersionRetired, "version-retired"},
+	{ErrNeedsRekey, "needs-rekey"},
+	{ErrNoDataKey, "no-data-key"},
+	{ErrOtherDataKey, "other-data-key"},
+	{ErrNotCiphertext, "not-ciphertext"},
+	{ErrBinding, "binding"},
+	{ErrRecordSeal, "record-seal"},
+	{ErrMalformed, "malformed"},
+	{ErrType, "type"},
+	{ErrContext, "context"},
+	{ErrNoID, "no-id"},
+	{ErrKeyUnusable, "key-unusable"},
+	{ErrDecrypt, "decrypt"},
+}
+
+// FailureClass is a fixed word for what is wrong with a record: "decrypt",
+// "binding", "malformed" and so on; "other" for what has none.
+func FailureClass(err error) string {
+	for _, c := range failureClasses {
+		if errors.Is(err, c.err) {
+			return c.class
+		}
+	}
+	return "other"
+}

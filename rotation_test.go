@@ -1,0 +1,448 @@
+package kmsencrypted_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+)
+
+// memory is a Store of numbered records in memory with one shard. A record is
+// its version; hooks say what goes wrong.
+type memory struct {
+	mu       sync.Mutex
+	versions []int
+	started  bool
+	status   kmsencrypted.RunStatus
+	owner    string
+	after    string
+	pending  int64
+	failed   []kmsencrypted.Failure
+
+	rotate   func(record int) error // what Rotate meets
+	conflict func(record int) bool
+	calls    []time.Time // of Rotate, one for each record
+}
+
+func (m *memory) Table() string { return "numbers" }
+
+func (m *memory) Count(context.Context) (counts []kmsencrypted.VersionCount, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	rows := make(map[int]int64)
+	for _, v := range m.versions {
+		rows[v]++
+	}
+	for v, n := range rows {
+		counts = append(counts, kmsencrypted.VersionCount{Column: "key", Version: v, HasKey: true, Rows: n})
+	}
+	return counts, nil
+}
+
+func (m *memory) Ranges(context.Context, int) ([]kmsencrypted.Range, error) {
+	return []kmsencrypted.Range{{}}, nil
+}
+
+func (m *memory) Read(_ context.Context, s kmsencrypted.Selection) (kmsencrypted.Batch, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	b := &memoryBatch{memory: m, done: make(map[int]bool)}
+	from, _ := strconv.Atoi(s.After)
+	for i := from; i < len(m.versions) && len(b.records) < s.Limit; i++ {
+		if s.All || m.versions[i] != s.Except {
+			b.records = append(b.records, i)
+		}
+	}
+	return b, nil
+}
+
+type memoryBatch struct {
+	*memory
+	records  []int
+	done     map[int]bool
+	failures []kmsencrypted.Failure
+}
+
+func (b *memoryBatch) Len() int { return len(b.records) }
+
+func (b *memoryBatch) Last() string {
+	if len(b.records) == 0 {
+		return ""
+	}
+	return strconv.Itoa(b.records[len(b.records)-1] + 1)
+}
+
+func (b *memoryBatch) Failures() []kmsencrypted.Failure { return b.failures }
+
+func (b *memoryBatch) Rotate(_ context.Context, _ kmsencrypted.RotationKind, from, to int) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var stops error
+	for _, i := range b.records[from:to] {
+		if b.done[i] {
+			continue
+		}
+		b.calls = append(b.calls, time.Now())
+		var err error
+		if b.rotate != nil {
+			err = b.rotate(i)
+		}
+		if kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) {
+			stops = err
+			continue
+		}
+		b.done[i] = true
+		if err != nil {
+			b.failures = append(b.failures, kmsencrypted.Failure{Record: fmt.Sprint("id=", i), Class: kmsencrypted.FailureClass(err), Err: err})
+		}
+	}
+	return stops
+}
+
+func (b *memoryBatch) Open(ctx context.Context, from, to int) error {
+	return b.Rotate(ctx, kmsencrypted.KindRewrap, from, to)
+}
+
+func (b *memoryBatch) Write(_ context.Context, to kmsencrypted.Position) (o kmsencrypted.Outcome, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if to.Shard.Owner != b.owner || b.status.State != kmsencrypted.RunActive {
+		return o, kmsencrypted.ErrLeaseLost
+	}
+	for _, i := range b.records {
+		switch {
+		case slices.ContainsFunc(b.failures, func(f kmsencrypted.Failure) bool { return f.Record == fmt.Sprint("id=", i) }):
+			o.Failed++
+		case b.conflict != nil && b.conflict(i):
+			o.Conflicts++
+		default:
+			b.versions[i] = b.status.Target
+			o.Written++
+		}
+	}
+	b.failed = append(b.failed, b.failures...)
+	b.pending += o.Written + o.Conflicts
+	b.status.Written += o.Written
+	b.status.Conflicts += o.Conflicts
+	if to.After != "" {
+		b.after = to.After
+	}
+	if to.Done {
+		b.status.ShardsDone, b.owner = 1, ""
+	}
+	return o, nil
+}
+
+func (m *memory) Newest(context.Context) (kmsencrypted.RunStatus, bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.status, m.started, nil
+}
+
+func (m *memory) Start(_ context.Context, run kmsencrypted.Run, shards []kmsencrypted.Range) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.started, m.status, m.after, m.pending = true, kmsencrypted.RunStatus{Run: run, Shards: len(shards)}, "", 0
+	return nil
+}
+
+func (m *memory) Take(_ context.Context, run, owner string, _ time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	shard := kmsencrypted.Shard{Run: run, Owner: owner, Pass: m.status.Pass, Range: kmsencrypted.Range{After: m.after}}
+	switch {
+	case m.status.State != kmsencrypted.RunActive:
+		return shard, kmsencrypted.OfferNothing, nil
+	case m.status.ShardsDone == 1:
+		return shard, kmsencrypted.OfferNextPass, nil
+	case m.owner != "":
+		return shard, kmsencrypted.OfferWait, nil
+	}
+	m.owner = owner
+	return shard, kmsencrypted.OfferShard, nil
+}
+
+func (m *memory) Keep(context.Context, kmsencrypted.Shard, time.Duration) error { return nil }
+
+func (m *memory) Release(_ context.Context, shard kmsencrypted.Shard) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.owner == shard.Owner {
+		m.owner = ""
+	}
+	return nil
+}
+
+func (m *memory) NextPass(_ context.Context, _ string, pass int) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.status.Pass != pass {
+		return nil
+	}
+	if m.pending == 0 {
+		m.status.State = kmsencrypted.RunDone
+		return nil
+	}
+	m.status.Pass++
+	m.status.ShardsDone, m.pending, m.after, m.failed = 0, 0, "", nil
+	return nil
+}
+
+func (m *memory) SetState(_ context.Context, _ string, state kmsencrypted.RunState) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.status.State = state
+	return nil
+}
+
+func (m *memory) Failures(context.Context, string, int) ([]kmsencrypted.Failure, error) {
+	return m.failed, nil
+}
+
+// ofVersion is n records at version 1.
+func ofVersion1(n int) *memory { return &memory{versions: slices.Repeat([]int{1}, n)} }
+
+func rotationBox(t testing.TB) *kmsencrypted.Box {
+	t.Helper()
+	b, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{
+		1: {Provider: testkey.New()}, 2: {Provider: testkey.New()}, 3: {Provider: testkey.New(), Format: kmsencrypted.Ruby},
+	}}.Box()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func newRotator(t testing.TB, m *memory, o kmsencrypted.RotationOptions) *kmsencrypted.Rotator {
+	t.Helper()
+	r, err := kmsencrypted.NewRotator(rotationBox(t), m, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestRotatorOptions(t *testing.T) {
+	t.Parallel()
+	for _, o := range []kmsencrypted.RotationOptions{
+		{Workers: -1}, {Shards: -1}, {BatchSize: -1}, {Limit: -1}, {Lease: -1}, {Kind: "other"}, {Kind: kmsencrypted.KindRekey},
+	} {
+		if _, err := kmsencrypted.NewRotator(rotationBox(t), ofVersion1(0), o); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("NewRotator(%+v) = %v, want ErrConfig", o, err)
+		}
+	}
+}
+
+func TestRotatorPlan(t *testing.T) {
+	t.Parallel()
+	m := &memory{versions: []int{1, 1, 1, 2, 2, 3, 9}}
+	plan, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Plan(t.Context())
+	if err != nil || plan.Keys != 5 || plan.Calls != 10 {
+		t.Errorf("Plan() = %+v, %v, want 5 keys and 10 calls", plan, err)
+	}
+	for _, v := range plan.Versions {
+		want := map[int]kmsencrypted.RotationKind{1: kmsencrypted.KindRewrap, 2: "", 3: kmsencrypted.KindRekey, 9: kmsencrypted.KindRewrap}[v.Version]
+		if v.Need != want || (v.Version == 9) != errors.Is(v.Err, kmsencrypted.ErrVersionNotActive) {
+			t.Errorf("version %d: need %q, %v, want %q", v.Version, v.Need, v.Err, want)
+		}
+	}
+	if _, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context()); !errors.Is(err, kmsencrypted.ErrNeedsRekey) || m.started {
+		t.Errorf("Run() = %v, want ErrNeedsRekey before anything began", err)
+	}
+}
+
+// Conflicts are met again in the next pass, and failures do not stop the rest.
+func TestRotatorPasses(t *testing.T) {
+	t.Parallel()
+	m := ofVersion1(100)
+	refused := make(map[int]bool)
+	m.conflict = func(i int) bool {
+		again := i%10 == 0 && !refused[i]
+		refused[i] = true
+		return again
+	}
+	m.rotate = func(i int) error {
+		if i%25 == 3 {
+			return kmsencrypted.ErrDecrypt
+		}
+		return nil
+	}
+	events := make(map[kmsencrypted.RotationEventType]int)
+	var mu sync.Mutex
+	r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 7, Workers: 2, Observe: func(e kmsencrypted.RotationEvent) {
+		mu.Lock()
+		defer mu.Unlock()
+		events[e.Type]++
+	}})
+	result, err := r.Run(t.Context())
+	want := kmsencrypted.Outcome{Written: 96, Conflicts: 10, Failed: 12}
+	if err != nil || result.Outcome != want || result.Pass != 3 || !result.Done {
+		t.Errorf("Run() = %+v, %v, want %+v in 3 passes", result, err, want)
+	}
+	failures, err := r.Failures(t.Context(), 0)
+	if err != nil || len(failures) != 4 || failures[0].Class != "decrypt" {
+		t.Errorf("Failures() = %v, %v, want 4", failures, err)
+	}
+	for event, least := range map[kmsencrypted.RotationEventType]int{
+		kmsencrypted.EventPlanned: 1, kmsencrypted.EventShard: 3, kmsencrypted.EventBatch: 15, kmsencrypted.EventConflict: 1,
+		kmsencrypted.EventFailure: 12, kmsencrypted.EventShardDone: 3, kmsencrypted.EventPassDone: 3,
+	} {
+		if events[event] < least {
+			t.Errorf("%d events %q, want at least %d", events[event], event, least)
+		}
+	}
+	if result, err := r.Run(t.Context()); err != nil || result.Failed != 4 || result.Written != 0 {
+		t.Errorf("second Run() = %+v, %v, want the 4 failures again", result, err)
+	}
+}
+
+func TestRotatorMaxFailures(t *testing.T) {
+	t.Parallel()
+	m := ofVersion1(100)
+	m.rotate = func(int) error { return kmsencrypted.ErrDecrypt }
+	result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 5, MaxFailures: 12, Workers: 1}).Run(t.Context())
+	if !errors.Is(err, kmsencrypted.ErrTooManyFailures) || result.Failed != 15 || m.owner != "" {
+		t.Errorf("Run() = %+v, %v, want ErrTooManyFailures after 15, shard given back", result, err)
+	}
+	if v, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Verify(t.Context(), kmsencrypted.VerifyOptions{MaxFailures: 3}); !errors.Is(err, kmsencrypted.ErrTooManyFailures) {
+		t.Errorf("Verify() = %+v, %v, want ErrTooManyFailures", v, err)
+	}
+}
+
+func TestRotatorDenied(t *testing.T) {
+	t.Parallel()
+	m := ofVersion1(10)
+	m.rotate = func(int) error { return kmsencrypted.ErrDenied }
+	result, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context())
+	if !errors.Is(err, kmsencrypted.ErrDenied) || result.Outcome != (kmsencrypted.Outcome{}) || m.owner != "" {
+		t.Errorf("Run() = %+v, %v, want ErrDenied, nothing written, shard given back", result, err)
+	}
+	m.rotate = nil
+	if result, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context()); err != nil || result.Written != 10 {
+		t.Errorf("Run() after that = %+v, %v, want it to go on", result, err)
+	}
+}
+
+// A throttled batch waits and goes on with what is left; when it never gets
+// better the run stops and can be resumed.
+func TestRotatorThrottled(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := ofVersion1(20)
+		refusals := 30
+		m.rotate = func(int) error {
+			if refusals > 0 {
+				refusals--
+				return kmsencrypted.ErrThrottled
+			}
+			return nil
+		}
+		began := time.Now()
+		result, err := newRotator(t, m, kmsencrypted.RotationOptions{Workers: 1}).Run(t.Context())
+		if err != nil || result.Written != 20 || len(m.calls) != 50 {
+			t.Errorf("Run() = %+v, %v after %d tries, want 20 written after 50", result, err, len(m.calls))
+		}
+		if waited := time.Since(began); waited != 600*time.Millisecond {
+			t.Errorf("waited %v, want 200 ms and 400 ms", waited)
+		}
+		m = ofVersion1(20)
+		m.rotate = func(int) error { return kmsencrypted.ErrUnavailable }
+		if _, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context()); !errors.Is(err, kmsencrypted.ErrUnavailable) {
+			t.Errorf("Run() in an outage = %v, want ErrUnavailable", err)
+		}
+	})
+}
+
+// The end of ctx lets the batch in flight be written and gives the shard back.
+func TestRotatorCancelled(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	m := ofVersion1(100)
+	m.rotate = func(i int) error {
+		if i == 25 {
+			cancel()
+		}
+		return nil
+	}
+	result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 10, Workers: 1}).Run(ctx)
+	if !errors.Is(err, context.Canceled) || result.Written != 30 || result.Done || m.owner != "" {
+		t.Errorf("Run() = %+v, %v, owner %q, want 30 written and the shard given back", result, err, m.owner)
+	}
+	result, err = newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context())
+	if err != nil || result.Written != 70 || !result.Done {
+		t.Errorf("Run() after that = %+v, %v, want the other 70", result, err)
+	}
+}
+
+// A pause stops the workers at once; the run goes on after it.
+func TestRotatorPause(t *testing.T) {
+	t.Parallel()
+	m := ofVersion1(100)
+	r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 10, Workers: 1})
+	m.rotate = func(i int) error {
+		if i == 25 {
+			m.status.State = kmsencrypted.RunPaused // as another process does with Pause
+		}
+		return nil
+	}
+	for range 2 {
+		result, err := r.Run(t.Context())
+		if !errors.Is(err, kmsencrypted.ErrPaused) || m.status.Written != 20 {
+			t.Errorf("Run() = %+v, %v, %d written, want ErrPaused after 20", result, err, m.status.Written)
+		}
+	}
+	m.rotate = nil
+	if err := r.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	result, err := r.Run(t.Context())
+	if err != nil || result.Written != 80 || !result.Done {
+		t.Errorf("Run() after Resume = %+v, %v, want the other 80", result, err)
+	}
+	if err := r.Cancel(t.Context()); err != nil || m.status.State != kmsencrypted.RunDone {
+		t.Errorf("Cancel() of a run that is done: state %v, %v", m.status.State, err)
+	}
+}
+
+// The limiter keeps the calls of all workers even.
+func TestRotatorCallRate(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const rate = 200
+		m := ofVersion1(500)
+		began := time.Now()
+		result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 100, Calls: kmsencrypted.NewLimiter(rate)}).Run(t.Context())
+		if err != nil || result.Written != 500 {
+			t.Fatalf("Run() = %+v, %v", result, err)
+		}
+		if took, want := time.Since(began), 5*time.Second; took < want*9/10 || took > want*11/10 {
+			t.Errorf("1,000 calls took %v, want %v", took, want)
+		}
+		for i, from := range m.calls {
+			n := 2 * (slices.IndexFunc(m.calls[i:], func(c time.Time) bool { return c.Sub(from) > time.Second }))
+			if n > rate*11/10 {
+				t.Errorf("%d calls in the second after %v, want at most %d", n, from.Sub(began), rate*11/10)
+			}
+		}
+	})
+}
+
+func TestFailureClass(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]string{
+		kmsencrypted.ErrBinding: "binding", fmt.Errorf("x: %w", kmsencrypted.ErrNoDataKey): "no-data-key", errors.New("x"): "other",
+	} {
+		if got := kmsencrypted.FailureClass(err); got != want || strings.ContainsAny(got, " :") {
+			t.Errorf("FailureClass(%v) = %q, want %q", err, got, want)
+		}
+	}
+}

@@ -1,0 +1,145 @@
+package kmsencrypted
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+)
+
+// VerifyOptions says what [Rotator.Verify] looks at.
+type VerifyOptions struct {
+	// Sample is the share of records that are opened, 0.01 for one in a hundred;
+	// 0 opens all. All are counted.
+	Sample float64
+	// MaxFailures stops after so many failures; 0 is 1000, below 0 there is no limit.
+	MaxFailures int
+	// OnlyOld looks only at records that are still to be moved: what a run would
+	// do, without its writing. This is the dry run.
+	OnlyOld bool
+}
+
+// Verification is the result of [Rotator.Verify].
+type Verification struct {
+	Versions []VersionCount
+	Opened   int64 // records of which every column opened
+	Failures []Failure
+}
+
+// Clean reports that every record opened and all are at version target, which is
+// when older versions can be retired.
+func (v Verification) Clean(target int) bool {
+	return len(v.Failures) == 0 && !slices.ContainsFunc(v.Versions, func(c VersionCount) bool {
+		return c.HasKey && c.Version != target
+	})
+}
+
+// Verify reads the table and opens its records, each with every column: it finds
+// what was tampered with, values under another data key, and data without a key.
+// It only reads. It makes one call to the key service for each key that it
+// opens, within the bound of [RotationOptions.Calls].
+func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verification, error) {
+	if options.MaxFailures == 0 {
+		options.MaxFailures = 1000
+	}
+	plan, err := r.Plan(ctx)
+	if err != nil {
+		return Verification{}, err
+	}
+	v := &verifying{Rotator: r, VerifyOptions: options, callsPerRecord: plan.callsPerRecord() / callsPerKey}
+	for _, p := range plan.Versions {
+		v.result.Versions = append(v.result.Versions, p.VersionCount)
+	}
+	began := time.Now()
+	if err := v.all(ctx); err != nil {
+		return v.result, r.failed("verify", err)
+	}
+	r.options.Observe(RotationEvent{
+		Type: EventVerified, Table: plan.Table, Planned: plan.Keys, Elapsed: time.Since(began),
+		Outcome: Outcome{Failed: int64(len(v.result.Failures))},
+	})
+	return v.result, nil
+}
+
+// verifying is one call of Verify.
+type verifying struct {
+	*Rotator
+	VerifyOptions
+	callsPerRecord int
+
+	mu     sync.Mutex
+	result Verification
+}
+
+func (v *verifying) all(ctx context.Context) error {
+	ranges, err := v.store.Ranges(ctx, v.options.Shards)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	parallel(len(ranges), v.options.Workers, func(i int) {
+		if err := v.records(ctx, ranges[i]); err != nil {
+			stop(err)
+		}
+	})
+	return context.Cause(ctx)
+}
+
+// records opens the records of a range.
+func (v *verifying) records(ctx context.Context, r Range) error {
+	for {
+		if err := ctx.Err(); err != nil {
+			return context.Cause(ctx)
+		}
+		b, err := v.store.Read(ctx, Selection{
+			Range: r, Limit: v.options.BatchSize, Except: v.box.Current(), All: !v.OnlyOld,
+		})
+		if err != nil {
+			return err
+		}
+		from, to := v.sampled(b.Len())
+		err = inPieces(ctx, v.options.Calls, to-from, v.callsPerRecord, func(i, j int) error {
+			return b.Open(ctx, from+i, from+j)
+		})
+		if err != nil {
+			return err
+		}
+		if err := v.account(int64(to-from), b.Failures()); err != nil {
+			return err
+		}
+		if b.Len() < v.options.BatchSize {
+			return nil
+		}
+		r.After = b.Last()
+	}
+}
+
+// sampled picks a stretch of a batch.
+func (v *verifying) sampled(n int) (from, to int) {
+	if v.Sample <= 0 || v.Sample >= 1 {
+		return 0, n
+	}
+	share := float64(n) * v.Sample
+	size := int(share)
+	if rand.Float64() < share-float64(size) {
+		size++ // so that small batches have their share too
+	}
+	from = rand.IntN(n - size + 1)
+	return from, from + size
+}
+
+func (v *verifying) account(tried int64, failures []Failure) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.result.Opened += tried - int64(len(failures))
+	v.result.Failures = append(v.result.Failures, failures...)
+	for _, f := range failures {
+		v.options.Observe(RotationEvent{Type: EventFailure, Table: v.store.Table(), Failure: &f})
+	}
+	if v.MaxFailures > 0 && len(v.result.Failures) >= v.MaxFailures {
+		return ErrTooManyFailures
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// batch is some records that were read.
+type batch[R any] struct {
+	store    *Store[R]
+	target   int
+	kind     kmsencrypted.RotationKind
+	rows     []R
+	records  []record // beside rows
+	failures []kmsencrypted.Failure
+}
+
+// record is what the batch knows of a row beside its struct.
+type record struct {
+	id     []any
+	before []driver.Value // of the columns that are compared, as they were read
+	state  recordState
+}
+
+type recordState uint8
+
+const (
+	waiting recordState = iota
+	finished
+	failed
+)
+
+func (b *batch[R]) Len() int { return len(b.rows) }
+
+func (b *batch[R]) Last() string {
+	if len(b.records) == 0 {
+		return ""
+	}
+	return encodeKey(b.records[len(b.records)-1].id)
+}
+
+func (b *batch[R]) Failures() []kmsencrypted.Failure { return b.failures }
+
+// compared are the columns that must still be what was read. A rekey compares
+// every column of the model, also one that was NULL: a value that somebody puts
+// there meanwhile is sealed under the data key that is about to be replaced.
+func (b *batch[R]) compared() []column {
+	if b.kind == kmsencrypted.KindRekey {
+		return b.store.managed
+	}
+	return b.store.keys
+}
+
+func (b *batch[R]) Rotate(ctx context.Context, kind kmsencrypted.RotationKind, from, to int) error {
+	b.kind = kind
+	for i := from; i < to; i++ {
+		if err := b.remember(i); err != nil {
+			return err
+		}
+	}
+	if kind != kmsencrypted.KindRekey {
+		return b.each(ctx, from, to, finished, b.store.model.Rewrap)
+	}
+	// Opened first, because Rekey does nothing if one of its records does not open.
+	if err := b.each(ctx, from, to, waiting, b.open); err != nil {
+		return err
+	}
+	return b.each(ctx, from, to, finished, b.store.model.Rekey)
+}
+
+// remember keeps what a row held when it was read.
+func (b *batch[R]) remember(i int) error {
+	if b.records[i].before != nil {
+		return nil
+	}
+	columns := b.compared()
+	before := make([]driver.Value, len(columns))
+	for n, c := range columns {
+		v, err := c.value(&b.rows[i])
+		if err != nil {
+			return fmt.Errorf("sqlstore: column %s of %s: %w", c.name, b.store.Table(), err)
+		}
+		before[n] = v
+	}
+	b.records[i].before = before
+	return nil
+}
+
+func (b *batch[R]) Open(ctx context.Context, from, to int) error {
+	defer b.wipe(from, to)
+	return b.each(ctx, from, to, finished, b.open)
+}
+
+func (b *batch[R]) open(ctx context.Context, rows ...*R) error {
+	return b.store.model.OpenAll(ctx, rows)
+}
+
+// each does something to the waiting records and sorts what became of them:
+// those that it succeeds with get the state then.
+func (b *batch[R]) each(ctx context.Context, from, to int, then recordState, do func(context.Context, ...*R) error) error {
+	var rows []*R
+	var at []int
+	for i := from; i < to; i++ {
+		if b.records[i].state == waiting {
+			rows, at = append(rows, &b.rows[i]), append(at, i)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	errs, err := byRecord(do(ctx, rows...), len(rows))
+	if err != nil {
+		return err
+	}
+	var stops error
+	for n, i := range at {
+		switch err := errs[n]; {
+		case err == nil:
+			b.records[i].state = then
+		case kmsencrypted.Retryable(err), kmsencrypted.ConcernsAll(err), ctx.Err() != nil:
+			stops = worse(stops, err)
+		default:
+			b.records[i].state = failed
+			b.failures = append(b.failures, kmsencrypted.Failure{
+				Record: b.store.recordName(b.records[i].id), Class: kmsencrypted.FailureClass(err), Err: err,
+			})
+		}
+	}
+	return stops
+}
+
+// byRecord sorts the error of many records; one that is of none of them comes back.
+func byRecord(err error, n int) (map[int]error, error) {
+	if err == nil {
+		return nil, nil
+	}
+	if failures, ok := errors.AsType[field.Failures](err); ok {
+		errs := make(map[int]error, len(failures))
+		for _, f := range failures {
+			errs[f.Index] = f.Err
+		}
+		return errs, nil
+	}
+	if n == 1 {
+		return map[int]error{0: err}, nil
+	}
+	return nil, err
+}
+
+// worse prefers an error that no waiting helps against.
+func worse(a, b error) error {
+	if a == nil || kmsencrypted.ConcernsAll(b) {
+		return b
+	}
+	return a
+}
+
+// wipe overwrites the data keys of records.
+func (b *batch[R]) wipe(from, to int) {
+	for i := from; i < to; i++ {
+		for _, c := range b.store.keys {
+			c.of(&b.rows[i]).Addr().Interface().(*field.Key).Wipe()
+		}
+	}
+}
+
+// swap collects the updates of the records that were rotated.
+func (b *batch[R]) swap(run string) (*swap, error) {
+	s := &swap{run: run, same: names(b.compared())}
+	changes := make(map[int][]field.Assignment)
+	for i := range b.rows {
+		if b.records[i].state != finished {
+			continue
+		}
+		w, err := b.store.model.Write(&b.rows[i])
+		if err != nil {
+			return nil, err
+		}
+		if err := b.checkTarget(w.Set); err != nil {
+			return nil, err
+		}
+		changes[i] = w.Set
+		s.indexes = append(s.indexes, i)
+		for _, a := range w.Set {
+			if err := s.addColumn(a.Column); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for _, i := range s.indexes {
+		r := b.records[i]
+		u := update{id: r.id, same: r.before, set: make([]driver.Value, len(s.set))}
+		for n, name := range s.set {
+			// What this record does not change is compared, and so may be set to what it is.
+			u.set[n] = r.before[s.at(name)]
+		}
+		for _, a := range changes[i] {
+			u.set[s.atSet(a.Column)] = a.Value
+		}
+		s.updates = append(s.updates, u)
+	}
+	return s, nil
+}
+
+// checkTarget makes sure that a record leaves the selection: else the run would
+// meet it for ever, or end without it.
+func (b *batch[R]) checkTarget(set []field.Assignment) error {
+	moved := false
+	for _, key := range b.store.keys {
+		for _, a := range set {
+			if a.Column != key.name {
+				continue
+			}
+			text, _ := a.Value.(string)
+			if !strings.HasPrefix(text, fmt.Sprintf("v%d:", b.target)) {
+				return fmt.Errorf("sqlstore: %w: the model does not write version %d: has it another Box than the Rotator?", kmsencrypted.ErrConfig, b.target)
+			}
+			moved = true
+		}
+	}
+	if !moved {
+		return fmt.Errorf("sqlstore: a record of %s was rotated, and its key column is as before", b.store.Table())
+	}
+	return nil
+}

@@ -1,0 +1,156 @@
+package sqlstore
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// dialect is what the databases write differently.
+type dialect struct {
+	quote  string
+	dollar bool   // placeholders are numbered
+	same   string // a comparison in which NULL equals NULL
+	now    string // milliseconds since 1970, by the clock of the database
+	// prefix is the text up to the first colon, with %s for the column.
+	prefix string
+	// comparesRows: (a, b) > (x, y) uses the index.
+	comparesRows bool
+	// readCommitted: the level can be asked for.
+	readCommitted bool
+	// Types of the columns of the ledger.
+	name, text, number, serial string
+}
+
+var dialects = map[field.Dialect]dialect{
+	field.Postgres: {
+		quote: `"`, dollar: true, same: "IS NOT DISTINCT FROM",
+		now:          "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+		prefix:       "left(%[1]s, strpos(%[1]s, ':'))",
+		comparesRows: true, readCommitted: true,
+		name: "text", text: "text", number: "bigint", serial: "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+	},
+	field.MySQL: {
+		quote: "`", same: "<=>",
+		now:           "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		prefix:        "left(%[1]s, locate(':', %[1]s))",
+		readCommitted: true,
+		name:          "varchar(190)", text: "longtext", number: "bigint", serial: "bigint NOT NULL AUTO_INCREMENT PRIMARY KEY",
+	},
+	field.SQLite: {
+		quote: "`", same: "IS",
+		now:          "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)",
+		prefix:       "substr(%[1]s, 1, instr(%[1]s, ':'))",
+		comparesRows: true,
+		name:         "text", text: "text", number: "integer", serial: "integer PRIMARY KEY AUTOINCREMENT",
+	},
+}
+
+func dialectOf(d field.Dialect) (dialect, error) {
+	known, ok := dialects[d]
+	if !ok {
+		return known, fmt.Errorf("sqlstore: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
+	}
+	return known, nil
+}
+
+func (d dialect) quoted(name string) string {
+	return d.quote + strings.ReplaceAll(name, d.quote, d.quote+d.quote) + d.quote
+}
+
+// table quotes the name of a table, which may have a schema before a dot.
+func (d dialect) table(name string) string {
+	parts := strings.Split(name, ".")
+	for i, part := range parts {
+		parts[i] = d.quoted(part)
+	}
+	return strings.Join(parts, ".")
+}
+
+func (d dialect) list(names []string) string {
+	quoted := make([]string, len(names))
+	for i, name := range names {
+		quoted[i] = d.quoted(name)
+	}
+	return strings.Join(quoted, ", ")
+}
+
+// placeholders numbers the marks ? of a statement of our own, which has no other.
+func (d dialect) placeholders(query string) string {
+	if !d.dollar {
+		return query
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString("$" + strconv.Itoa(n))
+		query = after
+	}
+}
+
+// statement is SQL under construction, with its arguments.
+type statement struct {
+	strings.Builder
+	dialect
+	args []any
+}
+
+func (s *statement) add(parts ...string) {
+	for _, part := range parts {
+		s.WriteString(part)
+	}
+}
+
+// arg adds a placeholder for a value.
+func (s *statement) arg(v any) {
+	s.args = append(s.args, v)
+	if s.dollar {
+		s.add("$", strconv.Itoa(len(s.args)))
+		return
+	}
+	s.add("?")
+}
+
+// compare adds (columns) op (values), where op is > or <=.
+func (s *statement) compare(columns []string, op string, values []any) {
+	if len(columns) > 1 && !s.comparesRows {
+		s.spellOut(columns, op, values)
+		return
+	}
+	s.add("(", s.list(columns), ") ", op, " (")
+	for i, v := range values {
+		if i > 0 {
+			s.add(", ")
+		}
+		s.arg(v)
+	}
+	s.add(")")
+}
+
+// spellOut is compare for MariaDB and MySQL, which read the whole index for a
+// comparison of rows: a >= x AND (a > x OR a = x AND b > y).
+func (s *statement) spellOut(columns []string, op string, values []any) {
+	first := s.quoted(columns[0])
+	if len(columns) == 1 {
+		s.add(first, " ", op, " ")
+		s.arg(values[0])
+		return
+	}
+	strict := op[:1]
+	s.add(first, " ", strict, "= ")
+	s.arg(values[0])
+	s.add(" AND (", first, " ", strict, " ")
+	s.arg(values[0])
+	s.add(" OR ", first, " = ")
+	s.arg(values[0])
+	s.add(" AND (")
+	s.spellOut(columns[1:], op, values[1:])
+	s.add("))")
+}

@@ -1,0 +1,271 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// sql finishes a statement over the ledger: ? are its arguments, NOW the clock
+// of the database, which all processes share.
+func (s *Store[R]) sql(query string) string {
+	return strings.ReplaceAll(s.dialect.placeholders(query), "NOW", s.dialect.now)
+}
+
+func ledgerError(op string, err error) error {
+	if err == nil || errors.Is(err, kmsencrypted.ErrLeaseLost) {
+		return err
+	}
+	return fmt.Errorf("sqlstore: %s: %w", op, err)
+}
+
+// again does something that changes nothing if it fails, until it loses no race
+// with other transactions.
+func again(do func() error) (err error) {
+	const tries = 10
+	for try := range tries {
+		if err = do(); err == nil || !isTransient(err) {
+			break
+		}
+		time.Sleep(time.Duration(try+1) * 10 * time.Millisecond)
+	}
+	return err
+}
+
+// retried runs a transaction of the ledger.
+func (s *Store[R]) retried(ctx context.Context, op string, do func(*sqlx.Tx) error) error {
+	return ledgerError(op, again(func() error { return s.transaction(ctx, do) }))
+}
+
+func (s *Store[R]) transaction(ctx context.Context, do func(*sqlx.Tx) error) error {
+	tx, err := s.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after Commit
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}
+
+// execer is a database or a transaction.
+type execer interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// exec reports whether a statement changed any row.
+func (s *Store[R]) exec(ctx context.Context, db execer, query string, args ...any) (changed bool, err error) {
+	result, err := db.ExecContext(ctx, s.sql(query), args...)
+	if err != nil {
+		return false, err
+	}
+	n, err := result.RowsAffected()
+	return n > 0, err
+}
+
+// Newest returns the unfinished run of the table, or else the latest one.
+func (s *Store[R]) Newest(ctx context.Context) (kmsencrypted.RunStatus, bool, error) {
+	var status kmsencrypted.RunStatus
+	err := s.db.QueryRowContext(ctx, s.sql(`SELECT id, kind, state, target, pass FROM kms_rotations
+		WHERE table_name = ? ORDER BY CASE WHEN active = 1 THEN 0 ELSE 1 END, started DESC LIMIT 1`), s.Table()).
+		Scan(&status.ID, &status.Kind, &status.State, &status.Target, &status.Pass)
+	if errors.Is(err, sql.ErrNoRows) {
+		return status, false, nil
+	}
+	if err != nil {
+		return status, false, ledgerError("status", err)
+	}
+	err = s.db.QueryRowContext(ctx, s.sql(`SELECT count(*), sum(done), sum(written), sum(conflicts), sum(pass_failed)
+		FROM kms_rotation_shards WHERE rotation_id = ?`), status.ID).
+		Scan(&status.Shards, &status.ShardsDone, &status.Written, &status.Conflicts, &status.Failed)
+	return status, err == nil, ledgerError("status", err)
+}
+
+// Start begins a run. It refuses a rekey of a table with columns that the model
+// does not know: see [Options.Independent].
+func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kmsencrypted.Range) error {
+	if run.Kind == kmsencrypted.KindRekey && len(s.unknown) > 0 {
+		return fmt.Errorf("sqlstore: %w: table %s has columns that the model does not, and that a rekey would make unreadable: %s",
+			kmsencrypted.ErrConfig, s.Table(), strings.Join(s.unknown, ", "))
+	}
+	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
+		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, active, started)
+			VALUES (?, ?, ?, ?, ?, ?, 1, NOW)`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State))
+		if err != nil {
+			return err
+		}
+		values := make([][]any, len(shards))
+		for i, r := range shards {
+			values[i] = []any{run.ID, i, r.After, r.After, r.To, 0, "", 0, 0, 0, 0, 0, 0}
+		}
+		return s.insert(ctx, tx, "kms_rotation_shards", []string{"rotation_id", "shard", "from_key", "after_key", "to_key",
+			"done", "owner", "lease_until", "beat", "written", "conflicts", "pass_changes", "pass_failed"}, values)
+	})
+	if err == nil {
+		return nil
+	}
+	// Drivers do not agree on how to say that a key is there already, so look.
+	if status, found, statusErr := s.Newest(ctx); statusErr == nil && found && status.State.Unfinished() {
+		return kmsencrypted.ErrConflict
+	}
+	return err
+}
+
+// Take leases the first free shard.
+func (s *Store[R]) Take(ctx context.Context, run, owner string, lease time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
+	shard := kmsencrypted.Shard{Run: run, Owner: owner}
+	offer := kmsencrypted.OfferWait
+	err := again(func() (err error) {
+		offer, err = s.take(ctx, &shard, lease)
+		return err
+	})
+	return shard, offer, ledgerError("take a shard", err)
+}
+
+// take needs no transaction: the UPDATE says whether the shard was still free.
+func (s *Store[R]) take(ctx context.Context, shard *kmsencrypted.Shard, lease time.Duration) (kmsencrypted.Offer, error) {
+	var state string
+	err := s.db.QueryRowContext(ctx, s.sql("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
+	if err != nil || state != string(kmsencrypted.RunActive) {
+		return kmsencrypted.OfferNothing, err
+	}
+	for {
+		err := s.db.QueryRowContext(ctx, s.sql(`SELECT shard, after_key, to_key FROM kms_rotation_shards
+			WHERE rotation_id = ? AND done = 0 AND (owner = '' OR lease_until < NOW) ORDER BY shard LIMIT 1`), shard.Run).
+			Scan(&shard.Number, &shard.After, &shard.To)
+		if errors.Is(err, sql.ErrNoRows) {
+			break
+		}
+		if err != nil {
+			return kmsencrypted.OfferWait, err
+		}
+		taken, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET owner = ?, lease_until = NOW + ?, beat = beat + 1
+			WHERE rotation_id = ? AND shard = ? AND done = 0 AND after_key = ? AND (owner = '' OR lease_until < NOW)`,
+			shard.Owner, lease.Milliseconds(), shard.Run, shard.Number, shard.After)
+		if taken || err != nil {
+			return kmsencrypted.OfferShard, err
+		}
+	}
+	var left int
+	err = s.db.QueryRowContext(ctx, s.sql("SELECT count(*) FROM kms_rotation_shards WHERE rotation_id = ? AND done = 0"), shard.Run).Scan(&left)
+	if left == 0 {
+		return kmsencrypted.OfferNextPass, err
+	}
+	return kmsencrypted.OfferWait, err
+}
+
+// Keep extends the lease of a shard.
+func (s *Store[R]) Keep(ctx context.Context, shard kmsencrypted.Shard, lease time.Duration) error {
+	held, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET lease_until = NOW + ?, beat = beat + 1
+		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0`, lease.Milliseconds(), shard.Run, shard.Number, shard.Owner)
+	if err == nil && !held {
+		err = kmsencrypted.ErrLeaseLost
+	}
+	return ledgerError("keep a shard", err)
+}
+
+// Release gives a shard back.
+func (s *Store[R]) Release(ctx context.Context, shard kmsencrypted.Shard) error {
+	return s.retried(ctx, "release a shard", func(tx *sqlx.Tx) error {
+		_, err := s.exec(ctx, tx, "UPDATE kms_rotation_shards SET owner = '' WHERE rotation_id = ? AND shard = ? AND owner = ?",
+			shard.Run, shard.Number, shard.Owner)
+		return err
+	})
+}
+
+// advance moves a shard on in the transaction that wrote its records. The owner
+// is what fences off a worker whose lease is over: its transaction ends here.
+func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to kmsencrypted.Position, o kmsencrypted.Outcome) error {
+	after, owner, done := to.After, to.Shard.Owner, 0
+	if after == "" {
+		after = to.Shard.After
+	}
+	if to.Done {
+		owner, done = "", 1
+	}
+	held, err := s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = ?, done = ?, owner = ?, lease_until = NOW + ?, beat = beat + 1,
+		written = written + ?, conflicts = conflicts + ?, pass_changes = pass_changes + ?, pass_failed = pass_failed + ?
+		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
+		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`,
+		after, done, owner, to.Lease.Milliseconds(), o.Written, o.Conflicts, o.Written+o.Conflicts, o.Failed,
+		to.Shard.Run, to.Shard.Number, to.Shard.Owner)
+	if err == nil && !held {
+		err = kmsencrypted.ErrLeaseLost
+	}
+	return err
+}
+
+// NextPass ends a pass whose shards are all done.
+func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) error {
+	return s.retried(ctx, "next pass", func(tx *sqlx.Tx) error {
+		// First of all this locks the run.
+		ours, err := s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass + 1 WHERE id = ? AND pass = ? AND active = 1", run, pass)
+		if err != nil || !ours {
+			return err
+		}
+		var left, changes int64
+		err = tx.QueryRowContext(ctx, s.sql("SELECT sum(1 - done), sum(pass_changes) FROM kms_rotation_shards WHERE rotation_id = ?"), run).Scan(&left, &changes)
+		switch {
+		case err != nil:
+			return err
+		case left > 0: // of a pass that somebody else began meanwhile
+			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1 WHERE id = ?", run)
+			return err
+		case changes == 0:
+			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1, state = ?, active = NULL, ended = NOW WHERE id = ?",
+				string(kmsencrypted.RunDone), run)
+			return err
+		}
+		// The new pass meets the failed records again.
+		if _, err := s.exec(ctx, tx, "DELETE FROM kms_rotation_failures WHERE rotation_id = ?", run); err != nil {
+			return err
+		}
+		_, err = s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = from_key, done = 0, owner = '', pass_changes = 0, pass_failed = 0
+			WHERE rotation_id = ?`, run)
+		return err
+	})
+}
+
+// SetState pauses, resumes or cancels a run.
+func (s *Store[R]) SetState(ctx context.Context, run string, state kmsencrypted.RunState) error {
+	query := "UPDATE kms_rotations SET state = ? WHERE id = ? AND active = 1"
+	if !state.Unfinished() {
+		query = "UPDATE kms_rotations SET state = ?, active = NULL, ended = NOW WHERE id = ? AND active = 1"
+	}
+	return s.retried(ctx, "set the state", func(tx *sqlx.Tx) error {
+		_, err := s.exec(ctx, tx, query, string(state), run)
+		return err
+	})
+}
+
+// Failures lists what could not be moved in the last pass.
+func (s *Store[R]) Failures(ctx context.Context, run string, limit int) ([]kmsencrypted.Failure, error) {
+	query := "SELECT record, class, reason FROM kms_rotation_failures WHERE rotation_id = ? ORDER BY shard, id"
+	if limit > 0 {
+		query += fmt.Sprintf(" LIMIT %d", limit)
+	}
+	rows, err := s.db.QueryContext(ctx, s.sql(query), run)
+	if err != nil {
+		return nil, ledgerError("failures", err)
+	}
+	defer rows.Close()
+	var failures []kmsencrypted.Failure
+	for rows.Next() {
+		var f kmsencrypted.Failure
+		var reason string
+		if err := rows.Scan(&f.Record, &f.Class, &reason); err != nil {
+			return nil, ledgerError("failures", err)
+		}
+		f.Err = errors.New(reason)
+		failures = append(failures, f)
+	}
+	return failures, ledgerError("failures", rows.Err())
+}

@@ -1,0 +1,98 @@
+package sqlstore
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+)
+
+// forThisTransaction keeps the planner from reading the whole table for each
+// batch, and the batch from waiting for ever behind somebody's lock: it is tried
+// again.
+const forThisTransaction = `SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
+	set_config('lock_timeout', '5s', true)`
+
+// updateAll makes the updates of a batch with one statement in PostgreSQL: one
+// array for each column, unnested side by side.
+func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
+	if _, err := tx.ExecContext(ctx, forThisTransaction); err != nil {
+		return err
+	}
+	var arrays, aliases, set, where []string
+	var args []any
+	// array adds a column of the unnested table and returns its name.
+	array := func(column string, value func(update) any) string {
+		args = append(args, arrayText(w.updates, value))
+		arrays = append(arrays, fmt.Sprintf("$%d::text::%s[]", len(args), s.types[column]))
+		alias := "c" + strconv.Itoa(len(args))
+		aliases = append(aliases, alias)
+		return alias
+	}
+	for i, c := range s.ids {
+		alias := array(c.name, func(u update) any { return u.id[i] })
+		where = append(where, "t."+s.dialect.quoted(c.name)+" = v."+alias)
+	}
+	for i, name := range w.set {
+		alias := array(name, func(u update) any { return u.set[i] })
+		set = append(set, s.dialect.quoted(name)+" = v."+alias)
+	}
+	for i, name := range w.same {
+		alias := array(name, func(u update) any { return u.same[i] })
+		where = append(where, "t."+s.dialect.quoted(name)+" "+s.dialect.same+" v."+alias)
+	}
+	var written []int
+	err := tx.SelectContext(ctx, &written, "UPDATE "+s.dialect.table(s.Table())+" AS t SET "+strings.Join(set, ", ")+
+		" FROM unnest("+strings.Join(arrays, ", ")+") WITH ORDINALITY AS v("+strings.Join(aliases, ", ")+", n)"+
+		" WHERE "+strings.Join(where, " AND ")+" RETURNING v.n", args...)
+	for _, n := range written {
+		w.written[n-1] = true
+	}
+	return err
+}
+
+// arrayText writes a PostgreSQL array as text, which every driver can send.
+func arrayText(updates []update, value func(update) any) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, u := range updates {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		switch v := value(u).(type) {
+		case nil:
+			b.WriteString("NULL")
+		case int64:
+			b.WriteString(strconv.FormatInt(v, 10))
+		case uint64:
+			b.WriteString(strconv.FormatUint(v, 10))
+		case []byte:
+			b.WriteString(`"\\x`)
+			b.WriteString(hex.EncodeToString(v))
+			b.WriteByte('"')
+		case string:
+			b.WriteByte('"')
+			arrayEscapes.WriteString(&b, v)
+			b.WriteByte('"')
+		}
+	}
+	b.WriteByte('}')
+	return b.String()
+}
+
+var arrayEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// sqlState is the code of an error of PostgreSQL.
+func sqlState(err error) (string, bool) {
+	if coded, ok := errors.AsType[interface {
+		error
+		SQLState() string
+	}](err); ok {
+		return coded.SQLState(), true
+	}
+	return "", false
+}

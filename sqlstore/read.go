@@ -1,0 +1,127 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"reflect"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Read reads records in the order of their primary key: never by OFFSET, and
+// never "the first that are not done", both of which read again what is done.
+func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsencrypted.Batch, error) {
+	q := &statement{dialect: s.dialect}
+	q.add("SELECT ", q.list(s.read), " FROM ", q.table(s.Table()), " WHERE 1 = 1")
+	ids := names(s.ids)
+	for _, bound := range []struct{ op, text string }{{">", sel.After}, {"<=", sel.To}} {
+		if bound.text == "" {
+			continue
+		}
+		values, err := decodeKey(bound.text)
+		if err != nil {
+			return nil, err
+		}
+		q.add(" AND ")
+		q.compare(ids, bound.op, values)
+	}
+	if !sel.All {
+		q.add(" AND (")
+		for i, key := range s.keys {
+			if i > 0 {
+				q.add(" OR ")
+			}
+			// Of a NULL this is NULL, so the row is left out.
+			q.add(q.quoted(key.name), " NOT LIKE ")
+			q.arg(fmt.Sprintf("v%d:%%", sel.Except))
+		}
+		q.add(")")
+	}
+	q.add(" ORDER BY ", q.list(ids), fmt.Sprintf(" LIMIT %d", sel.Limit))
+	b := &batch[R]{store: s, target: sel.Except}
+	if err := s.db.SelectContext(ctx, &b.rows, q.String(), q.args...); err != nil {
+		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
+	}
+	b.records = make([]record, len(b.rows))
+	for i := range b.rows {
+		id, err := s.idValues(&b.rows[i])
+		if err != nil {
+			return nil, err
+		}
+		b.records[i].id = id
+	}
+	return b, nil
+}
+
+// Ranges cuts an integer key into equal pieces of its values, which takes no
+// reading; any other key into pieces of equally many records, which reads the
+// index once. The first and the last range have no outer bound.
+func (s *Store[R]) Ranges(ctx context.Context, n int) ([]kmsencrypted.Range, error) {
+	bounds, err := s.bounds(ctx, max(n, 1))
+	if err != nil {
+		return nil, fmt.Errorf("sqlstore: ranges of %s: %w", s.Table(), err)
+	}
+	var ranges []kmsencrypted.Range
+	after := ""
+	for _, id := range bounds {
+		to := encodeKey(id)
+		ranges = append(ranges, kmsencrypted.Range{After: after, To: to})
+		after = to
+	}
+	return append(ranges, kmsencrypted.Range{After: after}), nil
+}
+
+// bounds are at most n-1 primary keys between the ranges.
+func (s *Store[R]) bounds(ctx context.Context, n int) ([][]any, error) {
+	if len(s.ids) == 1 && isInteger(s.ids[0].of(new(R)).Kind()) {
+		return s.equalBounds(ctx, n)
+	}
+	return s.sampledBounds(ctx, n)
+}
+
+func isInteger(k reflect.Kind) bool {
+	return reflect.Int <= k && k <= reflect.Int64 || reflect.Uint8 <= k && k <= reflect.Uint32
+}
+
+func (s *Store[R]) equalBounds(ctx context.Context, n int) (bounds [][]any, err error) {
+	id := s.dialect.quoted(s.ids[0].name)
+	var least, most sql.Null[int64]
+	err = s.db.QueryRowContext(ctx, fmt.Sprintf("SELECT min(%[1]s), max(%[1]s) FROM %[2]s", id, s.dialect.table(s.Table()))).Scan(&least, &most)
+	if err != nil || !least.Valid {
+		return nil, err
+	}
+	span := uint64(most.V) - uint64(least.V) // also where the difference overflows an int64
+	step := max(1, span/uint64(n)+1)
+	for i := step; i <= span && len(bounds) < n-1; i += step {
+		bounds = append(bounds, []any{int64(uint64(least.V) + i - 1)})
+		if i > span-step {
+			break // i would overflow
+		}
+	}
+	return bounds, nil
+}
+
+func (s *Store[R]) sampledBounds(ctx context.Context, n int) (bounds [][]any, err error) {
+	table, ids := s.dialect.table(s.Table()), s.dialect.list(names(s.ids))
+	var count int64
+	if err := s.db.GetContext(ctx, &count, "SELECT count(*) FROM "+table); err != nil {
+		return nil, err
+	}
+	step := count/int64(n) + 1
+	var rows []R
+	err = s.db.SelectContext(ctx, &rows, fmt.Sprintf(
+		"SELECT %[1]s FROM (SELECT %[1]s, row_number() OVER (ORDER BY %[1]s) AS kms_rotation_row FROM %[2]s) AS numbered WHERE kms_rotation_row %% %[3]d = 0 ORDER BY %[1]s",
+		ids, table, step))
+	if err != nil {
+		return nil, err
+	}
+	for i := range rows {
+		id, err := s.idValues(&rows[i])
+		if err != nil {
+			return nil, err
+		}
+		bounds = append(bounds, id)
+	}
+	return bounds, nil
+}

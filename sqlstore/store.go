@@ -1,0 +1,227 @@
+// Package sqlstore lets a [kmsencrypted.Rotator] rotate the records of a SQL
+// table: in PostgreSQL, in MariaDB and MySQL, and in SQLite.
+//
+//	users, err := field.NewModel[User](box, field.Config{Table: "users"})
+//	…
+//	store, err := sqlstore.New(ctx, db, field.Postgres, users, sqlstore.Options{})
+//	…
+//	err = store.CreateTables(ctx) // once
+//	…
+//	rotator, err := kmsencrypted.NewRotator(box, store, kmsencrypted.RotationOptions{})
+//	…
+//	result, err := rotator.Run(ctx)
+//
+// Records are read in the order of their primary key, which may have several
+// columns: integers, texts, UUIDs or bytes. Each batch is written in one
+// transaction together with the position of its shard, so that a process may
+// die at any point. A rewrap writes a row only if its key column is still what
+// was read; a rekey only if every column of the model is, and it keeps the
+// replaced wrapped keys in the table kms_rotation_journal.
+//
+// SQLite needs a busy timeout in its DSN when several workers or processes write.
+package sqlstore
+
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jmoiron/sqlx"
+	"github.com/jmoiron/sqlx/reflectx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Store is a [kmsencrypted.Store] of the records of a model. It is safe for
+// concurrent use.
+type Store[R any] struct {
+	db      *sqlx.DB
+	model   *field.Model[R]
+	dialect dialect
+	ids     []column // primary key, in the order of the model
+	keys    []column // that hold wrapped data keys
+	managed []column // everything that the model writes
+	read    []string // every column of the struct that the table has
+	types   map[string]string
+	unknown []string // columns that look encrypted and are not the model's
+	// writes is how a batch of conditional updates is made.
+	writes func(ctx context.Context, tx *sqlx.Tx, s *swap) error
+}
+
+// column is a field of the struct with a column.
+type column struct {
+	name  string
+	index []int
+}
+
+// of is the field in a row.
+func (c column) of(row any) reflect.Value {
+	return reflect.ValueOf(row).Elem().FieldByIndex(c.index)
+}
+
+// value is what the database has or is to have of a column of the model.
+func (c column) value(row any) (driver.Value, error) {
+	return c.of(row).Addr().Interface().(driver.Valuer).Value()
+}
+
+// New returns a store over the table of a model. It asks the database for the
+// columns of the table; one of the model that is not there, and a model without
+// a primary key, are [kmsencrypted.ErrConfig]. Columns are found by the struct
+// tag "db". The store does not close db.
+func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model[R], options Options) (*Store[R], error) {
+	known, err := dialectOf(d)
+	if err != nil {
+		return nil, err
+	}
+	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m, dialect: known}
+	s.db.Mapper = reflectx.NewMapper("db")
+	s.writes = s.updateEach
+	if d == field.Postgres {
+		s.writes = s.updateAll
+	}
+	if err := s.learn(ctx, options); err != nil {
+		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), err)
+	}
+	return s, nil
+}
+
+// Options of a store; the zero value is usual.
+type Options struct {
+	// Independent lists columns that are named like encrypted ones and are not
+	// sealed under a key of the model. A rekey of a table with such a column that
+	// neither the model nor this list has is [kmsencrypted.ErrConfig], because
+	// what the column holds would be lost with the old data key.
+	Independent []string
+}
+
+// looksEncrypted goes by the names that Lockbox and attr_encrypted give.
+func looksEncrypted(column string) bool {
+	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_")
+}
+
+// driverNames are names by which sqlx knows the placeholders of a database.
+var driverNames = map[field.Dialect]string{field.Postgres: "pgx", field.MySQL: "mysql", field.SQLite: "sqlite3"}
+
+// learn compares the struct with the table.
+func (s *Store[R]) learn(ctx context.Context, options Options) error {
+	existing, err := s.existing(ctx)
+	if err != nil {
+		return err
+	}
+	fields := s.db.Mapper.TypeMap(reflect.TypeFor[R]())
+	find := func(names []string) (columns []column, err error) {
+		for _, name := range names {
+			f, ok := fields.Names[name]
+			if !ok || !slices.Contains(existing, name) {
+				return nil, fmt.Errorf("%w: no column %s", kmsencrypted.ErrConfig, name)
+			}
+			columns = append(columns, column{name, f.Index})
+		}
+		return columns, nil
+	}
+	if s.ids, err = find(s.model.IDColumns()); err != nil {
+		return err
+	}
+	if len(s.ids) == 0 {
+		return fmt.Errorf("%w: the model has no primary key: tag it `kms:\"id\"`", kmsencrypted.ErrConfig)
+	}
+	if s.managed, err = find(s.model.Columns()); err != nil {
+		return err
+	}
+	for _, c := range s.managed {
+		if fields.Names[c.name].Field.Type == reflect.TypeFor[field.Key]() {
+			s.keys = append(s.keys, c)
+		}
+	}
+	if len(s.keys) == 0 {
+		return fmt.Errorf("%w: the model has no key column, so there is nothing to rotate", kmsencrypted.ErrConfig)
+	}
+	for _, name := range existing {
+		if looksEncrypted(name) && !slices.Contains(s.model.Columns(), name) && !slices.Contains(options.Independent, name) {
+			s.unknown = append(s.unknown, name)
+		}
+	}
+	for _, f := range fields.Index {
+		if f.Path == f.Name && fields.Names[f.Name] == f && slices.Contains(existing, f.Name) {
+			s.read = append(s.read, f.Name)
+		}
+	}
+	return nil
+}
+
+// existing lists the columns of the table, and for PostgreSQL their types.
+func (s *Store[R]) existing(ctx context.Context) ([]string, error) {
+	table := s.dialect.table(s.Table())
+	rows, err := s.db.QueryContext(ctx, "SELECT * FROM "+table+" WHERE 1 = 0")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	if err != nil || !s.dialect.dollar {
+		return names, err
+	}
+	rows.Close()
+	var types []struct{ Name, Type string }
+	// Without a length: a cast to one would cut values short.
+	err = s.db.SelectContext(ctx, &types, `SELECT attname AS "Name", format_type(atttypid, -1) AS "Type"
+		FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped`, table)
+	s.types = make(map[string]string)
+	for _, t := range types {
+		s.types[t.Name] = t.Type
+	}
+	return names, err
+}
+
+// Table is the name of the model's table.
+func (s *Store[R]) Table() string { return s.model.Table() }
+
+// Count counts the records by the version of each key column. It reads the whole
+// table once for each.
+func (s *Store[R]) Count(ctx context.Context) (counts []kmsencrypted.VersionCount, err error) {
+	for _, key := range s.keys {
+		name := s.dialect.quoted(key.name)
+		var groups []struct {
+			Prefix sql.Null[string]
+			Rows   int64
+		}
+		err := s.db.SelectContext(ctx, &groups, fmt.Sprintf(
+			`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END AS %[3]s, count(*) AS %[4]s FROM %[5]s GROUP BY 1`,
+			name, fmt.Sprintf(s.dialect.prefix, name), s.dialect.quoted("Prefix"), s.dialect.quoted("Rows"), s.dialect.table(s.Table())))
+		if err != nil {
+			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
+		}
+		byVersion := make(map[kmsencrypted.VersionCount]int64)
+		for _, g := range groups {
+			c := kmsencrypted.VersionCount{Column: key.name, HasKey: g.Prefix.Valid}
+			if c.HasKey {
+				c.Version = kmsencrypted.ColumnVersion(g.Prefix.V)
+			}
+			byVersion[c] += g.Rows
+		}
+		for c, n := range byVersion {
+			c.Rows = n
+			counts = append(counts, c)
+		}
+	}
+	slices.SortFunc(counts, compareCounts)
+	return counts, nil
+}
+
+func compareCounts(a, b kmsencrypted.VersionCount) int {
+	return cmp.Or(cmp.Compare(a.Column, b.Column), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Rows, b.Rows))
+}
+
+func names(columns []column) []string {
+	list := make([]string, len(columns))
+	for i, c := range columns {
+		list[i] = c.name
+	}
+	return list
+}

@@ -1,0 +1,52 @@
+package sqlx
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"testing"
+)
+
+type coded struct{ error }
+
+func (coded) SQLState() string { return "23505" }
+
+type valuer string
+
+func (v valuer) Value() (driver.Value, error) { return string(v), nil }
+
+// What drivers have been seen to say, and what is left of it.
+func TestHide(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		text string
+		args []any
+		want string
+	}{
+		{"context canceled", []any{"Ada"}, "context canceled"},
+		{"missing destination name age in *main.Customer", []any{7}, "missing destination name age in *main.Customer"},
+		{"Error 1062 (23000): Duplicate entry 'Ada' for key 'name'", []any{"Ada"}, "Error 1062 (23000): Duplicate entry …"},
+		{`sql: Scan error on column index 1, name "name": converting driver.Value type string ("Ada") to a int: invalid syntax`, nil, "sql: Scan error on column index 1, name …"},
+		{"BIGINT value is out of range in `t`.`a` - 5", nil, "BIGINT value is out of range in …"},
+		{"failed to encode args[0]: unable to encode 471100 into binary format for bool (OID 16)", []any{471100}, "*errors.errorString"},
+		{"unable to encode []byte{0x41, 0x64} into binary format", []any{[]byte("Ad")}, "*errors.errorString"},
+		{"refused: Ada Lovelace is blocked", []any{"Lovelace, Ada"}, "*errors.errorString"},
+		{"refused: Ada", []any{new("Ada")}, "*errors.errorString"},
+		{"refused: Ada", []any{valuer("Ada")}, "*errors.errorString"},
+		{"refused: Ada", []any{(*valuer)(nil), nil, sql.NullString{}}, "refused: Ada"},
+	} {
+		cause := errors.New(c.text)
+		err := hide(cause, c.args)
+		if err.Error() != c.want || !errors.Is(err, cause) {
+			t.Errorf("hide(%s, %v) = %v, want %s", c.text, c.args, err, c.want)
+		}
+	}
+	err := hide(fmt.Errorf("wrapped: %w", coded{errors.New(`duplicate key in "name"`)}), nil)
+	if want := "wrapped: duplicate key in … (SQLSTATE 23505)"; err.Error() != want {
+		t.Errorf("hide = %v, want %s", err, want)
+	}
+	if err := hide(nil, nil); err != nil {
+		t.Errorf("hide(nil) = %v", err)
+	}
+}
