@@ -1,0 +1,21 @@
+package main
+
+import (
+	"bytes"
+	"testing"
+)
+
+func TestMigrate(t *testing.T) {
+	var out bytes.Buffer
+	if err := run(t.Context(), &out); err != nil {
+		t.Fatal(err)
+	}
+	const want = `an old row reads as      customer1@example.org
+a new row, for old code  new@example.org
+filled                   250 rows, then 0
+encrypted                251 rows, from customer1@example.org to new@example.org
+`
+	if out.String() != want {
+		t.Errorf("output:\n%s\nwant:\n%s", out.String(), want)
+	}
+}
