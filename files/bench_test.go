@@ -14,7 +14,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-const benchmarkSize = 32 << 20
+const benchmarkSize = 64 << 20
 
 // The limit: AES-256-GCM of the standard library over 16 KiB chunks in memory,
 // with nothing read or written.

@@ -117,9 +117,6 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 // next opens the next chunk, into p if that has room for it, and else into
 // r.plain. It returns how many bytes it put into p.
 func (r *Reader) next(p []byte) (direct int) {
-	if r.err != nil {
-		return 0
-	}
 	if r.err = r.ctx.Err(); r.err == nil && len(r.sealed) == 0 {
 		r.err = r.refill()
 	}
@@ -169,10 +166,7 @@ func (r *Reader) refill() error {
 		}
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	return nil
+	return err
 }
 
 // WriteTo decrypts all that is left to dst and returns how many bytes that was.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"testing"
 	"testing/iotest"
 
@@ -259,7 +261,7 @@ func TestContextDone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(w, &failingReader{1 << 40, nil}); !errors.Is(err, context.Canceled) {
+	if _, err := io.Copy(w, &failingReader{1 << 30, nil}); !errors.Is(err, context.Canceled) {
 		t.Errorf("ReadFrom = %v, want context.Canceled", err)
 	}
 	if err := w.Close(); !errors.Is(err, context.Canceled) {
@@ -279,6 +281,22 @@ func TestContextDone(t *testing.T) {
 	}
 }
 
+func TestKeyIsNotPrinted(t *testing.T) {
+	t.Parallel()
+	k := fixedKey(t, 'k')
+	holder := struct{ k Key }{k}
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		for _, v := range []any{k, &k, holder, &holder, []Key{k}} {
+			if got := fmt.Sprintf(verb, v); strings.Contains(got, "kkkk") || strings.Contains(got, "6b6b") || strings.Contains(got, "107 107") {
+				t.Errorf("Sprintf(%q, key) = %q, which holds the key", verb, got)
+			}
+		}
+	}
+	if got := fmt.Sprint(k); got != "[redacted]" {
+		t.Errorf("Sprint(key) = %q, want [redacted]", got)
+	}
+}
+
 func TestKeyAndOptions(t *testing.T) {
 	t.Parallel()
 	wiped := NewKey()
@@ -293,6 +311,20 @@ func TestKeyAndOptions(t *testing.T) {
 		if _, err := k.Raw(); !errors.Is(err, kmsencrypted.ErrWiped) {
 			t.Errorf("Raw of a %s key = %v, want ErrWiped", name, err)
 		}
+	}
+	if _, err := KeyFrom(make([]byte, KeySize+1)); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("KeyFrom(33 bytes) = %v, want ErrConfig", err)
+	}
+	for name, p := range map[string]Place{
+		"format": {Table: "t", ID: []string{"1"}, Attachment: "a", File: ID{1}}, "table": {Format: Native, ID: []string{"1"}, Attachment: "a", File: ID{1}},
+		"attachment": {Format: Native, Table: "t", ID: []string{"1"}, File: ID{1}}, "file": {Format: Native, Table: "t", ID: []string{"1"}, Attachment: "a"},
+	} {
+		if _, err := WrapKey(kmsencrypted.NewDataKey(), NewKey(), p); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("WrapKey without %s = %v, want ErrConfig", name, err)
+		}
+	}
+	if _, err := WrapKey(kmsencrypted.NewDataKey(), NewKey(), Place{Format: Native, Table: "t", Attachment: "a", File: ID{1}}); !errors.Is(err, kmsencrypted.ErrNoID) {
+		t.Errorf("WrapKey without a record = %v, want ErrNoID", err)
 	}
 	for _, workers := range []int{-1, maxWorkers + 1} {
 		if _, err := NewWriter(t.Context(), io.Discard, NewKey(), Options{Workers: workers}); !errors.Is(err, kmsencrypted.ErrConfig) {

@@ -97,8 +97,10 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 			kmsencrypted.ErrConfig, s.Table(), strings.Join(s.unknown, ", "))
 	}
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
+		// Of two runs within a millisecond the later one is the newest all the same.
 		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, active, started)
-			VALUES (?, ?, ?, ?, ?, ?, 1, NOW)`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State))
+			VALUES (?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= NOW THEN latest + 1 ELSE NOW END
+				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State))
 		if err != nil {
 			return err
 		}

@@ -85,8 +85,8 @@
 // # What the package needs to know
 //
 // A database is recognised by its driver's name at [sqlx.Open] or [sqlx.NewDb].
-// MariaDB, MySQL and SQLite under a name that sqlx does not know, and on a
-// [*sqlx.Conn], are asked each time they are written to. Names of tables and
+// Under a name that sqlx does not know, and MariaDB, MySQL and SQLite on a
+// [*sqlx.Conn], it is asked each time it is written to. Names of tables and
 // columns are quoted, so they are to be spelt as the database has them. On
 // MariaDB an update sets LAST_INSERT_ID() to 1: it tells a row that matched from
 // one that changed.

@@ -9,7 +9,6 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/jmoiron/sqlx/reflectx"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
@@ -34,28 +33,28 @@ var drivers = map[string]sqldialect.Dialect{
 
 // dialect finds out which database db is.
 func dialect(ctx context.Context, db Ext) (sqldialect.Dialect, error) {
-	switch placeholder := db.Rebind("?"); placeholder {
-	case "$1":
+	if db.Rebind("?") == "$1" {
 		return sqldialect.Postgres, nil
-	case "?":
-	default:
-		return 0, fmt.Errorf("sqlx: %w: a database with placeholders like %s is not supported", kmsencrypted.ErrConfig, placeholder)
 	}
 	if named, ok := db.(interface{ DriverName() string }); ok {
 		if d, known := drivers[named.DriverName()]; known {
 			return d, nil
 		}
 	}
-	// A Conn does not tell its driver, and another driver may have any name: so
-	// ask. What is a comment everywhere else is code to MariaDB and MySQL.
-	var isMariaDB bool
-	if err := sqlx.GetContext(ctx, db, &isMariaDB, "SELECT 0 /*!+1*/"); err != nil {
+	return askDialect(ctx, db)
+}
+
+// askDialect asks the database itself: a Conn does not tell its driver, and a
+// driver may have any name. A comment that begins with an exclamation mark is
+// code to MariaDB and MySQL, and a text is never a number to SQLite.
+func askDialect(ctx context.Context, db Ext) (sqldialect.Dialect, error) {
+	const question = "SELECT CASE WHEN '1' = 1 THEN 1 ELSE 0 END /*! + 1 */"
+	answers := []sqldialect.Dialect{sqldialect.SQLite, sqldialect.Postgres, sqldialect.MariaDB}
+	var answer int
+	if err := sqlx.GetContext(ctx, db, &answer, question); err != nil {
 		return 0, hide(err, nil)
 	}
-	if isMariaDB {
-		return sqldialect.MariaDB, nil
-	}
-	return sqldialect.SQLite, nil
+	return answers[answer], nil
 }
 
 // mapperOf is what db itself uses to match columns with the fields of a struct.

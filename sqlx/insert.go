@@ -38,15 +38,19 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 			in.unknown = append(in.unknown, row)
 		}
 	}
-	defer in.forgetIDs(&err, in.unknown)
+	unknown := in.unknown
+	defer func() {
+		if err != nil {
+			t.forgetIDs(unknown)
+		}
+	}()
 	if err := in.seal(ctx, db); err != nil {
 		return failed(op, t.Name, err)
 	}
-	write := func(db Ext) error { return in.write(ctx, db) }
-	if in.statements() > 1 {
-		err = atomically(ctx, db, write)
+	if in.isOneStatement() {
+		err = in.write(ctx, db)
 	} else {
-		err = write(db)
+		err = atomically(ctx, db, func(tx Ext) error { return in.write(ctx, tx) })
 	}
 	if err != nil {
 		return failed(op, in.where(), err)
@@ -114,12 +118,9 @@ func (in *insertion[R]) setID(row *R, n int64) error {
 }
 
 // forgetIDs undoes what a failed insert put into primary keys.
-func (in *insertion[R]) forgetIDs(err *error, rows []*R) {
-	if *err == nil {
-		return
-	}
+func (t *table[R]) forgetIDs(rows []*R) {
 	for _, row := range rows {
-		for _, c := range in.ids {
+		for _, c := range t.ids {
 			reflect.ValueOf(row).Elem().FieldByIndex(c.field.Index).SetZero()
 		}
 	}
@@ -133,14 +134,12 @@ func (in *insertion[R]) where() string {
 	return in.Name
 }
 
-// statements is how many statements write will make; what counts is whether it
-// is more than one.
-func (in *insertion[R]) statements() int {
-	n := len(slices.Collect(slices.Chunk(in.known, in.RowsPerInsert(len(in.columns))))) + len(in.unknown)
-	if in.later {
-		n += len(in.unknown)
+// isOneStatement reports whether write needs no transaction.
+func (in *insertion[R]) isOneStatement() bool {
+	if len(in.unknown) == 0 {
+		return len(in.known) <= in.RowsPerInsert(len(in.columns))
 	}
-	return n
+	return len(in.known) == 0 && len(in.unknown) == 1 && !in.later
 }
 
 func (in *insertion[R]) write(ctx context.Context, db Ext) error {

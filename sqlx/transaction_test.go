@@ -3,6 +3,7 @@ package sqlx_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -235,12 +236,13 @@ func handles(t *testing.T, e *env) {
 	tx, err := e.db.BeginTxx(t.Context(), nil)
 	must(t, err)
 	defer tx.Rollback()
-	for _, db := range []kms.Ext{tx, conn, e.db, wrapped{e.db}, e.db.Unsafe()} {
+	unknown := sqlx.NewDb(e.db.DB, "a driver that nobody knows")
+	for _, db := range []kms.Ext{tx, conn, e.db, wrapped{e.db}, unknown, e.db.Unsafe()} {
 		c := customer{Name: strings.Repeat("x", s.countWith(t, db)+1), Email: field.New(email(0))}
 		must(t, kms.Insert(t.Context(), db, s.Model, &c))
 		c.Email.Set(email(1))
 		must(t, kms.Update(t.Context(), db, s.Model, &c, "*"))
-		must(t, kms.Get(t.Context(), db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", c.ID))
+		must(t, kms.Get(t.Context(), db, s.Model, &c, fmt.Sprintf("SELECT * FROM %s WHERE id = %d", e.table, c.ID)))
 		must(t, kms.Rekey(t.Context(), db, s.Model, &c))
 		if c.Email.Must() != email(1) {
 			t.Errorf("%T: another value", db)

@@ -114,17 +114,18 @@ func (t *table[R]) named(wanted []string) ([]column, error) {
 	return columns, nil
 }
 
-// write makes the conditional UPDATE of a sealed record; the columns in same must
-// hold what they held, too. If the row is not as it was read there is one more
-// try, under a key column that was rewrapped meanwhile.
-func (t *table[R]) write(ctx context.Context, db Ext, row *R, plain []column, same []field.Assignment) error {
+// write makes the conditional UPDATE of a sealed record, with the plain columns
+// that are named; those in same must hold what they held, too. If the row is not
+// as it was read there is one more try, under a key column that was rewrapped
+// meanwhile.
+func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column, same []field.Assignment) error {
 	const tries = 2
 	for try := range tries {
 		w, err := t.model.Write(row)
 		if err != nil {
 			return err
 		}
-		columns := t.withCompanions(plain, w.Set)
+		columns := t.withCompanions(named, w.Set)
 		if len(w.Set)+len(columns) == 0 {
 			break
 		}
