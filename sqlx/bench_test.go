@@ -73,6 +73,9 @@ func newMemoryKey(b *testing.B) memoryKey {
 	return memoryKey{aead}
 }
 
+// InMemory implements [kmsencrypted.InMemory].
+func (memoryKey) InMemory() {}
+
 func (memoryKey) Info() kmsencrypted.KeyInfo {
 	return kmsencrypted.KeyInfo{Provider: "memory", KeyID: "bench", Tag: "memory"}
 }
