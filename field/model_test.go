@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -34,17 +35,22 @@ type customer struct {
 // counter counts the calls to a provider.
 type counter struct {
 	kmsencrypted.Provider
+	mu             sync.Mutex // for the counts
 	wraps, unwraps int
 	denyDecrypt    bool
 }
 
 func (c *counter) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	c.mu.Lock()
 	c.wraps++
+	c.mu.Unlock()
 	return c.Provider.Encrypt(ctx, plaintext, ec)
 }
 
 func (c *counter) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	c.mu.Lock()
 	c.unwraps++
+	c.mu.Unlock()
 	if c.denyDecrypt {
 		return nil, kmsencrypted.ErrDenied
 	}

@@ -49,6 +49,7 @@ func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R],
 	t := &table[R]{Table: sqldialect.Table{Dialect: d, Name: m.Table(), IDs: m.IDColumns()}, model: m}
 	managed := m.Columns()
 	fields := mapperOf(db).TypeMap(reflect.TypeFor[R]())
+	t.columns = make([]column, 0, len(fields.Names))
 	for _, f := range fields.Index {
 		// Not the parts of a struct that is a column, nor a name that another field has.
 		if f.Path != f.Name || fields.Names[f.Name] != f {

@@ -33,7 +33,7 @@ func (t Table) InsertReturning(columns []string, rows int) string {
 
 func (t Table) insert(columns []string, rows int) *statement {
 	s := t.statement("INSERT INTO ")
-	s.Grow(rows * len(columns) * len("$12345, "))
+	s.Grow(64 + len(columns)*(32+rows*len("$1234, ")))
 	s.table(t.Name)
 	if len(columns) == 0 && t.Dialect != MariaDB {
 		s.add(" DEFAULT VALUES") // of one row
@@ -87,6 +87,7 @@ func text(s string) string {
 // values, the id, what the columns in same must still hold.
 func (t Table) Update(set, same []string) string {
 	s := t.statement("UPDATE ")
+	s.Grow(128 + 32*(len(set)+len(same)))
 	s.table(t.Name)
 	s.add(" SET ")
 	first := t.Dialect == MariaDB
