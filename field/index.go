@@ -175,6 +175,10 @@ func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, 
 			values[i] = indirect(o.plaintext())
 		case closed:
 			closedSource = s.goName
+		case unset:
+			if wanted {
+				return nil, false, fmt.Errorf("%w: index %s is computed from %s", kmsencrypted.ErrNotLoaded, x.column, s.goName)
+			}
 		}
 	}
 	if (changed || wanted) && closedSource != "" {

@@ -156,7 +156,7 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 		return in.updateMany(ctx, db)
 	}
 	for _, row := range in.unknown {
-		if err := in.table.write(ctx, db, row, nil, nil); err != nil {
+		if err := in.table.write(ctx, db, row, nil); err != nil {
 			return err
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -34,7 +33,7 @@ func Update[R any](ctx context.Context, db Ext, m *field.Model[R], row *R, plain
 	if err := m.Seal(ctx, row); err != nil {
 		return err
 	}
-	return failed(op, t.record(row), t.write(ctx, db, row, columns, nil))
+	return failed(op, t.record(row), t.write(ctx, db, row, columns))
 }
 
 // Rewrap moves a record that was read to the current version of the Box and
@@ -49,7 +48,7 @@ func Rewrap[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error
 	if err := m.Rewrap(ctx, row); err != nil {
 		return err
 	}
-	return failed(op, t.record(row), t.write(ctx, db, row, nil, nil))
+	return failed(op, t.record(row), t.write(ctx, db, row, nil))
 }
 
 // Rekey gives a record that was read a new data key at the current version and
@@ -64,19 +63,7 @@ func Rekey[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error 
 	if err := m.Rekey(ctx, row); err != nil {
 		return err
 	}
-	return failed(op, t.record(row), t.write(ctx, db, row, nil, t.nulls(row)))
-}
-
-// nulls are the encrypted columns that hold nothing. A rekey does not write them,
-// but what somebody else puts into one is sealed under the old data key.
-func (t *table[R]) nulls(row *R) (nulls []field.Assignment) {
-	v := reflect.ValueOf(row).Elem()
-	for _, c := range t.pick(encrypted) {
-		if value, err := c.value(v); err == nil && value == nil {
-			nulls = append(nulls, field.Assignment{Column: c.name})
-		}
-	}
-	return nulls
+	return failed(op, t.record(row), t.write(ctx, db, row, nil))
 }
 
 // Delete deletes the row of a record by its primary key. A row that is gone
@@ -115,10 +102,9 @@ func (t *table[R]) named(wanted []string) ([]column, error) {
 }
 
 // write makes the conditional UPDATE of a sealed record, with the plain columns
-// that are named; those in same must hold what they held, too. If the row is not
-// as it was read there is one more try, under a key column that was rewrapped
-// meanwhile.
-func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column, same []field.Assignment) error {
+// that are named. If the row is not as it was read there is one more try, under a
+// key column that was rewrapped meanwhile.
+func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) error {
 	const tries = 2
 	for try := range tries {
 		w, err := t.model.Write(row)
@@ -128,11 +114,6 @@ func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column, sa
 		columns := t.withCompanions(named, w.Set)
 		if len(w.Set)+len(columns) == 0 {
 			break
-		}
-		for _, a := range same {
-			if !slices.ContainsFunc(w.Set, func(set field.Assignment) bool { return set.Column == a.Column }) {
-				w.Where = append(w.Where, a)
-			}
 		}
 		switch matched, err := t.update(ctx, db, row, w, columns); {
 		case err != nil:
