@@ -61,8 +61,10 @@ func (g *group) keepsFormat() error {
 // Rekey seals records that were read under new data keys at the current version,
 // whatever format they had. Every encrypted column must have been read or set,
 // else it is [kmsencrypted.ErrNotLoaded]: what is not sealed again is lost with
-// the old data key. Write the result only if the key column and every encrypted
-// column are still what was read.
+// the old data key. So is a column of the table that the struct does not declare:
+// rekey only with a model that declares every column under its keys. Write the
+// result only if the key column and every encrypted column are still what was
+// read.
 //
 // A record that does not open is left as it was and does not hold up the others.
 func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
