@@ -64,14 +64,10 @@ func (b *batch[R]) Rotate(ctx context.Context, kind kmsencrypted.RotationKind, f
 			return err
 		}
 	}
-	if kind != kmsencrypted.KindRekey {
-		return b.each(ctx, from, to, finished, b.store.model.Rewrap)
+	if kind == kmsencrypted.KindRekey {
+		return b.each(ctx, from, to, b.store.model.Rekey)
 	}
-	// Opened first, because Rekey does nothing if one of its records does not open.
-	if err := b.each(ctx, from, to, waiting, b.open); err != nil {
-		return err
-	}
-	return b.each(ctx, from, to, finished, b.store.model.Rekey)
+	return b.each(ctx, from, to, b.store.model.Rewrap)
 }
 
 // remember keeps what a row held when it was read.
@@ -94,7 +90,7 @@ func (b *batch[R]) remember(i int) error {
 
 func (b *batch[R]) Open(ctx context.Context, from, to int) error {
 	defer b.wipe(from, to)
-	return b.each(ctx, from, to, finished, b.open)
+	return b.each(ctx, from, to, b.open)
 }
 
 func (b *batch[R]) open(ctx context.Context, rows ...*R) error {
@@ -102,8 +98,8 @@ func (b *batch[R]) open(ctx context.Context, rows ...*R) error {
 }
 
 // each does something to the waiting records and sorts what became of them:
-// those that it succeeds with get the state then.
-func (b *batch[R]) each(ctx context.Context, from, to int, then recordState, do func(context.Context, ...*R) error) error {
+// those that it succeeds with are finished.
+func (b *batch[R]) each(ctx context.Context, from, to int, do func(context.Context, ...*R) error) error {
 	var rows []*R
 	var at []int
 	for i := from; i < to; i++ {
@@ -122,7 +118,7 @@ func (b *batch[R]) each(ctx context.Context, from, to int, then recordState, do 
 	for n, i := range at {
 		switch err := errs[n]; {
 		case err == nil:
-			b.records[i].state = then
+			b.records[i].state = finished
 		case kmsencrypted.Retryable(err), kmsencrypted.ConcernsAll(err), ctx.Err() != nil:
 			stops = worse(stops, err)
 		default:
