@@ -149,7 +149,7 @@ func TestNativePinnedNames(t *testing.T) {
 }
 
 func FuzzTag(f *testing.F) {
-	for _, seed := range []string{"", "id", "type=date,key=phone", "padding=16,binary", "as=", "name=a,name=b", ",,", "=", "type=date,"} {
+	for _, seed := range append(field.KnownOptions(), "", "type=date,key=phone", "lockbox,padding=16,binary", "as=", "name=a,name=b", ",,", "=", "type=date,") {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, tag string) {

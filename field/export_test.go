@@ -1,28 +1,55 @@
 package field
 
-import "strconv"
+import (
+	"strconv"
+	"strings"
+)
 
 // ParseTag is parseTag for the fuzz target outside the package.
 func ParseTag(tag string) (options, error) { return parseTag(tag) }
 
 // String is a tag that reads as o.
 func (o options) String() string {
-	var tag string
+	var words []string
 	add := func(has bool, word string) {
 		if has {
-			tag += "," + word
+			words = append(words, word)
 		}
 	}
+	text := func(name, value string) { add(value != "", name+"="+value) }
+	count := func(name string, n int) { add(n > 0, name+"="+strconv.Itoa(n)) }
 	add(o.id, "id")
 	add(o.binary, "binary")
-	add(o.name != "", "name="+o.name)
-	add(o.key != "", "key="+o.key)
-	add(o.as != "", "as="+o.as)
-	add(o.valType != "", "type="+o.valType)
-	add(o.migrating != "", "migrating="+o.migrating)
-	add(o.padding > 0, "padding="+strconv.Itoa(o.padding))
-	if tag == "" {
-		return ""
+	text("name", o.name)
+	text("key", o.key)
+	text("as", o.as)
+	text("type", o.valType)
+	count("padding", o.padding)
+	text("migrating", o.migrating)
+	add(o.ruby != "", string(o.ruby))
+	text("algorithm", o.algorithm)
+	text("ad", o.ad)
+	add(o.master, "master")
+	text("key_table", o.keyTable)
+	text("key_attribute", o.keyAttr)
+	text("mode", o.mode)
+	add(o.marshal, "marshal")
+	add(o.zeroIV, "zero_iv")
+	text("of", o.of)
+	text("expression", o.expression)
+	add(o.slow, "slow")
+	count("size", o.size)
+	count("bits", o.bits)
+	return strings.Join(words, ",")
+}
+
+// KnownOptions lists a tag for each option, with a value that every option takes.
+func KnownOptions() (tags []string) {
+	for name, known := range knownOptions {
+		if known.value {
+			name += "=7"
+		}
+		tags = append(tags, name)
 	}
-	return tag[1:]
+	return tags
 }
