@@ -1,0 +1,192 @@
+package attach
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+)
+
+// Dir is a [Bucket] in a folder. An object lies where Active Storage's Disk
+// service has it, "ab/cd/abcd…". It is written to a file beside, which is synced
+// and renamed, and so are the folders: what Put confirmed survives a crash of the
+// machine. Nobody but the process's user may read the files.
+type Dir struct{ root *os.Root }
+
+// partSuffix ends the name of an object that is being written.
+const partSuffix = ".part"
+
+// OpenDir returns a bucket in a folder, which it makes if it is missing. Names of
+// objects never lead out of it, also through symbolic links. The caller closes it.
+func OpenDir(name string) (*Dir, error) {
+	if err := os.MkdirAll(name, 0o700); err != nil {
+		return nil, err
+	}
+	root, err := os.OpenRoot(name)
+	if err != nil {
+		return nil, err
+	}
+	return &Dir{root}, nil
+}
+
+// Close ends the use of the folder. Objects that are open stay so.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// pathOf is where an object lies.
+func pathOf(name string) (string, error) {
+	if len(name) < 4 || !fs.ValidPath(name) || strings.HasSuffix(name, partSuffix) {
+		return "", fmt.Errorf("attach: object name %q: %w", name, fs.ErrInvalid)
+	}
+	p := name[:2] + "/" + name[2:4] + "/" + name
+	if !fs.ValidPath(p) {
+		return "", fmt.Errorf("attach: object name %q: %w", name, fs.ErrInvalid)
+	}
+	return p, nil
+}
+
+// Put implements [Bucket].
+func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error) error {
+	file, err := pathOf(name)
+	if err != nil {
+		return err
+	}
+	if _, err := d.root.Lstat(file); err == nil {
+		return fmt.Errorf("attach: object %s: %w", name, fs.ErrExist)
+	}
+	if err := d.makeFolders(path.Dir(file)); err != nil {
+		return err
+	}
+	part, err := d.root.OpenFile(file+partSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	err = fill(ctx, part, write)
+	if err == nil {
+		err = d.root.Rename(file+partSuffix, file)
+	}
+	if err != nil {
+		return errors.Join(err, removed(d.root.Remove(file+partSuffix)))
+	}
+	if err := d.sync(path.Dir(file)); err != nil {
+		return errors.Join(err, removed(d.root.Remove(file)))
+	}
+	return nil
+}
+
+// fill writes a file and closes it.
+func fill(ctx context.Context, file *os.File, write func(io.Writer) error) error {
+	buffered := bufio.NewWriterSize(cancelable{ctx, file}, 256<<10)
+	err := write(buffered)
+	if err == nil {
+		err = buffered.Flush()
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if closed := file.Close(); err == nil {
+		err = closed
+	}
+	return err
+}
+
+// cancelable is a writer that fails once its context is done.
+type cancelable struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (c cancelable) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.w.Write(p)
+}
+
+// makeFolders makes a folder and those above it, and syncs where one is new.
+func (d *Dir) makeFolders(name string) error {
+	for i := range len(name) + 1 {
+		if i < len(name) && name[i] != '/' {
+			continue
+		}
+		switch err := d.root.Mkdir(name[:i], 0o700); {
+		case err == nil:
+			if err := d.sync(path.Dir(name[:i])); err != nil {
+				return err
+			}
+		case !errors.Is(err, fs.ErrExist):
+			return err
+		}
+	}
+	return nil
+}
+
+// sync makes the names in a folder durable.
+func (d *Dir) sync(folder string) error {
+	f, err := d.root.Open(folder)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return f.Sync()
+}
+
+// removed forgives a file that is not there.
+func removed(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// Open implements [Bucket].
+func (d *Dir) Open(ctx context.Context, name string) (Object, error) {
+	file, err := pathOf(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	f, err := d.root.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("attach: object %s is no file: %w", name, fs.ErrInvalid)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return dirObject{f, info.Size()}, nil
+}
+
+// Delete implements [Bucket].
+func (d *Dir) Delete(ctx context.Context, name string) error {
+	file, err := pathOf(name)
+	if err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for _, name := range []string{file, file + partSuffix} {
+		if err := removed(d.root.Remove(name)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type dirObject struct {
+	*os.File
+	size int64
+}
+
+func (o dirObject) Size() int64 { return o.size }

@@ -1,0 +1,3 @@
+// Package attach attaches encrypted files to the records of a
+// [github.com/kmsencrypted/kmsencrypted/field.Model].
+package attach
