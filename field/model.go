@@ -25,6 +25,11 @@ type Config struct {
 	// version, or {model_name, model_id}, or for a compound primary key
 	// model_name and each of its columns.
 	Context kmsencrypted.ContextFunc
+	// KeysOnly says that the struct declares the primary key and key columns and
+	// none of the columns sealed under them. Such a model can rewrap, and open to
+	// see whether the data keys unwrap; sealing and rekeying are
+	// [kmsencrypted.ErrConfig], and so is a version with a record seal.
+	KeysOnly bool
 	// Complete says that the struct declares every column that is sealed under
 	// its keys. A record of which all fields are set can then be written without
 	// permission to decrypt, under a new data key.
@@ -53,19 +58,24 @@ func (c Config) columnTag() string { return or(c.ColumnTag, "db") }
 type Model[R any] struct {
 	box    *kmsencrypted.Box
 	schema *schema
+	row    reflect.Type // the struct: R, or what an R of type any points to
 }
 
 // NewModel reads the tags of R and reports every mistake in them at once, as
 // [kmsencrypted.ErrConfig].
 func NewModel[R any](box *kmsencrypted.Box, config Config) (*Model[R], error) {
-	s, err := newSchema(reflect.TypeFor[R](), config)
+	return newModel[R](box, reflect.TypeFor[R](), config)
+}
+
+func newModel[R any](box *kmsencrypted.Box, row reflect.Type, config Config) (*Model[R], error) {
+	s, err := newSchema(row, config)
 	if err == nil {
 		err = s.suits(box)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("field: model of %v: %w", reflect.TypeFor[R](), err)
+		return nil, fmt.Errorf("field: model of table %s: %w", config.Table, err)
 	}
-	return &Model[R]{box: box, schema: s}, nil
+	return &Model[R]{box: box, schema: s, row: row}, nil
 }
 
 // suits checks the schema against the versions that its columns may have.
@@ -78,6 +88,9 @@ func (s *schema) suits(box *kmsencrypted.Box) error {
 		}
 		if v.Format == kmsencrypted.Ruby {
 			mistakes = append(mistakes, s.suitsRuby(n)...)
+		}
+		if s.config.KeysOnly && v.RecordSeal {
+			mistakes = append(mistakes, fmt.Errorf("%w: version %d seals records, and a model of keys only cannot: declare the columns", kmsencrypted.ErrConfig, n))
 		}
 		if len(s.ids) == 0 && v.Format == kmsencrypted.Native && !v.OmitID {
 			mistakes = append(mistakes, fmt.Errorf("%w: version %d binds the primary key: tag it `kms:\"id\"`, or set Version.OmitID", kmsencrypted.ErrConfig, n))
@@ -104,7 +117,15 @@ func (s *schema) suitsRuby(version int) (mistakes []error) {
 // Table is the name of the model's table.
 func (m *Model[R]) Table() string { return m.schema.config.Table }
 
+// Box is the Box that the model seals and opens with.
+func (m *Model[R]) Box() *kmsencrypted.Box { return m.box }
+
 // record is the view of one row that everything below works on.
 func (m *Model[R]) record(row *R) record {
-	return record{box: m.box, schema: m.schema, row: row, v: reflect.ValueOf(row).Elem()}
+	v := reflect.ValueOf(row).Elem()
+	if v.Kind() != reflect.Interface {
+		return record{box: m.box, schema: m.schema, row: row, v: v}
+	}
+	pointer := v.Elem() // in a row of type any
+	return record{box: m.box, schema: m.schema, row: pointer.Interface(), v: pointer.Elem()}
 }

@@ -45,7 +45,7 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 	const op = "open"
 	for i := range w.groups {
 		switch g := &w.groups[i]; {
-		case !g.hasClosed() && !g.mayBeEmptied():
+		case !g.hasClosed() && !g.mayBeEmptied() && !(g.schema.config.KeysOnly && g.key.h.ciphertext()):
 		case g.spec.isMaster:
 			g.need = needNoKey
 		default:

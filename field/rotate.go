@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -68,6 +69,9 @@ func (g *group) keepsFormat() error {
 //
 // A record that does not open is left as it was and does not hold up the others.
 func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
+	if m.schema.config.KeysOnly {
+		return fmt.Errorf("field: %w: a model of keys only cannot rekey %s", kmsencrypted.ErrConfig, m.Table())
+	}
 	opened := m.OpenAll(ctx, rows)
 	if opened == nil {
 		return m.seal(ctx, asRekeyed, rows)

@@ -233,7 +233,7 @@ func (b *builder) assign(t reflect.Type) {
 		b.keys[i].fields = append(b.keys[i].fields, f)
 	}
 	for _, k := range b.keys {
-		if len(k.fields) == 0 {
+		if len(k.fields) == 0 && !b.config.KeysOnly {
 			b.mistake(k.column, "no field under this key")
 		}
 		names := make(map[string]bool)
@@ -244,8 +244,13 @@ func (b *builder) assign(t reflect.Type) {
 			names[f.bound] = true
 		}
 	}
-	if len(b.fields) == 0 {
+	switch {
+	case !b.config.KeysOnly && len(b.fields) == 0:
 		b.mistake(t.String(), "no encrypted field")
+	case b.config.KeysOnly && len(b.fields) > 0:
+		b.mistake(t.String(), "KeysOnly, and it has encrypted fields")
+	case b.config.KeysOnly && len(b.keys) == 0:
+		b.mistake(t.String(), "KeysOnly, and it has no field.Key")
 	}
 	b.assignParts()
 	b.assignIndexes(t)

@@ -3,6 +3,7 @@ package field
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -43,6 +44,9 @@ const (
 
 func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	const op = "seal"
+	if m.schema.config.KeysOnly {
+		return fmt.Errorf("field: %w: a model of keys only cannot seal %s", kmsencrypted.ErrConfig, m.Table())
+	}
 	w := newWork(m, rows)
 	defer w.release()
 	for i := range w.records {

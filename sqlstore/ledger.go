@@ -92,6 +92,9 @@ func (s *Store[R]) Newest(ctx context.Context) (kmsencrypted.RunStatus, bool, er
 // Start begins a run. It refuses a rekey of a table with columns that the model
 // does not know: see [Options.Independent].
 func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kmsencrypted.Range) error {
+	if run.Kind == kmsencrypted.KindRekey && s.model.KeysOnly() {
+		return fmt.Errorf("sqlstore: %w: the model of %s declares its keys only, and a rekey needs every column", kmsencrypted.ErrConfig, s.Table())
+	}
 	if run.Kind == kmsencrypted.KindRekey && len(s.unknown) > 0 {
 		return fmt.Errorf("sqlstore: %w: table %s has columns that the model does not, and that a rekey would make unreadable: %s",
 			kmsencrypted.ErrConfig, s.Table(), strings.Join(s.unknown, ", "))

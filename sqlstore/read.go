@@ -40,7 +40,8 @@ func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsenc
 	}
 	q.add(" ORDER BY ", q.list(ids), fmt.Sprintf(" LIMIT %d", sel.Limit))
 	b := &batch[R]{store: s, target: sel.Except}
-	if err := s.db.SelectContext(ctx, &b.rows, q.String(), q.args...); err != nil {
+	var err error
+	if b.rows, err = s.selectRows(ctx, q.String(), q.args...); err != nil {
 		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
 	}
 	b.records = make([]record, len(b.rows))
@@ -52,6 +53,23 @@ func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsenc
 		b.records[i].id = id
 	}
 	return b, nil
+}
+
+// selectRows reads rows into structs of the model; those of a dynamic model are
+// pointers to them.
+func (s *Store[R]) selectRows(ctx context.Context, query string, args ...any) ([]R, error) {
+	slice := reflect.New(reflect.SliceOf(s.model.RowType()))
+	if err := s.db.SelectContext(ctx, slice.Interface(), query, args...); err != nil {
+		return nil, err
+	}
+	if rows, ok := slice.Interface().(*[]R); ok {
+		return *rows, nil
+	}
+	rows := make([]R, slice.Elem().Len())
+	for i := range rows {
+		rows[i] = slice.Elem().Index(i).Addr().Interface().(R)
+	}
+	return rows, nil
 }
 
 // Ranges cuts an integer key into equal pieces of its values, which takes no
@@ -74,7 +92,7 @@ func (s *Store[R]) Ranges(ctx context.Context, n int) ([]kmsencrypted.Range, err
 
 // bounds are at most n-1 primary keys between the ranges.
 func (s *Store[R]) bounds(ctx context.Context, n int) ([][]any, error) {
-	if len(s.ids) == 1 && isInteger(s.ids[0].of(new(R)).Kind()) {
+	if len(s.ids) == 1 && isInteger(s.model.RowType().FieldByIndex(s.ids[0].index).Type.Kind()) {
 		return s.equalBounds(ctx, n)
 	}
 	return s.sampledBounds(ctx, n)
@@ -109,8 +127,7 @@ func (s *Store[R]) sampledBounds(ctx context.Context, n int) (bounds [][]any, er
 		return nil, err
 	}
 	step := count/int64(n) + 1
-	var rows []R
-	err = s.db.SelectContext(ctx, &rows, fmt.Sprintf(
+	rows, err := s.selectRows(ctx, fmt.Sprintf(
 		"SELECT %[1]s FROM (SELECT %[1]s, row_number() OVER (ORDER BY %[1]s) AS kms_rotation_row FROM %[2]s) AS numbered WHERE kms_rotation_row %% %[3]d = 0 ORDER BY %[1]s",
 		ids, table, step))
 	if err != nil {

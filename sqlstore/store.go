@@ -62,7 +62,11 @@ type column struct {
 
 // of is the field in a row.
 func (c column) of(row any) reflect.Value {
-	return reflect.ValueOf(row).Elem().FieldByIndex(c.index)
+	v := reflect.ValueOf(row).Elem()
+	if v.Kind() == reflect.Interface { // a row of a dynamic model
+		v = v.Elem().Elem()
+	}
+	return v.FieldByIndex(c.index)
 }
 
 // value is what the database has or is to have of a column of the model.
@@ -114,7 +118,7 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 	if err != nil {
 		return err
 	}
-	fields := s.db.Mapper.TypeMap(reflect.TypeFor[R]())
+	fields := s.db.Mapper.TypeMap(s.model.RowType())
 	find := func(names []string) (columns []column, err error) {
 		for _, name := range names {
 			f, ok := fields.Names[name]
