@@ -62,11 +62,12 @@ func scan(src any) (head, error) {
 // decide what to do.
 type head struct {
 	state  state
-	set    bool   // to NULL, since it was read or sealed
-	filled bool   // with NULL, because the program said nothing about it
-	read   bool   // from the database
-	stored stored // what is to be in the column: states null, closed and opened
-	loaded stored // what was read
+	set    bool     // to NULL, since it was read or sealed
+	filled bool     // with NULL, because the program said nothing about it
+	read   bool     // from the database
+	old    oldState // how it goes with the field that it replaces
+	stored stored   // what is to be in the column: states null, closed and opened
+	loaded stored   // what was read
 	lazy   *lazyField
 }
 

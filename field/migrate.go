@@ -1,8 +1,12 @@
 package field
 
 import (
+	"bytes"
+	"database/sql/driver"
 	"fmt"
 	"reflect"
+	"slices"
+	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -11,13 +15,29 @@ import (
 //
 //  1. The new field is tagged migrating=, naming the old one. Both columns are
 //     written; a row whose new column is still NULL is read from the old one.
-//  2. The old rows are filled: read, opened, sealed and written as any other.
-//  3. Once no row has the old value alone, the tag goes; only the new column is
-//     read and written.
+//  2. When no program is left that writes the old column alone, the old rows are
+//     filled: read, opened, sealed and written as any other. A row that such a
+//     program changed after its new column was written takes the old value once
+//     more: [Model.TakeOld].
+//  3. Once [Model.Migrated] is true of every row the tag goes; only the new column
+//     is read and written.
 //  4. The old column is dropped.
 //
 // The old field may hold plaintext or be another encrypted column, such as one
 // under Lockbox's master key.
+
+// oldState says how a field goes with the one that it replaces.
+type oldState uint8
+
+const (
+	oldAlone oldState = iota
+	// oldTaken: the program did not set the field, it took over the old value.
+	// It is written only if both columns are still what was read: who changed them
+	// meanwhile knew better.
+	oldTaken
+	// oldGiven: the program set the field, and the old column is written too.
+	oldGiven
+)
 
 // assignMigrating finds the fields that the tags migrating= name.
 func (b *builder) assignMigrating(t reflect.Type) {
@@ -37,7 +57,10 @@ func (b *builder) assignMigrating(t reflect.Type) {
 		if indirectType(from) != indirectType(to) {
 			b.mistake(f.goName, "migrating=%s: a %v does not become a %v", f.migrating, from, to)
 		}
-		f.oldField = old.Index
+		f.oldField, f.oldColumn = old.Index, b.columnName(old)
+		if f.oldColumn == "" {
+			b.mistake(f.goName, "migrating=%s is no column", f.migrating)
+		}
 	}
 }
 
@@ -65,6 +88,7 @@ func (r record) takeOld() {
 			}
 			if v, ok := r.oldValue(f); ok {
 				o.set(v)
+				o.head().old = oldTaken
 			}
 		}
 	}
@@ -91,12 +115,17 @@ func (r record) oldValue(f *fieldSpec) (v reflect.Value, ok bool) {
 func (r record) putOld() error {
 	for _, k := range r.schema.keys {
 		for _, f := range k.fields {
-			if f.oldField == nil || !r.field(f).head().dirty() {
+			if f.oldField == nil {
+				continue
+			}
+			h := r.field(f).head()
+			if !h.dirty() || h.old == oldTaken {
 				continue
 			}
 			if err := r.copyToOld(f); err != nil {
 				return r.failed("seal", f.column, err)
 			}
+			h.old = oldGiven
 		}
 	}
 	return nil
@@ -108,8 +137,8 @@ func (r record) copyToOld(f *fieldSpec) error {
 	if o.head().state == plain {
 		value = indirect(o.plaintext())
 	}
-	if now, ok := r.oldValue(f); ok && reflect.DeepEqual(now.Interface(), value) {
-		return nil // the new column is only being filled
+	if now, ok := r.oldValue(f); ok && sameValue(now.Interface(), value) {
+		return nil
 	}
 	if other, ok := old.Addr().Interface().(holder); ok {
 		other.set(reflect.ValueOf(value))
@@ -146,21 +175,131 @@ func isNullable(t reflect.Type) bool {
 	return ok || t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t.Kind() == reflect.Interface
 }
 
-// Migrated reports whether every field tagged migrating= of a record that was
-// read has its own column filled, or nothing to fill it with.
+// writeOld adds to a Write what goes with a field that replaces another.
+func (g *group) writeOld(w *Write, f *fieldSpec, h *head, compared bool) {
+	switch h.old {
+	case oldGiven:
+		if value, isPlain := g.oldColumnValue(f); isPlain {
+			w.Set = append(w.Set, Assignment{f.oldColumn, value})
+		}
+	case oldTaken:
+		if !h.changed() {
+			return
+		}
+		if !compared {
+			w.Where = append(w.Where, Assignment{f.column, h.before().value()})
+		}
+		value, isPlain := g.oldColumnValue(f)
+		if !isPlain || isComparable(value) {
+			w.Where = append(w.Where, Assignment{f.oldColumn, value})
+		}
+	}
+}
+
+// oldColumnValue is what the old column holds: of a plain one what is in the
+// struct, of an encrypted one what was read.
+func (r record) oldColumnValue(f *fieldSpec) (value driver.Value, isPlain bool) {
+	v := r.at(f.oldField)
+	if o, ok := v.Addr().Interface().(holder); ok {
+		return o.head().before().value(), false
+	}
+	value, err := driver.DefaultParameterConverter.ConvertValue(v.Interface())
+	if err != nil {
+		return v.Interface(), true // a type that only the driver knows
+	}
+	return value, true
+}
+
+// isComparable reports whether a database finds a value again that it gave out:
+// not so times and floats, whose precision differs from Go's.
+func isComparable(v driver.Value) bool {
+	switch v.(type) {
+	case nil, string, []byte, int64, bool:
+		return true
+	}
+	return false
+}
+
+// Migrated reports whether every field tagged migrating= of an opened record
+// holds the same as the field that it replaces, and has it in a column of its
+// own. Both columns must have been read.
 func (m *Model[R]) Migrated(row *R) bool {
-	r := m.record(row)
-	for _, k := range m.schema.keys {
-		for _, f := range k.fields {
-			if f.oldField == nil {
+	return !slices.ContainsFunc(m.migrating(), m.record(row).differs)
+}
+
+// TakeOld gives the fields tagged migrating= of opened records the values of the
+// fields that they replace, where these differ, to be sealed and written. Use it
+// when no program is left that writes the old column alone: what such a one wrote
+// into rows whose new column was filled already would be lost otherwise. Both
+// columns must have been read.
+//
+// Opening a record does the same for columns that are NULL. What was taken over
+// is written only if both columns are still what was read: [Write.Where]. A plain
+// old column of times or floats is not compared, and one of PostgreSQL's type
+// json cannot be: make it jsonb.
+func (m *Model[R]) TakeOld(rows ...*R) {
+	for _, row := range rows {
+		r := m.record(row)
+		for _, f := range m.migrating() {
+			if !r.differs(f) {
 				continue
 			}
-			if h := r.field(f).head(); h.read && h.loaded.null {
-				if _, has := r.oldValue(f); has {
-					return false
-				}
+			v, has := r.oldValue(f)
+			if !has {
+				v = reflect.Value{} // NULL
+			}
+			o := r.field(f)
+			o.set(v)
+			o.head().old = oldTaken
+		}
+	}
+}
+
+// migrating lists the fields that replace others.
+func (m *Model[R]) migrating() (all []*fieldSpec) {
+	for _, k := range m.schema.keys {
+		for _, f := range k.fields {
+			if f.oldField != nil {
+				all = append(all, f)
 			}
 		}
 	}
-	return true
+	return all
+}
+
+// differs reports whether a field is known to hold something else than the one
+// that it replaces, or only what was taken from there.
+func (r record) differs(f *fieldSpec) bool {
+	if !r.isKnown(f.oldField) {
+		return false
+	}
+	h := r.field(f).head()
+	was, has := r.oldValue(f)
+	switch {
+	case h.state == null, h.read && h.loaded.null && has:
+		return has
+	case h.state == plain, h.state == opened:
+		return !has || !sameValue(was.Interface(), indirect(r.field(f).plaintext()))
+	}
+	return false
+}
+
+// isKnown reports whether a field is plain, or opened or NULL.
+func (r record) isKnown(index []int) bool {
+	o, ok := r.at(index).Addr().Interface().(holder)
+	return !ok || o.head().state != closed && o.head().state != unset
+}
+
+// sameValue compares values of one Go type, one of which may have gone through a
+// database and the other through a ciphertext.
+func sameValue(a, b any) bool {
+	switch a := a.(type) {
+	case time.Time:
+		b, ok := b.(time.Time)
+		return ok && a.Equal(b)
+	case []byte:
+		b, ok := b.([]byte)
+		return ok && bytes.Equal(a, b)
+	}
+	return reflect.DeepEqual(a, b)
 }

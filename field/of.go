@@ -44,12 +44,12 @@ func (o *Of[T]) Set(v T) {
 		o.SetNull()
 		return
 	}
-	o.h.state, o.h.filled, o.v = plain, false, secret.Hide(v)
+	o.h.state, o.h.filled, o.h.old, o.v = plain, false, oldAlone, secret.Hide(v)
 }
 
 // SetNull empties the column.
 func (o *Of[T]) SetNull() {
-	o.h.state, o.h.set, o.h.filled = null, true, false
+	o.h.state, o.h.set, o.h.filled, o.h.old = null, true, false, oldAlone
 	o.h.stored, o.v = nullColumn, secret.Pointer[T]{}
 }
 

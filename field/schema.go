@@ -50,7 +50,8 @@ type fieldSpec struct {
 	iv, salt   *partSpec  // of attr_encrypted
 	associated []int      // the field that ad= names
 	goType     reflect.Type
-	oldField   []int // the field that migrating= names
+	oldField   []int  // the field that migrating= names
+	oldColumn  string // its column
 }
 
 // builder collects the parts of a schema and every mistake on the way.

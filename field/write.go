@@ -11,12 +11,14 @@ import (
 // sealed, rewrapped or rekeyed. Adapters for SQL libraries turn it into an
 // INSERT or an UPDATE.
 type Write struct {
-	// Set lists the columns that differ from what was read.
+	// Set lists the columns that differ from what was read, and the plain columns
+	// that fields tagged migrating= replace.
 	Set []Assignment
 	// Where lists the columns that must still hold what was read, for an UPDATE:
 	// the key column of every key with a column in Set; after a rekey every column
 	// under the key; beside an index the fields that it was computed from
-	// and that are not in Set. Compare so that NULL equals NULL. If no row
+	// and that are not in Set; beside a field that took the value of the one it
+	// replaces both of their columns. Compare so that NULL equals NULL. If no row
 	// matches, somebody else changed the row: see [Model.KeyChanged].
 	Where []Assignment
 }
@@ -24,7 +26,7 @@ type Write struct {
 // Assignment is a column and a value for it.
 type Assignment struct {
 	Column string
-	Value  driver.Value // string, []byte or nil
+	Value  driver.Value // string, []byte or nil; of a plain column whatever it holds
 }
 
 // Write tells what has to be written of a record. It makes no call. A plaintext
@@ -63,6 +65,7 @@ func (g *group) write(w *Write) error {
 			return g.failed("write", s.spec.column, kmsencrypted.ErrUnsealed)
 		}
 		put(s.spec.column, s.head())
+		g.writeOld(w, s.spec, s.head(), exact)
 		for _, p := range s.spec.parts() {
 			put(p.column, &g.partField(p).h)
 		}
@@ -116,7 +119,7 @@ func (m *Model[R]) Saved(rows ...*R) {
 
 func (h *head) saved() {
 	if h.state != unset && h.state != plain {
-		h.read, h.loaded, h.filled = true, h.stored, false
+		h.read, h.loaded, h.filled, h.old = true, h.stored, false, oldAlone
 	}
 }
 

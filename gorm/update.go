@@ -75,7 +75,12 @@ func (w *work) sealUpdate(stmt *gorm.Statement) error {
 // assign gives GORM what to set. An empty list sets the id to itself, so that
 // Save learns whether the row is there.
 func (w *work) assign(stmt *gorm.Statement) {
-	set := slices.Clone(w.assigned)
+	var set clause.Set
+	for _, a := range w.assigned { // the model writes the plain columns that it replaces
+		if !slices.ContainsFunc(w.change.Set, func(own field.Assignment) bool { return own.Column == a.Column.Name }) {
+			set = append(set, a)
+		}
+	}
 	for _, a := range w.change.Set {
 		set = append(set, clause.Assignment{Column: clause.Column{Name: a.Column}, Value: a.Value})
 	}
@@ -181,7 +186,7 @@ func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
 		return true, nil
 	}
 	for _, a := range w.change.Where {
-		if w.fields[a.Column].FieldType != keyType || same(a, now[a.Column]) {
+		if f := w.fields[a.Column]; f == nil || f.FieldType != keyType || same(a, now[a.Column]) {
 			continue
 		}
 		if err := w.keyChanged(ctx, row, a.Column, now[a.Column]); err != nil {

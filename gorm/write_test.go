@@ -5,11 +5,14 @@ import (
 	"strings"
 	"testing"
 
+	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
+	"gorm.io/gorm/logger"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 )
 
 func TestCreateSQLite(t *testing.T) {
@@ -384,4 +387,63 @@ func TestAssociationsSQLite(t *testing.T) {
 	if len(orders) != 2 || orders[0].Note.Must() != grace || orders[0].Customer.Email.Must() != ada {
 		t.Errorf("Joins: %d orders", len(orders))
 	}
+}
+
+// Resident has a plain column that an encrypted one replaces.
+type Resident struct {
+	ID      int64             `db:"id"`
+	OldCity *string           `db:"city" gorm:"column:city"`
+	Key     field.Key         `db:"encrypted_kms_key" gorm:"column:encrypted_kms_key;type:text"`
+	City    field.Of[*string] `db:"city_ciphertext" kms:"migrating=OldCity" gorm:"column:city_ciphertext;type:text"`
+}
+
+func TestMigratingSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	box, err := kmsencrypted.NewBox(d.kms)
+	d.must(err)
+	residents, err := field.NewModel[Resident](box, field.Config{Table: "residents"})
+	d.must(err)
+	db, err := gorm.Open(sqlite.New(sqlite.Config{Conn: d.raw}), &gorm.Config{Logger: logger.Discard})
+	d.must(err)
+	d.must(db.Use(kmsgorm.New(residents)))
+	d.must(db.AutoMigrate(&Resident{}))
+	d.must(d.exec("INSERT INTO residents (id, city) VALUES (1, 'Paris'), (2, 'Bern')"))
+	want := func(what string, id int64, plain, sealed string) {
+		t.Helper()
+		var old string
+		r := Resident{ID: id}
+		d.must(d.raw.QueryRow("SELECT city, encrypted_kms_key, city_ciphertext FROM residents WHERE id = ?", id).Scan(&old, &r.Key, &r.City))
+		d.must(residents.Open(t.Context(), &r))
+		got := ""
+		if c := r.City.Must(); c != nil {
+			got = *c
+		}
+		if old != plain || got != sealed {
+			t.Errorf("%s: the columns hold %q and %q, want %q and %q", what, old, got, plain, sealed)
+		}
+	}
+	want("before", 1, "Paris", "")
+
+	var r, stale Resident
+	d.must(db.First(&r, 1).Error)
+	d.must(db.Save(&r).Error)
+	want("filled", 1, "Paris", "Paris")
+	r.City.Set(new("Rome"))
+	d.must(db.Save(&r).Error)
+	want("saved", 1, "Rome", "Rome")
+	d.must(db.Model(&r).Updates(Resident{City: field.New(new("Oslo"))}).Error)
+	want("updated", 1, "Oslo", "Oslo")
+	d.must(db.Create(&Resident{ID: 3, City: field.New(new("Wien"))}).Error)
+	want("created", 3, "Wien", "Wien")
+
+	d.must(db.First(&stale, 2).Error)
+	d.must(d.exec("UPDATE residents SET city = 'Lyon' WHERE id = 2"))
+	d.wantError("filling a row that changed", db.Updates(&stale).Error, kmsencrypted.ErrConflict)
+	want("changed by a program of before", 2, "Lyon", "")
+}
+
+func (d *database) exec(statement string) error {
+	_, err := d.raw.Exec(statement)
+	return err
 }

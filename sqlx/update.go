@@ -199,21 +199,24 @@ func same(a, b any) bool {
 	return fmt.Sprintf("%s", a) == fmt.Sprintf("%s", b)
 }
 
-// withCompanions adds the plain columns that go with encrypted ones that
-// changed: what these are bound to by the tag ad=, without which they would not
-// open, and what they replace by the tag migrating=.
+// withCompanions adds the plain columns that encrypted ones that changed are
+// bound to by the tag ad=, without which they would not open. What the model
+// writes itself it leaves out.
 func (t *table[R]) withCompanions(columns []column, set []field.Assignment) []column {
+	isSet := func(name string) bool {
+		return slices.ContainsFunc(set, func(a field.Assignment) bool { return a.Column == name })
+	}
 	for _, c := range t.pick(encrypted) {
-		if !slices.ContainsFunc(set, func(a field.Assignment) bool { return a.Column == c.name }) {
+		if !isSet(c.name) {
 			continue
 		}
 		for _, other := range t.pick(plain) {
-			goName := other.field.Field.Name
-			if goName == c.option("ad") || goName == c.option("migrating") {
+			if other.field.Field.Name == c.option("ad") {
 				columns = append(slices.Clip(columns), other)
 			}
 		}
 	}
+	columns = slices.DeleteFunc(slices.Clone(columns), func(c column) bool { return isSet(c.name) })
 	slices.SortFunc(columns, func(a, b column) int { return strings.Compare(a.name, b.name) })
 	return slices.CompactFunc(columns, func(a, b column) bool { return a.name == b.name })
 }

@@ -188,27 +188,6 @@ func updateBoundTo(t *testing.T, e *env) {
 	}
 }
 
-// While a column replaces another, both are written together.
-func updateMigrating(t *testing.T, e *env) {
-	type user struct {
-		ID      int64            `db:"id"`
-		OldCity string           `db:"city"` // not yet secret
-		Key     field.Key        `db:"encrypted_kms_key"`
-		City    field.Of[string] `db:"city_ciphertext" kms:"migrating=OldCity"`
-	}
-	m := model[user](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newKMS(t)}}})
-	createTable(t, e, m, "id "+e.id+", city varchar(20)")
-	u := user{City: field.New("London")}
-	must(t, kms.Insert(t.Context(), e.db, m, &u))
-	u.City.Set("Paris")
-	must(t, kms.Update(t.Context(), e.db, m, &u))
-	var read user
-	must(t, kms.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table))
-	if read.OldCity != "Paris" || read.City.Must() != "Paris" {
-		t.Errorf("after the update: the old column is %q", read.OldCity)
-	}
-}
-
 // Two processes give a row its first data key: one of them learns that it lost.
 func firstKeyRace(t *testing.T, e *env) {
 	s := e.customers(t)

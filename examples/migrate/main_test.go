@@ -12,8 +12,11 @@ func TestMigrate(t *testing.T) {
 	}
 	const want = `an old row reads as      customer1@example.org
 a new row, for old code  new@example.org
-filled                   250 rows, then 0
-encrypted                251 rows, from customer1@example.org to new@example.org
+filled                   100 rows, then 150
+compared                 1 rows differed
+compared                 0 rows differed
+encrypted                251 rows, from customer1@example.org to moved@example.org
+found by index           251
 `
 	if out.String() != want {
 		t.Errorf("output:\n%s\nwant:\n%s", out.String(), want)
