@@ -41,18 +41,11 @@ const (
 // the error is that of ctx. After any error, Run may be called again. An
 // unfinished run of another kind or to another version is [ErrConflict].
 func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
-	plan, err := r.Plan(ctx)
-	if err == nil {
-		err = plan.check()
-	}
+	run, err := r.Begin(ctx)
 	if err != nil {
-		return RunResult{}, r.failed("run", err)
+		return RunResult{}, err
 	}
-	run, err := r.begin(ctx)
-	if err != nil {
-		return RunResult{}, r.failed("run", err)
-	}
-	w := &working{Rotator: r, run: run, planned: plan.Keys, began: time.Now(), callsPerRecord: plan.callsPerRecord()}
+	w := r.working(run.Run)
 	w.tell(EventPlanned, Shard{})
 	err = w.all(ctx)
 	result := RunResult{Run: run.ID, Outcome: w.outcome}
@@ -67,51 +60,16 @@ func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
 	return result, r.failed("run", err)
 }
 
-func (p Plan) callsPerRecord() int {
-	columns := make(map[string]bool)
-	for _, v := range p.Versions {
-		columns[v.Column] = true
-	}
-	return max(1, len(columns)) * callsPerKey
+func (r *Rotator) working(run Run) *working {
+	return &working{Rotator: r, run: run, began: time.Now()}
 }
 
-// begin finds the active run or starts one.
-func (r *Rotator) begin(ctx context.Context) (Run, error) {
-	const tries = 2 // somebody else may start one at the same time
-	for range tries {
-		status, found, err := r.store.Newest(ctx)
-		if err != nil {
-			return Run{}, err
-		}
-		if found && status.State.Unfinished() {
-			if status.Kind != r.options.Kind || status.Target != r.box.Current() {
-				return Run{}, fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", ErrConflict, status.Kind, status.Target)
-			}
-			if status.State == RunPaused {
-				return Run{}, ErrPaused
-			}
-			return status.Run, nil
-		}
-		ranges, err := r.store.Ranges(ctx, r.options.Shards)
-		if err != nil {
-			return Run{}, err
-		}
-		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive}
-		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, ErrConflict) {
-			return run, err
-		}
-	}
-	return Run{}, ErrConflict
-}
-
-// working is one call of Run.
+// working is one call of Run or Work.
 type working struct {
 	*Rotator
-	run            Run
-	planned        int64
-	callsPerRecord int
-	began          time.Time
-	started        atomic.Int64 // records that were read, for the limit
+	run     Run
+	began   time.Time
+	started atomic.Int64 // records that were read, for the limit
 
 	mu      sync.Mutex
 	outcome Outcome
@@ -146,7 +104,7 @@ func (w *working) work(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
-		shard, offer, err := w.store.Take(ctx, w.run.ID, owner, w.options.Lease)
+		shard, offer, err := w.store.Take(ctx, w.run.ID, owner, AnyShard, w.options.Lease)
 		if err == nil {
 			switch offer {
 			case OfferNothing:
@@ -157,7 +115,7 @@ func (w *working) work(ctx context.Context) error {
 				w.tell(EventPassDone, shard)
 				err = w.store.NextPass(ctx, w.run.ID, shard.Pass)
 			case OfferShard:
-				err = w.turn(ctx, shard)
+				_, err = w.turn(ctx, shard, turn)
 			}
 		}
 		if errors.Is(err, ErrLeaseLost) {
@@ -171,21 +129,24 @@ func (w *working) work(ctx context.Context) error {
 }
 
 // turn works on a shard for a while, and gives it back unless it is done.
-func (w *working) turn(ctx context.Context, shard Shard) error {
+func (w *working) turn(ctx context.Context, shard Shard, d time.Duration) (done bool, err error) {
 	w.tell(EventShard, shard)
 	lease := w.keepAlive(ctx, shard)
 	defer lease.stop()
-	for until := time.Now().Add(turn); time.Now().Before(until) && ctx.Err() == nil; {
+	for until := time.Now().Add(d); ctx.Err() == nil; {
 		done, err := w.batch(ctx, &shard)
 		if err != nil {
-			return errors.Join(err, w.giveBack(ctx, shard))
+			return false, errors.Join(err, w.giveBack(ctx, shard))
 		}
 		if done {
 			w.tell(EventShardDone, shard)
-			return nil
+			return true, nil
+		}
+		if !time.Now().Before(until) {
+			break // after one batch at least, so that short slices come to an end too
 		}
 	}
-	return w.giveBack(ctx, shard)
+	return false, w.giveBack(ctx, shard)
 }
 
 // giveBack also works when ctx has ended.
@@ -277,7 +238,7 @@ func (w *working) account(shard Shard, b Batch, o Outcome) error {
 // allows, and again after the key service throttled.
 func (w *working) rotate(ctx context.Context, b Batch, shard Shard) error {
 	finish := context.WithoutCancel(ctx)
-	return inPieces(ctx, w.options.Calls, b.Len(), w.callsPerRecord, func(from, to int) error {
+	return inPieces(ctx, w.options.Calls, b, callsPerKey, 0, b.Len(), func(from, to int) error {
 		wait := firstWait
 		for attempt := 1; ; attempt++ {
 			err := b.Rotate(finish, w.run.Kind, from, to)
@@ -295,20 +256,22 @@ func (w *working) rotate(ctx context.Context, b Batch, shard Shard) error {
 	})
 }
 
-// inPieces calls do for pieces of n records, each as large as the limiter wants.
-func inPieces(ctx context.Context, calls Limiter, n, callsPerRecord int, do func(from, to int) error) error {
-	size := max(n, 1)
+// inPieces calls do for pieces of the records of a batch, each as large as the
+// limiter wants.
+func inPieces(ctx context.Context, calls Limiter, b Batch, callsPerKey, from, to int, do func(from, to int) error) error {
+	size := max(to-from, 1)
 	if calls != nil {
-		size = max(1, calls.Burst()/callsPerRecord)
+		perRecord := float64(b.Keys(from, to)*callsPerKey) / float64(size)
+		size = max(1, int(float64(calls.Burst())/max(perRecord, 1)))
 	}
-	for from := 0; from < n; from += size {
-		to := min(from+size, n)
-		if calls != nil {
-			if err := calls.Wait(ctx, (to-from)*callsPerRecord); err != nil {
+	for ; from < to; from += size {
+		end := min(from+size, to)
+		if n := b.Keys(from, end) * callsPerKey; calls != nil && n > 0 {
+			if err := calls.Wait(ctx, n); err != nil {
 				return err
 			}
 		}
-		if err := do(from, to); err != nil {
+		if err := do(from, end); err != nil {
 			return err
 		}
 	}
@@ -322,6 +285,6 @@ func (w *working) event(t RotationEventType, shard Shard) RotationEvent {
 	defer w.mu.Unlock()
 	return RotationEvent{
 		Type: t, Table: w.store.Table(), Run: w.run.ID, Pass: shard.Pass, Shard: shard.Number,
-		Outcome: w.outcome, Planned: w.planned, Elapsed: time.Since(w.began),
+		Outcome: w.outcome, Planned: w.run.Planned, Elapsed: time.Since(w.began),
 	}
 }

@@ -57,6 +57,8 @@ type Batch interface {
 	Len() int
 	// Last is the primary key of the last record, as [Range.After].
 	Last() string
+	// Keys is how many data keys the records have that are still to be dealt with.
+	Keys(from, to int) int
 	// Rotate moves records to the current version in memory, with their calls to
 	// the key service side by side. A record that cannot be moved becomes one of
 	// the Failures and does not spoil the others. The error concerns the whole
@@ -109,6 +111,8 @@ type Run struct {
 	Target int // version
 	Pass   int // from 1
 	State  RunState
+	// Planned is how many keys were to be moved when the run began.
+	Planned int64
 }
 
 // RunState says whether a run goes on.
@@ -145,7 +149,7 @@ type Offer uint8
 
 const (
 	OfferShard    Offer = iota // here is one
-	OfferWait                  // others hold what is left
+	OfferWait                  // others hold what is left, or the shard is done in this pass
 	OfferNextPass              // all shards of this pass are done
 	OfferNothing               // the run is over
 )
@@ -158,8 +162,9 @@ type Ledger interface {
 	// Start begins a run with a shard for each range. If the table has an active
 	// run the error is [ErrConflict].
 	Start(ctx context.Context, run Run, shards []Range) error
-	// Take leases a shard that nobody holds, or whose lease is over, to owner.
-	Take(ctx context.Context, run, owner string, lease time.Duration) (Shard, Offer, error)
+	// Take leases a shard that nobody holds, or whose lease is over, to owner:
+	// the one of that number, or [AnyShard].
+	Take(ctx context.Context, run, owner string, number int, lease time.Duration) (Shard, Offer, error)
 	// Keep extends a lease; [ErrLeaseLost] if it is not held any more.
 	Keep(ctx context.Context, shard Shard, lease time.Duration) error
 	// Release gives a shard back before its lease is over.

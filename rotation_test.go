@@ -74,6 +74,17 @@ type memoryBatch struct {
 
 func (b *memoryBatch) Len() int { return len(b.records) }
 
+func (b *memoryBatch) Keys(from, to int) (n int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, i := range b.records[from:to] {
+		if !b.done[i] {
+			n++
+		}
+	}
+	return n
+}
+
 func (b *memoryBatch) Last() string {
 	if len(b.records) == 0 {
 		return ""
@@ -155,7 +166,7 @@ func (m *memory) Start(_ context.Context, run kmsencrypted.Run, shards []kmsencr
 	return nil
 }
 
-func (m *memory) Take(_ context.Context, run, owner string, _ time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
+func (m *memory) Take(_ context.Context, run, owner string, _ int, _ time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	shard := kmsencrypted.Shard{Run: run, Owner: owner, Pass: m.status.Pass, Range: kmsencrypted.Range{After: m.after}}

@@ -47,7 +47,7 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	if err != nil {
 		return Verification{}, err
 	}
-	v := &verifying{Rotator: r, VerifyOptions: options, callsPerRecord: plan.callsPerRecord() / callsPerKey}
+	v := &verifying{Rotator: r, VerifyOptions: options}
 	for _, p := range plan.Versions {
 		v.result.Versions = append(v.result.Versions, p.VersionCount)
 	}
@@ -66,7 +66,6 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 type verifying struct {
 	*Rotator
 	VerifyOptions
-	callsPerRecord int
 
 	mu     sync.Mutex
 	result Verification
@@ -100,9 +99,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 			return err
 		}
 		from, to := v.sampled(b.Len())
-		err = inPieces(ctx, v.options.Calls, to-from, v.callsPerRecord, func(i, j int) error {
-			return b.Open(ctx, from+i, from+j)
-		})
+		err = inPieces(ctx, v.options.Calls, b, 1, from, to, func(i, j int) error { return b.Open(ctx, i, j) })
 		if err != nil {
 			return err
 		}

@@ -45,6 +45,20 @@ func (b *batch[R]) Last() string {
 	return encodeKey(b.records[len(b.records)-1].id)
 }
 
+func (b *batch[R]) Keys(from, to int) (n int) {
+	for i := from; i < to; i++ {
+		if b.records[i].state != waiting {
+			continue
+		}
+		for _, c := range b.store.keys {
+			if !c.of(&b.rows[i]).Interface().(field.Key).IsNull() {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 func (b *batch[R]) Failures() []kmsencrypted.Failure { return b.failures }
 
 // compared are the columns that must still be what was read. A rekey compares

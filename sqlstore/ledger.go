@@ -74,9 +74,9 @@ func (s *Store[R]) exec(ctx context.Context, db execer, query string, args ...an
 // Newest returns the unfinished run of the table, or else the latest one.
 func (s *Store[R]) Newest(ctx context.Context) (kmsencrypted.RunStatus, bool, error) {
 	var status kmsencrypted.RunStatus
-	err := s.db.QueryRowContext(ctx, s.sql(`SELECT id, kind, state, target, pass FROM kms_rotations
+	err := s.db.QueryRowContext(ctx, s.sql(`SELECT id, kind, state, target, pass, planned FROM kms_rotations
 		WHERE table_name = ? ORDER BY CASE WHEN active = 1 THEN 0 ELSE 1 END, started DESC LIMIT 1`), s.Table()).
-		Scan(&status.ID, &status.Kind, &status.State, &status.Target, &status.Pass)
+		Scan(&status.ID, &status.Kind, &status.State, &status.Target, &status.Pass, &status.Planned)
 	if errors.Is(err, sql.ErrNoRows) {
 		return status, false, nil
 	}
@@ -101,9 +101,9 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 	}
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
 		// Of two runs within a millisecond the later one is the newest all the same.
-		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, active, started)
-			VALUES (?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= NOW THEN latest + 1 ELSE NOW END
-				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State))
+		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, active, started)
+			VALUES (?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= NOW THEN latest + 1 ELSE NOW END
+				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned)
 		if err != nil {
 			return err
 		}
@@ -124,19 +124,19 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 	return err
 }
 
-// Take leases the first free shard.
-func (s *Store[R]) Take(ctx context.Context, run, owner string, lease time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
+// Take leases a free shard.
+func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, lease time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
 	shard := kmsencrypted.Shard{Run: run, Owner: owner}
 	offer := kmsencrypted.OfferWait
 	err := again(func() (err error) {
-		offer, err = s.take(ctx, &shard, lease)
+		offer, err = s.take(ctx, &shard, number, lease)
 		return err
 	})
 	return shard, offer, ledgerError("take a shard", err)
 }
 
 // take needs no transaction: the UPDATE says whether the shard was still free.
-func (s *Store[R]) take(ctx context.Context, shard *kmsencrypted.Shard, lease time.Duration) (kmsencrypted.Offer, error) {
+func (s *Store[R]) take(ctx context.Context, shard *kmsencrypted.Shard, number int, lease time.Duration) (kmsencrypted.Offer, error) {
 	var state string
 	err := s.db.QueryRowContext(ctx, s.sql("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
 	if err != nil || state != string(kmsencrypted.RunActive) {
@@ -144,7 +144,8 @@ func (s *Store[R]) take(ctx context.Context, shard *kmsencrypted.Shard, lease ti
 	}
 	for {
 		err := s.db.QueryRowContext(ctx, s.sql(`SELECT shard, after_key, to_key FROM kms_rotation_shards
-			WHERE rotation_id = ? AND done = 0 AND (owner = '' OR lease_until < NOW) ORDER BY shard LIMIT 1`), shard.Run).
+			WHERE rotation_id = ? AND done = 0 AND (shard = ? OR ? < 0) AND (owner = '' OR lease_until < NOW) ORDER BY shard LIMIT 1`),
+			shard.Run, number, number).
 			Scan(&shard.Number, &shard.After, &shard.To)
 		if errors.Is(err, sql.ErrNoRows) {
 			break

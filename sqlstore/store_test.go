@@ -65,6 +65,8 @@ func testStore(t *testing.T, d database) {
 		{"column set meanwhile", testNullColumn},
 		{"rows come and go", testComeAndGo},
 		{"shared", testShared},
+		{"slices", testSlices},
+		{"slices refused", testSlicesRefused},
 		{"limit and plan", testLimit},
 		{"lost lease", testLostLease},
 		{"pause", testPause},
@@ -271,7 +273,7 @@ func testNullColumn(t *testing.T, d database) {
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
 	must(t, s.Start(t.Context(), kmsencrypted.Run{ID: "r", Kind: kmsencrypted.KindRekey, Target: 3, Pass: 1, State: kmsencrypted.RunActive}, []kmsencrypted.Range{{}}))
-	shard, _, err := s.Take(t.Context(), "r", "me", 1e10)
+	shard, _, err := s.Take(t.Context(), "r", "me", kmsencrypted.AnyShard, 1e10)
 	must(t, err)
 	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 10, Except: 3})
 	must(t, err)
@@ -309,7 +311,7 @@ func testLostLease(t *testing.T, d database) {
 	if err := s.Start(t.Context(), run, []kmsencrypted.Range{{}}); !errors.Is(err, kmsencrypted.ErrConflict) {
 		t.Errorf("second Start() = %v, want ErrConflict", err)
 	}
-	slow, offer, err := s.Take(t.Context(), "r", "slow", 0)
+	slow, offer, err := s.Take(t.Context(), "r", "slow", kmsencrypted.AnyShard, 0)
 	must(t, err)
 	if offer != kmsencrypted.OfferShard {
 		t.Fatalf("Take() = %v, want a shard", offer)
@@ -318,7 +320,7 @@ func testLostLease(t *testing.T, d database) {
 	must(t, err)
 	must(t, b.Rotate(t.Context(), kmsencrypted.KindRewrap, 0, 1))
 	for { // a lease of 0 is over with the next millisecond
-		_, offer, err = s.Take(t.Context(), "r", "quick", 1e10)
+		_, offer, err = s.Take(t.Context(), "r", "quick", kmsencrypted.AnyShard, 1e10)
 		must(t, err)
 		if offer == kmsencrypted.OfferShard {
 			break

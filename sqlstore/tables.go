@@ -20,6 +20,7 @@ var tables = []string{
 	target {number} NOT NULL,
 	pass {number} NOT NULL,
 	state {name} NOT NULL,
+	planned {number} NOT NULL,
 	active {number},
 	started {number} NOT NULL,
 	ended {number},

@@ -1,0 +1,153 @@
+package kmsencrypted
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Whoever schedules work - the goroutines of [Rotator.Run], a job queue, a
+// workflow engine - does it with two functions: Begin makes a run, and Work does
+// a slice of it. All state is in the ledger, so that any process may do any
+// slice, and a slice that was lost is done again from where its last batch ended.
+
+// Begin returns the unfinished run of the table, or starts one if there is none;
+// its Shards are what there is to schedule. It works on nothing.
+//
+// The error is [ErrNeedsRekey] if the plan needs one, [ErrPaused], or
+// [ErrConflict] for an unfinished run of another kind or to another version.
+func (r *Rotator) Begin(ctx context.Context) (RunStatus, error) {
+	status, err := r.begin(ctx)
+	return status, r.failed("begin", err)
+}
+
+func (r *Rotator) begin(ctx context.Context) (RunStatus, error) {
+	const tries = 2 // somebody else may start one at the same time
+	for range tries {
+		status, found, err := r.store.Newest(ctx)
+		if err != nil {
+			return status, err
+		}
+		if found && status.State.Unfinished() {
+			return status, r.mayWorkOn(status)
+		}
+		plan, err := r.Plan(ctx)
+		if err == nil {
+			err = plan.check()
+		}
+		if err != nil {
+			return status, err
+		}
+		ranges, err := r.store.Ranges(ctx, r.options.Shards)
+		if err != nil {
+			return status, err
+		}
+		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Keys}
+		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, ErrConflict) {
+			return RunStatus{Run: run, Shards: len(ranges)}, err
+		}
+	}
+	return RunStatus{}, ErrConflict
+}
+
+func (r *Rotator) mayWorkOn(status RunStatus) error {
+	if status.Kind != r.options.Kind || status.Target != r.box.Current() {
+		return fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", ErrConflict, status.Kind, status.Target)
+	}
+	if status.State == RunPaused {
+		return ErrPaused
+	}
+	return nil
+}
+
+// AnyShard lets [Rotator.Work] take whichever shard is free.
+const AnyShard = -1
+
+// Slice is what a call of [Rotator.Work] did.
+type Slice struct {
+	Outcome
+	Pass int // of the run after this slice
+	Next Next
+}
+
+// Next says what there is to do after a slice.
+type Next string
+
+const (
+	// NextSlice: there is more to do at once; call Work again.
+	NextSlice Next = "slice"
+	// NextWait: others hold what is left, or have done this shard. Try again in
+	// a while: a worker may die, and when all shards are done a new pass begins.
+	NextWait Next = "wait"
+	// NextPass: all shards were done, and the next pass over all of them begins.
+	NextPass Next = "pass"
+	// NextNothing: the run is over.
+	NextNothing Next = "nothing"
+)
+
+// Work works for about d on a shard of a run, numbered from 0, or on any free
+// one with [AnyShard]; the batch that is in flight then is finished. It is one
+// slice of what [Rotator.Run] does, for programs that schedule slices
+// themselves: as many workers as they like, each calling Work with AnyShard
+// until Next is NextNothing. A shard whose worker died is free again after
+// [RotationOptions.Lease].
+//
+// The errors are those of Run. After any of them the slice may be tried again.
+func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Duration) (Slice, error) {
+	status, found, err := r.store.Newest(ctx)
+	if err != nil || !found || status.ID != run || !status.State.Unfinished() {
+		return Slice{Next: NextNothing}, r.failed("work", err)
+	}
+	if err := r.mayWorkOn(status); err != nil {
+		return Slice{Pass: status.Pass, Next: NextWait}, r.failed("work", err)
+	}
+	w := r.working(status.Run)
+	next, err := w.slice(ctx, shard, d)
+	slice := Slice{Outcome: w.outcome, Pass: status.Pass, Next: next}
+	if next == NextPass {
+		slice.Pass, slice.Next, err = w.afterPass(ctx)
+	}
+	return slice, r.failed("work", err)
+}
+
+// slice works on one shard.
+func (w *working) slice(ctx context.Context, number int, d time.Duration) (Next, error) {
+	shard, offer, err := w.store.Take(ctx, w.run.ID, rand.Text(), number, w.options.Lease)
+	if err != nil {
+		return NextSlice, err
+	}
+	switch offer {
+	case OfferNothing:
+		return NextNothing, nil
+	case OfferWait:
+		return NextWait, nil
+	case OfferNextPass:
+		w.tell(EventPassDone, shard)
+		return NextPass, w.store.NextPass(ctx, w.run.ID, shard.Pass)
+	}
+	_, err = w.turn(ctx, shard, d)
+	switch {
+	case errors.Is(err, ErrLeaseLost):
+		w.tell(EventLost, shard)
+		err = nil
+	case errors.Is(err, errLimit):
+		return NextNothing, nil
+	case err == nil:
+		err = ctx.Err()
+	}
+	return NextSlice, err
+}
+
+// afterPass looks whether the run goes on.
+func (w *working) afterPass(ctx context.Context) (pass int, next Next, err error) {
+	status, found, err := w.store.Newest(ctx)
+	if err != nil {
+		return w.run.Pass, NextSlice, err
+	}
+	if !found || status.ID != w.run.ID || !status.State.Unfinished() {
+		return w.run.Pass, NextNothing, nil
+	}
+	return status.Pass, NextPass, nil
+}
