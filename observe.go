@@ -2,6 +2,7 @@ package kmsencrypted
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 )
@@ -63,6 +64,9 @@ func (b *Box) observed(ctx context.Context, event func() Event, request func() e
 	}
 	start := time.Now()
 	err := request()
+	if errors.Is(err, errors.ErrUnsupported) { // no request was made
+		return err
+	}
 	e := event()
 	e.Duration, e.Err = time.Since(start), err
 	b.config.Observer(ctx, e)

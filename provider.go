@@ -17,8 +17,8 @@ import (
 // with the service's own as its cause, never a plaintext or a token.
 //
 // What a provider can do beyond this it declares by implementing
-// [BatchProvider], [Rewrapper], [Prober], [LegacyDecrypter], [MultiWrapper] or
-// [InMemory]. One with a method Check() error is asked for mistakes when a Box is made.
+// [BatchProvider], [Rewrapper], [BatchRewrapper], [Prober], [LegacyDecrypter],
+// [MultiWrapper] or [InMemory]. One with a method Check() error is asked for mistakes when a Box is made.
 type Provider interface {
 	// Info names the key-encryption key. It does not call the service.
 	Info() KeyInfo
@@ -82,6 +82,24 @@ type Plain struct {
 type Rewrapper interface {
 	Provider
 	Rewrap(ctx context.Context, from Wrapped, source Provider, to BoundContext) (ciphertext []byte, err error)
+}
+
+// Rewrapping is a ciphertext on its way to the newest version of a key, or to
+// another context.
+type Rewrapping struct {
+	From Wrapped
+	To   BoundContext
+}
+
+// BatchRewrapper is a [BatchProvider] that moves many ciphertexts of one source
+// in one request, at most BatchSize of them. Answers come in the order of the
+// items; one that the service cannot move in this way has
+// [errors.ErrUnsupported]. The error returned beside them concerns all: for
+// [errors.ErrUnsupported] the caller moves them one by one.
+type BatchRewrapper interface {
+	BatchProvider
+	Rewrapper
+	RewrapBatch(ctx context.Context, items []Rewrapping, source Provider) ([]Result, error)
 }
 
 // Prober tells before the first record whether the key can be used.

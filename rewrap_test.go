@@ -117,3 +117,159 @@ func TestRewrapRefuses(t *testing.T) {
 		}
 	}
 }
+
+// batchRewrapper is a rewrapper that takes batches of 25.
+type batchRewrapper struct {
+	*batcher
+	inner   *rewrapper
+	batches int
+	refuses func(item kmsencrypted.Rewrapping) error
+}
+
+func newBatchRewrapper(t *testing.T) *batchRewrapper {
+	s := newService(t)
+	return &batchRewrapper{batcher: &batcher{service: s}, inner: &rewrapper{service: s}}
+}
+
+func (b *batchRewrapper) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	if err := b.refused(kmsencrypted.Rewrapping{From: from, To: to}); err != nil {
+		return nil, err
+	}
+	return b.inner.Rewrap(ctx, from, source.(*batchRewrapper).inner, to)
+}
+
+func (b *batchRewrapper) refused(item kmsencrypted.Rewrapping) error {
+	if b.refuses == nil {
+		return nil
+	}
+	return b.refuses(item)
+}
+
+func (b *batchRewrapper) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
+	if err := b.refused(kmsencrypted.Rewrapping{}); err != nil {
+		return nil, err
+	}
+	b.batches++
+	results := make([]kmsencrypted.Result, len(items))
+	for i, item := range items {
+		results[i].Bytes, results[i].Err = b.Rewrap(ctx, item.From, source, item.To)
+	}
+	b.inner.rewraps = 0
+	return results, nil
+}
+
+// two versions, and 60 columns of the first with the keys in them.
+func rewrapSetup(t *testing.T, p kmsencrypted.Provider, observer kmsencrypted.Observer) (*kmsencrypted.Box, []kmsencrypted.WrappedKey, []kmsencrypted.DataKey) {
+	t.Helper()
+	versions := map[int]kmsencrypted.Version{1: {Provider: p}, 2: {Provider: p}}
+	columns := wrapped(t, newBox(t, kmsencrypted.Config{Current: 1, Versions: versions}), 60)
+	box := newBox(t, kmsencrypted.Config{Current: 2, Concurrency: 1, Versions: versions, Observer: observer})
+	keys := make([]kmsencrypted.DataKey, len(columns))
+	for i, c := range columns {
+		keys[i] = unwrap(t, box, c)
+	}
+	return box, columns, keys
+}
+
+func TestRewrapAllInBatches(t *testing.T) {
+	b := newBatchRewrapper(t)
+	var events []kmsencrypted.Event
+	box, columns, keys := rewrapSetup(t, b, func(_ context.Context, e kmsencrypted.Event) { events = append(events, e) })
+	columns[7].Binding.Context = kmsencrypted.Context{"id": "another"}
+	columns[9].Column = "v3:AAAA"
+	b.calls.Store(0)
+	b.requests.Store(0)
+	events = nil
+	for i, r := range box.RewrapAll(t.Context(), columns) {
+		switch {
+		case i == 7:
+			if !errors.Is(r.Err, kmsencrypted.ErrDecrypt) {
+				t.Errorf("column %d under another context: %v", i, r.Err)
+			}
+		case i == 9:
+			if !errors.Is(r.Err, kmsencrypted.ErrVersionNotActive) {
+				t.Errorf("column %d of an unknown version: %v", i, r.Err)
+			}
+		case r.Err != nil || kmsencrypted.ColumnVersion(r.Column) != 2:
+			t.Errorf("column %d = %.8q…, %v, want version 2", i, r.Column, r.Err)
+		default:
+			if k := unwrap(t, box, kmsencrypted.WrappedKey{Column: r.Column, Binding: columns[i].Binding}); !k.Equal(keys[i]) {
+				t.Errorf("column %d holds another key", i)
+			}
+		}
+	}
+	if b.batches != 3 || b.requests.Load() != 0 {
+		t.Errorf("%d batches of rewraps and %d others, want 3 and none", b.batches, b.requests.Load())
+	}
+	values := 0
+	for _, e := range events {
+		if e.Op == kmsencrypted.OpRewrap {
+			values += e.Count
+		}
+	}
+	if values != 59 {
+		t.Errorf("the observer saw rewraps of %d values, want 59", values)
+	}
+}
+
+// What the service does not move inside is unwrapped and wrapped.
+func TestRewrapAllFallsBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		refuses func(kmsencrypted.Rewrapping) error
+		unwraps int64 // requests, of up to 25 keys
+		rewraps int
+	}{
+		"one context": {func(i kmsencrypted.Rewrapping) error {
+			if i.To.String() == `{"id":"3"}` {
+				return errors.ErrUnsupported
+			}
+			return nil
+		}, 0, 0},
+		"batches": {func(i kmsencrypted.Rewrapping) error {
+			if i.From.Ciphertext == nil {
+				return errors.ErrUnsupported
+			}
+			return nil
+		}, 0, 60},
+		"all":    {func(kmsencrypted.Rewrapping) error { return errors.ErrUnsupported }, 3, 0},
+		"denied": {func(kmsencrypted.Rewrapping) error { return kmsencrypted.ErrDenied }, 3, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBatchRewrapper(t)
+			box, columns, keys := rewrapSetup(t, b, nil)
+			b.refuses = c.refuses
+			b.requests.Store(0)
+			for i, r := range box.RewrapAll(t.Context(), columns) {
+				if r.Err != nil {
+					t.Errorf("column %d: %v", i, r.Err)
+				} else if k := unwrap(t, box, kmsencrypted.WrappedKey{Column: r.Column, Binding: columns[i].Binding}); kmsencrypted.ColumnVersion(r.Column) != 2 || !k.Equal(keys[i]) {
+					t.Errorf("column %d is %.8q…, or another key", i, r.Column)
+				}
+			}
+			if got := b.requests.Load(); got != 2*c.unwraps { // and as many to wrap
+				t.Errorf("%d requests to unwrap and wrap, want %d", got, 2*c.unwraps)
+			}
+			if b.inner.rewraps != c.rewraps {
+				t.Errorf("%d single rewraps, want %d", b.inner.rewraps, c.rewraps)
+			}
+		})
+	}
+}
+
+// A service that is away or refuses the column is not asked in another way.
+func TestRewrapAllDoesNotStepAroundFailures(t *testing.T) {
+	for _, want := range []error{kmsencrypted.ErrUnavailable, kmsencrypted.ErrThrottled, kmsencrypted.ErrDecrypt, kmsencrypted.ErrKeyUnusable} {
+		b := newBatchRewrapper(t)
+		box, columns, _ := rewrapSetup(t, b, nil)
+		b.refuses = func(kmsencrypted.Rewrapping) error { return want }
+		b.requests.Store(0)
+		for i, r := range box.RewrapAll(t.Context(), columns) {
+			if !errors.Is(r.Err, want) || r.Column != "" {
+				t.Errorf("column %d = %q, %v, want %v", i, r.Column, r.Err, want)
+			}
+		}
+		if b.requests.Load() != 0 {
+			t.Errorf("%v: %d other requests", want, b.requests.Load())
+		}
+	}
+}

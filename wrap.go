@@ -1,7 +1,6 @@
 package kmsencrypted
 
 import (
-	"bytes"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -56,63 +55,6 @@ func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
 func (b *Box) fresh(ctx context.Context, u *unwrapping) (DataKey, error) {
 	r := b.fetch(ctx, []*unwrapping{u})[0]
 	return r.Key, r.Err
-}
-
-// Rewrap moves a key column to the current version: another key, key service or
-// context, the same data key. Columns and files sealed under the key stay valid.
-// Where source and current version differ in [Format] it returns [ErrNeedsRekey].
-// A record seal is dropped; whoever keeps one writes it again.
-//
-// If the current provider is a [Rewrapper] and what the column is bound to stays
-// the same, which is always so under Ruby versions, the data key does not leave
-// the key service: one call, and nothing proves yet that the column opens.
-// Otherwise the key is unwrapped, never from the cache, and wrapped: two calls.
-func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewrapped string, err error) {
-	u, err := b.unwrapping(column, binding, keycolumn.FormatKey)
-	if err != nil {
-		return "", err
-	}
-	if u.recipe.Format != b.config.Versions[b.config.Current].Format {
-		return "", &Error{Op: string(OpRewrap), Version: u.version, Err: ErrNeedsRekey}
-	}
-	to, err := b.target(binding, keycolumn.FormatKey)
-	if err != nil {
-		return "", err
-	}
-	rewrapped, err = b.rewrapInside(ctx, u, to)
-	if !errors.Is(err, errors.ErrUnsupported) {
-		return rewrapped, err
-	}
-	k, err := b.fresh(ctx, u)
-	if err != nil {
-		return "", err
-	}
-	defer k.Wipe()
-	return b.Wrap(ctx, k, binding)
-}
-
-// rewrapInside leaves the data key inside the key service. It cannot compute a
-// commitment, so the binding has to stay what it was.
-func (b *Box) rewrapInside(ctx context.Context, from *unwrapping, to *wrapping) (column string, err error) {
-	service, ok := to.recipe.Provider.(Rewrapper)
-	if _, multi := to.recipe.Provider.(MultiWrapper); !ok || multi || from.legacy || !bytes.Equal(from.binding, to.binding) {
-		return "", errors.ErrUnsupported
-	}
-	event := func() Event {
-		return Event{Op: OpRewrap, Key: service.Info(), Version: to.version, Context: to.context, Count: 1}
-	}
-	var ciphertext []byte
-	err = from.firstThatOpens(func(old Wrapped) error {
-		return b.observed(ctx, event, func() (err error) {
-			ciphertext, err = service.Rewrap(ctx, old, from.recipe.Provider, to.context)
-			return err
-		})
-	})
-	if err != nil {
-		return "", located(OpRewrap, service, from.version, err)
-	}
-	to.commitment = from.commitment
-	return to.column([]Wrap{{Tag: service.Info().Tag, Ciphertext: ciphertext}})
 }
 
 // wrapping is a data key on its way into a column.

@@ -34,6 +34,7 @@ const (
 	needNothing need = iota
 	needOwnKey       // the key that the record has
 	needNewKey       // a new key at the current version
+	needMove         // the key that the record has, under the current version
 	needNoKey        // sealing or opening under Lockbox's master key
 )
 
@@ -92,6 +93,20 @@ func wrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*grou
 	}
 	for i, result := range box.WrapAll(ctx, keys) {
 		all[i].wrapped(op, result.Column, result.Err)
+	}
+}
+
+// rewrapKeys moves the key columns of groups to the current version without
+// opening the keys here.
+func rewrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group) {
+	columns := make([]kmsencrypted.WrappedKey, len(all))
+	for i, g := range all {
+		columns[i] = kmsencrypted.WrappedKey{Column: g.key.h.stored.text, Binding: g.binding(g.spec)}
+	}
+	for i, result := range box.RewrapAll(ctx, columns) {
+		g := all[i]
+		g.version, g.column = box.Current(), result.Column
+		g.fail(op, g.spec.column, result.Err)
 	}
 }
 

@@ -15,6 +15,10 @@ import (
 // other column changes; write the key column only if it is still what was read.
 // Records without a data key are left alone. A version in another format is
 // [kmsencrypted.ErrNeedsRekey].
+//
+// Where the key service can, it moves the keys of all records inside, as
+// [kmsencrypted.Box.RewrapAll] says. A record's key that is in memory is wrapped
+// again, and one whose version seals the record is opened, to check and renew the seal.
 func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 	const op = "rewrap"
 	w := newWork(m, rows)
@@ -25,13 +29,14 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 		case g.key.h.state == unset:
 			g.fail(op, g.spec.column, kmsencrypted.ErrNotLoaded)
 		case g.key.h.ciphertext():
-			g.need = needOwnKey
+			g.need = g.rewrapNeed()
 			g.fail(op, g.spec.column, g.keepsFormat())
 			if g.hasSealToCheck() && !g.isWhole() {
 				g.fail(op, g.spec.column, kmsencrypted.ErrNotLoaded)
 			}
 		}
 	}
+	rewrapKeys(ctx, m.box, op, w.pick(needMove))
 	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))
 	for _, g := range w.pick(needOwnKey) {
 		key, err := g.dataKey.Fresh(ctx) // one from the cache has no bytes to wrap
@@ -44,6 +49,15 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 		g.sealRecord()
 	}
 	return w.commit()
+}
+
+// rewrapNeed is what a rewrap takes.
+func (g *group) rewrapNeed() need {
+	target, err := g.box.Version(g.box.Current())
+	if g.key.IsOpen() || g.sealsRecord() || err == nil && target.RecordSeal {
+		return needOwnKey
+	}
+	return needMove
 }
 
 func (g *group) keepsFormat() error {

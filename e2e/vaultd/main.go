@@ -1,5 +1,5 @@
 // Command vaultd is a real HashiCorp Vault for tests: core, HTTP API, tokens,
-// policies, quotas, transit and file audit, with its storage in memory.
+// policies, quotas, AppRole, transit and file audit, with its storage in memory.
 //
 // It listens on a free port of the loopback interface, prints one line
 //
@@ -21,6 +21,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/hashicorp/vault/audit"
 	"github.com/hashicorp/vault/builtin/audit/file"
+	"github.com/hashicorp/vault/builtin/credential/approle"
 	"github.com/hashicorp/vault/builtin/logical/transit"
 	vaulthttp "github.com/hashicorp/vault/http"
 	"github.com/hashicorp/vault/internalshared/configutil"
@@ -69,12 +70,13 @@ func newCore() (core *vault.Core, token string, err error) {
 		return nil, "", err
 	}
 	core, err = vault.NewCore(&vault.CoreConfig{
-		Physical:        storage,
-		Logger:          logger,
-		DisableMlock:    true,
-		LogicalBackends: map[string]logical.Factory{"transit": transit.Factory},
-		AuditBackends:   map[string]audit.Factory{"file": file.Factory},
-		BuiltinRegistry: registry{},
+		Physical:           storage,
+		Logger:             logger,
+		DisableMlock:       true,
+		LogicalBackends:    map[string]logical.Factory{"transit": transit.Factory},
+		CredentialBackends: map[string]logical.Factory{"approle": approle.Factory},
+		AuditBackends:      map[string]audit.Factory{"file": file.Factory},
+		BuiltinRegistry:    registry{},
 	})
 	if err != nil {
 		return nil, "", err

@@ -2,12 +2,12 @@ package main
 
 import "github.com/hashicorp/vault/sdk/helper/consts"
 
-// registry tells the core that transit is built in. Without a registry the
-// first mount panics.
+// registry tells the core what is built in. Without a registry the first mount
+// panics.
 type registry struct{}
 
 func (registry) Contains(name string, kind consts.PluginType) bool {
-	return kind == consts.PluginTypeSecrets && name == "transit"
+	return kind == consts.PluginTypeSecrets && name == "transit" || kind == consts.PluginTypeCredential && name == "approle"
 }
 
 func (r registry) Get(name string, kind consts.PluginType) (func() (any, error), bool) {

@@ -5,6 +5,7 @@ package intercept
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -129,19 +130,38 @@ func (b batch) DecryptBatch(ctx context.Context, items []kmsencrypted.Wrapped) (
 
 type rewrap struct{ p *provider }
 
-// Rewrap shows the provider behind whatever stands in front of source, so that
-// it can recognise its own kind.
 func (r rewrap) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	return r.p.one(ctx, kmsencrypted.OpRewrap, to, func(ctx context.Context) ([]byte, error) {
+		return r.p.inner.(kmsencrypted.Rewrapper).Rewrap(ctx, from, behind(source), to)
+	})
+}
+
+// RewrapBatch makes a [kmsencrypted.BatchRewrapper] of every provider that takes
+// batches and rewraps; one that does not do both at once says so.
+func (r rewrap) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
+	inner, ok := r.p.inner.(kmsencrypted.BatchRewrapper)
+	if !ok {
+		return nil, fmt.Errorf("%s does not rewrap in batches: %w", r.p.Info().Provider, errors.ErrUnsupported)
+	}
+	contexts := make([]kmsencrypted.BoundContext, len(items))
+	for i, item := range items {
+		contexts[i] = item.To
+	}
+	return r.p.many(ctx, kmsencrypted.OpRewrap, contexts, func(ctx context.Context) ([]kmsencrypted.Result, error) {
+		return inner.RewrapBatch(ctx, items, behind(source))
+	})
+}
+
+// behind is the provider behind whatever stands in front of it, so that another
+// one can recognise its own kind.
+func behind(source kmsencrypted.Provider) kmsencrypted.Provider {
 	for {
 		front, ok := source.(interface{ Unwrap() kmsencrypted.Provider })
 		if !ok {
-			break
+			return source
 		}
 		source = front.Unwrap()
 	}
-	return r.p.one(ctx, kmsencrypted.OpRewrap, to, func(ctx context.Context) ([]byte, error) {
-		return r.p.inner.(kmsencrypted.Rewrapper).Rewrap(ctx, from, source, to)
-	})
 }
 
 type probe struct{ p *provider }

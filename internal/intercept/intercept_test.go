@@ -75,6 +75,16 @@ func (able) Rewrap(_ context.Context, from kmsencrypted.Wrapped, source kmsencry
 	return bytes.Clone(from.Ciphertext), nil
 }
 
+func (able) RewrapBatch(_ context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) (results []kmsencrypted.Result, err error) {
+	if _, ok := source.(able); !ok {
+		return nil, errors.ErrUnsupported
+	}
+	for _, item := range items {
+		results = append(results, kmsencrypted.Result{Bytes: bytes.Clone(item.From.Ciphertext)})
+	}
+	return results, nil
+}
+
 func (able) Probe(context.Context) error { return nil }
 
 func (able) DecryptLegacy(_ context.Context, column string, _ kmsencrypted.BoundContext) ([]byte, error) {
@@ -109,6 +119,10 @@ var everyCall = map[string]func(ctx context.Context, p kmsencrypted.Provider) (s
 	"Rewrap": func(ctx context.Context, p kmsencrypted.Provider) (string, error) {
 		out, err := p.(kmsencrypted.Rewrapper).Rewrap(ctx, kmsencrypted.Wrapped{Ciphertext: []byte("value")}, p, kmsencrypted.BoundContext{})
 		return string(out), err
+	},
+	"RewrapBatch": func(ctx context.Context, p kmsencrypted.Provider) (string, error) {
+		items := []kmsencrypted.Rewrapping{{From: kmsencrypted.Wrapped{Ciphertext: []byte("value")}}}
+		return first(p.(kmsencrypted.BatchRewrapper).RewrapBatch(ctx, items, p))
 	},
 	"Probe": func(ctx context.Context, p kmsencrypted.Provider) (string, error) {
 		return "value", p.(kmsencrypted.Prober).Probe(ctx)
@@ -167,6 +181,34 @@ func TestEveryCallIsIntercepted(t *testing.T) {
 	}
 	if got := Wrap(able{}, nil, nil).(kmsencrypted.BatchProvider).BatchSize(); got != 7 {
 		t.Errorf("BatchSize() = %d, want 7", got)
+	}
+}
+
+// oneByOne rewraps and takes batches, but not both at once.
+type oneByOne struct{ kmsencrypted.Provider }
+
+func (oneByOne) BatchSize() int { return 7 }
+
+func (oneByOne) EncryptBatch(context.Context, []kmsencrypted.Plain) ([]kmsencrypted.Result, error) {
+	return nil, errPlain
+}
+
+func (oneByOne) DecryptBatch(context.Context, []kmsencrypted.Wrapped) ([]kmsencrypted.Result, error) {
+	return nil, errPlain
+}
+
+func (oneByOne) Rewrap(context.Context, kmsencrypted.Wrapped, kmsencrypted.Provider, kmsencrypted.BoundContext) ([]byte, error) {
+	return nil, errPlain
+}
+
+func TestRewrapBatchOfOneThatHasNone(t *testing.T) {
+	t.Parallel()
+	p := Wrap(oneByOne{plain{}}, nil, func(context.Context, *Call, func(context.Context) error) error {
+		t.Error("a batch that the provider does not take is seen as a request")
+		return nil
+	})
+	if _, err := p.(kmsencrypted.BatchRewrapper).RewrapBatch(t.Context(), nil, p); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("RewrapBatch: %v, want %v", err, errors.ErrUnsupported)
 	}
 }
 

@@ -85,6 +85,7 @@ func Run(t *testing.T, h Harness) {
 		{"interrupted", s.testInterrupted},
 		{"batch", s.testBatch},
 		{"batch with bad items", s.testBatchWithBadItems},
+		{"batch of rewraps", s.testRewrapBatch},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

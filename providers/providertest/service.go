@@ -66,6 +66,45 @@ func (s suite) testRewrap(t *testing.T) {
 	}
 }
 
+// testRewrapBatch: good items between bad ones are moved, in order.
+func (s suite) testRewrapBatch(t *testing.T) {
+	key, own, other := s.Open(t), bind(t, user), bind(t, kmsencrypted.Context{"model_name": "User", "model_id": 124})
+	p, ok := key.Provider.(kmsencrypted.BatchRewrapper)
+	if !ok {
+		t.Skip("not a BatchRewrapper")
+	}
+	ciphertexts := [][]byte{encrypt(t, p, secret, own), encrypt(t, p, secret, other), nil, encrypt(t, p, secret, own)}
+	items := []kmsencrypted.Rewrapping{
+		{From: kmsencrypted.Wrapped{Ciphertext: ciphertexts[0], Context: own}, To: own},
+		{From: kmsencrypted.Wrapped{Ciphertext: ciphertexts[1], Context: other}, To: other},
+		{From: kmsencrypted.Wrapped{Ciphertext: ciphertexts[2], Context: own}, To: own},
+		{From: kmsencrypted.Wrapped{Ciphertext: ciphertexts[3], Context: own}, To: own},
+	}
+	if key.Rotate != nil {
+		key.Rotate(t)
+	}
+	_, err := p.RewrapBatch(t.Context(), items, stranger{})
+	if !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("RewrapBatch from another key service: %v, want %v", err, errors.ErrUnsupported)
+	}
+	answers, err := p.RewrapBatch(t.Context(), items, p)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip("what is behind this provider does not rewrap in batches")
+	}
+	for i, r := range results(t, len(items))(answers, err) {
+		if i == 2 {
+			fails(t, p, "RewrapBatch of no ciphertext", r.Err, kmsencrypted.ErrDecrypt)
+			continue
+		}
+		if r.Err != nil || bytes.Equal(r.Bytes, ciphertexts[i]) {
+			t.Errorf("item %d of RewrapBatch: %v, or what it was given", i, r.Err)
+			continue
+		}
+		opens(t, p, r.Bytes, secret, items[i].To)
+	}
+	results(t, 0)(p.RewrapBatch(t.Context(), nil, p))
+}
+
 // stranger is a provider of another kind.
 type stranger struct{ kmsencrypted.Provider }
 

@@ -28,25 +28,29 @@ func (p *Provider) EncryptBatch(ctx context.Context, items []kmsencrypted.Plain)
 
 // DecryptBatch unwraps all items in one request.
 func (p *Provider) DecryptBatch(ctx context.Context, items []kmsencrypted.Wrapped) ([]kmsencrypted.Result, error) {
-	return p.ciphertextBatch(decrypting, items).run(ctx)
+	b := p.newBatch(decrypting, len(items))
+	for i, wrapped := range items {
+		b.addCiphertext(i, wrapped)
+	}
+	return b.run(ctx)
 }
 
 // RewrapBatch moves all items to the newest version of the key, each under its
-// own context, in one request.
-func (p *Provider) RewrapBatch(ctx context.Context, items []kmsencrypted.Wrapped) ([]kmsencrypted.Result, error) {
-	return p.ciphertextBatch(rewrapping, items).run(ctx)
-}
-
-func (p *Provider) ciphertextBatch(op operation, items []kmsencrypted.Wrapped) *batch {
-	b := p.newBatch(op, len(items))
-	for i, wrapped := range items {
-		if wellFormed(wrapped.Ciphertext) {
-			b.add(i, ciphertextItem(wrapped.Ciphertext, wrapped.Context))
+// own context, in one request. Another key or server is
+// [errors.ErrUnsupported], and so is an item that is to get another context.
+func (p *Provider) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
+	if !p.sameKey(source) {
+		return nil, errOtherKeyOrContext
+	}
+	b := p.newBatch(rewrapping, len(items))
+	for i, item := range items {
+		if sameContext(item.From.Context, item.To) {
+			b.addCiphertext(i, item.From)
 		} else {
-			b.results[i].Err = p.failed(op, kmsencrypted.ErrDecrypt)
+			b.results[i].Err = errOtherKeyOrContext
 		}
 	}
-	return b
+	return b.run(ctx)
 }
 
 // batch collects items and their results. The server refuses a batch in which
@@ -74,6 +78,15 @@ func (b *batch) add(place int, i item) {
 		to = &b.withContext
 	}
 	to.items, to.places = append(to.items, i), append(to.places, place)
+}
+
+// addCiphertext leaves out what the server would not take for one.
+func (b *batch) addCiphertext(place int, wrapped kmsencrypted.Wrapped) {
+	if wellFormed(wrapped.Ciphertext) {
+		b.add(place, ciphertextItem(wrapped.Ciphertext, wrapped.Context))
+	} else {
+		b.results[place].Err = b.failed(b.op, kmsencrypted.ErrDecrypt)
+	}
 }
 
 func (b *batch) run(ctx context.Context) ([]kmsencrypted.Result, error) {

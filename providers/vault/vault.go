@@ -116,14 +116,22 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 // Rewrap moves a ciphertext of the same key and context to the newest version of
 // the key. Another key, server or context is [errors.ErrUnsupported].
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
-	old, ok := source.(*Provider)
-	if !ok || old.mount != p.mount || old.name != p.name || old.client.Address() != p.client.Address() || !sameContext(from.Context, to) {
-		return nil, fmt.Errorf("vault: rewrap from another key or context: %w", errors.ErrUnsupported)
+	if !p.sameKey(source) || !sameContext(from.Context, to) {
+		return nil, errOtherKeyOrContext
 	}
 	if !wellFormed(from.Ciphertext) {
 		return nil, p.failed(rewrapping, kmsencrypted.ErrDecrypt)
 	}
 	return p.write(ctx, rewrapping, ciphertextItem(from.Ciphertext, to))
+}
+
+var errOtherKeyOrContext = fmt.Errorf("vault: rewrap from another key or context: %w", errors.ErrUnsupported)
+
+// sameKey reports whether source is a provider of this very key.
+func (p *Provider) sameKey(source kmsencrypted.Provider) bool {
+	old, ok := source.(*Provider)
+	return ok && old.mount == p.mount && old.name == p.name && old.client.Address() == p.client.Address() &&
+		old.client.Namespace() == p.client.Namespace()
 }
 
 func sameContext(a, b kmsencrypted.BoundContext) bool {
@@ -199,7 +207,6 @@ func (p *Provider) value(op operation, answer map[string]any) ([]byte, error) {
 }
 
 var (
-	_ kmsencrypted.BatchProvider = (*Provider)(nil)
-	_ kmsencrypted.Rewrapper     = (*Provider)(nil)
-	_ kmsencrypted.Prober        = (*Provider)(nil)
+	_ kmsencrypted.BatchRewrapper = (*Provider)(nil)
+	_ kmsencrypted.Prober         = (*Provider)(nil)
 )

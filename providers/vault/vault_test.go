@@ -166,6 +166,9 @@ func TestVault(t *testing.T) {
 		"rewrap refuses":         testRewrapRefuses,
 		"context hash":           testContextHash,
 		"expired token":          testExpiredToken,
+		"page with bad records":  testPageWithBadRecords,
+		"rewrap of a page":       testRewrapPage,
+		"least privilege":        testLeastPrivilege,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -271,23 +274,45 @@ func testMinDecryptionVersion(t *testing.T, e *engine) {
 
 func testRewrapBatch(t *testing.T, e *engine) {
 	e.newKey(t, "k", true)
+	e.newKey(t, "other", true)
 	p := e.provider(t, "k", false)
-	good := kmsencrypted.Wrapped{Ciphertext: encrypt(t, p), Context: bind(t, user)}
-	bad := kmsencrypted.Wrapped{Ciphertext: good.Ciphertext, Context: bind(t, kmsencrypted.Context{"model_id": 1})}
+	stays := func(ciphertext []byte, ec kmsencrypted.EncryptionContext) kmsencrypted.Rewrapping {
+		return kmsencrypted.Rewrapping{From: kmsencrypted.Wrapped{Ciphertext: ciphertext, Context: bind(t, ec)}, To: bind(t, ec)}
+	}
+	good := stays(encrypt(t, p), user)
+	moves := good
+	moves.To = bind(t, kmsencrypted.Context{"model_id": 124})
+	items := []struct {
+		kmsencrypted.Rewrapping
+		want error
+	}{
+		{stays(good.From.Ciphertext, kmsencrypted.Context{"model_id": 1}), kmsencrypted.ErrDecrypt},
+		{good, nil},
+		{stays([]byte("vault:v9:AAAA"), user), kmsencrypted.ErrDecrypt},
+		{moves, errors.ErrUnsupported},
+		{stays([]byte("text"), user), kmsencrypted.ErrDecrypt},
+		{good, nil},
+	}
 	e.write(t, "keys/k/rotate", nil)
-	results, err := p.RewrapBatch(t.Context(), []kmsencrypted.Wrapped{bad, good, {Ciphertext: []byte("vault:v9:AAAA"), Context: good.Context}, good})
+	batch := make([]kmsencrypted.Rewrapping, len(items))
+	for i, item := range items {
+		batch[i] = item.Rewrapping
+	}
+	results, err := p.RewrapBatch(t.Context(), batch, p)
 	must(t, err)
 	for i, r := range results {
-		if i%2 == 0 {
-			fails(t, r.Err, kmsencrypted.ErrDecrypt)
+		if items[i].want != nil {
+			fails(t, r.Err, items[i].want)
 			continue
 		}
 		must(t, r.Err)
-		plaintext, err := p.Decrypt(t.Context(), r.Bytes, good.Context)
+		plaintext, err := p.Decrypt(t.Context(), r.Bytes, good.To)
 		if !strings.HasPrefix(string(r.Bytes), "vault:v2:") || err != nil || string(plaintext) != string(secret) {
 			t.Errorf("item %d = %.9s…, which opens as %q, %v", i, r.Bytes, plaintext, err)
 		}
 	}
+	_, err = p.RewrapBatch(t.Context(), batch, e.provider(t, "other", false))
+	fails(t, err, errors.ErrUnsupported)
 }
 
 // testRewrapRefuses what the server cannot do in one step.

@@ -1,0 +1,219 @@
+package kmsencrypted
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+)
+
+// Rewrap moves a key column to the current version: another key, key service or
+// context, the same data key. Columns and files sealed under the key stay valid.
+// Where source and current version differ in [Format] it returns [ErrNeedsRekey].
+// A record seal is dropped; whoever keeps one writes it again.
+//
+// If the current provider is a [Rewrapper] and what the column is bound to stays
+// the same, which is always so under Ruby versions, the data key does not leave
+// the key service: one call, and nothing proves yet that the column opens.
+// Otherwise, and where the service denies that call, the key is unwrapped, never
+// from the cache, and wrapped: two calls.
+func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewrapped string, err error) {
+	r := b.RewrapAll(ctx, []WrappedKey{{Column: column, Binding: binding}})[0]
+	return r.Column, r.Err
+}
+
+// RewrapAll moves many key columns to the current version as [Box.Rewrap] does,
+// side by side and in few requests where the provider takes batches. Results come
+// in the order of the columns; what [Box.UnwrapAll] says of errors holds here too.
+func (b *Box) RewrapAll(ctx context.Context, columns []WrappedKey) []ColumnResult {
+	results := make([]ColumnResult, len(columns))
+	var inside, outside []*rewrapping
+	for i, c := range columns {
+		r, err := b.rewrapping(c)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		r.result = &results[i]
+		if r.staysInside() {
+			inside = append(inside, r)
+		} else {
+			outside = append(outside, r)
+		}
+	}
+	outside = append(outside, b.rewrapInside(ctx, inside)...)
+	b.rewrapOutside(ctx, outside)
+	return results
+}
+
+// rewrapping is a key column on its way to the current version.
+type rewrapping struct {
+	from    *unwrapping
+	to      *wrapping
+	binding Binding
+	result  *ColumnResult
+}
+
+func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
+	from, err := b.unwrapping(c.Column, c.Binding, keycolumn.FormatKey)
+	if err != nil {
+		return nil, err
+	}
+	if from.recipe.Format != b.config.Versions[b.config.Current].Format {
+		return nil, &Error{Op: string(OpRewrap), Version: from.version, Err: ErrNeedsRekey}
+	}
+	to, err := b.target(c.Binding, keycolumn.FormatKey)
+	if err != nil {
+		return nil, err
+	}
+	return &rewrapping{from: from, to: to, binding: c.Binding}, nil
+}
+
+// staysInside reports whether the data key need not leave the key service. A
+// commitment cannot be computed there, so the binding has to stay what it was.
+func (r *rewrapping) staysInside() bool {
+	_, able := r.to.recipe.Provider.(Rewrapper)
+	_, multi := r.to.recipe.Provider.(MultiWrapper)
+	return able && !multi && !r.from.legacy && bytes.Equal(r.from.binding, r.to.binding)
+}
+
+// rewrapInside makes the requests that leave data keys inside the key service,
+// and returns what has to go another way: what the service cannot move, and what
+// it does not let this program move. The latter need not be a mistake: a program
+// with a role for each of two accounts may unwrap by one and wrap by the other.
+func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewrapping) {
+	units := rewrapUnits(all)
+	again := make([][]*rewrapping, len(units))
+	var denied atomic.Bool
+	parallel(len(units), b.config.Concurrency, func(i int) {
+		if denied.Load() {
+			again[i] = units[i]
+			return
+		}
+		for j, answer := range b.rewrapUnit(ctx, units[i]) {
+			r := units[i][j]
+			switch {
+			case answer.Err == nil:
+				r.to.commitment = r.from.commitment
+				r.result.Column, r.result.Err = r.to.column([]Wrap{{Tag: r.to.recipe.Provider.Info().Tag, Ciphertext: answer.Bytes}})
+			case errors.Is(answer.Err, errors.ErrUnsupported):
+				again[i] = append(again[i], r)
+			case errors.Is(answer.Err, ErrDenied):
+				denied.Store(true)
+				again[i] = append(again[i], r)
+			default:
+				r.result.Err = located(OpRewrap, r.to.recipe.Provider, r.from.version, answer.Err)
+			}
+		}
+	})
+	for _, unit := range again {
+		left = append(left, unit...)
+	}
+	return left
+}
+
+// rewrapUnits cuts the columns into what goes into one request each: columns of
+// one version, with one wrap and one context that may open it.
+func rewrapUnits(all []*rewrapping) (units [][]*rewrapping) {
+	open := make(map[int][]*rewrapping) // by version, not yet full
+	for _, r := range all {
+		batch, ok := r.to.recipe.Provider.(BatchRewrapper)
+		if !ok || len(r.from.contexts)*len(r.from.candidates()) != 1 {
+			units = append(units, []*rewrapping{r})
+			continue
+		}
+		unit := append(open[r.from.version], r)
+		if len(unit) >= batch.BatchSize() {
+			units, unit = append(units, unit), nil
+		}
+		open[r.from.version] = unit
+	}
+	for _, unit := range open {
+		if len(unit) > 0 {
+			units = append(units, unit)
+		}
+	}
+	return units
+}
+
+// rewrapUnit makes one request for several columns, or for each as many as it
+// has wraps and contexts to try.
+func (b *Box) rewrapUnit(ctx context.Context, unit []*rewrapping) []Result {
+	answers := make([]Result, len(unit))
+	if len(unit) > 1 {
+		batch, err := b.rewrapBatch(ctx, unit)
+		switch {
+		case err == nil:
+			return batch
+		case !errors.Is(err, errors.ErrUnsupported):
+			for i := range answers {
+				answers[i].Err = err
+			}
+			return answers
+		}
+	}
+	for i, r := range unit {
+		answers[i].Bytes, answers[i].Err = b.rewrapOne(ctx, r)
+	}
+	return answers
+}
+
+func (b *Box) rewrapBatch(ctx context.Context, unit []*rewrapping) (answers []Result, err error) {
+	first := unit[0]
+	service := first.to.recipe.Provider.(BatchRewrapper)
+	items := make([]Rewrapping, len(unit))
+	for i, r := range unit {
+		items[i] = Rewrapping{
+			From: Wrapped{Ciphertext: r.from.candidates()[0].Ciphertext, Context: r.from.contexts[0]},
+			To:   r.to.context,
+		}
+	}
+	event := func() Event {
+		return Event{Op: OpRewrap, Key: service.Info(), Version: first.to.version, Context: first.to.context, Count: len(items)}
+	}
+	err = b.observed(ctx, event, func() (err error) {
+		answers, err = service.RewrapBatch(ctx, items, first.from.recipe.Provider)
+		if err == nil && len(answers) != len(items) {
+			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), len(items))
+		}
+		return err
+	})
+	return answers, err
+}
+
+func (b *Box) rewrapOne(ctx context.Context, r *rewrapping) (ciphertext []byte, err error) {
+	service := r.to.recipe.Provider.(Rewrapper)
+	event := func() Event {
+		return Event{Op: OpRewrap, Key: service.Info(), Version: r.to.version, Context: r.to.context, Count: 1}
+	}
+	err = r.from.firstThatOpens(func(old Wrapped) error {
+		return b.observed(ctx, event, func() (err error) {
+			ciphertext, err = service.Rewrap(ctx, old, r.from.recipe.Provider, r.to.context)
+			return err
+		})
+	})
+	return ciphertext, err
+}
+
+// rewrapOutside unwraps and wraps.
+func (b *Box) rewrapOutside(ctx context.Context, all []*rewrapping) {
+	jobs := make([]*unwrapJob, len(all))
+	for i, r := range all {
+		jobs[i] = &unwrapJob{unwrapping: r.from}
+	}
+	b.unwrapJobs(ctx, jobs) // not by way of the cache
+	var keys []KeyToWrap
+	var opened []*rewrapping
+	for i, r := range all {
+		if r.result.Err = jobs[i].Err; r.result.Err == nil {
+			keys, opened = append(keys, KeyToWrap{Key: jobs[i].Key, Binding: r.binding}), append(opened, r)
+		}
+	}
+	for i, column := range b.WrapAll(ctx, keys) {
+		*opened[i].result = column
+		keys[i].Key.Wipe()
+	}
+}
