@@ -1,0 +1,21 @@
+module github.com/kmsencrypted/kmsencrypted/e2e
+
+go 1.26.0
+
+replace github.com/kmsencrypted/kmsencrypted => ../
+
+require (
+	github.com/jackc/pgx/v5 v5.12.0
+	github.com/kmsencrypted/kmsencrypted v0.0.0
+)
+
+require (
+	github.com/jackc/pgpassfile v1.0.0 // indirect
+	github.com/jackc/pgservicefile v0.0.0-20240606120523-5a60cdf6a761 // indirect
+	github.com/jackc/puddle/v2 v2.2.3 // indirect
+	github.com/jmoiron/sqlx v1.4.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sync v0.24.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/text v0.43.0 // indirect
+)
