@@ -113,6 +113,9 @@ func NewRotator(box *Box, store Store, options RotationOptions) (*Rotator, error
 	return &Rotator{box: box, store: store, options: options}, nil
 }
 
+// Table is the name of the table that is rotated.
+func (r *Rotator) Table() string { return r.store.Table() }
+
 // Plan is what a run would do.
 type Plan struct {
 	Table    string

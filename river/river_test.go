@@ -1,0 +1,138 @@
+package kmsriver
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+)
+
+const schema = "kms_jobs"
+
+var silent = slog.New(slog.DiscardHandler)
+
+// queue is River on PostgreSQL, with the table in the same database.
+type queue struct {
+	table
+	pool *pgxpool.Pool
+}
+
+func newQueue(t *testing.T) queue {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), dbserver.Postgres(t))
+	must(t, err)
+	t.Cleanup(pool.Close)
+	db := stdlib.OpenDBFromPool(pool)
+	t.Cleanup(func() { db.Close() })
+	_, err = pool.Exec(t.Context(), "CREATE SCHEMA "+schema)
+	must(t, err)
+	migrator, err := rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Schema: schema, Logger: silent})
+	must(t, err)
+	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
+	must(t, err)
+	return queue{newTable(t, db, field.Postgres), pool}
+}
+
+// client only inserts.
+func (q queue) client(t *testing.T) *river.Client[pgx.Tx] {
+	t.Helper()
+	client, err := river.NewClient(riverpgxv5.New(q.pool), &river.Config{Schema: schema, Logger: silent})
+	must(t, err)
+	return client
+}
+
+func (q queue) work(t *testing.T, r *kmsencrypted.Rotator) {
+	t.Helper()
+	w, err := NewWorker(r)
+	must(t, err)
+	config := w.Config(2)
+	config.Schema, config.Logger = schema, silent
+	client, err := river.NewClient(riverpgxv5.New(q.pool), config)
+	must(t, err)
+	must(t, client.Start(t.Context()))
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if err := client.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func (q queue) jobs(t *testing.T, condition string) (count int) {
+	t.Helper()
+	must(t, q.pool.QueryRow(t.Context(), "SELECT count(*) FROM "+schema+".river_job WHERE "+condition).Scan(&count))
+	return count
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited a minute for %s", what)
+		}
+	}
+}
+
+// Two clients share the jobs that four processes ask for at the same time.
+func TestRunPostgres(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t)
+	r := q.rotator(t, 2, kmsencrypted.RotationOptions{})
+	var group sync.WaitGroup
+	for range 4 {
+		group.Go(func() {
+			if _, err := Start(t.Context(), q.client(t), r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	status, _, err := r.Status(t.Context())
+	must(t, err)
+	if n := q.jobs(t, "state = 'available' AND max_attempts = 1000 AND queue = 'kms_rotation'"); n != status.Shards {
+		t.Errorf("%d jobs, want one for each of %d shards", n, status.Shards)
+	}
+	q.work(t, r)
+	q.work(t, r)
+	waitFor(t, "the jobs to end", func() bool { return q.jobs(t, "state <> 'completed'") == 0 })
+	status, _, err = r.Status(t.Context())
+	must(t, err)
+	if want := (kmsencrypted.Outcome{Written: rows}); status.Outcome != want || status.State != kmsencrypted.RunDone || q.at(t, 2) != rows {
+		t.Errorf("Status = %+v, %d rows at the version", status, q.at(t, 2))
+	}
+	again, err := Start(t.Context(), q.client(t), r)
+	must(t, err)
+	if again.ID == status.ID {
+		t.Error("Start after a run found the same run")
+	}
+	waitFor(t, "the jobs of the next run to end", func() bool { return q.jobs(t, "state <> 'completed'") == 0 })
+}
+
+// All workers were killed at once, so that every job is of a process that is no
+// more. River finds them when they are older than a job can be.
+func TestRescuePostgres(t *testing.T) {
+	t.Parallel()
+	q := newQueue(t)
+	r := q.rotator(t, 2, kmsencrypted.RotationOptions{})
+	_, err := Start(t.Context(), q.client(t), r)
+	must(t, err)
+	_, err = q.pool.Exec(t.Context(), "UPDATE "+schema+`.river_job SET state = 'running', attempt = 1, attempted_by = '{dead}',
+		attempted_at = now() - make_interval(secs => $1)`, (timeout + time.Second).Seconds())
+	must(t, err)
+	q.work(t, r)
+	waitFor(t, "the run", func() bool { return q.at(t, 2) == rows })
+	waitFor(t, "the jobs to end", func() bool { return q.jobs(t, "state <> 'completed'") == 0 })
+}
