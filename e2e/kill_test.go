@@ -44,11 +44,14 @@ func runLocally(ctx context.Context, o order) error {
 // testKill has processes rotate the table, kills one of them with SIGKILL each
 // time when a random number of rows is written, and starts another. In the end
 // every row was written exactly once and holds what it held.
-func testKill(t *testing.T, processes int, o order) {
+func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB, *table, *kmsencrypted.Rotator)) {
 	n := newTable(t, killedRows)
 	o.DSN = n.dsn
 	r, err := rotatorOf(t.Context(), n.db, o.Version, testkey.New(), o.options())
 	must(t, err)
+	for _, schedule := range schedule {
+		schedule(t, n, r)
+	}
 	began := time.Now()
 	workers := make([]*worker, processes)
 	for i := range workers {
