@@ -1,0 +1,74 @@
+package gocloud
+
+import (
+	"context"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/driver"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Options change how a [Bucket] works. The zero value is right for most programs.
+type Options struct {
+	// Context makes the encryption context of an object; nil is {"object": key}.
+	// It must give the same for the same key for as long as the object lives. A
+	// context that does not name the key lets objects be moved by the store's own
+	// tools, together with their sidecars, and hides which one was read from the
+	// key service's audit log.
+	Context func(key string) kmsencrypted.EncryptionContext
+}
+
+// Bucket encrypts the objects of another bucket. It is safe for concurrent use.
+type Bucket struct {
+	inner   *blob.Bucket
+	box     *kmsencrypted.Box
+	context func(key string) kmsencrypted.EncryptionContext
+	outer   *blob.Bucket
+	readers readers
+}
+
+// Encrypt returns a bucket that encrypts what goes into inner, with the default
+// options. Closing it closes inner.
+func Encrypt(inner *blob.Bucket, box *kmsencrypted.Box) *blob.Bucket {
+	return New(inner, box, Options{}).Blob()
+}
+
+// New returns an encrypted view of inner, under keys that box encrypts. To use
+// only a part of a bucket, prefix inner with [blob.PrefixedBucket].
+func New(inner *blob.Bucket, box *kmsencrypted.Box, o Options) *Bucket {
+	if o.Context == nil {
+		o.Context = func(key string) kmsencrypted.EncryptionContext {
+			return kmsencrypted.Context{"object": key}
+		}
+	}
+	b := &Bucket{inner: inner, box: box, context: o.Context}
+	b.outer = blob.NewBucket(driverBucket{b})
+	return b
+}
+
+// Blob returns the bucket for everything that gocloud.dev can do. It is the same
+// one every time; closing it closes the inner bucket. Its As finds the Bucket
+// again, given a **Bucket.
+func (b *Bucket) Blob() *blob.Bucket { return b.outer }
+
+// driverBucket is the Bucket as package blob drives it.
+type driverBucket struct{ *Bucket }
+
+var _ driver.Bucket = driverBucket{}
+
+func (d driverBucket) As(i any) bool {
+	if p, ok := i.(**Bucket); ok {
+		*p = d.Bucket
+		return true
+	}
+	return d.inner.As(i)
+}
+
+func (d driverBucket) ErrorAs(err error, i any) bool { return d.inner.ErrorAs(err, i) }
+
+func (d driverBucket) SignedURL(context.Context, string, *driver.SignedURLOptions) (string, error) {
+	return "", ErrSignedURL
+}
+
+func (d driverBucket) Close() error { return d.inner.Close() }

@@ -1,0 +1,54 @@
+package gocloud
+
+import (
+	"context"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/driver"
+)
+
+// Copy decrypts the source and encrypts it again under a key of its own. A copy
+// inside the store would have the same file id, and so bring back the name of a
+// sidecar that somebody is about to delete; and if the source were written over
+// meanwhile, the copy would lie there without its key.
+func (d driverBucket) Copy(ctx context.Context, to, from string, o *driver.CopyOptions) error {
+	if err := checkKey(to); err != nil {
+		return err
+	}
+	source, err := d.open(ctx, from, minAhead, nil)
+	if err != nil {
+		return err
+	}
+	defer source.card.key.Wipe()
+	if o.BeforeCopy != nil {
+		// The store makes no copy, so there is no request of it to change.
+		if err := o.BeforeCopy(func(any) bool { return false }); err != nil {
+			return err
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := d.newWriter(ctx, to, source.attributes, &driver.WriterOptions{})
+	if err != nil {
+		return err
+	}
+	if err := source.download(ctx, w); err != nil {
+		cancel()
+		w.Close()
+		return err
+	}
+	return w.Close()
+}
+
+// Delete deletes the object, then its key.
+func (d driverBucket) Delete(ctx context.Context, key string, o *driver.DeleteOptions) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	id, _ := d.fileID(ctx, key) // what is not ours has no sidecar
+	if err := d.inner.DeleteWithOptions(ctx, key, &blob.DeleteOptions{BeforeDelete: o.BeforeDelete}); err != nil {
+		return err
+	}
+	d.dropSidecar(ctx, key, id)
+	return nil
+}

@@ -1,0 +1,228 @@
+package gocloud
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"path"
+	"sync"
+	"time"
+
+	"gocloud.dev/blob/driver"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// attempts is how often something is tried again because another writer was faster.
+const attempts = 5
+
+// object is an opened one.
+type object struct {
+	card
+	source *source
+	plain  *files.ReaderAt
+	name   string // of the object
+
+	users int // guarded by readers.mu
+}
+
+// open reads the beginning of an object, n bytes of it, its sidecar and its last
+// chunk. The caller wipes the key.
+func (b *Bucket) open(ctx context.Context, key string, n int64, before func(func(any) bool) error) (*object, error) {
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	for range attempts {
+		s, err := b.newSource(ctx, key, n, before)
+		if err != nil {
+			return nil, err
+		}
+		id, err := files.ReadID(bytes.NewReader(s.head.data))
+		if err != nil {
+			return nil, err
+		}
+		o, err := b.openSource(s, id)
+		if err == nil {
+			return o, nil
+		}
+		// A writer deletes the sidecar of what it has written over.
+		if !errors.Is(err, ErrNoKey) && !errors.Is(err, ErrReplaced) {
+			return nil, s.explain(err)
+		}
+		switch now, nowErr := b.fileID(ctx, key); {
+		case nowErr != nil:
+			return nil, nowErr
+		case now == id && errors.Is(err, ErrNoKey):
+			return nil, err
+		}
+	}
+	return nil, errRaced
+}
+
+func (b *Bucket) openSource(s *source, id files.ID) (*object, error) {
+	tail := make(chan error, 1)
+	go func() { tail <- s.fetchTail() }()
+	o := &object{source: s, name: s.key}
+	text, err := b.getSidecar(s.ctx, s.key, id)
+	if err == nil {
+		o.card, err = b.decryptCard(s.ctx, s.key, text, id)
+	}
+	if tailErr := <-tail; err == nil {
+		err = tailErr
+	}
+	if err == nil {
+		o.plain, err = files.NewReaderAt(s.ctx, s, s.size, o.card.key)
+	}
+	if err != nil {
+		o.card.key.Wipe()
+		return nil, err
+	}
+	return o, nil
+}
+
+// explain tells an object that was replaced by one of the same size within the
+// same tick of the store's clock from one that was damaged.
+func (s *source) explain(err error) error {
+	if !errors.Is(err, kmsencrypted.ErrDecrypt) || len(s.head.data) < files.HeaderSize {
+		return err
+	}
+	now := make([]byte, files.HeaderSize)
+	if s.fetch(now, 0) == nil && !bytes.Equal(now, s.head.data[:files.HeaderSize]) {
+		return ErrReplaced
+	}
+	return err
+}
+
+// ReadAt reads the file.
+func (o *object) ReadAt(p []byte, off int64) (int, error) {
+	n, err := o.plain.ReadAt(p, off)
+	if err != nil && err != io.EOF {
+		err = o.source.explain(err)
+	}
+	return n, err
+}
+
+// download decrypts the whole file in one request, on several cores.
+func (o *object) download(ctx context.Context, w io.Writer) error {
+	st := &stream{source: o.source, end: o.source.size}
+	defer st.Close()
+	r, err := files.NewReader(ctx, st, o.card.key, files.Options{})
+	if err == nil {
+		_, err = r.WriteTo(w)
+	}
+	return o.source.explain(err)
+}
+
+// readers are the objects that readers of package blob have open. A reader that
+// seeks makes a new one of the driver with the same options: it gets the same
+// object, so that it reads one version, and asks the key service once.
+type readers struct {
+	mu   sync.Mutex
+	open map[readerID]*object
+}
+
+type readerID struct {
+	options *driver.ReaderOptions
+	key     string
+}
+
+func (r *readers) get(id readerID) *object {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	o := r.open[id]
+	if o != nil {
+		o.users++
+	}
+	return o
+}
+
+func (r *readers) put(id readerID, o *object) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.open == nil {
+		r.open = make(map[readerID]*object)
+	}
+	o.users = 1
+	r.open[id] = o
+}
+
+func (r *readers) release(id readerID, o *object) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if o.users--; o.users == 0 {
+		o.card.key.Wipe()
+		if r.open[id] == o {
+			delete(r.open, id)
+		}
+	}
+}
+
+// File is an opened object: an [io.ReadSeekCloser] for one goroutine, and an
+// [io.ReaderAt] for any number of them. Once the context it was opened with is
+// done, it fails with its error. Reading in order reads ahead, ReadAt elsewhere
+// fetches the chunks that it needs. It holds at most about 9 MiB.
+//
+// It fits package files/serve.
+type File struct {
+	*io.SectionReader
+	object *object
+}
+
+// Open opens an object, with one call to the key service. The caller closes the
+// file. The errors are those of the store (a missing object is
+// [gocloud.dev/gcerrors.NotFound]), [ErrNoKey], [ErrReserved], those of
+// [kmsencrypted.Box.Decrypt] and those of [files.NewReaderAt]. A read returns in
+// addition [ErrReplaced].
+func (b *Bucket) Open(ctx context.Context, key string) (*File, error) {
+	o, err := b.open(ctx, key, oneChunk, nil)
+	if err != nil {
+		return nil, located("open", key, err)
+	}
+	o.card.key.Wipe() // the cipher stays
+	return &File{SectionReader: io.NewSectionReader(o, 0, o.plain.Size()), object: o}, nil
+}
+
+// Name returns the file name of the content disposition that the object was
+// written with, or the last part of its key.
+func (f *File) Name() string {
+	_, params, err := mime.ParseMediaType(f.object.attributes.ContentDisposition)
+	if name := params["filename"]; err == nil && name != "" {
+		return name
+	}
+	return path.Base(f.object.name)
+}
+
+// ContentType returns what the object was written with, application/octet-stream
+// if that was nothing.
+func (f *File) ContentType() string { return f.object.attributes.contentType() }
+
+// ModTime returns when the object was written, as the store says.
+func (f *File) ModTime() time.Time { return f.object.source.modTime }
+
+// ID returns the file id, which is another one after each write.
+func (f *File) ID() files.ID { return f.object.id }
+
+// ETag returns the file id in quotes, a strong entity tag.
+func (f *File) ETag() string { return etag(f.object.id) }
+
+// Metadata returns what the object was written with. The caller must not change it.
+func (f *File) Metadata() map[string]string { return f.object.attributes.Metadata }
+
+// Close lets go of what was read ahead.
+func (f *File) Close() error {
+	f.object.source.forget()
+	return nil
+}
+
+func (s *source) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.head, s.tail, s.ahead = segment{}, segment{}, segment{}
+	s.limit = 0
+}
+
+func etag(id files.ID) string { return fmt.Sprintf("%q", id) }

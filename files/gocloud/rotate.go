@@ -1,0 +1,249 @@
+package gocloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"gocloud.dev/blob"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// RewrapOptions say what [Bucket.Rewrap] does. The zero value moves all objects.
+type RewrapOptions struct {
+	// Prefix leaves out objects whose key does not begin with it.
+	Prefix string
+	// Workers is how many sidecars are worked on side by side; 0 is 8.
+	Workers int
+	// DryRun counts what there is and changes nothing: two passes make a plan and
+	// a verification. It makes no call to the key service.
+	DryRun bool
+	// Progress, if not nil, is told after each sidecar how many of them are done,
+	// one call at a time.
+	Progress func(done, total int64)
+}
+
+// RewrapResult is what [Bucket.Rewrap] found and did.
+type RewrapResult struct {
+	// Found counts the sidecars by the version they had.
+	Found map[int]int64
+	// Rewrapped is how many were moved to the current version.
+	Rewrapped int64
+	// Failed is how many could not be moved, and Failures the first hundred of them.
+	Failed   int64
+	Failures []RewrapFailure
+}
+
+// RewrapFailure is an object whose key could not be moved.
+type RewrapFailure struct {
+	Key string // of the object
+	Err error
+}
+
+const (
+	defaultWorkers = 8
+	keptFailures   = 100
+)
+
+// Rewrap moves the keys of all objects to the current version of the Box: another
+// key, key service, context or format. Objects are neither read nor written, so
+// it works at any size and under a retention lock on them. It is safe beside
+// readers and writers, and beside itself: each sidecar has one file key, and
+// every wrap of it is right. It makes two calls to the key service for each
+// sidecar of another version; what is current already is left, so a rewrap that
+// was stopped goes on where it was.
+//
+// An object that fails is recorded and does not stop the others. Permission
+// denied, the end of the context and a bucket that cannot be listed do; the
+// result is that of what was done.
+func (b *Bucket) Rewrap(ctx context.Context, o RewrapOptions) (RewrapResult, error) {
+	if o.Workers < 0 {
+		return RewrapResult{}, fmt.Errorf("gocloud: rewrap: %w: %d workers", kmsencrypted.ErrConfig, o.Workers)
+	}
+	if o.Workers == 0 {
+		o.Workers = defaultWorkers
+	}
+	r := &rewrapping{bucket: b, options: o, result: RewrapResult{Found: make(map[int]int64)}}
+	if o.Progress != nil {
+		err := b.sidecars(ctx, o.Prefix, func(sidecar) error { r.total++; return nil })
+		if err != nil {
+			return r.result, located("rewrap", o.Prefix, err)
+		}
+	}
+	err := r.run(ctx)
+	return r.result, located("rewrap", o.Prefix, err)
+}
+
+// rewrapping is one call of Rewrap.
+type rewrapping struct {
+	bucket  *Bucket
+	options RewrapOptions
+	total   int64
+
+	mu     sync.Mutex
+	done   int64
+	result RewrapResult
+}
+
+func (r *rewrapping) run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	work := make(chan sidecar)
+	var workers sync.WaitGroup
+	for range r.options.Workers {
+		workers.Go(func() {
+			for s := range work {
+				if err := r.one(ctx, s); err != nil {
+					stop(err)
+				}
+			}
+		})
+	}
+	err := r.bucket.sidecars(ctx, r.options.Prefix, func(s sidecar) error {
+		select {
+		case work <- s:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	})
+	close(work)
+	workers.Wait()
+	if cause := context.Cause(ctx); cause != nil {
+		return cause
+	}
+	return err
+}
+
+// one returns the error that stops the others.
+func (r *rewrapping) one(ctx context.Context, s sidecar) error {
+	version, moved, err := r.move(ctx, s)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if version != 0 {
+		r.result.Found[version]++
+	}
+	if moved {
+		r.result.Rewrapped++
+	}
+	if err != nil {
+		r.result.Failed++
+		if len(r.result.Failures) < keptFailures {
+			r.result.Failures = append(r.result.Failures, RewrapFailure{s.key, err})
+		}
+	}
+	r.done++
+	if r.options.Progress != nil {
+		r.options.Progress(r.done, max(r.total, r.done))
+	}
+	if kmsencrypted.ConcernsAll(err) {
+		return err
+	}
+	return nil
+}
+
+func (r *rewrapping) move(ctx context.Context, s sidecar) (version int, moved bool, err error) {
+	b := r.bucket
+	text, err := b.getSidecar(ctx, s.key, s.id)
+	if errors.Is(err, ErrNoKey) {
+		return 0, false, nil // its object was deleted or written over since
+	} else if err != nil {
+		return 0, false, err
+	}
+	version = kmsencrypted.ColumnVersion(text)
+	if r.options.DryRun || version == b.box.Current() {
+		return version, false, nil
+	}
+	c, err := b.decryptCard(ctx, s.key, text, s.id)
+	if err != nil {
+		return version, false, err
+	}
+	text, err = b.encryptCard(ctx, s.key, c)
+	c.key.Wipe()
+	if err != nil {
+		return version, false, err
+	}
+	// If the object goes meanwhile, and its sidecar with it, this one is left for
+	// Prune. Whether it went or is still being written cannot be told from here.
+	if err := b.putSidecar(ctx, s.key, s.id, text); err != nil {
+		return version, false, err
+	}
+	return version, true, nil
+}
+
+// sidecar is one in the list of the store.
+type sidecar struct {
+	key     string // of the object
+	id      files.ID
+	modTime time.Time
+}
+
+// sidecars calls f for each sidecar, until it fails.
+func (b *Bucket) sidecars(ctx context.Context, prefix string, f func(sidecar) error) error {
+	list := b.inner.List(&blob.ListOptions{Prefix: prefix})
+	for {
+		o, err := list.Next(ctx)
+		switch {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+		if key, id, ok := splitSidecar(o.Key); ok && len(key) >= len(prefix) {
+			if err := f(sidecar{key, id, o.ModTime}); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// minPruneAge is longer than it takes from writing a sidecar to finishing the
+// object that belongs to it.
+const minPruneAge = time.Hour
+
+// Prune deletes the sidecars of which the object is no longer there: what crashes,
+// refused uploads and races of writers left behind. It leaves those that were
+// written within age, whose object may still be on its way; that is at least an
+// hour, and a day is a good choice. It returns how many were deleted. Objects are
+// never deleted.
+func (b *Bucket) Prune(ctx context.Context, prefix string, age time.Duration) (deleted int64, err error) {
+	if age < minPruneAge {
+		return 0, located("prune", prefix, fmt.Errorf("%w: an age of %v, want at least %v", kmsencrypted.ErrConfig, age, minPruneAge))
+	}
+	return b.prune(ctx, prefix, time.Now().Add(-age))
+}
+
+func (b *Bucket) prune(ctx context.Context, prefix string, before time.Time) (deleted int64, err error) {
+	var failed []error
+	err = b.sidecars(ctx, prefix, func(s sidecar) error {
+		if !s.modTime.Before(before) {
+			return nil
+		}
+		now, err := b.fileID(ctx, s.key)
+		switch {
+		case isNotFound(err), err == nil && now != s.id:
+		case err == nil, errors.Is(err, kmsencrypted.ErrNotCiphertext), errors.Is(err, kmsencrypted.ErrMalformed):
+			return nil // a damaged object may be repaired one day
+		default:
+			failed = append(failed, located("prune", s.key, err))
+			return nil
+		}
+		if err := b.inner.Delete(ctx, sidecarName(s.key, s.id)); isNotFound(err) {
+			return nil
+		} else if err != nil {
+			failed = append(failed, located("prune", s.key, err))
+			return nil
+		}
+		deleted++
+		return nil
+	})
+	return deleted, errors.Join(append(failed, located("prune", prefix, err))...)
+}

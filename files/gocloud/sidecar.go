@@ -1,0 +1,168 @@
+package gocloud
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+
+	"gocloud.dev/blob"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// The name of a sidecar is that of its object with ".", the file id and ".kek".
+// As the id is random, no two writers write the same sidecar.
+const (
+	sidecarEnd    = ".kek"
+	sidecarIDSize = 2 * len(files.ID{})
+	sidecarSuffix = 1 + sidecarIDSize + len(sidecarEnd)
+	// sidecarDigits are the characters of which the suffix is made.
+	sidecarDigits = ".0123456789abcdefk"
+	// maxSidecar bounds what is read of one, whatever lies there.
+	maxSidecar = 1 << 20
+)
+
+func sidecarName(key string, id files.ID) string { return key + "." + id.String() + sidecarEnd }
+
+// splitSidecar is the inverse of sidecarName.
+func splitSidecar(name string) (key string, id files.ID, ok bool) {
+	if len(name) < sidecarSuffix || !strings.HasSuffix(name, sidecarEnd) {
+		return "", id, false
+	}
+	key, suffix := name[:len(name)-sidecarSuffix], name[len(name)-sidecarSuffix:]
+	id, err := files.ParseID(suffix[1:][:sidecarIDSize])
+	if err != nil || sidecarName(key, id) != name {
+		return "", id, false
+	}
+	return key, id, true
+}
+
+func checkKey(key string) error {
+	if _, _, reserved := splitSidecar(key); reserved {
+		return ErrReserved
+	}
+	return nil
+}
+
+// card is what a sidecar holds (spec/buckets.md section 2). Its bytes are
+//
+//	0         1          17              49
+//	+---------+----------+---------------+------------+
+//	| version | file id  | file key      | attributes |
+//	| 01      | 16       | 32            | JSON       |
+//	+---------+----------+---------------+------------+
+type card struct {
+	id         files.ID
+	key        files.Key
+	attributes attributes
+}
+
+const (
+	cardVersion = 1
+	cardIDEnd   = 1 + len(files.ID{})
+	cardKeyEnd  = cardIDEnd + files.KeySize
+)
+
+// attributes are those of package blob that belong to the file and not to the
+// object in the store.
+type attributes struct {
+	ContentType        string            `json:"type,omitempty"`
+	CacheControl       string            `json:"cache,omitempty"`
+	ContentDisposition string            `json:"disposition,omitempty"`
+	ContentEncoding    string            `json:"encoding,omitempty"`
+	ContentLanguage    string            `json:"language,omitempty"`
+	Metadata           map[string]string `json:"metadata,omitempty"`
+	MD5                []byte            `json:"md5,omitempty"`
+}
+
+// contentType is never empty, as package blob demands.
+func (a attributes) contentType() string {
+	if a.ContentType == "" {
+		return storedContentType
+	}
+	return a.ContentType
+}
+
+// encryptCard returns the text of a sidecar.
+func (b *Bucket) encryptCard(ctx context.Context, key string, c card) (string, error) {
+	raw, err := c.key.Raw()
+	if err != nil {
+		return "", err
+	}
+	defer clear(raw)
+	described, err := json.Marshal(c.attributes)
+	if err != nil {
+		return "", err
+	}
+	plaintext := make([]byte, 0, cardKeyEnd+len(described))
+	defer clear(plaintext[:cap(plaintext)])
+	plaintext = append(append(append(append(plaintext, cardVersion), c.id[:]...), raw...), described...)
+	return b.box.Encrypt(ctx, plaintext, b.context(key))
+}
+
+// decryptCard reads the text of a sidecar. The caller wipes the key.
+func (b *Bucket) decryptCard(ctx context.Context, key, text string, id files.ID) (card, error) {
+	plaintext, err := b.box.Decrypt(ctx, text, b.context(key))
+	if err != nil {
+		return card{}, err
+	}
+	defer clear(plaintext)
+	if len(plaintext) < cardKeyEnd || plaintext[0] != cardVersion {
+		return card{}, fmt.Errorf("gocloud: sidecar: %w", kmsencrypted.ErrMalformed)
+	}
+	c := card{id: files.ID(plaintext[1:cardIDEnd])}
+	if c.id != id { // renamed by somebody, to pass for the key of another version
+		return card{}, fmt.Errorf("gocloud: sidecar of another object: %w", kmsencrypted.ErrBinding)
+	}
+	if json.Unmarshal(plaintext[cardKeyEnd:], &c.attributes) != nil {
+		return card{}, fmt.Errorf("gocloud: sidecar: %w", kmsencrypted.ErrMalformed)
+	}
+	c.key, err = files.KeyFrom(plaintext[cardIDEnd:cardKeyEnd])
+	return c, err
+}
+
+func (b *Bucket) putSidecar(ctx context.Context, key string, id files.ID, text string) error {
+	return b.inner.WriteAll(ctx, sidecarName(key, id), []byte(text), &blob.WriterOptions{ContentType: "text/plain"})
+}
+
+// getSidecar returns the text of a sidecar. That there is none is [ErrNoKey], and
+// no error of the store, so that nobody takes it for a missing object.
+func (b *Bucket) getSidecar(ctx context.Context, key string, id files.ID) (string, error) {
+	r, err := b.inner.NewRangeReader(ctx, sidecarName(key, id), 0, maxSidecar+1, nil)
+	if isNotFound(err) {
+		return "", ErrNoKey
+	} else if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	text, err := io.ReadAll(r)
+	switch {
+	case err != nil:
+		return "", err
+	case len(text) > maxSidecar:
+		return "", fmt.Errorf("gocloud: sidecar: %w", kmsencrypted.ErrTooLarge)
+	}
+	return string(text), nil
+}
+
+// dropSidecar deletes the sidecar of an object that is no longer there. An id never
+// comes back, so nobody needs it again. If it cannot be deleted, it is left to
+// [Bucket.Prune].
+func (b *Bucket) dropSidecar(ctx context.Context, key string, id files.ID) {
+	if !id.IsZero() {
+		b.inner.Delete(ctx, sidecarName(key, id))
+	}
+}
+
+// fileID reads the id of the object that lies at key now.
+func (b *Bucket) fileID(ctx context.Context, key string) (files.ID, error) {
+	r, err := b.inner.NewRangeReader(ctx, key, 0, files.HeaderSize, nil)
+	if err != nil {
+		return files.ID{}, err
+	}
+	defer r.Close()
+	return files.ReadID(r)
+}

@@ -1,0 +1,123 @@
+package gocloud
+
+import (
+	"context"
+	"io"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/driver"
+	"gocloud.dev/gcerrors"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// storedContentType is what the store is told of every object.
+const storedContentType = "application/octet-stream"
+
+// writer encrypts one object.
+type writer struct {
+	*files.Writer
+	ctx    context.Context
+	bucket *Bucket
+	key    string
+	card   string // text of the sidecar
+	inner  *blob.Writer
+	cancel context.CancelFunc // of inner
+}
+
+func (d driverBucket) NewTypedWriter(ctx context.Context, key, contentType string, o *driver.WriterOptions) (driver.Writer, error) {
+	w, err := d.newWriter(ctx, key, attributes{
+		ContentType:        contentType,
+		CacheControl:       o.CacheControl,
+		ContentDisposition: o.ContentDisposition,
+		ContentEncoding:    o.ContentEncoding,
+		ContentLanguage:    o.ContentLanguage,
+		Metadata:           o.Metadata,
+		// Package blob compares it with what is written before it closes us.
+		MD5: o.ContentMD5,
+	}, o)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// newWriter takes from o what concerns the request to the store.
+func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *driver.WriterOptions) (*writer, error) {
+	if key == "" {
+		return nil, errEmptyKey
+	}
+	if err := checkKey(key); err != nil {
+		return nil, err
+	}
+	fileKey := files.NewKey()
+	defer fileKey.Wipe() // the cipher stays
+	w := &writer{ctx: ctx, bucket: b, key: key}
+	var err error
+	if w.Writer, err = files.NewWriter(ctx, sink{w}, fileKey, files.Options{}); err != nil {
+		return nil, err
+	}
+	// The key service is asked first, so that a refusal costs no upload.
+	w.card, err = b.encryptCard(ctx, key, card{id: w.ID(), key: fileKey, attributes: a})
+	if err != nil {
+		return nil, err
+	}
+	inner, cancel := context.WithCancel(ctx)
+	w.cancel = cancel
+	w.inner, err = b.inner.NewWriter(inner, key, &blob.WriterOptions{
+		BufferSize:                  o.BufferSize,
+		MaxConcurrency:              o.MaxConcurrency,
+		ContentType:                 storedContentType,
+		DisableContentTypeDetection: true,
+		BeforeWrite:                 o.BeforeWrite,
+		IfNotExist:                  o.IfNotExist,
+	})
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return w, nil
+}
+
+var errEmptyKey = located("write", "", kmsencrypted.ErrConfig)
+
+// sink passes ciphertext on to the store's writer, which is opened last.
+type sink struct{ w *writer }
+
+func (s sink) Write(p []byte) (int, error) { return s.w.inner.Write(p) }
+
+// Upload is the only write of a writer.
+func (w *writer) Upload(r io.Reader) error {
+	_, err := w.ReadFrom(r)
+	return err
+}
+
+// Close makes the file visible: first its key, then the object. If it fails
+// before the object was sent off, there is none and the old one stays.
+func (w *writer) Close() error {
+	defer w.cancel()
+	err := w.Writer.Close()
+	var old files.ID
+	if err == nil {
+		// What cannot be read is not cleaned up after; a server that may only
+		// write can write.
+		old, _ = w.bucket.fileID(w.ctx, w.key)
+		err = w.bucket.putSidecar(w.ctx, w.key, w.ID(), w.card)
+	}
+	if err != nil {
+		w.cancel()
+		w.inner.Close()
+		return err
+	}
+	if err := w.inner.Close(); err != nil {
+		// Only where the store says that it refused, there is no object for
+		// certain: after a broken connection there may be one, or may be soon.
+		if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+			w.bucket.dropSidecar(w.ctx, w.key, w.ID())
+		}
+		return err
+	}
+	w.bucket.dropSidecar(w.ctx, w.key, old)
+	return nil
+}
