@@ -1,0 +1,93 @@
+package rotatecli
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// shards is into how many ranges a table is cut, and so how much a canary moves.
+const shards = 64
+
+// canary rotates one shard of a table and opens every record of it.
+func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, err error) {
+	left, before, err := c.work(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	if left == 0 {
+		s.printf("%s  nothing to do\n", t.name)
+		return true, nil
+	}
+	number := -1
+	p := s.newProgress(t.name, c.JSON, left+before, before)
+	rotator, err := t.rotator(c.options(func(e kmsencrypted.RotationEvent) {
+		if e.Type == kmsencrypted.EventShard {
+			number = e.Shard // all on this goroutine
+		}
+		p.observe(e)
+	}))
+	if err != nil {
+		return false, err
+	}
+	began := time.Now()
+	slice, err := c.oneShard(ctx, rotator)
+	p.close()
+	result := kmsencrypted.RunResult{Outcome: slice.Outcome, Pass: slice.Pass, Done: slice.Next == kmsencrypted.NextNothing}
+	if err == nil && number < 0 {
+		err = errors.New("every shard is held by another worker: no canary")
+	}
+	var opened int64
+	var failures []kmsencrypted.Failure
+	if err == nil {
+		opened, failures, err = t.openShard(ctx, number, c.Batch)
+	}
+	clean = len(failures) == 0
+	if c.JSON {
+		result.Failed = int64(len(failures))
+		return clean, printResult(s, t.name, result, err)
+	}
+	if err != nil {
+		return false, s.pausedOr(err)
+	}
+	s.printf("%s  canary: %s %s in %s, %s of its shard opened, %s failed  the run is begun; without --canary it goes on\n",
+		t.name, count(result.Written), verbs[c.Kind], span(time.Since(began)), count(opened), count(int64(len(failures))))
+	s.printFailures(failures, 10)
+	return clean, nil
+}
+
+// oneShard works until one shard is done.
+func (c *runCmd) oneShard(ctx context.Context, r *kmsencrypted.Rotator) (kmsencrypted.Slice, error) {
+	const whole = 24 * time.Hour
+	run, err := r.Begin(ctx)
+	if err != nil {
+		return kmsencrypted.Slice{}, err
+	}
+	return r.Work(ctx, run.ID, kmsencrypted.AnyShard, whole)
+}
+
+// openShard opens the records of a shard without changing anything.
+func (t *table) openShard(ctx context.Context, number, batch int) (opened int64, failures []kmsencrypted.Failure, err error) {
+	ranges, err := t.store.Ranges(ctx, shards)
+	if err != nil {
+		return 0, nil, err
+	}
+	r := ranges[min(number, len(ranges)-1)]
+	for {
+		b, err := t.store.Read(ctx, kmsencrypted.Selection{Range: r, Limit: batch, All: true})
+		if err == nil {
+			err = b.Open(ctx, 0, b.Len())
+		}
+		if err != nil {
+			return opened, failures, err
+		}
+		opened += int64(b.Len() - len(b.Failures()))
+		failures = append(failures, b.Failures()...)
+		if b.Len() < batch {
+			return opened, failures, nil
+		}
+		r.After = b.Last()
+	}
+}

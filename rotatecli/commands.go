@@ -1,0 +1,38 @@
+package rotatecli
+
+// Commands is the grammar that every program has.
+type Commands struct {
+	Rotate      RotateCommands `cmd:"" help:"Move all records to the current version of their key."`
+	Versions    versionsCmd    `cmd:"" help:"Versions of keys: what is listed, what the records use, what may go."`
+	Inspect     inspectCmd     `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
+	Check       checkCmd       `cmd:"" help:"Compare the models with the live schema."`
+	Doctor      doctorCmd      `cmd:"" help:"Try the key services: encrypt, decrypt, context, and what they will log."`
+	ContextHash contextHashCmd `cmd:"" help:"Compute what stands for an encryption context in Vault's audit log."`
+	Completion  completionCmd  `cmd:"" help:"Print a completion script for bash, zsh or fish."`
+	Complete    completeCmd    `cmd:"" name:"__complete" hidden:"" passthrough:""`
+}
+
+// RotateCommands are the verbs of "rotate".
+type RotateCommands struct {
+	Init   initCmd   `cmd:"" help:"Create the tables in which the state of rotations lies."`
+	Plan   planCmd   `cmd:"" help:"Say what a run would do. Writes nothing and calls no key service."`
+	Run    runCmd    `cmd:"" help:"Rotate until nothing is left. May be stopped and called again at any time."`
+	Status statusCmd `cmd:"" help:"Say where things stand."`
+	Pause  pauseCmd  `cmd:"" help:"Pause the unfinished runs, in all processes."`
+	Resume resumeCmd `cmd:"" help:"Let paused runs go on; \"rotate run\" then has to be called again."`
+	Cancel cancelCmd `cmd:"" help:"End the unfinished runs for good. What was written stays."`
+	Verify verifyCmd `cmd:"" help:"Open the records and count their versions. Only reads."`
+}
+
+// tablesFlag chooses tables.
+type tablesFlag struct {
+	Table []string `short:"t" placeholder:"NAME" help:"Only this table; may be repeated. Without it: all."`
+}
+
+// rotationFlags are those of plan and run.
+type rotationFlags struct {
+	tablesFlag
+	To      int     `placeholder:"N" help:"The version to move to, as a check: it must be the current one."`
+	Kind    string  `enum:"rewrap,rekey" default:"rewrap" help:"What to do: ${enum}."`
+	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second, for this process. Without it: no bound."`
+}

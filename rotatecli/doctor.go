@@ -1,0 +1,266 @@
+package rotatecli
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+type doctorCmd struct {
+	Key     string            `placeholder:"ID" help:"The key to try, such as vault/customers. Without it: those of all versions."`
+	Context map[string]string `arg:"" optional:"" name:"name=value" mapsep:"none" help:"The encryption context to try under. Without it: one that names no record."`
+	Clock   string            `placeholder:"URL" help:"Compare the clock with the Date of an answer from this address, such as that of Vault."`
+	Timeout time.Duration     `default:"30s" help:"For each key."`
+}
+
+func (doctorCmd) Help() string {
+	return `It wraps 32 random bytes under each key and unwraps them again. Examples:
+
+  doctor --key vault/customers --clock "$VAULT_ADDR"
+  doctor --key alias/customers model_name=User model_id=7
+  doctor
+
+✓ works, ✗ does not, – is not known or does not apply. Exit codes: 0 all keys can
+encrypt, 2 not so.`
+}
+
+func (c *doctorCmd) Run(ctx context.Context, s *Session) error {
+	ec := kmsencrypted.Context{"model_name": "kmsencrypted doctor", "model_id": "0"}
+	if len(c.Context) > 0 {
+		ec = kmsencrypted.Context{}
+		for name, value := range c.Context {
+			ec[name] = value
+		}
+	}
+	bound, err := kmsencrypted.Bind(ec)
+	if err != nil {
+		return err
+	}
+	providers, err := c.providers(ctx, s)
+	if err != nil {
+		return err
+	}
+	healthy := true
+	for _, named := range providers {
+		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+		e := examination{ctx: ctx, s: s, provider: named.provider, bound: bound}
+		s.printf("%s\n", named.name)
+		healthy = e.run() && healthy
+		cancel()
+	}
+	if c.Clock != "" {
+		healthy = s.checkClock(ctx, c.Clock) && healthy
+	}
+	if !healthy {
+		return exit{ExitFailures}
+	}
+	return nil
+}
+
+type namedProvider struct {
+	name     string
+	provider kmsencrypted.Provider
+}
+
+func (c *doctorCmd) providers(ctx context.Context, s *Session) ([]namedProvider, error) {
+	if c.Key != "" {
+		p, err := s.openKey(ctx, c.Key)
+		return []namedProvider{{c.Key, p}}, err
+	}
+	tables, err := s.all(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all []namedProvider
+	for _, box := range boxes(tables) {
+		for _, n := range box.Versions() {
+			v, err := box.Version(n)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, namedProvider{fmt.Sprintf("version %d: %s", n, v.Provider.Info().KeyID), v.Provider})
+		}
+	}
+	return all, nil
+}
+
+// openKey opens a key by its id, where the program can.
+func (s *Session) openKey(ctx context.Context, id string) (kmsencrypted.Provider, error) {
+	if s.OpenKey == nil {
+		return nil, usage("this program opens no key by its id: leave --key out, and it takes those of its versions")
+	}
+	return s.OpenKey(ctx, id)
+}
+
+// examination is of one key.
+type examination struct {
+	ctx      context.Context
+	s        *Session
+	provider kmsencrypted.Provider
+	bound    kmsencrypted.BoundContext
+}
+
+// marks of a line.
+const (
+	works   = "✓"
+	fails   = "✗"
+	unknown = "–"
+)
+
+func (e *examination) say(mark, format string, args ...any) {
+	e.s.printf("  %s %s\n", mark, fmt.Sprintf(format, args...))
+}
+
+func (e *examination) run() (healthy bool) {
+	info := e.provider.Info()
+	if info.Insecure {
+		e.say(fails, "INSECURE: whoever sees a ciphertext can open it; for tests only")
+	}
+	e.probe()
+	wraps, err := e.encrypt()
+	if err != nil {
+		e.say(fails, "may not encrypt: %s", oneLine(err))
+		e.logged(info)
+		return false
+	}
+	e.say(works, "may encrypt")
+	e.decrypt(wraps, info)
+	e.logged(info)
+	return !info.Insecure
+}
+
+func (e *examination) probe() {
+	p, ok := e.provider.(kmsencrypted.Prober)
+	if !ok {
+		e.say(unknown, "the service cannot be asked about its key")
+		return
+	}
+	switch err := p.Probe(e.ctx); {
+	case err == nil:
+		e.say(works, "reachable, and the key can be used")
+	case errors.Is(err, kmsencrypted.ErrDenied):
+		e.say(unknown, "reachable, but may not be asked about the key: %s", oneLine(err))
+	default:
+		e.say(fails, "%s", oneLine(err))
+	}
+}
+
+// encrypt wraps random bytes, as a data key is wrapped.
+func (e *examination) encrypt() ([]kmsencrypted.Wrap, error) {
+	plaintext := make([]byte, kmsencrypted.DataKeySize)
+	rand.Read(plaintext)
+	defer clear(plaintext)
+	if multi, ok := e.provider.(kmsencrypted.MultiWrapper); ok {
+		return multi.EncryptAll(e.ctx, plaintext, e.bound)
+	}
+	ciphertext, err := e.provider.Encrypt(e.ctx, plaintext, e.bound)
+	return []kmsencrypted.Wrap{{Ciphertext: ciphertext}}, err
+}
+
+func (e *examination) open(wraps []kmsencrypted.Wrap, bound kmsencrypted.BoundContext) error {
+	var plaintext []byte
+	var err error
+	if multi, ok := e.provider.(kmsencrypted.MultiWrapper); ok {
+		plaintext, err = multi.DecryptAny(e.ctx, wraps, bound, func([]byte) error { return nil })
+	} else {
+		plaintext, err = e.provider.Decrypt(e.ctx, wraps[0].Ciphertext, bound)
+	}
+	clear(plaintext)
+	return err
+}
+
+func (e *examination) decrypt(wraps []kmsencrypted.Wrap, info kmsencrypted.KeyInfo) {
+	switch err := e.open(wraps, e.bound); {
+	case errors.Is(err, kmsencrypted.ErrDenied):
+		e.say(fails, "may not decrypt: permission denied, as it should be on a server that only encrypts")
+		e.say(unknown, "whether the context is checked cannot be tried without permission to decrypt")
+		return
+	case err != nil:
+		e.say(fails, "does not decrypt: %s", oneLine(err))
+		return
+	}
+	e.say(works, "may decrypt")
+	other, err := kmsencrypted.Bind(kmsencrypted.Context{"model_name": "kmsencrypted doctor", "model_id": "another"})
+	if err != nil {
+		return
+	}
+	switch err := e.open(wraps, other); {
+	case errors.Is(err, kmsencrypted.ErrDecrypt):
+		e.say(works, "the context is checked: nothing opens under another one")
+	case err == nil:
+		e.say(fails, "THE CONTEXT IS IGNORED: a wrapped key opens under any. %s", remedies[info.Provider])
+	default:
+		e.say(unknown, "whether the context is checked is not known: %s", oneLine(err))
+	}
+}
+
+// remedies for a key that ignores the context.
+var remedies = map[string]string{
+	"vault": "The key was made without derived=true; make another one with it and rotate to that",
+}
+
+// logs says by provider where a decryption is written down.
+var logs = map[string]string{
+	"aws":   "CloudTrail logs each Encrypt, Decrypt and ReEncrypt with the context in plain text, as",
+	"gcp":   "Cloud Audit Logs (data access, if switched on) log each Encrypt and Decrypt; the context is not in them, it is sent as",
+	"vault": "audit devices log each request with the context hashed (see context-hash); it is sent as",
+	"local": "nothing is logged: a local key has no log. The context is",
+}
+
+func (e *examination) logged(info kmsencrypted.KeyInfo) {
+	text, ok := logs[info.Provider]
+	if !ok {
+		text = "what " + info.Provider + " logs is not known here. The context is"
+	}
+	e.say(unknown, "%s %s", text, e.bound)
+}
+
+// Clocks may differ by so much: AWS refuses requests beyond it, tokens expire
+// early or late.
+const mostSkew = 5 * time.Minute
+
+// checkClock compares the clock with that of a server, to a second or so.
+func (s *Session) checkClock(ctx context.Context, url string) (right bool) {
+	s.printf("clock\n")
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	before := time.Now()
+	date, err := dateOf(ctx, url)
+	if err != nil {
+		s.printf("  %s not compared: %s\n", unknown, oneLine(err))
+		return true
+	}
+	skew := date.Sub(before.Add(time.Since(before) / 2)).Round(time.Second)
+	switch {
+	case skew.Abs() >= mostSkew:
+		s.printf("  %s wrong by %s: AWS refuses requests, and tokens expire at the wrong time\n", fails, span(skew.Abs()))
+		return false
+	case skew.Abs() > 2*time.Second:
+		s.printf("  %s differs by %s\n", works, span(skew.Abs()))
+	default:
+		s.printf("  %s right\n", works)
+	}
+	return true
+}
+
+func dateOf(ctx context.Context, url string) (time.Time, error) {
+	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
+		return time.Time{}, fmt.Errorf("%q is no http or https address", url)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return time.Time{}, err
+	}
+	answer.Body.Close()
+	return http.ParseTime(answer.Header.Get("Date"))
+}

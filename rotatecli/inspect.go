@@ -1,0 +1,167 @@
+package rotatecli
+
+import (
+	"bufio"
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+type inspectCmd struct {
+	Values []string `arg:"" optional:"" name:"value" help:"Values of columns; \"-\" reads one a line from standard input."`
+	Table  string   `short:"t" placeholder:"NAME" help:"Look at the columns of a record of this table instead."`
+	ID     []string `sep:"none" placeholder:"ID" help:"Its primary key; compound ones with a comma between the parts."`
+	JSON   bool     `help:"Print JSON."`
+}
+
+func (inspectCmd) Help() string {
+	return `Nothing is decrypted and no key service is called. Examples:
+
+  inspect 'v2:AQJ…'
+  psql -Atc "SELECT encrypted_kms_key FROM users" | head | kmsencrypted inspect -
+  inspect --table users --id 7`
+}
+
+func (c *inspectCmd) Run(ctx context.Context, s *Session) error {
+	switch {
+	case c.Table != "" && (len(c.ID) == 0 || len(c.Values) > 0):
+		return usage("--table goes with --id, and without values")
+	case c.Table == "" && len(c.ID) > 0:
+		return usage("--id goes with --table")
+	case c.Table != "":
+		return c.record(ctx, s)
+	case len(c.Values) == 0:
+		return usage("give a value, or - to read them from standard input")
+	}
+	var all []Inspection
+	show := func(value string) {
+		i := Inspect(value)
+		if c.JSON {
+			all = append(all, i)
+			return
+		}
+		s.printf("%s\n", i)
+	}
+	for _, value := range c.Values {
+		if value != "-" {
+			show(value)
+			continue
+		}
+		lines := bufio.NewScanner(s.Stdin)
+		lines.Buffer(nil, 16<<20)
+		for lines.Scan() {
+			show(lines.Text())
+		}
+		if err := lines.Err(); err != nil {
+			return fmt.Errorf("standard input: %w", err)
+		}
+	}
+	if c.JSON {
+		return s.printJSON(all)
+	}
+	return nil
+}
+
+// record shows every column of the model in a record.
+func (c *inspectCmd) record(ctx context.Context, s *Session) error {
+	tables, err := s.some(ctx, []string{c.Table})
+	if err != nil {
+		return err
+	}
+	t := tables[0]
+	rows := [][]string{}
+	var all []columnInspection
+	for _, id := range c.ID {
+		columns, values, err := t.read(ctx, strings.Split(id, ","))
+		if err != nil {
+			return err
+		}
+		for n, column := range columns {
+			i := Inspect(values[n].V)
+			if !values[n].Valid {
+				i = Inspection{Kind: "NULL"}
+			}
+			if i.Version > 0 {
+				if v, err := t.model.Box().Version(i.Version); err == nil {
+					i.KeyID = v.Provider.Info().KeyID
+				}
+			}
+			all = append(all, columnInspection{t.name, id, column, i})
+			rows = append(rows, []string{t.name + " " + id, column, i.String()})
+		}
+	}
+	if c.JSON {
+		return s.printJSON(all)
+	}
+	columnsOf(s.Stdout, rows)
+	return nil
+}
+
+type columnInspection struct {
+	Table  string `json:"table"`
+	ID     string `json:"id"`
+	Column string `json:"column"`
+	Inspection
+}
+
+// read reads the encrypted columns of one record as they are.
+func (t *table) read(ctx context.Context, id []string) (columns []string, values []sql.Null[string], err error) {
+	ids := t.model.IDColumns()
+	if len(id) != len(ids) {
+		return nil, nil, usage("the primary key of %s is (%s)", t.name, strings.Join(ids, ", "))
+	}
+	columns = t.model.Columns()
+	var where []string
+	var args []any
+	for n, column := range ids {
+		where = append(where, t.textOf(column)+" = "+t.placeholder(n+1))
+		args = append(args, id[n])
+	}
+	quoted := make([]string, len(columns))
+	for n, column := range columns {
+		quoted[n] = t.quote(column)
+	}
+	values = make([]sql.Null[string], len(columns))
+	into := make([]any, len(columns))
+	for n := range values {
+		into[n] = &values[n]
+	}
+	parts := strings.Split(t.name, ".")
+	for n := range parts {
+		parts[n] = t.quote(parts[n])
+	}
+	err = t.database.DB.QueryRowContext(ctx, "SELECT "+strings.Join(quoted, ", ")+" FROM "+strings.Join(parts, ".")+
+		" WHERE "+strings.Join(where, " AND "), args...).Scan(into...)
+	if err == sql.ErrNoRows {
+		err = fmt.Errorf("%s has no record %s", t.name, strings.Join(id, ","))
+	}
+	return columns, values, err
+}
+
+func (t *table) quote(name string) string {
+	mark := `"`
+	if t.database.Dialect == field.MySQL {
+		mark = "`"
+	}
+	return mark + strings.ReplaceAll(name, mark, mark+mark) + mark
+}
+
+func (t *table) placeholder(n int) string {
+	if t.database.Dialect == field.Postgres {
+		return fmt.Sprintf("$%d", n)
+	}
+	return "?"
+}
+
+// textOf compares a key of any type with text.
+func (t *table) textOf(column string) string {
+	types := map[field.Dialect]string{field.Postgres: "text", field.MySQL: "char", field.SQLite: "text"}
+	return "CAST(" + t.quote(column) + " AS " + types[t.database.Dialect] + ")"
+}
+
+// has reports whether a list holds a name.
+func has(list []string, name string) bool { return slices.Contains(list, name) }

@@ -1,0 +1,196 @@
+package rotatecli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
+)
+
+type initCmd struct {
+	Print bool `help:"Print the SQL instead, for a migration."`
+}
+
+func (c *initCmd) Run(ctx context.Context, s *Session) error {
+	if c.Print {
+		d, err := s.Database(ctx)
+		if err != nil {
+			return err
+		}
+		return s.printTables(d)
+	}
+	tables, err := s.all(ctx)
+	if err != nil {
+		return err
+	}
+	if tables[0].database.hasLedger(ctx) {
+		s.printf("the tables of rotations are there already\n")
+	}
+	// Also those that a newer version of this program adds.
+	if err := tables[0].store.CreateTables(ctx); err != nil {
+		return err
+	}
+	s.printf("ready: kms_rotations and the tables beside it\n")
+	return nil
+}
+
+type planCmd struct {
+	rotationFlags
+	JSON bool `help:"Print JSON."`
+}
+
+func (planCmd) Help() string {
+	return `Examples:
+
+  rotate plan --to 2
+  rotate plan --to 3 --kind rekey --kms-rate 500`
+}
+
+// tablePlan is a plan as it is printed.
+type tablePlan struct {
+	Table    string         `json:"table"`
+	Kind     string         `json:"kind"`
+	Target   int            `json:"target"`
+	Rows     int64          `json:"rows"`
+	Keys     int64          `json:"keys_to_move"`
+	Calls    int64          `json:"kms_calls"`
+	Seconds  float64        `json:"seconds_at_rate,omitempty"`
+	Versions []plannedShare `json:"versions"`
+	Refused  string         `json:"refused,omitempty"`
+}
+
+type plannedShare struct {
+	Column  string `json:"column"`
+	Version int    `json:"version,omitempty"`
+	NoKey   bool   `json:"no_key,omitempty"`
+	Rows    int64  `json:"rows"`
+	Needs   string `json:"needs,omitempty"`
+	Problem string `json:"problem,omitempty"`
+}
+
+func (c *planCmd) Run(ctx context.Context, s *Session) error {
+	tables, err := s.some(ctx, c.Table)
+	if err != nil {
+		return err
+	}
+	var plans []tablePlan
+	for _, t := range tables {
+		if err := c.checkTarget(t); err != nil {
+			return err
+		}
+		p, err := c.plan(ctx, t)
+		if err != nil {
+			return err
+		}
+		plans = append(plans, p)
+	}
+	if c.JSON {
+		return s.printJSON(plans)
+	}
+	s.printPlans(plans, c.KMSRate)
+	return nil
+}
+
+// checkTarget refuses a version that the program does not write: every process
+// has to know it, and this one writes it, before the first record has it.
+func (f *rotationFlags) checkTarget(t *table) error {
+	current := t.model.Box().Current()
+	if f.To != 0 && f.To != current {
+		return usage("%s: the current version is %d, not %d: deploy version %d as current first, in every process that reads", t.name, current, f.To, f.To)
+	}
+	return nil
+}
+
+func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
+	kind := kmsencrypted.RotationKind(f.Kind)
+	// A plan writes nothing, whoever the writers are.
+	rotator, err := t.rotator(kmsencrypted.RotationOptions{Kind: kind, WritersAreOurs: true})
+	if err != nil {
+		return tablePlan{}, err
+	}
+	plan, err := rotator.Plan(ctx)
+	if err != nil {
+		return tablePlan{}, err
+	}
+	p := tablePlan{Table: t.name, Kind: f.Kind, Target: plan.Target, Keys: plan.Keys, Calls: plan.Calls}
+	columns := make(map[string]int64)
+	for _, v := range plan.Versions {
+		share := plannedShare{Column: v.Column, Version: v.Version, NoKey: !v.HasKey, Rows: v.Rows, Needs: string(v.Need)}
+		if v.Err != nil {
+			share.Problem = oneLine(v.Err)
+		}
+		if v.Need == kmsencrypted.KindRekey && kind != kmsencrypted.KindRekey {
+			p.Refused = "the format changes, which needs --kind rekey"
+		}
+		columns[v.Column] += v.Rows
+		p.Rows = max(p.Rows, columns[v.Column])
+		p.Versions = append(p.Versions, share)
+	}
+	if f.KMSRate > 0 {
+		p.Seconds = float64(p.Calls) / f.KMSRate
+	}
+	return p, nil
+}
+
+func (s *Session) printPlans(plans []tablePlan, rate float64) {
+	var rows [][]string
+	var notes []string
+	for _, p := range plans {
+		row := []string{p.Table, things(p.Rows, "row"), shares(p)}
+		switch {
+		case p.Keys == 0:
+			row = append(row, "nothing to do")
+		default:
+			row = append(row, fmt.Sprintf("%s to v%d", p.Kind, p.Target), things(p.Calls, "KMS call"))
+		}
+		if p.Seconds > 0 {
+			row = append(row, fmt.Sprintf("about %s at %s/s", span(time.Duration(p.Seconds*float64(time.Second))), count(int64(rate))))
+		}
+		rows = append(rows, row)
+		if p.Refused != "" {
+			notes = append(notes, p.Table+": "+p.Refused)
+		}
+		for _, v := range p.Versions {
+			if v.Problem != "" {
+				notes = append(notes, fmt.Sprintf("%s: %s of version %d would fail: %s", p.Table, things(v.Rows, "row"), v.Version, v.Problem))
+			}
+		}
+	}
+	columnsOf(s.Stdout, rows)
+	for _, note := range notes {
+		s.printf("! %s\n", note)
+	}
+}
+
+// shares lists the versions of a table: "v1 812,004 · v2 392,327".
+func shares(p tablePlan) string {
+	several := slices.ContainsFunc(p.Versions, func(v plannedShare) bool { return v.Column != p.Versions[0].Column })
+	var parts []string
+	for _, v := range p.Versions {
+		part := fmt.Sprintf("v%d %s", v.Version, count(v.Rows))
+		if v.NoKey {
+			part = "no key " + count(v.Rows)
+		}
+		if several {
+			part = v.Column + " " + part
+		}
+		parts = append(parts, part)
+	}
+	return strings.Join(parts, " · ")
+}
+
+// printTables prints the SQL of the ledger.
+func (s *Session) printTables(d *Database) error {
+	definitions, err := sqlstore.Tables(d.Dialect)
+	if err != nil {
+		return err
+	}
+	for _, definition := range definitions {
+		s.printf("%s;\n", definition)
+	}
+	return nil
+}

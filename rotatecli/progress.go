@@ -1,0 +1,214 @@
+package rotatecli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// progress shows what a rotation does: on a terminal by a bar, else by a line
+// each ten seconds, for machines by a line of JSON for each event. It is safe
+// for concurrent use.
+type progress struct {
+	out   io.Writer
+	json  *json.Encoder // nil unless asked for
+	bar   *progressbar.ProgressBar
+	table string
+	total int64 // keys, with those of earlier calls
+	now   func() time.Time
+
+	mu        sync.Mutex
+	began     time.Time
+	before    int64 // written by earlier calls
+	written   int64 // by this one
+	failed    int64
+	conflicts int64
+	rate      rate
+	throttled string // why it is slow, until the next batch
+	printed   time.Time
+}
+
+// every is how often a line is printed where there is no terminal.
+const every = 10 * time.Second
+
+func (s *Session) newProgress(table string, asJSON bool, total, before int64) *progress {
+	p := &progress{out: s.Stderr, table: table, total: max(total, before), before: before, now: time.Now}
+	p.began, p.printed = p.now(), p.now()
+	if asJSON {
+		p.json = json.NewEncoder(s.Stdout)
+		return p
+	}
+	if file, ok := s.Stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) && p.total > 0 {
+		p.bar = newBar(file, table, p.total)
+		p.draw()
+	}
+	return p
+}
+
+// newBar draws "customers  61% ████████████░░░░░░░░  734,642/1,204,331  …"; all
+// that stands behind the bar is this program's.
+func newBar(out io.Writer, name string, total int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(total,
+		progressbar.OptionSetWriter(out),
+		progressbar.OptionSetWidth(20),
+		progressbar.OptionSetTheme(progressbar.Theme{Saucer: "█", SaucerPadding: "░", BarStart: "", BarEnd: ""}),
+		progressbar.OptionShowDescriptionAtLineEnd(),
+		progressbar.OptionSetPredictTime(false),
+		progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionUseANSICodes(true),
+		progressbar.OptionSetDescription(name),
+	)
+}
+
+// observe takes the events of one call of Run.
+func (p *progress) observe(e kmsencrypted.RotationEvent) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch e.Type {
+	case kmsencrypted.EventBatch:
+		p.written += e.Outcome.Written
+		p.failed += e.Outcome.Failed
+		p.conflicts += e.Outcome.Conflicts
+		p.rate.add(p.now(), p.written)
+		p.throttled = ""
+	case kmsencrypted.EventThrottled:
+		p.throttled = "throttled: " + oneLine(e.Err)
+	}
+	switch {
+	case p.json != nil:
+		p.json.Encode(eventLine(e))
+	case p.bar != nil:
+		p.draw()
+	case p.now().Sub(p.printed) >= every:
+		p.printed = p.now()
+		fmt.Fprintln(p.out, p.line())
+	}
+}
+
+// draw is called with mu held.
+func (p *progress) draw() {
+	p.bar.Describe(" " + p.table + "  " + p.state())
+	p.bar.Set64(min(p.done(), p.total))
+}
+
+func (p *progress) done() int64 { return p.before + p.written }
+
+// line is what is printed where there is no terminal.
+func (p *progress) line() string {
+	percent := int64(100)
+	if p.total > 0 {
+		percent = 100 * min(p.done(), p.total) / p.total
+	}
+	return fmt.Sprintf("%s  %d %%  %s", p.table, percent, p.state())
+}
+
+// state is "734,642/1,204,331  2,481 rows/s  3 min left  0 failed".
+func (p *progress) state() string {
+	parts := []string{count(p.done()) + "/" + count(p.total)}
+	perSecond := p.rate.perSecond(p.now())
+	if perSecond > 0 {
+		parts = append(parts, count(int64(perSecond+.5))+" rows/s")
+	}
+	left := p.total - p.done()
+	if perSecond > 0 && left > 0 && p.done()*100 >= p.total { // an estimate from less than 1 % is none
+		parts = append(parts, span(time.Duration(float64(left)/perSecond*float64(time.Second)))+" left")
+	}
+	parts = append(parts, count(p.failed)+" failed")
+	if p.conflicts > 0 {
+		parts = append(parts, things(p.conflicts, "conflict"))
+	}
+	if p.throttled != "" {
+		parts = append(parts, p.throttled)
+	}
+	return strings.Join(parts, "  ")
+}
+
+// close ends the line of the bar.
+func (p *progress) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.bar != nil {
+		p.throttled = ""
+		p.draw()
+		p.bar.Exit()
+		fmt.Fprintln(p.out)
+	}
+}
+
+// rate measures over the last ten seconds or so, so that it follows a change.
+type rate struct{ samples []sample }
+
+type sample struct {
+	at   time.Time
+	done int64
+}
+
+func (r *rate) add(at time.Time, done int64) {
+	const window, most = 10 * time.Second, 1000
+	r.samples = append(r.samples, sample{at, done})
+	for len(r.samples) > 2 && at.Sub(r.samples[1].at) > window || len(r.samples) > most {
+		r.samples = r.samples[1:]
+	}
+}
+
+// perSecond is 0 while nothing is known.
+func (r *rate) perSecond(now time.Time) float64 {
+	if len(r.samples) < 2 {
+		return 0
+	}
+	first, last := r.samples[0], r.samples[len(r.samples)-1]
+	seconds := now.Sub(first.at).Seconds()
+	if seconds <= 0 {
+		return 0
+	}
+	return float64(last.done-first.done) / seconds
+}
+
+// eventJSON is a [kmsencrypted.RotationEvent] as a line of JSON.
+type eventJSON struct {
+	Event     string  `json:"event"`
+	Table     string  `json:"table"`
+	Run       string  `json:"run,omitempty"`
+	Pass      int     `json:"pass,omitempty"`
+	Shard     *int    `json:"shard,omitempty"`
+	Written   int64   `json:"written"`
+	Conflicts int64   `json:"conflicts"`
+	Failed    int64   `json:"failed"`
+	Planned   int64   `json:"planned,omitempty"`
+	Seconds   float64 `json:"seconds"`
+	Record    string  `json:"record,omitempty"`
+	Class     string  `json:"class,omitempty"`
+	Reason    string  `json:"reason,omitempty"`
+}
+
+// inShard are the events that belong to one.
+var inShard = map[kmsencrypted.RotationEventType]bool{
+	kmsencrypted.EventShard: true, kmsencrypted.EventBatch: true, kmsencrypted.EventConflict: true, kmsencrypted.EventFailure: true,
+	kmsencrypted.EventThrottled: true, kmsencrypted.EventLost: true, kmsencrypted.EventShardDone: true,
+}
+
+func eventLine(e kmsencrypted.RotationEvent) eventJSON {
+	line := eventJSON{
+		Event: string(e.Type), Table: e.Table, Run: e.Run, Pass: e.Pass, Planned: e.Planned, Seconds: e.Elapsed.Seconds(),
+		Written: e.Outcome.Written, Conflicts: e.Outcome.Conflicts, Failed: e.Outcome.Failed,
+	}
+	if inShard[e.Type] && e.Run != "" {
+		line.Shard = &e.Shard
+	}
+	if e.Failure != nil {
+		line.Record, line.Class, line.Reason = e.Failure.Record, e.Failure.Class, oneLine(e.Failure.Err)
+	}
+	if e.Err != nil {
+		line.Reason = oneLine(e.Err)
+	}
+	return line
+}

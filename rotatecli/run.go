@@ -1,0 +1,275 @@
+package rotatecli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+type runCmd struct {
+	rotationFlags
+	DryRun         bool  `help:"Open what would be moved, and write nothing."`
+	Canary         bool  `help:"Move one shard of 64, open every record of it, and stop."`
+	Limit          int64 `placeholder:"N" help:"Stop after about so many records. The next call goes on."`
+	WritersAreOurs bool  `help:"For a rekey: whoever writes encrypted columns meanwhile does so through this library, or is stopped. Rails is neither."`
+	MaxFailures    int   `placeholder:"N" default:"1000" help:"Stop after so many failed records; -1 never does."`
+	Workers        int   `placeholder:"N" default:"4" help:"Shards that are worked on side by side."`
+	Batch          int   `placeholder:"N" default:"1000" help:"Records in one transaction."`
+	JSON           bool  `help:"Print each event as a line of JSON."`
+}
+
+func (runCmd) Help() string {
+	return `Examples:
+
+  rotate run --to 2                                   all tables, at full speed
+  rotate run --to 2 --table users --kms-rate 500      one table, calmly
+  rotate run --to 2 --canary                          a first step, verified
+  rotate run --to 3 --kind rekey --writers-are-ours   new data keys
+
+It may be stopped at any time, also with kill -9: the same command goes on. Two
+calls at the same time share the work. Exit codes: 0 done, 2 done with failures,
+3 paused or interrupted, 4 throttled out, 64 usage, 1 anything else.`
+}
+
+func (c *runCmd) Validate() error {
+	for name, wrong := range map[string]bool{
+		"--workers": c.Workers < 1, "--batch": c.Batch < 1, "--limit": c.Limit < 0, "--kms-rate": c.KMSRate < 0,
+		"--max-failures": c.MaxFailures == 0,
+	} {
+		if wrong {
+			return fmt.Errorf("%s: it must be above 0", name)
+		}
+	}
+	switch {
+	case c.Kind == "rekey" && !c.WritersAreOurs && !c.DryRun:
+		return errors.New("a rekey loses what writers write that do not compare the key column, such as Rails: stop them, then say --writers-are-ours")
+	case c.Canary && c.Limit > 0, c.Canary && c.DryRun, c.DryRun && c.Limit > 0:
+		return errors.New("--canary, --dry-run and --limit exclude each other")
+	}
+	return nil
+}
+
+func (c *runCmd) Run(ctx context.Context, s *Session) error {
+	tables, err := s.some(ctx, c.Table)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables { // all of them before the first is touched
+		if err := c.checkTarget(t); err != nil {
+			return err
+		}
+		p, err := c.plan(ctx, t)
+		if err != nil {
+			return err
+		}
+		if p.Refused != "" {
+			return fmt.Errorf("%s: %s", t.name, p.Refused)
+		}
+	}
+	if err := preflight(ctx, tables); err != nil {
+		return err
+	}
+	if !c.DryRun {
+		if d := tables[0].database; !d.hasLedger(ctx) {
+			if err := tables[0].store.CreateTables(ctx); err != nil {
+				return fmt.Errorf("the tables of rotations are missing and cannot be made (rotate init --print shows the SQL): %w", err)
+			}
+		}
+	}
+	failed := false
+	for _, t := range tables {
+		var clean bool
+		switch {
+		case c.DryRun:
+			clean, err = c.dry(ctx, s, t)
+		case c.Canary:
+			clean, err = c.canary(ctx, s, t)
+		default:
+			clean, err = c.rotate(ctx, s, t)
+		}
+		if err != nil {
+			return err
+		}
+		failed = failed || !clean
+	}
+	if failed {
+		return exit{ExitFailures}
+	}
+	return nil
+}
+
+// preflight asks the key services before the first record whether their keys can
+// be used: else each record would fail for itself. Who may not ask goes on.
+func preflight(ctx context.Context, tables []*table) error {
+	for _, box := range boxes(tables) {
+		for _, n := range box.Versions() {
+			v, err := box.Version(n)
+			if err != nil {
+				return err
+			}
+			prober, ok := v.Provider.(kmsencrypted.Prober)
+			if !ok {
+				continue
+			}
+			if err := prober.Probe(ctx); err != nil && !errors.Is(err, kmsencrypted.ErrDenied) {
+				return fmt.Errorf("version %d, key %s: %w", n, v.Provider.Info().KeyID, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (c *runCmd) options(observe func(kmsencrypted.RotationEvent)) kmsencrypted.RotationOptions {
+	o := kmsencrypted.RotationOptions{
+		Kind: kmsencrypted.RotationKind(c.Kind), WritersAreOurs: c.WritersAreOurs || c.DryRun,
+		Workers: c.Workers, BatchSize: c.Batch, MaxFailures: c.MaxFailures, Limit: c.Limit, Shards: shards, Observe: observe,
+	}
+	if c.KMSRate > 0 {
+		o.Calls = kmsencrypted.NewLimiter(c.KMSRate)
+	}
+	return o
+}
+
+// work is how many records there are to move and how many an unfinished run has
+// moved already.
+func (c *runCmd) work(ctx context.Context, t *table) (left, before int64, err error) {
+	p, err := c.plan(ctx, t)
+	if err != nil {
+		return 0, 0, err
+	}
+	columns := make(map[string]int64)
+	for _, v := range p.Versions {
+		if v.Needs != "" {
+			columns[v.Column] += v.Rows
+			left = max(left, columns[v.Column])
+		}
+	}
+	status, found, err := t.store.Newest(ctx)
+	if err == nil && found && status.State.Unfinished() {
+		before = status.Written
+	}
+	return left, before, err
+}
+
+// rotate runs one table to its end.
+func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, err error) {
+	left, before, err := c.work(ctx, t)
+	if err != nil {
+		return false, err
+	}
+	p := s.newProgress(t.name, c.JSON, left+before, before)
+	rotator, err := t.rotator(c.options(p.observe))
+	if err != nil {
+		return false, err
+	}
+	began := time.Now()
+	result, err := rotator.Run(ctx)
+	p.close()
+	failures, listErr := rotator.Failures(context.WithoutCancel(ctx), 0)
+	if err == nil {
+		err = listErr
+	}
+	if c.JSON {
+		return result.Failed == 0, errors.Join(err, printResult(s, t.name, result, err))
+	}
+	s.summary(t.name, verbs[c.Kind], result, time.Since(began), failures, err)
+	return result.Failed == 0, s.pausedOr(err)
+}
+
+// verbs say what became of a record.
+var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed"}
+
+// pausedOr turns an interrupt into its exit code without another word.
+func (s *Session) pausedOr(err error) error {
+	if err != nil && codeOf(err) == ExitPaused {
+		return exit{ExitPaused}
+	}
+	return err
+}
+
+// summary is the last word on a table.
+func (s *Session) summary(table, verb string, r kmsencrypted.RunResult, took time.Duration, failures []kmsencrypted.Failure, err error) {
+	state := "done"
+	switch {
+	case errors.Is(err, kmsencrypted.ErrPaused):
+		state = "paused by \"rotate pause\"; \"rotate resume\" and the same command let it go on"
+	case errors.Is(err, context.Canceled):
+		state = "interrupted; run the same command to go on"
+	case err != nil:
+		state = "stopped; run the same command to go on"
+	case !r.Done:
+		state = "stopped at the limit; run the same command to go on"
+	}
+	s.printf("%s  %s %s in %s, %s failed  %s\n", table, count(r.Written), verb, span(took), count(int64(len(failures))), state)
+	s.printFailures(failures, 10)
+}
+
+// printFailures lists failed records by class, and some of each with its reason.
+func (s *Session) printFailures(failures []kmsencrypted.Failure, most int) {
+	byClass := make(map[string]int64)
+	for _, f := range failures {
+		byClass[f.Class]++
+	}
+	for _, class := range slices.SortedFunc(maps.Keys(byClass), func(a, b string) int {
+		return cmp.Or(cmp.Compare(byClass[b], byClass[a]), cmp.Compare(a, b))
+	}) {
+		s.printf("  %s  %s\n", class, count(byClass[class]))
+		shown := 0
+		for _, f := range failures {
+			if f.Class == class && shown < most {
+				s.printf("    %s  %s\n", f.Record, oneLine(f.Err))
+				shown++
+			}
+		}
+		if rest := byClass[class] - int64(shown); rest > 0 {
+			s.printf("    and %s more: rotate status --failures\n", count(rest))
+		}
+	}
+}
+
+// resultJSON is the last line of a run for machines.
+type resultJSON struct {
+	Event     string `json:"event"`
+	Table     string `json:"table"`
+	Run       string `json:"run,omitempty"`
+	Pass      int    `json:"pass"`
+	Done      bool   `json:"done"`
+	Written   int64  `json:"written"`
+	Conflicts int64  `json:"conflicts"`
+	Failed    int64  `json:"failed"`
+	Error     string `json:"error,omitempty"`
+}
+
+func printResult(s *Session, table string, r kmsencrypted.RunResult, err error) error {
+	line := resultJSON{Event: "result", Table: table, Run: r.Run, Pass: r.Pass, Done: r.Done, Written: r.Written, Conflicts: r.Conflicts, Failed: r.Failed}
+	if err != nil {
+		line.Error = oneLine(err)
+	}
+	return json.NewEncoder(s.Stdout).Encode(line)
+}
+
+// dry opens what a run would move: all of it but the writing.
+func (c *runCmd) dry(ctx context.Context, s *Session, t *table) (clean bool, err error) {
+	rotator, err := t.rotator(c.options(nil))
+	if err != nil {
+		return false, err
+	}
+	v, err := rotator.Verify(ctx, kmsencrypted.VerifyOptions{OnlyOld: true, MaxFailures: c.MaxFailures})
+	if err != nil && !errors.Is(err, kmsencrypted.ErrTooManyFailures) {
+		return false, err
+	}
+	if c.JSON {
+		return len(v.Failures) == 0, printVerification(s, t.name, t.model.Box().Current(), v, false)
+	}
+	s.printf("%s  dry run: %s would be %s, %s would fail, nothing was written\n",
+		t.name, count(v.Opened), verbs[c.Kind], count(int64(len(v.Failures))))
+	s.printFailures(v.Failures, 10)
+	return len(v.Failures) == 0, err
+}

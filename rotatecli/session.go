@@ -1,0 +1,151 @@
+package rotatecli
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
+)
+
+// Session is one call of a [Program], as its commands see it.
+type Session struct {
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	// OpenKey is that of the Program.
+	OpenKey func(ctx context.Context, keyID string) (kmsencrypted.Provider, error)
+
+	name     string
+	parser   *kong.Kong
+	open     func(context.Context) (*Database, error)
+	database *Database
+	tables   []*table
+	closers  []func()
+}
+
+// table is a model with its records.
+type table struct {
+	name     string
+	model    *field.Model[any]
+	store    *sqlstore.Store[any]
+	database *Database
+}
+
+// OnClose calls a function when the session ends.
+func (s *Session) OnClose(f func()) { s.closers = append(s.closers, f) }
+
+func (s *Session) close() {
+	for _, f := range slices.Backward(s.closers) {
+		f()
+	}
+}
+
+// printf writes to standard output.
+func (s *Session) printf(format string, args ...any) { fmt.Fprintf(s.Stdout, format, args...) }
+
+// Database connects on first use.
+func (s *Session) Database(ctx context.Context) (*Database, error) {
+	if s.database != nil {
+		return s.database, nil
+	}
+	if s.open == nil {
+		return nil, usage("this command needs a database, and the program has none")
+	}
+	d, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if len(d.Models) == 0 {
+		return nil, fmt.Errorf("%w: no table is known", kmsencrypted.ErrConfig)
+	}
+	s.database = d
+	return d, nil
+}
+
+// some returns the tables of these names, all where there is none.
+func (s *Session) some(ctx context.Context, names []string) ([]*table, error) {
+	all, err := s.all(ctx)
+	if err != nil || len(names) == 0 {
+		return all, err
+	}
+	var chosen []*table
+	for _, name := range names {
+		i := slices.IndexFunc(all, func(t *table) bool { return t.name == name })
+		if i < 0 {
+			return nil, usage("no table %s; there are %s", name, strings.Join(tableNames(all), ", "))
+		}
+		chosen = append(chosen, all[i])
+	}
+	return chosen, nil
+}
+
+func tableNames(tables []*table) []string {
+	names := make([]string, len(tables))
+	for i, t := range tables {
+		names[i] = t.name
+	}
+	return names
+}
+
+func (s *Session) all(ctx context.Context) ([]*table, error) {
+	if s.tables != nil {
+		return s.tables, nil
+	}
+	d, err := s.Database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tables []*table
+	for _, m := range d.Models {
+		model := m.Dynamic()
+		options := sqlstore.Options{Independent: d.Independent[model.Table()]}
+		store, err := sqlstore.New(ctx, d.DB, d.Dialect, model, options)
+		if err != nil {
+			return nil, err
+		}
+		tables = append(tables, &table{name: model.Table(), model: model, store: store, database: d})
+	}
+	s.tables = tables
+	return tables, nil
+}
+
+// rotator makes the engine of a table.
+func (t *table) rotator(options kmsencrypted.RotationOptions) (*kmsencrypted.Rotator, error) {
+	return kmsencrypted.NewRotator(t.model.Box(), t.store, options)
+}
+
+// hasLedger reports whether the tables of rotations are there.
+func (d *Database) hasLedger(ctx context.Context) bool {
+	rows, err := d.DB.QueryContext(ctx, "SELECT id FROM kms_rotations WHERE 1 = 0")
+	if err != nil {
+		return false
+	}
+	return rows.Close() == nil
+}
+
+// DialectOf tells the database from the driver of a *sql.DB: pgx and pq, the
+// drivers of MySQL and MariaDB, and those of SQLite. Another one is
+// [kmsencrypted.ErrConfig].
+func DialectOf(db *sql.DB) (field.Dialect, error) {
+	driver := reflect.TypeOf(db.Driver())
+	for driver.Kind() == reflect.Pointer {
+		driver = driver.Elem()
+	}
+	for _, known := range []struct {
+		part    string
+		dialect field.Dialect
+	}{{"pgx", field.Postgres}, {"lib/pq", field.Postgres}, {"mysql", field.MySQL}, {"sqlite", field.SQLite}} {
+		if strings.Contains(driver.PkgPath(), known.part) {
+			return known.dialect, nil
+		}
+	}
+	return "", fmt.Errorf("rotatecli: %w: unknown database driver %v: use Program and say Database.Dialect", kmsencrypted.ErrConfig, driver)
+}

@@ -1,0 +1,199 @@
+package rotatecli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+type statusCmd struct {
+	tablesFlag
+	Watch    bool          `short:"w" help:"Show it again and again, until no run is unfinished."`
+	Every    time.Duration `default:"2s" help:"How often, with --watch."`
+	Failures bool          `help:"List every failed record of the latest runs."`
+	JSON     bool          `help:"Print JSON."`
+}
+
+func (statusCmd) Help() string {
+	return `Counting reads each table once. Examples:
+
+  rotate status
+  rotate status --watch
+  rotate status --table users --failures`
+}
+
+// tableStatus is where one table stands.
+type tableStatus struct {
+	Table      string         `json:"table"`
+	Target     int            `json:"target"`
+	Versions   []plannedShare `json:"versions"`
+	Remaining  int64          `json:"remaining"`
+	Run        string         `json:"run,omitempty"`
+	Kind       string         `json:"kind,omitempty"`
+	State      string         `json:"state"`
+	Pass       int            `json:"pass,omitempty"`
+	Shards     int            `json:"shards,omitempty"`
+	ShardsDone int            `json:"shards_done,omitempty"`
+	Written    int64          `json:"written"`
+	Conflicts  int64          `json:"conflicts"`
+	Failed     int64          `json:"failed"`
+	Failures   []failureJSON  `json:"failures,omitempty"`
+
+	failures   []kmsencrypted.Failure
+	unfinished bool
+}
+
+func (c *statusCmd) Run(ctx context.Context, s *Session) error {
+	tables, err := s.some(ctx, c.Table)
+	if err != nil {
+		return err
+	}
+	for {
+		all, err := c.all(ctx, tables)
+		if err != nil {
+			return err
+		}
+		if err := c.print(s, all); err != nil || !c.Watch {
+			return err
+		}
+		unfinished := false
+		for _, st := range all {
+			unfinished = unfinished || st.unfinished
+		}
+		if !unfinished {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(max(c.Every, 100*time.Millisecond)):
+			s.printf("\n")
+		}
+	}
+}
+
+func (c *statusCmd) all(ctx context.Context, tables []*table) ([]tableStatus, error) {
+	list := make([]tableStatus, len(tables))
+	for i, t := range tables {
+		var err error
+		if list[i], err = c.status(ctx, t); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
+	counts, err := t.store.Count(ctx)
+	if err != nil {
+		return tableStatus{}, err
+	}
+	target := t.model.Box().Current()
+	st := tableStatus{Table: t.name, Target: target, Versions: sharesJSON(counts), Remaining: elsewhere(counts, target), State: "no run yet"}
+	if !t.database.hasLedger(ctx) {
+		return st, nil
+	}
+	run, found, err := t.store.Newest(ctx)
+	if err != nil || !found {
+		return st, err
+	}
+	st.Run, st.Kind, st.State, st.Pass, st.unfinished = run.ID, string(run.Kind), string(run.State), run.Pass, run.State.Unfinished()
+	st.Shards, st.ShardsDone = run.Shards, run.ShardsDone
+	st.Written, st.Conflicts, st.Failed = run.Written, run.Conflicts, run.Outcome.Failed
+	if run.Outcome.Failed > 0 {
+		if st.failures, err = t.store.Failures(ctx, run.ID, 0); err != nil {
+			return st, err
+		}
+	}
+	if c.Failures {
+		st.Failures = failuresJSON(st.failures)
+	}
+	return st, nil
+}
+
+func (c *statusCmd) print(s *Session, all []tableStatus) error {
+	if c.JSON {
+		return s.printJSON(all)
+	}
+	var rows [][]string
+	for _, st := range all {
+		rows = append(rows, []string{st.Table, shares(tablePlan{Versions: st.Versions}), remaining(st), runState(st)})
+	}
+	columnsOf(s.Stdout, rows)
+	most := 3
+	if c.Failures {
+		most = 1 << 30
+	}
+	for _, st := range all {
+		if len(st.failures) > 0 {
+			s.printf("%s: failed in the last pass\n", st.Table)
+			s.printFailures(st.failures, most)
+		}
+	}
+	return nil
+}
+
+func remaining(st tableStatus) string {
+	if st.Remaining == 0 {
+		return fmt.Sprintf("all at v%d", st.Target)
+	}
+	return fmt.Sprintf("%s to go to v%d", count(st.Remaining), st.Target)
+}
+
+func runState(st tableStatus) string {
+	if st.Run == "" {
+		return st.State
+	}
+	text := fmt.Sprintf("%s %s, pass %d", st.Kind, st.State, st.Pass)
+	if st.unfinished {
+		text += fmt.Sprintf(", %d of %d shards", st.ShardsDone, st.Shards)
+	}
+	return fmt.Sprintf("%s, %s written, %s failed", text, count(st.Written), count(st.Failed))
+}
+
+type pauseCmd struct{ tablesFlag }
+type resumeCmd struct{ tablesFlag }
+type cancelCmd struct{ tablesFlag }
+
+func (c *pauseCmd) Run(ctx context.Context, s *Session) error {
+	return s.setState(ctx, c.Table, "paused", (*kmsencrypted.Rotator).Pause)
+}
+
+func (c *resumeCmd) Run(ctx context.Context, s *Session) error {
+	return s.setState(ctx, c.Table, "may go on: call \"rotate run\"", (*kmsencrypted.Rotator).Resume)
+}
+
+func (c *cancelCmd) Run(ctx context.Context, s *Session) error {
+	return s.setState(ctx, c.Table, "canceled; what was written stays", (*kmsencrypted.Rotator).Cancel)
+}
+
+// setState changes the unfinished runs of some tables.
+func (s *Session) setState(ctx context.Context, names []string, word string, set func(*kmsencrypted.Rotator, context.Context) error) error {
+	tables, err := s.some(ctx, names)
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		state := "nothing to do: no unfinished run"
+		if t.database.hasLedger(ctx) {
+			run, found, err := t.store.Newest(ctx)
+			if err != nil {
+				return err
+			}
+			if found && run.State.Unfinished() {
+				rotator, err := t.rotator(kmsencrypted.RotationOptions{})
+				if err == nil {
+					err = set(rotator, ctx)
+				}
+				if err != nil {
+					return err
+				}
+				state = word
+			}
+		}
+		s.printf("%s  %s\n", t.name, state)
+	}
+	return nil
+}

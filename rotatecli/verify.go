@@ -1,0 +1,163 @@
+package rotatecli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+type verifyCmd struct {
+	tablesFlag
+	Sample      share   `placeholder:"1%" help:"Open this share of the records only, such as 1% or 0.01. All are counted."`
+	KMSRate     float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second."`
+	MaxFailures int     `placeholder:"N" default:"1000" help:"Stop after so many failures; -1 never does."`
+	Workers     int     `placeholder:"N" default:"4" help:"Ranges that are read side by side."`
+	JSON        bool    `help:"Print JSON."`
+}
+
+func (verifyCmd) Help() string {
+	return `Examples:
+
+  rotate verify                opens every record, with one KMS call for each key
+  rotate verify --sample 1%    a hundredth of them
+
+It only reads. Exit codes: 0 every record opens and is at the current version, 2
+not so.`
+}
+
+// share is a part of the whole.
+type share float64
+
+func (s *share) UnmarshalText(text []byte) error {
+	digits, percent := strings.CutSuffix(string(text), "%")
+	f, err := strconv.ParseFloat(strings.TrimSpace(digits), 64)
+	if percent {
+		f /= 100
+	}
+	if err != nil || !(f > 0 && f <= 1) {
+		return errors.New("want a share above 0 and up to 1, such as 1% or 0.01")
+	}
+	*s = share(f)
+	return nil
+}
+
+func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
+	tables, err := s.some(ctx, c.Table)
+	if err != nil {
+		return err
+	}
+	clean := true
+	for _, t := range tables {
+		v, err := c.verify(ctx, t)
+		if err != nil && !errors.Is(err, kmsencrypted.ErrTooManyFailures) {
+			return err
+		}
+		target := t.model.Box().Current()
+		clean = clean && err == nil && v.Clean(target)
+		if c.JSON {
+			if err := printVerification(s, t.name, target, v, true); err != nil {
+				return err
+			}
+			continue
+		}
+		s.printVerified(t, v, float64(c.Sample), err)
+	}
+	if !clean {
+		return exit{ExitFailures}
+	}
+	return nil
+}
+
+func (c *verifyCmd) verify(ctx context.Context, t *table) (kmsencrypted.Verification, error) {
+	o := kmsencrypted.RotationOptions{Workers: c.Workers}
+	if c.KMSRate > 0 {
+		o.Calls = kmsencrypted.NewLimiter(c.KMSRate)
+	}
+	rotator, err := t.rotator(o)
+	if err != nil {
+		return kmsencrypted.Verification{}, err
+	}
+	return rotator.Verify(ctx, kmsencrypted.VerifyOptions{Sample: float64(c.Sample), MaxFailures: c.MaxFailures})
+}
+
+func (s *Session) printVerified(t *table, v kmsencrypted.Verification, sample float64, stopped error) {
+	target := t.model.Box().Current()
+	old := elsewhere(v.Versions, target)
+	verdict := "clean"
+	switch {
+	case stopped != nil:
+		verdict = "stopped: " + oneLine(stopped)
+	case len(v.Failures) > 0:
+		verdict = things(int64(len(v.Failures)), "record") + " did not open"
+	case old > 0:
+		verdict = fmt.Sprintf("all open, %s not yet at version %d", things(old, "key"), target)
+	}
+	what := "opened"
+	if sample > 0 {
+		what = fmt.Sprintf("opened, a sample of %g %%,", sample*100)
+	}
+	if t.model.KeysOnly() {
+		what = strings.Replace(what, "opened", "keys unwrapped (columns are not declared)", 1)
+	}
+	s.printf("%s  %s %s  %s\n", t.name, count(v.Opened), what, verdict)
+	s.printFailures(v.Failures, 10)
+}
+
+// elsewhere counts the keys at other versions.
+func elsewhere(counts []kmsencrypted.VersionCount, target int) (n int64) {
+	for _, c := range counts {
+		if c.HasKey && c.Version != target {
+			n += c.Rows
+		}
+	}
+	return n
+}
+
+// verificationJSON is a verification for machines.
+type verificationJSON struct {
+	Event    string         `json:"event"`
+	Table    string         `json:"table"`
+	Target   int            `json:"target"`
+	Opened   int64          `json:"opened"`
+	Clean    bool           `json:"clean"`
+	Versions []plannedShare `json:"versions"`
+	Failures []failureJSON  `json:"failures"`
+}
+
+type failureJSON struct {
+	Record string `json:"record"`
+	Class  string `json:"class"`
+	Reason string `json:"reason"`
+}
+
+func failuresJSON(failures []kmsencrypted.Failure) []failureJSON {
+	list := make([]failureJSON, len(failures))
+	for i, f := range failures {
+		list[i] = failureJSON{f.Record, f.Class, oneLine(f.Err)}
+	}
+	return list
+}
+
+func sharesJSON(counts []kmsencrypted.VersionCount) []plannedShare {
+	list := make([]plannedShare, len(counts))
+	for i, c := range counts {
+		list[i] = plannedShare{Column: c.Column, Version: c.Version, NoKey: !c.HasKey, Rows: c.Rows}
+	}
+	return list
+}
+
+// printVerification writes one; whole is false for a dry run.
+func printVerification(s *Session, table string, target int, v kmsencrypted.Verification, whole bool) error {
+	event := "verified"
+	if !whole {
+		event = "dry run"
+	}
+	return s.printJSON(verificationJSON{
+		Event: event, Table: table, Target: target, Opened: v.Opened, Clean: v.Clean(target),
+		Versions: sharesJSON(v.Versions), Failures: failuresJSON(v.Failures),
+	})
+}
