@@ -1,0 +1,252 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"regexp"
+
+	_ "github.com/go-sql-driver/mysql"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"go.yaml.in/yaml/v3"
+	_ "modernc.org/sqlite"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/providers"
+	"github.com/kmsencrypted/kmsencrypted/rotatecli"
+)
+
+// config is the file. Fields that it does not have are refused, so that a
+// misspelt one is no silent default.
+type config struct {
+	Database      databaseConfig        `yaml:"database"`
+	Current       int                   `yaml:"current"`
+	Minimum       int                   `yaml:"minimum,omitempty"`
+	AllowInsecure bool                  `yaml:"allow_insecure,omitempty"`
+	Versions      map[int]versionConfig `yaml:"versions"`
+	Tables        []tableConfig         `yaml:"tables"`
+}
+
+type databaseConfig struct {
+	Driver string `yaml:"driver"` // postgres, mysql or sqlite
+	DSN    string `yaml:"dsn"`    // with ${VARIABLE}
+}
+
+// versionConfig is a recipe.
+type versionConfig struct {
+	Key                 string   `yaml:"key"` // id of the key, with ${VARIABLE}
+	Format              string   `yaml:"format,omitempty"`
+	Context             template `yaml:"context,omitempty"`
+	RecordSeal          bool     `yaml:"record_seal,omitempty"`
+	OmitID              bool     `yaml:"omit_id,omitempty"`
+	AllowIgnoredContext bool     `yaml:"allow_ignored_context,omitempty"`
+}
+
+// tableConfig is a table. One without columns can be rewrapped, not rekeyed.
+type tableConfig struct {
+	Table       string         `yaml:"table"`
+	As          string         `yaml:"as,omitempty"`
+	Name        string         `yaml:"name,omitempty"`
+	ID          []string       `yaml:"id,omitempty"`
+	Keys        []keyConfig    `yaml:"keys,omitempty"`
+	Columns     []columnConfig `yaml:"columns,omitempty"`
+	Independent []string       `yaml:"independent,omitempty"`
+	Context     template       `yaml:"context,omitempty"`
+}
+
+type keyConfig struct {
+	Column string `yaml:"column"`
+	Name   string `yaml:"name,omitempty"`
+	As     string `yaml:"as,omitempty"`
+}
+
+type columnConfig struct {
+	Column string `yaml:"column"`
+	Type   string `yaml:"type,omitempty"`
+	Tag    string `yaml:"tag,omitempty"` // as in a struct's kms tag
+}
+
+// readConfig reads a file and refuses what it does not know.
+func readConfig(path string) (*config, error) {
+	data, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%w: there is no %s; \"kmsencrypted schema\" prints one for a database", kmsencrypted.ErrConfig, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := yaml.NewDecoder(bytes.NewReader(data))
+	d.KnownFields(true)
+	var c config
+	if err := d.Decode(&c); err != nil {
+		return nil, fmt.Errorf("%s: %w: %w", path, kmsencrypted.ErrConfig, err)
+	}
+	if err := d.Decode(new(any)); err != io.EOF {
+		return nil, fmt.Errorf("%s: %w: more than one document", path, kmsencrypted.ErrConfig)
+	}
+	if err := c.expand(); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return &c, nil
+}
+
+var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
+
+// expand puts environment variables where keys and passwords are named. One that
+// is not set is a mistake, not an empty text.
+func (c *config) expand() error {
+	var err error
+	c.Database.DSN, err = expanded("database.dsn", c.Database.DSN)
+	mistakes := []error{err}
+	for n, v := range c.Versions {
+		v.Key, err = expanded(fmt.Sprintf("versions.%d.key", n), v.Key)
+		c.Versions[n] = v
+		mistakes = append(mistakes, err)
+	}
+	return errors.Join(mistakes...)
+}
+
+func expanded(where, text string) (string, error) {
+	var err error
+	result := variable.ReplaceAllStringFunc(text, func(match string) string {
+		name := variable.FindStringSubmatch(match)[1]
+		value, ok := os.LookupEnv(name)
+		if !ok {
+			err = fmt.Errorf("%w: %s: the environment variable %s is not set", kmsencrypted.ErrConfig, where, name)
+		}
+		return value
+	})
+	if err == nil && result == "" {
+		err = fmt.Errorf("%w: %s is empty", kmsencrypted.ErrConfig, where)
+	}
+	return result, err
+}
+
+// drivers by the name of a database, as they are registered.
+var drivers = map[string]struct {
+	driver  string
+	dialect field.Dialect
+}{
+	"postgres": {"pgx", field.Postgres},
+	"mysql":    {"mysql", field.MySQL},
+	"mariadb":  {"mysql", field.MySQL},
+	"sqlite":   {"sqlite", field.SQLite},
+}
+
+func (c databaseConfig) open() (*sql.DB, field.Dialect, error) {
+	known, ok := drivers[c.Driver]
+	if !ok {
+		return nil, "", fmt.Errorf("%w: database.driver %q: want postgres, mysql or sqlite", kmsencrypted.ErrConfig, c.Driver)
+	}
+	db, err := sql.Open(known.driver, c.DSN)
+	if err != nil {
+		// The text of a driver's error may quote the DSN, with its password.
+		return nil, "", fmt.Errorf("%w: database.dsn is no DSN of %s", kmsencrypted.ErrConfig, c.Driver)
+	}
+	return db, known.dialect, nil
+}
+
+// box makes the Box of all tables.
+func (c *config) box(ctx context.Context, logger *slog.Logger, verbose bool) (*kmsencrypted.Box, error) {
+	b := kmsencrypted.Config{
+		Current: c.Current, MinVersion: c.Minimum, AllowInsecure: c.AllowInsecure,
+		Versions: make(map[int]kmsencrypted.Version), Logger: logger,
+	}
+	if verbose {
+		b.Observer = kmsencrypted.LogEvents(logger)
+	}
+	for n, v := range c.Versions {
+		version, err := v.version(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("version %d: %w", n, err)
+		}
+		b.Versions[n] = version
+	}
+	return b.Box()
+}
+
+var formats = map[string]kmsencrypted.Format{"": kmsencrypted.Native, "native": kmsencrypted.Native, "ruby": kmsencrypted.Ruby}
+
+func (v versionConfig) version(ctx context.Context) (kmsencrypted.Version, error) {
+	format, ok := formats[v.Format]
+	if !ok {
+		return kmsencrypted.Version{}, fmt.Errorf("%w: format %q: want native or ruby", kmsencrypted.ErrConfig, v.Format)
+	}
+	provider, err := providers.Open(ctx, v.Key)
+	if err != nil {
+		provider = absent{v.Key, err}
+	}
+	return kmsencrypted.Version{
+		Provider: provider, Format: format, Context: v.Context.function(),
+		RecordSeal: v.RecordSeal, OmitID: v.OmitID, AllowIgnoredContext: v.AllowIgnoredContext,
+	}, nil
+}
+
+// absent stands for a key service that could not be opened, so that the state
+// of a rotation can be seen, and paused, while it is away. Whatever needs the
+// key gets the error.
+type absent struct {
+	keyID string
+	err   error
+}
+
+func (a absent) Info() kmsencrypted.KeyInfo {
+	return kmsencrypted.KeyInfo{Provider: "absent", KeyID: a.keyID, Tag: "absent"}
+}
+
+func (a absent) Encrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]byte, error) {
+	return nil, a.err
+}
+
+func (a absent) Decrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]byte, error) {
+	return nil, a.err
+}
+
+// Probe makes commands that need the key fail before the first record.
+func (a absent) Probe(context.Context) error { return a.err }
+
+// database makes everything that the commands work on.
+func (c *config) database(ctx context.Context, logger *slog.Logger, verbose bool) (*rotatecli.Database, error) {
+	box, err := c.box(ctx, logger, verbose)
+	if err != nil {
+		return nil, err
+	}
+	db, dialect, err := c.Database.open()
+	if err != nil {
+		return nil, err
+	}
+	d := &rotatecli.Database{DB: db, Dialect: dialect, Independent: make(map[string][]string)}
+	var mistakes []error
+	var contexts []template
+	for _, v := range c.Versions {
+		contexts = append(contexts, v.Context)
+	}
+	for _, t := range c.Tables {
+		model, err := t.model(ctx, db, dialect, box, contexts)
+		if err != nil {
+			mistakes = append(mistakes, err)
+			continue
+		}
+		d.Models = append(d.Models, model)
+		d.Independent[t.Table] = t.Independent
+	}
+	if err := errors.Join(mistakes...); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (g *grammar) logger(w io.Writer) *slog.Logger {
+	level := slog.LevelWarn
+	if g.Verbose {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+}
