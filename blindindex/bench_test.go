@@ -4,11 +4,11 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"slices"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/argon2"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/against"
 )
 
 const benchValue = "ada.lovelace@example.org"
@@ -20,7 +20,7 @@ var sinkText string
 func BenchmarkArgon2id(b *testing.B) {
 	key := testKey()
 	x := fast(b, Options{Algorithm: Argon2id{}})
-	benchmarkAgainst(b, 1.05, func() {
+	against.Limit(b, 1.05, func() {
 		sinkText = base64.StdEncoding.EncodeToString(argon2.IDKey([]byte(benchValue), key, 3, 1<<12, 1, 32))
 	}, func() {
 		computeInto(b, x)
@@ -31,7 +31,7 @@ func BenchmarkArgon2id(b *testing.B) {
 func BenchmarkHMAC(b *testing.B) {
 	key := testKey()
 	x := fast(b, Options{})
-	benchmarkAgainst(b, 1.5, func() {
+	against.Limit(b, 1.5, func() {
 		mac := hmac.New(sha256.New, key)
 		mac.Write([]byte(benchValue))
 		sinkText = base64.StdEncoding.EncodeToString(mac.Sum(nil))
@@ -63,45 +63,5 @@ func BenchmarkBulk(b *testing.B) {
 			}
 		}
 	}
-	benchmarkAgainst(b, 1/1.8, round(1), round(2))
-}
-
-// benchmarkAgainst runs limit and ours by themselves, then in turns: "times" is
-// the quotient of their least times, since whatever else the machine does only
-// adds to a time. It fails above most, if there were rounds enough to meet a
-// quiet moment.
-func benchmarkAgainst(b *testing.B, most float64, limit, ours func()) {
-	alone := func(f func()) func(b *testing.B) {
-		return func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				f()
-			}
-		}
-	}
-	b.Run("limit", alone(limit))
-	b.Run("ours", alone(ours))
-	b.Run("ratio", func(b *testing.B) {
-		var limits, own []time.Duration
-		for b.Loop() {
-			// Whoever comes second may pay for the garbage of the first.
-			if len(own)%2 == 0 {
-				limits, own = append(limits, timed(limit)), append(own, timed(ours))
-			} else {
-				own, limits = append(own, timed(ours)), append(limits, timed(limit))
-			}
-		}
-		times := float64(slices.Min(own)) / float64(slices.Min(limits))
-		b.ReportMetric(times, "times")
-		const enough = 9
-		if len(own) >= enough && times > most {
-			b.Errorf("ours takes %.3f times the limit, want at most %.3f", times, most)
-		}
-	})
-}
-
-func timed(f func()) time.Duration {
-	start := time.Now()
-	f()
-	return time.Since(start)
+	against.Limit(b, 1/1.8, round(1), round(2))
 }

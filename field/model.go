@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
@@ -59,6 +60,7 @@ type Model[R any] struct {
 	box    *kmsencrypted.Box
 	schema *schema
 	row    reflect.Type // the struct: R, or what an R of type any points to
+	memo   sync.Map     // of adapters
 }
 
 // NewModel reads the tags of R and reports every mistake in them at once, as

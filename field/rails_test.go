@@ -2,25 +2,18 @@ package field_test
 
 import (
 	"database/sql/driver"
-	"encoding/base64"
-	"encoding/hex"
 	"encoding/json"
-	"fmt"
-	"math"
 	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jmoiron/sqlx"
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
-	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
 
 func openRails(t *testing.T) *sqlx.DB {
@@ -61,18 +54,6 @@ func byID[R any](rows []R) map[int64]any {
 	return m
 }
 
-// goNames are the fields of attributes whose names are not just capitalised.
-var goNames = map[string]string{
-	"signed_at": "SignedAt", "opens_at": "OpensAt", "ssn": "SSN", "pin": "PIN", "uuid": "UUID", "iban": "IBAN", "ip": "",
-}
-
-func goName(attribute string) string {
-	if name, ok := goNames[attribute]; ok {
-		return name
-	}
-	return strings.ToUpper(attribute[:1]) + attribute[1:]
-}
-
 func checkRails(t *testing.T, r rails, tables map[string]map[int64]any) (checked int) {
 	t.Helper()
 	for _, row := range r.manifest.Rows {
@@ -82,12 +63,12 @@ func checkRails(t *testing.T, r rails, tables map[string]map[int64]any) (checked
 			continue
 		}
 		for attribute, want := range row.Values {
-			name := goName(attribute)
+			name := vectors.RailsField(attribute)
 			if name == "" {
 				continue
 			}
 			got := plainOf(t, reflect.ValueOf(record).Elem().FieldByName(name))
-			if err := sameAsRails(got, want); err != nil {
+			if err := want.Check(got); err != nil {
 				t.Errorf("%s %d %s: %v", row.Table, row.ID, attribute, err)
 			}
 		}
@@ -96,101 +77,13 @@ func checkRails(t *testing.T, r rails, tables map[string]map[int64]any) (checked
 	return checked
 }
 
-// plainOf is the value of a field, encrypted or not, without pointers; nil is NULL.
 func plainOf(t *testing.T, v reflect.Value) any {
 	t.Helper()
-	if get := v.MethodByName("Get"); get.IsValid() {
-		out := get.Call(nil)
-		if err, _ := out[1].Interface().(error); err != nil {
-			t.Error(err)
-			return nil
-		}
-		v = out[0]
-	}
-	if valid := fieldOf(v, "Valid"); valid.IsValid() {
-		if !valid.Bool() {
-			return nil
-		}
-		v = v.Field(0)
-	}
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Interface:
-		if v.IsNil() {
-			return nil
-		}
-		return v.Elem().Interface()
-	case reflect.Slice, reflect.Map:
-		if v.IsNil() {
-			return nil
-		}
-	}
-	return v.Interface()
-}
-
-func fieldOf(v reflect.Value, name string) reflect.Value {
-	if v.Kind() != reflect.Struct {
-		return reflect.Value{}
-	}
-	return v.FieldByName(name)
-}
-
-// sameAsRails compares a Go value with one of the manifest.
-func sameAsRails(got any, want vectors.RailsValue) error {
-	var text string
-	_ = json.Unmarshal(want.V, &text) // not all are texts
-	var same bool
-	switch want.Type {
-	case "nil":
-		same = got == nil
-	case "string":
-		same = got == text
-	case "boolean":
-		same = fmt.Sprint(got) == string(want.V)
-	case "integer":
-		same = fmt.Sprint(got) == text
-	case "decimal":
-		same = fmt.Sprint(got) == text || got == lockbox.Decimal(text)
-	case "float":
-		f, ok := got.(float64)
-		bits, err := hex.DecodeString(text)
-		same = ok && err == nil && fmt.Sprintf("%016x", math.Float64bits(f)) == hex.EncodeToString(bits)
-	case "date":
-		d, ok := got.(time.Time)
-		same = ok && d.Format(time.DateOnly) == text
-	case "time":
-		at, ok := got.(time.Time)
-		wantAt, err := time.Parse(time.RFC3339Nano, text)
-		same = ok && err == nil && at.Truncate(time.Microsecond).Equal(wantAt.Truncate(time.Microsecond))
-	case "binary":
-		b, ok := got.([]byte)
-		same = ok && base64.StdEncoding.EncodeToString(b) == text
-	case "json":
-		same = sameJSON(got, want.V)
-	default:
-		return fmt.Errorf("unknown type %q", want.Type)
-	}
-	if !same {
-		return fmt.Errorf("got %v (%T), want %s %s", got, got, want.Type, want.V)
-	}
-	return nil
-}
-
-// sameJSON compares by meaning. An empty hash or array column is NULL.
-func sameJSON(got any, want json.RawMessage) bool {
-	plain, err := rubycompat.Plain(got)
+	got, err := vectors.RailsPlain(v)
 	if err != nil {
-		return false
+		t.Error(err)
 	}
-	data, err := json.Marshal(plain)
-	if err != nil {
-		return false
-	}
-	var a, b any
-	if json.Unmarshal(data, &a) != nil || json.Unmarshal(want, &b) != nil {
-		return false
-	}
-	empty := reflect.DeepEqual(b, map[string]any{}) || reflect.DeepEqual(b, []any{})
-	return reflect.DeepEqual(a, b) || got == nil && empty
+	return got
 }
 
 // Every look-up by a blind index that Rails answers finds the record here too.

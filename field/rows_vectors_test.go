@@ -117,7 +117,7 @@ func checkVectorRow[R any](t *testing.T, m *field.Model[R], r *R, row vectorRow)
 		return
 	}
 	for attribute, want := range row.Values {
-		got := plainOf(t, v.FieldByName(goName(attribute)))
+		got := plainOf(t, v.FieldByName(vectors.RailsField(attribute)))
 		if at, ok := got.(time.Time); ok {
 			got = at.Format(time.DateOnly)
 		}

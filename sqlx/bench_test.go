@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/against"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
 	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
@@ -109,22 +110,17 @@ func newBench(b *testing.B) bench {
 	return bench{db, m}
 }
 
+// A record with an id of the program's.
 func BenchmarkInsertPostgres(b *testing.B) {
 	db := newBench(b)
 	var id int64
-	b.Run("limit", func(b *testing.B) {
-		for b.Loop() {
-			id++
-			_, err := db.NamedExecContext(b.Context(), insertPlain, newPlainFive(id))
-			must(b, err)
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		for b.Loop() {
-			id++
-			r := newFive(id)
-			must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
-		}
+	against.Limit(b, 1.35, func() {
+		id++
+		must2(b)(db.NamedExecContext(b.Context(), insertPlain, newPlainFive(id)))
+	}, func() {
+		id++
+		r := newFive(id)
+		must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
 	})
 }
 
@@ -132,100 +128,69 @@ func BenchmarkInsertPostgres(b *testing.B) {
 // has to be known before the record is sealed.
 func BenchmarkInsertWithoutIDPostgres(b *testing.B) {
 	db := newBench(b)
-	b.Run("limit", func(b *testing.B) {
-		for b.Loop() {
-			r := newPlainFive(0)
-			must(b, db.GetContext(b.Context(), &r.ID, "INSERT INTO plain (encrypted_kms_key, a, b, c, d, e) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id", r.Key, r.A, r.B, r.C, r.D, r.E))
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		for b.Loop() {
-			r := newFive(0)
-			must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
-		}
+	const twoStatements = 2 * 1.35
+	against.Limit(b, twoStatements, func() {
+		r := newPlainFive(0)
+		must(b, db.GetContext(b.Context(), &r.ID, "INSERT INTO plain (encrypted_kms_key, a, b, c, d, e) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id", r.Key, r.A, r.B, r.C, r.D, r.E))
+	}, func() {
+		r := newFive(0)
+		must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
 	})
 }
 
 func BenchmarkUpdatePostgres(b *testing.B) {
 	db := newBench(b)
-	b.Run("limit", func(b *testing.B) {
-		r := newPlainFive(1)
-		_, err := db.NamedExecContext(b.Context(), insertPlain, r)
-		must(b, err)
-		for b.Loop() {
-			_, err := db.NamedExecContext(b.Context(), "UPDATE plain SET a = :a WHERE id = :id", r)
-			must(b, err)
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		r := newFive(1)
-		must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
-		for b.Loop() {
-			r.A.Set(plaintexts[0])
-			must(b, kms.Update(b.Context(), db.DB, db.Model, &r))
-		}
+	plain, r := newPlainFive(1), newFive(1)
+	must2(b)(db.NamedExecContext(b.Context(), insertPlain, plain))
+	must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
+	against.Limit(b, 1.35, func() {
+		must2(b)(db.NamedExecContext(b.Context(), "UPDATE plain SET a = :a WHERE id = :id", plain))
+	}, func() {
+		r.A.Set(plaintexts[0])
+		must(b, kms.Update(b.Context(), db.DB, db.Model, &r))
 	})
 }
 
 func BenchmarkGetPostgres(b *testing.B) {
 	db := newBench(b)
-	b.Run("limit", func(b *testing.B) {
-		_, err := db.NamedExecContext(b.Context(), insertPlain, newPlainFive(1))
-		must(b, err)
-		for b.Loop() {
-			var r plainFive
-			must(b, db.GetContext(b.Context(), &r, "SELECT * FROM plain WHERE id = $1", 1))
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		r := newFive(1)
-		must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
-		for b.Loop() {
-			var r five
-			must(b, kms.Get(b.Context(), db.DB, db.Model, &r, "SELECT * FROM customers WHERE id = ?", 1))
-		}
+	must2(b)(db.NamedExecContext(b.Context(), insertPlain, newPlainFive(1)))
+	must(b, kms.Insert(b.Context(), db.DB, db.Model, new(newFive(1))))
+	against.Limit(b, 1.35, func() {
+		var r plainFive
+		must(b, db.GetContext(b.Context(), &r, "SELECT * FROM plain WHERE id = $1", 1))
+	}, func() {
+		var r five
+		must(b, kms.Get(b.Context(), db.DB, db.Model, &r, "SELECT * FROM customers WHERE id = $1", 1))
 	})
 }
 
 func BenchmarkInsert1000Postgres(b *testing.B) {
 	db := newBench(b)
 	ciphertexts := db.ciphertexts(b)
-	b.Run("limit", func(b *testing.B) {
-		for b.Loop() {
-			db.MustExec("TRUNCATE plain")
-			rows := newPage()
-			must(b, db.SealNew(b.Context(), field.Pointers(rows)...))
-			_, err := db.NamedExecContext(b.Context(), insertPlain, ciphertexts)
-			must(b, err)
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		for b.Loop() {
-			db.MustExec("TRUNCATE customers")
-			rows := newPage()
-			must(b, kms.Insert(b.Context(), db.DB, db.Model, field.Pointers(rows)...))
-		}
+	against.Limit(b, 1.25, func() {
+		db.MustExec("TRUNCATE plain")
+		rows := newPage()
+		must(b, db.SealNew(b.Context(), field.Pointers(rows)...))
+		must2(b)(db.NamedExecContext(b.Context(), insertPlain, ciphertexts))
+	}, func() {
+		db.MustExec("TRUNCATE customers")
+		rows := newPage()
+		must(b, kms.Insert(b.Context(), db.DB, db.Model, field.Pointers(rows)...))
 	})
 }
 
 func BenchmarkSelect1000Postgres(b *testing.B) {
 	db := newBench(b)
-	_, err := db.NamedExecContext(b.Context(), insertPlain, db.ciphertexts(b))
-	must(b, err)
-	b.Run("limit", func(b *testing.B) {
-		var closed []five
-		must(b, db.SelectContext(b.Context(), &closed, "SELECT * FROM customers ORDER BY id"))
-		for b.Loop() {
-			var rows []plainFive
-			must(b, db.SelectContext(b.Context(), &rows, "SELECT * FROM plain ORDER BY id"))
-			must(b, db.OpenAll(b.Context(), field.Pointers(slices.Clone(closed))))
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		for b.Loop() {
-			var rows []five
-			must(b, kms.Select(b.Context(), db.DB, db.Model, &rows, "SELECT * FROM customers ORDER BY id"))
-		}
+	must2(b)(db.NamedExecContext(b.Context(), insertPlain, db.ciphertexts(b)))
+	var closed []five
+	must(b, db.SelectContext(b.Context(), &closed, "SELECT * FROM customers ORDER BY id"))
+	against.Limit(b, 1.25, func() {
+		var rows []plainFive
+		must(b, db.SelectContext(b.Context(), &rows, "SELECT * FROM plain ORDER BY id"))
+		must(b, db.OpenAll(b.Context(), field.Pointers(slices.Clone(closed))))
+	}, func() {
+		var rows []five
+		must(b, kms.Select(b.Context(), db.DB, db.Model, &rows, "SELECT * FROM customers ORDER BY id"))
 	})
 }
 

@@ -101,7 +101,8 @@ func hits[R any](db Ext, lookups []field.Lookup, rows []R) (_ []R, err error) {
 // checkable reports a field that the lookup's index is computed from and that
 // the query did not read: the record would silently be taken for a false hit.
 func checkable[R any](db Ext, l field.Lookup, row *R) error {
-	index := column{field: mapperOf(db).TypeMap(reflect.TypeFor[R]()).Names[l.Name]}
+	mapper, _ := mapperOf(db)
+	index := column{field: mapper.TypeMap(reflect.TypeFor[R]()).Names[l.Name]}
 	for name := range strings.SplitSeq(index.option("of"), "+") {
 		source := reflect.ValueOf(row).Elem().FieldByName(name).Addr().Interface()
 		if loaded, ok := source.(interface{ IsLoaded() bool }); ok && !loaded.IsLoaded() {

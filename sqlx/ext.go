@@ -58,16 +58,17 @@ func askDialect(ctx context.Context, db Ext) (sqldialect.Dialect, error) {
 }
 
 // mapperOf is what db itself uses to match columns with the fields of a struct.
-func mapperOf(db Ext) *reflectx.Mapper {
+// One that is not shared was made for this call.
+func mapperOf(db Ext) (m *reflectx.Mapper, shared bool) {
 	switch db := db.(type) {
 	case *sqlx.DB:
-		return db.Mapper
+		return db.Mapper, true
 	case *sqlx.Conn:
-		return db.Mapper
+		return db.Mapper, true
 	case *sqlx.Tx:
-		return db.Mapper
+		return db.Mapper, true
 	}
-	return reflectx.NewMapperFunc("db", sqlx.NameMapper)
+	return reflectx.NewMapperFunc("db", sqlx.NameMapper), false
 }
 
 // atomically runs several statements so that all of them happen or none: in a

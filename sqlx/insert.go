@@ -166,7 +166,11 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 // insertKnown inserts complete rows.
 func (in *insertion[R]) insertKnown(ctx context.Context, db Ext) error {
 	return in.inChunks(in.known, in.columns, in.RowsPerInsert(len(in.columns)), func(rows []*R, args []any) error {
-		_, err := db.ExecContext(ctx, in.Insert(names(in.columns), len(rows)), args...)
+		insert := in.insertRow
+		if len(rows) > 1 {
+			insert = in.Insert(names(in.columns), len(rows))
+		}
+		_, err := db.ExecContext(ctx, insert, args...)
 		return hide(err, args)
 	})
 }
@@ -175,6 +179,9 @@ func (in *insertion[R]) insertKnown(ctx context.Context, db Ext) error {
 // Where they are sealed later their encrypted columns are NULL until then, which
 // nobody but this transaction sees.
 func (in *insertion[R]) insertUnknown(ctx context.Context, db Ext) error {
+	if len(in.unknown) == 0 {
+		return nil
+	}
 	columns := in.pick(plain, encrypted, key)
 	if in.later {
 		columns = in.pick(plain)

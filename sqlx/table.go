@@ -21,6 +21,14 @@ type table[R any] struct {
 	model   *field.Model[R]
 	columns []column // that may be written, in the order of the struct
 	ids     []column // the primary key, which is among them
+	// insertRow inserts all columns of one row: the statement that is sent most.
+	insertRow string
+}
+
+// tableKey is what a table depends on beside its model.
+type tableKey struct {
+	dialect sqldialect.Dialect
+	mapper  *reflectx.Mapper
 }
 
 // column is a field of the struct with a column.
@@ -46,9 +54,21 @@ func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R],
 	if err != nil {
 		return nil, err
 	}
+	mapper, shared := mapperOf(db)
+	if !shared {
+		return makeTable(d, mapper, m)
+	}
+	t, err := m.Memo(tableKey{d, mapper}, func() (any, error) { return makeTable(d, mapper, m) })
+	if err != nil {
+		return nil, err
+	}
+	return t.(*table[R]), nil
+}
+
+func makeTable[R any](d sqldialect.Dialect, mapper *reflectx.Mapper, m *field.Model[R]) (*table[R], error) {
 	t := &table[R]{Table: sqldialect.Table{Dialect: d, Name: m.Table(), IDs: m.IDColumns()}, model: m}
 	managed := m.Columns()
-	fields := mapperOf(db).TypeMap(reflect.TypeFor[R]())
+	fields := mapper.TypeMap(reflect.TypeFor[R]())
 	t.columns = make([]column, 0, len(fields.Names))
 	for _, f := range fields.Index {
 		// Not the parts of a struct that is a column, nor a name that another field has.
@@ -69,6 +89,7 @@ func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R],
 		}
 		t.columns = append(t.columns, c)
 	}
+	t.insertRow = t.Insert(names(t.columns), 1)
 	return t, t.check(managed)
 }
 
