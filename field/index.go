@@ -320,6 +320,19 @@ type Lookup struct {
 // Err is why there is nothing to search for, nil if there is something.
 func (l Lookup) Err() error { return l.err }
 
+// Indexes is what is sought as columns of a record, for queries whose arguments
+// have types, such as those that sqlc generates.
+func (l Lookup) Indexes() []Index {
+	indexes := make([]Index, len(l.Columns))
+	for i, c := range l.Columns {
+		column, err := storedIndex(c)
+		if err == nil { // a Column is text or bytes
+			indexes[i].h = head{state: closed, stored: column}
+		}
+	}
+	return indexes
+}
+
 // Matches opens nothing: it reports whether an opened record has one of the
 // values that were sought. An index finds other rows too - if it is truncated,
 // if its expression makes values equal, or if somebody changed the column.
