@@ -37,7 +37,7 @@ func (b *Box) UnwrapAll(ctx context.Context, columns []WrappedKey) []KeyResult {
 	}
 	results := make([]KeyResult, len(columns))
 	var jobs []*unwrapJob
-	known := make(map[string]*unwrapJob, len(columns))
+	known := make(map[identity]*unwrapJob, len(columns))
 	for i, c := range columns {
 		u, err := b.unwrapping(c.Column, c.Binding, keycolumn.FormatKey)
 		if err != nil {
@@ -80,13 +80,15 @@ func (j *unwrapJob) isDone() bool { return !j.Key.IsZero() || j.Err != nil }
 // unwrapJobs fills the results of all jobs.
 func (b *Box) unwrapJobs(ctx context.Context, jobs []*unwrapJob) {
 	units := unitsOf(jobs)
-	stopped := make(map[int]*atomic.Pointer[error], len(b.config.Versions))
-	for version := range b.config.Versions {
-		stopped[version] = new(atomic.Pointer[error])
+	stopped := make(map[route]*atomic.Pointer[error], len(b.config.Versions))
+	for _, unit := range units {
+		if r := unit[0].route(); stopped[r] == nil {
+			stopped[r] = new(atomic.Pointer[error])
+		}
 	}
 	parallel(len(units), b.config.Concurrency, func(i int) {
 		unit := units[i]
-		stop := stopped[unit[0].version]
+		stop := stopped[unit[0].route()]
 		if err := stop.Load(); err != nil {
 			for _, job := range unit {
 				job.Err = *err
@@ -108,18 +110,18 @@ func (b *Box) unwrapJobs(ctx context.Context, jobs []*unwrapJob) {
 
 // unitsOf cuts the jobs into what goes into one request each.
 func unitsOf(jobs []*unwrapJob) (units [][]*unwrapJob) {
-	open := make(map[int][]*unwrapJob) // by version, not yet full
+	open := make(map[route][]*unwrapJob) // not yet full
 	for _, job := range jobs {
 		_, size := batching(job.recipe.Provider)
 		if size == 1 || job.legacy || len(job.wraps) == 0 {
 			units = append(units, []*unwrapJob{job})
 			continue
 		}
-		unit := append(open[job.version], job)
+		unit := append(open[job.route()], job)
 		if len(unit) == size {
 			units, unit = append(units, unit), nil
 		}
-		open[job.version] = unit
+		open[job.route()] = unit
 	}
 	for _, unit := range open {
 		if len(unit) > 0 {
@@ -221,23 +223,32 @@ func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
 		return nil
 	}
 	results := make([]ColumnResult, len(keys))
-	batch, size := batching(b.config.Versions[b.config.Current].Provider)
-	var stop atomic.Pointer[error]
-	parallel((len(keys)+size-1)/size, b.config.Concurrency, func(i int) {
-		from, to := i*size, min((i+1)*size, len(keys))
+	jobs := make([]*wrapJob, 0, len(keys))
+	stopped := make(map[route]*atomic.Pointer[error], 1)
+	for i, k := range keys {
+		w, err := b.target(k.Binding, keycolumn.FormatKey)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		jobs = append(jobs, &wrapJob{wrapping: w, key: k.Key, result: &results[i]})
+		if r := w.route(); stopped[r] == nil {
+			stopped[r] = new(atomic.Pointer[error])
+		}
+	}
+	units := wrapUnits(jobs)
+	parallel(len(units), b.config.Concurrency, func(i int) {
+		unit := units[i]
+		stop := stopped[unit[0].route()]
 		if err := stop.Load(); err != nil {
-			for j := from; j < to; j++ {
-				results[j].Err = *err
+			for _, job := range unit {
+				job.result.Err = *err
 			}
 			return
 		}
-		if to-from > 1 {
-			b.wrapBatch(ctx, batch, keys[from:to], results[from:to])
-		} else {
-			results[from].Column, results[from].Err = b.Wrap(ctx, keys[from].Key, keys[from].Binding)
-		}
-		for j := from; j < to; j++ {
-			if err := results[j].Err; err != nil && (ConcernsAll(err) || ctx.Err() != nil) {
+		b.wrapUnit(ctx, unit)
+		for _, job := range unit {
+			if err := job.result.Err; err != nil && (ConcernsAll(err) || ctx.Err() != nil) {
 				stop.Store(&err)
 			}
 		}
@@ -245,23 +256,55 @@ func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
 	return results
 }
 
-// wrapBatch makes one request for several keys.
-func (b *Box) wrapBatch(ctx context.Context, provider BatchProvider, keys []KeyToWrap, results []ColumnResult) {
-	var items []Plain
-	var jobs []*wrapping
-	var places []int
-	for i, k := range keys {
-		w, err := b.wrapping(ctx, k.Key, k.Binding, keycolumn.FormatKey)
-		if err != nil {
-			results[i].Err = err
-			continue
+// wrapJob is one data key of many.
+type wrapJob struct {
+	*wrapping
+	key    DataKey
+	result *ColumnResult
+}
+
+// wrapUnits cuts the jobs into what goes into one request each.
+func wrapUnits(jobs []*wrapJob) (units [][]*wrapJob) {
+	open := make(map[route][]*wrapJob, 1) // not yet full
+	for _, job := range jobs {
+		_, size := batching(job.recipe.Provider)
+		unit := append(open[job.route()], job)
+		if len(unit) == size {
+			units, unit = append(units, unit), nil
 		}
-		defer clear(w.raw)
-		items = append(items, Plain{Plaintext: w.raw, Context: w.context})
-		jobs, places = append(jobs, w), append(places, i)
+		open[job.route()] = unit
 	}
-	if len(jobs) == 0 {
-		return
+	for _, unit := range open {
+		if len(unit) > 0 {
+			units = append(units, unit)
+		}
+	}
+	return units
+}
+
+// wrapUnit makes one request for one key or several.
+func (b *Box) wrapUnit(ctx context.Context, unit []*wrapJob) {
+	ready := unit[:0:0]
+	for _, job := range unit {
+		if job.result.Err = job.take(ctx, job.key); job.result.Err == nil {
+			defer clear(job.raw)
+			ready = append(ready, job)
+		}
+	}
+	switch len(ready) {
+	case 0:
+	case 1:
+		ready[0].result.Column, ready[0].result.Err = b.wrap(ctx, ready[0].wrapping)
+	default:
+		b.wrapBatch(ctx, ready)
+	}
+}
+
+func (b *Box) wrapBatch(ctx context.Context, jobs []*wrapJob) {
+	provider, _ := batching(jobs[0].recipe.Provider)
+	items := make([]Plain, len(jobs))
+	for i, job := range jobs {
+		items[i] = Plain{Plaintext: job.raw, Context: job.context}
 	}
 	event := func() Event {
 		return Event{Op: OpWrap, Key: provider.Info(), Version: b.config.Current, Context: items[0].Context, Count: len(items)}
@@ -274,16 +317,16 @@ func (b *Box) wrapBatch(ctx context.Context, provider BatchProvider, keys []KeyT
 		}
 		return err
 	})
-	for j, w := range jobs {
-		result := &results[places[j]]
-		switch {
-		case err != nil:
-			result.Err = located(OpWrap, provider, w.version, err)
-		case answers[j].Err != nil:
-			result.Err = located(OpWrap, provider, w.version, answers[j].Err)
-		default:
-			result.Column, result.Err = w.column([]Wrap{{Tag: provider.Info().Tag, Ciphertext: answers[j].Bytes}})
+	for i, job := range jobs {
+		answer := Result{Err: err}
+		if err == nil {
+			answer = answers[i]
 		}
+		if answer.Err != nil {
+			job.result.Err = located(OpWrap, provider, job.version, answer.Err)
+			continue
+		}
+		job.result.Column, job.result.Err = job.column([]Wrap{{Tag: provider.Info().Tag, Ciphertext: answer.Bytes}})
 	}
 }
 

@@ -18,6 +18,9 @@ type Binding struct {
 	// Context is the encryption context, or a [VersionedContext] where it
 	// depends on the version.
 	Context EncryptionContext
+	// Subject is what a [ProviderFunc] is asked about; the Box fills in its
+	// version. It is not part of the commitment.
+	Subject Subject
 }
 
 // VersionedContext is a context that depends on the version of the column, as a

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"reflect"
 	"slices"
+	"sync"
 )
 
 // Format is the form of a key column and of the columns sealed under its data key.
@@ -34,7 +36,10 @@ func (f Format) String() string {
 // one version number are written and read. It never changes once a column was
 // written under it; to change anything, list a new version.
 type Version struct {
-	Provider Provider
+	// Provider wraps and unwraps the data keys of the version, unless
+	// ProviderFor chooses one by the record.
+	Provider    Provider
+	ProviderFor ProviderFunc
 	// Context makes the encryption context of a record. Nil is the default of
 	// kms_encrypted, {model_name, model_id}.
 	Context ContextFunc
@@ -64,6 +69,19 @@ type Subject struct {
 	Version int
 	Record  any // pointer to the caller's struct
 }
+
+// ProviderFunc chooses the provider of a record, so that each tenant can have a
+// key of its own. It gets the record and the encryption context; the subject of
+// a secret outside any table ([Box.Encrypt]) has a Version only.
+//
+// Nothing in a key column says which key it is under, so the same record must
+// get the same key for as long as the version is listed: a record that moves to
+// another tenant has to be opened before, and sealed anew. The function is asked
+// before each wrap and unwrap, by many goroutines, and must not call the Box; its
+// errors end the call. It returns the same value for the same key each time: what
+// goes to one provider is sent together, cached and merged, and two are one if
+// they are equal by ==.
+type ProviderFunc func(Subject, BoundContext) (Provider, error)
 
 // Config describes a [Box]. The zero value of each field is its default;
 // Current and Versions are required.
@@ -101,6 +119,7 @@ type Box struct {
 	config   Config
 	inflight inflight
 	cache    *cache // nil without one
+	insecure sync.Once
 }
 
 // NewBox returns a Box with one version, 1, in native format under provider.
@@ -121,16 +140,20 @@ func (c Config) Box() (*Box, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	for _, n := range slices.Sorted(maps.Keys(c.Versions)) {
-		if info := c.Versions[n].Provider.Info(); info.Insecure {
-			c.Logger.Warn("insecure key-encryption key in use: anyone who sees the ciphertexts can open them",
-				"version", n, "key_id", info.KeyID)
+		if p := c.Versions[n].Provider; p != nil && p.Info().Insecure {
+			c.warnInsecure(n, p)
 		}
 	}
-	b := &Box{config: c, inflight: inflight{flights: make(map[string]*flight)}}
+	b := &Box{config: c, inflight: inflight{flights: make(map[identity]*flight)}}
 	if c.Cache != nil {
 		b.cache = newCache(*c.Cache)
 	}
 	return b, nil
+}
+
+func (c Config) warnInsecure(version int, p Provider) {
+	c.Logger.Warn("insecure key-encryption key in use: anyone who sees the ciphertexts can open them",
+		"version", version, "key_id", p.Info().KeyID)
 }
 
 func (c Config) check() error {
@@ -155,16 +178,19 @@ func (c Config) check() error {
 		if n < 0 {
 			mistake("version %d is negative", n)
 		}
-		if v.Provider == nil {
+		switch {
+		case v.Provider == nil && v.ProviderFor == nil:
 			mistake("version %d has no provider", n)
 			continue
-		}
-		if v.Provider.Info().Insecure {
+		case v.Provider != nil && v.ProviderFor != nil:
+			mistake("version %d has both Provider and ProviderFor", n)
+			continue
+		case v.Provider != nil && v.Provider.Info().Insecure:
 			insecure++
 		}
-		if composed, ok := v.Provider.(interface{ Check() error }); ok {
-			if err := composed.Check(); err != nil {
-				mistakes = append(mistakes, fmt.Errorf("version %d: %w", n, err))
+		if v.Provider != nil {
+			if err := v.checkProvider(); err != nil {
+				mistakes = append(mistakes, fmt.Errorf("kmsencrypted: version %d: %w", n, err))
 			}
 		}
 		v.check(n, mistake)
@@ -176,17 +202,68 @@ func (c Config) check() error {
 }
 
 func (v Version) check(n int, mistake func(string, ...any)) {
-	_, multi := v.Provider.(MultiWrapper)
 	switch {
 	case v.Format > Ruby:
 		mistake("version %d has unknown %v", n, v.Format)
 	case v.Format == Ruby && (v.RecordSeal || v.OmitID):
 		mistake("version %d: RecordSeal and OmitID belong to the native format", n)
-	case v.Format == Ruby && multi:
-		mistake("version %d: a Ruby key column holds one wrap, so it cannot be written by several providers", n)
-	case v.Format == Ruby && v.Provider.Info().IgnoresContext && !v.AllowIgnoredContext:
-		mistake("version %d: the key ignores the context, and nothing else binds a Ruby column to its record; use a derived key, or set AllowIgnoredContext", n)
 	}
+}
+
+// checkProvider finds what makes the provider unfit for the version, as [ErrConfig].
+func (v Version) checkProvider() error {
+	if composed, ok := v.Provider.(interface{ Check() error }); ok {
+		if err := composed.Check(); err != nil {
+			return err
+		}
+	}
+	_, multi := v.Provider.(MultiWrapper)
+	switch {
+	case v.Format == Ruby && multi:
+		return fmt.Errorf("%w: a Ruby key column holds one wrap, so it cannot be written by several providers", ErrConfig)
+	case v.Format == Ruby && v.Provider.Info().IgnoresContext && !v.AllowIgnoredContext:
+		return fmt.Errorf("%w: the key ignores the context, and nothing else binds a Ruby column to its record; use a derived key, or set AllowIgnoredContext", ErrConfig)
+	}
+	return nil
+}
+
+// chosen is the recipe with the provider that ProviderFor chooses, held to what
+// a Provider is held to when a Box is made.
+func (b *Box) chosen(v Version, n int, subject Subject, ec BoundContext) (Version, error) {
+	if v.ProviderFor == nil {
+		return v, nil
+	}
+	subject.Version = n
+	var err error
+	if v.Provider, err = v.ProviderFor(subject, ec); err != nil {
+		return v, err
+	}
+	switch {
+	case v.Provider == nil:
+		return v, fmt.Errorf("%w: ProviderFor gives no provider", ErrConfig)
+	case !reflect.ValueOf(v.Provider).Comparable():
+		return v, fmt.Errorf("%w: ProviderFor gives a %T, which == cannot compare", ErrConfig, v.Provider)
+	}
+	if v.Provider.Info().Insecure {
+		if !b.config.AllowInsecure {
+			return v, fmt.Errorf("%w: ProviderFor gives an insecure key, and AllowInsecure is not set", ErrConfig)
+		}
+		b.insecure.Do(func() { b.config.warnInsecure(n, v.Provider) })
+	}
+	return v, v.checkProvider()
+}
+
+// route is what requests have in common that may be one.
+type route struct {
+	version  int
+	provider Provider // only where ProviderFor chooses among several
+}
+
+func (v Version) route(n int) route {
+	if v.ProviderFor == nil {
+		return route{version: n}
+	}
+	return route{n, v.Provider}
 }
 
 // Current is the version that the Box writes.

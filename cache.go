@@ -63,9 +63,14 @@ type cache struct {
 	sweeper *time.Timer
 }
 
-// cacheID is the hash of [unwrapping.identity], so that the size of an entry
-// does not depend on the column.
-type cacheID [sha256.Size]byte
+// cacheID is [unwrapping.identity] with a hash for the text, so that the size of
+// an entry does not depend on the column.
+type cacheID struct {
+	route route
+	hash  [sha256.Size]byte
+}
+
+func (u *unwrapping) cacheID() cacheID { return cacheID{u.route(), sha256.Sum256([]byte(u.text()))} }
 
 type cacheEntry struct {
 	id      cacheID
@@ -91,7 +96,7 @@ func (b *Box) cached(u *unwrapping) (KeyResult, bool) {
 	if b.cache == nil || u.recipe.RecordSeal {
 		return KeyResult{}, false
 	}
-	c, id := b.cache, cacheID(sha256.Sum256([]byte(u.identity())))
+	c, id := b.cache, u.cacheID()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	element, ok := c.entries[id]
@@ -129,7 +134,7 @@ func (b *Box) remember(u *unwrapping, result KeyResult) {
 	if b.cache == nil || u.recipe.RecordSeal {
 		return
 	}
-	e := &cacheEntry{id: sha256.Sum256([]byte(u.identity())), err: result.Err}
+	e := &cacheEntry{id: u.cacheID(), err: result.Err}
 	age := b.cache.config.MaxAge
 	switch {
 	case isRefusal(result.Err):

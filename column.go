@@ -42,13 +42,16 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 	}
 	u := &unwrapping{column: column, version: version, recipe: recipe}
 	if recipe.Format == Ruby {
+		if u.contexts, err = b.rubyContexts(from.Context, version, !versioned); err != nil {
+			return fail(err)
+		}
+		if u.recipe, err = b.chosen(recipe, version, from.Subject, u.contexts[0]); err != nil {
+			return fail(err)
+		}
 		if versioned {
 			u.wraps = []Wrap{{Ciphertext: rubycompat.Decode64(body)}}
 		} else {
 			b.legacyColumn(u, column)
-		}
-		if u.contexts, err = b.rubyContexts(from.Context, version, !versioned); err != nil {
-			return fail(err)
 		}
 		return u, nil
 	}
@@ -60,6 +63,9 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 		return fail(err)
 	}
 	u.contexts = []BoundContext{ec}
+	if u.recipe, err = b.chosen(recipe, version, from.Subject, ec); err != nil {
+		return fail(err)
+	}
 	if err := u.nativeBody(body, format); err != nil {
 		return fail(err)
 	}

@@ -10,7 +10,7 @@ import (
 // another context or binding makes a request, and meets the checks, of its own.
 type inflight struct {
 	mu      sync.Mutex
-	flights map[string]*flight // by identity
+	flights map[identity]*flight
 }
 
 // flight is one column on its way, for everybody who waits for it.

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
@@ -87,9 +87,9 @@ func (r *rewrapping) staysInside() bool {
 func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewrapping) {
 	units := rewrapUnits(all)
 	again := make([][]*rewrapping, len(units))
-	var denied atomic.Bool
+	var denied sync.Map // by way
 	parallel(len(units), b.config.Concurrency, func(i int) {
-		if denied.Load() {
+		if _, known := denied.Load(units[i][0].way()); known {
 			again[i] = units[i]
 			return
 		}
@@ -102,7 +102,7 @@ func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewr
 			case errors.Is(answer.Err, errors.ErrUnsupported):
 				again[i] = append(again[i], r)
 			case errors.Is(answer.Err, ErrDenied):
-				denied.Store(true)
+				denied.Store(r.way(), nil)
 				again[i] = append(again[i], r)
 			default:
 				r.result.Err = located(OpRewrap, r.to.recipe.Provider, r.from.version, answer.Err)
@@ -115,21 +115,24 @@ func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewr
 	return left
 }
 
-// rewrapUnits cuts the columns into what goes into one request each: columns of
-// one version, with one wrap and one context that may open it.
+// way is from which key to which.
+func (r *rewrapping) way() [2]route { return [2]route{r.from.route(), r.to.route()} }
+
+// rewrapUnits cuts the columns into what goes into one request each: columns
+// that go one way, with one wrap and one context that may open it.
 func rewrapUnits(all []*rewrapping) (units [][]*rewrapping) {
-	open := make(map[int][]*rewrapping) // by version, not yet full
+	open := make(map[[2]route][]*rewrapping) // not yet full
 	for _, r := range all {
 		batch, ok := r.to.recipe.Provider.(BatchRewrapper)
 		if !ok || len(r.from.contexts)*len(r.from.candidates()) != 1 {
 			units = append(units, []*rewrapping{r})
 			continue
 		}
-		unit := append(open[r.from.version], r)
+		unit := append(open[r.way()], r)
 		if len(unit) >= batch.BatchSize() {
 			units, unit = append(units, unit), nil
 		}
-		open[r.from.version] = unit
+		open[r.way()] = unit
 	}
 	for _, unit := range open {
 		if len(unit) > 0 {

@@ -18,6 +18,10 @@ func (b *Box) Wrap(ctx context.Context, k DataKey, to Binding) (column string, e
 	if err != nil {
 		return "", err
 	}
+	return b.wrap(ctx, w)
+}
+
+func (b *Box) wrap(ctx context.Context, w *wrapping) (column string, err error) {
 	wraps, err := b.encrypt(ctx, w)
 	clear(w.raw)
 	if err != nil {
@@ -75,6 +79,9 @@ func (b *Box) target(to Binding, format byte) (*wrapping, error) {
 	w.recipe = b.config.Versions[w.version]
 	var err error
 	w.context, err = bind(to.Context, contextForm{version: w.version, escapes: railsDefault})
+	if err == nil {
+		w.recipe, err = b.chosen(w.recipe, w.version, to.Subject, w.context)
+	}
 	if err != nil {
 		return nil, &Error{Op: string(OpWrap), Version: w.version, Err: err}
 	}
@@ -93,6 +100,11 @@ func (b *Box) wrapping(ctx context.Context, k DataKey, to Binding, format byte) 
 	if err != nil {
 		return nil, err
 	}
+	return w, w.take(ctx, k)
+}
+
+// take copies the bytes of a key into the wrapping and commits to it.
+func (w *wrapping) take(ctx context.Context, k DataKey) (err error) {
 	if w.recipe.Format == Native {
 		w.commitment, err = k.commit(w.binding)
 	}
@@ -100,9 +112,9 @@ func (b *Box) wrapping(ctx context.Context, k DataKey, to Binding, format byte) 
 		w.raw, err = k.freshRaw(ctx)
 	}
 	if err != nil {
-		return nil, &Error{Op: string(OpWrap), Version: w.version, Err: err}
+		return &Error{Op: string(OpWrap), Version: w.version, Err: err}
 	}
-	return w, nil
+	return nil
 }
 
 // encrypt calls the provider.
@@ -122,6 +134,8 @@ func (b *Box) encrypt(ctx context.Context, w *wrapping) (wraps []Wrap, err error
 	}
 	return wraps, nil
 }
+
+func (w *wrapping) route() route { return w.recipe.route(w.version) }
 
 func (w *wrapping) event() Event {
 	return Event{Op: OpWrap, Key: w.recipe.Provider.Info(), Version: w.version, Context: w.context, Count: 1}
@@ -152,7 +166,7 @@ func (w *wrapping) native(wraps []Wrap, rest []byte) ([]byte, error) {
 // unwrapping is a column on its way to a data key or to the bytes in it.
 type unwrapping struct {
 	column   string
-	id       string // memo of identity
+	id       string // memo of text
 	version  int
 	recipe   Version
 	wraps    []Wrap         // under Ruby one, without a tag
@@ -200,11 +214,21 @@ func (u *unwrapping) key(raw []byte) (DataKey, error) {
 	return copyDataKey(raw), nil
 }
 
+func (u *unwrapping) route() route { return u.recipe.route(u.version) }
+
 // identity is equal for unwrappings that are the same request with the same
-// checks: the same text under the same context and binding. The context counts
+// checks: the same text under the same context and binding, on the same route.
+type identity struct {
+	route route
+	text  string
+}
+
+func (u *unwrapping) identity() identity { return identity{u.route(), u.text()} }
+
+// text is what identity says of column, context and binding. The context counts
 // as it is bound and as it is sent: before kms_encrypted 1.0 the order of pairs
 // and the types of values made a difference.
-func (u *unwrapping) identity() string {
+func (u *unwrapping) text() string {
 	if u.id == "" {
 		id := make([]byte, 0, len(u.column)+2*len(u.contexts[0].text)+len(u.binding)+64)
 		id = canon.AppendString(id, u.column)

@@ -71,9 +71,10 @@ func (r record) id() []string {
 func (r record) binding(k *keySpec) kmsencrypted.Binding {
 	id := r.id()
 	return kmsencrypted.Binding{
-		Table:  r.schema.table,
-		Column: k.bound,
-		ID:     id,
+		Table:   r.schema.table,
+		Column:  k.bound,
+		ID:      id,
+		Subject: kmsencrypted.Subject{Model: r.schema.name, ID: id, Key: k.name, Record: r.row},
 		Context: kmsencrypted.VersionedContext(func(version int) (kmsencrypted.EncryptionContext, error) {
 			return r.context(k, id, version)
 		}),
