@@ -71,6 +71,9 @@ var (
 	ErrNeedsDecrypt = errors.New("needs permission to decrypt: set every field under the key, on a model that declares itself complete")
 	// ErrNeedsRekey: another format needs a new data key and every column sealed again.
 	ErrNeedsRekey = errors.New("a change of format needs a rekey, not a rewrap")
+	// ErrNeedsFiles: the record may have attached files under its data key, and a
+	// new one would lose them.
+	ErrNeedsFiles = errors.New("needs the manager of attached files: rekey through a rotation that knows it")
 	// ErrConflict: the row changed between reading and writing it. Reload and try again.
 	ErrConflict = errors.New("row was changed by somebody else: reload it and try again")
 	// ErrWiped: the data key was wiped.

@@ -35,6 +35,13 @@ type Config struct {
 	// its keys. A record of which all fields are set can then be written without
 	// permission to decrypt, under a new data key.
 	Complete bool
+	// Files says that records may have attached files (package files/attach), whose
+	// keys are wrapped under the data key of the record. A record that was stored
+	// then keeps its data key: what would give it another one without moving the
+	// files, [Model.Rekey] and sealing under Complete without permission to decrypt,
+	// is refused with [kmsencrypted.ErrNeedsFiles] and [kmsencrypted.ErrNeedsDecrypt].
+	// A model with Files may also have a key without fields, and no fields at all.
+	Files bool
 	// ColumnTag is the struct tag that names columns. Empty: "db".
 	ColumnTag string
 	// Types describes Go types that this package does not know.

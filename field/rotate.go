@@ -82,7 +82,19 @@ func (g *group) keepsFormat() error {
 // read.
 //
 // A record that does not open is left as it was and does not hold up the others.
+// A model with [Config.Files] is [kmsencrypted.ErrNeedsFiles].
 func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
+	if m.schema.config.Files {
+		return &kmsencrypted.Error{Op: "rekey", Record: m.Table(), Err: kmsencrypted.ErrNeedsFiles}
+	}
+	return m.RekeyWithFiles(ctx, rows...)
+}
+
+// RekeyWithFiles is [Model.Rekey] for whoever moves in the same transaction what
+// lies elsewhere under the old data keys, which [Model.DataKeys] gives before, to
+// the new ones: package sqlstore with its Options.Dependents. Everybody else loses
+// the files of the records.
+func (m *Model[R]) RekeyWithFiles(ctx context.Context, rows ...*R) error {
 	if m.schema.config.KeysOnly {
 		return fmt.Errorf("field: %w: a model of keys only cannot rekey %s", kmsencrypted.ErrConfig, m.Table())
 	}

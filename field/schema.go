@@ -19,6 +19,9 @@ type schema struct {
 	keys    []*keySpec
 	indexes []*indexSpec
 	master  masterCipher // of the columns under Lockbox's master key
+
+	plain   []*idSpec        // the application's own columns
+	managed map[string][]int // keys, fields, parts and indexes by column
 }
 
 // idSpec is a column of the primary key.
@@ -77,6 +80,7 @@ var (
 // newSchema reads a struct type and reports all its mistakes at once.
 func newSchema(t reflect.Type, config Config) (*schema, error) {
 	b := &builder{columns: make(map[string]string)}
+	b.managed = make(map[string][]int)
 	b.config = config
 	b.table, b.name = config.Table, config.Name
 	if config.As != "" {
@@ -134,6 +138,9 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 		if hasTag {
 			b.mistake(where, "a kms tag on a %v, which is neither encrypted nor marked id", f.Type)
 		}
+		if column != "" && f.IsExported() {
+			b.plain = append(b.plain, &idSpec{column: column, index: index})
+		}
 		return
 	}
 	switch {
@@ -148,6 +155,9 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 		return
 	}
 	b.columns[column] = where
+	if isColumn(f.Type) {
+		b.managed[column] = index
+	}
 	switch {
 	case isKey:
 		b.addKey(index, column, o, where)
@@ -234,7 +244,7 @@ func (b *builder) assign(t reflect.Type) {
 		b.keys[i].fields = append(b.keys[i].fields, f)
 	}
 	for _, k := range b.keys {
-		if len(k.fields) == 0 && !b.config.KeysOnly {
+		if len(k.fields) == 0 && !b.config.KeysOnly && !b.config.Files {
 			b.mistake(k.column, "no field under this key")
 		}
 		names := make(map[string]bool)
@@ -246,7 +256,7 @@ func (b *builder) assign(t reflect.Type) {
 		}
 	}
 	switch {
-	case !b.config.KeysOnly && len(b.fields) == 0:
+	case !b.config.KeysOnly && !b.config.Files && len(b.fields) == 0:
 		b.mistake(t.String(), "no encrypted field")
 	case b.config.KeysOnly && len(b.fields) > 0:
 		b.mistake(t.String(), "KeysOnly, and it has encrypted fields")

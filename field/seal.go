@@ -146,7 +146,7 @@ func (g *group) plan(mode sealMode) {
 	case key == null && ciphertexts > 0:
 		g.fail("seal", g.spec.column, kmsencrypted.ErrNoDataKey)
 	case toSeal == 0 && (key == null || mode == asNeeded && !g.sealsRecord()):
-	case key == null, mode == asRekeyed, dirty == len(g.slots) && g.schema.config.Complete:
+	case key == null, mode == asRekeyed, dirty == len(g.slots) && g.schema.config.Complete && !g.schema.config.Files:
 		g.need = needNewKey
 	default:
 		g.need = needOwnKey

@@ -19,6 +19,7 @@ type batch[R any] struct {
 	rows     []R
 	records  []record // beside rows
 	failures []kmsencrypted.Failure
+	old      [][]kmsencrypted.DataKey // of the dependents, beside rows
 }
 
 // record is what the batch knows of a row beside its struct.
@@ -79,7 +80,7 @@ func (b *batch[R]) Rotate(ctx context.Context, kind kmsencrypted.RotationKind, f
 		}
 	}
 	if kind == kmsencrypted.KindRekey {
-		return b.each(ctx, from, to, b.store.model.Rekey)
+		return b.each(ctx, from, to, b.store.model.RekeyWithFiles)
 	}
 	return b.each(ctx, from, to, b.store.model.Rewrap)
 }
@@ -123,6 +124,9 @@ func (b *batch[R]) each(ctx context.Context, from, to int, do func(context.Conte
 	}
 	if len(rows) == 0 {
 		return nil
+	}
+	if err := b.oldKeys(ctx, rows, at); err != nil {
+		return err
 	}
 	errs, err := byRecord(do(ctx, rows...), len(rows))
 	if err != nil {
@@ -176,6 +180,9 @@ func (b *batch[R]) wipe(from, to int) {
 	for i := from; i < to; i++ {
 		for _, c := range b.store.keys {
 			c.of(&b.rows[i]).Addr().Interface().(*field.Key).Wipe()
+		}
+		for _, old := range b.old {
+			old[i].Wipe()
 		}
 	}
 }

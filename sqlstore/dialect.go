@@ -17,6 +17,8 @@ type dialect struct {
 	now    string // milliseconds since 1970, by the clock of the database
 	// prefix is the text up to the first colon, with %s for the column.
 	prefix string
+	// hasTable counts the tables of a name that an unqualified name finds.
+	hasTable string
 	// comparesRows: (a, b) > (x, y) uses the index.
 	comparesRows bool
 	// readCommitted: the level can be asked for.
@@ -30,6 +32,7 @@ var dialects = map[field.Dialect]dialect{
 		quote: `"`, dollar: true, same: "IS NOT DISTINCT FROM",
 		now:          "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
 		prefix:       "left(%[1]s, strpos(%[1]s, ':'))",
+		hasTable:     "SELECT count(to_regclass(?))",
 		comparesRows: true, readCommitted: true,
 		name: "text", text: "text", number: "bigint", serial: "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
 	},
@@ -37,6 +40,7 @@ var dialects = map[field.Dialect]dialect{
 		quote: "`", same: "<=>",
 		now:           "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		prefix:        "left(%[1]s, locate(':', %[1]s))",
+		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
 		readCommitted: true,
 		name:          "varchar(190)", text: "longtext", number: "bigint", serial: "bigint NOT NULL AUTO_INCREMENT PRIMARY KEY",
 	},
@@ -44,6 +48,7 @@ var dialects = map[field.Dialect]dialect{
 		quote: "`", same: "IS",
 		now:          "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)",
 		prefix:       "substr(%[1]s, 1, instr(%[1]s, ':'))",
+		hasTable:     "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?",
 		comparesRows: true,
 		name:         "text", text: "text", number: "integer", serial: "integer PRIMARY KEY AUTOINCREMENT",
 	},

@@ -99,6 +99,9 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 		return fmt.Errorf("sqlstore: %w: table %s has columns that the model does not, and that a rekey would make unreadable: %s",
 			kmsencrypted.ErrConfig, s.Table(), strings.Join(s.unknown, ", "))
 	}
+	if err := s.checkDependents(ctx, run.Kind); err != nil {
+		return err
+	}
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
 		// Of two runs within a millisecond the later one is the newest all the same.
 		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, active, started)

@@ -50,6 +50,8 @@ type Store[R any] struct {
 	read    []string // every column of the struct that the table has
 	types   map[string]string
 	unknown []string // columns that look encrypted and are not the model's
+	// dependents are what lies elsewhere under the data keys.
+	dependents []Dependents
 	// writes is how a batch of conditional updates is made.
 	writes func(ctx context.Context, tx *sqlx.Tx, s *swap) error
 }
@@ -102,6 +104,11 @@ type Options struct {
 	// neither the model nor this list has is [kmsencrypted.ErrConfig], because
 	// what the column holds would be lost with the old data key.
 	Independent []string
+	// Dependents are what lies in other tables under the data keys of the records:
+	// the managers of their attached files. A rekey of a table whose records have
+	// some, by the tables kms_attachments and active_storage_attachments or because
+	// the model says so (field.Config.Files), is [kmsencrypted.ErrConfig] without them.
+	Dependents []Dependents
 }
 
 // looksEncrypted goes by the names that Lockbox and attr_encrypted give.
@@ -145,6 +152,9 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 	}
 	if len(s.keys) == 0 {
 		return fmt.Errorf("%w: the model has no key column, so there is nothing to rotate", kmsencrypted.ErrConfig)
+	}
+	if err := s.learnDependents(options); err != nil {
+		return err
 	}
 	for _, name := range existing {
 		if looksEncrypted(name) && !slices.Contains(s.model.Columns(), name) && !slices.Contains(options.Independent, name) {

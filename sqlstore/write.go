@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -65,14 +66,21 @@ func (b *batch[R]) Write(ctx context.Context, to kmsencrypted.Position) (outcome
 		outcome, err = b.write(ctx, s, to)
 		return err
 	}
-	if err := again(write); err == nil || !isRefusal(err) {
-		return outcome, err
+	for setAside := false; ; {
+		err = again(write)
+		left, isLeft := errors.AsType[dependentsFailed](err)
+		switch {
+		case isLeft:
+			b.leaveOut(s, left.Failures)
+		case err != nil && isRefusal(err) && !setAside:
+			setAside = true
+			if err := b.setAside(ctx, s); err != nil {
+				return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
+			}
+		default:
+			return outcome, err
+		}
 	}
-	if err := b.setAside(ctx, s); err != nil {
-		return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
-	}
-	err = again(write)
-	return outcome, err
 }
 
 func (b *batch[R]) write(ctx context.Context, s *swap, to kmsencrypted.Position) (outcome kmsencrypted.Outcome, err error) {
@@ -94,6 +102,9 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to kmsencr
 		if err := b.store.writes(ctx, tx, s); err != nil {
 			return o, err
 		}
+	}
+	if err := b.moveDependents(ctx, tx, s); err != nil {
+		return o, err
 	}
 	o.Written, o.Failed = s.count(), int64(len(b.failures))
 	o.Conflicts = int64(len(s.updates)) - o.Written

@@ -1,0 +1,163 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Dependents are what lies in other tables under the data keys of the records: a
+// manager of attached files (package files/attach) is one.
+type Dependents interface {
+	// KeyColumn is the key column whose data keys count.
+	KeyColumn() string
+	// Rotated moves what belongs to records that were just written, in the same
+	// transaction: after a rekey from the old data keys to the new ones; after a
+	// rewrap, which leaves data keys inside the key service and so has none to give,
+	// what names the old version itself. What cannot be
+	// moved is [field.Failures] by the index of the record; the transaction is then
+	// made again without these records. Any other error ends the run. The keys are
+	// wiped afterwards.
+	Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error
+}
+
+// checkDependents makes sure that a rekey takes along everything that lies under
+// the data keys of the table.
+func (s *Store[R]) checkDependents(ctx context.Context, kind kmsencrypted.RotationKind) error {
+	if kind != kmsencrypted.KindRekey || len(s.dependents) > 0 {
+		return nil
+	}
+	missing := fmt.Errorf("sqlstore: %w: records of %s have attached files, which a rekey would make unreadable: name their manager in Options.Dependents",
+		kmsencrypted.ErrConfig, s.Table())
+	if s.model.HasFiles() {
+		return missing
+	}
+	for _, a := range []struct{ table, condition, value string }{
+		{"kms_attachments", "record_table = ?", s.model.BoundTable()},
+		{"active_storage_attachments", "record_type = ?", s.model.Name()},
+	} {
+		exists, err := s.hasTable(ctx, a.table)
+		if err != nil {
+			return err
+		}
+		var rows int
+		if exists {
+			err = s.db.GetContext(ctx, &rows, s.sql("SELECT count(*) FROM (SELECT 1 FROM "+a.table+" WHERE "+a.condition+" LIMIT 1) AS found"), a.value)
+		}
+		if err != nil {
+			return fmt.Errorf("sqlstore: attached files of %s: %w", s.Table(), err)
+		}
+		if rows > 0 {
+			return missing
+		}
+	}
+	return nil
+}
+
+func (s *Store[R]) hasTable(ctx context.Context, name string) (bool, error) {
+	var n int
+	err := s.db.GetContext(ctx, &n, s.sql(s.dialect.hasTable), name)
+	return n > 0, err
+}
+
+// learnDependents compares them with the model.
+func (s *Store[R]) learnDependents(options Options) error {
+	for _, d := range options.Dependents {
+		if !slices.ContainsFunc(s.keys, func(c column) bool { return c.name == d.KeyColumn() }) {
+			return fmt.Errorf("%w: dependents of key column %q, which the model does not have", kmsencrypted.ErrConfig, d.KeyColumn())
+		}
+	}
+	s.dependents = options.Dependents
+	return nil
+}
+
+// oldKeys keeps the data keys that records have before they are rotated: one list
+// beside the rows for each of the dependents. A record whose key does not open
+// fails when it is rotated.
+func (b *batch[R]) oldKeys(ctx context.Context, rows []*R, at []int) error {
+	if b.kind != kmsencrypted.KindRekey {
+		return nil
+	}
+	for n, d := range b.store.dependents {
+		if b.old == nil {
+			b.old = make([][]kmsencrypted.DataKey, len(b.store.dependents))
+		}
+		if b.old[n] == nil {
+			b.old[n] = make([]kmsencrypted.DataKey, len(b.rows))
+		}
+		keys, err := b.store.model.DataKeys(ctx, d.KeyColumn(), rows...)
+		if err != nil && (kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) || ctx.Err() != nil) {
+			return err
+		}
+		for i, key := range keys {
+			b.old[n][at[i]].Wipe() // of a try before
+			b.old[n][at[i]] = key
+		}
+	}
+	return nil
+}
+
+// moveDependents takes along what belongs to the records that were written.
+func (b *batch[R]) moveDependents(ctx context.Context, tx *sqlx.Tx, s *swap) error {
+	for n, d := range b.store.dependents {
+		var records []field.Rotated
+		var indexes []int
+		for i, written := range s.written {
+			if !written {
+				continue
+			}
+			row := &b.rows[s.indexes[i]]
+			record := field.Rotated{ID: b.store.model.ID(row)}
+			if b.kind == kmsencrypted.KindRekey {
+				keys, err := b.store.model.DataKeys(ctx, d.KeyColumn(), row)
+				if err != nil {
+					return err
+				}
+				defer keys[0].Wipe()
+				record.Old, record.New = b.old[n][s.indexes[i]], keys[0]
+			}
+			records, indexes = append(records, record), append(indexes, i)
+		}
+		if len(records) == 0 {
+			continue
+		}
+		err := d.Rotated(ctx, tx.Tx, records)
+		if failures, ok := errors.AsType[field.Failures](err); ok {
+			for i := range failures {
+				failures[i].Index = indexes[failures[i].Index] // now of the updates
+			}
+			return dependentsFailed{failures}
+		}
+		if err != nil {
+			return fmt.Errorf("sqlstore: attached files of %s: %w", b.store.Table(), err)
+		}
+	}
+	return nil
+}
+
+// dependentsFailed: some records cannot be rotated because of what belongs to them.
+type dependentsFailed struct{ field.Failures }
+
+// leaveOut makes failures of such records, so that the others are written.
+func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
+	var indexes []int
+	var updates []update
+	for i, u := range s.updates {
+		at := slices.IndexFunc(causes, func(f field.Failure) bool { return f.Index == i })
+		if at < 0 {
+			indexes, updates = append(indexes, s.indexes[i]), append(updates, u)
+			continue
+		}
+		b.records[s.indexes[i]].state = failed
+		err := causes[at].Err
+		b.failures = append(b.failures, kmsencrypted.Failure{Record: b.store.recordName(u.id), Class: kmsencrypted.FailureClass(err), Err: err})
+	}
+	s.indexes, s.updates = indexes, updates
+}
