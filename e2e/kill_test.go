@@ -46,6 +46,7 @@ func runLocally(ctx context.Context, o order) error {
 // every row was written exactly once and holds what it held.
 func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB, *table, *kmsencrypted.Rotator)) {
 	n := newTable(t, killedRows)
+	n.countWrites(t)
 	o.DSN = n.dsn
 	r, err := rotatorOf(t.Context(), n.db, o.Version, testkey.New(), o.options())
 	must(t, err)
@@ -58,6 +59,7 @@ func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB,
 		workers[i] = start(t, o)
 	}
 	var killedAt []int64
+	var lastKill time.Time
 	for i := range int64(kills) {
 		// One in each of 20 equal parts, the last of which leaves work to do.
 		const part = killedRows / (kills + 1)
@@ -67,16 +69,17 @@ func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB,
 		if workers[victim].kill(t) {
 			killedAt = append(killedAt, written)
 		}
+		lastKill = time.Now()
 		workers[victim] = start(t, o)
 	}
 	for _, w := range workers {
 		w.wait(t)
 	}
-	took := time.Since(began)
+	took, rest := time.Since(began), time.Since(lastKill)
 	status, _, err := r.Status(t.Context())
 	must(t, err)
 	sum := n.tally(t, o.Version)
-	counted(t, "%d kills in %.0f s, when the ledger had written %v", len(killedAt), took.Seconds(), killedAt)
+	counted(t, "%d kills, when the ledger had written %v; done after %.0f s, %.1f s after the last kill", len(killedAt), killedAt, took.Seconds(), rest.Seconds())
 	counted(t, "%d rows: %d lost, %d unreadable, %d written twice, %d never, %d at an old version; ledger: %d written, %d conflicts, %d failed",
 		sum.rows, sum.lost, sum.unreadable, sum.twice, sum.never, sum.old, status.Written, status.Conflicts, status.Failed)
 	if len(killedAt) != kills {

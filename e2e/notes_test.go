@@ -20,8 +20,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
-// note is a record with two encrypted columns. Its column writes is counted up
-// by a trigger, so that a row that was written twice shows.
+// note is a record with two encrypted columns. The table has one more, writes, so
+// that a row that was written twice shows.
 type note struct {
 	ID    int64             `db:"id"`
 	Key   field.Key         `db:"encrypted_kms_key"`
@@ -77,11 +77,21 @@ type table struct {
 	db   *sql.DB // over the pool
 }
 
+// connect leaves room for the queue beside the workers.
+func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = 16
+	return pgxpool.NewWithConfig(ctx, config)
+}
+
 // newTable makes a table of so many rows at version 1.
 func newTable(t testing.TB, rows int64) *table {
 	t.Helper()
 	dsn := dbserver.Postgres(t)
-	pool, err := pgxpool.New(t.Context(), dsn)
+	pool, err := connect(t.Context(), dsn)
 	must(t, err)
 	t.Cleanup(pool.Close)
 	made := &table{dsn: dsn, rows: rows, pool: pool, db: stdlib.OpenDBFromPool(pool)}
@@ -93,14 +103,19 @@ func newTable(t testing.TB, rows int64) *table {
 	columns, err := notes.DDL(field.Postgres)
 	must(t, err)
 	made.exec(t, "CREATE TABLE notes (id bigint PRIMARY KEY, writes int NOT NULL DEFAULT 0, "+strings.Join(columns, ", ")+")")
-	made.exec(t, "CREATE FUNCTION count_writes() RETURNS trigger AS 'BEGIN NEW.writes = OLD.writes + 1; RETURN NEW; END' LANGUAGE plpgsql")
-	made.exec(t, "CREATE TRIGGER count_writes BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION count_writes()")
 	made.eachPage(t, func(from, to int64) error { return made.fill(t.Context(), notes, from, to) })
 	made.exec(t, "VACUUM ANALYZE notes")
 	store, err := sqlstore.New(t.Context(), made.db, field.Postgres, notes, sqlstore.Options{})
 	must(t, err)
 	must(t, store.CreateTables(t.Context()))
 	return made
+}
+
+// countWrites makes a trigger count the writes of each row.
+func (n *table) countWrites(t testing.TB) {
+	t.Helper()
+	n.exec(t, "CREATE FUNCTION count_writes() RETURNS trigger AS 'BEGIN NEW.writes = OLD.writes + 1; RETURN NEW; END' LANGUAGE plpgsql")
+	n.exec(t, "CREATE TRIGGER count_writes BEFORE UPDATE ON notes FOR EACH ROW EXECUTE FUNCTION count_writes()")
 }
 
 func (n *table) exec(t testing.TB, query string, args ...any) {

@@ -41,7 +41,7 @@ var quiet = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: 
 
 // runInRiver is a worker process of the queue.
 func runInRiver(ctx context.Context, o order) error {
-	pool, err := pgxpool.New(ctx, o.DSN)
+	pool, err := connect(ctx, o.DSN)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func workInRiver(ctx context.Context, pool *pgxpool.Pool, r *kmsencrypted.Rotato
 	}
 	run, _, err := r.Status(ctx)
 	for err == nil && run.State.Unfinished() {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 		run, _, err = r.Status(ctx)
 	}
 	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
