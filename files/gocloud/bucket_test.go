@@ -369,3 +369,33 @@ func TestContextOption(t *testing.T) {
 	}
 	wantBytes(t, b.Blob(), "y", pattern(100))
 }
+
+// Copying an object onto itself gives it a new key.
+func TestCopyOntoItself(t *testing.T) {
+	t.Parallel()
+	for name, open := range inners {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			inner := open(t)
+			b := Encrypt(inner, kmstest.Box(t))
+			plaintext := pattern(3_000_000)
+			err := b.WriteAll(t.Context(), "x", plaintext, &blob.WriterOptions{ContentType: "image/png"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			before, err := b.Attributes(t.Context(), "x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Copy(t.Context(), "x", "x", nil); err != nil {
+				t.Fatal(err)
+			}
+			after, err := b.Attributes(t.Context(), "x")
+			if err != nil || after.ETag == before.ETag || after.ContentType != "image/png" || !bytes.Equal(after.MD5, before.MD5) {
+				t.Errorf("after: %+v, %v", after, err)
+			}
+			wantBytes(t, b, "x", plaintext)
+			wantTidy(t, inner, 1)
+		})
+	}
+}

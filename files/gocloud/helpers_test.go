@@ -11,7 +11,6 @@ import (
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
 	"gocloud.dev/gcerrors"
-
 )
 
 // spy is a store that tells of every call before it happens, and may refuse it.
@@ -249,4 +248,3 @@ func wantTidy(t testing.TB, b *blob.Bucket, want int) {
 		}
 	}
 }
-

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"mime"
 	"path"
 	"sync"
@@ -173,12 +174,15 @@ type File struct {
 }
 
 // Open opens an object, with one call to the key service. The caller closes the
-// file. The errors are those of the store (a missing object is
-// [gocloud.dev/gcerrors.NotFound]), [ErrNoKey], [ErrReserved], those of
+// file. A missing object is [fs.ErrNotExist]; the other errors are those of the
+// store, [ErrNoKey], [ErrReserved], those of
 // [kmsencrypted.Box.Decrypt] and those of [files.NewReaderAt]. A read returns in
 // addition [ErrReplaced].
 func (b *Bucket) Open(ctx context.Context, key string) (*File, error) {
 	o, err := b.open(ctx, key, oneChunk, nil)
+	if isNotFound(err) {
+		err = fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
 	if err != nil {
 		return nil, located("open", key, err)
 	}

@@ -1,0 +1,163 @@
+package serve
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
+)
+
+// Why a link is not honoured.
+var (
+	// ErrLink: nobody signed it with our key, it was changed, or it is for another
+	// purpose.
+	ErrLink = errors.New("serve: invalid link")
+	// ErrExpired: it was good once.
+	ErrExpired = errors.New("serve: link has expired")
+)
+
+// Link is what a signed link says.
+type Link struct {
+	// ID names the file: whatever the open function takes.
+	ID string
+	// Purpose keeps a link for one thing from being used for another, such as one
+	// for a preview to get the original.
+	Purpose string
+	// Expires is when the link ends, to the second.
+	Expires time.Time
+	// Download makes browsers save the file.
+	Download bool
+}
+
+// minSecret is the least that a signing secret may have, in bytes.
+const minSecret = 32
+
+// Links signs and checks links: whoever has one can fetch the file until it
+// expires, without logging in. It is safe for concurrent use.
+type Links struct {
+	keys secret.Pointer[[][]byte]
+	now  func() time.Time
+}
+
+// NewLinks returns a signer. The first secret signs and all are accepted, so that
+// a secret can be changed without breaking links: put the new one in front, and
+// drop the old one when its last link has expired. Each is at least 32 random
+// bytes, which nothing else should use; fewer are [kmsencrypted.ErrConfig].
+func NewLinks(secrets ...[]byte) (*Links, error) {
+	if len(secrets) == 0 {
+		return nil, fmt.Errorf("serve: links: %w: no secret", kmsencrypted.ErrConfig)
+	}
+	keys := make([][]byte, len(secrets))
+	for i, s := range secrets {
+		if len(s) < minSecret {
+			return nil, fmt.Errorf("serve: links: %w: a secret of %d bytes, want %d random ones", kmsencrypted.ErrConfig, len(s), minSecret)
+		}
+		var err error
+		if keys[i], err = hkdf.Key(sha256.New, s, nil, "kmsencrypted/1 links", sha256.Size); err != nil {
+			return nil, err
+		}
+	}
+	return &Links{keys: secret.Hide(keys), now: time.Now}, nil
+}
+
+// Sign returns the token of a link: letters, digits, "-", "_" and one ".", for a
+// part of a path. It can be read by anyone who has it. A link without an expiry,
+// or one that is past, is [kmsencrypted.ErrConfig].
+func (l *Links) Sign(link Link) (string, error) {
+	if !link.Expires.After(l.now()) {
+		return "", fmt.Errorf("serve: links: %w: link without an expiry in the future", kmsencrypted.ErrConfig)
+	}
+	said := link.append(nil)
+	return encode(said) + "." + encode(l.mac((*l.keys.Get())[0], link.Purpose, said)), nil
+}
+
+// Verify returns what a token says, if it was signed for this purpose and has not
+// expired; else [ErrLink] or [ErrExpired].
+func (l *Links) Verify(token, purpose string) (Link, error) {
+	first, second, _ := strings.Cut(token, ".")
+	said, mac := decode(first), decode(second)
+	for _, key := range *l.keys.Get() {
+		if said == nil || !hmac.Equal(mac, l.mac(key, purpose, said)) {
+			continue
+		}
+		link, ok := parseLink(said)
+		if !ok {
+			break
+		}
+		link.Purpose = purpose
+		if !l.now().Before(link.Expires) {
+			return Link{}, ErrExpired
+		}
+		return link, nil
+	}
+	return Link{}, ErrLink
+}
+
+// The signed part of a token is
+//
+//	0         1           9
+//	+---------+-----------+----+
+//	| flags   | expiry    | id |
+//	| u8      | u64, unix |    |
+//	+---------+-----------+----+
+const (
+	flagDownload = 1
+	linkIDOffset = 9
+)
+
+func (link Link) append(dst []byte) []byte {
+	flags := byte(0)
+	if link.Download {
+		flags = flagDownload
+	}
+	dst = append(dst, flags)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(link.Expires.Unix()))
+	return append(dst, link.ID...)
+}
+
+func parseLink(said []byte) (Link, bool) {
+	if len(said) < linkIDOffset || said[0] > flagDownload {
+		return Link{}, false
+	}
+	expires := int64(binary.BigEndian.Uint64(said[1:]))
+	return Link{ID: string(said[linkIDOffset:]), Expires: time.Unix(expires, 0), Download: said[0] == flagDownload}, true
+}
+
+func (l *Links) mac(key []byte, purpose string, said []byte) []byte {
+	mac := hmac.New(sha256.New, key)
+	mac.Write(canon.AppendBytes(canon.Strings(purpose), said))
+	return mac.Sum(nil)
+}
+
+func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
+
+// decode returns nil for what encode does not write.
+func decode(text string) []byte {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	if err != nil || strings.ContainsAny(text, "\r\n") {
+		return nil
+	}
+	return b
+}
+
+// LinkHandler serves the files of signed links for one purpose. The token is the
+// wildcard {token} of the pattern it is registered under; open gets the id in it.
+//
+//	http.Handle("GET /shared/{token}", serve.LinkHandler(links, "share", bucket.Open, serve.Options{}))
+func LinkHandler[F File](l *Links, purpose string, open func(context.Context, string) (F, error), o Options) http.Handler {
+	return handler(func(r *http.Request) (string, bool, error) {
+		link, err := l.Verify(r.PathValue("token"), purpose)
+		return link.ID, link.Download, err
+	}, open, o)
+}

@@ -1,0 +1,94 @@
+package serve
+
+import (
+	"io"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// source notes why reading failed, which [http.ServeContent] keeps to itself. It
+// reads several ranges on a goroutine of its own.
+type source struct {
+	File
+	mu  sync.Mutex
+	err error
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.File.Read(p)
+	if err != nil && err != io.EOF {
+		s.note(err)
+	}
+	return n, err
+}
+
+func (s *source) Seek(offset int64, whence int) (int64, error) {
+	at, err := s.File.Seek(offset, whence)
+	if err != nil {
+		s.note(err)
+	}
+	return at, err
+}
+
+func (s *source) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+}
+
+func (s *source) failed() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// client is the other side: it gets at least a little now and then, or is given up.
+type client struct {
+	http.ResponseWriter
+	control *http.ResponseController
+	stall   time.Duration
+}
+
+func (c *client) Write(p []byte) (int, error) {
+	if c.stall > 0 {
+		// A server behind other middleware may not know deadlines; its own hold then.
+		c.control.SetWriteDeadline(time.Now().Add(c.stall))
+	}
+	return c.ResponseWriter.Write(p)
+}
+
+// transferSize is what is decrypted and written at a time: 16 chunks, so that a
+// range that begins inside one decrypts little twice.
+const transferSize = 256 << 10
+
+var transfers = sync.Pool{New: func() any { return new([transferSize]byte) }}
+
+// ReadFrom copies in larger steps than package http would.
+func (c *client) ReadFrom(r io.Reader) (n int64, err error) {
+	buffer := transfers.Get().(*[transferSize]byte)
+	defer func() {
+		clear(buffer[:]) // plaintext
+		transfers.Put(buffer)
+	}()
+	for {
+		got, readErr := r.Read(buffer[:])
+		if got > 0 {
+			wrote, err := c.Write(buffer[:got])
+			n += int64(wrote)
+			if err != nil {
+				return n, err
+			}
+		}
+		if readErr == io.EOF {
+			return n, nil
+		} else if readErr != nil {
+			return n, readErr
+		}
+	}
+}
+
+// Unwrap is for [http.ResponseController].
+func (c *client) Unwrap() http.ResponseWriter { return c.ResponseWriter }
