@@ -1,0 +1,220 @@
+package kmsotel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+const (
+	tableKey  = attribute.Key("kmsencrypted.table")
+	classKey  = attribute.Key("kmsencrypted.class")
+	reasonKey = attribute.Key("kmsencrypted.reason")
+)
+
+// NewRotation returns a function for [kmsencrypted.RotationOptions].Observe. Its
+// metrics are those of this process; their names are part of the API:
+//
+//	kmsencrypted.rotation.records         counter, {record}: by kmsencrypted.outcome "written", "conflict" or "failed"
+//	kmsencrypted.rotation.failures        counter, {record}: by kmsencrypted.class, see kmsencrypted.FailureClass
+//	kmsencrypted.rotation.batches         counter, {batch}
+//	kmsencrypted.rotation.batch.duration  histogram, s: from one batch of a shard to its next, all stages
+//	kmsencrypted.rotation.throttled       counter, {wait}: by kmsencrypted.reason, an outcome such as "throttled"
+//	kmsencrypted.rotation.leases_lost     counter, {shard}: another worker had taken it
+//	kmsencrypted.rotation.remaining       gauge, {record}: what was planned less what this process has moved
+//	kmsencrypted.rotation.eta             gauge, s: at the rate so far; from 1 % on, before that nothing
+//
+// Each has the attribute kmsencrypted.table. Requests to key services, by
+// operation and outcome, and their duration are the metrics of [New]; waiting for
+// a limit is that of [Limiter]. The function is safe for concurrent use.
+func NewRotation(meters metric.MeterProvider) (func(kmsencrypted.RotationEvent), error) {
+	if meters == nil {
+		return nil, fmt.Errorf("kmsotel: %w: no meter provider", kmsencrypted.ErrConfig)
+	}
+	i, err := newRotationInstruments(meters.Meter(scope))
+	if err != nil {
+		return nil, fmt.Errorf("kmsotel: %w: %w", kmsencrypted.ErrConfig, err)
+	}
+	r := &rotations{rotationInstruments: i, tables: make(map[string]*rotating), now: time.Now}
+	return r.observe, nil
+}
+
+type rotationInstruments struct {
+	records, failures, batches, throttled, lost metric.Int64Counter
+	duration                                    metric.Float64Histogram
+	remaining                                   metric.Int64Gauge
+	eta                                         metric.Float64Gauge
+}
+
+func newRotationInstruments(meter metric.Meter) (*rotationInstruments, error) {
+	var i rotationInstruments
+	var errs []error
+	for _, c := range []struct {
+		into             *metric.Int64Counter
+		name, what, unit string
+	}{
+		{&i.records, "records", "Records that a rotation dealt with.", "{record}"},
+		{&i.failures, "failures", "Records that could not be rotated.", "{record}"},
+		{&i.batches, "batches", "Batches that were written.", "{batch}"},
+		{&i.throttled, "throttled", "Waits because a key service throttled or was away.", "{wait}"},
+		{&i.lost, "leases_lost", "Shards that another worker had taken.", "{shard}"},
+	} {
+		counter, err := meter.Int64Counter("kmsencrypted.rotation."+c.name, metric.WithDescription(c.what), metric.WithUnit(c.unit))
+		*c.into, errs = counter, append(errs, err)
+	}
+	var err error
+	i.duration, err = meter.Float64Histogram("kmsencrypted.rotation.batch.duration",
+		metric.WithDescription("From one batch of a shard to its next: reading, key service, writing and waiting."), metric.WithUnit("s"),
+		metric.WithExplicitBucketBoundaries(.01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10, 30, 60))
+	errs = append(errs, err)
+	i.remaining, err = meter.Int64Gauge("kmsencrypted.rotation.remaining",
+		metric.WithDescription("Records that are planned and that this process has not moved."), metric.WithUnit("{record}"))
+	errs = append(errs, err)
+	i.eta, err = meter.Float64Gauge("kmsencrypted.rotation.eta",
+		metric.WithDescription("Time that the rest takes at the rate so far."), metric.WithUnit("s"))
+	return &i, errors.Join(append(errs, err)...)
+}
+
+// rotations adds up what is needed for gauges and durations.
+type rotations struct {
+	*rotationInstruments
+	now func() time.Time
+
+	mu     sync.Mutex
+	tables map[string]*rotating
+}
+
+// rotating is the run of a table, as this process sees it.
+type rotating struct {
+	run      string
+	planned  int64
+	done     int64
+	lastSeen map[int]time.Time // a shard's last batch, or when it was taken
+}
+
+func (r *rotations) observe(e kmsencrypted.RotationEvent) {
+	ctx := context.Background()
+	table := metric.WithAttributes(tableKey.String(e.Table))
+	by := func(key attribute.Key, value string) metric.AddOption {
+		return metric.WithAttributes(tableKey.String(e.Table), key.String(value))
+	}
+	switch e.Type {
+	case kmsencrypted.EventPlanned:
+		r.began(e)
+		r.remaining.Record(ctx, e.Planned, table)
+	case kmsencrypted.EventShard:
+		r.sinceLast(e)
+	case kmsencrypted.EventBatch:
+		r.batches.Add(ctx, 1, table)
+		for outcome, n := range map[string]int64{"written": e.Outcome.Written, "conflict": e.Outcome.Conflicts, "failed": e.Outcome.Failed} {
+			if n > 0 {
+				r.records.Add(ctx, n, by(outcomeKey, outcome))
+			}
+		}
+		if took := r.sinceLast(e); took > 0 {
+			r.duration.Record(ctx, took.Seconds(), table)
+		}
+		left, eta := r.moved(e)
+		r.remaining.Record(ctx, left, table)
+		if eta > 0 || left == 0 {
+			r.eta.Record(ctx, eta.Seconds(), table)
+		}
+	case kmsencrypted.EventFailure:
+		if e.Failure != nil {
+			r.failures.Add(ctx, 1, by(classKey, e.Failure.Class))
+		}
+	case kmsencrypted.EventThrottled:
+		r.throttled.Add(ctx, 1, by(reasonKey, outcomeOf(e.Err)))
+	case kmsencrypted.EventLost:
+		r.lost.Add(ctx, 1, table)
+	}
+}
+
+// began notes a call of Run; one that goes on keeps what is known of the run.
+func (r *rotations) began(e kmsencrypted.RotationEvent) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tables[e.Table] = &rotating{run: e.Run, planned: e.Planned, lastSeen: make(map[int]time.Time)}
+}
+
+// of is the run of an event; a process that schedules slices itself sees no
+// beginning. It is called with mu held.
+func (r *rotations) of(e kmsencrypted.RotationEvent) *rotating {
+	t := r.tables[e.Table]
+	if t == nil || t.run != e.Run {
+		t = &rotating{run: e.Run, planned: e.Planned, lastSeen: make(map[int]time.Time)}
+		r.tables[e.Table] = t
+	}
+	return t
+}
+
+// sinceLast is the time since the last event of a shard, 0 for the first.
+func (r *rotations) sinceLast(e kmsencrypted.RotationEvent) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.of(e)
+	last, now := t.lastSeen[e.Shard], r.now()
+	t.lastSeen[e.Shard] = now
+	if last.IsZero() {
+		return 0
+	}
+	return now.Sub(last)
+}
+
+// moved adds a batch, and says how much is left and for how long.
+func (r *rotations) moved(e kmsencrypted.RotationEvent) (left int64, eta time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.of(e)
+	t.done += e.Outcome.Written
+	left = max(0, t.planned-t.done)
+	if t.done > 0 && t.done*100 >= t.planned {
+		eta = time.Duration(float64(e.Elapsed) / float64(t.done) * float64(left))
+	}
+	return left, eta
+}
+
+// Limiter measures how long a rotation waits for a limit on calls, as
+//
+//	kmsencrypted.rotation.limiter.wait   histogram, s
+//	kmsencrypted.rotation.limiter.calls  counter, {call}: that were let through
+//
+// Give what it returns to [kmsencrypted.RotationOptions].Calls.
+func Limiter(meters metric.MeterProvider, l kmsencrypted.Limiter) (kmsencrypted.Limiter, error) {
+	if meters == nil || l == nil {
+		return nil, fmt.Errorf("kmsotel: %w: no meter provider or no limiter", kmsencrypted.ErrConfig)
+	}
+	meter := meters.Meter(scope)
+	wait, err := meter.Float64Histogram("kmsencrypted.rotation.limiter.wait",
+		metric.WithDescription("Waiting until calls to a key service may be made."), metric.WithUnit("s"),
+		metric.WithExplicitBucketBoundaries(buckets[:]...))
+	calls, callsErr := meter.Int64Counter("kmsencrypted.rotation.limiter.calls",
+		metric.WithDescription("Calls to a key service that were let through."), metric.WithUnit("{call}"))
+	if err := errors.Join(err, callsErr); err != nil {
+		return nil, fmt.Errorf("kmsotel: %w: %w", kmsencrypted.ErrConfig, err)
+	}
+	return &measuredLimiter{Limiter: l, wait: wait, calls: calls}, nil
+}
+
+type measuredLimiter struct {
+	kmsencrypted.Limiter
+	wait  metric.Float64Histogram
+	calls metric.Int64Counter
+}
+
+func (l *measuredLimiter) Wait(ctx context.Context, n int) error {
+	began := time.Now()
+	err := l.Limiter.Wait(ctx, n)
+	l.wait.Record(ctx, time.Since(began).Seconds())
+	if err == nil {
+		l.calls.Add(ctx, int64(n))
+	}
+	return err
+}

@@ -1,0 +1,135 @@
+package kmsotel_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/sdk/metric/metricdata"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	kmsotel "github.com/kmsencrypted/kmsencrypted/otel"
+)
+
+// The events of a run become metrics of fixed names.
+func TestRotationMetrics(t *testing.T) {
+	t.Parallel()
+	sdk := newTelemetry()
+	observe, err := kmsotel.NewRotation(sdk.meters)
+	if err != nil {
+		t.Fatal(err)
+	}
+	event := func(e kmsencrypted.RotationEvent) {
+		e.Table, e.Run, e.Planned = "users", "r", 1000
+		observe(e)
+	}
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventPlanned})
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventShard, Shard: 3})
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Shard: 3, Elapsed: time.Millisecond, Outcome: kmsencrypted.Outcome{Written: 5}})
+	if _, known := gauge[float64](t, sdk, "kmsencrypted.rotation.eta"); known {
+		t.Error("an estimate from less than 1 %")
+	}
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Shard: 3, Elapsed: 10 * time.Second, Outcome: kmsencrypted.Outcome{Written: 195, Conflicts: 2, Failed: 1}})
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventFailure, Shard: 3, Failure: &kmsencrypted.Failure{Record: "id=7", Class: "decrypt", Err: kmsencrypted.ErrDecrypt}})
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventThrottled, Shard: 3, Err: kmsencrypted.ErrThrottled})
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventLost, Shard: 3})
+
+	for _, want := range []struct {
+		name, key, value string
+		n                int64
+	}{
+		{"records", "kmsencrypted.outcome", "written", 200},
+		{"records", "kmsencrypted.outcome", "conflict", 2},
+		{"records", "kmsencrypted.outcome", "failed", 1},
+		{"failures", "kmsencrypted.class", "decrypt", 1},
+		{"throttled", "kmsencrypted.reason", "throttled", 1},
+		{"batches", "kmsencrypted.table", "users", 2},
+		{"leases_lost", "kmsencrypted.table", "users", 1},
+	} {
+		if got := counted(t, sdk, "kmsencrypted.rotation."+want.name, want.key, want.value); got != want.n {
+			t.Errorf("%s %s=%s is %d, want %d", want.name, want.key, want.value, got, want.n)
+		}
+	}
+	if left, _ := gauge[int64](t, sdk, "kmsencrypted.rotation.remaining"); left != 800 {
+		t.Errorf("remaining = %d, want 800", left)
+	}
+	if eta, _ := gauge[float64](t, sdk, "kmsencrypted.rotation.eta"); eta != 40 {
+		t.Errorf("eta = %v s, want 40 at 20 a second", eta)
+	}
+	durations, ok := sdk.metrics(t)["kmsencrypted.rotation.batch.duration"].Data.(metricdata.Histogram[float64])
+	if !ok || len(durations.DataPoints) != 1 || durations.DataPoints[0].Count != 2 {
+		t.Errorf("durations of batches: %+v", durations)
+	}
+}
+
+// countingLimiter lets a number of calls through.
+type countingLimiter struct{ left int }
+
+func (l *countingLimiter) Burst() int { return 7 }
+
+func (l *countingLimiter) Wait(_ context.Context, n int) error {
+	if l.left -= n; l.left < 0 {
+		return errors.New("no more")
+	}
+	return nil
+}
+
+func TestLimiterMetrics(t *testing.T) {
+	t.Parallel()
+	sdk := newTelemetry()
+	l, err := kmsotel.Limiter(sdk.meters, &countingLimiter{left: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l.Burst() != 7 {
+		t.Errorf("Burst() = %d, want the limiter's own", l.Burst())
+	}
+	if err := l.Wait(t.Context(), 10); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Wait(t.Context(), 1); err == nil {
+		t.Error("the limiter's error is lost")
+	}
+	all := sdk.metrics(t)
+	calls := all["kmsencrypted.rotation.limiter.calls"].Data.(metricdata.Sum[int64])
+	waits := all["kmsencrypted.rotation.limiter.wait"].Data.(metricdata.Histogram[float64])
+	if calls.DataPoints[0].Value != 10 || waits.DataPoints[0].Count != 2 {
+		t.Errorf("calls %d, waits %d", calls.DataPoints[0].Value, waits.DataPoints[0].Count)
+	}
+}
+
+func TestRotationRefusals(t *testing.T) {
+	t.Parallel()
+	if _, err := kmsotel.NewRotation(nil); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("NewRotation(nil) = %v", err)
+	}
+	if _, err := kmsotel.Limiter(newTelemetry().meters, nil); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("Limiter(nil) = %v", err)
+	}
+}
+
+// counted is a counter's value for an attribute.
+func counted(t *testing.T, sdk *telemetry, name, key, value string) int64 {
+	t.Helper()
+	sum, ok := sdk.metrics(t)[name].Data.(metricdata.Sum[int64])
+	if !ok {
+		t.Errorf("no counter %s", name)
+	}
+	for _, point := range sum.DataPoints {
+		if v, ok := point.Attributes.Value(attribute.Key(key)); ok && v.AsString() == value {
+			return point.Value
+		}
+	}
+	return 0
+}
+
+func gauge[N int64 | float64](t *testing.T, sdk *telemetry, name string) (value N, known bool) {
+	t.Helper()
+	g, ok := sdk.metrics(t)[name].Data.(metricdata.Gauge[N])
+	if !ok || len(g.DataPoints) == 0 {
+		return 0, false
+	}
+	return g.DataPoints[0].Value, true
+}
