@@ -49,7 +49,7 @@ func (s *Session) newProgress(table string, asJSON bool, total, before int64) *p
 	}
 	if file, ok := s.Stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) && p.total > 0 {
 		p.bar = newBar(file, table, p.total)
-		p.draw()
+		p.draw(true)
 	}
 	return p
 }
@@ -87,17 +87,23 @@ func (p *progress) observe(e kmsencrypted.RotationEvent) {
 	case p.json != nil:
 		p.json.Encode(eventLine(e))
 	case p.bar != nil:
-		p.draw()
+		p.draw(false)
 	case p.now().Sub(p.printed) >= every:
 		p.printed = p.now()
 		fmt.Fprintln(p.out, p.line())
 	}
 }
 
-// draw is called with mu held.
-func (p *progress) draw() {
+// draw redraws the bar, not more often than the eye follows unless it has to. It
+// is called with mu held.
+func (p *progress) draw(now bool) {
+	const often = 100 * time.Millisecond
+	if !now && p.now().Sub(p.printed) < often {
+		return
+	}
+	p.printed = p.now()
+	p.bar.Set64(min(p.done(), p.total)) // before the description: both draw
 	p.bar.Describe(" " + p.table + "  " + p.state())
-	p.bar.Set64(min(p.done(), p.total))
 }
 
 func (p *progress) done() int64 { return p.before + p.written }
@@ -120,7 +126,7 @@ func (p *progress) state() string {
 	}
 	left := p.total - p.done()
 	if perSecond > 0 && left > 0 && p.done()*100 >= p.total { // an estimate from less than 1 % is none
-		parts = append(parts, span(time.Duration(float64(left)/perSecond*float64(time.Second)))+" left")
+		parts = append(parts, span(max(time.Second, time.Duration(float64(left)/perSecond*float64(time.Second))))+" left")
 	}
 	parts = append(parts, count(p.failed)+" failed")
 	if p.conflicts > 0 {
@@ -138,7 +144,7 @@ func (p *progress) close() {
 	defer p.mu.Unlock()
 	if p.bar != nil {
 		p.throttled = ""
-		p.draw()
+		p.draw(true)
 		p.bar.Exit()
 		fmt.Fprintln(p.out)
 	}

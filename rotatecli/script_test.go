@@ -1,0 +1,161 @@
+package rotatecli_test
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	_ "modernc.org/sqlite"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotatecli"
+)
+
+// customer has two keys; document has a text as its primary key.
+type customer struct {
+	ID       int64            `db:"id"`
+	Key      field.Key        `db:"encrypted_kms_key"`
+	PhoneKey field.Key        `db:"encrypted_kms_key_phone" kms:"name=phone"`
+	Email    field.Of[string] `db:"email_ciphertext"`
+	Phone    field.Of[string] `db:"phone_ciphertext" kms:"key=phone"`
+}
+
+type document struct {
+	Code string           `db:"code" kms:"id"`
+	Key  field.Key        `db:"encrypted_kms_key"`
+	Body field.Of[[]byte] `db:"body_ciphertext" kms:"binary"`
+}
+
+const (
+	secretEmail = "countess@example.org"
+	secretBody  = "the analytical engine has no pretensions"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		// A team's own program, as short as the package says.
+		"ops": func() {
+			db, customers, documents := application()
+			rotatecli.Main(context.Background(), db, customers, documents)
+		},
+		// The same with a key service that has a bad day.
+		"badday": func() {
+			db, customers, _ := application()
+			rotatecli.Main(context.Background(), db, customers)
+		},
+		"seed": seed,
+	})
+}
+
+// application opens what a program has: a database and models. VERSION is the
+// current version, BADDAY makes its key throttle for ever.
+func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
+	current, err := strconv.Atoi(os.Getenv("VERSION"))
+	check(err)
+	versions := make(map[int]kmsencrypted.Version)
+	for n := 1; n <= 3; n++ {
+		path := fmt.Sprintf("v%d.key", n)
+		key, err := local.Open(path)
+		if err != nil {
+			key, err = local.Create(path)
+		}
+		check(err)
+		versions[n] = kmsencrypted.Version{Provider: key}
+	}
+	config := kmsencrypted.Config{Current: current, Versions: versions}
+	if os.Getenv("BADDAY") != "" {
+		v := versions[current]
+		v.Provider = away{v.Provider}
+		versions[current] = v
+	}
+	box, err := config.Box()
+	check(err)
+	db, err := sql.Open("sqlite", "file:app.sqlite3?_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)&_pragma=synchronous(off)")
+	check(err)
+	customers, err := field.NewModel[customer](box, field.Config{Table: "customers"})
+	check(err)
+	documents, err := field.NewModel[document](box, field.Config{Table: "documents"})
+	check(err)
+	return db, customers, documents
+}
+
+// away is a key whose service is known and refuses everything for now.
+type away struct{ kmsencrypted.Provider }
+
+func (a away) Encrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]byte, error) {
+	return nil, &kmsencrypted.Error{Op: "encrypt", Provider: "local", Err: kmsencrypted.ErrDenied}
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// seed fills both tables.
+func seed() {
+	ctx := context.Background()
+	db, customers, documents := application()
+	_, err := db.Exec(`CREATE TABLE customers (id integer PRIMARY KEY, encrypted_kms_key text, encrypted_kms_key_phone text, email_ciphertext text, phone_ciphertext text);
+		CREATE TABLE documents (code text PRIMARY KEY, encrypted_kms_key text, body_ciphertext blob)`)
+	check(err)
+	for i := range 120 {
+		c := customer{ID: int64(i + 1), Email: field.New(secretEmail), Phone: field.New("+44 20")}
+		d := document{Code: fmt.Sprintf("D-%d", i), Body: field.New([]byte(secretBody))}
+		check(customers.Seal(ctx, &c))
+		check(documents.Seal(ctx, &d))
+		_, err := db.Exec("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", c.ID, c.Key, c.PhoneKey, c.Email, c.Phone)
+		check(err)
+		_, err = db.Exec("INSERT INTO documents VALUES (?, ?, ?)", d.Code, d.Key, d.Body)
+		check(err)
+	}
+}
+
+func TestScripts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		Setup:               func(e *testscript.Env) error { e.Setenv("VERSION", "1"); return nil },
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": exits,
+		},
+	})
+}
+
+// exits CODE COMMAND… runs a command that must end with this code, and whose
+// output must hold no plaintext and no key.
+func exits(ts *testscript.TestScript, _ bool, args []string) {
+	code := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var atoi error
+		if code, atoi = strconv.Atoi(strings.TrimPrefix(err.Error(), "exit status ")); atoi != nil {
+			ts.Fatalf("%v", err)
+		}
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+	output := ts.ReadFile("stdout") + ts.ReadFile("stderr")
+	forbidden := []string{secretEmail, secretBody}
+	keys, err := filepath.Glob(filepath.Join(ts.Getenv("WORK"), "*.key"))
+	ts.Check(err)
+	for _, key := range keys {
+		_, digits, _ := strings.Cut(strings.TrimSpace(ts.ReadFile(key)), " ")
+		forbidden = append(forbidden, digits)
+	}
+	for _, secret := range forbidden {
+		if strings.Contains(output, secret) {
+			ts.Fatalf("the output holds a secret of %d bytes", len(secret))
+		}
+	}
+}
