@@ -7,44 +7,48 @@ import (
 	"time"
 )
 
-// RotationKind is what a rotation does to each record.
-type RotationKind string
-
-const (
-	// KindRewrap changes the wrapping of data keys only: another version of the
-	// key, another key, key service or context. Columns and files stay as they
-	// are. It is safe beside every writer, Ruby included.
-	KindRewrap RotationKind = "rewrap"
-	// KindRekey gives each record a new data key and seals its columns again,
-	// whatever format they had. It is safe beside writers that compare the key
-	// column, as those of this library do.
-	KindRekey RotationKind = "rekey"
-)
-
 // RotationOptions says how a [Rotator] works. The zero value rewraps.
 type RotationOptions struct {
 	// Kind is what to do; empty is [KindRewrap].
 	Kind RotationKind
-	// WritersAreOurs confirms for a rekey that whoever changes encrypted columns
+	// WritersAreOurs confirms for a rekey or a migration that whoever changes encrypted columns
 	// meanwhile does so through this library, or is stopped: an UPDATE that does
 	// not compare the key column would leave a value under the old data key.
-	// A rekey without it is [ErrConfig].
+	// Such a run without it is [ErrConfig].
 	WritersAreOurs bool
 	// Workers is how many shards are worked on side by side; 0 is 4.
 	Workers int
 	// Shards is into how many ranges a new run cuts the table; 0 is 64. More than
 	// workers, so that uneven ones do not matter.
 	Shards int
-	// BatchSize is records in one transaction; 0 is 1000.
+	// BatchSize is records in one transaction, to begin with; 0 is 1000.
 	BatchSize int
+	// TargetTime is how long reading and writing a batch should take: its size is
+	// steered there, by a fifth at most from one batch to the next and to no more
+	// than 2000 or BatchSize records. 0 is 200 ms, below 0 the size stays.
+	TargetTime time.Duration
 	// MaxFailures stops a run after so many failed records; 0 is 1000, below 0
 	// there is no limit.
 	MaxFailures int
 	// Limit stops a call of Run after about so many records, to within a batch
 	// for each worker; 0 is no limit. The next call goes on from there.
 	Limit int64
-	// Calls bounds the calls to the key service; nil is no bound.
+	// Calls bounds the calls to the key service; nil is no bound. [NewLimiter] is
+	// for one process, sqlstore.NewLimiter for all that share a database. How many
+	// calls are on their way at a time is [Config.Concurrency] of the Box for each
+	// worker; with a service that answers in milliseconds, 64 or more.
 	Calls Limiter
+	// Checks are made between batches, for all workers together: as long as one
+	// gives a reason the run waits.
+	Checks []Check
+	// CheckEvery is the time between two rounds of checks; 0 is 1 s.
+	CheckEvery time.Duration
+	// MaxWait stops a run that checks hold up for so long, with [ErrHeldUp]; 0
+	// waits for ever.
+	MaxWait time.Duration
+	// Nice lets a worker sleep after each batch for so many times as long as it
+	// worked: 1 halves the load. 0 does not.
+	Nice float64
 	// Lease is after how long without a sign of life a shard may be taken by
 	// another worker; 0 is 30 s.
 	Lease time.Duration
@@ -76,18 +80,20 @@ func (o RotationOptions) withDefaults() (RotationOptions, error) {
 	if o.Lease == 0 {
 		o.Lease = 30 * time.Second
 	}
+	if o.TargetTime == 0 {
+		o.TargetTime = 200 * time.Millisecond
+	}
+	if o.CheckEvery == 0 {
+		o.CheckEvery = time.Second
+	}
 	if o.Observe == nil {
 		o.Observe = func(RotationEvent) {}
 	}
 	switch {
-	case o.Kind != KindRewrap && o.Kind != KindRekey:
-		return o, fmt.Errorf("%w: unknown kind of rotation %q", ErrConfig, o.Kind)
-	case o.Kind == KindRekey && !o.WritersAreOurs:
-		return o, fmt.Errorf("%w: a rekey loses values of writers that do not compare the key column: stop them and set WritersAreOurs", ErrConfig)
-	case o.Lease < 0 || o.Limit < 0:
-		return o, fmt.Errorf("%w: a negative lease or limit", ErrConfig)
+	case o.Lease < 0 || o.Limit < 0 || o.CheckEvery < 0 || o.MaxWait < 0 || !(o.Nice >= 0):
+		return o, fmt.Errorf("%w: a negative lease, limit, time or Nice", ErrConfig)
 	}
-	return o, nil
+	return o, o.Kind.check(o.WritersAreOurs)
 }
 
 // Rotator moves the records of a table to the current version of a Box: it plans,
@@ -115,90 +121,6 @@ func NewRotator(box *Box, store Store, options RotationOptions) (*Rotator, error
 
 // Table is the name of the table that is rotated.
 func (r *Rotator) Table() string { return r.store.Table() }
-
-// Plan is what a run would do.
-type Plan struct {
-	Table    string
-	Kind     RotationKind
-	Target   int // version
-	Versions []PlannedVersion
-	// Keys is how many key columns are to be moved. A record with several keys
-	// counts for each of them.
-	Keys int64
-	// Calls is how many values go to the key service: two for each key, one to be
-	// unwrapped and one to be wrapped. A service that takes batches gets fewer
-	// requests, several wraps for each key mean more.
-	Calls int64
-}
-
-// PlannedVersion is the records that have a key column at one version.
-type PlannedVersion struct {
-	VersionCount
-	// Need is what moves them; empty if they are at the target or have no key.
-	Need RotationKind
-	// Err is why the Box cannot read the version, such as [ErrVersionNotActive].
-	// A run records them as failures.
-	Err error
-}
-
-// callsPerKey: one to unwrap, one to wrap.
-const callsPerKey = 2
-
-// Plan counts the records by version and says what each needs. It writes
-// nothing and calls no key service.
-func (r *Rotator) Plan(ctx context.Context) (Plan, error) {
-	counts, err := r.store.Count(ctx)
-	if err != nil {
-		return Plan{}, r.failed("plan", err)
-	}
-	p := Plan{Table: r.store.Table(), Kind: r.options.Kind, Target: r.box.Current()}
-	target, err := r.box.Version(p.Target)
-	if err != nil {
-		return Plan{}, r.failed("plan", err)
-	}
-	for _, c := range counts {
-		v := PlannedVersion{VersionCount: c}
-		if c.HasKey && c.Version != p.Target {
-			var recipe Version
-			recipe, v.Err = r.box.Version(c.Version)
-			v.Need = KindRewrap
-			if r.options.Kind == KindRekey || v.Err == nil && recipe.Format != target.Format {
-				v.Need = KindRekey
-			}
-			p.Keys += c.Rows
-			p.Calls += c.Rows * callsPerKey
-		}
-		p.Versions = append(p.Versions, v)
-	}
-	return p, nil
-}
-
-// check refuses a plan that no run could carry out.
-func (p Plan) check() error {
-	for _, v := range p.Versions {
-		if v.Need == KindRekey && p.Kind != KindRekey && v.Err == nil {
-			return fmt.Errorf("version %d of %s: %w", v.Version, v.Column, ErrNeedsRekey)
-		}
-	}
-	return nil
-}
-
-// Status returns what the ledger says of the latest run, and false if there was none.
-func (r *Rotator) Status(ctx context.Context) (RunStatus, bool, error) {
-	s, found, err := r.store.Newest(ctx)
-	return s, found, r.failed("status", err)
-}
-
-// Failures lists the failed records of the latest run, at most limit of them; 0
-// lists all.
-func (r *Rotator) Failures(ctx context.Context, limit int) ([]Failure, error) {
-	s, found, err := r.store.Newest(ctx)
-	if err != nil || !found {
-		return nil, r.failed("failures", err)
-	}
-	failures, err := r.store.Failures(ctx, s.ID, limit)
-	return failures, r.failed("failures", err)
-}
 
 // Pause stops the unfinished run in all processes, which drop the batches they
 // hold; their calls of [Rotator.Run] return [ErrPaused]. It does nothing if there
@@ -236,12 +158,13 @@ type RotationEvent struct {
 	Shard int
 	// Outcome is that of the batch for [EventBatch], else that of this call so far.
 	Outcome Outcome
-	// Planned is how many keys were to be moved when this call began.
+	// Planned is how many records were selected when the run began.
 	Planned int64
 	// Elapsed is the time since this call began.
 	Elapsed time.Duration
 	Failure *Failure // of [EventFailure]
-	Err     error    // of [EventThrottled]: the reason
+	Err     error    // of [EventThrottled]: what the key service answered
+	Reason  string   // of [EventWaiting]: what a check says
 }
 
 // RotationEventType is the kind of a [RotationEvent].
@@ -254,6 +177,8 @@ const (
 	EventConflict  RotationEventType = "conflict"   // a batch met rows that had changed
 	EventFailure   RotationEventType = "failure"    // a record failed
 	EventThrottled RotationEventType = "throttled"  // the key service asks to wait
+	EventWaiting   RotationEventType = "waiting"    // a check holds the run up
+	EventGoesOn    RotationEventType = "goes on"    // after EventWaiting
 	EventLost      RotationEventType = "lease lost" // a batch was dropped, another worker has the shard
 	EventShardDone RotationEventType = "shard done"
 	EventPassDone  RotationEventType = "pass done"

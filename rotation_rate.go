@@ -15,43 +15,92 @@ type Limiter interface {
 	Burst() int
 }
 
-// NewLimiter allows so many calls a second, evenly spread, to all rotations of
-// this process that are given it. Production shares the quota of the key
-// service: a quarter of it is a good beginning. It panics unless perSecond is
-// above 0.
-func NewLimiter(perSecond float64) Limiter {
-	if !(perSecond > 0) {
-		panic("kmsencrypted: NewLimiter with a rate that is not above 0")
-	}
-	return &rateLimiter{perSecond: perSecond}
+// ThrottledLimiter is a [Limiter] that is told when the key service throttles all
+// the same, so that it slows down.
+type ThrottledLimiter interface {
+	Limiter
+	Throttled(ctx context.Context) error
 }
 
-// rateLimiter is the generic cell rate algorithm: each call books the next free
-// moment and waits for it.
-type rateLimiter struct {
-	perSecond float64
+// How a limiter follows a key service: it halves its rate, at most once in a
+// second because calls side by side are throttled together, and raises it by a
+// tenth for each quiet stretch, up to what it was set to.
+const (
+	throttleEvery = time.Second
+	quietStretch  = 10 * time.Second
+	quietFactor   = 1.1
+	slowest       = 64 // the rate that was set is never divided by more
+)
 
-	mu   sync.Mutex
-	free time.Time // when the next call may be made
+// NewLimiter allows so many calls a second, evenly spread, to all rotations of
+// this process that are given it. It is a [ThrottledLimiter]. Production shares
+// the quota of the key service: a quarter of it is a good beginning. It panics
+// unless perSecond is above 0.
+func NewLimiter(perSecond float64) *RateLimiter {
+	l := new(RateLimiter)
+	l.SetRate(perSecond)
+	return l
+}
+
+// RateLimiter is the limiter of one process, see [NewLimiter]. It uses the generic
+// cell rate algorithm: each call books the next free moment and waits for it.
+type RateLimiter struct {
+	mu      sync.Mutex
+	most    float64   // as set
+	rate    float64   // as the key service takes it
+	changed time.Time // when rate last did
+	free    time.Time // when the next call may be made
+}
+
+// SetRate changes the rate, also while rotations run. It panics unless
+// perSecond is above 0.
+func (l *RateLimiter) SetRate(perSecond float64) {
+	if !(perSecond > 0) {
+		panic("kmsencrypted: a limiter with a rate that is not above 0")
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.most, l.rate = perSecond, perSecond
+}
+
+// Rate is the rate in calls a second now.
+func (l *RateLimiter) Rate() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rate
 }
 
 // Burst is a twentieth of a second: short enough to be even, long enough for
 // calls side by side.
-func (l *rateLimiter) Burst() int { return max(1, int(l.perSecond/20)) }
+func (l *RateLimiter) Burst() int { return max(1, int(l.Rate()/20)) }
 
-func (l *rateLimiter) Wait(ctx context.Context, n int) error {
+// Wait implements [Limiter].
+func (l *RateLimiter) Wait(ctx context.Context, n int) error {
 	return sleep(ctx, l.book(time.Now(), n))
 }
 
-// book reserves n calls and says how long to wait for them.
-func (l *rateLimiter) book(now time.Time, n int) time.Duration {
+// Throttled implements [ThrottledLimiter].
+func (l *RateLimiter) Throttled(context.Context) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if now := time.Now(); now.Sub(l.changed) >= throttleEvery {
+		l.rate, l.changed = max(l.rate/2, l.most/slowest), now
+	}
+	return nil
+}
+
+// book reserves n calls and says how long to wait for them.
+func (l *RateLimiter) book(now time.Time, n int) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.rate < l.most && now.Sub(l.changed) >= quietStretch {
+		l.rate, l.changed = min(l.rate*quietFactor, l.most), now
+	}
 	if l.free.Before(now) {
 		l.free = now
 	}
 	wait := l.free.Sub(now)
-	l.free = l.free.Add(time.Duration(float64(n) / l.perSecond * float64(time.Second)))
+	l.free = l.free.Add(time.Duration(float64(n) / l.rate * float64(time.Second)))
 	return wait
 }
 

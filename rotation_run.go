@@ -29,7 +29,7 @@ const (
 	poll      = 200 * time.Millisecond // while others hold what is left
 	firstWait = 200 * time.Millisecond // after throttling, then twice as long
 	longWait  = 10 * time.Second
-	attempts  = 10 // at a batch that the key service throttles
+	attempts  = 14 // at a batch: for about a minute and a half
 )
 
 // Run rotates the table until a pass over it finds nothing more to move. An
@@ -61,7 +61,9 @@ func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
 }
 
 func (r *Rotator) working(run Run) *working {
-	return &working{Rotator: r, run: run, began: time.Now()}
+	w := &working{Rotator: r, run: run, began: time.Now(), size: newBatchSize(r.options.BatchSize, r.options.TargetTime)}
+	w.brake = &brake{checks: r.options.Checks, every: r.options.CheckEvery, maxWait: r.options.MaxWait, observed: w.heldUp, active: w.active}
+	return w
 }
 
 // working is one call of Run or Work.
@@ -70,9 +72,12 @@ type working struct {
 	run     Run
 	began   time.Time
 	started atomic.Int64 // records that were read, for the limit
+	brake   *brake
+	size    *batchSize
 
 	mu      sync.Mutex
 	outcome Outcome
+	reason  string // why the run waits
 }
 
 // errLimit ends the workers without being an error of the run.
@@ -128,27 +133,6 @@ func (w *working) work(ctx context.Context) error {
 	}
 }
 
-// turn works on a shard for a while, and gives it back unless it is done.
-func (w *working) turn(ctx context.Context, shard Shard, d time.Duration) (done bool, err error) {
-	w.tell(EventShard, shard)
-	lease := w.keepAlive(ctx, shard)
-	defer lease.stop()
-	for until := time.Now().Add(d); ctx.Err() == nil; {
-		done, err := w.batch(ctx, &shard)
-		if err != nil {
-			return false, errors.Join(err, w.giveBack(ctx, shard))
-		}
-		if done {
-			w.tell(EventShardDone, shard)
-			return true, nil
-		}
-		if !time.Now().Before(until) {
-			break // after one batch at least, so that short slices come to an end too
-		}
-	}
-	return false, w.giveBack(ctx, shard)
-}
-
 // giveBack also works when ctx has ended.
 func (w *working) giveBack(ctx context.Context, shard Shard) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.options.Lease)
@@ -180,35 +164,35 @@ func (h *heartbeat) stop() {
 	<-h.ended
 }
 
-// batch moves the next records of a shard. Once read they are finished, even if
-// ctx ends, unless the key service makes them wait.
-func (w *working) batch(ctx context.Context, shard *Shard) (done bool, err error) {
-	size := w.options.BatchSize
-	if limit := w.options.Limit; limit > 0 {
-		left := limit - w.started.Load()
-		if left <= 0 {
-			return false, errLimit
-		}
-		size = int(min(int64(size), left))
+// active is [ErrLeaseLost] once the run was paused or cancelled.
+func (w *working) active(ctx context.Context) error {
+	status, found, err := w.store.Newest(ctx)
+	if err == nil && (!found || status.ID != w.run.ID || status.State != RunActive) {
+		err = ErrLeaseLost
 	}
-	finish := context.WithoutCancel(ctx)
-	b, err := w.store.Read(finish, Selection{Range: shard.Range, Limit: size, Except: w.run.Target})
-	if err != nil {
-		return false, err
+	return err
+}
+
+// heldUp tells that a check holds the run up, or that it does no more.
+func (w *working) heldUp(ctx context.Context, reason string) {
+	event := w.event(EventWaiting, Shard{})
+	if event.Reason = reason; reason == "" {
+		event.Type = EventGoesOn
 	}
-	w.started.Add(int64(b.Len()))
-	if err := w.rotate(ctx, b, *shard); err != nil {
-		return false, err
+	w.options.Observe(event)
+	w.waits(ctx, reason)
+}
+
+// waits keeps in the ledger why the run waits, for others to see. The run does
+// not depend on it.
+func (w *working) waits(ctx context.Context, reason string) {
+	w.mu.Lock()
+	changed := w.reason != reason
+	w.reason = reason
+	w.mu.Unlock()
+	if changed {
+		_ = w.store.SetWaiting(context.WithoutCancel(ctx), w.run.ID, reason)
 	}
-	to := Position{Shard: *shard, After: b.Last(), Done: b.Len() < size, Lease: w.options.Lease}
-	outcome, err := b.Write(finish, to)
-	if err != nil {
-		return false, err
-	}
-	if to.After != "" {
-		shard.After = to.After
-	}
-	return to.Done, w.account(*shard, b, outcome)
 }
 
 // account adds up and tells what became of a batch.
@@ -232,28 +216,6 @@ func (w *working) account(shard Shard, b Batch, o Outcome) error {
 		return fmt.Errorf("%w: %d", ErrTooManyFailures, failed)
 	}
 	return nil
-}
-
-// rotate moves the records of a batch in memory, no faster than the limiter
-// allows, and again after the key service throttled.
-func (w *working) rotate(ctx context.Context, b Batch, shard Shard) error {
-	finish := context.WithoutCancel(ctx)
-	return inPieces(ctx, w.options.Calls, b, callsPerKey, 0, b.Len(), func(from, to int) error {
-		wait := firstWait
-		for attempt := 1; ; attempt++ {
-			err := b.Rotate(finish, w.run.Kind, from, to)
-			if err == nil || !Retryable(err) || attempt == attempts {
-				return err
-			}
-			event := w.event(EventThrottled, shard)
-			event.Err = err
-			w.options.Observe(event)
-			if err := sleep(ctx, wait); err != nil {
-				return err
-			}
-			wait = min(2*wait, longWait)
-		}
-	})
 }
 
 // inPieces calls do for pieces of the records of a batch, each as large as the

@@ -12,6 +12,7 @@ import (
 type Store interface {
 	Records
 	Ledger
+	Journal
 }
 
 // Records reads the records of one table along their primary key.
@@ -20,6 +21,8 @@ type Records interface {
 	Table() string
 	// Count counts the records by the version of each key column.
 	Count(ctx context.Context) ([]VersionCount, error)
+	// Selected counts the records of a selection, whatever its range and limit.
+	Selected(ctx context.Context, s Selection) (int64, error)
 	// Ranges cuts the primary keys into about n ranges that together hold every
 	// record, also one that is inserted later. There is at least one.
 	Ranges(ctx context.Context, n int) ([]Range, error)
@@ -41,14 +44,15 @@ type VersionCount struct {
 // sets no bound.
 type Range struct{ After, To string }
 
-// Selection is what to read of a table.
+// Selection is what to read of a table: the records of a range that a kind of
+// rotation to a version deals with.
 type Selection struct {
 	Range
-	Limit int // records; at least 1
-	// Except leaves out records whose key columns are all NULL or at this
-	// version. All reads them too.
-	Except int
-	All    bool
+	Limit  int // records; at least 1
+	Kind   RotationKind
+	Target int // version
+	// All selects every record.
+	All bool
 }
 
 // Batch is some records in memory. It is not safe for concurrent use. Records
@@ -59,12 +63,12 @@ type Batch interface {
 	Last() string
 	// Keys is how many data keys the records have that are still to be dealt with.
 	Keys(from, to int) int
-	// Rotate moves records to the current version in memory, with their calls to
+	// Rotate does in memory what the kind of the selection does, with the calls to
 	// the key service side by side. A record that cannot be moved becomes one of
 	// the Failures and does not spoil the others. The error concerns the whole
 	// batch: it is [Retryable], or [ConcernsAll], or that of ctx. After a
 	// retryable one Rotate may be called again and goes on with what is left.
-	Rotate(ctx context.Context, kind RotationKind, from, to int) error
+	Rotate(ctx context.Context, from, to int) error
 	// Open opens records without changing anything, with the errors of Rotate.
 	Open(ctx context.Context, from, to int) error
 	// Failures are the records that could not be rotated or opened.
@@ -72,7 +76,8 @@ type Batch interface {
 	// Write writes every record that was rotated and is still what was read, and
 	// in the same transaction the failures and the new position of the shard,
 	// whose lease it extends. If the lease is no longer held, or the run no longer
-	// active, nothing is written and the error is [ErrLeaseLost]. Write is called once.
+	// active, nothing is written and the error is [ErrLeaseLost]; if somebody locks
+	// records for too long it is [ErrLocked]. Write is called once.
 	Write(ctx context.Context, to Position) (Outcome, error)
 }
 
@@ -82,11 +87,14 @@ type Position struct {
 	After string // primary key of the last record that was dealt with; empty: unchanged
 	Done  bool   // the shard has no more records in this pass
 	Lease time.Duration
+	// Calls and Busy are what the batch took, for [RunStatus].
+	Calls int64
+	Busy  time.Duration
 }
 
 // Outcome counts what became of the records of a batch or a run.
 type Outcome struct {
-	Written   int64
+	Written   int64 // records that needed nothing do not count
 	Conflicts int64 // changed or deleted by somebody else meanwhile; the next pass meets them again
 	Failed    int64
 }
@@ -111,7 +119,7 @@ type Run struct {
 	Target int // version
 	Pass   int // from 1
 	State  RunState
-	// Planned is how many keys were to be moved when the run began.
+	// Planned is how many records were selected when the run began.
 	Planned int64
 }
 
@@ -127,13 +135,6 @@ const (
 
 // Unfinished reports whether a run may go on.
 func (s RunState) Unfinished() bool { return s == RunActive || s == RunPaused }
-
-// RunStatus is what the ledger knows of a run.
-type RunStatus struct {
-	Run
-	Shards, ShardsDone int // of this pass
-	Outcome                // Failed is that of this pass
-}
 
 // Shard is a range of a run that one worker holds.
 type Shard struct {
@@ -159,6 +160,8 @@ const (
 type Ledger interface {
 	// Newest returns the status of the latest run of the table, and false if there was none.
 	Newest(ctx context.Context) (RunStatus, bool, error)
+	// History lists the latest runs of the table, the newest first; 0 lists all.
+	History(ctx context.Context, limit int) ([]RunStatus, error)
 	// Start begins a run with a shard for each range. If the table has an active
 	// run the error is [ErrConflict].
 	Start(ctx context.Context, run Run, shards []Range) error
@@ -171,20 +174,51 @@ type Ledger interface {
 	Release(ctx context.Context, shard Shard) error
 	// NextPass ends a pass whose shards are all done: the run is done if the
 	// pass neither wrote a record nor met a conflict, else all shards begin
-	// again. It does nothing if somebody else did it already.
+	// again. Of a kind that [RotationKind.SelectsDone] only shards that met a
+	// conflict begin again. It does nothing if somebody else did it already.
 	NextPass(ctx context.Context, run string, pass int) error
 	// SetState pauses, resumes or cancels an unfinished run; it does nothing to
 	// another. Once it is not active, no batch of it is written.
 	SetState(ctx context.Context, run string, state RunState) error
+	// SetWaiting keeps the reason why a run waits, empty for none.
+	SetWaiting(ctx context.Context, run, reason string) error
+	// SetVerified keeps with the latest run, if there is one and it has ended, that
+	// all records were found to be clean now.
+	SetVerified(ctx context.Context) error
+	// FailureCounts counts the failed records of the last pass by their class.
+	FailureCounts(ctx context.Context, run string) (map[string]int64, error)
 	// Failures lists failed records of the last pass, in the order of their
 	// shards; a limit of 0 lists all. Err of each is only a text.
 	Failures(ctx context.Context, run string, limit int) ([]Failure, error)
+}
+
+// Journal keeps the wrapped keys that runs replaced, until nothing can need them.
+type Journal interface {
+	// Mend looks at some records of a run, and returns where to go on, empty for
+	// the end.
+	Mend(ctx context.Context, m Mending) (result Healing, next string, err error)
+	// Journaled counts the keys of the table at a version.
+	Journaled(ctx context.Context, version int) (int64, error)
+	// ClearJournal erases the keys of verified runs that ended longer ago than grace.
+	ClearJournal(ctx context.Context, grace time.Duration) (int64, error)
+}
+
+// Mending is a page of the journal of a run.
+type Mending struct {
+	Run    string
+	After  string // where the page begins; empty: at the beginning
+	Limit  int    // keys; at least 1
+	DryRun bool
 }
 
 // ErrLeaseLost: a shard is not held any more, because it was not heard of for
 // the time of its lease and somebody else took it, or because the run was paused
 // or cancelled. Nothing of the batch was written.
 var ErrLeaseLost = errors.New("lease of the shard was lost")
+
+// ErrLocked: somebody else locked records for longer than a batch waits. Nothing
+// of it was written; smaller ones are tried.
+var ErrLocked = errors.New("records are locked by somebody else")
 
 // failureClasses names errors by which failures are grouped.
 var failureClasses = []struct {

@@ -18,6 +18,9 @@ type VerifyOptions struct {
 	// OnlyOld looks only at records that are still to be moved: what a run would
 	// do, without its writing. This is the dry run.
 	OnlyOld bool
+	// Note keeps a clean result of all records in the ledger, for
+	// [Rotator.Retirable] and [Rotator.ClearJournal]. Nothing else is written.
+	Note bool
 }
 
 // Verification is the result of [Rotator.Verify].
@@ -37,15 +40,15 @@ func (v Verification) Clean(target int) bool {
 
 // Verify reads the table and opens its records, each with every column: it finds
 // what was tampered with, values under another data key, and data without a key.
-// It only reads. It makes one call to the key service for each key that it
+// It only reads records. It makes one call to the key service for each key that it
 // opens, within the bound of [RotationOptions.Calls].
 func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verification, error) {
 	if options.MaxFailures == 0 {
 		options.MaxFailures = 1000
 	}
-	plan, err := r.Plan(ctx)
+	plan, err := r.plan(ctx)
 	if err != nil {
-		return Verification{}, err
+		return Verification{}, r.failed("verify", err)
 	}
 	v := &verifying{Rotator: r, VerifyOptions: options}
 	for _, p := range plan.Versions {
@@ -54,6 +57,11 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	began := time.Now()
 	if err := v.all(ctx); err != nil {
 		return v.result, r.failed("verify", err)
+	}
+	if options.Note && options.Sample == 0 && !options.OnlyOld && v.result.Clean(r.box.Current()) {
+		if err := r.store.SetVerified(ctx); err != nil {
+			return v.result, r.failed("verify", err)
+		}
 	}
 	r.options.Observe(RotationEvent{
 		Type: EventVerified, Table: plan.Table, Planned: plan.Keys, Elapsed: time.Since(began),
@@ -93,7 +101,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 			return context.Cause(ctx)
 		}
 		b, err := v.store.Read(ctx, Selection{
-			Range: r, Limit: v.options.BatchSize, Except: v.box.Current(), All: !v.OnlyOld,
+			Range: r, Limit: v.options.BatchSize, Kind: v.options.Kind, Target: v.box.Current(), All: !v.OnlyOld,
 		})
 		if err != nil {
 			return err

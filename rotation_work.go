@@ -33,7 +33,7 @@ func (r *Rotator) begin(ctx context.Context) (RunStatus, error) {
 		if found && status.State.Unfinished() {
 			return status, r.mayWorkOn(status)
 		}
-		plan, err := r.Plan(ctx)
+		plan, err := r.plan(ctx)
 		if err == nil {
 			err = plan.check()
 		}
@@ -44,7 +44,7 @@ func (r *Rotator) begin(ctx context.Context) (RunStatus, error) {
 		if err != nil {
 			return status, err
 		}
-		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Keys}
+		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Records}
 		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, ErrConflict) {
 			return RunStatus{Run: run, Shards: len(ranges)}, err
 		}

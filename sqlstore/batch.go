@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -15,7 +16,11 @@ import (
 type batch[R any] struct {
 	store    *Store[R]
 	target   int
-	kind     kmsencrypted.RotationKind
+	kind     kind[R]
+	compared []column // of the kind
+	journals bool
+	rekeys   bool // records get new data keys
+	least    int  // keys of a record: one that has none may get one
 	rows     []R
 	records  []record // beside rows
 	failures []kmsencrypted.Failure
@@ -24,9 +29,10 @@ type batch[R any] struct {
 
 // record is what the batch knows of a row beside its struct.
 type record struct {
-	id     []any
-	before []driver.Value // of the columns that are compared, as they were read
-	state  recordState
+	id        []any
+	witnesses []any          // beside those of the store
+	before    []driver.Value // of the columns that are compared, as they were read
+	state     recordState
 }
 
 type recordState uint8
@@ -51,38 +57,27 @@ func (b *batch[R]) Keys(from, to int) (n int) {
 		if b.records[i].state != waiting {
 			continue
 		}
+		keys := 0
 		for _, c := range b.store.keys {
-			if !c.of(&b.rows[i]).Interface().(field.Key).IsNull() {
-				n++
+			if key := c.of(&b.rows[i]).Interface().(field.Key); !key.IsNull() {
+				keys++
 			}
 		}
+		n += max(keys, b.least)
 	}
 	return n
 }
 
 func (b *batch[R]) Failures() []kmsencrypted.Failure { return b.failures }
 
-// compared are the columns that must still be what was read. A rekey compares
-// every column of the model, also one that was NULL: a value that somebody puts
-// there meanwhile is sealed under the data key that is about to be replaced.
-func (b *batch[R]) compared() []column {
-	if b.kind == kmsencrypted.KindRekey {
-		return b.store.managed
-	}
-	return b.store.keys
-}
-
-func (b *batch[R]) Rotate(ctx context.Context, kind kmsencrypted.RotationKind, from, to int) error {
-	b.kind = kind
+func (b *batch[R]) Rotate(ctx context.Context, from, to int) error {
+	b.rekeys = b.journals
 	for i := from; i < to; i++ {
 		if err := b.remember(i); err != nil {
 			return err
 		}
 	}
-	if kind == kmsencrypted.KindRekey {
-		return b.each(ctx, from, to, b.store.model.RekeyWithFiles)
-	}
-	return b.each(ctx, from, to, b.store.model.Rewrap)
+	return b.each(ctx, from, to, func(ctx context.Context, rows ...*R) error { return b.kind.rotate(b, ctx, rows...) })
 }
 
 // remember keeps what a row held when it was read.
@@ -90,9 +85,13 @@ func (b *batch[R]) remember(i int) error {
 	if b.records[i].before != nil {
 		return nil
 	}
-	columns := b.compared()
-	before := make([]driver.Value, len(columns))
-	for n, c := range columns {
+	before := make([]driver.Value, len(b.compared))
+	for n, c := range b.compared {
+		if c.witness {
+			at := slices.IndexFunc(b.store.witnesses, func(w column) bool { return w.name == c.name })
+			before[n] = b.records[i].witnesses[at]
+			continue
+		}
 		v, err := c.value(&b.rows[i])
 		if err != nil {
 			return fmt.Errorf("sqlstore: column %s of %s: %w", c.name, b.store.Table(), err)
@@ -189,7 +188,7 @@ func (b *batch[R]) wipe(from, to int) {
 
 // swap collects the updates of the records that were rotated.
 func (b *batch[R]) swap(run string) (*swap, error) {
-	s := &swap{run: run, same: names(b.compared())}
+	s := &swap{run: run, same: b.compared}
 	changes := make(map[int][]field.Assignment)
 	for i := range b.rows {
 		if b.records[i].state != finished {
@@ -201,6 +200,9 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 		}
 		if err := b.checkTarget(w.Set); err != nil {
 			return nil, err
+		}
+		if len(w.Set) == 0 {
+			continue // it is as it should be
 		}
 		changes[i] = w.Set
 		s.indexes = append(s.indexes, i)
@@ -225,24 +227,17 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 	return s, nil
 }
 
-// checkTarget makes sure that a record leaves the selection: else the run would
-// meet it for ever, or end without it.
+// checkTarget makes sure that the keys of a record are at the target afterwards:
+// else the run would meet it for ever, or end without it.
 func (b *batch[R]) checkTarget(set []field.Assignment) error {
-	moved := false
-	for _, key := range b.store.keys {
-		for _, a := range set {
-			if a.Column != key.name {
-				continue
-			}
-			text, _ := a.Value.(string)
-			if !strings.HasPrefix(text, fmt.Sprintf("v%d:", b.target)) {
-				return fmt.Errorf("sqlstore: %w: the model does not write version %d: has it another Box than the Rotator?", kmsencrypted.ErrConfig, b.target)
-			}
-			moved = true
+	for _, a := range set {
+		if !slices.ContainsFunc(b.store.keys, func(key column) bool { return key.name == a.Column }) {
+			continue
 		}
-	}
-	if !moved {
-		return fmt.Errorf("sqlstore: a record of %s was rotated, and its key column is as before", b.store.Table())
+		text, _ := a.Value.(string)
+		if !strings.HasPrefix(text, fmt.Sprintf("v%d:", b.target)) {
+			return fmt.Errorf("sqlstore: %w: the model does not write version %d: has it another Box than the Rotator?", kmsencrypted.ErrConfig, b.target)
+		}
 	}
 	return nil
 }

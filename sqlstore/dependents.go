@@ -31,7 +31,7 @@ type Dependents interface {
 // checkDependents makes sure that a rekey takes along everything that lies under
 // the data keys of the table.
 func (s *Store[R]) checkDependents(ctx context.Context, kind kmsencrypted.RotationKind) error {
-	if kind != kmsencrypted.KindRekey || len(s.dependents) > 0 {
+	if !kind.Journals() || len(s.dependents) > 0 {
 		return nil
 	}
 	missing := fmt.Errorf("sqlstore: %w: records of %s have attached files, which a rekey would make unreadable: name their manager in Options.Dependents",
@@ -82,7 +82,7 @@ func (s *Store[R]) learnDependents(options Options) error {
 // beside the rows for each of the dependents. A record whose key does not open
 // fails when it is rotated.
 func (b *batch[R]) oldKeys(ctx context.Context, rows []*R, at []int) error {
-	if b.kind != kmsencrypted.KindRekey {
+	if !b.rekeys {
 		return nil
 	}
 	for n, d := range b.store.dependents {
@@ -110,12 +110,12 @@ func (b *batch[R]) moveDependents(ctx context.Context, tx *sqlx.Tx, s *swap) err
 		var records []field.Rotated
 		var indexes []int
 		for i, written := range s.written {
-			if !written {
+			if !written || !s.moves(i, d.KeyColumn()) {
 				continue
 			}
 			row := &b.rows[s.indexes[i]]
 			record := field.Rotated{ID: b.store.model.ID(row)}
-			if b.kind == kmsencrypted.KindRekey {
+			if b.rekeys {
 				keys, err := b.store.model.DataKeys(ctx, d.KeyColumn(), row)
 				if err != nil {
 					return err

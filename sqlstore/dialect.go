@@ -19,6 +19,13 @@ type dialect struct {
 	prefix string
 	// hasTable counts the tables of a name that an unqualified name finds.
 	hasTable string
+	micros   string // the same in microseconds
+	// returns: UPDATE has RETURNING.
+	returns bool
+	// text of a value, with %s for the column: equal if and only if the value is.
+	witnessed string
+	// columnTypes asks for the name, type and collation of the columns of a table.
+	columnTypes string
 	// comparesRows: (a, b) > (x, y) uses the index.
 	comparesRows bool
 	// readCommitted: the level can be asked for.
@@ -30,16 +37,25 @@ type dialect struct {
 var dialects = map[field.Dialect]dialect{
 	field.Postgres: {
 		quote: `"`, dollar: true, same: "IS NOT DISTINCT FROM",
-		now:          "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
-		prefix:       "left(%[1]s, strpos(%[1]s, ':'))",
+		now:       "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+		prefix:    "left(%[1]s, strpos(%[1]s, ':'))",
+		witnessed: "%s::text",
+		// Without a length: a cast to one would cut values short.
+		columnTypes: `SELECT attname AS "Name", format_type(atttypid, -1) AS "Type", '' AS "Collation"
+			FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped`,
+		micros:       "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
+		returns:      true,
 		hasTable:     "SELECT count(to_regclass(?))",
 		comparesRows: true, readCommitted: true,
 		name: "text", text: "text", number: "bigint", serial: "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
 	},
 	field.MySQL: {
 		quote: "`", same: "<=>",
-		now:           "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
-		prefix:        "left(%[1]s, locate(':', %[1]s))",
+		now:       "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		prefix:    "left(%[1]s, locate(':', %[1]s))",
+		witnessed: "CAST(%s AS BINARY)",
+		columnTypes: "SELECT column_name AS `Name`, data_type AS `Type`, coalesce(collation_name, '') AS `Collation` " +
+			"FROM information_schema.columns WHERE table_schema = database() AND table_name = ?",
 		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
 		readCommitted: true,
 		name:          "varchar(190)", text: "longtext", number: "bigint", serial: "bigint NOT NULL AUTO_INCREMENT PRIMARY KEY",
@@ -48,6 +64,9 @@ var dialects = map[field.Dialect]dialect{
 		quote: "`", same: "IS",
 		now:          "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)",
 		prefix:       "substr(%[1]s, 1, instr(%[1]s, ':'))",
+		micros:       "CAST((julianday('now') - 2440587.5) * 86400000000 AS integer)",
+		returns:      true,
+		witnessed:    "CAST(%s AS blob)",
 		hasTable:     "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?",
 		comparesRows: true,
 		name:         "text", text: "text", number: "integer", serial: "integer PRIMARY KEY AUTOINCREMENT",
@@ -73,6 +92,25 @@ func (d dialect) table(name string) string {
 		parts[i] = d.quoted(part)
 	}
 	return strings.Join(parts, ".")
+}
+
+// typesOf is the argument of columnTypes.
+func (d dialect) typesOf(table string) string {
+	if d.dollar {
+		return d.table(table)
+	}
+	return table[strings.LastIndexByte(table, '.')+1:]
+}
+
+// witness is the text of a column, for comparisons.
+func (d dialect) witness(column string) string { return fmt.Sprintf(d.witnessed, d.quoted(column)) }
+
+// compared is what stands for a column in a comparison.
+func (d dialect) compared(c column) string {
+	if c.witness {
+		return d.witness(c.name)
+	}
+	return d.quoted(c.name)
 }
 
 func (d dialect) list(names []string) string {

@@ -16,8 +16,11 @@ import (
 // sql finishes a statement over the ledger: ? are its arguments, NOW the clock
 // of the database, which all processes share.
 func (s *Store[R]) sql(query string) string {
-	return strings.ReplaceAll(s.dialect.placeholders(query), "NOW", s.dialect.now)
+	return timed(s.dialect.placeholders(query), s.dialect.now)
 }
+
+// timed puts a clock in for NOW.
+func timed(query, clock string) string { return strings.ReplaceAll(query, "NOW", clock) }
 
 func ledgerError(op string, err error) error {
 	if err == nil || errors.Is(err, kmsencrypted.ErrLeaseLost) {
@@ -28,10 +31,17 @@ func ledgerError(op string, err error) error {
 
 // again does something that changes nothing if it fails, until it loses no race
 // with other transactions.
-func again(do func() error) (err error) {
+func again(do func() error) (err error) { return repeated(do, isTransient) }
+
+// patiently does it also if it waits too long for a lock.
+func patiently(do func() error) error {
+	return repeated(do, func(err error) bool { return isTransient(err) || isLockTimeout(err) })
+}
+
+func repeated(do func() error, passes func(error) bool) (err error) {
 	const tries = 10
 	for try := range tries {
-		if err = do(); err == nil || !isTransient(err) {
+		if err = do(); err == nil || !passes(err) {
 			break
 		}
 		time.Sleep(time.Duration(try+1) * 10 * time.Millisecond)
@@ -41,7 +51,7 @@ func again(do func() error) (err error) {
 
 // retried runs a transaction of the ledger.
 func (s *Store[R]) retried(ctx context.Context, op string, do func(*sqlx.Tx) error) error {
-	return ledgerError(op, again(func() error { return s.transaction(ctx, do) }))
+	return ledgerError(op, patiently(func() error { return s.transaction(ctx, do) }))
 }
 
 func (s *Store[R]) transaction(ctx context.Context, do func(*sqlx.Tx) error) error {
@@ -56,13 +66,13 @@ func (s *Store[R]) transaction(ctx context.Context, do func(*sqlx.Tx) error) err
 	return tx.Commit()
 }
 
-// execer is a database or a transaction.
-type execer interface {
+// Execer is a database or a transaction.
+type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
 // exec reports whether a statement changed any row.
-func (s *Store[R]) exec(ctx context.Context, db execer, query string, args ...any) (changed bool, err error) {
+func (s *Store[R]) exec(ctx context.Context, db Execer, query string, args ...any) (changed bool, err error) {
 	result, err := db.ExecContext(ctx, s.sql(query), args...)
 	if err != nil {
 		return false, err
@@ -73,31 +83,76 @@ func (s *Store[R]) exec(ctx context.Context, db execer, query string, args ...an
 
 // Newest returns the unfinished run of the table, or else the latest one.
 func (s *Store[R]) Newest(ctx context.Context) (kmsencrypted.RunStatus, bool, error) {
-	var status kmsencrypted.RunStatus
-	err := s.db.QueryRowContext(ctx, s.sql(`SELECT id, kind, state, target, pass, planned FROM kms_rotations
-		WHERE table_name = ? ORDER BY CASE WHEN active = 1 THEN 0 ELSE 1 END, started DESC LIMIT 1`), s.Table()).
-		Scan(&status.ID, &status.Kind, &status.State, &status.Target, &status.Pass, &status.Planned)
-	if errors.Is(err, sql.ErrNoRows) {
-		return status, false, nil
+	runs, err := s.runs(ctx, "CASE WHEN active = 1 THEN 0 ELSE 1 END, started DESC", 1)
+	if err != nil || len(runs) == 0 {
+		return kmsencrypted.RunStatus{}, false, ledgerError("status", err)
 	}
+	return runs[0], true, nil
+}
+
+// History lists the latest runs of the table, the newest first.
+func (s *Store[R]) History(ctx context.Context, limit int) ([]kmsencrypted.RunStatus, error) {
+	runs, err := s.runs(ctx, "started DESC", limit)
+	return runs, ledgerError("history", err)
+}
+
+func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []kmsencrypted.RunStatus, err error) {
+	query := `SELECT id, kind, state, target, pass, planned, started, ended, verified, waiting FROM kms_rotations
+		WHERE table_name = ? ORDER BY ` + order
+	if limit > 0 {
+		query += fmt.Sprintf(" LIMIT %d", limit)
+	}
+	rows, err := s.db.QueryContext(ctx, s.sql(query), s.Table())
 	if err != nil {
-		return status, false, ledgerError("status", err)
+		return nil, err
 	}
-	err = s.db.QueryRowContext(ctx, s.sql(`SELECT count(*), sum(done), sum(written), sum(conflicts), sum(pass_failed)
-		FROM kms_rotation_shards WHERE rotation_id = ?`), status.ID).
-		Scan(&status.Shards, &status.ShardsDone, &status.Written, &status.Conflicts, &status.Failed)
-	return status, err == nil, ledgerError("status", err)
+	defer rows.Close()
+	for rows.Next() {
+		var r kmsencrypted.RunStatus
+		var started, ended, verified sql.Null[int64]
+		var waiting sql.Null[string]
+		if err := rows.Scan(&r.ID, &r.Kind, &r.State, &r.Target, &r.Pass, &r.Planned, &started, &ended, &verified, &waiting); err != nil {
+			return nil, err
+		}
+		r.Started, r.Ended, r.Verified, r.Waiting = timeOf(started), timeOf(ended), timeOf(verified), waiting.V
+		runs = append(runs, r)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	rows.Close()
+	for i := range runs {
+		if err := s.sumUp(ctx, &runs[i]); err != nil {
+			return nil, err
+		}
+	}
+	return runs, nil
+}
+
+// sumUp adds what the shards of a run say.
+func (s *Store[R]) sumUp(ctx context.Context, r *kmsencrypted.RunStatus) error {
+	var busy int64
+	err := s.db.QueryRowContext(ctx, s.sql(`SELECT count(*), coalesce(sum(done), 0), coalesce(sum(CASE WHEN owner <> '' AND lease_until >= NOW THEN 1 ELSE 0 END), 0),
+		coalesce(sum(written), 0), coalesce(sum(conflicts), 0), coalesce(sum(pass_failed), 0), coalesce(sum(calls), 0), coalesce(sum(busy), 0)
+		FROM kms_rotation_shards WHERE rotation_id = ?`), r.ID).
+		Scan(&r.Shards, &r.ShardsDone, &r.Working, &r.Written, &r.Conflicts, &r.Failed, &r.Calls, &busy)
+	r.Busy = time.Duration(busy) * time.Millisecond
+	return err
+}
+
+// timeOf is a time of the ledger; NULL is the zero time.
+func timeOf(ms sql.Null[int64]) (t time.Time) {
+	if ms.Valid {
+		t = time.UnixMilli(ms.V)
+	}
+	return t
 }
 
 // Start begins a run. It refuses a rekey of a table with columns that the model
 // does not know: see [Options.Independent].
 func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kmsencrypted.Range) error {
-	if run.Kind == kmsencrypted.KindRekey && s.model.KeysOnly() {
-		return fmt.Errorf("sqlstore: %w: the model of %s declares its keys only, and a rekey needs every column", kmsencrypted.ErrConfig, s.Table())
-	}
-	if run.Kind == kmsencrypted.KindRekey && len(s.unknown) > 0 {
-		return fmt.Errorf("sqlstore: %w: table %s has columns that the model does not, and that a rekey would make unreadable: %s",
-			kmsencrypted.ErrConfig, s.Table(), strings.Join(s.unknown, ", "))
+	if err := s.suits(run.Kind); err != nil {
+		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, run.Kind, s.Table(), err)
 	}
 	if err := s.checkDependents(ctx, run.Kind); err != nil {
 		return err
@@ -112,10 +167,10 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 		}
 		values := make([][]any, len(shards))
 		for i, r := range shards {
-			values[i] = []any{run.ID, i, r.After, r.After, r.To, 0, "", 0, 0, 0, 0, 0, 0}
+			values[i] = []any{run.ID, i, r.After, r.After, r.To, 0, "", 0, 0, 0, 0, 0, 0, 0, 0, 0}
 		}
 		return s.insert(ctx, tx, "kms_rotation_shards", []string{"rotation_id", "shard", "from_key", "after_key", "to_key",
-			"done", "owner", "lease_until", "beat", "written", "conflicts", "pass_changes", "pass_failed"}, values)
+			"done", "owner", "lease_until", "beat", "written", "conflicts", "calls", "busy", "pass_changes", "pass_conflicts", "pass_failed"}, values)
 	})
 	if err == nil {
 		return nil
@@ -127,11 +182,24 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 	return err
 }
 
+// suits refuses a kind of rotation that would lose something or has nothing to do.
+func (s *Store[R]) suits(k kmsencrypted.RotationKind) error {
+	switch {
+	case k.Journals() && s.model.KeysOnly():
+		return errors.New("the model declares its keys only, and every column is needed")
+	case k.Journals() && len(s.unknown) > 0:
+		return fmt.Errorf("the table has columns that the model does not, and that would become unreadable: %s", strings.Join(s.unknown, ", "))
+	case k == kmsencrypted.KindReindex && len(s.model.IndexColumns()) == 0:
+		return errors.New("the model has no blind index")
+	}
+	return nil
+}
+
 // Take leases a free shard.
 func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, lease time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
 	shard := kmsencrypted.Shard{Run: run, Owner: owner}
 	offer := kmsencrypted.OfferWait
-	err := again(func() (err error) {
+	err := patiently(func() (err error) {
 		offer, err = s.take(ctx, &shard, number, lease)
 		return err
 	})
@@ -174,7 +242,8 @@ func (s *Store[R]) take(ctx context.Context, shard *kmsencrypted.Shard, number i
 // Keep extends the lease of a shard.
 func (s *Store[R]) Keep(ctx context.Context, shard kmsencrypted.Shard, lease time.Duration) error {
 	held, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET lease_until = NOW + ?, beat = beat + 1
-		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0`, lease.Milliseconds(), shard.Run, shard.Number, shard.Owner)
+		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
+		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`, lease.Milliseconds(), shard.Run, shard.Number, shard.Owner)
 	if err == nil && !held {
 		err = kmsencrypted.ErrLeaseLost
 	}
@@ -201,10 +270,10 @@ func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to kmsencrypted.Pos
 		owner, done = "", 1
 	}
 	held, err := s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = ?, done = ?, owner = ?, lease_until = NOW + ?, beat = beat + 1,
-		written = written + ?, conflicts = conflicts + ?, pass_changes = pass_changes + ?, pass_failed = pass_failed + ?
+		written = written + ?, conflicts = conflicts + ?, calls = calls + ?, busy = busy + ?, pass_changes = pass_changes + ?, pass_conflicts = pass_conflicts + ?, pass_failed = pass_failed + ?
 		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
 		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`,
-		after, done, owner, to.Lease.Milliseconds(), o.Written, o.Conflicts, o.Written+o.Conflicts, o.Failed,
+		after, done, owner, to.Lease.Milliseconds(), o.Written, o.Conflicts, to.Calls, to.Busy.Milliseconds(), o.Written+o.Conflicts, o.Conflicts, o.Failed,
 		to.Shard.Run, to.Shard.Number, to.Shard.Owner)
 	if err == nil && !held {
 		err = kmsencrypted.ErrLeaseLost
@@ -220,39 +289,98 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) error {
 		if err != nil || !ours {
 			return err
 		}
-		var left, changes int64
-		err = tx.QueryRowContext(ctx, s.sql("SELECT sum(1 - done), sum(pass_changes) FROM kms_rotation_shards WHERE rotation_id = ?"), run).Scan(&left, &changes)
+		var k kmsencrypted.RotationKind
+		if err := tx.QueryRowContext(ctx, s.sql("SELECT kind FROM kms_rotations WHERE id = ?"), run).Scan(&k); err != nil {
+			return err
+		}
+		// Where what is done is selected again, only conflicts are a reason for another pass.
+		changed := "pass_changes"
+		if k.SelectsDone() {
+			changed = "pass_conflicts"
+		}
+		var left, again int64
+		err = tx.QueryRowContext(ctx, s.sql("SELECT sum(1 - done), sum("+changed+") FROM kms_rotation_shards WHERE rotation_id = ?"), run).Scan(&left, &again)
 		switch {
 		case err != nil:
 			return err
 		case left > 0: // of a pass that somebody else began meanwhile
 			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1 WHERE id = ?", run)
 			return err
-		case changes == 0:
-			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1, state = ?, active = NULL, ended = NOW WHERE id = ?",
+		case again == 0:
+			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1, state = ?, active = NULL, ended = NOW, waiting = NULL WHERE id = ?",
 				string(kmsencrypted.RunDone), run)
 			return err
 		}
-		// The new pass meets the failed records again.
-		if _, err := s.exec(ctx, tx, "DELETE FROM kms_rotation_failures WHERE rotation_id = ?", run); err != nil {
-			return err
-		}
-		_, err = s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = from_key, done = 0, owner = '', pass_changes = 0, pass_failed = 0
-			WHERE rotation_id = ?`, run)
-		return err
+		return s.restart(ctx, tx, run, k.SelectsDone())
 	})
+}
+
+// restart lets the shards of a run begin again, or only those that met conflicts.
+func (s *Store[R]) restart(ctx context.Context, tx *sqlx.Tx, run string, conflictsOnly bool) error {
+	which := "rotation_id = ?"
+	if conflictsOnly {
+		which += " AND pass_conflicts > 0"
+	}
+	// The new pass meets the failed records again.
+	_, err := s.exec(ctx, tx, `DELETE FROM kms_rotation_failures WHERE rotation_id = ? AND shard IN
+		(SELECT shard FROM kms_rotation_shards WHERE `+which+`)`, run, run)
+	if err != nil {
+		return err
+	}
+	_, err = s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = from_key, done = 0, owner = '',
+		pass_changes = 0, pass_conflicts = 0, pass_failed = 0 WHERE `+which, run)
+	return err
 }
 
 // SetState pauses, resumes or cancels a run.
 func (s *Store[R]) SetState(ctx context.Context, run string, state kmsencrypted.RunState) error {
 	query := "UPDATE kms_rotations SET state = ? WHERE id = ? AND active = 1"
 	if !state.Unfinished() {
-		query = "UPDATE kms_rotations SET state = ?, active = NULL, ended = NOW WHERE id = ? AND active = 1"
+		query = "UPDATE kms_rotations SET state = ?, active = NULL, ended = NOW, waiting = NULL WHERE id = ? AND active = 1"
 	}
 	return s.retried(ctx, "set the state", func(tx *sqlx.Tx) error {
 		_, err := s.exec(ctx, tx, query, string(state), run)
 		return err
 	})
+}
+
+// SetWaiting keeps why a run waits.
+func (s *Store[R]) SetWaiting(ctx context.Context, run, reason string) error {
+	return s.retried(ctx, "say why it waits", func(tx *sqlx.Tx) error {
+		var text any // NULL for none
+		if reason != "" {
+			text = cut(reason)
+		}
+		_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET waiting = ? WHERE id = ? AND active = 1", text, run)
+		return err
+	})
+}
+
+// SetVerified keeps with the latest run, if it is done, that everything was clean.
+func (s *Store[R]) SetVerified(ctx context.Context) error {
+	status, found, err := s.Newest(ctx)
+	if err != nil || !found || status.State.Unfinished() {
+		return err
+	}
+	return s.retried(ctx, "note the verification", func(tx *sqlx.Tx) error {
+		_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET verified = NOW WHERE id = ? AND active IS NULL", status.ID)
+		return err
+	})
+}
+
+// FailureCounts counts what could not be moved in the last pass by its class.
+func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]int64, error) {
+	var groups []struct {
+		Class string
+		Rows  int64
+	}
+	err := s.db.SelectContext(ctx, &groups, s.sql(fmt.Sprintf(`SELECT class AS %s, count(*) AS %s FROM kms_rotation_failures
+		WHERE rotation_id = ? GROUP BY class`, s.dialect.quoted("Class"), s.dialect.quoted("Rows"))), run)
+	counts := make(map[string]int64)
+	for _, g := range groups {
+		counts[g.Class] = g.Rows
+	}
+	return counts, ledgerError("failures", err)
 }
 
 // Failures lists what could not be moved in the last pass.

@@ -15,7 +15,7 @@ import (
 // batch, and the batch from waiting for ever behind somebody's lock: it is tried
 // again.
 const forThisTransaction = `SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
-	set_config('lock_timeout', '5s', true)`
+	set_config('lock_timeout', '5s', true), set_config('statement_timeout', '60s', true)`
 
 // updateAll makes the updates of a batch with one statement in PostgreSQL: one
 // array for each column, unnested side by side.
@@ -26,24 +26,28 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	var arrays, aliases, set, where []string
 	var args []any
 	// array adds a column of the unnested table and returns its name.
-	array := func(column string, value func(update) any) string {
+	array := func(kind string, value func(update) any) string {
 		args = append(args, arrayText(w.updates, value))
-		arrays = append(arrays, fmt.Sprintf("$%d::text::%s[]", len(args), s.types[column]))
+		arrays = append(arrays, fmt.Sprintf("$%d::text::%s[]", len(args), kind))
 		alias := "c" + strconv.Itoa(len(args))
 		aliases = append(aliases, alias)
 		return alias
 	}
 	for i, c := range s.ids {
-		alias := array(c.name, func(u update) any { return u.id[i] })
+		alias := array(s.types[c.name].name, func(u update) any { return u.id[i] })
 		where = append(where, "t."+s.dialect.quoted(c.name)+" = v."+alias)
 	}
 	for i, name := range w.set {
-		alias := array(name, func(u update) any { return u.set[i] })
+		alias := array(s.types[name].name, func(u update) any { return u.set[i] })
 		set = append(set, s.dialect.quoted(name)+" = v."+alias)
 	}
-	for i, name := range w.same {
-		alias := array(name, func(u update) any { return u.same[i] })
-		where = append(where, "t."+s.dialect.quoted(name)+" "+s.dialect.same+" v."+alias)
+	for i, c := range w.same {
+		compared, kind := "t."+s.dialect.quoted(c.name), s.types[c.name].name
+		if c.witness {
+			compared, kind = compared+"::text", "text"
+		}
+		alias := array(kind, func(u update) any { return u.same[i] })
+		where = append(where, compared+" "+s.dialect.same+" v."+alias)
 	}
 	var written []int
 	err := tx.SelectContext(ctx, &written, "UPDATE "+s.dialect.table(s.Table())+" AS t SET "+strings.Join(set, ", ")+

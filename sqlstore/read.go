@@ -12,8 +12,41 @@ import (
 // Read reads records in the order of their primary key: never by OFFSET, and
 // never "the first that are not done", both of which read again what is done.
 func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsencrypted.Batch, error) {
+	k, err := kindOf[R](sel.Kind)
+	if err != nil {
+		return nil, err
+	}
 	q := &statement{dialect: s.dialect}
-	q.add("SELECT ", q.list(s.read), " FROM ", q.table(s.Table()), " WHERE 1 = 1")
+	s.selectFrom(q)
+	if err := s.where(q, sel); err != nil {
+		return nil, err
+	}
+	q.add(" ORDER BY ", q.list(names(s.ids)), fmt.Sprintf(" LIMIT %d", sel.Limit))
+	b := &batch[R]{store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals()}
+	if sel.Kind == kmsencrypted.KindMigrate {
+		b.least = 1
+	}
+	if b.rows, b.records, err = s.load(ctx, q); err != nil {
+		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
+	}
+	return b, nil
+}
+
+// selectFrom begins a query whose rows load understands.
+func (s *Store[R]) selectFrom(q *statement) {
+	q.add("SELECT ", q.list(names(s.read)))
+	for _, c := range s.witnesses {
+		q.add(", ", q.witness(c.name))
+	}
+	q.add(" FROM ", q.table(s.Table()), " WHERE 1 = 1")
+}
+
+// where adds the conditions of a selection.
+func (s *Store[R]) where(q *statement, sel kmsencrypted.Selection) error {
+	k, err := kindOf[R](sel.Kind)
+	if err != nil {
+		return err
+	}
 	ids := names(s.ids)
 	for _, bound := range []struct{ op, text string }{{">", sel.After}, {"<=", sel.To}} {
 		if bound.text == "" {
@@ -21,55 +54,54 @@ func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsenc
 		}
 		values, err := decodeKey(bound.text)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		q.add(" AND ")
 		q.compare(ids, bound.op, values)
 	}
 	if !sel.All {
 		q.add(" AND (")
-		for i, key := range s.keys {
-			if i > 0 {
-				q.add(" OR ")
-			}
-			// Of a NULL this is NULL, so the row is left out.
-			q.add(q.quoted(key.name), " NOT LIKE ")
-			q.arg(fmt.Sprintf("v%d:%%", sel.Except))
-		}
+		k.selects(s, q, sel.Target)
 		q.add(")")
 	}
-	q.add(" ORDER BY ", q.list(ids), fmt.Sprintf(" LIMIT %d", sel.Limit))
-	b := &batch[R]{store: s, target: sel.Except}
-	var err error
-	if b.rows, err = s.selectRows(ctx, q.String(), q.args...); err != nil {
-		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
-	}
-	b.records = make([]record, len(b.rows))
-	for i := range b.rows {
-		id, err := s.idValues(&b.rows[i])
-		if err != nil {
-			return nil, err
-		}
-		b.records[i].id = id
-	}
-	return b, nil
+	return nil
 }
 
-// selectRows reads rows into structs of the model; those of a dynamic model are
-// pointers to them.
-func (s *Store[R]) selectRows(ctx context.Context, query string, args ...any) ([]R, error) {
-	slice := reflect.New(reflect.SliceOf(s.model.RowType()))
-	if err := s.db.SelectContext(ctx, slice.Interface(), query, args...); err != nil {
-		return nil, err
+// load reads the rows of a query of selectFrom, and beside each the primary key
+// and the witnesses.
+func (s *Store[R]) load(ctx context.Context, q *statement) (rows []R, records []record, err error) {
+	found, err := s.db.QueryContext(ctx, q.String(), q.args...)
+	if err != nil {
+		return nil, nil, err
 	}
-	if rows, ok := slice.Interface().(*[]R); ok {
-		return *rows, nil
+	defer found.Close()
+	for found.Next() {
+		row := s.newRow()
+		r := record{witnesses: make([]any, len(s.witnesses))}
+		targets := make([]any, 0, len(s.read)+len(s.witnesses))
+		for _, c := range s.read {
+			targets = append(targets, c.of(&row).Addr().Interface())
+		}
+		for i := range r.witnesses {
+			targets = append(targets, &r.witnesses[i])
+		}
+		if err := found.Scan(targets...); err != nil {
+			return nil, nil, err
+		}
+		if r.id, err = s.idValues(&row); err != nil {
+			return nil, nil, err
+		}
+		rows, records = append(rows, row), append(records, r)
 	}
-	rows := make([]R, slice.Elem().Len())
-	for i := range rows {
-		rows[i] = slice.Elem().Index(i).Addr().Interface().(R)
+	return rows, records, found.Err()
+}
+
+// newRow is an empty row; that of a dynamic model points to a struct.
+func (s *Store[R]) newRow() (row R) {
+	if reflect.TypeFor[R]() != s.model.RowType() {
+		row = reflect.New(s.model.RowType()).Interface().(R)
 	}
-	return rows, nil
+	return row
 }
 
 // Ranges cuts an integer key into equal pieces of its values, which takes no
@@ -141,4 +173,21 @@ func (s *Store[R]) sampledBounds(ctx context.Context, n int) (bounds [][]any, er
 		bounds = append(bounds, id)
 	}
 	return bounds, nil
+}
+
+// selectRows reads rows into structs of the model; those of a dynamic model are
+// pointers to them.
+func (s *Store[R]) selectRows(ctx context.Context, query string, args ...any) ([]R, error) {
+	slice := reflect.New(reflect.SliceOf(s.model.RowType()))
+	if err := s.db.SelectContext(ctx, slice.Interface(), query, args...); err != nil {
+		return nil, err
+	}
+	if rows, ok := slice.Interface().(*[]R); ok {
+		return *rows, nil
+	}
+	rows := make([]R, slice.Elem().Len())
+	for i := range rows {
+		rows[i] = slice.Elem().Index(i).Addr().Interface().(R)
+	}
+	return rows, nil
 }

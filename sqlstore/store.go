@@ -47,9 +47,11 @@ type Store[R any] struct {
 	ids     []column // primary key, in the order of the model
 	keys    []column // that hold wrapped data keys
 	managed []column // everything that the model writes
-	read    []string // every column of the struct that the table has
-	types   map[string]string
-	unknown []string // columns that look encrypted and are not the model's
+	read    []column // every column of the struct that the table has
+	// witnesses are plain columns that a column of the model is made from.
+	witnesses []column
+	types     map[string]columnType
+	unknown   []string // columns that look encrypted and are not the model's
 	// dependents are what lies elsewhere under the data keys.
 	dependents []Dependents
 	// writes is how a batch of conditional updates is made.
@@ -60,6 +62,15 @@ type Store[R any] struct {
 type column struct {
 	name  string
 	index []int
+	// witness: it is compared by the text that the database makes of it, because
+	// what Go makes of a time or a fraction need not be equal to it.
+	witness bool
+}
+
+// columnType is what the database says of a column.
+type columnType struct {
+	name      string
+	collation string // of a text in MariaDB and MySQL
 }
 
 // of is the field in a row.
@@ -87,14 +98,38 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	}
 	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m, dialect: known}
 	s.db.Mapper = reflectx.NewMapper("db")
-	s.writes = s.updateEach
-	if d == field.Postgres {
-		s.writes = s.updateAll
-	}
 	if err := s.learn(ctx, options); err != nil {
 		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), err)
 	}
+	switch {
+	case d == field.Postgres:
+		s.writes = s.updateAll
+	case d == field.MySQL && s.hasJSONTable(ctx):
+		s.writes = s.updateJoined
+	default:
+		s.writes = s.updateEach
+	}
 	return s, nil
+}
+
+// plainSources are the columns that the model reads and does not manage, and
+// fills others from.
+func (s *Store[R]) plainSources() (names []string) {
+	managed := s.model.Columns()
+	add := func(name string) {
+		if !slices.Contains(managed, name) && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	for _, r := range s.model.Replacements() {
+		add(r.Old)
+	}
+	for _, x := range s.model.IndexColumns() {
+		for _, name := range x.Sources {
+			add(name)
+		}
+	}
+	return names
 }
 
 // Options of a store; the zero value is usual.
@@ -132,7 +167,7 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 			if !ok || !slices.Contains(existing, name) {
 				return nil, fmt.Errorf("%w: no column %s", kmsencrypted.ErrConfig, name)
 			}
-			columns = append(columns, column{name, f.Index})
+			columns = append(columns, column{name: name, index: f.Index})
 		}
 		return columns, nil
 	}
@@ -156,6 +191,12 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 	if err := s.learnDependents(options); err != nil {
 		return err
 	}
+	if s.witnesses, err = find(s.plainSources()); err != nil {
+		return err
+	}
+	for i := range s.witnesses {
+		s.witnesses[i].witness = true
+	}
 	for _, name := range existing {
 		if looksEncrypted(name) && !slices.Contains(s.model.Columns(), name) && !slices.Contains(options.Independent, name) {
 			s.unknown = append(s.unknown, name)
@@ -163,13 +204,14 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 	}
 	for _, f := range fields.Index {
 		if f.Path == f.Name && fields.Names[f.Name] == f && slices.Contains(existing, f.Name) {
-			s.read = append(s.read, f.Name)
+			s.read = append(s.read, column{name: f.Name, index: f.Index})
 		}
 	}
 	return nil
 }
 
-// existing lists the columns of the table, and for PostgreSQL their types.
+// existing lists the columns of the table, and learns their types where updates
+// have to name them.
 func (s *Store[R]) existing(ctx context.Context) ([]string, error) {
 	table := s.dialect.table(s.Table())
 	rows, err := s.db.QueryContext(ctx, "SELECT * FROM "+table+" WHERE 1 = 0")
@@ -178,17 +220,15 @@ func (s *Store[R]) existing(ctx context.Context) ([]string, error) {
 	}
 	defer rows.Close()
 	names, err := rows.Columns()
-	if err != nil || !s.dialect.dollar {
+	if err != nil || s.dialect.columnTypes == "" {
 		return names, err
 	}
 	rows.Close()
-	var types []struct{ Name, Type string }
-	// Without a length: a cast to one would cut values short.
-	err = s.db.SelectContext(ctx, &types, `SELECT attname AS "Name", format_type(atttypid, -1) AS "Type"
-		FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped`, table)
-	s.types = make(map[string]string)
+	var types []struct{ Name, Type, Collation string }
+	err = s.db.SelectContext(ctx, &types, s.dialect.columnTypes, s.dialect.typesOf(s.Table()))
+	s.types = make(map[string]columnType)
 	for _, t := range types {
-		s.types[t.Name] = t.Type
+		s.types[t.Name] = columnType{t.Type, t.Collation}
 	}
 	return names, err
 }
@@ -226,6 +266,19 @@ func (s *Store[R]) Count(ctx context.Context) (counts []kmsencrypted.VersionCoun
 	}
 	slices.SortFunc(counts, compareCounts)
 	return counts, nil
+}
+
+// Selected counts the rows of a selection.
+func (s *Store[R]) Selected(ctx context.Context, sel kmsencrypted.Selection) (n int64, err error) {
+	q := &statement{dialect: s.dialect}
+	q.add("SELECT count(*) FROM ", q.table(s.Table()), " WHERE 1 = 1")
+	if err := s.where(q, sel); err != nil {
+		return 0, err
+	}
+	if err := s.db.GetContext(ctx, &n, q.String(), q.args...); err != nil {
+		return 0, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
+	}
+	return n, nil
 }
 
 func compareCounts(a, b kmsencrypted.VersionCount) int {

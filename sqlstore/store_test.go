@@ -275,9 +275,9 @@ func testNullColumn(t *testing.T, d database) {
 	must(t, s.Start(t.Context(), kmsencrypted.Run{ID: "r", Kind: kmsencrypted.KindRekey, Target: 3, Pass: 1, State: kmsencrypted.RunActive}, []kmsencrypted.Range{{}}))
 	shard, _, err := s.Take(t.Context(), "r", "me", kmsencrypted.AnyShard, 1e10)
 	must(t, err)
-	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 10, Except: 3})
+	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 10, Kind: kmsencrypted.KindRekey, Target: 3})
 	must(t, err)
-	must(t, b.Rotate(t.Context(), kmsencrypted.KindRekey, 0, 2))
+	must(t, b.Rotate(t.Context(), 0, 2))
 
 	rows[0].Phone.Set(new("123"))
 	must(t, old.Seal(t.Context(), rows[0]))
@@ -316,9 +316,9 @@ func testLostLease(t *testing.T, d database) {
 	if offer != kmsencrypted.OfferShard {
 		t.Fatalf("Take() = %v, want a shard", offer)
 	}
-	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 10, Except: 2})
+	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 10, Kind: kmsencrypted.KindRewrap, Target: 2})
 	must(t, err)
-	must(t, b.Rotate(t.Context(), kmsencrypted.KindRewrap, 0, 1))
+	must(t, b.Rotate(t.Context(), 0, 1))
 	for { // a lease of 0 is over with the next millisecond
 		_, offer, err = s.Take(t.Context(), "r", "quick", kmsencrypted.AnyShard, 1e10)
 		must(t, err)

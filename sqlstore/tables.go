@@ -9,7 +9,7 @@ import (
 )
 
 // tables are the definitions of the ledger, with {name} for a short text that
-// may be a key, {text}, {number} and {serial} for types. An
+// may be a key, {text}, {number}, {fraction} and {serial} for types. An
 // unfinished run has 1 in its column active and a finished one NULL, so that the
 // unique index admits one unfinished run of a table.
 var tables = []string{
@@ -24,6 +24,8 @@ var tables = []string{
 	active {number},
 	started {number} NOT NULL,
 	ended {number},
+	verified {number},
+	waiting {text},
 	UNIQUE (table_name, active)
 )`,
 	`CREATE TABLE IF NOT EXISTS kms_rotation_shards (
@@ -38,7 +40,10 @@ var tables = []string{
 	beat {number} NOT NULL,
 	written {number} NOT NULL,
 	conflicts {number} NOT NULL,
+	calls {number} NOT NULL,
+	busy {number} NOT NULL,
 	pass_changes {number} NOT NULL,
+	pass_conflicts {number} NOT NULL,
 	pass_failed {number} NOT NULL,
 	PRIMARY KEY (rotation_id, shard)
 )`,
@@ -58,11 +63,20 @@ var tables = []string{
 	key_column {name} NOT NULL,
 	wrapped_key {text} NOT NULL
 )`,
+	// Times of limits are in microseconds.
+	`CREATE TABLE IF NOT EXISTS kms_rate_limits (
+	name {name} NOT NULL PRIMARY KEY,
+	per_second {fraction} NOT NULL,
+	rate {fraction} NOT NULL,
+	changed {number} NOT NULL,
+	tat {number} NOT NULL,
+	wait {number} NOT NULL
+)`,
 }
 
 // Tables returns the definitions of the tables that a Store needs beside the
 // records, for a migration: kms_rotations, kms_rotation_shards,
-// kms_rotation_failures and kms_rotation_journal. They do nothing to tables that
+// kms_rotation_failures, kms_rotation_journal and kms_rate_limits. They do nothing to tables that
 // are there. The error is [kmsencrypted.ErrConfig] for an unknown dialect.
 func Tables(d field.Dialect) ([]string, error) {
 	known, err := dialectOf(d)
@@ -73,7 +87,7 @@ func Tables(d field.Dialect) ([]string, error) {
 }
 
 func (d dialect) tables() []string {
-	types := strings.NewReplacer("{name}", d.name, "{text}", d.text, "{number}", d.number, "{serial}", d.serial)
+	types := strings.NewReplacer("{name}", d.name, "{text}", d.text, "{number}", d.number, "{fraction}", "double precision", "{serial}", d.serial)
 	definitions := make([]string, len(tables))
 	for i, definition := range tables {
 		definitions[i] = types.Replace(definition)

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -19,7 +20,7 @@ import (
 type swap struct {
 	run     string
 	set     []string
-	same    []string // columns that must still be what was read
+	same    []column // that must still be what was read
 	indexes []int    // of the records, beside updates
 	updates []update
 	written []bool // beside updates
@@ -42,8 +43,16 @@ func (s *swap) addColumn(name string) error {
 	return nil
 }
 
-func (s *swap) at(name string) int    { return slices.Index(s.same, name) }
+func (s *swap) at(name string) int {
+	return slices.IndexFunc(s.same, func(c column) bool { return c.name == name && !c.witness })
+}
 func (s *swap) atSet(name string) int { return slices.Index(s.set, name) }
+
+// moves reports whether an update changes a wrapped key that was there.
+func (s *swap) moves(update int, key string) bool {
+	u, at := s.updates[update], s.atSet(key)
+	return at >= 0 && u.same[s.at(key)] != nil && !reflect.DeepEqual(u.same[s.at(key)], u.set[at])
+}
 
 func (s *swap) count() (n int64) {
 	for _, written := range s.written {
@@ -78,9 +87,17 @@ func (b *batch[R]) Write(ctx context.Context, to kmsencrypted.Position) (outcome
 				return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
 			}
 		default:
-			return outcome, err
+			return outcome, lockedOrOther(err)
 		}
 	}
+}
+
+// lockedOrOther names what a smaller batch may help against.
+func lockedOrOther(err error) error {
+	if err != nil && isLockTimeout(err) {
+		return fmt.Errorf("%w: %w", kmsencrypted.ErrLocked, err)
+	}
+	return err
 }
 
 func (b *batch[R]) write(ctx context.Context, s *swap, to kmsencrypted.Position) (outcome kmsencrypted.Outcome, err error) {
@@ -108,7 +125,7 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to kmsencr
 	}
 	o.Written, o.Failed = s.count(), int64(len(b.failures))
 	o.Conflicts = int64(len(s.updates)) - o.Written
-	if b.kind == kmsencrypted.KindRekey {
+	if b.journals {
 		if err := b.store.journal(ctx, tx, s); err != nil {
 			return o, err
 		}
@@ -132,12 +149,22 @@ func (s *Store[R]) begin(ctx context.Context) (*sqlx.Tx, error) {
 // SQLite's, which this package does not import.
 func isTransient(err error) bool {
 	if state, ok := sqlState(err); ok {
-		return state == "40P01" || state == "40001" || state == "55P03"
+		return state == "40P01" || state == "40001"
 	}
+	return mentions(err, "Error 1213", "Error 1020", "SQLITE_BUSY", "database is locked")
+}
+
+// isLockTimeout reports that somebody held a lock for longer than a batch waits.
+func isLockTimeout(err error) bool {
+	if state, ok := sqlState(err); ok {
+		return state == "55P03"
+	}
+	return mentions(err, "Error 1205")
+}
+
+func mentions(err error, known ...string) bool {
 	text := err.Error()
-	return slices.ContainsFunc([]string{"Error 1213", "Error 1205", "Error 1020", "SQLITE_BUSY", "database is locked"}, func(known string) bool {
-		return strings.Contains(text, known)
-	})
+	return slices.ContainsFunc(known, func(k string) bool { return strings.Contains(text, k) })
 }
 
 // updateEach makes one prepared UPDATE for each record.
@@ -157,8 +184,8 @@ func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		}
 		q.WriteString(s.dialect.quoted(c.name) + " = ?")
 	}
-	for _, name := range w.same {
-		q.WriteString(" AND " + s.dialect.quoted(name) + " " + s.dialect.same + " ?")
+	for _, c := range w.same {
+		q.WriteString(" AND " + s.dialect.compared(c) + " " + s.dialect.same + " ?")
 	}
 	statement, err := tx.PrepareContext(ctx, q.String())
 	if err != nil {
@@ -187,23 +214,6 @@ func appendValues(args []any, values []driver.Value) []any {
 		args = append(args, v)
 	}
 	return args
-}
-
-// journal keeps the wrapped keys that a rekey replaced, so that what was missed
-// can be healed and an old backup be read.
-func (s *Store[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
-	var values [][]any
-	for i, u := range w.updates {
-		if !w.written[i] {
-			continue
-		}
-		for _, key := range s.keys {
-			if old := u.same[w.at(key.name)]; old != nil {
-				values = append(values, []any{w.run, s.Table(), encodeKey(u.id), key.name, old})
-			}
-		}
-	}
-	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "record", "key_column", "wrapped_key"}, values)
 }
 
 func (s *Store[R]) recordFailures(ctx context.Context, tx *sqlx.Tx, shard kmsencrypted.Shard, failures []kmsencrypted.Failure) error {

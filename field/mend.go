@@ -1,0 +1,52 @@
+package field
+
+import (
+	"context"
+	"reflect"
+)
+
+// Mend opens fields that did not open under the data key of their record, with
+// one that the record had before: wrapped is what the key column of that name
+// held then. Fields that open are set to their value, so that Seal seals them
+// under the record's own key; their columns are returned.
+//
+// The record must have been opened before. Such a field comes from a writer that
+// did not compare the key column while the record was rekeyed. Nothing tells it
+// from an old value that somebody put back, so mend only rows of which that is
+// known. A record under a record seal is not mended: what its seal does not
+// cover was never written by this library.
+func (m *Model[R]) Mend(ctx context.Context, row *R, keyColumn, wrapped string) (mended []string, err error) {
+	before := m.clone(row)
+	now, was := m.record(row), m.record(before)
+	for _, k := range m.schema.keys {
+		if k.column != keyColumn || k.isMaster {
+			continue
+		}
+		if err := was.key(k).Scan(wrapped); err != nil {
+			return nil, err
+		}
+		err = m.Open(ctx, before)
+		for _, f := range k.fields {
+			if now.field(f).head().state == closed && was.field(f).head().state == opened {
+				now.field(f).set(reflect.ValueOf(indirect(was.field(f).plaintext())))
+				mended = append(mended, f.column)
+			}
+		}
+		was.key(k).Wipe()
+	}
+	if len(mended) > 0 {
+		err = nil // others of its fields are under the record's own key
+	}
+	return mended, err
+}
+
+// clone copies a record; what its fields point to is shared.
+func (m *Model[R]) clone(row *R) *R {
+	c := *row
+	if reflect.TypeFor[R]().Kind() == reflect.Interface { // of a dynamic model
+		p := reflect.New(m.row)
+		p.Elem().Set(m.record(row).v)
+		c = p.Interface().(R)
+	}
+	return &c
+}

@@ -1,0 +1,174 @@
+package kmsencrypted
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+)
+
+// Check says why a rotation should wait, such as "replication lag 12 s", or
+// nothing if it may go on. The reason is shown in events and in [RunStatus]; it
+// must hold nothing secret. An error stops the run. The package sqlstore has
+// checks that ask a database.
+type Check func(ctx context.Context) (reason string, err error)
+
+// FileCheck waits as long as there is a file of that name: a flag that anybody on
+// the machine can put up.
+func FileCheck(name string) Check {
+	return func(context.Context) (string, error) {
+		_, err := os.Stat(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return "", nil
+		}
+		return "file " + name + " exists", err
+	}
+}
+
+// WindowCheck waits outside of a time of day: from 22 h to 6 h is
+// WindowCheck(22*time.Hour, 6*time.Hour, time.Local). Times that are not within
+// a day, or equal, are [ErrConfig] in the first check.
+func WindowCheck(from, to time.Duration, zone *time.Location) Check {
+	return func(context.Context) (string, error) {
+		const day = 24 * time.Hour
+		if from < 0 || to < 0 || from >= day || to > day || from == to {
+			return "", fmt.Errorf("%w: a time window from %v to %v", ErrConfig, from, to)
+		}
+		now := time.Now().In(zone)
+		hour, minute, second := now.Clock()
+		clock := time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute + time.Duration(second)*time.Second
+		within := from <= clock && clock < to
+		if from > to { // over midnight
+			within = clock >= from || clock < to
+		}
+		if within {
+			return "", nil
+		}
+		return fmt.Sprintf("outside of the time window, it is %s", now.Format("15:04")), nil
+	}
+}
+
+// ErrHeldUp: a run stopped because it had to wait for longer than
+// [RotationOptions.MaxWait].
+var ErrHeldUp = errors.New("rotation is held up")
+
+// brake makes all workers of a process wait while a check says so. Checks are
+// made between batches, at most once in CheckEvery for all workers.
+type brake struct {
+	checks   []Check
+	every    time.Duration
+	maxWait  time.Duration
+	observed func(ctx context.Context, reason string) // a reason that is new, or "" for its end
+	active   func(ctx context.Context) error          // whether there is anything to wait for
+
+	mu     sync.Mutex // held while somebody checks: the others wait for the answer
+	passed time.Time
+	reason string
+}
+
+// pass returns when all checks let the rotation go on.
+func (b *brake) pass(ctx context.Context) error {
+	if len(b.checks) == 0 {
+		return ctx.Err()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for began := time.Now(); ; {
+		if !b.passed.IsZero() && time.Since(b.passed) < b.every {
+			return nil
+		}
+		reason, err := b.check(ctx)
+		if err != nil {
+			return err
+		}
+		if reason != b.reason {
+			b.reason = reason
+			b.observed(ctx, reason)
+		}
+		if reason == "" {
+			b.passed = time.Now()
+			return nil
+		}
+		if b.maxWait > 0 && time.Since(began) >= b.maxWait {
+			return fmt.Errorf("%w: %s", ErrHeldUp, reason)
+		}
+		if err := sleep(ctx, b.every); err != nil {
+			return err
+		}
+		if err := b.active(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (b *brake) check(ctx context.Context) (string, error) {
+	for _, check := range b.checks {
+		reason, err := check(ctx)
+		if err != nil {
+			return "", fmt.Errorf("check: %w", err)
+		}
+		if reason != "" {
+			return reason, nil
+		}
+	}
+	return "", nil
+}
+
+// batchSize steers the number of records in a batch, for all workers together,
+// so that its reading and writing takes the target time.
+type batchSize struct {
+	target      time.Duration // 0: the size stays
+	least, most float64
+
+	mu   sync.Mutex
+	size float64
+}
+
+const (
+	smallestBatch = 10
+	// Beyond it brings nothing and holds locks longer.
+	largestBatch = 2000
+	// maxStep is how much a batch may be larger or smaller than the one before.
+	maxStep = 0.2
+)
+
+func newBatchSize(size int, target time.Duration) *batchSize {
+	return &batchSize{
+		target: max(target, 0), size: float64(size),
+		least: float64(min(size, smallestBatch)), most: float64(max(size, largestBatch)),
+	}
+}
+
+func (b *batchSize) now() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int(b.size)
+}
+
+// took notes what a batch of n records took.
+func (b *batchSize) took(n int, d time.Duration) {
+	if b.target == 0 || n == 0 {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	const smoothing = 0.5 // of what the last batch says
+	if float64(n) < b.size/2 {
+		return // the end of a shard: it says little of a whole batch
+	}
+	wanted := float64(n) * float64(b.target) / float64(max(d, time.Millisecond))
+	next := b.size + (wanted-b.size)*smoothing
+	next = min(max(next, b.size*(1-maxStep)), b.size*(1+maxStep))
+	b.size = min(max(next, b.least), b.most)
+}
+
+// shrink halves batches: one of them waited too long for somebody's lock.
+func (b *batchSize) shrink() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.size = max(b.size/2, 1)
+	b.least = min(b.least, b.size)
+}

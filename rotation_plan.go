@@ -1,0 +1,95 @@
+package kmsencrypted
+
+import (
+	"context"
+	"fmt"
+)
+
+// Plan is what a run would do.
+type Plan struct {
+	Table    string
+	Kind     RotationKind
+	Target   int // version
+	Versions []PlannedVersion
+	// Records is how many records are selected.
+	Records int64
+	// Keys is how many data keys go through the key service. A record with
+	// several keys counts for each of them.
+	Keys int64
+	// Calls is how many values go to the key service: for each key one to be
+	// unwrapped and one to be wrapped, or several where the version wraps under
+	// several keys. A service that takes batches gets fewer requests.
+	Calls int64
+}
+
+// PlannedVersion is the records that have a key column at one version.
+type PlannedVersion struct {
+	VersionCount
+	// Need is what moves them; empty if they are at the target or have no key.
+	Need RotationKind
+	// Err is why the Box cannot read the version, such as [ErrVersionNotActive].
+	// A run records them as failures.
+	Err error
+}
+
+// Plan counts the records by version and says what each needs. It writes
+// nothing and calls no key service. It reads the whole table.
+func (r *Rotator) Plan(ctx context.Context) (Plan, error) {
+	p, err := r.plan(ctx)
+	return p, r.failed("plan", err)
+}
+
+func (r *Rotator) plan(ctx context.Context) (Plan, error) {
+	p := Plan{Table: r.store.Table(), Kind: r.options.Kind, Target: r.box.Current()}
+	target, err := r.box.Version(p.Target)
+	if err != nil {
+		return p, err
+	}
+	counts, err := r.store.Count(ctx)
+	if err != nil {
+		return p, err
+	}
+	if p.Records, err = r.store.Selected(ctx, Selection{Kind: p.Kind, Target: p.Target}); err != nil {
+		return p, err
+	}
+	columns := make(map[string]bool)
+	for _, c := range counts {
+		v := PlannedVersion{VersionCount: c}
+		columns[c.Column] = true
+		if c.HasKey && c.Version != p.Target {
+			var recipe Version
+			recipe, v.Err = r.box.Version(c.Version)
+			if v.Err != nil {
+				recipe = target
+			}
+			v.Need = p.Kind.need(recipe.Format, target.Format)
+			p.Keys += c.Rows
+		}
+		p.Versions = append(p.Versions, v)
+	}
+	if p.Kind != KindRewrap && p.Kind != KindRekey { // selected for other reasons too
+		p.Keys = p.Records * int64(max(1, len(columns)))
+	}
+	p.Calls = p.Keys * int64(r.callsPerKey(target))
+	return p, nil
+}
+
+// callsPerKey counts every wrap that a version makes of a key.
+func (r *Rotator) callsPerKey(target Version) int {
+	calls := kinds[r.options.Kind].calls
+	// Providers of several wraps that say how many.
+	if several, ok := target.Provider.(interface{ Wraps() int }); ok && calls == callsPerKey {
+		return 1 + several.Wraps()
+	}
+	return calls
+}
+
+// check refuses a plan that no run could carry out.
+func (p Plan) check() error {
+	for _, v := range p.Versions {
+		if v.Need == KindRekey && p.Kind == KindRewrap && v.Err == nil {
+			return fmt.Errorf("version %d of %s: %w", v.Version, v.Column, ErrNeedsRekey)
+		}
+	}
+	return nil
+}

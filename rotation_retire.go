@@ -1,0 +1,85 @@
+package kmsencrypted
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Retirement says whether a version of a table's keys is needed any more.
+type Retirement struct {
+	Table   string
+	Version int
+	Rows    int64 // key columns that are still at the version
+	// Journal is how many replaced wrapped keys at the version the journal keeps.
+	// Without the version they heal nothing: see [Rotator.ClearJournal].
+	Journal int64
+	// Unfinished is a run that goes on, nil if there is none.
+	Unfinished *RunStatus
+	// Verified is when a verification after the latest run found every record
+	// clean: see [VerifyOptions.Note]. Zero: never.
+	Verified time.Time
+	// Unseen names what no count of this table shows. Somebody has to think of it.
+	Unseen []string
+}
+
+// ErrNotRetirable: something still needs the version.
+var ErrNotRetirable = errors.New("version is still needed")
+
+// Err is nil if the version can be retired, as far as the table and its ledger
+// can tell; else it says what is in the way and is [ErrNotRetirable].
+func (r Retirement) Err() error {
+	var reason string
+	switch {
+	case r.Rows > 0:
+		reason = fmt.Sprintf("%d key columns of %s are at it", r.Rows, r.Table)
+	case r.Unfinished != nil:
+		reason = fmt.Sprintf("the %s of %s to version %d is unfinished", r.Unfinished.Kind, r.Table, r.Unfinished.Target)
+	case r.Verified.IsZero():
+		reason = fmt.Sprintf("no verification of %s has been clean since its last rotation", r.Table)
+	case r.Journal > 0:
+		reason = fmt.Sprintf("the journal of %s has %d keys at it: clear it first", r.Table, r.Journal)
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: version %d: %s", ErrNotRetirable, r.Version, reason)
+}
+
+// Retirable looks whether a version is needed by the table any more: no record
+// is at it, no run is unfinished, a verification was clean after the last run,
+// and the journal keeps no key at it. The version that is current is
+// [ErrNotRetirable] as it is. Only this table is looked at.
+func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error) {
+	answer := Retirement{Table: r.store.Table(), Version: version, Unseen: []string{
+		"backups and replicas that lag: restoring one brings the version back",
+		"other tables and services that share the key, and secrets of Box.Encrypt outside of tables",
+		"processes of an older deployment that still write the version",
+		"files and attachments whose manager was not given to the store",
+	}}
+	if version == r.box.Current() {
+		return answer, r.failed("retire", fmt.Errorf("%w: version %d is the current one", ErrNotRetirable, version))
+	}
+	return answer, r.failed("retire", r.retirable(ctx, &answer))
+}
+
+func (r *Rotator) retirable(ctx context.Context, answer *Retirement) error {
+	counts, err := r.store.Count(ctx)
+	if err != nil {
+		return err
+	}
+	for _, c := range counts {
+		if c.HasKey && c.Version == answer.Version {
+			answer.Rows += c.Rows
+		}
+	}
+	if answer.Journal, err = r.store.Journaled(ctx, answer.Version); err != nil {
+		return err
+	}
+	last, found, err := r.store.Newest(ctx)
+	if found && last.State.Unfinished() {
+		answer.Unfinished = &last
+	}
+	answer.Verified = last.Verified
+	return err
+}

@@ -1,0 +1,231 @@
+package kmsencrypted
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// A worker's turn on a shard is a pipeline of three stages: while the key service
+// works on one batch, the next one is read and the one before is written. Batches
+// are written one after another, because the position of the shard goes with them.
+
+// turn works on a shard for a while, one batch at least, and gives it back unless
+// it is done.
+func (w *working) turn(ctx context.Context, shard Shard, d time.Duration) (done bool, err error) {
+	w.tell(EventShard, shard)
+	lease := w.keepAlive(ctx, shard)
+	defer lease.stop()
+	t := &turning{working: w, shard: shard, until: time.Now().Add(d), handed: time.Now()}
+	done, err = t.batches(ctx)
+	err = errors.Join(err, t.wrote(ctx))
+	if err == nil && done {
+		w.tell(EventShardDone, t.shard)
+		return true, nil
+	}
+	if errors.Is(err, ErrLocked) {
+		w.size.shrink() // the same records again, fewer at a time
+		w.heldUp(ctx, ErrLocked.Error())
+		err = nil
+	}
+	return false, errors.Join(err, w.giveBack(ctx, shard))
+}
+
+// turning is one turn.
+type turning struct {
+	*working
+	shard   Shard
+	until   time.Time
+	handed  time.Time // when the last batch went to be written
+	reading *future[readBatch]
+	writing *future[readBatch]
+}
+
+// readBatch is a batch on its way through the stages.
+type readBatch struct {
+	Batch
+	size     int           // that was asked for
+	database time.Duration // spent on reading and writing
+	calls    int64
+	outcome  Outcome
+}
+
+// future is something that another goroutine works out.
+type future[T any] struct {
+	done  chan struct{}
+	value T
+	err   error
+}
+
+func begin[T any](do func() (T, error)) *future[T] {
+	f := &future[T]{done: make(chan struct{})}
+	go func() {
+		defer close(f.done)
+		f.value, f.err = do()
+	}()
+	return f
+}
+
+func (f *future[T]) wait() (T, error) {
+	<-f.done
+	return f.value, f.err
+}
+
+// batches moves batches until the shard is done or the time is over. Once read,
+// a batch is finished even if ctx ends, unless the key service makes it wait.
+func (t *turning) batches(ctx context.Context) (done bool, err error) {
+	if err := t.read(ctx, t.shard.Range); err != nil {
+		return false, err
+	}
+	for {
+		began := time.Now()
+		b, err := t.reading.wait()
+		if err != nil {
+			return false, err
+		}
+		last := b.Len() < b.size
+		ahead, err := t.readAhead(ctx, b, last)
+		if err == nil {
+			err = t.rotate(ctx, &b)
+		}
+		if err == nil {
+			err = t.wrote(ctx)
+		}
+		if err == nil {
+			t.write(ctx, b, last)
+			t.rest(ctx, time.Since(began))
+		}
+		if err == nil && ahead && ctx.Err() == nil {
+			continue
+		}
+		t.drop(ahead)
+		return last && err == nil, err
+	}
+}
+
+// readAhead begins to read what follows a batch, if there is time for it.
+func (t *turning) readAhead(ctx context.Context, b readBatch, last bool) (ahead bool, err error) {
+	if last || ctx.Err() != nil || !time.Now().Before(t.until) {
+		return false, nil
+	}
+	err = t.read(ctx, Range{After: b.Last(), To: t.shard.To})
+	if errors.Is(err, errLimit) || ctx.Err() != nil {
+		return false, nil // the batch that is read already is finished
+	}
+	return err == nil, err
+}
+
+// drop waits for a batch that was read for nothing, so that no query outlives the turn.
+func (t *turning) drop(ahead bool) {
+	if !ahead {
+		return
+	}
+	if b, err := t.reading.wait(); err == nil {
+		t.started.Add(-int64(b.Len()))
+	}
+}
+
+// read begins to read a batch, when the checks let it and the limit is not reached.
+func (t *turning) read(ctx context.Context, from Range) error {
+	if err := t.brake.pass(ctx); err != nil {
+		return err
+	}
+	size := t.size.now()
+	if limit := t.options.Limit; limit > 0 {
+		left := limit - t.started.Load()
+		if left <= 0 {
+			return errLimit
+		}
+		size = int(min(int64(size), left))
+	}
+	ctx = context.WithoutCancel(ctx)
+	t.reading = begin(func() (readBatch, error) {
+		began := time.Now()
+		b, err := t.store.Read(ctx, Selection{Range: from, Limit: size, Kind: t.run.Kind, Target: t.run.Target})
+		if err == nil {
+			t.started.Add(int64(b.Len()))
+		}
+		return readBatch{Batch: b, size: size, database: time.Since(began)}, err
+	})
+	return nil
+}
+
+// rotate moves the records of a batch in memory, no faster than the limiter
+// allows, and again after the key service throttled or gave no answer.
+func (t *turning) rotate(ctx context.Context, b *readBatch) error {
+	calls, finish := kinds[t.run.Kind].calls, context.WithoutCancel(ctx)
+	return inPieces(ctx, t.options.Calls, b, calls, 0, b.Len(), func(from, to int) error {
+		wait := firstWait
+		for attempt := 1; ; attempt++ {
+			n := b.Keys(from, to) * calls
+			b.calls += int64(n)
+			err := b.Rotate(finish, from, to)
+			if err == nil || !Retryable(err) || attempt == attempts {
+				return err
+			}
+			if err := t.throttled(ctx, err, wait); err != nil {
+				return err
+			}
+			if limiter := t.options.Calls; limiter != nil {
+				if err := limiter.Wait(ctx, b.Keys(from, to)*calls); err != nil {
+					return err
+				}
+			}
+			wait = min(2*wait, longWait)
+		}
+	})
+}
+
+// throttled waits for the key service, and slows the limiter down.
+func (t *turning) throttled(ctx context.Context, cause error, wait time.Duration) error {
+	event := t.event(EventThrottled, t.shard)
+	event.Err = cause
+	t.options.Observe(event)
+	t.waits(ctx, cause.Error())
+	if limiter, ok := t.options.Calls.(ThrottledLimiter); ok && errors.Is(cause, ErrThrottled) {
+		if err := limiter.Throttled(ctx); err != nil {
+			return err
+		}
+	}
+	return sleep(ctx, wait)
+}
+
+// write begins to write a batch.
+func (t *turning) write(ctx context.Context, b readBatch, last bool) {
+	ctx = context.WithoutCancel(ctx)
+	now := time.Now()
+	to := Position{Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease, Calls: b.calls, Busy: now.Sub(t.handed)}
+	t.handed = now
+	if to.After != "" {
+		t.shard.After = to.After
+	}
+	t.writing = begin(func() (readBatch, error) {
+		began := time.Now()
+		var err error
+		b.outcome, err = b.Write(ctx, to)
+		b.database += time.Since(began)
+		return b, err
+	})
+}
+
+// wrote waits for the batch that is being written, if there is one, and adds it up.
+func (t *turning) wrote(ctx context.Context) error {
+	if t.writing == nil {
+		return nil
+	}
+	b, err := t.writing.wait()
+	t.writing = nil
+	if err != nil {
+		return err
+	}
+	t.size.took(b.Len(), b.database)
+	t.waits(ctx, "")
+	return t.account(t.shard, b.Batch, b.outcome)
+}
+
+// rest sleeps for a multiple of the time worked; the end of ctx ends it.
+func (t *turning) rest(ctx context.Context, worked time.Duration) {
+	if t.options.Nice > 0 {
+		_ = sleep(ctx, time.Duration(float64(worked)*t.options.Nice))
+	}
+}

@@ -1,0 +1,236 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// journal keeps the wrapped keys that a rekey replaced, so that what was missed
+// can be healed and an old backup be read.
+func (s *Store[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
+	var values [][]any
+	for i, u := range w.updates {
+		if !w.written[i] {
+			continue
+		}
+		for _, key := range s.keys {
+			if w.moves(i, key.name) {
+				values = append(values, []any{w.run, s.Table(), encodeKey(u.id), key.name, u.same[w.at(key.name)]})
+			}
+		}
+	}
+	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "record", "key_column", "wrapped_key"}, values)
+}
+
+// Journaled counts the keys of the table that the journal has at a version.
+func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err error) {
+	err = s.db.QueryRowContext(ctx, s.sql("SELECT count(*) FROM kms_rotation_journal WHERE table_name = ? AND wrapped_key LIKE ?"),
+		s.Table(), fmt.Sprintf("v%d:%%", version)).Scan(&n)
+	return n, ledgerError("journal", err)
+}
+
+// ClearJournal erases the keys of runs that ended longer ago than grace, and after
+// which a verification was clean: of the same run or of a later one.
+func (s *Store[R]) ClearJournal(ctx context.Context, grace time.Duration) (erased int64, err error) {
+	err = s.retried(ctx, "clear the journal", func(tx *sqlx.Tx) error {
+		var verified int64 // the latest run with a clean verification
+		err := tx.QueryRowContext(ctx, s.sql("SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL"), s.Table()).Scan(&verified)
+		if err != nil {
+			return err
+		}
+		result, err := tx.ExecContext(ctx, s.sql(`DELETE FROM kms_rotation_journal WHERE table_name = ? AND rotation_id IN
+			(SELECT id FROM kms_rotations WHERE table_name = ? AND active IS NULL AND started <= ? AND ended <= NOW - ?)`),
+			s.Table(), s.Table(), verified, grace.Milliseconds())
+		if err != nil {
+			return err
+		}
+		erased, err = result.RowsAffected()
+		return err
+	})
+	return erased, err
+}
+
+// Forget erases what the journal and the failures of runs have of records, for a
+// program that erases these: with an old wrapped key of a record, a copy of the
+// record in a backup could still be read. Only the primary keys of the rows are
+// looked at.
+func (s *Store[R]) Forget(ctx context.Context, db Execer, rows ...*R) error {
+	for _, row := range rows {
+		id, err := s.idValues(row)
+		if err != nil {
+			return err
+		}
+		if _, err := s.exec(ctx, db, "DELETE FROM kms_rotation_journal WHERE table_name = ? AND record = ?", s.Table(), encodeKey(id)); err != nil {
+			return ledgerError("forget a record", err)
+		}
+		_, err = s.exec(ctx, db, `DELETE FROM kms_rotation_failures WHERE record = ? AND rotation_id IN
+			(SELECT id FROM kms_rotations WHERE table_name = ?)`, s.recordName(id), s.Table())
+		if err != nil {
+			return ledgerError("forget a record", err)
+		}
+	}
+	return nil
+}
+
+// journalEntry is a wrapped key that a record had.
+type journalEntry struct{ id, record, column, wrapped string }
+
+// Mend opens the records of a page of the journal, and mends columns that open
+// under the journal's key only.
+func (s *Store[R]) Mend(ctx context.Context, m kmsencrypted.Mending) (result kmsencrypted.Healing, next string, err error) {
+	entries, err := s.journalPage(ctx, m)
+	if err != nil || len(entries) == 0 {
+		return result, "", ledgerError("journal", err)
+	}
+	if len(entries) == m.Limit {
+		next = entries[len(entries)-1].id
+	}
+	byRecord := make(map[string][]journalEntry)
+	var records []string
+	for _, e := range entries {
+		if byRecord[e.record] == nil {
+			records = append(records, e.record)
+		}
+		byRecord[e.record] = append(byRecord[e.record], e)
+	}
+	b := &batch[R]{store: s, compared: s.managed}
+	const most = 100 // records that one query names
+	for chunk := range slices.Chunk(records, most) {
+		rows, found, err := s.byKeys(ctx, chunk)
+		if err != nil {
+			return result, "", fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
+		}
+		b.rows, b.records = append(b.rows, rows...), append(b.records, found...)
+	}
+	defer b.wipe(0, len(b.rows))
+	result.Looked = int64(len(b.rows))
+	if err := b.mend(ctx, byRecord); err != nil {
+		return result, "", err
+	}
+	w, err := b.swap(m.Run)
+	if err != nil {
+		return result, "", err
+	}
+	result.Failures = b.failures
+	if m.DryRun || len(w.updates) == 0 {
+		result.Mended = int64(len(w.updates))
+		return result, next, nil
+	}
+	err = s.retried(ctx, "mend", func(tx *sqlx.Tx) error {
+		w.written = make([]bool, len(w.updates))
+		return s.writes(ctx, tx, w)
+	})
+	result.Mended = w.count()
+	result.Conflicts = int64(len(w.updates)) - result.Mended
+	return result, next, err
+}
+
+// mend opens the records of a batch, and seals again what opens only under a key
+// of the journal.
+func (b *batch[R]) mend(ctx context.Context, journal map[string][]journalEntry) error {
+	for i := range b.rows {
+		if err := b.remember(i); err != nil {
+			return err
+		}
+	}
+	return b.each(ctx, 0, len(b.rows), func(ctx context.Context, rows ...*R) error {
+		errs, err := byRecord(b.open(ctx, rows...), len(rows))
+		if err != nil {
+			return err
+		}
+		var failures field.Failures
+		for i, row := range rows {
+			if errs[i] == nil {
+				continue
+			}
+			id, err := b.store.idValues(row)
+			if err != nil {
+				return err
+			}
+			if err := b.mendOne(ctx, row, journal[encodeKey(id)], errs[i]); err != nil {
+				failures = append(failures, field.Failure{Index: i, Err: err})
+			}
+		}
+		if failures == nil {
+			return nil
+		}
+		return failures
+	})
+}
+
+// mendOne tries the old keys of a record that does not open. What does not open
+// after that stays the error.
+func (b *batch[R]) mendOne(ctx context.Context, row *R, entries []journalEntry, why error) error {
+	if kmsencrypted.Retryable(why) || kmsencrypted.ConcernsAll(why) {
+		return why
+	}
+	mended := false
+	for _, e := range entries {
+		columns, err := b.store.model.Mend(ctx, row, e.column, e.wrapped)
+		if kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) {
+			return err
+		}
+		mended = mended || len(columns) > 0
+	}
+	if !mended {
+		return why
+	}
+	still := b.store.model.Open(ctx, row)
+	return errors.Join(still, b.store.model.Seal(ctx, row))
+}
+
+func (s *Store[R]) journalPage(ctx context.Context, m kmsencrypted.Mending) (entries []journalEntry, err error) {
+	after := int64(0)
+	if m.After != "" {
+		if after, err = strconv.ParseInt(m.After, 10, 64); err != nil {
+			return nil, fmt.Errorf("%w: a position in the journal", kmsencrypted.ErrMalformed)
+		}
+	}
+	rows, err := s.db.QueryContext(ctx, s.sql(fmt.Sprintf(`SELECT id, record, key_column, wrapped_key FROM kms_rotation_journal
+		WHERE rotation_id = ? AND table_name = ? AND id > ? ORDER BY id LIMIT %d`, m.Limit)), m.Run, s.Table(), after)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var e journalEntry
+		if err := rows.Scan(&e.id, &e.record, &e.column, &e.wrapped); err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, rows.Err()
+}
+
+// byKeys reads the rows with some primary keys, as far as they are still there.
+func (s *Store[R]) byKeys(ctx context.Context, keys []string) ([]R, []record, error) {
+	q := &statement{dialect: s.dialect}
+	s.selectFrom(q)
+	q.add(" AND (1 = 0")
+	for _, key := range keys {
+		values, err := decodeKey(key)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(values) != len(s.ids) {
+			return nil, nil, fmt.Errorf("%w: a primary key in the journal", kmsencrypted.ErrMalformed)
+		}
+		q.add(" OR (1 = 1")
+		for i, c := range s.ids {
+			q.add(" AND ", q.quoted(c.name), " = ")
+			q.arg(values[i])
+		}
+		q.add(")")
+	}
+	q.add(")")
+	return s.load(ctx, q)
+}

@@ -1,0 +1,168 @@
+package sqlstore
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// kind is what a kind of rotation is to a table: which rows it selects, what it
+// does to them in memory, and which columns must still be what was read when they
+// are written.
+type kind[R any] struct {
+	// selects adds to a query the condition of the rows.
+	selects  func(s *Store[R], q *statement, target int)
+	rotate   func(b *batch[R], ctx context.Context, rows ...*R) error
+	compared func(s *Store[R]) []column
+}
+
+func kindOf[R any](k kmsencrypted.RotationKind) (kind[R], error) {
+	switch k {
+	case kmsencrypted.KindRewrap:
+		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rewrap, func(s *Store[R]) []column { return s.keys }}, nil
+	case kmsencrypted.KindRekey:
+		// Every column of the model, also one that is NULL: a value that somebody puts
+		// there meanwhile is sealed under the data key that is about to be replaced.
+		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }}, nil
+	case kmsencrypted.KindMigrate:
+		return kind[R]{(*Store[R]).selectUnfilled, (*batch[R]).migrate, (*Store[R]).migrated}, nil
+	case kmsencrypted.KindReindex:
+		return kind[R]{(*Store[R]).selectIndexed, (*batch[R]).reindex, (*Store[R]).indexed}, nil
+	}
+	return kind[R]{}, fmt.Errorf("sqlstore: %w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)
+}
+
+// selectOld: a key column at another version. Of a NULL this is NULL, so the row
+// is left out.
+func (s *Store[R]) selectOld(q *statement, target int) {
+	for i, key := range s.keys {
+		if i > 0 {
+			q.add(" OR ")
+		}
+		q.add(q.quoted(key.name), " NOT LIKE ")
+		q.arg(fmt.Sprintf("v%d:%%", target))
+	}
+}
+
+// selectUnfilled: also a column that is NULL where the one that it replaces is not.
+func (s *Store[R]) selectUnfilled(q *statement, target int) {
+	s.selectOld(q, target)
+	for _, r := range s.model.Replacements() {
+		q.add(" OR ", q.quoted(r.Column), " IS NULL AND ", q.quoted(r.Old), " IS NOT NULL")
+	}
+}
+
+// selectIndexed: anything in an index or in what it is computed from.
+func (s *Store[R]) selectIndexed(q *statement, _ int) {
+	q.add("1 = 0")
+	for _, x := range s.model.IndexColumns() {
+		for _, name := range append(slices.Clone(x.Sources), x.Column) {
+			q.add(" OR ", q.quoted(name), " IS NOT NULL")
+		}
+	}
+}
+
+// migrated are the columns of the model and those that they replace.
+func (s *Store[R]) migrated() []column {
+	columns := slices.Clone(s.managed)
+	for _, r := range s.model.Replacements() {
+		columns = s.with(columns, r.Old)
+	}
+	return columns
+}
+
+// indexed are the keys, the indexes and what these are computed from.
+func (s *Store[R]) indexed() []column {
+	columns := slices.Clone(s.keys)
+	for _, x := range s.model.IndexColumns() {
+		columns = s.with(columns, x.Column)
+		for _, name := range x.Sources {
+			columns = s.with(columns, name)
+		}
+	}
+	return columns
+}
+
+// with adds a column: one of the model, or a plain one that the model only reads.
+func (s *Store[R]) with(columns []column, name string) []column {
+	if slices.ContainsFunc(columns, func(c column) bool { return c.name == name }) {
+		return columns
+	}
+	all := slices.Concat(s.managed, s.witnesses)
+	return append(columns, all[slices.IndexFunc(all, func(c column) bool { return c.name == name })])
+}
+
+func (b *batch[R]) rewrap(ctx context.Context, rows ...*R) error {
+	return b.store.model.Rewrap(ctx, rows...)
+}
+
+func (b *batch[R]) rekey(ctx context.Context, rows ...*R) error {
+	return b.store.model.RekeyWithFiles(ctx, rows...)
+}
+
+// migrate fills what is not filled: under the record's own data key if that is at
+// the target, else under a new one.
+func (b *batch[R]) migrate(ctx context.Context, rows ...*R) error {
+	return inStages(ctx, rows,
+		stage[R]{do: b.open},
+		stage[R]{picks: b.atTarget, do: b.store.model.Seal},
+		stage[R]{picks: func(row *R) bool { return !b.atTarget(row) }, do: b.store.model.RekeyWithFiles},
+	)
+}
+
+// atTarget reports whether every data key of a row is at the target, or is
+// missing and so will be.
+func (b *batch[R]) atTarget(row *R) bool {
+	return !slices.ContainsFunc(b.store.keys, func(c column) bool {
+		key := c.of(row).Interface().(field.Key)
+		version, has := key.Version()
+		return has && version != b.target
+	})
+}
+
+// reindex opens rows and computes their indexes on all processors.
+func (b *batch[R]) reindex(ctx context.Context, rows ...*R) error {
+	return inStages(ctx, rows, stage[R]{do: b.open}, stage[R]{do: b.store.model.Reindex})
+}
+
+// stage is something to do to records, or to some of them.
+type stage[R any] struct {
+	picks func(*R) bool // nil: all
+	do    func(context.Context, ...*R) error
+}
+
+// inStages does one thing after another; what failed is left out of the rest.
+func inStages[R any](ctx context.Context, rows []*R, stages ...stage[R]) error {
+	errs := make(map[int]error)
+	for _, s := range stages {
+		var picked []*R
+		var at []int
+		for i, row := range rows {
+			if errs[i] == nil && (s.picks == nil || s.picks(row)) {
+				picked, at = append(picked, row), append(at, i)
+			}
+		}
+		if len(picked) == 0 {
+			continue
+		}
+		failed, err := byRecord(s.do(ctx, picked...), len(picked))
+		if err != nil {
+			return err
+		}
+		for n, err := range failed {
+			errs[at[n]] = err
+		}
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	failures := make(field.Failures, 0, len(errs))
+	for i, err := range errs {
+		failures = append(failures, field.Failure{Index: i, Err: err})
+	}
+	slices.SortFunc(failures, func(a, b field.Failure) int { return a.Index - b.Index })
+	return failures
+}

@@ -1,0 +1,180 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Limiter bounds the calls to a key service by all processes that share a
+// database: see [NewLimiter]. It is a [kmsencrypted.ThrottledLimiter] and safe for
+// concurrent use.
+type Limiter struct {
+	db      *sql.DB
+	dialect dialect
+	name    string
+
+	mu   sync.Mutex
+	rate float64   // as last read
+	read time.Time // when
+}
+
+// NewLimiter returns the limiter of that name, as a rule that of a KMS key or
+// region, and makes its row in kms_rate_limits if it is not there. perSecond is
+// the rate of a new one; one that is there keeps its own until [Limiter.SetRate].
+// The table is made by [Store.CreateTables] or from [Tables].
+//
+// Each batch of calls books the next free moment with one UPDATE, by the clock of
+// the database, and waits for it. When the key service throttles, the rate is
+// halved for everybody, and it rises by a tenth for every 10 s without that.
+func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, perSecond float64) (*Limiter, error) {
+	known, err := dialectOf(d)
+	if err != nil {
+		return nil, err
+	}
+	if name == "" || !(perSecond > 0) {
+		return nil, fmt.Errorf("sqlstore: %w: a limiter needs a name and a rate above 0", kmsencrypted.ErrConfig)
+	}
+	l := &Limiter{db: db, dialect: known, name: name}
+	err = patiently(func() error {
+		_, err := l.exec(ctx, `INSERT INTO kms_rate_limits (name, per_second, rate, changed, tat, wait)
+			SELECT ?, ?, ?, 0, 0, 0 FROM (SELECT 1 AS one) AS once WHERE NOT EXISTS (SELECT 1 FROM kms_rate_limits WHERE name = ?)`,
+			name, perSecond, perSecond, name)
+		return err
+	})
+	// Somebody else may have made it at the same moment; then it is there.
+	if failed := l.refresh(ctx); failed != nil {
+		if err == nil {
+			err = failed
+		}
+		return nil, ledgerError("limiter "+name, err)
+	}
+	return l, nil
+}
+
+func (l *Limiter) sql(query string) string {
+	return timed(l.dialect.placeholders(query), l.dialect.micros)
+}
+
+func (l *Limiter) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return l.db.ExecContext(ctx, l.sql(query), args...)
+}
+
+// refresh reads the rate.
+func (l *Limiter) refresh(ctx context.Context) error {
+	var rate float64
+	err := l.db.QueryRowContext(ctx, l.sql("SELECT rate FROM kms_rate_limits WHERE name = ?"), l.name).Scan(&rate)
+	if err == nil {
+		l.keep(rate)
+	}
+	return err
+}
+
+func (l *Limiter) keep(rate float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rate, l.read = rate, time.Now()
+}
+
+// Rate is the rate of all processes together in calls a second, as it was when
+// this process last asked: not longer ago than a second while it makes calls.
+func (l *Limiter) Rate() float64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.rate
+}
+
+// Burst is a fiftieth of a second for each process.
+func (l *Limiter) Burst() int { return max(1, int(l.Rate()/50)) }
+
+// SetRate changes the rate for all processes, also while they work.
+func (l *Limiter) SetRate(ctx context.Context, perSecond float64) error {
+	if !(perSecond > 0) {
+		return fmt.Errorf("sqlstore: %w: a rate that is not above 0", kmsencrypted.ErrConfig)
+	}
+	err := patiently(func() error {
+		_, err := l.exec(ctx, "UPDATE kms_rate_limits SET per_second = ?, rate = ? WHERE name = ?", perSecond, perSecond, l.name)
+		return err
+	})
+	if err == nil {
+		l.keep(perSecond)
+	}
+	return ledgerError("limiter "+l.name, err)
+}
+
+// Throttled halves the rate, at most once in a second: calls side by side are
+// throttled together.
+func (l *Limiter) Throttled(ctx context.Context) error {
+	err := patiently(func() error {
+		_, err := l.exec(ctx, `UPDATE kms_rate_limits SET rate = CASE WHEN rate / 2 < per_second / 64 THEN per_second / 64 ELSE rate / 2 END, changed = NOW
+			WHERE name = ? AND changed < NOW - 1000000`, l.name)
+		return err
+	})
+	if err == nil {
+		err = l.refresh(ctx)
+	}
+	return ledgerError("limiter "+l.name, err)
+}
+
+// Wait implements [kmsencrypted.Limiter].
+func (l *Limiter) Wait(ctx context.Context, n int) error {
+	wait, err := l.book(ctx, n)
+	if err != nil {
+		return ledgerError("limiter "+l.name, err)
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
+
+// booking books n calls. Its assignments stand in the order in which MariaDB and
+// MySQL, where each sees those before it, have the same result as the others,
+// where none does: what is needed later is changed later.
+const booking = `UPDATE kms_rate_limits SET
+	wait = %[1]s,
+	tat = CASE WHEN tat > NOW THEN tat ELSE NOW END + CAST(? * 1000000.0 / rate AS %[2]s),
+	rate = CASE WHEN rate >= per_second OR changed >= NOW - 10000000 THEN rate WHEN rate * 1.1 > per_second THEN per_second ELSE rate * 1.1 END,
+	changed = CASE WHEN rate < per_second AND changed < NOW - 10000000 THEN NOW ELSE changed END
+	WHERE name = ?`
+
+// book says how long to wait for the calls.
+func (l *Limiter) book(ctx context.Context, n int) (wait time.Duration, err error) {
+	const free = "CASE WHEN tat > NOW THEN tat - NOW ELSE 0 END"
+	var micros int64
+	err = patiently(func() error {
+		if l.dialect.returns {
+			var rate float64
+			err := l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(booking, free, l.dialect.number)+" RETURNING wait, rate"), n, l.name).Scan(&micros, &rate)
+			if err == nil {
+				l.keep(rate)
+			}
+			return err
+		}
+		// The id that the statement makes comes back with its result.
+		result, err := l.exec(ctx, fmt.Sprintf(booking, "LAST_INSERT_ID("+free+")", "signed"), n, l.name)
+		if err == nil {
+			micros, err = result.LastInsertId()
+		}
+		return err
+	})
+	if err == nil && l.isStale() {
+		err = l.refresh(ctx)
+	}
+	return time.Duration(micros) * time.Microsecond, err
+}
+
+func (l *Limiter) isStale() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return time.Since(l.read) > time.Second
+}
