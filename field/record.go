@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"fmt"
 	"reflect"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -92,12 +93,28 @@ func (r record) context(k *keySpec, id []string, version int) (kmsencrypted.Encr
 		f = recipe.Context
 	}
 	if f != nil {
-		return f(kmsencrypted.Subject{Model: r.schema.name, ID: id, Key: k.name, Version: version, Record: r.row})
+		return ask(f, kmsencrypted.Subject{Model: r.schema.name, ID: id, Key: k.name, Version: version, Record: r.row})
 	}
 	if id == nil {
 		return nil, kmsencrypted.ErrNoID
 	}
 	return r.defaultContext(id), nil
+}
+
+// ask calls a function for the context of a record. One that takes Subject.ID[0]
+// panics while the id is not known: it needs the id.
+func ask(f kmsencrypted.ContextFunc, s kmsencrypted.Subject) (_ kmsencrypted.EncryptionContext, err error) {
+	if s.ID == nil {
+		defer func() {
+			cause := recover()
+			if _, ok := cause.(runtime.Error); ok {
+				err = kmsencrypted.ErrNoID
+			} else if cause != nil {
+				panic(cause)
+			}
+		}()
+	}
+	return f(s)
 }
 
 // defaultContext is kms_encrypted's {model_name, model_id}; a compound primary

@@ -122,6 +122,35 @@ func insertIDsThatCannotBeFetched(t *testing.T, e *env) {
 	}
 }
 
+// A context of the program's that takes the id is asked when there is one, in
+// both formats.
+func insertOwnContext(t *testing.T, e *env) {
+	e.id = e.otherID
+	type customer struct {
+		ID    int64            `db:"id"`
+		Key   field.Key        `db:"encrypted_kms_key"`
+		Email field.Of[string] `db:"email_ciphertext" kms:"lockbox"`
+	}
+	for name, format := range map[string]kmsencrypted.Format{"native": kmsencrypted.Native, "ruby": kmsencrypted.Ruby} {
+		own := *e
+		own.table += name
+		m := model[customer](t, &own, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {
+			Provider: newKMS(t), Format: format,
+			Context: func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
+				return kmsencrypted.Context{"customer": s.ID[0]}, nil
+			},
+		}}})
+		createTable(t, &own, m, "id "+e.id)
+		c := customer{Email: field.New(email(1))}
+		must(t, kms.Insert(t.Context(), e.db, m, &c))
+		var read customer
+		must(t, kms.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+own.table+" WHERE id = ?", c.ID))
+		if read.Email.Must() != email(1) {
+			t.Errorf("%s: read back another value", name)
+		}
+	}
+}
+
 // A recipe that leaves the id out lets a record be sealed before it has one.
 func insertUnboundID(t *testing.T, e *env) {
 	e.id = e.otherID

@@ -68,6 +68,7 @@ var suite = []struct {
 	{"InsertInFewStatements", insertInFewStatements},
 	{"InsertIDsThatCannotBeFetched", insertIDsThatCannotBeFetched},
 	{"InsertUnboundID", insertUnboundID},
+	{"InsertOwnContext", insertOwnContext},
 	{"InsertCompoundAndTextIDs", insertCompoundAndTextIDs},
 	{"InsertAllOrNone", insertAllOrNone},
 	{"InsertCopy", insertCopy},

@@ -39,6 +39,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 func main() {
@@ -62,7 +63,11 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	a, err := newApp(db, native, out)
+	keys, err := exampleKeys()
+	if err != nil {
+		return err
+	}
+	a, err := newApp(db, native, keys, out)
 	if err != nil {
 		return err
 	}
@@ -151,43 +156,43 @@ func (a *app) insert(ctx context.Context) error {
 		Note:     field.New(new("found the first bug")),
 		SSN:      field.New(new("123-45-6789")),
 		PIN:      field.New(new("1952")),
+
+		CreatedAt: now, UpdatedAt: now,
 	}
-	if err := insert(ctx, a.db, a.users, &grace, &grace.ID,
-		`INSERT INTO users (name, created_at, updated_at) VALUES (?, ?, ?)`, grace.Name, now, now); err != nil {
+	// As in Rails the row comes first, which gives the id, and its encrypted columns
+	// second, in one transaction.
+	if err := kmssqlx.Insert(ctx, a.db, a.users, &grace); err != nil {
 		return err
 	}
 	joan := Person{Type: new("Employee"), Email: field.New(new("joan@example.org"))}
-	if err := insert(ctx, a.db, a.people, &joan, &joan.ID, `INSERT INTO people (type) VALUES (?)`, joan.Type); err != nil {
+	if err := kmssqlx.Insert(ctx, a.db, a.people, &joan); err != nil {
 		return err
 	}
 	account := Account{UUID: "0d1f9c3e-0000-4000-8000-000000000007", Tenant: "Bücher & Co <x>", IBAN: field.New(new("DE00 6 1234"))}
-	if err := insert(ctx, a.db, a.accounts, &account, &account.ID,
-		`INSERT INTO accounts (uuid, tenant) VALUES (?, ?)`, account.UUID, account.Tenant); err != nil {
+	if err := kmssqlx.Insert(ctx, a.db, a.accounts, &account); err != nil {
 		return err
 	}
 	if err := a.show(ctx, `SELECT encrypted_kms_key, birthday_ciphertext, email_ci_bidx, encrypted_pin, encrypted_pin_iv, encrypted_pin_salt
 		FROM users WHERE id = ?`, grace.ID); err != nil {
 		return err
 	}
-	for _, found := range []struct {
-		what  string
-		table string
-		by    field.Lookup
+	var u User
+	for _, find := range []struct {
+		what string
+		by   field.Lookup
 	}{
-		{"GRACE@EXAMPLE.ORG, in any case", "users", a.users.Lookup("email_ci_bidx", "GRACE@EXAMPLE.ORG")},
-		{"1906, the last four digits", "users", a.users.Lookup("phone_last4_bidx", "1906")},
-		{"DE00 6 1234, in the second version of the index", "accounts", a.accounts.Lookup("iban_bidx_v2", "DE00 6 1234")},
+		{"GRACE@EXAMPLE.ORG, in any case", a.users.Lookup("email_ci_bidx", "GRACE@EXAMPLE.ORG")},
+		{"1906, the last four digits", a.users.Lookup("phone_last4_bidx", "1906")},
 	} {
-		if err := found.by.Err(); err != nil {
-			return err
+		if err := kmssqlx.Get(ctx, a.db, a.users, &u, `SELECT * FROM users WHERE `+find.by.Name+` IN (?)`, find.by); err != nil {
+			return fmt.Errorf("by %s: %w", find.what, err)
 		}
-		var id int64
-		if err := a.db.GetContext(ctx, &id, `SELECT id FROM `+found.table+` WHERE `+found.by.Name+` = ?`, found.by.Args()...); err != nil {
-			return err
-		}
-		fmt.Fprintf(a.out, "  found by %s: %s %d\n", found.what, found.table, id)
+		fmt.Fprintf(a.out, "  found by %s: users %d\n", find.what, u.ID)
 	}
-	return nil
+	var c Account
+	err := kmssqlx.Get(ctx, a.db, a.accounts, &c, `SELECT * FROM accounts WHERE iban_bidx_v2 IN (?)`, a.accounts.Lookup("iban_bidx_v2", "DE00 6 1234"))
+	fmt.Fprintf(a.out, "  found by DE00 6 1234, in the second version of the index: accounts %d\n", c.ID)
+	return err
 }
 
 func (a *app) update(ctx context.Context) error {
@@ -205,7 +210,7 @@ func (a *app) update(ctx context.Context) error {
 		return err
 	}
 	fmt.Fprintf(a.out, "  SET %s WHERE id = 1 AND %s\n", names(w.Set), names(w.Where))
-	return save(ctx, a.db, a.users, u, u.ID)
+	return kmssqlx.Update(ctx, a.db, a.users, u)
 }
 
 // rewrap moves the accounts of version 1 to version 2. Rails changes one of them
@@ -224,7 +229,7 @@ func (a *app) rewrap(ctx context.Context) error {
 		return err
 	}
 	for i := range accounts {
-		if err := save(ctx, a.db, a.accounts, &accounts[i], accounts[i].ID); err != nil {
+		if err := kmssqlx.Update(ctx, a.db, a.accounts, &accounts[i]); err != nil {
 			return err
 		}
 	}
@@ -249,7 +254,7 @@ func (a *app) rewrapLegacy(ctx context.Context) error {
 		return err
 	}
 	for i := range notes {
-		if err := save(ctx, a.db, a.notes, &notes[i], notes[i].ID); err != nil {
+		if err := kmssqlx.Update(ctx, a.db, a.notes, &notes[i]); err != nil {
 			return err
 		}
 	}
@@ -273,7 +278,7 @@ func (a *app) rekey(ctx context.Context) error {
 	}
 	for i := range people {
 		p := &people[i]
-		err := save(ctx, a.db, a.people, p, p.ID)
+		err := kmssqlx.Update(ctx, a.db, a.people, p)
 		if errors.Is(err, kmsencrypted.ErrConflict) {
 			fmt.Fprintf(a.out, "  %v\n", err)
 			err = a.rekeyAgain(ctx, p)
@@ -292,10 +297,7 @@ func (a *app) rekeyAgain(ctx context.Context, p *Person) error {
 		return err
 	}
 	*p = again[0]
-	if err := a.people.Rekey(ctx, p); err != nil {
-		return err
-	}
-	return save(ctx, a.db, a.people, p, p.ID)
+	return kmssqlx.Rekey(ctx, a.db, a.people, p)
 }
 
 // thereAndBack changes the format of one user: every column under its keys is
@@ -316,7 +318,7 @@ func (a *app) thereAndBack(ctx context.Context) error {
 			return err
 		}
 		fmt.Fprintf(a.out, "  %d columns set, %d compared\n", len(w.Set), len(w.Where))
-		if err := save(ctx, a.db, users, u, u.ID); err != nil {
+		if err := kmssqlx.Update(ctx, a.db, users, u); err != nil {
 			return err
 		}
 		if err := a.show(ctx, `SELECT encrypted_kms_key, email_ciphertext, encrypted_ssn, encrypted_ssn_iv FROM users WHERE id = 2`); err != nil {

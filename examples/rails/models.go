@@ -142,31 +142,38 @@ type app struct {
 	notes       *field.Model[LegacyNote]
 }
 
-// The master keys of the Rails application. Real ones come from where the
+// masterKeys are those of the Rails application.
+type masterKeys struct {
+	lockbox lockbox.MasterKey
+	index   []byte
+	indexV2 []byte // of the second version of the index on iban
+}
+
+// exampleKeys are those of testdata/rails. Real ones come from where the
 // application has them: [lockbox.ParseMasterKey], [blindindex.MasterKey].
+func exampleKeys() (masterKeys, error) {
+	master, err := lockbox.NewMasterKey(lockboxMasterKey)
+	return masterKeys{master, indexMasterKey, bytes.Repeat([]byte{0xb2}, blindindex.KeySize)}, err
+}
+
 var (
 	lockboxMasterKey = bytes.Repeat([]byte{0x6d}, lockbox.KeySize)
 	indexMasterKey   = bytes.Repeat([]byte{0xb1}, blindindex.KeySize)
-	indexMasterKeyV2 = bytes.Repeat([]byte{0xb2}, blindindex.KeySize)
 )
 
-func newApp(db *sqlx.DB, native kmsencrypted.Provider, out io.Writer) (a *app, err error) {
+func newApp(db *sqlx.DB, native kmsencrypted.Provider, keys masterKeys, out io.Writer) (a *app, err error) {
 	a = &app{db: db, out: out, cells: tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
-	master, err := lockbox.NewMasterKey(lockboxMasterKey)
-	if err != nil {
-		return nil, err
-	}
 	// What a tag cannot say: an expression of one's own, another master key.
-	last4, err := blindindex.Derive(indexMasterKey, "users", "phone_last4_bidx", blindindex.Options{Size: 16, Expression: fromFourthLast})
+	last4, err := blindindex.Derive(keys.index, "users", "phone_last4_bidx", blindindex.Options{Size: 16, Expression: fromFourthLast})
 	if err != nil {
 		return nil, err
 	}
-	ibanV2, err := blindindex.Derive(indexMasterKeyV2, "accounts", "iban_bidx_v2", blindindex.Options{})
+	ibanV2, err := blindindex.Derive(keys.indexV2, "accounts", "iban_bidx_v2", blindindex.Options{})
 	if err != nil {
 		return nil, err
 	}
-	users := field.Config{Table: "users", Name: "User", LockboxMasterKey: master, YAML: rubyyaml.Codec{},
-		IndexKey: indexMasterKey, Indexes: map[string]*blindindex.Index{"phone_last4_bidx": last4}}
+	users := field.Config{Table: "users", Name: "User", LockboxMasterKey: keys.lockbox, YAML: rubyyaml.Codec{},
+		IndexKey: keys.index, Indexes: map[string]*blindindex.Index{"phone_last4_bidx": last4}}
 	if a.users, err = model[User](1, native, users); err != nil {
 		return nil, err
 	}
@@ -174,7 +181,7 @@ func newApp(db *sqlx.DB, native kmsencrypted.Provider, out io.Writer) (a *app, e
 		return nil, err
 	}
 	if a.accounts, err = model[Account](2, native, field.Config{Table: "accounts", Name: "Billing::Account", Context: accountContext,
-		IndexKey: indexMasterKey, Indexes: map[string]*blindindex.Index{"iban_bidx_v2": ibanV2}}); err != nil {
+		IndexKey: keys.index, Indexes: map[string]*blindindex.Index{"iban_bidx_v2": ibanV2}}); err != nil {
 		return nil, err
 	}
 	if a.people, err = model[Person](2, native, field.Config{Table: "people", Name: "Person", Context: personContext}); err != nil {

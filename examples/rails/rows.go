@@ -9,57 +9,13 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // load reads rows of a table and opens them.
-func load[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], where string, args ...any) ([]R, error) {
-	var rows []R
-	if err := db.SelectContext(ctx, &rows, `SELECT * FROM `+m.Table()+` `+where+` ORDER BY id`, args...); err != nil {
-		return nil, err
-	}
-	return rows, m.OpenAll(ctx, field.Pointers(rows))
-}
-
-// insert adds a record whose id the database chooses. As in Rails, the row comes
-// first and its encrypted columns second, once the context is known, in one
-// transaction.
-func insert[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], row *R, id *int64, query string, args ...any) error {
-	tx, err := db.BeginTxx(ctx, nil)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback()
-	result, err := tx.ExecContext(ctx, query, args...)
-	if err != nil {
-		return err
-	}
-	if *id, err = result.LastInsertId(); err != nil {
-		return err
-	}
-	if err := m.SealNew(ctx, row); err != nil {
-		return err
-	}
-	if err := save(ctx, tx, m, row, *id); err != nil {
-		return err
-	}
-	return tx.Commit()
-}
-
-// save writes what sealing, rewrapping or rekeying changed in a record, if the
-// row still holds what that was made from; else it is ErrConflict: load the
-// record again and repeat the change.
-func save[R any](ctx context.Context, db sqlx.ExecerContext, m *field.Model[R], row *R, id int64) error {
-	w, err := m.Write(row)
-	if err != nil {
-		return err
-	}
-	if err := update(ctx, db, m.Table(), id, w); err != nil {
-		return err
-	}
-	m.Saved(row)
-	return nil
+func load[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], where string, args ...any) (rows []R, err error) {
+	return rows, kmssqlx.Select(ctx, db, m, &rows, `SELECT * FROM `+m.Table()+` `+where+` ORDER BY id`, args...)
 }
 
 // saveAsRails seals and writes what was set in a record as a Rails process does:
@@ -72,31 +28,12 @@ func saveAsRails[R any](ctx context.Context, db sqlx.ExecerContext, m *field.Mod
 	if err != nil {
 		return err
 	}
-	w.Where = nil
-	return update(ctx, db, m.Table(), id, w)
-}
-
-func update(ctx context.Context, db sqlx.ExecerContext, table string, id int64, w field.Write) error {
-	if len(w.Set) == 0 {
-		return nil
-	}
-	var set []string
 	var args []any
 	for _, c := range w.Set {
-		set, args = append(set, c.Column+" = ?"), append(args, c.Value)
+		args = append(args, c.Value)
 	}
-	where, args := "id = ?", append(args, id)
-	for _, c := range w.Where {
-		where, args = where+" AND "+c.Column+" IS ?", append(args, c.Value) // IS: NULL equals NULL
-	}
-	result, err := db.ExecContext(ctx, `UPDATE `+table+` SET `+strings.Join(set, ", ")+` WHERE `+where, args...)
-	if err != nil {
-		return err
-	}
-	n, err := result.RowsAffected()
-	if err == nil && n == 0 {
-		err = fmt.Errorf("%s %d: %w", table, id, kmsencrypted.ErrConflict)
-	}
+	set := strings.ReplaceAll(names(w.Set), ", ", " = ?, ") + " = ?"
+	_, err = db.ExecContext(ctx, `UPDATE `+m.Table()+` SET `+set+` WHERE id = ?`, append(args, id)...)
 	return err
 }
 
