@@ -151,15 +151,21 @@ func (b *Box) unwrapFlights(ctx context.Context, unit []*flight) {
 		single = b.unwrapBatch(ctx, unit)
 	}
 	for _, f := range single {
-		raw, err := b.decrypt(ctx, f.unwrapping)
-		if err == nil {
-			f.Key, err = f.key(raw)
-		}
-		f.Err = err
+		f.KeyResult = b.unwrapAlone(ctx, f.unwrapping)
 	}
 	for _, f := range unit {
 		b.remember(f.unwrapping, f.KeyResult)
 	}
+}
+
+// unwrapAlone makes a request for one column.
+func (b *Box) unwrapAlone(ctx context.Context, u *unwrapping) (r KeyResult) {
+	raw, err := b.decrypt(ctx, u)
+	if err == nil {
+		r.Key, err = u.key(raw)
+	}
+	r.Err = err
+	return r
 }
 
 // unwrapBatch makes one request for several flights and returns those that are

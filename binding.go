@@ -1,9 +1,6 @@
 package kmsencrypted
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
@@ -73,8 +70,6 @@ func (k DataKey) commit(binding []byte) ([keycolumn.CommitmentSize]byte, error) 
 	if err != nil {
 		return [keycolumn.CommitmentSize]byte{}, err
 	}
-	mac := hmac.New(sha256.New, keys.commitment[:])
-	mac.Write(binding)
-	mac.Write(keys.tag[:])
-	return [keycolumn.CommitmentSize]byte(mac.Sum(nil)), nil
+	message := append(make([]byte, 0, usualMessage), binding...)
+	return hmacSHA256(keys.commitment[:], append(message, keys.tag[:]...)), nil
 }

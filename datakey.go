@@ -5,7 +5,6 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hkdf"
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha512"
 	"sync"
@@ -242,13 +241,9 @@ func (k DataKey) record() (*recordKeys, error) {
 func deriveRecordKeys(key *[DataKeySize]byte) (*recordKeys, error) {
 	keys := new(recordKeys)
 	const sealingSize = 32
-	// HKDF-Expand of exactly one block is HMAC(key, info || 1). Calling HMAC
-	// itself takes a third less time, and this is done for every record.
-	mac := hmac.New(sha512.New, key[:])
-	mac.Write(recordInfo)
-	var block64 [sha512.Size]byte
-	okm := mac.Sum(block64[:0])
-	defer clear(okm)
+	// HKDF-Expand of exactly one block is HMAC(key, info || 1).
+	okm := hmacSHA512(key[:], recordInfo)
+	defer clear(okm[:])
 	var err error
 	if keys.sealing, err = newGCM(okm[:sealingSize]); err != nil {
 		return nil, err

@@ -38,6 +38,11 @@ type InMemory interface {
 	InMemory()
 }
 
+func isInMemory(p Provider) bool {
+	_, ok := p.(InMemory)
+	return ok
+}
+
 // fetch unwraps columns by one request, except for those that are on their way
 // already, which it waits for. Each result is the caller's own.
 func (b *Box) fetch(ctx context.Context, us []*unwrapping) []KeyResult {
@@ -48,7 +53,7 @@ func (b *Box) fetch(ctx context.Context, us []*unwrapping) []KeyResult {
 		}
 		return results
 	}
-	if _, ok := us[0].recipe.Provider.(InMemory); ok {
+	if isInMemory(us[0].recipe.Provider) {
 		flights := make([]*flight, len(us))
 		for i, u := range us {
 			flights[i] = &flight{unwrapping: u}

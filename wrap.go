@@ -57,6 +57,11 @@ func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
 
 // fresh unwraps a data key whatever is in the cache.
 func (b *Box) fresh(ctx context.Context, u *unwrapping) (DataKey, error) {
+	if isInMemory(u.recipe.Provider) {
+		r := b.unwrapAlone(ctx, u)
+		b.remember(u, r)
+		return r.Key, r.Err
+	}
 	r := b.fetch(ctx, []*unwrapping{u})[0]
 	return r.Key, r.Err
 }

@@ -46,10 +46,10 @@ func (g *group) associatedChanged(s *slot) bool {
 	cipher := g.cipher
 	if cipher == nil && g.key.IsOpen() {
 		recipe, err := g.box.Version(kmsencrypted.ColumnVersion(g.key.h.stored.text))
-		if err != nil {
+		if err != nil || recipe.Format == kmsencrypted.Native { // which has no such option
 			return false
 		}
-		cipher, _ = newCipher(g.key.dataKey, recipe.Format)
+		cipher = newRubyCipher(g.key.dataKey)
 	}
 	associated, err := g.associated(s.spec)
 	if cipher == nil || err != nil {

@@ -1,10 +1,6 @@
 package field
 
-import (
-	"sync"
-
-	"github.com/kmsencrypted/kmsencrypted"
-)
+import "sync"
 
 // recordCipher seals and opens the columns under one data key, in the form that
 // the version of the key column sets: native or Ruby's.
@@ -26,14 +22,6 @@ type columns struct {
 }
 
 type parts struct{ iv, salt stored }
-
-// newCipher is the cipher of a data key in a format.
-func newCipher(k kmsencrypted.DataKey, format kmsencrypted.Format) (recordCipher, error) {
-	if format == kmsencrypted.Ruby {
-		return newRubyCipher(k), nil
-	}
-	return newNativeCipher(k)
-}
 
 // scratch is memory for the fields of one record after another. Whoever took it
 // calls release, which wipes the plaintext.

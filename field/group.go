@@ -23,6 +23,7 @@ type group struct {
 	version int
 	dataKey kmsencrypted.DataKey
 	cipher  recordCipher
+	native  nativeCipher // what cipher is under a native version
 	column  string // new text of the key column; empty if it stays
 	err     error
 }
@@ -123,8 +124,13 @@ func (g *group) prepare(op string) {
 		return
 	}
 	recipe, err := g.box.Version(g.version)
-	if err == nil {
-		g.cipher, err = newCipher(g.dataKey, recipe.Format)
+	switch {
+	case err != nil:
+	case recipe.Format == kmsencrypted.Native:
+		err = g.native.init(g.dataKey)
+		g.cipher = &g.native
+	default:
+		g.cipher = newRubyCipher(g.dataKey)
 	}
 	g.fail(op, g.spec.column, err)
 }

@@ -64,13 +64,11 @@ type nativeCipher struct {
 	tag  [kmsencrypted.KeyTagSize]byte
 }
 
-func newNativeCipher(k kmsencrypted.DataKey) (recordCipher, error) {
-	tag, err := k.Tag()
-	if err != nil {
-		return nil, err
+func (n *nativeCipher) init(k kmsencrypted.DataKey) (err error) {
+	if n.tag, err = k.Tag(); err == nil {
+		n.aead, err = k.Cipher()
 	}
-	aead, err := k.Cipher()
-	return &nativeCipher{aead: aead, tag: tag}, err
+	return err
 }
 
 func (n *nativeCipher) codec(f *fieldSpec) codec { return f.native.codec }

@@ -3,7 +3,6 @@ package field
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -69,7 +68,7 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 
 // hasClosed reports whether there is anything to open.
 func (g *group) hasClosed() bool {
-	return slices.ContainsFunc(g.slots, func(s slot) bool { return s.head().state == closed })
+	return g.anyField(func(h *head) bool { return h.state == closed })
 }
 
 // mayBeEmptied reports whether there is a seal to check although there is

@@ -59,7 +59,7 @@ func (g *group) seals(column string) bool {
 
 // isWhole reports whether every column of the group was read.
 func (g *group) isWhole() bool {
-	return !slices.ContainsFunc(g.slots, func(s slot) bool { return !s.head().read })
+	return !g.anyField(func(h *head) bool { return !h.read })
 }
 
 // checkRecordSeal compares the seal in the key column with the columns, both as

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -106,7 +105,7 @@ func (m *Model[R]) sealIndexes(ctx context.Context, w *work) (indexes []*computi
 
 // wasRead reports whether any column of the group was read from the database.
 func (g *group) wasRead() bool {
-	return g.key.h.state != unset || slices.ContainsFunc(g.slots, func(s slot) bool { return s.head().read })
+	return g.key.h.state != unset || g.anyField(func(h *head) bool { return h.read })
 }
 
 // plan decides what a group needs, from what was read and set.

@@ -27,9 +27,22 @@ type recordWork struct {
 type slot struct {
 	spec *fieldSpec
 	holder
+	inField *head // of the holder
 	changed bool
 	state   state
 	columns columns
+}
+
+func (s *slot) head() *head { return s.inField }
+
+// anyField reports whether something holds for a field of the group.
+func (g *group) anyField(holds func(*head) bool) bool {
+	for i := range g.slots {
+		if holds(g.slots[i].inField) {
+			return true
+		}
+	}
+	return false
 }
 
 var works = sync.Pool{New: func() any { return new(work) }}
@@ -66,7 +79,8 @@ func (w *work) reserve(groups, slots int) {
 func (w *work) addGroup(r *recordWork, k *keySpec) {
 	from := len(w.slots)
 	for _, f := range k.fields {
-		w.slots = append(w.slots, slot{spec: f, holder: r.field(f)})
+		h := r.field(f)
+		w.slots = append(w.slots, slot{spec: f, holder: h, inField: h.head()})
 	}
 	g := group{recordWork: r, spec: k, slots: w.slots[from:len(w.slots):len(w.slots)]}
 	if k.isMaster {
