@@ -24,7 +24,7 @@ type group struct {
 	dataKey kmsencrypted.DataKey
 	cipher  recordCipher
 	native  nativeCipher // what cipher is under a native version
-	column  string // new text of the key column; empty if it stays
+	column  string       // new text of the key column; empty if it stays
 	err     error
 }
 
