@@ -78,7 +78,9 @@ func meaningOf(err error) meaning {
 			return meaning{err: kmsencrypted.ErrUnavailable}
 		}
 	}
-	if _, unsent := errors.AsType[*smithyhttp.RequestSendError](err); unsent {
+	_, unsent := errors.AsType[*smithyhttp.RequestSendError](err)
+	_, unread := errors.AsType[*smithy.DeserializationError](err) // such as an answer that was cut off
+	if unsent || unread {
 		return meaning{err: kmsencrypted.ErrUnavailable}
 	}
 	return meaning{}

@@ -74,6 +74,7 @@ func TestUnknownErrors(t *testing.T) {
 func TestAnswersFromBetween(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]error{
+		http.StatusOK:                 kmsencrypted.ErrUnavailable,
 		http.StatusTooManyRequests:    kmsencrypted.ErrThrottled,
 		http.StatusBadGateway:         kmsencrypted.ErrUnavailable,
 		http.StatusServiceUnavailable: kmsencrypted.ErrUnavailable,

@@ -2,8 +2,11 @@ package vault
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -66,10 +69,19 @@ func (p *Provider) answered(ctx context.Context, op operation, cause error) erro
 	if r, ok := errors.AsType[*api.ResponseError](cause); ok {
 		return p.meant(op, meaningOf(r.StatusCode, r.Errors), refusal{r})
 	}
-	if _, unsent := errors.AsType[*url.Error](cause); unsent || errors.Is(cause, context.DeadlineExceeded) {
+	if unanswered(cause) {
 		return p.meant(op, meaning{err: kmsencrypted.ErrUnavailable}, cause)
 	}
 	return p.failed(op, cause)
+}
+
+// unanswered reports whether there is no answer, or one that cannot be read: a
+// connection may end in the middle of it, and a proxy may send something else.
+func unanswered(err error) bool {
+	_, unsent := errors.AsType[*url.Error](err)
+	_, cut := errors.AsType[net.Error](err)
+	_, notJSON := errors.AsType[*json.SyntaxError](err)
+	return unsent || cut || notJSON || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // refusal is an answer of the server in one line; the client's own text has six.

@@ -33,10 +33,10 @@ func ExampleOpen() {
 // login returns a secret that holds a token.
 type login func(ctx context.Context) (*api.Secret, error)
 
-// byAppRole logs in with the ids of an AppRole.
-func byAppRole(client *api.Client, roleID, secretID string) login {
+// byAppRole logs in with the ids of an AppRole; mount is "approle" as a rule.
+func byAppRole(client *api.Client, mount, roleID, secretID string) login {
 	return func(ctx context.Context) (*api.Secret, error) {
-		return client.Logical().WriteWithContext(ctx, "auth/approle/login", map[string]any{
+		return client.Logical().WriteWithContext(ctx, "auth/"+mount+"/login", map[string]any{
 			"role_id": roleID, "secret_id": secretID,
 		})
 	}
@@ -114,7 +114,7 @@ func ExampleNew() {
 		return
 	}
 
-	by := byAppRole(client, os.Getenv("ROLE_ID"), os.Getenv("SECRET_ID"))
+	by := byAppRole(client, "approle", os.Getenv("ROLE_ID"), os.Getenv("SECRET_ID"))
 	if role := os.Getenv("KUBERNETES_ROLE"); role != "" {
 		by = byKubernetes(client, role)
 	}

@@ -145,6 +145,8 @@ func TestErrors(t *testing.T) {
 		{502, `<html>bad gateway</html>`, kmsencrypted.ErrUnavailable},
 		{503, `{"errors":["Vault is sealed"]}`, kmsencrypted.ErrUnavailable},
 		{200, `{"data":{}}`, kmsencrypted.ErrUnavailable},
+		{200, `{"data":{"plaintext":"MzI`, kmsencrypted.ErrUnavailable},
+		{200, `<html>sign in`, kmsencrypted.ErrUnavailable},
 		{204, ``, kmsencrypted.ErrUnavailable},
 	} {
 		p := scripted(t, "vault/k", nil, func(string, map[string]any) (int, string) { return tt.status, tt.answer })

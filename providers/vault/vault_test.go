@@ -169,6 +169,7 @@ func TestVault(t *testing.T) {
 		"page with bad records":  testPageWithBadRecords,
 		"rewrap of a page":       testRewrapPage,
 		"least privilege":        testLeastPrivilege,
+		"login":                  testLogin,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -1,6 +1,7 @@
 package awskms
 
 import (
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"slices"
@@ -8,14 +9,16 @@ import (
 )
 
 // Fault changes how calls are answered. Delay comes first, then the first of
-// Hang, Reset and Error that is set; without one the call goes on as usual.
+// Hang, Reset, Cut and Error that is set; without one the call goes on as usual.
 type Fault struct {
-	Op    string // the operation it concerns; empty for all
-	Times int    // how many calls it concerns; 0 for all until it is removed
+	Op    string  // the operation it concerns; empty for all
+	Times int     // how many calls it concerns; 0 for all until it is removed
+	Share float64 // which part of these calls, at random; 0 for all
 
 	Delay time.Duration
 	Hang  bool   // no answer until the client gives up
 	Reset bool   // the connection is reset
+	Cut   bool   // the connection is reset in the middle of an answer
 	Error string // the exception to answer with, such as ThrottlingException
 }
 
@@ -40,7 +43,7 @@ func (s *Server) drop(f *Fault) {
 // nextFault uses up one of the times of the fault that it returns.
 func (s *Server) nextFault(op string) *Fault {
 	for _, f := range s.faults {
-		if f.Op != "" && f.Op != op {
+		if f.Op != "" && f.Op != op || f.Share > 0 && rand.Float64() >= f.Share {
 			continue
 		}
 		met := *f
@@ -66,6 +69,11 @@ func (f *Fault) serve(w http.ResponseWriter, r *http.Request) bool {
 		<-r.Context().Done()
 	case f.Reset:
 		reset(w)
+	case f.Cut:
+		w.Header().Set("Content-Length", "1000")
+		w.Write([]byte(`{"KeyId":"arn:aws`))
+		http.NewResponseController(w).Flush()
+		reset(w)
 	case f.Error != "":
 		reply(w, nil, failure(f.Error, injectedMessages[f.Error]))
 	default:
@@ -80,6 +88,10 @@ var injectedMessages = map[string]string{
 }
 
 func reset(w http.ResponseWriter) {
+	if answer, ok := w.(*inProcess); ok {
+		answer.isReset = true
+		return
+	}
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		panic("awskms: cannot take over the connection: " + err.Error())

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/credentials"
@@ -37,8 +38,10 @@ type Server struct {
 	http *httptest.Server
 
 	mu      sync.Mutex
-	keys    map[string]*key   // by key id
-	aliases map[string]string // alias name to key id
+	ahead   time.Duration                 // of the clock
+	admits  func(accessKeyID string) bool // nil for everybody
+	keys    map[string]*key               // by key id
+	aliases map[string]string             // alias name to key id
 	faults  []*Fault
 	calls   []Call
 }
@@ -97,11 +100,13 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	operation := operations[op]
+	refused := s.authenticate(r)
+	w.Header().Set("Date", s.now().UTC().Format(http.TimeFormat))
 	switch {
 	case !isKMS || operation == nil:
 		reply(w, nil, failure("UnknownOperationException", ""))
-	case !strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-HMAC-SHA256 "):
-		reply(w, nil, failure("MissingAuthenticationTokenException", "Missing Authentication Token"))
+	case refused != nil:
+		reply(w, nil, refused)
 	default:
 		s.mu.Lock()
 		answer, err := operation(s, body)

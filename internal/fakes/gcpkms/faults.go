@@ -2,6 +2,7 @@ package gcpkms
 
 import (
 	"context"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -13,8 +14,9 @@ import (
 
 // Fault changes how calls are answered. Its zero value changes nothing.
 type Fault struct {
-	Method string // the method it concerns; empty for all
-	Times  int    // how many calls it concerns; 0 for all until it is removed
+	Method string  // the method it concerns; empty for all
+	Times  int     // how many calls it concerns; 0 for all until it is removed
+	Share  float64 // which part of these calls, at random; 0 for all
 
 	Delay time.Duration
 	Hang  bool       // no answer until the client gives up
@@ -49,7 +51,7 @@ func (s *Server) drop(f *Fault) {
 // nextFault uses up one of the times of the fault that it returns.
 func (s *Server) nextFault(method string) Fault {
 	for _, f := range s.faults {
-		if f.Method != "" && f.Method != method {
+		if f.Method != "" && f.Method != method || f.Share > 0 && rand.Float64() >= f.Share {
 			continue
 		}
 		met := *f

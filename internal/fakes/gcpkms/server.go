@@ -30,7 +30,8 @@ type Server struct {
 	grpc *grpc.Server
 
 	mu     sync.Mutex
-	keys   map[string]*key // by resource name
+	admits func(token string) bool // nil for everybody
+	keys   map[string]*key         // by resource name
 	faults []*Fault
 	calls  []Call
 }
@@ -47,6 +48,11 @@ func New() *Server {
 	if err != nil {
 		panic("gcpkms: " + err.Error())
 	}
+	return NewOn(listener)
+}
+
+// NewOn starts a server that listens where it is told to.
+func NewOn(listener net.Listener) *Server {
 	s := &Server{Addr: listener.Addr().String(), keys: map[string]*key{}}
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
 	kmspb.RegisterKeyManagementServiceServer(s.grpc, s)
@@ -79,6 +85,9 @@ func (s *Server) Calls(methods ...string) []Call {
 func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	method := path.Base(info.FullMethod)
 	message := request.(proto.Message)
+	if err := s.authenticate(ctx); err != nil {
+		return nil, err
+	}
 	fault := s.record(method, message)
 	if err := fault.before(ctx, message); err != nil {
 		return nil, err

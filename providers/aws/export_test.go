@@ -1,0 +1,4 @@
+package aws
+
+// Retryer is that of [Open].
+var Retryer = retryer

@@ -1,0 +1,230 @@
+package vault_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/hashicorp/vault/api"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/goroutines"
+	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+	"github.com/kmsencrypted/kmsencrypted/providers/guard"
+	"github.com/kmsencrypted/kmsencrypted/providers/vault"
+)
+
+// badDay is a transport that answers for a server, when it does.
+type badDay struct {
+	share  float64       // of requests that meet the trouble
+	until  time.Time     // when it is over; zero for never
+	status int           // to answer with
+	broken bool          // or no answer
+	delay  time.Duration // or one that comes late
+	sent   atomic.Int64
+}
+
+func (d *badDay) RoundTrip(r *http.Request) (*http.Response, error) {
+	d.sent.Add(1)
+	answer := func(status int, text string) (*http.Response, error) {
+		return &http.Response{StatusCode: status, Request: r, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(text))}, nil
+	}
+	if rand.Float64() < d.share && (d.until.IsZero() || time.Now().Before(d.until)) {
+		switch {
+		case d.broken:
+			return nil, &net.OpError{Op: "read", Net: "tcp", Err: io.ErrUnexpectedEOF}
+		case d.status != 0:
+			return answer(d.status, `{"errors":["trouble"]}`)
+		}
+		select {
+		case <-time.After(d.delay):
+		case <-r.Context().Done():
+			return nil, r.Context().Err()
+		}
+	}
+	return answer(200, `{"data":{"plaintext":"`+rubycompat.StrictEncode64(secret)+`"}}`)
+}
+
+// TestBadDays runs under a clock of its own and ends only when all its
+// goroutines have. The client has the attempts of Open.
+func TestBadDays(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		day      *badDay
+		outage   time.Duration
+		guard    *guard.Options
+		ok       int64   // of 1000 calls at least
+		requests float64 // for each call at most
+	}{
+		"30 % throttled":          {day: &badDay{share: 0.3, status: 429}, ok: 950, requests: 1.6},
+		"30 % throttled, guarded": {&badDay{share: 0.3, status: 429}, 0, &guard.Options{Attempts: 4}, 1000, 1.6},
+		"10 s outage":             {&badDay{share: 1, status: 503}, 10 * time.Second, nil, 450, 2.2},
+		"10 s of resets":          {&badDay{share: 1, broken: true}, 10 * time.Second, nil, 450, 2.2},
+		"10 s outage, guarded":    {&badDay{share: 1, broken: true}, 10 * time.Second, &guard.Options{Attempts: 1, BreakFor: time.Second}, 400, 1},
+		"1 % slow":                {day: &badDay{share: 0.01, delay: time.Minute}, ok: 970, requests: 1.1},
+		"1 % slow, guarded":       {&badDay{share: 0.01, delay: time.Minute}, 0, &guard.Options{CallTimeout: 200 * time.Millisecond}, 1000, 1.1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const calls, every = 1000, 20 * time.Millisecond
+				day := tt.day
+				if tt.outage > 0 {
+					day.until = time.Now().Add(tt.outage)
+				}
+				client, err := api.NewClient(&api.Config{
+					Address: "http://vault.test", HttpClient: &http.Client{Transport: day},
+					MaxRetries: 2, MinRetryWait: 100 * time.Millisecond, MaxRetryWait: time.Second, Timeout: 10 * time.Second,
+				})
+				must(t, err)
+				var p kmsencrypted.Provider
+				p, err = vault.New(client, "vault/k", nil)
+				must(t, err)
+				if tt.guard != nil {
+					p = guard.New(p, *tt.guard)
+				}
+				var ok, failed atomic.Int64
+				var callers sync.WaitGroup
+				for range calls {
+					callers.Go(func() {
+						plaintext, err := p.Decrypt(t.Context(), sealedText, bind(t, user))
+						switch {
+						case err == nil && string(plaintext) == string(secret):
+							ok.Add(1)
+						case err == nil:
+							t.Errorf("a wrong answer: %q", plaintext)
+						case plaintext != nil || !kmsencrypted.Retryable(err):
+							t.Errorf("Decrypt = %q, %v, want an error that may pass", plaintext, err)
+						default:
+							failed.Add(1)
+						}
+					})
+					time.Sleep(every)
+				}
+				callers.Wait()
+				if ok.Load() < tt.ok || ok.Load()+failed.Load() != calls {
+					t.Errorf("%d of %d calls were answered, %d failed, want at least %d answered", ok.Load(), calls, failed.Load(), tt.ok)
+				}
+				if got := float64(day.sent.Load()) / calls; got > tt.requests {
+					t.Errorf("%.2f requests for a call, want at most %v", got, tt.requests)
+				}
+			})
+		})
+	}
+}
+
+// TestNothingIsLeftBehind cuts answers off and gives calls up in the middle, over
+// a real network. It is not parallel: it counts goroutines.
+func TestNothingIsLeftBehind(t *testing.T) {
+	left := goroutines.Check(t)
+	var hang atomic.Bool
+	released := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.Copy(io.Discard, r.Body)
+		if hang.Load() {
+			select {
+			case <-r.Context().Done():
+			case <-released:
+			}
+			return
+		}
+		w.Header().Set("Content-Length", "1000")
+		w.Write([]byte(`{"data":{"plaintext":"MzIgYn`))
+		http.NewResponseController(w).Flush()
+		conn, _, err := http.NewResponseController(w).Hijack()
+		must(t, err)
+		conn.(*net.TCPConn).SetLinger(0) // closing sends RST
+		conn.Close()
+	}))
+	transport := &http.Transport{}
+	client, err := api.NewClient(&api.Config{Address: server.URL, HttpClient: &http.Client{Transport: transport}})
+	must(t, err)
+	p, err := vault.New(client, "vault/k", nil)
+	must(t, err)
+	for range 5 {
+		plaintext, err := p.Decrypt(t.Context(), sealedText, bind(t, user))
+		if plaintext != nil || !errors.Is(err, kmsencrypted.ErrUnavailable) {
+			t.Errorf("an answer that is cut off: %q, %v, want ErrUnavailable", plaintext, err)
+		}
+		_, err = p.DecryptBatch(t.Context(), []kmsencrypted.Wrapped{{Ciphertext: sealedText, Context: bind(t, user)}})
+		fails(t, err, kmsencrypted.ErrUnavailable)
+		fails(t, p.Probe(t.Context()), kmsencrypted.ErrUnavailable)
+	}
+	hang.Store(true)
+	var callers sync.WaitGroup
+	for range 50 {
+		callers.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			defer cancel()
+			_, err := p.Decrypt(ctx, sealedText, bind(t, user))
+			fails(t, err, context.DeadlineExceeded)
+		})
+	}
+	callers.Wait()
+	close(released)
+	transport.CloseIdleConnections()
+	server.Close()
+	left()
+}
+
+// testLogin keeps a program going for longer than its tokens live, with the login
+// of the example.
+func testLogin(t *testing.T, e *engine) {
+	e.newKey(t, "k", true)
+	role := e.mount // a name of its own
+	must(t, e.root.Sys().EnableAuthWithOptionsWithContext(t.Context(), role, &api.EnableAuthOptions{Type: "approle"}))
+	t.Cleanup(func() { e.root.Sys().DisableAuthWithContext(context.Background(), role) })
+	write := func(path string, body map[string]any) map[string]any {
+		t.Helper()
+		out, err := e.root.Logical().WriteWithContext(t.Context(), path, body)
+		must(t, err)
+		if out == nil {
+			return nil
+		}
+		return out.Data
+	}
+	write("auth/"+role+"/role/app", map[string]any{"token_policies": e.mount, "token_ttl": "2s", "token_max_ttl": "4s"})
+	read, err := e.root.Logical().ReadWithContext(t.Context(), "auth/"+role+"/role/app/role-id")
+	must(t, err)
+	roleID := read.Data["role_id"].(string)
+	secretID := write("auth/"+role+"/role/app/secret-id", nil)["secret_id"].(string)
+
+	client := e.server.Client(t, "")
+	by := byAppRole(client, role, roleID, secretID)
+	ctx, stop := context.WithCancel(t.Context())
+	token, err := logIn(ctx, client, by)
+	must(t, err)
+	first := client.Token()
+	ended := make(chan error, 1)
+	go func() { ended <- keepToken(ctx, client, token, by) }()
+	p, err := vault.New(client, "vault/k", &vault.Options{Mount: e.mount})
+	must(t, err)
+	ciphertext := encrypt(t, p)
+	ok, failed := 0, 0
+	for begin := time.Now(); time.Since(begin) < 9*time.Second; time.Sleep(50 * time.Millisecond) {
+		plaintext, err := p.Decrypt(t.Context(), ciphertext, bind(t, user))
+		switch {
+		case err == nil && string(plaintext) == string(secret):
+			ok++
+		case !errors.Is(err, kmsencrypted.ErrDenied): // in the moment between two tokens
+			t.Errorf("Decrypt = %q, %v", plaintext, err)
+		default:
+			failed++
+		}
+	}
+	if ok < 9*(ok+failed)/10 || client.Token() == first {
+		t.Errorf("%d calls answered, %d refused over two tokens' lives; the token is a new one: %t", ok, failed, client.Token() != first)
+	}
+	stop()
+	fails(t, <-ended, context.Canceled)
+}
