@@ -107,6 +107,9 @@ type Rotator struct {
 	box     *Box
 	store   Store
 	options RotationOptions
+	// What a process learns of the database outlives a slice.
+	brake *brake
+	size  *batchSize
 }
 
 // NewRotator returns a Rotator. The store must work with the same box. Mistakes
@@ -116,7 +119,11 @@ func NewRotator(box *Box, store Store, options RotationOptions) (*Rotator, error
 	if err != nil {
 		return nil, fmt.Errorf("kmsencrypted: rotation of %s: %w", store.Table(), err)
 	}
-	return &Rotator{box: box, store: store, options: options}, nil
+	return &Rotator{
+		box: box, store: store, options: options,
+		brake: &brake{checks: options.Checks, every: options.CheckEvery, maxWait: options.MaxWait},
+		size:  newBatchSize(options.BatchSize, options.TargetTime),
+	}, nil
 }
 
 // Table is the name of the table that is rotated.

@@ -58,25 +58,28 @@ var ErrHeldUp = errors.New("rotation is held up")
 // brake makes all workers of a process wait while a check says so. Checks are
 // made between batches, at most once in CheckEvery for all workers.
 type brake struct {
-	checks   []Check
-	every    time.Duration
-	maxWait  time.Duration
-	observed func(ctx context.Context, reason string) // a reason that is new, or "" for its end
-	active   func(ctx context.Context) error          // whether there is anything to wait for
+	checks  []Check
+	every   time.Duration
+	maxWait time.Duration
 
 	mu     sync.Mutex // held while somebody checks: the others wait for the answer
 	passed time.Time
 	reason string
+	since  time.Time // when it began to hold up
 }
 
-// pass returns when all checks let the rotation go on.
-func (b *brake) pass(ctx context.Context) error {
+// errTurnOver ends a turn that waited for a check all the time, without being an
+// error of the run.
+var errTurnOver = errors.New("turn is over")
+
+// pass returns when all checks let the rotation go on, or with errTurnOver.
+func (b *brake) pass(ctx context.Context, w *working, until time.Time) error {
 	if len(b.checks) == 0 {
 		return ctx.Err()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for began := time.Now(); ; {
+	for {
 		if !b.passed.IsZero() && time.Since(b.passed) < b.every {
 			return nil
 		}
@@ -84,21 +87,27 @@ func (b *brake) pass(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		if b.reason == "" {
+			b.since = time.Now()
+		}
 		if reason != b.reason {
 			b.reason = reason
-			b.observed(ctx, reason)
+			w.heldUp(ctx, reason)
 		}
-		if reason == "" {
+		switch {
+		case reason == "":
 			b.passed = time.Now()
 			return nil
-		}
-		if b.maxWait > 0 && time.Since(began) >= b.maxWait {
+		case b.maxWait > 0 && time.Since(b.since) >= b.maxWait:
+			b.reason = "" // the next one waits as long
 			return fmt.Errorf("%w: %s", ErrHeldUp, reason)
+		case !time.Now().Before(until):
+			return errTurnOver
 		}
 		if err := sleep(ctx, b.every); err != nil {
 			return err
 		}
-		if err := b.active(ctx); err != nil {
+		if err := w.active(ctx); err != nil {
 			return err
 		}
 	}

@@ -45,7 +45,7 @@ func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
 	if err != nil {
 		return RunResult{}, err
 	}
-	w := r.working(run.Run)
+	w := r.working(run)
 	w.tell(EventPlanned, Shard{})
 	err = w.all(ctx)
 	result := RunResult{Run: run.ID, Outcome: w.outcome}
@@ -60,10 +60,8 @@ func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
 	return result, r.failed("run", err)
 }
 
-func (r *Rotator) working(run Run) *working {
-	w := &working{Rotator: r, run: run, began: time.Now(), size: newBatchSize(r.options.BatchSize, r.options.TargetTime)}
-	w.brake = &brake{checks: r.options.Checks, every: r.options.CheckEvery, maxWait: r.options.MaxWait, observed: w.heldUp, active: w.active}
-	return w
+func (r *Rotator) working(run RunStatus) *working {
+	return &working{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting}
 }
 
 // working is one call of Run or Work.
@@ -72,12 +70,11 @@ type working struct {
 	run     Run
 	began   time.Time
 	started atomic.Int64 // records that were read, for the limit
-	brake   *brake
-	size    *batchSize
+	before  int64        // records that failed before, in this pass
 
 	mu      sync.Mutex
 	outcome Outcome
-	reason  string // why the run waits
+	reason  string // why the run waits, by the ledger
 }
 
 // errLimit ends the workers without being an error of the run.
@@ -199,7 +196,7 @@ func (w *working) waits(ctx context.Context, reason string) {
 func (w *working) account(shard Shard, b Batch, o Outcome) error {
 	w.mu.Lock()
 	w.outcome = w.outcome.plus(o)
-	failed := w.outcome.Failed
+	failed := w.before + w.outcome.Failed
 	w.mu.Unlock()
 	event := w.event(EventBatch, shard)
 	event.Outcome = o
@@ -212,7 +209,7 @@ func (w *working) account(shard Shard, b Batch, o Outcome) error {
 		event.Type, event.Failure = EventFailure, &f
 		w.options.Observe(event)
 	}
-	if most := w.options.MaxFailures; most > 0 && failed >= int64(most) {
+	if most := w.options.MaxFailures; most > 0 && o.Failed > 0 && failed >= int64(most) {
 		return fmt.Errorf("%w: %d", ErrTooManyFailures, failed)
 	}
 	return nil

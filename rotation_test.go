@@ -147,6 +147,7 @@ func (b *memoryBatch) Write(_ context.Context, to kmsencrypted.Position) (o kmse
 	b.pending += o.Written + o.Conflicts
 	b.status.Written += o.Written
 	b.status.Conflicts += o.Conflicts
+	b.status.Failed += o.Failed
 	if to.After != "" {
 		b.after = to.After
 	}
@@ -208,6 +209,7 @@ func (m *memory) NextPass(_ context.Context, _ string, pass int) error {
 	}
 	m.status.Pass++
 	m.status.ShardsDone, m.pending, m.after, m.failed = 0, 0, "", nil
+	m.status.Failed = 0
 	return nil
 }
 

@@ -23,6 +23,9 @@ func (w *working) turn(ctx context.Context, shard Shard, d time.Duration) (done 
 		w.tell(EventShardDone, t.shard)
 		return true, nil
 	}
+	if errors.Is(err, errTurnOver) {
+		err = nil
+	}
 	if errors.Is(err, ErrLocked) {
 		w.size.shrink() // the same records again, fewer at a time
 		w.heldUp(ctx, ErrLocked.Error())
@@ -125,12 +128,19 @@ func (t *turning) drop(ahead bool) {
 	}
 }
 
+// mostBursts bounds the calls of a batch, so that a slow limiter does not make it
+// longer than a turn: that of one process takes 5 s for so many.
+const mostBursts = 100
+
 // read begins to read a batch, when the checks let it and the limit is not reached.
 func (t *turning) read(ctx context.Context, from Range) error {
-	if err := t.brake.pass(ctx); err != nil {
+	if err := t.brake.pass(ctx, t.working, t.until); err != nil {
 		return err
 	}
 	size := t.size.now()
+	if limiter := t.options.Calls; limiter != nil {
+		size = min(size, max(1, mostBursts*limiter.Burst()/kinds[t.run.Kind].calls))
+	}
 	if limit := t.options.Limit; limit > 0 {
 		left := limit - t.started.Load()
 		if left <= 0 {

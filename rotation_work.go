@@ -94,7 +94,9 @@ const (
 // until Next is NextNothing. A shard whose worker died is free again after
 // [RotationOptions.Lease].
 //
-// The errors are those of Run. After any of them the slice may be tried again.
+// The errors are those of Run. After any of them the slice may be tried again;
+// [ErrTooManyFailures] comes again with the next failed record, because all
+// those of the pass count.
 func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Duration) (Slice, error) {
 	status, found, err := r.store.Newest(ctx)
 	if err != nil || !found || status.ID != run || !status.State.Unfinished() {
@@ -103,7 +105,8 @@ func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Durati
 	if err := r.mayWorkOn(status); err != nil {
 		return Slice{Pass: status.Pass, Next: NextWait}, r.failed("work", err)
 	}
-	w := r.working(status.Run)
+	w := r.working(status)
+	w.before = status.Failed
 	next, err := w.slice(ctx, shard, d)
 	slice := Slice{Outcome: w.outcome, Pass: status.Pass, Next: next}
 	if next == NextPass {
