@@ -23,12 +23,16 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 	}
 	number := -1
 	p := s.newProgress(t.name, c.JSON, left+before, before)
-	rotator, err := t.rotator(c.options(func(e kmsencrypted.RotationEvent) {
+	options, err := c.options(ctx, t, func(e kmsencrypted.RotationEvent) {
 		if e.Type == kmsencrypted.EventShard {
-			number = e.Shard // all on this goroutine
+			number = e.Shard // told before Work returns
 		}
 		p.observe(e)
-	}))
+	})
+	if err != nil {
+		return false, err
+	}
+	rotator, err := t.rotator(options)
 	if err != nil {
 		return false, err
 	}
@@ -76,7 +80,7 @@ func (t *table) openShard(ctx context.Context, number, batch int) (opened int64,
 	}
 	r := ranges[min(number, len(ranges)-1)]
 	for {
-		b, err := t.store.Read(ctx, kmsencrypted.Selection{Range: r, Limit: batch, All: true})
+		b, err := t.store.Read(ctx, kmsencrypted.Selection{Range: r, Limit: batch, Kind: kmsencrypted.KindRewrap, Target: t.model.Box().Current(), All: true})
 		if err == nil {
 			err = b.Open(ctx, 0, b.Len())
 		}

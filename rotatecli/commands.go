@@ -14,14 +14,18 @@ type Commands struct {
 
 // RotateCommands are the verbs of "rotate".
 type RotateCommands struct {
-	Init   initCmd   `cmd:"" help:"Create the tables in which the state of rotations lies."`
-	Plan   planCmd   `cmd:"" help:"Say what a run would do. Writes nothing and calls no key service."`
-	Run    runCmd    `cmd:"" help:"Rotate until nothing is left. May be stopped and called again at any time."`
-	Status statusCmd `cmd:"" help:"Say where things stand."`
-	Pause  pauseCmd  `cmd:"" help:"Pause the unfinished runs, in all processes."`
-	Resume resumeCmd `cmd:"" help:"Let paused runs go on; \"rotate run\" then has to be called again."`
-	Cancel cancelCmd `cmd:"" help:"End the unfinished runs for good. What was written stays."`
-	Verify verifyCmd `cmd:"" help:"Open the records and count their versions. Only reads."`
+	Init         initCmd         `cmd:"" help:"Create the tables in which the state of rotations lies."`
+	Plan         planCmd         `cmd:"" help:"Say what a run would do. Writes nothing and calls no key service."`
+	Run          runCmd          `cmd:"" help:"Rotate until nothing is left. May be stopped and called again at any time."`
+	Status       statusCmd       `cmd:"" help:"Say where things stand."`
+	Pause        pauseCmd        `cmd:"" help:"Pause the unfinished runs, in all processes."`
+	Resume       resumeCmd       `cmd:"" help:"Let paused runs go on; \"rotate run\" then has to be called again."`
+	Cancel       cancelCmd       `cmd:"" help:"End the unfinished runs for good. What was written stays."`
+	Verify       verifyCmd       `cmd:"" help:"Open the records and count their versions. Only reads."`
+	Cost         costCmd         `cmd:"" help:"Estimate requests, price, time, and what logs and database write."`
+	History      historyCmd      `cmd:"" help:"List the runs there were."`
+	Heal         healCmd         `cmd:"" help:"After a rekey: mend columns that a foreign writer left under the old data key."`
+	ClearJournal clearJournalCmd `cmd:"" help:"Erase the replaced wrapped keys of runs that were verified."`
 }
 
 // tablesFlag chooses tables.
@@ -33,6 +37,6 @@ type tablesFlag struct {
 type rotationFlags struct {
 	tablesFlag
 	To      int     `placeholder:"N" help:"The version to move to, as a check: it must be the current one."`
-	Kind    string  `enum:"rewrap,rekey" default:"rewrap" help:"What to do: ${enum}."`
-	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second, for this process. Without it: no bound."`
+	Kind    string  `enum:"rewrap,rekey,migrate,reindex" default:"rewrap" help:"What to do: ${enum}."`
+	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to the key service a second, for all processes that share the database; changes that of a run that goes on. Without it: no bound."`
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
 // Exit codes of [Program.Run].
@@ -60,6 +61,9 @@ type Database struct {
 	// Independent lists by table the columns that look encrypted and are not
 	// sealed under a key of the model: see sqlstore.Options.
 	Independent map[string][]string
+	// Dependents lists by table what lies elsewhere under the data keys of its
+	// records, such as managers of attachments: see sqlstore.Options.
+	Dependents map[string][]sqlstore.Dependents
 }
 
 // Program is a command line. Main is enough for most.
@@ -142,6 +146,7 @@ var exitCodes = []struct {
 	{is(kmsencrypted.ErrPaused), ExitPaused},
 	{is(context.Canceled), ExitPaused},
 	{is(kmsencrypted.ErrTooManyFailures), ExitFailures},
+	{is(kmsencrypted.ErrHeldUp), ExitThrottled},
 	{is(ErrUsage), ExitUsage},
 	{kmsencrypted.Retryable, ExitThrottled},
 }

@@ -56,8 +56,11 @@ type tablePlan struct {
 	Kind     string         `json:"kind"`
 	Target   int            `json:"target"`
 	Rows     int64          `json:"rows"`
-	Keys     int64          `json:"keys_to_move"`
+	Records  int64          `json:"records"`
+	Keys     int64          `json:"keys"`
 	Calls    int64          `json:"kms_calls"`
+	Price    float64        `json:"price,omitempty"`
+	Currency string         `json:"currency,omitempty"`
 	Seconds  float64        `json:"seconds_at_rate,omitempty"`
 	Versions []plannedShare `json:"versions"`
 	Refused  string         `json:"refused,omitempty"`
@@ -112,18 +115,21 @@ func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
 	if err != nil {
 		return tablePlan{}, err
 	}
-	plan, err := rotator.Plan(ctx)
+	plan, err := rotator.Cost(ctx, t.prices())
 	if err != nil {
 		return tablePlan{}, err
 	}
-	p := tablePlan{Table: t.name, Kind: f.Kind, Target: plan.Target, Keys: plan.Keys, Calls: plan.Calls}
+	p := tablePlan{
+		Table: t.name, Kind: f.Kind, Target: plan.Target, Records: plan.Records, Keys: plan.Keys, Calls: plan.Calls,
+		Price: plan.Price, Currency: plan.Currency,
+	}
 	columns := make(map[string]int64)
 	for _, v := range plan.Versions {
 		share := plannedShare{Column: v.Column, Version: v.Version, NoKey: !v.HasKey, Rows: v.Rows, Needs: string(v.Need)}
 		if v.Err != nil {
 			share.Problem = oneLine(v.Err)
 		}
-		if v.Need == kmsencrypted.KindRekey && kind != kmsencrypted.KindRekey {
+		if v.Need == kmsencrypted.KindRekey && kind == kmsencrypted.KindRewrap && v.Err == nil {
 			p.Refused = "the format changes, which needs --kind rekey"
 		}
 		columns[v.Column] += v.Rows
@@ -142,13 +148,16 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 	for _, p := range plans {
 		row := []string{p.Table, things(p.Rows, "row"), shares(p)}
 		switch {
-		case p.Keys == 0:
+		case p.Records == 0:
 			row = append(row, "nothing to do")
 		default:
 			row = append(row, fmt.Sprintf("%s to v%d", p.Kind, p.Target), things(p.Calls, "KMS call"))
 		}
 		if p.Seconds > 0 {
 			row = append(row, fmt.Sprintf("about %s at %s/s", span(time.Duration(p.Seconds*float64(time.Second))), count(int64(rate))))
+		}
+		if p.Price > 0 {
+			row = append(row, fmt.Sprintf("%s %.2f", p.Currency, p.Price))
 		}
 		rows = append(rows, row)
 		if p.Refused != "" {

@@ -82,6 +82,10 @@ func (p *progress) observe(e kmsencrypted.RotationEvent) {
 		p.throttled = ""
 	case kmsencrypted.EventThrottled:
 		p.throttled = "throttled: " + oneLine(e.Err)
+	case kmsencrypted.EventWaiting:
+		p.throttled = "waiting: " + e.Reason
+	case kmsencrypted.EventGoesOn:
+		p.throttled = ""
 	}
 	switch {
 	case p.json != nil:
@@ -215,6 +219,9 @@ func eventLine(e kmsencrypted.RotationEvent) eventJSON {
 	}
 	if e.Err != nil {
 		line.Reason = oneLine(e.Err)
+	}
+	if e.Reason != "" {
+		line.Reason = e.Reason
 	}
 	return line
 }

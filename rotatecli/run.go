@@ -15,10 +15,11 @@ import (
 
 type runCmd struct {
 	rotationFlags
+	neighbourFlags
 	DryRun         bool  `help:"Open what would be moved, and write nothing."`
 	Canary         bool  `help:"Move one shard of 64, open every record of it, and stop."`
 	Limit          int64 `placeholder:"N" help:"Stop after about so many records. The next call goes on."`
-	WritersAreOurs bool  `help:"For a rekey: whoever writes encrypted columns meanwhile does so through this library, or is stopped. Rails is neither."`
+	WritersAreOurs bool  `help:"For a rekey or a migration: whoever writes encrypted columns meanwhile does so through this library, or is stopped. Rails is neither."`
 	MaxFailures    int   `placeholder:"N" default:"1000" help:"Stop after so many failed records; -1 never does."`
 	Workers        int   `placeholder:"N" default:"4" help:"Shards that are worked on side by side."`
 	Batch          int   `placeholder:"N" default:"1000" help:"Records in one transaction."`
@@ -48,8 +49,8 @@ func (c *runCmd) Validate() error {
 		}
 	}
 	switch {
-	case c.Kind == "rekey" && !c.WritersAreOurs && !c.DryRun:
-		return errors.New("a rekey loses what writers write that do not compare the key column, such as Rails: stop them, then say --writers-are-ours")
+	case (c.Kind == "rekey" || c.Kind == "migrate") && !c.WritersAreOurs && !c.DryRun:
+		return errors.New("it loses what writers write that do not compare the key column, such as Rails: stop them, then say --writers-are-ours")
 	case c.Canary && c.Limit > 0, c.Canary && c.DryRun, c.DryRun && c.Limit > 0:
 		return errors.New("--canary, --dry-run and --limit exclude each other")
 	}
@@ -126,15 +127,15 @@ func preflight(ctx context.Context, tables []*table) error {
 	return nil
 }
 
-func (c *runCmd) options(observe func(kmsencrypted.RotationEvent)) kmsencrypted.RotationOptions {
-	o := kmsencrypted.RotationOptions{
+func (c *runCmd) options(ctx context.Context, t *table, observe func(kmsencrypted.RotationEvent)) (o kmsencrypted.RotationOptions, err error) {
+	o = kmsencrypted.RotationOptions{
 		Kind: kmsencrypted.RotationKind(c.Kind), WritersAreOurs: c.WritersAreOurs || c.DryRun,
 		Workers: c.Workers, BatchSize: c.Batch, MaxFailures: c.MaxFailures, Limit: c.Limit, Shards: shards, Observe: observe,
 	}
-	if c.KMSRate > 0 {
-		o.Calls = kmsencrypted.NewLimiter(c.KMSRate)
+	if o.Calls, err = t.limiter(ctx, c.KMSRate); err != nil {
+		return o, err
 	}
-	return o
+	return o, c.neighbourFlags.apply(&o, t.database)
 }
 
 // work is how many records there are to move and how many an unfinished run has
@@ -144,18 +145,11 @@ func (c *runCmd) work(ctx context.Context, t *table) (left, before int64, err er
 	if err != nil {
 		return 0, 0, err
 	}
-	columns := make(map[string]int64)
-	for _, v := range p.Versions {
-		if v.Needs != "" {
-			columns[v.Column] += v.Rows
-			left = max(left, columns[v.Column])
-		}
-	}
 	status, found, err := t.store.Newest(ctx)
 	if err == nil && found && status.State.Unfinished() {
 		before = status.Written
 	}
-	return left, before, err
+	return p.Records, before, err
 }
 
 // rotate runs one table to its end.
@@ -165,13 +159,20 @@ func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, 
 		return false, err
 	}
 	p := s.newProgress(t.name, c.JSON, left+before, before)
-	rotator, err := t.rotator(c.options(p.observe))
+	options, err := c.options(ctx, t, p.observe)
+	if err != nil {
+		return false, err
+	}
+	rotator, err := t.rotator(options)
 	if err != nil {
 		return false, err
 	}
 	began := time.Now()
 	result, err := rotator.Run(ctx)
 	p.close()
+	if result.Run == "" && err != nil && codeOf(err) != ExitPaused && !c.JSON {
+		return false, err // it did not even begin
+	}
 	failures, listErr := rotator.Failures(context.WithoutCancel(ctx), 0)
 	if err == nil {
 		err = listErr
@@ -184,7 +185,7 @@ func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, 
 }
 
 // verbs say what became of a record.
-var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed"}
+var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed", "migrate": "migrated", "reindex": "indexed"}
 
 // pausedOr turns an interrupt into its exit code without another word.
 func (s *Session) pausedOr(err error) error {
@@ -257,7 +258,11 @@ func printResult(s *Session, table string, r kmsencrypted.RunResult, err error) 
 
 // dry opens what a run would move: all of it but the writing.
 func (c *runCmd) dry(ctx context.Context, s *Session, t *table) (clean bool, err error) {
-	rotator, err := t.rotator(c.options(nil))
+	options, err := c.options(ctx, t, nil)
+	if err != nil {
+		return false, err
+	}
+	rotator, err := t.rotator(options)
 	if err != nil {
 		return false, err
 	}

@@ -3,6 +3,7 @@ package rotatecli
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -36,6 +37,13 @@ type tableStatus struct {
 	Pass       int            `json:"pass,omitempty"`
 	Shards     int            `json:"shards,omitempty"`
 	ShardsDone int            `json:"shards_done,omitempty"`
+	Working    int            `json:"workers"`
+	Calls      int64          `json:"kms_calls"`
+	Spent      float64        `json:"spent,omitempty"`
+	Currency   string         `json:"currency,omitempty"`
+	Seconds    float64        `json:"seconds_left,omitempty"`
+	Waiting    string         `json:"waiting,omitempty"`
+	Verified   *time.Time     `json:"verified,omitempty"`
 	Written    int64          `json:"written"`
 	Conflicts  int64          `json:"conflicts"`
 	Failed     int64          `json:"failed"`
@@ -92,16 +100,19 @@ func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
 	}
 	target := t.model.Box().Current()
 	st := tableStatus{Table: t.name, Target: target, Versions: sharesJSON(counts), Remaining: elsewhere(counts, target), State: "no run yet"}
-	if !t.database.hasLedger(ctx) {
-		return st, nil
-	}
-	run, found, err := t.store.Newest(ctx)
+	run, found, err := t.latest(ctx)
 	if err != nil || !found {
 		return st, err
 	}
 	st.Run, st.Kind, st.State, st.Pass, st.unfinished = run.ID, string(run.Kind), string(run.State), run.Pass, run.State.Unfinished()
-	st.Shards, st.ShardsDone = run.Shards, run.ShardsDone
+	st.Shards, st.ShardsDone, st.Working = run.Shards, run.ShardsDone, run.Working
 	st.Written, st.Conflicts, st.Failed = run.Written, run.Conflicts, run.Outcome.Failed
+	st.Calls, st.Waiting, st.Verified = run.Calls, run.Waiting, orNil(run.Verified)
+	prices := t.prices()
+	st.Spent, st.Currency = float64(run.Calls)*prices.PerCall, prices.Currency
+	if rate := run.Rate(); rate > 0 && st.unfinished {
+		st.Seconds = float64(max(0, run.Planned-run.Written-run.Outcome.Failed)) / rate
+	}
 	if run.Outcome.Failed > 0 {
 		if st.failures, err = t.store.Failures(ctx, run.ID, 0); err != nil {
 			return st, err
@@ -146,11 +157,32 @@ func runState(st tableStatus) string {
 	if st.Run == "" {
 		return st.State
 	}
-	text := fmt.Sprintf("%s %s, pass %d", st.Kind, st.State, st.Pass)
+	parts := []string{fmt.Sprintf("%s %s, pass %d", st.Kind, st.State, st.Pass)}
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if st.unfinished {
-		text += fmt.Sprintf(", %d of %d shards", st.ShardsDone, st.Shards)
+		add("%d of %d shards", st.ShardsDone, st.Shards)
+		if st.Working == 0 {
+			add("nobody at work")
+		} else {
+			add("%s at work", things(int64(st.Working), "worker"))
+		}
 	}
-	return fmt.Sprintf("%s, %s written, %s failed", text, count(st.Written), count(st.Failed))
+	add("%s written", count(st.Written))
+	add("%s failed", count(st.Failed))
+	add("%s", things(st.Calls, "KMS call"))
+	if st.Spent >= .01 {
+		add("%s %.2f so far", st.Currency, st.Spent)
+	}
+	if st.Working > 0 && st.Seconds > 0 {
+		add("about %s left", span(time.Duration(st.Seconds*float64(time.Second))))
+	}
+	if st.Verified != nil {
+		add("verified %s", moment(*st.Verified))
+	}
+	if st.Waiting != "" {
+		add("waiting: %s", st.Waiting)
+	}
+	return strings.Join(parts, ", ")
 }
 
 type pauseCmd struct{ tablesFlag }

@@ -73,15 +73,18 @@ func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
 }
 
 func (c *verifyCmd) verify(ctx context.Context, t *table) (kmsencrypted.Verification, error) {
-	o := kmsencrypted.RotationOptions{Workers: c.Workers}
-	if c.KMSRate > 0 {
-		o.Calls = kmsencrypted.NewLimiter(c.KMSRate)
+	calls, err := t.limiter(ctx, c.KMSRate)
+	if err != nil {
+		return kmsencrypted.Verification{}, err
 	}
+	o := kmsencrypted.RotationOptions{Workers: c.Workers, Calls: calls}
 	rotator, err := t.rotator(o)
 	if err != nil {
 		return kmsencrypted.Verification{}, err
 	}
-	return rotator.Verify(ctx, kmsencrypted.VerifyOptions{Sample: float64(c.Sample), MaxFailures: c.MaxFailures})
+	return rotator.Verify(ctx, kmsencrypted.VerifyOptions{
+		Sample: float64(c.Sample), MaxFailures: c.MaxFailures, Note: t.database.hasLedger(ctx),
+	})
 }
 
 func (s *Session) printVerified(t *table, v kmsencrypted.Verification, sample float64, stopped error) {

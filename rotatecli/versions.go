@@ -105,15 +105,14 @@ func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 }
 
 type versionsRetireCmd struct {
-	Version int     `arg:"" help:"The version that is to go."`
-	Sample  share   `placeholder:"1%" help:"Open this share of the records only."`
-	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second."`
+	Version int `arg:"" help:"The version that is to go."`
 	tablesFlag
 }
 
 func (versionsRetireCmd) Help() string {
-	return `It changes nothing. It says yes when no record of any table is at the version or
-below, and every record that it opens is in order. Example:
+	return `It changes nothing. It says yes when no record of any table is at the version, no
+run is unfinished, "rotate verify" was clean for all records since the last run, and
+the journal holds no key at the version. Example:
 
   versions retire 1`
 }
@@ -123,15 +122,16 @@ func (c *versionsRetireCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	var reasons []string
+	var reasons, unseen []string
 	for _, t := range tables {
-		reason, err := c.objection(ctx, t)
+		reason, more, err := c.objection(ctx, t)
 		if err != nil {
 			return err
 		}
 		if reason != "" {
 			reasons = append(reasons, t.name+": "+reason)
 		}
+		unseen = more
 	}
 	if len(reasons) > 0 {
 		s.printf("no: version %d is still needed\n", c.Version)
@@ -140,48 +140,57 @@ func (c *versionsRetireCmd) Run(ctx context.Context, s *Session) error {
 		}
 		return exit{ExitFailures}
 	}
-	s.printf(`yes: no record of %s is at version %d, and the records open
-  1. set the minimum version to %d, so that nobody brings version %d back
-  2. take version %d out of the configuration, in every process
-  3. keep its key until the last backup with such records is gone
-`, strings.Join(tableNames(tables), ", "), c.Version, c.Version+1, c.Version, c.Version)
+	s.printf("yes: no record of %s is at version %d, and the records open\n", strings.Join(tableNames(tables), ", "), c.Version)
+	for i, step := range []string{
+		fmt.Sprintf("set the minimum version to %d, so that nobody brings version %d back", c.Version+1, c.Version),
+		fmt.Sprintf("take version %d out of the configuration, in every process", c.Version),
+		"keep its key until the last backup with such records is gone",
+	} {
+		s.printf("  %d. %s\n", i+1, step)
+	}
+	s.printf("what no count shows, and somebody has to think of:\n")
+	for _, text := range unseen {
+		s.printf("  - %s\n", text)
+	}
 	return nil
 }
 
 // objection is why a table still needs the version; empty if it does not.
-func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (string, error) {
-	current := t.model.Box().Current()
-	if c.Version >= current {
-		return fmt.Sprintf("it writes version %d", current), nil
+func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason string, unseen []string, err error) {
+	if current := t.model.Box().Current(); c.Version >= current {
+		return fmt.Sprintf("it writes version %d", current), nil, nil
 	}
 	counts, err := t.store.Count(ctx)
 	if err != nil {
-		return "", err
+		return "", nil, err
 	}
-	var left int64
+	var left int64 // the minimum version bars those below it too
 	for _, n := range counts {
 		if n.HasKey && n.Version <= c.Version {
 			left += n.Rows
 		}
 	}
 	if left > 0 {
-		return things(left, "key") + " at it or below: rotate run", nil
+		return things(left, "key") + " at it or below: rotate run", nil, nil
 	}
-	if t.database.hasLedger(ctx) {
-		run, found, err := t.store.Newest(ctx)
-		if err != nil {
-			return "", err
-		}
-		if found && run.State.Unfinished() {
-			return fmt.Sprintf("a %s is %s", run.Kind, run.State), nil
-		}
+	if !t.database.hasLedger(ctx) {
+		return "never verified: rotate init, then rotate verify", nil, nil
 	}
-	verify := verifyCmd{Sample: c.Sample, KMSRate: c.KMSRate, Workers: 4, MaxFailures: 1}
-	v, err := verify.verify(ctx, t)
-	if len(v.Failures) > 0 {
-		return "a record does not open: rotate verify", nil
+	rotator, err := t.rotator(kmsencrypted.RotationOptions{})
+	if err != nil {
+		return "", nil, err
 	}
-	return "", err
+	r, err := rotator.Retirable(ctx, c.Version)
+	switch {
+	case err != nil:
+	case r.Unfinished != nil:
+		reason = fmt.Sprintf("a %s is %s: rotate run, or rotate cancel", r.Unfinished.Kind, r.Unfinished.State)
+	case r.Verified.IsZero():
+		reason = "not verified since its last rotation: rotate verify, of all records"
+	case r.Journal > 0:
+		reason = fmt.Sprintf("the journal holds %s at it, for healing and old backups: rotate clear-journal", things(r.Journal, "key"))
+	}
+	return reason, r.Unseen, err
 }
 
 // boxes lists the different Boxes of some tables.

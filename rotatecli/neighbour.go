@@ -1,0 +1,113 @@
+package rotatecli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
+)
+
+// neighbourFlags make a run give way to others. As long as one of them says so
+// it waits, and the reason is shown.
+type neighbourFlags struct {
+	Nice           float64       `placeholder:"N" help:"Sleep after each batch for so many times as long as it took; 1 halves the load."`
+	MaxLag         time.Duration `placeholder:"TIME" help:"Wait while a replica is behind by more, such as 5s."`
+	MaxConnections int           `placeholder:"N" help:"Wait while the database has more active connections."`
+	HoldFile       string        `placeholder:"FILE" help:"Wait as long as there is this file."`
+	HoldQuery      string        `placeholder:"SQL" help:"Wait as long as this query answers with a number above 0."`
+	Window         window        `placeholder:"22:00-06:00" help:"Wait outside of this time of day, in local time."`
+	MaxWait        time.Duration `placeholder:"TIME" help:"Stop with exit code 4 when it had to wait for so long. Without it: never."`
+}
+
+func (f neighbourFlags) apply(o *kmsencrypted.RotationOptions, d *Database) error {
+	if f.Nice < 0 || f.MaxLag < 0 || f.MaxConnections < 0 || f.MaxWait < 0 {
+		return usage("a negative --nice, --max-lag, --max-connections or --max-wait")
+	}
+	o.Nice, o.MaxWait = f.Nice, f.MaxWait
+	add := func(check kmsencrypted.Check, err error) error {
+		o.Checks = append(o.Checks, check)
+		return err
+	}
+	var errs []error
+	if f.MaxLag > 0 {
+		errs = append(errs, add(sqlstore.LagCheck(d.DB, d.Dialect, f.MaxLag)))
+	}
+	if f.MaxConnections > 0 {
+		errs = append(errs, add(sqlstore.ConnectionsCheck(d.DB, d.Dialect, f.MaxConnections)))
+	}
+	if f.HoldFile != "" {
+		errs = append(errs, add(kmsencrypted.FileCheck(f.HoldFile), nil))
+	}
+	if f.HoldQuery != "" {
+		errs = append(errs, add(sqlstore.QueryCheck(d.DB, "query", f.HoldQuery), nil))
+	}
+	if f.Window != (window{}) {
+		errs = append(errs, add(kmsencrypted.WindowCheck(f.Window.from, f.Window.to, time.Local), nil))
+	}
+	return errors.Join(errs...)
+}
+
+// window is a time of day, from and to.
+type window struct{ from, to time.Duration }
+
+func (w *window) UnmarshalText(text []byte) error {
+	from, to, _ := strings.Cut(string(text), "-")
+	var err error
+	if w.from, err = clock(from); err == nil {
+		w.to, err = clock(to)
+	}
+	if err != nil || w.from == w.to {
+		return errors.New("want two times of a day, such as 22:00-06:00")
+	}
+	return nil
+}
+
+func clock(text string) (time.Duration, error) {
+	if strings.TrimSpace(text) == "24:00" {
+		return 24 * time.Hour, nil
+	}
+	t, err := time.Parse("15:04", strings.TrimSpace(text))
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, err
+}
+
+// limiter is the limit on calls to the key that is current, for all processes
+// that share the database; nil without a rate. Where the tables of rotations are
+// missing it is that of this process.
+func (t *table) limiter(ctx context.Context, perSecond float64) (kmsencrypted.Limiter, error) {
+	switch {
+	case perSecond < 0:
+		return nil, usage("--kms-rate: it must be above 0")
+	case perSecond == 0:
+		return nil, nil
+	case !t.database.hasLedger(ctx):
+		return kmsencrypted.NewLimiter(perSecond), nil
+	}
+	name := t.info().KeyID
+	if name == "" {
+		name = t.name
+	}
+	l, err := sqlstore.NewLimiter(ctx, t.database.DB, t.database.Dialect, name, perSecond)
+	if err == nil {
+		err = l.SetRate(ctx, perSecond)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--kms-rate: %w; rotate init makes what is missing", err)
+	}
+	return l, nil
+}
+
+// info is the key of the current version.
+func (t *table) info() kmsencrypted.KeyInfo {
+	v, err := t.model.Box().Version(t.model.Box().Current())
+	if err != nil {
+		return kmsencrypted.KeyInfo{}
+	}
+	return v.Provider.Info()
+}
+
+// prices are those of the key service of the current version.
+func (t *table) prices() kmsencrypted.Prices { return kmsencrypted.ListPrices(t.info().Provider) }
