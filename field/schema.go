@@ -321,7 +321,7 @@ func isColumn(t reflect.Type) bool {
 }
 
 func (b *builder) columnName(f reflect.StructField) string {
-	name := f.Tag.Get(b.config.columnTag())
+	name, _, _ := strings.Cut(f.Tag.Get(b.config.columnTag()), ",") // options are the library's
 	if name == "-" {
 		return ""
 	}

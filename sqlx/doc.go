@@ -26,8 +26,8 @@
 //   - The destination is replaced, not filled in, so that a struct that is used
 //     again holds no value of the record before.
 //
-// For names, put [sqlx.Named] in front. To open fields only when they are asked
-// for, read with sqlx itself and call [field.Model.OpenLazily].
+// [NamedGet] and [NamedSelect] take names instead. To open fields only when they
+// are asked for, read with sqlx itself and call [field.Model.OpenLazily].
 //
 // # Writing
 //
@@ -59,6 +59,9 @@
 //   - Elsewhere the row is inserted without its encrypted columns, sealed, and
 //     completed in one transaction. The columns must allow NULL, and the key
 //     service is called while the transaction is open.
+//   - On PostgreSQL too, if the tag says so: `db:"id,returned"`. Use it where
+//     something else than the sequence decides about the id, such as a trigger:
+//     a record that was sealed for another id does not open.
 //   - Where [kmsencrypted.Version.OmitID] and a context without the id say that
 //     nothing depends on it, the record is sealed first and inserted once.
 //

@@ -44,6 +44,13 @@ func hide(err error, args []any) error {
 	return &hidden{text, err}
 }
 
+// hideNamed leaves of an error about the names in a query what is said of the
+// name; behind "in" sqlx prints the map or struct with all its values.
+func hideNamed(err error) error {
+	text, _, _ := strings.Cut(hide(err, nil).Error(), " in ")
+	return &hidden{text, err}
+}
+
 func sharesWord(text string, args []any) bool {
 	known := make(map[string]bool)
 	for _, arg := range args {

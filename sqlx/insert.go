@@ -84,7 +84,7 @@ func (in *insertion[R]) seal(ctx context.Context, db Ext) error {
 
 // fetchIDs takes ids from the sequence of the id column, if there is one.
 func (in *insertion[R]) fetchIDs(ctx context.Context, db Ext) error {
-	if len(in.unknown) == 0 || len(in.ids) > 1 || !in.HasSequences() {
+	if len(in.unknown) == 0 || len(in.ids) > 1 || !in.HasSequences() || in.ids[0].isReturned() {
 		return nil
 	}
 	var ids []sql.Null[int64]

@@ -122,6 +122,31 @@ func insertIDsThatCannotBeFetched(t *testing.T, e *env) {
 	}
 }
 
+// The tag of the id says that only the INSERT tells it.
+func insertReturnedID(t *testing.T, e *env) {
+	type order struct {
+		ID   int64            `db:"id,returned"`
+		Key  field.Key        `db:"encrypted_kms_key"`
+		Card field.Of[string] `db:"card"`
+	}
+	m := model[order](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newKMS(t)}}})
+	createTable(t, e, m, "id "+e.id)
+	if e.name == "Postgres" { // where a trigger has the last word
+		e.db.MustExec("CREATE FUNCTION " + e.table + "_id() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := NEW.id + 1000; RETURN NEW; END $$")
+		e.db.MustExec("CREATE TRIGGER id BEFORE INSERT ON " + e.table + " FOR EACH ROW EXECUTE FUNCTION " + e.table + "_id()")
+	}
+	orders := []order{{Card: field.New(secret)}, {Card: field.New(secret + "2")}}
+	must(t, kms.Insert(t.Context(), e.db, m, field.Pointers(orders)...))
+	var read []order
+	must(t, kms.Select(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table+" ORDER BY id"))
+	if len(read) != 2 || read[0].ID != orders[0].ID || read[0].Card.Must() != secret || read[1].Card.Must() != secret+"2" {
+		t.Errorf("read back %d orders, of ids %d and %d", len(read), orders[0].ID, orders[1].ID)
+	}
+	if e.name == "Postgres" && orders[0].ID <= 1000 {
+		t.Errorf("id %d, want the trigger's", orders[0].ID)
+	}
+}
+
 // A context of the program's that takes the id is asked when there is one, in
 // both formats.
 func insertOwnContext(t *testing.T, e *env) {

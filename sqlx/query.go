@@ -57,6 +57,28 @@ func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, qu
 	return selectAll(ctx, db, m, dest, q)
 }
 
+// NamedGet is [Get] for a query with names such as :id, whose values are in a
+// map or in a struct, as those of [sqlx.NamedQuery] are; it also works on a Conn.
+// A list or a [field.Lookup] is spread over IN (:name). A colon of SQL itself is
+// written twice.
+func NamedGet[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, arg any) error {
+	text, args, err := sqlx.Named(query, arg)
+	if err != nil {
+		return failed("get", m.Table(), hideNamed(err))
+	}
+	return Get(ctx, db, m, dest, text, args...)
+}
+
+// NamedSelect is [Select] with the names of [NamedGet].
+func NamedSelect[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, query string, arg any) error {
+	text, args, err := sqlx.Named(query, arg)
+	if err != nil {
+		*dest = nil
+		return failed("select", m.Table(), hideNamed(err))
+	}
+	return Select(ctx, db, m, dest, text, args...)
+}
+
 func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, q query) error {
 	const op = "select"
 	if err := sqlx.SelectContext(ctx, db, dest, q.text, q.args...); err != nil {

@@ -6,11 +6,10 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -94,17 +93,49 @@ func selectArguments(t *testing.T, e *env) {
 			t.Errorf("$1 found %d rows, want 1", n)
 		}
 	}
-	// Names, by the means of sqlx itself.
-	text, args, err := sqlx.Named("SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"name": "name2"})
-	must(t, err)
 	var c customer
-	must(t, kms.Get(t.Context(), e.db, s.Model, &c, text, args...))
-	if c.Email.Must() != email(2) {
-		t.Error("a named query found another row")
-	}
 	wantError(t, "an empty list", kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id IN (?)", []int64{}))
 	wantError(t, "an unsealed field as an argument", kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = ?", field.New(secret)), kmsencrypted.ErrUnsealed)
 	wantError(t, "an unsealed field among lists", kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = ? AND id IN (?)", field.New(secret), []int{1}), kmsencrypted.ErrUnsealed)
+}
+
+func namedQueries(t *testing.T, e *env) {
+	s := e.customers(t)
+	all := s.insert(t, 4)
+	conn, err := e.db.Connx(t.Context())
+	must(t, err)
+	defer conn.Close()
+	var c customer
+	for _, db := range []kms.Ext{e.db, conn} { // a Conn of sqlx itself has no named queries
+		must(t, kms.NamedGet(t.Context(), db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"name": "name2"}))
+		if c.Email.Must() != email(2) {
+			t.Error("a named query found another row")
+		}
+		must(t, kms.NamedGet(t.Context(), db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = :id AND name = :name", all[3]))
+		if c.Email.Must() != email(3) {
+			t.Error("a named query by a record found another row")
+		}
+	}
+	// Lists and look-ups are spread, under names too.
+	var found []customer
+	must(t, kms.NamedSelect(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE email_bidx IN (:emails) AND id IN (:ids) ORDER BY id",
+		map[string]any{"emails": s.Lookup("Email", email(0), email(1), email(3)), "ids": []int64{all[1].ID, all[2].ID, all[3].ID}}))
+	if len(found) != 2 || found[0].ID != all[1].ID || found[1].Email.Must() != email(3) {
+		t.Errorf("NamedSelect found %d rows, want 1 and 3", len(found))
+	}
+	if err := kms.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"name": "nobody"}); err != sql.ErrNoRows {
+		t.Errorf("NamedGet of no row: %v, want sql.ErrNoRows itself", err)
+	}
+	unsealed := customer{Email: field.New(secret)}
+	wantError(t, "an unsealed field under a name", kms.NamedSelect(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE name = :email_ciphertext", unsealed), kmsencrypted.ErrUnsealed)
+	if found != nil {
+		t.Error("NamedSelect left records of the query before")
+	}
+	wantError(t, "a name without a value", kms.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"nom": secret}))
+	err = kms.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :nom", struct{ PIN int }{4711})
+	if err == nil || strings.Contains(err.Error(), "4711") || !strings.Contains(err.Error(), "nom") {
+		t.Errorf("a name that the struct does not have: %v, want one that says which and holds no value", err)
+	}
 }
 
 func selectOneCallEach(t *testing.T, e *env) {

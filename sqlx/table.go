@@ -49,6 +49,12 @@ const (
 
 func (c column) is(kinds ...kind) bool { return slices.Contains(kinds, c.kind) }
 
+// isReturned reports whether the id is to be taken from the INSERT alone.
+func (c column) isReturned() bool {
+	_, returned := c.field.Options["returned"]
+	return returned
+}
+
 func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R], error) {
 	d, err := dialect(ctx, db)
 	if err != nil {

@@ -224,6 +224,70 @@ func sqliteBusy(t *testing.T, e *env) {
 	must(t, err)
 }
 
+// The server drops the connection while the key service is called between the
+// INSERT and the UPDATE of an insert: no half-written row, no plaintext in the
+// error, and the same records can be inserted again.
+func connectionLost(t *testing.T, e *env) {
+	if e.name == "SQLite" {
+		return // there is no connection to lose
+	}
+	e.id = e.otherID
+	s := e.customers(t)
+	all := []customer{{Name: "Ada", Email: field.New(email(0))}, {Name: "Grace", Email: field.New(email(1))}}
+	drop := func(context.Context) error { return e.dropConnections(t) }
+	s.kms.before.Store(&drop)
+	err := kms.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...)
+	s.kms.before.Store(nil)
+	wantError(t, "insert over a lost connection", err)
+	if n := s.count(t); n != 0 || all[0].ID != 0 || all[1].ID != 0 {
+		t.Errorf("after a lost connection: %d rows, ids %d and %d", n, all[0].ID, all[1].ID)
+	}
+	must(t, kms.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...))
+	c := s.get(t, all[1].ID)
+	if c.Email.Must() != email(1) {
+		t.Error("the repeated insert wrote another value")
+	}
+
+	// In a transaction of the program's everything in it is gone.
+	tx, err := e.db.BeginTxx(t.Context(), nil)
+	must(t, err)
+	defer tx.Rollback()
+	c.Email.Set(email(2))
+	must(t, kms.Update(t.Context(), tx, s.Model, &c))
+	must(t, e.dropConnections(t))
+	c.Phone.Set(new("phone@" + secret))
+	wantError(t, "update over a lost connection", kms.Update(t.Context(), tx, s.Model, &c))
+	if tx.Commit() == nil {
+		t.Error("a transaction without a connection was committed")
+	}
+	if got := s.get(t, c.ID); got.Email.Must() != email(1) || !got.Phone.IsNull() {
+		t.Error("a transaction was written in half")
+	}
+}
+
+// dropConnections makes the server end every other connection to the database.
+func (e *env) dropConnections(t *testing.T) error {
+	conn, err := e.db.Connx(t.Context())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	if e.name == "Postgres" {
+		_, err := conn.ExecContext(t.Context(), "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()")
+		return err
+	}
+	var ids []int64
+	if err := conn.SelectContext(t.Context(), &ids, "SELECT id FROM information_schema.processlist WHERE db = database() AND id <> connection_id()"); err != nil {
+		return err
+	}
+	for _, id := range ids {
+		if _, err := conn.ExecContext(t.Context(), fmt.Sprint("KILL ", id)); err != nil && !strings.Contains(err.Error(), "1094") { // gone already
+			return err
+		}
+	}
+	return nil
+}
+
 // wrapped is a handle of the program's own.
 type wrapped struct{ *sqlx.DB }
 

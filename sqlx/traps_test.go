@@ -201,6 +201,16 @@ func (s store) change(t *testing.T, id int64, which, n int) error {
 	if err := kms.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id); err != nil {
 		return err
 	}
+	// What this writer, the only one of the column, was told to be written is there.
+	before := c.Email.Must()
+	if phone := c.Phone.Must(); which == 1 && phone != nil {
+		before = *phone
+	} else if which == 1 {
+		before = ""
+	}
+	if want := map[bool]string{true: "", false: email(n - 1)}[n == 0]; before != want {
+		t.Errorf("%s: round %d of column %d begins without the write before it", c.Name, n, which)
+	}
 	if which == 0 {
 		c.Email.Set(email(n))
 	} else {
