@@ -93,7 +93,7 @@ func TestRailsFind(t *testing.T) {
 	found := 0
 	for _, row := range r.manifest.Rows {
 		for index, value := range row.Find {
-			var text string
+			var text *string // null finds NULL
 			must(t, json.Unmarshal(value.V, &text))
 			var lookup field.Lookup
 			switch row.Table {
