@@ -12,7 +12,7 @@ import (
 func TestImports(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/kmsencrypted/kmsencrypted"
-	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/blindindex", "/files", "/files/serve", "/providers/testkey", "/providers/local", "/kmstest"} {
+	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/blindindex", "/files", "/files/attach", "/files/serve", "/providers/testkey", "/providers/local", "/kmstest"} {
 		for _, dep := range dependencies(t, module+pkg) {
 			first, _, _ := strings.Cut(dep, "/")
 			standard := !strings.Contains(first, ".")

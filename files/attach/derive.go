@@ -1,0 +1,89 @@
+package attach
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// Derive makes another file of an attached one: a preview, a smaller picture. f
+// reads the file and writes the derived one, which is encrypted as it comes. The
+// result becomes an attachment of its own by [Pending.Commit], under its parent's
+// name and variant, and goes with its parent when that is replaced or deleted.
+// There is one for each variant: a second one is [kmsencrypted.ErrConflict].
+func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant string, o Options, f func(dst io.Writer, src *File) error) (*Pending[R], error) {
+	if variant == "" || strings.Contains(variant, "/") || a.Variant != "" {
+		return nil, configError("variant %q of %s", variant, a.place())
+	}
+	src, err := m.OpenFrom(ctx, row, a)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: a.Name, Variant: variant, Parent: a.ID}, o)
+	if err != nil {
+		return nil, err
+	}
+	err = m.put(ctx, p, o, func(w *sealer) error { return f(w, src) })
+	if err != nil {
+		p.wipe()
+	}
+	return p, err
+}
+
+// Reencrypt moves a file to a new object under a new file key: because the old key
+// may be known to somebody. The attachment keeps its ID and everything else, and
+// readers see the old object or the new one. The new one is read back before it
+// counts; the old one is deleted by [Manager.Sweep] after [Config.Grace].
+// progress, which may be nil, is told how many bytes of the file are done.
+//
+// A file that was replaced, deleted or moved meanwhile is [kmsencrypted.ErrConflict].
+func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func(done, total int64)) (*Attachment, error) {
+	row, err := m.load(ctx, m.db, a.RecordID, "")
+	if err != nil {
+		return nil, a.failed("reencrypt", err)
+	}
+	src, err := m.OpenFrom(ctx, row, a)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	old := src.Attachment()
+	o := Options{Name: old.FileName, ContentType: old.ContentType, Size: src.Size(), Progress: progress}
+	p, err := m.prepare(ctx, row, &Attachment{ID: old.ID, Name: old.Name, Variant: old.Variant, Parent: old.Parent}, o)
+	if err != nil {
+		return nil, a.failed("reencrypt", err)
+	}
+	p.old, p.keep = &old, true
+	if err := m.upload(ctx, p, src, o); err != nil {
+		return nil, a.failed("reencrypt", err)
+	}
+	p.a.Created, p.a.ContentType, p.a.FileName = old.Created, old.ContentType, old.FileName
+	if err = m.readBack(ctx, p); err == nil {
+		var moved *Attachment
+		err = m.transaction(ctx, func(tx Tx) (err error) {
+			moved, err = p.Commit(ctx, tx)
+			return err
+		})
+		if err == nil {
+			p.wipe()
+			return moved, nil
+		}
+	}
+	// If it was the answer to the COMMIT that was lost, the object is listed no more.
+	p.Discard(ctx)
+	return nil, a.failed("reencrypt", err)
+}
+
+// readBack opens the object of a file that is not attached yet.
+func (m *Manager[R]) readBack(ctx context.Context, p *Pending[R]) error {
+	object, err := m.openObject(ctx, p.a)
+	if err != nil {
+		return err
+	}
+	defer object.Close()
+	_, err = files.NewReaderAt(ctx, object, object.Size(), p.key)
+	return err
+}

@@ -1,0 +1,95 @@
+package attach
+
+import (
+	"context"
+	"database/sql"
+	"sync/atomic"
+	"time"
+)
+
+// The table kms_attachment_objects lists every object that may have to be deleted:
+//
+//	pending  it is being uploaded, or uploaded and not attached yet: until a time
+//	         that its uploader puts off (the lease)
+//	doomed   nothing refers to it any more: it is deleted after a time (the grace)
+//
+// An object is listed before its first byte is written, and leaves the list in the
+// transaction that attaches it. It comes back in the transaction that detaches it.
+// So whatever happens between, no object is unknown, and none is deleted that a
+// row refers to.
+const (
+	pending = "pending"
+	doomed  = "doomed"
+)
+
+// intents is that table.
+type intents struct {
+	dialect
+	db           *sql.DB
+	lease, grace time.Duration
+}
+
+// begin lists an object that is about to be written.
+func (i intents) begin(ctx context.Context, bucket, object string) error {
+	_, err := i.exec(ctx, i.db, "INSERT INTO kms_attachment_objects (bucket, object, state, until) VALUES (?, ?, '"+pending+"', {now} + ?)",
+		bucket, object, i.lease.Milliseconds())
+	return err
+}
+
+// extend puts off the end of the lease. It is [ErrAbandoned] if the object is not
+// pending any more.
+func (i intents) extend(ctx context.Context, tx Tx, bucket, object string) error {
+	// The row also changes where the clock stands still: MariaDB counts changes.
+	held, err := i.exec(ctx, tx, "UPDATE kms_attachment_objects SET until = CASE WHEN until >= {now} + ? THEN until + 1 ELSE {now} + ? END WHERE bucket = ? AND object = ? AND state = '"+pending+"'",
+		i.lease.Milliseconds(), i.lease.Milliseconds(), bucket, object)
+	if err == nil && !held {
+		err = ErrAbandoned
+	}
+	return err
+}
+
+// settle takes an object from the list that a row refers to now.
+func (i intents) settle(ctx context.Context, tx Tx, bucket, object string) error {
+	held, err := i.exec(ctx, tx, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state = '"+pending+"'", bucket, object)
+	if err == nil && !held {
+		err = ErrAbandoned
+	}
+	return err
+}
+
+// doom lists an object that no row refers to any more.
+func (i intents) doom(ctx context.Context, tx Tx, bucket, object string) error {
+	_, err := i.exec(ctx, tx, "INSERT INTO kms_attachment_objects (bucket, object, state, until) VALUES (?, ?, '"+doomed+"', {now} + ?)",
+		bucket, object, i.grace.Milliseconds())
+	return err
+}
+
+// giveUp dooms an object that is not attached, at once.
+func (i intents) giveUp(ctx context.Context, bucket, object string) error {
+	_, err := i.exec(ctx, i.db, "UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} - 1 WHERE bucket = ? AND object = ? AND state = '"+pending+"'", bucket, object)
+	return err
+}
+
+// keep extends the lease of an upload as long as it moves on, which done tells.
+// When the lease is lost it ends the upload.
+func (i intents) keep(ctx context.Context, cancel context.CancelCauseFunc, bucket, object string, done *atomic.Int64) {
+	beat := time.NewTicker(max(i.lease/3, time.Millisecond))
+	defer beat.Stop()
+	for before := int64(0); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-beat.C:
+		}
+		now := done.Load()
+		if now == before {
+			continue // a client that stalls
+		}
+		before = now
+		// An error of the database says nothing of the lease.
+		if err := i.extend(ctx, i.db, bucket, object); err == ErrAbandoned {
+			cancel(err)
+			return
+		}
+	}
+}

@@ -1,0 +1,238 @@
+package attach
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// Config describes the attachments of a model's records.
+type Config struct {
+	// One and Many are the names of attachments: those of which a record has at
+	// most one file, and those of which it may have many. A name has no slash.
+	One, Many []string
+	// Buckets are the stores of objects by name. The names stand in rows: keep a
+	// bucket listed as long as it holds objects.
+	Buckets map[string]Bucket
+	// Bucket is the one for new files. Empty: the only one.
+	Bucket string
+	// KeyColumn is the key column whose data key the file keys are wrapped under.
+	// Empty: the model's first.
+	KeyColumn string
+	// MaxSize is the size in bytes of the largest file; 0 sets no limit.
+	MaxSize int64
+	// Lease is how long an upload may stand still, or wait for its Commit, before
+	// it counts as given up; 0 is 1 h.
+	Lease time.Duration
+	// Grace is how long an object stays after nothing refers to it any more: for
+	// downloads under way, and longer than the age of a backup of the database
+	// that may be restored; 0 is 24 h.
+	Grace time.Duration
+	// Workers is that of [files.Options].
+	Workers int
+}
+
+// Manager attaches files to the records of a model. It is safe for concurrent use;
+// a record is not.
+type Manager[R any] struct {
+	intents
+	model   *field.Model[R]
+	config  Config
+	key     string // column
+	columns []string
+}
+
+// New returns a manager of the attachments of a model, which must be one with
+// [field.Config.Files] and a primary key. It asks the database for the columns of
+// the table. The tables of [Tables] must be there before the first upload. The
+// manager closes neither db nor the buckets.
+//
+// Mistakes are [kmsencrypted.ErrConfig].
+func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.Model[R], config Config) (*Manager[R], error) {
+	known, err := dialectOf(d)
+	if err != nil {
+		return nil, err
+	}
+	config, err = config.check()
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager[R]{model: model, config: config, key: config.KeyColumn,
+		intents: intents{dialect: known, db: db, lease: config.Lease, grace: config.Grace}}
+	keys := model.KeyColumns()
+	switch {
+	case reflect.TypeFor[R]().Kind() != reflect.Struct:
+		return nil, configError("the rows of %s are no struct", model.Table())
+	case !model.HasFiles():
+		return nil, configError("the model of %s does not say that its records have files: set field.Config.Files", model.Table())
+	case len(model.IDColumns()) == 0:
+		return nil, configError("the model of %s has no primary key", model.Table())
+	case m.key == "" && len(keys) > 0:
+		m.key = keys[0]
+	case !slices.Contains(keys, m.key):
+		return nil, configError("no key column %q in %s", m.key, model.Table())
+	}
+	if m.columns, err = m.learn(ctx); err != nil {
+		return nil, fmt.Errorf("attach: table %s: %w", model.Table(), err)
+	}
+	return m, nil
+}
+
+func (c Config) check() (Config, error) {
+	c.One, c.Many, c.Buckets = slices.Clone(c.One), slices.Clone(c.Many), maps.Clone(c.Buckets)
+	names := slices.Concat(c.One, c.Many)
+	if len(names) == 0 {
+		return c, configError("no attachment is named")
+	}
+	for i, name := range names {
+		if name == "" || strings.Contains(name, "/") || slices.Contains(names[:i], name) {
+			return c, configError("attachment %q is named twice, empty or has a slash", name)
+		}
+	}
+	if c.Bucket == "" && len(c.Buckets) == 1 {
+		for c.Bucket = range c.Buckets {
+		}
+	}
+	if c.Buckets[c.Bucket] == nil {
+		return c, configError("no bucket %q for new files", c.Bucket)
+	}
+	if c.MaxSize < 0 || c.Lease < 0 || c.Grace < 0 {
+		return c, configError("a negative size or time")
+	}
+	if c.Lease == 0 {
+		c.Lease = time.Hour
+	}
+	if c.Grace == 0 {
+		c.Grace = 24 * time.Hour
+	}
+	return c, nil
+}
+
+// learn lists what is to be read of a record: its primary key, its key column, and
+// the plain columns that its encryption context may be made of.
+func (m *Manager[R]) learn(ctx context.Context) ([]string, error) {
+	rows, err := m.db.QueryContext(ctx, "SELECT * FROM "+m.table(m.model.Table())+" WHERE 1 = 0")
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	existing, err := rows.Columns()
+	if err != nil {
+		return nil, err
+	}
+	columns := m.model.IDColumns()
+	if m.key != "" {
+		columns = append(columns, m.key)
+	}
+	for _, c := range columns {
+		if !slices.Contains(existing, c) {
+			return nil, fmt.Errorf("%w: no column %s", kmsencrypted.ErrConfig, c)
+		}
+	}
+	for _, c := range m.model.PlainColumns() {
+		if slices.Contains(existing, c) {
+			columns = append(columns, c)
+		}
+	}
+	return columns, rows.Err()
+}
+
+// load reads a record; lock ends the statement. One that is not there is
+// [sql.ErrNoRows].
+func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) (*R, error) {
+	row := new(R)
+	if err := m.model.SetID(row, id); err != nil {
+		return nil, err
+	}
+	var q strings.Builder
+	q.WriteString("SELECT ")
+	for i, c := range m.columns {
+		if i > 0 {
+			q.WriteString(", ")
+		}
+		q.WriteString(m.quoted(c))
+	}
+	q.WriteString(" FROM " + m.table(m.model.Table()) + m.whereID() + lock)
+	rows, err := db.QueryContext(ctx, m.sql(q.String()), m.model.IDValues(row)...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	if !rows.Next() {
+		if err := rows.Err(); err != nil {
+			return nil, err
+		}
+		return nil, sql.ErrNoRows
+	}
+	if err := m.model.Scan(rows, row); err != nil {
+		return nil, err
+	}
+	return row, rows.Close()
+}
+
+// whereID is the condition on a primary key.
+func (m *Manager[R]) whereID() string {
+	var q strings.Builder
+	for i, c := range m.model.IDColumns() {
+		q.WriteString([]string{" WHERE ", " AND "}[min(i, 1)])
+		q.WriteString(m.quoted(c) + " = ?")
+	}
+	return q.String()
+}
+
+// CreateTables makes the tables of [Tables] where they are missing.
+func (m *Manager[R]) CreateTables(ctx context.Context) error {
+	types := strings.NewReplacer("{name}", m.name, "{text}", m.text, "{number}", m.number)
+	for _, definition := range tables {
+		if _, err := m.db.ExecContext(ctx, types.Replace(definition)); err != nil {
+			return fmt.Errorf("attach: create the tables of attachments: %w", err)
+		}
+	}
+	return nil
+}
+
+// KeyColumn is the column whose data keys the file keys are wrapped under. With
+// [Manager.Rotated] it makes the manager one of the Dependents of package sqlstore.
+func (m *Manager[R]) KeyColumn() string { return m.key }
+
+// wrap wraps a file key for its row: under the data key of the record, or where
+// this process may not decrypt that, by the Box. data may be zero.
+func (m *Manager[R]) wrap(ctx context.Context, row *R, data kmsencrypted.DataKey, key files.Key, a *Attachment) (string, error) {
+	if !data.IsZero() {
+		return files.WrapKey(data, key, a.filePlace())
+	}
+	raw, err := key.Raw()
+	if err != nil {
+		return "", err
+	}
+	defer clear(raw)
+	return m.model.Box().Encrypt(ctx, raw, m.context(row, a))
+}
+
+// unwrap opens what wrap returned; data is the data key of the record.
+func (m *Manager[R]) unwrap(ctx context.Context, row *R, data kmsencrypted.DataKey, a *Attachment) (files.Key, error) {
+	if files.IsWrappedKey(a.WrappedKey) {
+		return files.UnwrapKey(data, a.WrappedKey, a.filePlace())
+	}
+	raw, err := m.model.Box().Decrypt(ctx, a.WrappedKey, m.context(row, a))
+	if err != nil {
+		return files.Key{}, err
+	}
+	defer clear(raw)
+	return files.KeyFrom(raw)
+}
+
+// context is that of a file key that the key service wraps itself.
+func (m *Manager[R]) context(row *R, a *Attachment) kmsencrypted.EncryptionContext {
+	return kmsencrypted.ContextWith(m.model.Binding(m.key, row).Context,
+		kmsencrypted.Pair{Name: "attachment", Value: a.place()}, kmsencrypted.Pair{Name: "file_id", Value: a.File.String()})
+}

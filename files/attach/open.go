@@ -1,0 +1,132 @@
+package attach
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// Open opens an attached file. It reads the row and the record again, because both
+// may have been rotated since a was read, and unwraps the record's data key: one
+// call to the key service. The file reads under ctx and is closed by the caller.
+//
+// Before the first byte, the row's file id is compared with the object's, and the
+// length of the file is authentic; each part is when it is read. An attachment or
+// object that is not there is [fs.ErrNotExist]. Everything that does not belong
+// together - another record's row, another object, changed bytes - is
+// [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
+// [kmsencrypted.ErrNotCiphertext]. The other errors are those of
+// [field.Model.DataKeys] and of the store.
+func (m *Manager[R]) Open(ctx context.Context, a *Attachment) (*File, error) {
+	return m.open(ctx, a, nil)
+}
+
+// OpenFrom is Open with a record at hand, whose key column was read: without a
+// call to the key service if its data key is open, and without reading the record.
+func (m *Manager[R]) OpenFrom(ctx context.Context, row *R, a *Attachment) (*File, error) {
+	return m.open(ctx, a, row)
+}
+
+func (m *Manager[R]) open(ctx context.Context, a *Attachment, row *R) (*File, error) {
+	var err error
+	for range tries {
+		// A rotation may come between two reads.
+		var now *Attachment
+		if now, err = m.one(ctx, m.db, "id = ? AND record_table = ? AND record_id = ?", a.ID, m.model.BoundTable(), recordID(a.RecordID)); err != nil {
+			break
+		}
+		var f *File
+		if f, err = m.openNow(ctx, now, row); err == nil {
+			return f, nil
+		}
+		row = nil
+		if !errors.Is(err, kmsencrypted.ErrDecrypt) && !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			break
+		}
+	}
+	return nil, a.failed("open", err)
+}
+
+// openNow opens a file by a row that was just read.
+func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (f *File, err error) {
+	object, err := m.openObject(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			object.Close()
+		}
+	}()
+	if id, err := files.ReadID(io.NewSectionReader(object, 0, object.Size())); err != nil {
+		return nil, err
+	} else if id != a.File {
+		return nil, fmt.Errorf("%w: the object is another file's", kmsencrypted.ErrDecrypt)
+	}
+	key, err := m.fileKey(ctx, a, row)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Wipe()
+	r, err := files.NewReaderAt(ctx, object, object.Size(), key)
+	if err != nil {
+		return nil, err
+	}
+	if r.Size() != a.Size {
+		return nil, fmt.Errorf("%w: the row says another size", kmsencrypted.ErrMalformed)
+	}
+	return newFile(*a, r, r.Size(), object), nil
+}
+
+// openObject opens the object of a row and checks its size.
+func (m *Manager[R]) openObject(ctx context.Context, a *Attachment) (Object, error) {
+	bucket := m.config.Buckets[a.Bucket]
+	if bucket == nil {
+		return nil, configError("no bucket %q", a.Bucket)
+	}
+	object, err := bucket.Open(ctx, a.Object)
+	if err != nil {
+		return nil, err
+	}
+	switch size := object.Size(); {
+	case size < a.ObjectSize:
+		err = files.ErrTruncated
+	case size > a.ObjectSize:
+		err = fmt.Errorf("%w: the object has %d bytes, the row says %d", kmsencrypted.ErrMalformed, size, a.ObjectSize)
+	}
+	if err != nil {
+		object.Close()
+		return nil, err
+	}
+	return object, nil
+}
+
+// fileKey unwraps the key of a file; row may be nil.
+func (m *Manager[R]) fileKey(ctx context.Context, a *Attachment, row *R) (files.Key, error) {
+	if row == nil {
+		var err error
+		if row, err = m.load(ctx, m.db, a.RecordID, ""); err != nil {
+			return files.Key{}, err
+		}
+		if key := m.model.Key(m.key, row); key != nil {
+			defer key.Wipe()
+		}
+	}
+	if !files.IsWrappedKey(a.WrappedKey) {
+		return m.unwrap(ctx, row, kmsencrypted.DataKey{}, a)
+	}
+	keys, err := m.model.DataKeys(ctx, m.key, row)
+	if err != nil {
+		return files.Key{}, err
+	}
+	defer keys[0].Wipe()
+	if keys[0].IsZero() {
+		return files.Key{}, kmsencrypted.ErrNoDataKey
+	}
+	return m.unwrap(ctx, row, keys[0], a)
+}

@@ -1,0 +1,199 @@
+package attach
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// Rotated moves the file keys of records that were just rotated, in the same
+// transaction, and touches no object. After a rekey each is wrapped under the
+// record's new data key, in microseconds; also one that a process without
+// permission to decrypt had wrapped by the key service, which takes a call. A
+// rewrap leaves the keys as they are, but for those of the key service, which are
+// wrapped at the current version.
+//
+// It is the Dependents of package sqlstore; nothing else need call it.
+func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
+	byID := make(map[string]int, len(records))
+	for i, r := range records {
+		byID[recordID(r.ID)] = i
+	}
+	var failures field.Failures
+	for chunk := range slices.Chunk(records, 200) {
+		args := []any{m.model.BoundTable()}
+		for _, r := range chunk {
+			args = append(args, recordID(r.ID))
+		}
+		list, err := m.query(ctx, tx, "record_table = ? AND record_id IN (?"+strings.Repeat(", ?", len(chunk)-1)+"){lock}", args...)
+		if err != nil {
+			return err
+		}
+		for _, a := range list {
+			i := byID[recordID(a.RecordID)]
+			err := m.rotateKey(ctx, tx, a, records[i])
+			switch {
+			case err == nil:
+			case isOfFile(err):
+				failures = append(failures, field.Failure{Index: i, Err: a.failed("rotate", err)})
+			default:
+				return err
+			}
+		}
+	}
+	if failures != nil {
+		return failures
+	}
+	return nil
+}
+
+// isOfFile reports an error that says something of one file key only.
+func isOfFile(err error) bool {
+	return slices.ContainsFunc([]error{kmsencrypted.ErrDecrypt, kmsencrypted.ErrMalformed, kmsencrypted.ErrNotCiphertext, kmsencrypted.ErrBinding,
+		kmsencrypted.ErrNoDataKey, kmsencrypted.ErrVersionNotActive, kmsencrypted.ErrVersionRetired}, func(e error) bool { return errors.Is(err, e) })
+}
+
+func (m *Manager[R]) rotateKey(ctx context.Context, tx Tx, a *Attachment, r field.Rotated) error {
+	direct := !files.IsWrappedKey(a.WrappedKey)
+	if !direct && r.New.IsZero() {
+		return nil // a rewrap
+	}
+	if !direct && r.Old.IsZero() {
+		return kmsencrypted.ErrNoDataKey
+	}
+	var row *R
+	if direct {
+		var err error
+		if row, err = m.load(ctx, tx, a.RecordID, ""); err != nil {
+			return err
+		}
+	}
+	return m.rewrapKey(ctx, tx, a, row, r.Old, r.New)
+}
+
+// rewrapKey wraps a file key anew. A new data key of zero leaves it to the Box.
+func (m *Manager[R]) rewrapKey(ctx context.Context, tx Tx, a *Attachment, row *R, old, new kmsencrypted.DataKey) error {
+	key, err := m.unwrap(ctx, row, old, a)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	before := a.WrappedKey
+	if a.WrappedKey, err = m.wrap(ctx, row, new, key, a); err != nil {
+		return err
+	}
+	written, err := m.exec(ctx, tx, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ? AND wrapped_key = ?", a.WrappedKey, a.ID, before)
+	if err == nil && !written {
+		err = kmsencrypted.ErrConflict
+	}
+	return err
+}
+
+// Count counts the file keys of the table that the key service wraps itself, by
+// their version: a version may be retired when neither a record nor a file key
+// has it. File keys under data keys have none.
+func (m *Manager[R]) Count(ctx context.Context) (map[int]int64, error) {
+	counts := make(map[int]int64)
+	err := m.eachDirect(ctx, func(a *Attachment) error {
+		counts[kmsencrypted.ColumnVersion(a.WrappedKey)]++
+		return nil
+	})
+	return counts, err
+}
+
+// WrapKeys wraps under the data keys of their records all file keys that the key
+// service wraps itself, as processes do that may not decrypt. It takes two calls
+// for each. progress, which may be nil, is told how many of how many are done.
+// One that cannot be moved does not hold up the others; the error tells of all.
+func (m *Manager[R]) WrapKeys(ctx context.Context, progress func(done, total int64)) error {
+	counts, err := m.Count(ctx)
+	if err != nil {
+		return err
+	}
+	var done, total int64
+	for _, n := range counts {
+		total += n
+	}
+	var failures []error
+	err = m.eachDirect(ctx, func(a *Attachment) error {
+		if err := m.wrapKey(ctx, a); err != nil {
+			if kmsencrypted.ConcernsAll(err) || ctx.Err() != nil {
+				return err
+			}
+			failures = append(failures, a.failed("wrap", err))
+		}
+		if done++; progress != nil {
+			progress(done, max(done, total))
+		}
+		return nil
+	})
+	return errors.Join(append(failures, err)...)
+}
+
+// wrapKey unwraps both keys before it locks the record, and starts again if that
+// was rotated meanwhile.
+func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
+	row, err := m.load(ctx, m.db, a.RecordID, "")
+	if err != nil {
+		return err
+	}
+	p := &Pending[R]{manager: m, row: row, a: a}
+	if err := p.openDataKey(ctx); err != nil {
+		return err
+	}
+	defer p.wipe()
+	if p.denied {
+		return kmsencrypted.ErrDenied
+	}
+	if p.key, err = m.unwrap(ctx, row, kmsencrypted.DataKey{}, a); err != nil {
+		return err
+	}
+	return m.transaction(ctx, func(tx Tx) error {
+		before := a.WrappedKey
+		// A change that changes nothing: it is what SQLite locks by.
+		if _, err := m.exec(ctx, tx, "UPDATE kms_attachment_objects SET until = until WHERE bucket = ? AND object = ?", a.Bucket, a.Object); err != nil {
+			return err
+		}
+		now, err := m.load(ctx, tx, a.RecordID, m.lock)
+		if err != nil {
+			return err
+		}
+		dataKey, err := p.currentDataKey(ctx, tx, now)
+		if err != nil {
+			return err
+		}
+		defer dataKey.Wipe()
+		wrapped, err := m.wrap(ctx, now, dataKey, p.key, a)
+		if err != nil {
+			return err
+		}
+		_, err = m.exec(ctx, tx, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ? AND wrapped_key = ?", wrapped, a.ID, before)
+		return err // somebody else may have wrapped it
+	})
+}
+
+// eachDirect goes through the file keys that the key service wraps itself.
+func (m *Manager[R]) eachDirect(ctx context.Context, do func(*Attachment) error) error {
+	for after := ""; ; {
+		list, err := m.query(ctx, m.db, "record_table = ? AND wrapped_key LIKE 'v%' AND id > ? ORDER BY id LIMIT 500", m.model.BoundTable(), after)
+		if err != nil {
+			return fmt.Errorf("attach: file keys of %s: %w", m.model.Table(), err)
+		}
+		if len(list) == 0 {
+			return nil
+		}
+		for _, a := range list {
+			if err := do(a); err != nil {
+				return err
+			}
+			after = a.ID
+		}
+	}
+}

@@ -1,0 +1,186 @@
+package attach
+
+import (
+	"context"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+const attachmentColumns = "id, record_table, record_id, name, variant, parent_id, bucket, object, format, file_id, wrapped_key, size, object_size, file_name, content_type, created"
+
+// query reads attachments by a condition on the table kms_attachments.
+func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ...any) (list []*Attachment, err error) {
+	rows, err := db.QueryContext(ctx, m.sql("SELECT "+attachmentColumns+" FROM kms_attachments WHERE "+condition), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var a Attachment
+		var record, format, file string
+		var created int64
+		if err := rows.Scan(&a.ID, &a.Table, &record, &a.Name, &a.Variant, &a.Parent, &a.Bucket, &a.Object, &format, &file,
+			&a.WrappedKey, &a.Size, &a.ObjectSize, &a.FileName, &a.ContentType, &created); err != nil {
+			return nil, err
+		}
+		a.Format, a.Created = files.Format(format), time.UnixMilli(created).UTC()
+		if a.RecordID, err = parseRecordID(record, len(m.model.IDColumns())); err != nil {
+			return nil, err
+		}
+		if a.File, err = files.ParseID(file); err != nil {
+			return nil, err
+		}
+		list = append(list, &a)
+	}
+	return list, rows.Err()
+}
+
+// one is query for an attachment that must be there.
+func (m *Manager[R]) one(ctx context.Context, db Tx, condition string, args ...any) (*Attachment, error) {
+	list, err := m.query(ctx, db, condition, args...)
+	if err == nil && len(list) == 0 {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+func (a *Attachment) values() []any {
+	return []any{a.ID, a.Table, recordID(a.RecordID), a.Name, a.Variant, a.Parent, a.Bucket, a.Object, string(a.Format), a.File.String(),
+		a.WrappedKey, a.Size, a.ObjectSize, a.FileName, a.ContentType, a.Created.UnixMilli()}
+}
+
+// insert adds the row of an attachment.
+func (m *Manager[R]) insert(ctx context.Context, tx Tx, a *Attachment) error {
+	_, err := m.exec(ctx, tx, "INSERT INTO kms_attachments ("+attachmentColumns+") VALUES (?"+strings.Repeat(", ?", strings.Count(attachmentColumns, ","))+")", a.values()...)
+	return err
+}
+
+// swap makes a row name another object, if it names old's still.
+func (m *Manager[R]) swap(ctx context.Context, tx Tx, old, a *Attachment) error {
+	set := strings.Split(attachmentColumns, ", ")[6:] // from bucket on
+	args := append(a.values()[6:], old.ID, old.Bucket, old.Object)
+	swapped, err := m.exec(ctx, tx, "UPDATE kms_attachments SET "+strings.Join(set, " = ?, ")+" = ? WHERE id = ? AND bucket = ? AND object = ?", args...)
+	if err == nil && !swapped {
+		err = kmsencrypted.ErrConflict
+	}
+	return err
+}
+
+// remove deletes the row of an attachment, if it names that object still, and
+// those of what was derived from it, and dooms the objects.
+func (m *Manager[R]) remove(ctx context.Context, tx Tx, a *Attachment) error {
+	removed, err := m.exec(ctx, tx, "DELETE FROM kms_attachments WHERE id = ? AND bucket = ? AND object = ?", a.ID, a.Bucket, a.Object)
+	if err == nil && !removed {
+		err = kmsencrypted.ErrConflict
+	}
+	if err == nil {
+		err = m.doom(ctx, tx, a.Bucket, a.Object)
+	}
+	if err == nil {
+		err = m.removeDerived(ctx, tx, a)
+	}
+	return err
+}
+
+func (m *Manager[R]) removeDerived(ctx context.Context, tx Tx, parent *Attachment) error {
+	derived, err := m.query(ctx, tx, "parent_id = ? AND record_table = ? AND record_id = ?{lock}", parent.ID, parent.Table, recordID(parent.RecordID))
+	for i := 0; err == nil && i < len(derived); i++ {
+		err = m.remove(ctx, tx, derived[i])
+	}
+	return err
+}
+
+// record names a record in kms_attachments.
+func (m *Manager[R]) record(row *R) (table, id string, err error) {
+	texts := m.model.ID(row)
+	if texts == nil {
+		return "", "", &kmsencrypted.Error{Op: "attach", Record: m.model.Table(), Err: kmsencrypted.ErrNoID}
+	}
+	return m.model.BoundTable(), recordID(texts), nil
+}
+
+// List returns the attachments of a record under a name, the oldest first, without
+// what was derived from them.
+func (m *Manager[R]) List(ctx context.Context, row *R, name string) ([]*Attachment, error) {
+	if err := m.named(name); err != nil {
+		return nil, err
+	}
+	table, id, err := m.record(row)
+	if err != nil {
+		return nil, err
+	}
+	return m.query(ctx, m.db, "record_table = ? AND record_id = ? AND name = ? AND variant = '' ORDER BY created, id", table, id, name)
+}
+
+// Get returns the attachment of a record under a name of [Config.One]. Without one
+// it is [fs.ErrNotExist].
+func (m *Manager[R]) Get(ctx context.Context, row *R, name string) (*Attachment, error) {
+	list, err := m.List(ctx, row, name)
+	if err == nil && len(list) == 0 {
+		err = fs.ErrNotExist
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list[0], nil
+}
+
+// Find returns the attachment with an ID, of any record of the table. Without one
+// it is [fs.ErrNotExist]. Whether the caller may see it is the caller's to decide.
+func (m *Manager[R]) Find(ctx context.Context, id string) (*Attachment, error) {
+	return m.one(ctx, m.db, "id = ? AND record_table = ?", id, m.model.BoundTable())
+}
+
+// Derived returns what was derived from an attachment under a name by
+// [Manager.Derive]. Without it it is [fs.ErrNotExist].
+func (m *Manager[R]) Derived(ctx context.Context, a *Attachment, variant string) (*Attachment, error) {
+	return m.one(ctx, m.db, "parent_id = ? AND variant = ? AND record_table = ? AND record_id = ?", a.ID, variant, a.Table, recordID(a.RecordID))
+}
+
+// Delete detaches a file and what was derived from it in the caller's transaction.
+// The objects are deleted by [Manager.Sweep] after [Config.Grace]. If the row names
+// another object by now, or is gone, it is [kmsencrypted.ErrConflict].
+func (m *Manager[R]) Delete(ctx context.Context, tx Tx, a *Attachment) error {
+	return a.failed("delete", m.remove(ctx, tx, a))
+}
+
+// DeleteAll detaches all files of a record, for when it is deleted itself.
+func (m *Manager[R]) DeleteAll(ctx context.Context, tx Tx, row *R) error {
+	table, id, err := m.record(row)
+	if err != nil {
+		return err
+	}
+	list, err := m.query(ctx, tx, "record_table = ? AND record_id = ? AND variant = ''{lock}", table, id)
+	for i := 0; err == nil && i < len(list); i++ {
+		err = m.remove(ctx, tx, list[i])
+	}
+	return err
+}
+
+func (m *Manager[R]) named(name string) error {
+	if !slices.Contains(m.config.One, name) && !slices.Contains(m.config.Many, name) {
+		return configError("%s has no attachment %q", m.model.Table(), name)
+	}
+	return nil
+}
+
+// transaction runs statements of the manager's own.
+func (i intents) transaction(ctx context.Context, do func(Tx) error) error {
+	tx, err := i.db.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after Commit
+	if err := do(tx); err != nil {
+		return err
+	}
+	return tx.Commit()
+}

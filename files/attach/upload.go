@@ -1,0 +1,323 @@
+package attach
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/files"
+	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
+)
+
+// Options say what is known of a file. The zero value is a file without a name.
+type Options struct {
+	// Name is the file's name as the client says it; it is kept as [CleanName] has it.
+	Name string
+	// ContentType is what the client says. The first bytes of the file decide; this
+	// counts where they cannot tell.
+	ContentType string
+	// Size is how many bytes the file has; a source with more or fewer is [ErrSize].
+	// 0 says nothing.
+	Size int64
+	// Progress, if not nil, is told how many bytes of how many are done; total is 0
+	// where it is not known.
+	Progress func(done, total int64)
+}
+
+// tries is how often is tried what can be repeated.
+const tries = 3
+
+// Upload encrypts src into a new object, in constant memory, and returns when that
+// is durable. There is no file yet: [Pending.Commit] makes it one, else the object
+// is deleted by [Manager.Sweep]. row needs no primary key before Commit.
+//
+// Where the record has a data key and this process may decrypt, it is unwrapped
+// here, by one call, so that Commit makes none. A source that can seek is read
+// again when the store fails.
+//
+// The errors are those of src and of the store, [ErrSize], [ErrAbandoned] if the
+// source stood still for longer than [Config.Lease], those of
+// [field.Model.DataKeys], and [kmsencrypted.ErrConfig] for a name of none of the
+// attachments.
+func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*Pending[R], error) {
+	if err := m.named(name); err != nil {
+		return nil, err
+	}
+	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: name}, o)
+	if err != nil {
+		return nil, err
+	}
+	return p, m.upload(ctx, p, src, o)
+}
+
+// Replace uploads another file in the place of one. After Commit the attachment
+// has the same ID and what was derived from the old file is gone.
+func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.Reader, o Options) (*Pending[R], error) {
+	old := *a
+	p, err := m.prepare(ctx, row, &Attachment{ID: a.ID, Name: a.Name, Variant: a.Variant, Parent: a.Parent}, o)
+	if err != nil {
+		return nil, err
+	}
+	p.old = &old
+	return p, m.upload(ctx, p, src, o)
+}
+
+func newID() string { return strings.ToLower(rand.Text()) }
+
+// prepare begins a Pending.
+func (m *Manager[R]) prepare(ctx context.Context, row *R, a *Attachment, o Options) (*Pending[R], error) {
+	if o.Size < 0 {
+		return nil, configError("a file of %d bytes", o.Size)
+	}
+	if m.config.MaxSize > 0 && o.Size > m.config.MaxSize {
+		return nil, ErrSize
+	}
+	a.Table, a.Bucket, a.Format = m.model.BoundTable(), m.config.Bucket, files.Native
+	a.FileName = CleanName(o.Name)
+	p := &Pending[R]{manager: m, row: row, a: a}
+	return p, p.openDataKey(ctx)
+}
+
+// openDataKey unwraps the data key of a record that was read, ahead of Commit.
+func (p *Pending[R]) openDataKey(ctx context.Context) error {
+	m := p.manager
+	column, err := keyText(m.model.Key(m.key, p.row))
+	if err != nil || column == "" || m.model.ID(p.row) == nil {
+		return nil // not read, or none: Commit will see
+	}
+	keys, err := m.model.DataKeys(ctx, m.key, p.row)
+	switch {
+	case err == nil:
+		p.dataKey, p.column = keys[0], column
+	case errors.Is(err, kmsencrypted.ErrDenied):
+		p.denied = true
+	default:
+		return err
+	}
+	return nil
+}
+
+// keyText is a key column as it was read; empty for NULL.
+func keyText(key *field.Key) (string, error) {
+	switch text, err := key.Value(); text := text.(type) {
+	case string:
+		return text, err
+	case []byte: // as some drivers give a text
+		return string(text), err
+	default:
+		return "", err
+	}
+}
+
+// upload puts a source into an object; a failed try leaves none.
+func (m *Manager[R]) upload(ctx context.Context, p *Pending[R], src io.Reader, o Options) error {
+	seeker, _ := src.(io.Seeker)
+	var start int64
+	if seeker != nil {
+		var err error
+		if start, err = seeker.Seek(0, io.SeekCurrent); err != nil {
+			seeker = nil // a pipe has the method too
+		}
+	}
+	for try := 1; ; try++ {
+		source := &source{Reader: src, limit: m.limit(o)}
+		err := m.put(ctx, p, o, func(w *sealer) error {
+			if err := w.fill(source); err != nil {
+				return err
+			}
+			return source.check(o)
+		})
+		if err == nil || try == tries || seeker == nil || source.failed || ctx.Err() != nil || errors.Is(err, ErrAbandoned) {
+			if err != nil {
+				p.wipe()
+			}
+			return err
+		}
+		if _, err := seeker.Seek(start, io.SeekStart); err != nil {
+			return errors.Join(err, p.wipe())
+		}
+	}
+}
+
+// limit is the size of the largest file that is taken.
+func (m *Manager[R]) limit(o Options) int64 {
+	switch {
+	case o.Size > 0:
+		return o.Size
+	case m.config.MaxSize > 0:
+		return m.config.MaxSize
+	}
+	return files.MaxSize
+}
+
+// put writes the object of a Pending under a new name and key. It is listed before
+// and given up if anything fails.
+func (m *Manager[R]) put(ctx context.Context, p *Pending[R], o Options, fill func(*sealer) error) (err error) {
+	bucket := m.config.Buckets[p.a.Bucket]
+	key := files.NewKey()
+	object := newObjectName()
+	if err := m.begin(ctx, p.a.Bucket, object); err != nil {
+		return fmt.Errorf("attach: list an object: %w", err)
+	}
+	defer func() {
+		if err == nil {
+			return
+		}
+		key.Wipe()
+		m.discard(ctx, p.a.Bucket, object)
+	}()
+	held, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var done atomic.Int64
+	go m.keep(held, cancel, p.a.Bucket, object, &done)
+	s := &sealer{declared: o.ContentType}
+	err = bucket.Put(held, object, func(w io.Writer) error {
+		counted := &counter{w: w}
+		*s = sealer{declared: o.ContentType}
+		sealed, err := files.NewWriter(held, counted, key, files.Options{Workers: m.config.Workers, Progress: func(n int64) {
+			done.Store(n)
+			if o.Progress != nil {
+				o.Progress(n, o.Size)
+			}
+		}})
+		if err != nil {
+			return err
+		}
+		s.w = sealed
+		if err := fill(s); err != nil {
+			return err
+		}
+		if err := s.close(); err != nil {
+			return err
+		}
+		p.a.File, p.a.Size, p.a.ObjectSize, p.a.ContentType = sealed.ID(), s.n, counted.n, s.contentType
+		return nil
+	})
+	if cause := context.Cause(held); err != nil && errors.Is(cause, ErrAbandoned) {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+	// Whoever was stopped for longer than the lease must not leave an object that
+	// the sweeper has been looking for already.
+	if err := m.extend(ctx, m.db, p.a.Bucket, object); err != nil {
+		return err
+	}
+	p.a.Object, p.a.Created, p.key = object, time.Now().UTC().Truncate(time.Millisecond), key
+	return nil
+}
+
+// discard deletes an object that is not attached, now if that works and else with
+// the next sweep.
+func (m *Manager[R]) discard(ctx context.Context, bucket, object string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := m.giveUp(ctx, bucket, object); err != nil {
+		return err
+	}
+	return m.deleteObject(ctx, bucket, object)
+}
+
+// source is what is uploaded.
+type source struct {
+	io.Reader
+	limit, n int64
+	failed   bool // it and not the store
+}
+
+func (s *source) Read(p []byte) (int, error) {
+	n, err := s.Reader.Read(p)
+	s.n += int64(max(n, 0))
+	if s.n > s.limit {
+		s.failed = true
+		return n, ErrSize
+	}
+	if err != nil && err != io.EOF {
+		s.failed = true
+	}
+	return n, err
+}
+
+// check compares what came with what was declared.
+func (s *source) check(o Options) error {
+	if o.Size > 0 && s.n != o.Size {
+		s.failed = true
+		return ErrSize
+	}
+	return nil
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// sealer is the file that is being written. It looks at its beginning before that
+// is encrypted.
+type sealer struct {
+	w           *files.Writer
+	declared    string
+	head        []byte
+	contentType string // empty until the beginning was seen
+	n           int64
+}
+
+// Write implements io.Writer, for derived files.
+func (s *sealer) Write(p []byte) (int, error) {
+	s.n += int64(len(p))
+	if s.contentType == "" {
+		s.head = append(s.head, p...)
+		if len(s.head) < sniffLen {
+			return len(p), nil
+		}
+		return len(p), s.sniffed()
+	}
+	return s.w.Write(p)
+}
+
+func (s *sealer) sniffed() error {
+	s.contentType = contentType(s.head[:min(len(s.head), sniffLen)], s.declared)
+	_, err := s.w.Write(s.head)
+	clear(s.head)
+	s.head = nil
+	return err
+}
+
+// fill writes all that src gives, on several cores.
+func (s *sealer) fill(src io.Reader) error {
+	s.head = make([]byte, sniffLen)
+	n, err := fullio.Read(src, s.head)
+	s.head, s.n = s.head[:n], int64(n)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	if err := s.sniffed(); err != nil || n < sniffLen {
+		return err
+	}
+	more, err := s.w.ReadFrom(src)
+	s.n += more
+	return err
+}
+
+func (s *sealer) close() error {
+	if s.contentType == "" {
+		if err := s.sniffed(); err != nil {
+			return err
+		}
+	}
+	return s.w.Close()
+}
