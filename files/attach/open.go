@@ -89,7 +89,14 @@ func (m *Manager[R]) openObject(ctx context.Context, a *Attachment) (Object, err
 	if bucket == nil {
 		return nil, configError("no bucket %q", a.Bucket)
 	}
-	object, err := bucket.Open(ctx, a.Object)
+	var object Object
+	var err error
+	for range tries { // opening changes nothing
+		object, err = bucket.Open(ctx, a.Object)
+		if err == nil || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+			break
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
