@@ -32,7 +32,8 @@ func TestWorkHeldUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		m, began, checks := ofVersion1(10), time.Now(), 0
-		r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 1, TargetTime: -1, Checks: []kmsencrypted.Check{
+		tick := func(kmsencrypted.RotationEvent) { time.Sleep(time.Nanosecond) }
+		r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 1, TargetTime: -1, Observe: tick, Checks: []kmsencrypted.Check{
 			func(context.Context) (string, error) {
 				checks++
 				if time.Since(began) < 25*time.Second {
@@ -46,12 +47,12 @@ func TestWorkHeldUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		slice, err := r.Work(t.Context(), run.ID, 0, 10*time.Second)
-		if waited := time.Since(began); err != nil || slice.Next != kmsencrypted.NextSlice || waited != 10*time.Second || m.owner != "" || m.status.Waiting != "lag" {
+		if waited := time.Since(began); err != nil || slice.Next != kmsencrypted.NextSlice || waited.Round(time.Second) != 10*time.Second || m.owner != "" || m.status.Waiting != "lag" {
 			t.Errorf("Work() = %+v, %v after %s, %+v, want a free shard after 10 s", slice, err, waited, m.status)
 		}
 		time.Sleep(15 * time.Second)
 		checks = 0
-		if n, err := inSlices(t, r, time.Nanosecond); err != nil || n < 10 || m.status.Written != 10 {
+		if n, err := inSlices(t, r, time.Nanosecond); err != nil || n < 4 || m.status.Written != 10 {
 			t.Errorf("%d slices, %v: %+v", n, err, m.status)
 		}
 		if checks != 1 {
