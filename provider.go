@@ -69,8 +69,9 @@ type BatchProvider interface {
 	DecryptBatch(ctx context.Context, items []Wrapped) ([]Result, error)
 }
 
-// Plain is a plaintext to be wrapped under a context.
+// Plain is a plaintext to be wrapped under a context. It prints as "[redacted]".
 type Plain struct {
+	redacted
 	Plaintext []byte
 	Context   BoundContext
 }

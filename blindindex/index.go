@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
 // MaxSize is the largest size of an index in bytes.
@@ -65,6 +66,7 @@ type Options struct {
 // than the process has processors (GOMAXPROCS when the Index was made); further
 // calls wait. A thousand requests at once thus do not take a thousand times 4 MiB.
 type Index struct {
+	secret.Redacted
 	name      string
 	algorithm string
 	// sum holds the key; a closure hides it from every print.

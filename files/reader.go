@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
 // Reader decrypts one object from its beginning to its end. It is not safe for
@@ -15,6 +16,8 @@ import (
 // beginning of a damaged file reads it through once before, or uses [NewReaderAt],
 // which knows the length from the start.
 type Reader struct {
+	secret.Redacted // of what lies in plain
+
 	ctx     context.Context
 	src     io.Reader
 	body    *body

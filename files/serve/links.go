@@ -44,8 +44,10 @@ type Link struct {
 const minSecret = 32
 
 // Links signs and checks links: whoever has one can fetch the file until it
-// expires, without logging in. It is safe for concurrent use.
+// expires, without logging in. It is safe for concurrent use and prints as
+// "[redacted]".
 type Links struct {
+	secret.Redacted
 	keys secret.Pointer[[][]byte]
 	now  func() time.Time
 }
