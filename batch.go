@@ -180,7 +180,7 @@ func (b *Box) unwrapBatch(ctx context.Context, unit []*flight) (again []*flight)
 		return Event{Op: OpUnwrap, Key: provider.Info(), Version: unit[0].version, Context: items[0].Context, Count: len(items)}
 	}
 	var answers []Result
-	err := b.observed(ctx, event, func() (err error) {
+	err := b.observed(ctx, event, func(ctx context.Context) (err error) {
 		answers, err = provider.DecryptBatch(ctx, items)
 		if err == nil && len(answers) != len(items) {
 			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), len(items))
@@ -316,7 +316,7 @@ func (b *Box) wrapBatch(ctx context.Context, jobs []*wrapJob) {
 		return Event{Op: OpWrap, Key: provider.Info(), Version: b.config.Current, Context: items[0].Context, Count: len(items)}
 	}
 	var answers []Result
-	err := b.observed(ctx, event, func() (err error) {
+	err := b.observed(ctx, event, func(ctx context.Context) (err error) {
 		answers, err = provider.EncryptBatch(ctx, items)
 		if err == nil && len(answers) != len(items) {
 			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), len(items))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,15 @@ type Event struct {
 	Count    int           // values in the request
 	Duration time.Duration // of the request, waiting for a free slot not included
 	Err      error         // nil when the request succeeded
+
+	// Attempts is how often the service was asked, repetitions by its client and
+	// by a guard included. 0 where the provider does not say.
+	Attempts int
+	// KeyVersion is what the service says of the version of its key: a number
+	// (Vault, Google when it wraps), "primary" or "not primary" (Google when it
+	// unwraps), an id of key material (AWS when it unwraps). Empty where it says
+	// nothing, and in a batch that of one value.
+	KeyVersion string
 }
 
 // Observer is told of every request to a key service, after it ended. It must be
@@ -33,6 +43,68 @@ type Event struct {
 // told once, with the values of the first caller's context; it may end after
 // that caller has given up. What the cache spares is no request.
 type Observer func(ctx context.Context, event Event)
+
+// Masked is an observer that sees, instead of each context, the text that mask
+// makes of it: for logs that must not hold the ids of records. Mask must be safe
+// for concurrent use.
+func (o Observer) Masked(mask func(BoundContext) string) Observer {
+	return func(ctx context.Context, e Event) {
+		e.Context = BoundContext{kind: contextText, text: mask(e.Context)}
+		o(ctx, e)
+	}
+}
+
+// progress is what a provider says of the request that it is making.
+type progress struct {
+	outer      *progress // of the request that this one is a part of
+	attempts   atomic.Int64
+	keyVersion atomic.Pointer[string]
+}
+
+type progressKey struct{}
+
+func progressOf(ctx context.Context) *progress {
+	p, _ := ctx.Value(progressKey{}).(*progress)
+	return p
+}
+
+// Attempted is for providers: it counts an attempt of the request that ctx was
+// given for ([Event.Attempts]).
+func Attempted(ctx context.Context) {
+	for p := progressOf(ctx); p != nil; p = p.outer {
+		p.attempts.Add(1)
+	}
+}
+
+// UsedKeyVersion is for providers: it says which version of the key the service
+// used for the request that ctx was given for ([Event.KeyVersion]).
+func UsedKeyVersion(ctx context.Context, version string) {
+	for p := progressOf(ctx); p != nil; p = p.outer {
+		p.keyVersion.Store(&version)
+	}
+}
+
+// Observe makes a request and tells o of it, with the time it took and what the
+// provider said; a nil o is told nothing. It is for providers that ask others. A
+// request that ends in [errors.ErrUnsupported] was none.
+func (o Observer) Observe(ctx context.Context, event func() Event, request func(context.Context) error) error {
+	if o == nil {
+		return request(ctx)
+	}
+	p := &progress{outer: progressOf(ctx)}
+	start := time.Now()
+	err := request(context.WithValue(ctx, progressKey{}, p))
+	if errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	e := event()
+	e.Duration, e.Err, e.Attempts = time.Since(start), err, int(p.attempts.Load())
+	if version := p.keyVersion.Load(); version != nil {
+		e.KeyVersion = *version
+	}
+	o(ctx, e)
+	return err
+}
 
 // LogEvents is an [Observer] that writes one line per request: debug for
 // successes, warn for failures.
@@ -47,6 +119,12 @@ func LogEvents(logger *slog.Logger) Observer {
 			slog.Int("count", e.Count),
 			slog.Duration("duration", e.Duration),
 		}
+		if e.Attempts > 0 {
+			attrs = append(attrs, slog.Int("attempts", e.Attempts))
+		}
+		if e.KeyVersion != "" {
+			attrs = append(attrs, slog.String("key_version", e.KeyVersion))
+		}
 		if e.Err != nil {
 			level, attrs = slog.LevelWarn, append(attrs, slog.String("error", e.Err.Error()))
 		}
@@ -54,21 +132,10 @@ func LogEvents(logger *slog.Logger) Observer {
 	}
 }
 
-// observed runs one request and reports it.
-func (b *Box) observed(ctx context.Context, event func() Event, request func() error) error {
+// observed runs one request and reports it, unless ctx has ended before.
+func (b *Box) observed(ctx context.Context, event func() Event, request func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if b.config.Observer == nil {
-		return request()
-	}
-	start := time.Now()
-	err := request()
-	if errors.Is(err, errors.ErrUnsupported) { // no request was made
-		return err
-	}
-	e := event()
-	e.Duration, e.Err = time.Since(start), err
-	b.config.Observer(ctx, e)
-	return err
+	return b.config.Observer.Observe(ctx, event, request)
 }

@@ -177,7 +177,7 @@ func (b *Box) rewrapBatch(ctx context.Context, unit []*rewrapping) (answers []Re
 	event := func() Event {
 		return Event{Op: OpRewrap, Key: service.Info(), Version: first.to.version, Context: first.to.context, Count: len(items)}
 	}
-	err = b.observed(ctx, event, func() (err error) {
+	err = b.observed(ctx, event, func(ctx context.Context) (err error) {
 		answers, err = service.RewrapBatch(ctx, items, first.from.recipe.Provider)
 		if err == nil && len(answers) != len(items) {
 			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), len(items))
@@ -193,7 +193,7 @@ func (b *Box) rewrapOne(ctx context.Context, r *rewrapping) (ciphertext []byte, 
 		return Event{Op: OpRewrap, Key: service.Info(), Version: r.to.version, Context: r.to.context, Count: 1}
 	}
 	err = r.from.firstThatOpens(func(old Wrapped) error {
-		return b.observed(ctx, event, func() (err error) {
+		return b.observed(ctx, event, func(ctx context.Context) (err error) {
 			ciphertext, err = service.Rewrap(ctx, old, r.from.recipe.Provider, r.to.context)
 			return err
 		})

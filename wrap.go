@@ -125,7 +125,7 @@ func (w *wrapping) take(ctx context.Context, k DataKey) (err error) {
 // encrypt calls the provider.
 func (b *Box) encrypt(ctx context.Context, w *wrapping) (wraps []Wrap, err error) {
 	provider := w.recipe.Provider
-	err = b.observed(ctx, func() Event { return w.event() }, func() (err error) {
+	err = b.observed(ctx, func() Event { return w.event() }, func(ctx context.Context) (err error) {
 		if multi, ok := provider.(MultiWrapper); ok {
 			wraps, err = multi.EncryptAll(ctx, w.raw, w.context)
 			return err
@@ -262,13 +262,13 @@ func (u *unwrapping) firstThatOpens(try func(Wrapped) error) error {
 // decrypt calls the provider and returns what it unwrapped, checked.
 func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error) {
 	if multi, ok := u.recipe.Provider.(MultiWrapper); ok {
-		err = b.observed(ctx, u.event(u.contexts[0]), func() (err error) {
+		err = b.observed(ctx, u.event(u.contexts[0]), func(ctx context.Context) (err error) {
 			raw, err = multi.DecryptAny(ctx, u.wraps, u.contexts[0], u.check)
 			return err
 		})
 	} else {
 		err = u.firstThatOpens(func(w Wrapped) error {
-			err := b.observed(ctx, u.event(w.Context), func() (err error) {
+			err := b.observed(ctx, u.event(w.Context), func(ctx context.Context) (err error) {
 				raw, err = u.decryptOne(ctx, w)
 				return err
 			})

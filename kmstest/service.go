@@ -116,6 +116,7 @@ func (s *Service) request(ctx context.Context, call *intercept.Call, next func(c
 		}
 	}
 	s.mu.Unlock()
+	kmsencrypted.Attempted(ctx)
 	err := s.suffer(ctx, call, next, struck)
 	s.mu.Lock()
 	defer s.mu.Unlock()

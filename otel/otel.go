@@ -16,6 +16,8 @@
 //	kmsencrypted.key_id     the key-encryption key as configured
 //	kmsencrypted.version    the version of the key column, an integer
 //	kmsencrypted.values     how many values the request held, an integer
+//	kmsencrypted.attempts     only where the provider says it: how often the service was asked
+//	kmsencrypted.key_version  only where the service says it: see kmsencrypted.Event
 //	kmsencrypted.context    only with Options.Mask, and what that returned
 //	error.type              only after a failure: the outcome, see below
 //
@@ -73,14 +75,16 @@ import (
 const scope = "github.com/kmsencrypted/kmsencrypted/otel"
 
 const (
-	operationKey = attribute.Key("kmsencrypted.operation")
-	providerKey  = attribute.Key("kmsencrypted.provider")
-	keyIDKey     = attribute.Key("kmsencrypted.key_id")
-	versionKey   = attribute.Key("kmsencrypted.version")
-	valuesKey    = attribute.Key("kmsencrypted.values")
-	contextKey   = attribute.Key("kmsencrypted.context")
-	outcomeKey   = attribute.Key("kmsencrypted.outcome")
-	errorTypeKey = attribute.Key("error.type") // OpenTelemetry's own name
+	operationKey  = attribute.Key("kmsencrypted.operation")
+	providerKey   = attribute.Key("kmsencrypted.provider")
+	keyIDKey      = attribute.Key("kmsencrypted.key_id")
+	versionKey    = attribute.Key("kmsencrypted.version")
+	valuesKey     = attribute.Key("kmsencrypted.values")
+	attemptsKey   = attribute.Key("kmsencrypted.attempts")
+	keyVersionKey = attribute.Key("kmsencrypted.key_version")
+	contextKey    = attribute.Key("kmsencrypted.context")
+	outcomeKey    = attribute.Key("kmsencrypted.outcome")
+	errorTypeKey  = attribute.Key("error.type") // OpenTelemetry's own name
 )
 
 // Options of [New]. Nil and the zero value are the defaults.
@@ -134,6 +138,12 @@ func (r *reporter) observe(ctx context.Context, e kmsencrypted.Event) {
 			versionKey.Int(e.Version),
 			valuesKey.Int(e.Count),
 		))
+	if e.Attempts > 0 {
+		span.SetAttributes(attemptsKey.Int(e.Attempts))
+	}
+	if e.KeyVersion != "" {
+		span.SetAttributes(keyVersionKey.String(e.KeyVersion))
+	}
 	if r.mask != nil && span.IsRecording() {
 		if text := r.mask(e.Context); text != "" {
 			span.SetAttributes(contextKey.String(text))

@@ -89,7 +89,7 @@ func TestSpan(t *testing.T) {
 	before := time.Now()
 	telemetry.observer(t, nil)(ctx, kmsencrypted.Event{
 		Op: kmsencrypted.OpUnwrap, Key: vaultKey, Version: 2, Count: 17, Duration: 3 * time.Second,
-		Context: bind(t, kmsencrypted.Context{"model_name": "Customer", "model_id": 7}),
+		Context: bind(t, kmsencrypted.Context{"model_name": "Customer", "model_id": 7}), Attempts: 3, KeyVersion: "4",
 	})
 	after := time.Now()
 
@@ -122,6 +122,9 @@ func TestSpan(t *testing.T) {
 		"kmsencrypted.key_id":    "vault/customers",
 		"kmsencrypted.version":   int64(2),
 		"kmsencrypted.values":    int64(17),
+
+		"kmsencrypted.attempts":    int64(3),
+		"kmsencrypted.key_version": "4",
 	})
 }
 

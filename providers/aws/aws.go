@@ -21,6 +21,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/aws/smithy-go/middleware"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -116,7 +117,7 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 		Plaintext:         plaintext,
 		EncryptionContext: context,
 		GrantTokens:       p.options.GrantTokens,
-	})
+	}, countAttempts)
 	if err != nil {
 		return nil, p.answered(ctx, "encrypt", err)
 	}
@@ -138,11 +139,30 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 		CiphertextBlob:    ciphertext,
 		EncryptionContext: context,
 		GrantTokens:       p.options.GrantTokens,
-	})
+	}, countAttempts)
 	if err != nil {
 		return nil, p.answered(ctx, "decrypt", err)
 	}
+	noteVersion(ctx, out.KeyMaterialId)
 	return out.Plaintext, nil
+}
+
+// countAttempts tells observers of each attempt that the SDK makes: behind the
+// step that repeats them.
+func countAttempts(o *kms.Options) {
+	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
+		return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("kmsencrypted:attempts",
+			func(ctx context.Context, in middleware.FinalizeInput, next middleware.FinalizeHandler) (middleware.FinalizeOutput, middleware.Metadata, error) {
+				kmsencrypted.Attempted(ctx)
+				return next.HandleFinalize(ctx, in)
+			}), middleware.After)
+	})
+}
+
+func noteVersion(ctx context.Context, keyMaterialID *string) {
+	if keyMaterialID != nil {
+		kmsencrypted.UsedKeyVersion(ctx, *keyMaterialID)
+	}
 }
 
 // possible spares the service what it would call invalid input.
@@ -185,10 +205,11 @@ func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source
 		DestinationKeyId:             &p.keyID,
 		DestinationEncryptionContext: after,
 		GrantTokens:                  p.options.GrantTokens,
-	})
+	}, countAttempts)
 	if err != nil {
 		return nil, p.answered(ctx, "re-encrypt", err)
 	}
+	noteVersion(ctx, out.DestinationKeyMaterialId)
 	return out.CiphertextBlob, nil
 }
 

@@ -58,8 +58,10 @@ const damagedAttempts = 3
 
 // attempt makes a call and the provider's error of what it returns.
 func (p *Provider) attempt(ctx context.Context, op string, call func() error) error {
+	kmsencrypted.Attempted(ctx)
 	err := call()
 	for n := 1; n < damagedAttempts && damaged(err) && ctx.Err() == nil; n++ {
+		kmsencrypted.Attempted(ctx)
 		err = call()
 	}
 	if err != nil {

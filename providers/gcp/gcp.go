@@ -20,6 +20,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -111,11 +112,12 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	}
 	var ciphertext []byte
 	err := p.attempt(ctx, "encrypt", func() error {
-		out, err := p.client.Encrypt(ctx, request, callOptions()...)
+		out, err := p.client.Encrypt(ctx, request, callOptions(ctx)...)
 		if err != nil {
 			return err
 		}
 		ciphertext = out.Ciphertext
+		kmsencrypted.UsedKeyVersion(ctx, path.Base(out.Name))
 		return checkEncrypted(request, out)
 	})
 	if err != nil {
@@ -145,11 +147,12 @@ func (p *Provider) decrypt(ctx context.Context, keyName string, ciphertext []byt
 	}
 	var plaintext []byte
 	err := p.attempt(ctx, "decrypt", func() error {
-		out, err := p.client.Decrypt(ctx, request, callOptions()...)
+		out, err := p.client.Decrypt(ctx, request, callOptions(ctx)...)
 		if err != nil {
 			return err
 		}
 		plaintext = out.Plaintext
+		kmsencrypted.UsedKeyVersion(ctx, primacy[out.UsedPrimary])
 		if err := checkDecrypted(out); err != nil {
 			clear(out.Plaintext)
 			return err
@@ -162,12 +165,16 @@ func (p *Provider) decrypt(ctx context.Context, keyName string, ciphertext []byt
 	return plaintext, nil
 }
 
+// primacy is all that an answer to Decrypt says of the version of the key. What
+// is not primary opens until that version is disabled: rewrap it before.
+var primacy = map[bool]string{true: "primary", false: "not primary"}
+
 // Probe asks the service whether the key exists and its primary version is
 // enabled: [kmsencrypted.ErrKeyUnusable] if not. It does not show whether the
 // program may encrypt or decrypt.
 func (p *Provider) Probe(ctx context.Context) error {
 	return p.attempt(ctx, "probe", func() error {
-		k, err := p.client.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: p.keyName}, callOptions()...)
+		k, err := p.client.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: p.keyName}, callOptions(ctx)...)
 		switch {
 		case err != nil:
 			return err

@@ -50,16 +50,17 @@ func Open(ctx context.Context, keyName string, options *Options, clientOptions .
 // callOptions apply to one call, also with a client of the caller's. The
 // official client backs off when the service is unavailable, but not when a
 // quota is used up.
-func callOptions() []gax.CallOption {
+func callOptions(ctx context.Context) []gax.CallOption {
 	return []gax.CallOption{
 		gax.WithTimeout(callTimeout),
 		gax.WithRetry(func() gax.Retryer {
-			return &retryer{left: attempts - 1, backoff: gax.Backoff{Initial: firstPause, Max: longestPause, Multiplier: 2}}
+			return &retryer{ctx: ctx, left: attempts - 1, backoff: gax.Backoff{Initial: firstPause, Max: longestPause, Multiplier: 2}}
 		}),
 	}
 }
 
 type retryer struct {
+	ctx     context.Context // of the call, for its observers
 	left    int
 	backoff gax.Backoff
 }
@@ -75,5 +76,6 @@ func (r *retryer) Retry(err error) (pause time.Duration, again bool) {
 		return 0, false
 	}
 	r.left--
+	kmsencrypted.Attempted(r.ctx)
 	return r.backoff.Pause(), true
 }

@@ -325,20 +325,23 @@ func (p *Provider) each(f func(i int, m member) error) []error {
 }
 
 // ask makes one call within its time limit, and tells the observer.
-func (p *Provider) ask(ctx context.Context, m member, op kmsencrypted.Op, ec kmsencrypted.BoundContext, request func(context.Context) ([]byte, error)) ([]byte, error) {
+func (p *Provider) ask(ctx context.Context, m member, op kmsencrypted.Op, ec kmsencrypted.BoundContext, request func(context.Context) ([]byte, error)) (answer []byte, err error) {
 	limited, cancel := context.WithTimeout(ctx, p.options.CallTimeout)
 	defer cancel()
-	start := time.Now()
-	answer, err := request(limited)
 	info := m.Info()
-	if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
-		err = &kmsencrypted.Error{Op: string(op), Provider: info.Provider, KeyID: info.KeyID,
-			Err: kmsencrypted.ErrUnavailable, Cause: fmt.Errorf("no answer within %v", p.options.CallTimeout)}
+	event := func() kmsencrypted.Event {
+		key := info
+		key.Tag = m.tag
+		return kmsencrypted.Event{Op: op, Key: key, Context: ec, Count: 1}
 	}
-	if p.options.Observer != nil {
-		info.Tag = m.tag
-		p.options.Observer(ctx, kmsencrypted.Event{Op: op, Key: info, Context: ec, Count: 1, Duration: time.Since(start), Err: err})
-	}
+	err = p.options.Observer.Observe(limited, event, func(limited context.Context) (err error) {
+		answer, err = request(limited)
+		if errors.Is(err, context.DeadlineExceeded) && limited.Err() != nil && ctx.Err() == nil {
+			err = &kmsencrypted.Error{Op: string(op), Provider: info.Provider, KeyID: info.KeyID,
+				Err: kmsencrypted.ErrUnavailable, Cause: fmt.Errorf("no answer within %v", p.options.CallTimeout)}
+		}
+		return err
+	})
 	return answer, err
 }
 

@@ -26,6 +26,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http/httptrace"
 	"regexp"
 	"strings"
 
@@ -183,14 +184,33 @@ func wellFormed(ciphertext []byte) bool {
 
 // write makes a request for one value and returns the value of the answer.
 func (p *Provider) write(ctx context.Context, op operation, request item) ([]byte, error) {
-	secret, err := p.client.Logical().WriteWithContext(ctx, p.path(op), request)
+	secret, err := p.client.Logical().WriteWithContext(countingAttempts(ctx), p.path(op), request)
 	if err != nil {
 		return nil, p.answered(ctx, op, err)
 	}
 	if secret == nil {
 		return nil, p.failed(op, errNoAnswer)
 	}
-	return p.value(op, secret.Data)
+	value, err := p.value(op, secret.Data)
+	if err == nil && op != decrypting {
+		noteVersion(ctx, value)
+	} else if sealed, ok := request["ciphertext"].(string); ok && err == nil {
+		noteVersion(ctx, []byte(sealed))
+	}
+	return value, err
+}
+
+// countingAttempts tells observers of each attempt of the client, which takes a
+// connection for it.
+func countingAttempts(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: func(string) { kmsencrypted.Attempted(ctx) }})
+}
+
+// noteVersion tells observers which version of the key a ciphertext is under.
+func noteVersion(ctx context.Context, ciphertext []byte) {
+	if parts := strings.SplitN(string(ciphertext), ":", 3); len(parts) == 3 {
+		kmsencrypted.UsedKeyVersion(ctx, strings.TrimPrefix(parts[1], "v"))
+	}
 }
 
 func (p *Provider) path(op operation) string { return p.mount + "/" + op.name + "/" + p.name }

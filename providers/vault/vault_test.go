@@ -170,6 +170,7 @@ func TestVault(t *testing.T) {
 		"rewrap of a page":       testRewrapPage,
 		"least privilege":        testLeastPrivilege,
 		"login":                  testLogin,
+		"observer":               testObserver,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
