@@ -26,7 +26,7 @@ const (
 //	kmsencrypted.rotation.failures        counter, {record}: by kmsencrypted.class, see kmsencrypted.FailureClass
 //	kmsencrypted.rotation.batches         counter, {batch}
 //	kmsencrypted.rotation.batch.duration  histogram, s: from one batch of a shard to its next, all stages
-//	kmsencrypted.rotation.throttled       counter, {wait}: by kmsencrypted.reason, an outcome such as "throttled"
+//	kmsencrypted.rotation.throttled       counter, {wait}: by kmsencrypted.reason, an outcome such as "throttled", or "check"
 //	kmsencrypted.rotation.leases_lost     counter, {shard}: another worker had taken it
 //	kmsencrypted.rotation.remaining       gauge, {record}: what was planned less what this process has moved
 //	kmsencrypted.rotation.eta             gauge, s: at the rate so far; from 1 % on, before that nothing
@@ -63,7 +63,7 @@ func newRotationInstruments(meter metric.Meter) (*rotationInstruments, error) {
 		{&i.records, "records", "Records that a rotation dealt with.", "{record}"},
 		{&i.failures, "failures", "Records that could not be rotated.", "{record}"},
 		{&i.batches, "batches", "Batches that were written.", "{batch}"},
-		{&i.throttled, "throttled", "Waits because a key service throttled or was away.", "{wait}"},
+		{&i.throttled, "throttled", "Waits because a key service throttled or was away, or a check held the run up.", "{wait}"},
 		{&i.lost, "leases_lost", "Shards that another worker had taken.", "{shard}"},
 	} {
 		counter, err := meter.Int64Counter("kmsencrypted.rotation."+c.name, metric.WithDescription(c.what), metric.WithUnit(c.unit))
@@ -132,6 +132,8 @@ func (r *rotations) observe(e kmsencrypted.RotationEvent) {
 		}
 	case kmsencrypted.EventThrottled:
 		r.throttled.Add(ctx, 1, by(reasonKey, outcomeOf(e.Err)))
+	case kmsencrypted.EventWaiting:
+		r.throttled.Add(ctx, 1, by(reasonKey, "check"))
 	case kmsencrypted.EventLost:
 		r.lost.Add(ctx, 1, table)
 	}
@@ -207,6 +209,22 @@ type measuredLimiter struct {
 	kmsencrypted.Limiter
 	wait  metric.Float64Histogram
 	calls metric.Int64Counter
+}
+
+// Throttled tells the limiter beneath, if it wants to know.
+func (l *measuredLimiter) Throttled(ctx context.Context) error {
+	if told, ok := l.Limiter.(kmsencrypted.ThrottledLimiter); ok {
+		return told.Throttled(ctx)
+	}
+	return nil
+}
+
+// Rate is that of the limiter beneath; 0 if it has none.
+func (l *measuredLimiter) Rate() float64 {
+	if rated, ok := l.Limiter.(interface{ Rate() float64 }); ok {
+		return rated.Rate()
+	}
+	return 0
 }
 
 func (l *measuredLimiter) Wait(ctx context.Context, n int) error {

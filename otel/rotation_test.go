@@ -34,6 +34,7 @@ func TestRotationMetrics(t *testing.T) {
 	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Shard: 3, Elapsed: 10 * time.Second, Outcome: kmsencrypted.Outcome{Written: 195, Conflicts: 2, Failed: 1}})
 	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventFailure, Shard: 3, Failure: &kmsencrypted.Failure{Record: "id=7", Class: "decrypt", Err: kmsencrypted.ErrDecrypt}})
 	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventThrottled, Shard: 3, Err: kmsencrypted.ErrThrottled})
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventWaiting, Reason: "replication lag 12s"})
 	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventLost, Shard: 3})
 
 	for _, want := range []struct {
@@ -45,6 +46,7 @@ func TestRotationMetrics(t *testing.T) {
 		{"records", "kmsencrypted.outcome", "failed", 1},
 		{"failures", "kmsencrypted.class", "decrypt", 1},
 		{"throttled", "kmsencrypted.reason", "throttled", 1},
+		{"throttled", "kmsencrypted.reason", "check", 1},
 		{"batches", "kmsencrypted.table", "users", 2},
 		{"leases_lost", "kmsencrypted.table", "users", 1},
 	} {
@@ -97,6 +99,22 @@ func TestLimiterMetrics(t *testing.T) {
 	waits := all["kmsencrypted.rotation.limiter.wait"].Data.(metricdata.Histogram[float64])
 	if calls.DataPoints[0].Value != 10 || waits.DataPoints[0].Count != 2 {
 		t.Errorf("calls %d, waits %d", calls.DataPoints[0].Value, waits.DataPoints[0].Count)
+	}
+}
+
+// A limiter that slows down and has a rate still does and has.
+func TestLimiterForwards(t *testing.T) {
+	t.Parallel()
+	beneath := kmsencrypted.NewLimiter(1000)
+	l, err := kmsotel.Limiter(newTelemetry().meters, beneath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.(kmsencrypted.ThrottledLimiter).Throttled(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if rate := l.(interface{ Rate() float64 }).Rate(); rate != 500 || beneath.Rate() != 500 {
+		t.Errorf("after throttling the rate is %v, beneath %v, want 500", rate, beneath.Rate())
 	}
 }
 
