@@ -21,6 +21,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers"
+	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
 // TestMain makes the command a program of scripts, as it is for a user.
@@ -76,6 +77,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"seed":    seed,
 			"sql":     execSQL,
+			"rails":   seedRails,
 			"exits":   exits,
 			"mode":    mode,
 			"secrets": noSecrets,
@@ -133,6 +135,59 @@ func seed(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Check(err)
 	}
 	ts.Check(tx.Commit())
+}
+
+// user is a table as Rails writes it.
+type user struct {
+	ID     int64               `db:"id"`
+	Key    field.Key           `db:"encrypted_kms_key"`
+	Email  field.Of[string]    `db:"email_ciphertext" kms:"lockbox"`
+	Visits field.Of[int64]     `db:"visits_ciphertext" kms:"lockbox"`
+	Born   field.Of[time.Time] `db:"born_ciphertext" kms:"lockbox,type=date"`
+	SSN    field.Of[string]    `db:"encrypted_ssn" kms:"attr_encrypted"`
+	SSNIV  field.Part          `db:"encrypted_ssn_iv"`
+}
+
+func users(ts *testscript.TestScript) *field.Model[user] {
+	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: testkey.New(), Format: kmsencrypted.Ruby}}}.Box()
+	ts.Check(err)
+	model, err := field.NewModel[user](box, field.Config{Table: "users", Name: "User"})
+	ts.Check(err)
+	return model
+}
+
+// rails seed fills the table users in the formats of the Ruby gems under version
+// 1; rails check opens all of it under the same, as Rails would.
+func seedRails(ts *testscript.TestScript, _ bool, args []string) {
+	model, db := users(ts), open(ts)
+	defer db.Close()
+	born := time.Date(1815, 12, 10, 0, 0, 0, 0, time.UTC)
+	if args[0] == "seed" {
+		_, err := db.Exec("CREATE TABLE users (id integer PRIMARY KEY, encrypted_kms_key text, email_ciphertext text, visits_ciphertext text, born_ciphertext text, encrypted_ssn text, encrypted_ssn_iv text)")
+		ts.Check(err)
+		for i := range 80 {
+			u := user{ID: int64(i + 1), Email: field.New(fmt.Sprint(secretName, i)), Visits: field.New(int64(i)), Born: field.New(born), SSN: field.New(secretPhone)}
+			ts.Check(model.Seal(context.Background(), &u))
+			_, err := db.Exec("INSERT INTO users VALUES (?, ?, ?, ?, ?, ?, ?)", u.ID, u.Key, u.Email, u.Visits, u.Born, u.SSN, u.SSNIV)
+			ts.Check(err)
+		}
+		return
+	}
+	rows, err := db.Query("SELECT * FROM users ORDER BY id")
+	ts.Check(err)
+	defer rows.Close()
+	n := 0
+	for ; rows.Next(); n++ {
+		var u user
+		ts.Check(rows.Scan(&u.ID, &u.Key, &u.Email, &u.Visits, &u.Born, &u.SSN, &u.SSNIV))
+		ts.Check(model.Open(context.Background(), &u))
+		if u.Email.Must() != fmt.Sprint(secretName, n) || u.Visits.Must() != int64(n) || !u.Born.Must().Equal(born) || u.SSN.Must() != secretPhone {
+			ts.Fatalf("user %d holds something else", u.ID)
+		}
+	}
+	if n != 80 {
+		ts.Fatalf("%d users, want 80", n)
+	}
 }
 
 // sql STATEMENT changes app.sqlite3.
