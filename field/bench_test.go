@@ -8,7 +8,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"testing"
-	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -231,60 +230,4 @@ func (r *five) scan(b *testing.B, columns [5]any) {
 			b.Fatal(err)
 		}
 	}
-}
-
-// slowKey is a key service that takes 5 ms a call.
-type slowKey struct{ memoryKey }
-
-func (slowKey) InMemory(impossible) {} // takes the mark of memoryKey away
-
-type impossible struct{}
-
-func (k slowKey) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	time.Sleep(5 * time.Millisecond)
-	return k.memoryKey.Decrypt(ctx, ciphertext, ec)
-}
-
-// A page of 100 records with 50 calls at a time; the limit is two calls one
-// after the other.
-func BenchmarkOpenPage(b *testing.B) {
-	b.Run("limit", func(b *testing.B) {
-		for b.Loop() {
-			time.Sleep(5 * time.Millisecond)
-			time.Sleep(5 * time.Millisecond)
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		box, err := kmsencrypted.Config{Current: 1, Concurrency: 50, Versions: map[int]kmsencrypted.Version{1: {Provider: slowKey{newMemoryKey()}}}}.Box()
-		if err != nil {
-			b.Fatal(err)
-		}
-		m := newModel[five](b, box, field.Config{Table: "customers"})
-		page := make([]five, 100)
-		for i := range page {
-			page[i] = five{ID: int64(i + 1)}
-			for j, f := range page[i].fields() {
-				f.Set(plaintexts[j])
-			}
-		}
-		if err := m.Seal(b.Context(), field.Pointers(page)...); err != nil {
-			b.Fatal(err)
-		}
-		stored := make([][5]any, len(page))
-		keys := make([]any, len(page))
-		for i := range page {
-			keys[i], stored[i] = column(b, page[i].Key), page[i].columns(b)
-		}
-		for b.Loop() {
-			for i := range page {
-				if err := page[i].Key.Scan(keys[i]); err != nil {
-					b.Fatal(err)
-				}
-				page[i].scan(b, stored[i])
-			}
-			if err := m.OpenAll(b.Context(), field.Pointers(page)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

@@ -1,0 +1,111 @@
+package field_test
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/against"
+)
+
+// slowKey is a key service that takes 5 ms a call.
+type slowKey struct {
+	memoryKey
+	calls *atomic.Int64
+}
+
+func (slowKey) InMemory(impossible) {} // takes the mark of memoryKey away
+
+type impossible struct{}
+
+const latency = 5 * time.Millisecond
+
+func (k slowKey) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	k.calls.Add(1)
+	time.Sleep(latency)
+	return k.memoryKey.Decrypt(ctx, ciphertext, ec)
+}
+
+// A page of 100 records with n calls at a time; the limit is the calls that have
+// to follow one another. With a cache that holds the keys there are none.
+func BenchmarkOpenPage(b *testing.B) {
+	const rows = 100
+	for _, n := range []int{10, 25, 50} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p := newPage(b, rows, n, nil)
+			against.Limit(b, 1.15, func() {
+				for range (rows + n - 1) / n {
+					time.Sleep(latency)
+				}
+			}, func() {
+				if calls := p.open(b); calls != rows {
+					b.Fatalf("%d calls for a page of %d", calls, rows)
+				}
+			})
+		})
+	}
+	b.Run("cached", func(b *testing.B) {
+		p := newPage(b, rows, 50, &kmsencrypted.CacheConfig{})
+		p.open(b)
+		for b.Loop() {
+			if calls := p.open(b); calls != 0 {
+				b.Fatalf("%d calls for a page whose keys are cached", calls)
+			}
+		}
+	})
+}
+
+// page is records as they lie in a table.
+type page struct {
+	model   *field.Model[five]
+	calls   atomic.Int64
+	records []five
+	keys    []any
+	columns [][5]any
+}
+
+func newPage(b *testing.B, rows, concurrency int, cache *kmsencrypted.CacheConfig) *page {
+	b.Helper()
+	p := &page{records: make([]five, rows)}
+	box, err := kmsencrypted.Config{
+		Current: 1, Concurrency: concurrency, Cache: cache,
+		Versions: map[int]kmsencrypted.Version{1: {Provider: slowKey{newMemoryKey(), &p.calls}}},
+	}.Box()
+	if err != nil {
+		b.Fatal(err)
+	}
+	p.model = newModel[five](b, box, field.Config{Table: "customers"})
+	for i := range p.records {
+		p.records[i] = five{ID: int64(i + 1)}
+		for j, f := range p.records[i].fields() {
+			f.Set(plaintexts[j])
+		}
+	}
+	if err := p.model.Seal(b.Context(), field.Pointers(p.records)...); err != nil {
+		b.Fatal(err)
+	}
+	for i := range p.records {
+		p.keys = append(p.keys, column(b, p.records[i].Key))
+		p.columns = append(p.columns, p.records[i].columns(b))
+	}
+	return p
+}
+
+// open reads and opens the page and returns how many calls that took.
+func (p *page) open(b *testing.B) int64 {
+	before := p.calls.Load()
+	for i := range p.records {
+		if err := p.records[i].Key.Scan(p.keys[i]); err != nil {
+			b.Fatal(err)
+		}
+		p.records[i].scan(b, p.columns[i])
+	}
+	if err := p.model.OpenAll(b.Context(), field.Pointers(p.records)); err != nil {
+		b.Fatal(err)
+	}
+	return p.calls.Load() - before
+}
