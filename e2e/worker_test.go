@@ -24,6 +24,10 @@ type order struct {
 	Shards   int
 	Batch    int
 	Lease    time.Duration
+
+	Rate  float64       // calls a second of all processes together
+	For   time.Duration // how long to work
+	Calls string        // file for the times of the calls
 }
 
 func (o order) options() kmsencrypted.RotationOptions {
