@@ -121,7 +121,7 @@ func NewRotator(box *Box, store Store, options RotationOptions) (*Rotator, error
 	}
 	return &Rotator{
 		box: box, store: store, options: options,
-		brake: &brake{checks: options.Checks, every: options.CheckEvery, maxWait: options.MaxWait},
+		brake: &brake{turn: make(chan struct{}, 1), checks: options.Checks, every: options.CheckEvery, maxWait: options.MaxWait},
 		size:  newBatchSize(options.BatchSize, options.TargetTime),
 	}, nil
 }

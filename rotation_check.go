@@ -62,7 +62,7 @@ type brake struct {
 	every   time.Duration
 	maxWait time.Duration
 
-	mu     sync.Mutex // held while somebody checks: the others wait for the answer
+	turn   chan struct{} // of one: held while somebody checks, the others wait for the answer
 	passed time.Time
 	reason string
 	since  time.Time // when it began to hold up
@@ -77,8 +77,12 @@ func (b *brake) pass(ctx context.Context, w *working, until time.Time) error {
 	if len(b.checks) == 0 {
 		return ctx.Err()
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	select {
+	case b.turn <- struct{}{}:
+		defer func() { <-b.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for {
 		if !b.passed.IsZero() && time.Since(b.passed) < b.every {
 			return nil

@@ -34,6 +34,9 @@ type memory struct {
 	reasons  []string    // of SetWaiting
 
 	journaled int64
+	slow      time.Duration // of writing a record
+	think     time.Duration // of the key service for a record
+	locked    func(records int) bool
 }
 
 func (m *memory) Table() string { return "numbers" }
@@ -98,6 +101,7 @@ func (b *memoryBatch) Last() string {
 func (b *memoryBatch) Failures() []kmsencrypted.Failure { return b.failures }
 
 func (b *memoryBatch) Rotate(_ context.Context, from, to int) error {
+	time.Sleep(b.think * time.Duration(to-from))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	var stops error
@@ -127,8 +131,12 @@ func (b *memoryBatch) Open(ctx context.Context, from, to int) error {
 }
 
 func (b *memoryBatch) Write(_ context.Context, to kmsencrypted.Position) (o kmsencrypted.Outcome, err error) {
+	time.Sleep(b.slow * time.Duration(len(b.records)))
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.locked != nil && b.locked(len(b.records)) {
+		return o, kmsencrypted.ErrLocked
+	}
 	if to.Shard.Owner != b.owner || b.status.State != kmsencrypted.RunActive {
 		return o, kmsencrypted.ErrLeaseLost
 	}

@@ -96,7 +96,7 @@ func (t *turning) batches(ctx context.Context) (done bool, err error) {
 		}
 		if err == nil {
 			t.write(ctx, b, last)
-			t.rest(ctx, time.Since(began))
+			err = t.rest(ctx, began)
 		}
 		if err == nil && ahead && ctx.Err() == nil {
 			continue
@@ -112,7 +112,7 @@ func (t *turning) readAhead(ctx context.Context, b readBatch, last bool) (ahead 
 		return false, nil
 	}
 	err = t.read(ctx, Range{After: b.Last(), To: t.shard.To})
-	if errors.Is(err, errLimit) || ctx.Err() != nil {
+	if errors.Is(err, errLimit) || errors.Is(err, errTurnOver) || ctx.Err() != nil {
 		return false, nil // the batch that is read already is finished
 	}
 	return err == nil, err
@@ -233,9 +233,15 @@ func (t *turning) wrote(ctx context.Context) error {
 	return t.account(t.shard, b.Batch, b.outcome)
 }
 
-// rest sleeps for a multiple of the time worked; the end of ctx ends it.
-func (t *turning) rest(ctx context.Context, worked time.Duration) {
-	if t.options.Nice > 0 {
-		_ = sleep(ctx, time.Duration(float64(worked)*t.options.Nice))
+// rest waits until the batch is written and sleeps for a multiple of the time
+// worked, so that the database has as long for others; the end of ctx ends it.
+func (t *turning) rest(ctx context.Context, began time.Time) error {
+	if t.options.Nice == 0 {
+		return nil
 	}
+	err := t.wrote(ctx)
+	if err == nil {
+		_ = sleep(ctx, time.Duration(float64(time.Since(began))*t.options.Nice))
+	}
+	return err
 }

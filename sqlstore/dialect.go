@@ -54,6 +54,7 @@ var dialects = map[field.Dialect]dialect{
 		now:       "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
 		prefix:    "left(%[1]s, locate(':', %[1]s))",
 		witnessed: "CAST(%s AS BINARY)",
+		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
 		columnTypes: "SELECT column_name AS `Name`, data_type AS `Type`, coalesce(collation_name, '') AS `Collation` " +
 			"FROM information_schema.columns WHERE table_schema = database() AND table_name = ?",
 		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",

@@ -19,9 +19,10 @@ type Limiter struct {
 	dialect dialect
 	name    string
 
-	mu   sync.Mutex
-	rate float64   // as last read
-	read time.Time // when
+	mu    sync.Mutex
+	rate  float64       // as last read
+	ahead time.Duration // how far the clock of the database is
+	read  time.Time     // when
 }
 
 // NewLimiter returns the limiter of that name, as a rule that of a KMS key or
@@ -42,7 +43,7 @@ func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, p
 	}
 	l := &Limiter{db: db, dialect: known, name: name}
 	err = patiently(func() error {
-		_, err := l.exec(ctx, `INSERT INTO kms_rate_limits (name, per_second, rate, changed, tat, wait)
+		_, err := l.exec(ctx, `INSERT INTO kms_rate_limits (name, per_second, rate, changed, tat, slot)
 			SELECT ?, ?, ?, 0, 0, 0 FROM (SELECT 1 AS one) AS once WHERE NOT EXISTS (SELECT 1 FROM kms_rate_limits WHERE name = ?)`,
 			name, perSecond, perSecond, name)
 		return err
@@ -65,20 +66,21 @@ func (l *Limiter) exec(ctx context.Context, query string, args ...any) (sql.Resu
 	return l.db.ExecContext(ctx, l.sql(query), args...)
 }
 
-// refresh reads the rate.
+// refresh reads the rate and the clock of the database.
 func (l *Limiter) refresh(ctx context.Context) error {
+	began := time.Now()
 	var rate float64
-	err := l.db.QueryRowContext(ctx, l.sql("SELECT rate FROM kms_rate_limits WHERE name = ?"), l.name).Scan(&rate)
-	if err == nil {
-		l.keep(rate)
+	var clock int64
+	err := l.db.QueryRowContext(ctx, l.sql("SELECT rate, NOW FROM kms_rate_limits WHERE name = ?"), l.name).Scan(&rate, &clock)
+	if err != nil {
+		return err
 	}
-	return err
-}
-
-func (l *Limiter) keep(rate float64) {
+	now := time.Now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.rate, l.read = rate, time.Now()
+	l.rate, l.read = rate, now
+	l.ahead = time.UnixMicro(clock).Sub(began.Add(now.Sub(began) / 2))
+	return nil
 }
 
 // Rate is the rate of all processes together in calls a second, as it was when
@@ -102,7 +104,7 @@ func (l *Limiter) SetRate(ctx context.Context, perSecond float64) error {
 		return err
 	})
 	if err == nil {
-		l.keep(perSecond)
+		err = l.refresh(ctx)
 	}
 	return ledgerError("limiter "+l.name, err)
 }
@@ -123,7 +125,7 @@ func (l *Limiter) Throttled(ctx context.Context) error {
 
 // Wait implements [kmsencrypted.Limiter].
 func (l *Limiter) Wait(ctx context.Context, n int) error {
-	wait, err := l.book(ctx, n)
+	_, wait, err := l.reserve(ctx, n)
 	if err != nil {
 		return ledgerError("limiter "+l.name, err)
 	}
@@ -137,40 +139,39 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 	}
 }
 
-// booking books n calls. Its assignments stand in the order in which MariaDB and
+// reserving books n calls. Its assignments stand in the order in which MariaDB and
 // MySQL, where each sees those before it, have the same result as the others,
 // where none does: what is needed later is changed later.
-const booking = `UPDATE kms_rate_limits SET
-	wait = %[1]s,
+const reserving = `UPDATE kms_rate_limits SET
+	slot = %[1]s,
 	tat = CASE WHEN tat > NOW THEN tat ELSE NOW END + CAST(? * 1000000.0 / rate AS %[2]s),
 	rate = CASE WHEN rate >= per_second OR changed >= NOW - 10000000 THEN rate WHEN rate * 1.1 > per_second THEN per_second ELSE rate * 1.1 END,
 	changed = CASE WHEN rate < per_second AND changed < NOW - 10000000 THEN NOW ELSE changed END
 	WHERE name = ?`
 
-// book says how long to wait for the calls.
-func (l *Limiter) book(ctx context.Context, n int) (wait time.Duration, err error) {
-	const free = "CASE WHEN tat > NOW THEN tat - NOW ELSE 0 END"
-	var micros int64
+// reserve books n calls for a moment by the clock of the database, in
+// microseconds, and says how long to wait for it.
+func (l *Limiter) reserve(ctx context.Context, n int) (at int64, wait time.Duration, err error) {
+	if l.isStale() {
+		if err := l.refresh(ctx); err != nil {
+			return 0, 0, err
+		}
+	}
+	const free = "CASE WHEN tat > NOW THEN tat ELSE NOW END"
 	err = patiently(func() error {
 		if l.dialect.returns {
-			var rate float64
-			err := l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(booking, free, l.dialect.number)+" RETURNING wait, rate"), n, l.name).Scan(&micros, &rate)
-			if err == nil {
-				l.keep(rate)
-			}
-			return err
+			return l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(reserving, free, l.dialect.number)+" RETURNING slot"), n, l.name).Scan(&at)
 		}
 		// The id that the statement makes comes back with its result.
-		result, err := l.exec(ctx, fmt.Sprintf(booking, "LAST_INSERT_ID("+free+")", "signed"), n, l.name)
+		result, err := l.exec(ctx, fmt.Sprintf(reserving, "LAST_INSERT_ID("+free+")", "signed"), n, l.name)
 		if err == nil {
-			micros, err = result.LastInsertId()
+			at, err = result.LastInsertId()
 		}
 		return err
 	})
-	if err == nil && l.isStale() {
-		err = l.refresh(ctx)
-	}
-	return time.Duration(micros) * time.Microsecond, err
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return at, time.UnixMicro(at).Sub(time.Now().Add(l.ahead)), err
 }
 
 func (l *Limiter) isStale() bool {

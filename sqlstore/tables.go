@@ -70,7 +70,7 @@ var tables = []string{
 	rate {fraction} NOT NULL,
 	changed {number} NOT NULL,
 	tat {number} NOT NULL,
-	wait {number} NOT NULL
+	slot {number} NOT NULL
 )`,
 }
 

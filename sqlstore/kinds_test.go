@@ -1,0 +1,380 @@
+package sqlstore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
+)
+
+// plainPatient is a table before encryption, patient while it is encrypted.
+type plainPatient struct {
+	ID     int64      `db:"id"`
+	Name   *string    `db:"name"`
+	Weight *float64   `db:"weight"`
+	Born   *time.Time `db:"born"`
+}
+
+type patient struct {
+	plainPatient
+	Key          field.Key            `db:"encrypted_kms_key"`
+	NameSealed   field.Of[*string]    `db:"name_ciphertext" kms:"migrating=Name"`
+	WeightSealed field.Of[*float64]   `db:"weight_ciphertext" kms:"migrating=Weight"`
+	BornSealed   field.Of[*time.Time] `db:"born_ciphertext" kms:"migrating=Born"`
+	Note         field.Of[*string]    `db:"note_ciphertext"`
+	NameIndex    field.Index          `db:"name_bidx" kms:"of=NameSealed,algorithm=pbkdf2_sha256"`
+}
+
+func patients(t testing.TB, b *kmsencrypted.Box, indexKey byte) *field.Model[patient] {
+	t.Helper()
+	m, err := field.NewModel[patient](b, field.Config{Table: "patients", IndexKey: []byte(strings.Repeat(string(indexKey), 32))})
+	must(t, err)
+	return m
+}
+
+func createPatients(t testing.TB, d database, db *sqlx.DB, m *field.Model[patient]) {
+	t.Helper()
+	kinds := map[field.Dialect][3]string{
+		field.Postgres: {"text", "double precision", "timestamptz"}, field.MySQL: {"varchar(100)", "double", "datetime(6)"}, field.SQLite: {"text", "real", "datetime"},
+	}[d.dialect]
+	create(t, d, db, m, "id bigint PRIMARY KEY", "name "+kinds[0], "weight "+kinds[1], "born "+kinds[2])
+}
+
+// Plaintext columns are filled, and rows that were filled are moved: rows without
+// any key, without some columns, at an old version, at the target with a column to
+// fill, and one that an old program changes meanwhile.
+func testMigrate(t *testing.T, d database) {
+	const n = 300
+	dir, db := t.TempDir(), d.open(t)
+	old := patients(t, box(t, dir, 1), 'x')
+	createPatients(t, d, db, old)
+	born := time.Date(1815, 12, 10, 1, 2, 3, 456789000, time.UTC)
+	name := func(id int64) string { return fmt.Sprint("Ada ", id) }
+	for i := range int64(n) {
+		p := &patient{plainPatient: plainPatient{ID: i + 1}}
+		if i%3 > 0 {
+			p.Name = new(name(p.ID))
+		}
+		if i%3 > 1 {
+			p.Weight, p.Born = new(0.1+float64(i)/3), new(born.Add(time.Duration(i)*time.Hour))
+		}
+		_, err := db.NamedExec("INSERT INTO patients (id, name, weight, born) VALUES (:id, :name, :weight, :born)", p)
+		must(t, err)
+	}
+	seal := func(m *field.Model[patient], id int64) { // only the note, as if the migration stood still
+		p := &patient{plainPatient: plainPatient{ID: id}}
+		p.Note.Set(new("note"))
+		must(t, m.SealNew(t.Context(), p))
+		_, err := db.Exec(db.Rebind("UPDATE patients SET encrypted_kms_key = ?, note_ciphertext = ? WHERE id = ?"), p.Key, p.Note, id)
+		must(t, err)
+	}
+	b := box(t, dir, 3)
+	m := patients(t, b, 'x')
+	seal(old, 3)
+	seal(m, 6)
+	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindMigrate, BatchSize: 40, Shards: 3, Workers: 2})
+	plan, err := r.Plan(t.Context())
+	must(t, err)
+	const filled = n * 2 / 3
+	if plan.Records != filled || plan.Calls != 2*filled {
+		t.Errorf("Plan() = %+v, want %d records", plan, filled)
+	}
+	result, err := r.Run(t.Context())
+	must(t, err)
+	if result.Outcome != (kmsencrypted.Outcome{Written: filled}) || !result.Done || result.Pass != 2 {
+		failures, _ := r.Failures(t.Context(), 2)
+		t.Errorf("Run() = %+v, want %d written in two passes; %v", result, filled, failures)
+	}
+	if got := versions(t, db, "patients"); got[3] != filled || got[0] != n-filled {
+		t.Errorf("versions = %v", got)
+	}
+	for _, p := range load(t, db, m) {
+		i := p.ID - 1
+		has := p.NameSealed.Must() != nil && *p.NameSealed.Must() == name(p.ID)
+		weight, at := p.WeightSealed.Must(), p.BornSealed.Must()
+		switch {
+		case i%3 == 0 && p.NameSealed.Must() != nil, i%3 > 0 && !has,
+			i%3 == 2 && (weight == nil || *weight != 0.1+float64(i)/3 || at == nil || !at.Equal(born.Add(time.Duration(i)*time.Hour))):
+			t.Errorf("patient %d = %v %v %v", p.ID, p.NameSealed.Must(), weight, at)
+		}
+		if note := p.Note.Must(); (p.ID == 3 || p.ID == 6) != (note != nil) {
+			t.Errorf("patient %d: note %v", p.ID, note)
+		}
+		if index, err := p.NameIndex.Value(); err != nil || (index != nil) != (i%3 > 0) {
+			t.Errorf("patient %d: index %v, %v", p.ID, index, err)
+		}
+		if !m.Migrated(&p) {
+			t.Errorf("patient %d is not migrated", p.ID)
+		}
+	}
+	var journal int
+	must(t, db.Get(&journal, "SELECT count(*) FROM kms_rotation_journal"))
+	if journal != 1 {
+		t.Errorf("journal has %d keys, want that of the row at version 1", journal)
+	}
+}
+
+// swapping reads all that a kind selects, rotates it in memory, lets somebody
+// change the rows, and writes.
+func swapping[R any](t *testing.T, s *sqlstore.Store[R], kind kmsencrypted.RotationKind, meanwhile func()) kmsencrypted.Outcome {
+	t.Helper()
+	must(t, s.CreateTables(t.Context()))
+	run := kmsencrypted.Run{ID: "r", Kind: kind, Target: 3, Pass: 1, State: kmsencrypted.RunActive}
+	must(t, s.Start(t.Context(), run, []kmsencrypted.Range{{}}))
+	shard, _, err := s.Take(t.Context(), "r", "me", 0, 1e10)
+	must(t, err)
+	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 100, Kind: kind, Target: 3})
+	must(t, err)
+	must(t, b.Rotate(t.Context(), 0, b.Len()))
+	meanwhile()
+	o, err := b.Write(t.Context(), kmsencrypted.Position{Shard: shard, After: b.Last(), Done: true, Lease: 1e10})
+	must(t, err)
+	return o
+}
+
+// A program that only knows the plain columns changes one of them meanwhile: the
+// row is left to the next pass.
+func testMigrateBesideOld(t *testing.T, d database) {
+	db := d.open(t)
+	m := patients(t, box(t, t.TempDir(), 3), 'x')
+	createPatients(t, d, db, m)
+	for id := range 4 {
+		p := plainPatient{ID: int64(id + 1), Name: new("Ada"), Weight: new(1.0 / 3), Born: new(time.Unix(1e9, 0).UTC())}
+		_, err := db.NamedExec("INSERT INTO patients (id, name, weight, born) VALUES (:id, :name, :weight, :born)", p)
+		must(t, err)
+	}
+	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
+	must(t, err)
+	o := swapping(t, s, kmsencrypted.KindMigrate, func() {
+		db.MustExec("UPDATE patients SET name = 'Countess' WHERE id = 1")
+		db.MustExec("UPDATE patients SET weight = weight + 0.000001 WHERE id = 2")
+		_, err := db.Exec(db.Rebind("UPDATE patients SET born = ? WHERE id = 3"), time.Unix(1e9, 1000).UTC())
+		must(t, err)
+	})
+	if want := (kmsencrypted.Outcome{Written: 1, Conflicts: 3}); o != want {
+		t.Errorf("Write() = %+v, want %+v", o, want)
+	}
+}
+
+// All indexes get another key. Rows whose index is right are not written, one
+// whose source is damaged is listed.
+func testReindex(t *testing.T, d database) {
+	const n = 120
+	dir, db := t.TempDir(), d.open(t)
+	b := box(t, dir, 3)
+	old, m := patients(t, b, 'x'), patients(t, b, 'y')
+	createPatients(t, d, db, old)
+	var rows []*patient
+	for i := range int64(n) {
+		p := &patient{plainPatient: plainPatient{ID: i + 1}}
+		p.NameSealed.Set(new(fmt.Sprint("Ada ", p.ID)))
+		rows = append(rows, p)
+	}
+	insert(t, db, m, rows[:20], "name")
+	insert(t, db, old, rows[20:], "name")
+	db.MustExec("UPDATE patients SET name_bidx = NULL WHERE id = 50")
+	db.MustExec("UPDATE patients SET name_ciphertext = 'no ciphertext' WHERE id = 60")
+	before := versionsOf(t, db)
+	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindReindex, BatchSize: 30, Shards: 2, Workers: 2})
+	plan, err := r.Plan(t.Context())
+	must(t, err)
+	if plan.Records != n || plan.Calls != n {
+		t.Errorf("Plan() = %+v, want a call for each of %d records", plan, n)
+	}
+	result, err := r.Run(t.Context())
+	must(t, err)
+	if result.Outcome != (kmsencrypted.Outcome{Written: n - 20 - 1, Failed: 1}) || !result.Done || result.Pass != 1 {
+		t.Errorf("Run() = %+v, want all but 20 and the bad one written in one pass", result)
+	}
+	for column, index := range map[string]int{"Ada 7": 7, "Ada 50": 50, "Ada 119": 119} {
+		var found []int
+		query, args, err := sqlx.In("SELECT id FROM patients WHERE name_bidx IN (?)", blindColumns(t, m.Lookup("NameSealed", column)))
+		must(t, err)
+		must(t, db.Select(&found, db.Rebind(query), args...))
+		if len(found) != 1 || found[0] != index {
+			t.Errorf("look-up of %s finds %v, want %d", column, found, index)
+		}
+	}
+	if after := versionsOf(t, db); after != before {
+		t.Error("a reindex changed a key column")
+	}
+	create(t, d, db, model[person](t, b, "people"), "id bigint PRIMARY KEY")
+	if _, err := rotator(t, d, db, b, model[person](t, b, "people"), kmsencrypted.RotationOptions{Kind: kmsencrypted.KindReindex}).Run(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("reindex of a model without an index = %v, want ErrConfig", err)
+	}
+}
+
+func blindColumns(t testing.TB, l field.Lookup) (values []blindindex.Column) {
+	t.Helper()
+	must(t, l.Err())
+	return l.Columns
+}
+
+// versionsOf is all wrapped keys in one text.
+func versionsOf(t testing.TB, db *sqlx.DB) string {
+	t.Helper()
+	var keys []string
+	must(t, db.Select(&keys, "SELECT encrypted_kms_key FROM patients ORDER BY id"))
+	return strings.Join(keys, "\n")
+}
+
+// A source that changes meanwhile has an index of its own; it is not written over.
+func testReindexBeside(t *testing.T, d database) {
+	db := d.open(t)
+	b := box(t, t.TempDir(), 3)
+	old, m := patients(t, b, 'x'), patients(t, b, 'y')
+	createPatients(t, d, db, old)
+	rows := []*patient{{plainPatient: plainPatient{ID: 1}}, {plainPatient: plainPatient{ID: 2}}}
+	for _, p := range rows {
+		p.NameSealed.Set(new("Ada"))
+	}
+	insert(t, db, old, rows, "name")
+	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
+	must(t, err)
+	o := swapping(t, s, kmsencrypted.KindReindex, func() {
+		p := patient{}
+		must(t, db.Get(&p, "SELECT * FROM patients WHERE id = 2"))
+		must(t, m.Open(t.Context(), &p))
+		p.NameSealed.Set(new("Countess"))
+		must(t, m.Seal(t.Context(), &p))
+		_, err := db.Exec(db.Rebind("UPDATE patients SET name_ciphertext = ?, name_bidx = ? WHERE id = 2"), p.NameSealed, p.NameIndex)
+		must(t, err)
+	})
+	if want := (kmsencrypted.Outcome{Written: 1, Conflicts: 1}); o != want {
+		t.Errorf("Write() = %+v, want %+v", o, want)
+	}
+}
+
+// A writer that does not compare the key column loses values in a rekey. Verify
+// finds them and changes nothing; heal mends them with the journal's keys, of the
+// run that it is told and of no other row.
+func testHeal(t *testing.T, d database) {
+	const n, strays = 200, 7
+	dir, db := t.TempDir(), d.open(t)
+	old := model[person](t, box(t, dir, 1), "people")
+	create(t, d, db, old, "id bigint PRIMARY KEY")
+	people := make([]*person, n)
+	for i := range people {
+		people[i] = &person{ID: int64(i + 1), Email: field.New(fmt.Sprint("person ", i+1))}
+	}
+	insert(t, db, old, people)
+	b := box(t, dir, 3)
+	m := model[person](t, b, "people")
+	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
+	must(t, err)
+	must(t, s.CreateTables(t.Context()))
+	r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true, BatchSize: 30, Shards: 3})
+	must(t, err)
+	run, err := r.Run(t.Context())
+	must(t, err)
+	for _, p := range people[:strays] { // as Rails does, with what it read before
+		p.Phone.Set(new(fmt.Sprint("phone ", p.ID)))
+		must(t, old.Seal(t.Context(), p))
+		_, err := db.Exec(db.Rebind("UPDATE people SET phone_ciphertext = ? WHERE id = ?"), p.Phone, p.ID)
+		must(t, err)
+	}
+	db.MustExec("UPDATE people SET email_ciphertext = 'no ciphertext' WHERE id = 100")
+	verify := func(want int) {
+		t.Helper()
+		v, err := r.Verify(t.Context(), kmsencrypted.VerifyOptions{Note: true})
+		must(t, err)
+		if len(v.Failures) != want || v.Clean(3) != (want == 0) {
+			t.Fatalf("Verify() = %v, want %d failures", v.Failures, want)
+		}
+	}
+	verify(strays + 1)
+	if status, _, err := r.Status(t.Context()); err != nil || !status.Verified.IsZero() {
+		t.Errorf("Status() = %+v, %v: verified, and it was not clean", status, err)
+	}
+	dry, err := r.Heal(t.Context(), run.Run, kmsencrypted.HealOptions{DryRun: true})
+	must(t, err)
+	verify(strays + 1)
+	for name, h := range map[string]kmsencrypted.Healing{"dry": dry, "other run": heal(t, r, "another")} {
+		if (name == "dry") != (h.Mended == strays && h.Looked == n && len(h.Failures) == 1) {
+			t.Errorf("Heal(%s) = %+v", name, h)
+		}
+	}
+	if h := heal(t, r, run.Run); h.Mended != strays || h.Looked != n || h.Conflicts != 0 || len(h.Failures) != 1 || h.Failures[0].Record != "id=100" {
+		t.Errorf("Heal() = %+v, want %d mended and row 100 failed", h, strays)
+	}
+	verify(1)
+	_, err = db.Exec(db.Rebind("UPDATE people SET email_ciphertext = NULL WHERE id = 100"))
+	must(t, err)
+	verify(0)
+	var all []person
+	must(t, db.Select(&all, "SELECT * FROM people"))
+	must(t, m.OpenAll(t.Context(), field.Pointers(all)))
+	for _, p := range all {
+		if phone := p.Phone.Must(); (p.ID <= strays) != (phone != nil && *phone == fmt.Sprint("phone ", p.ID)) {
+			t.Errorf("row %d has phone %v", p.ID, phone)
+		}
+	}
+	retireAndForget(t, r, s, db)
+}
+
+func heal(t *testing.T, r *kmsencrypted.Rotator, run string) kmsencrypted.Healing {
+	t.Helper()
+	h, err := r.Heal(t.Context(), run, kmsencrypted.HealOptions{})
+	must(t, err)
+	return h
+}
+
+// retireAndForget goes on where the table is clean at version 3, with a journal of
+// keys at version 1.
+func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[person], db *sqlx.DB) {
+	t.Helper()
+	entries := func() (n int) {
+		must(t, db.Get(&n, "SELECT count(*) FROM kms_rotation_journal"))
+		return n
+	}
+	before := entries()
+	must(t, s.Forget(t.Context(), db, &person{ID: 5}, &person{ID: 1000}))
+	if got := entries(); got != before-1 {
+		t.Errorf("journal has %d keys after a record was forgotten, want %d", got, before-1)
+	}
+	retirement, err := r.Retirable(t.Context(), 1)
+	must(t, err)
+	if !errors.Is(retirement.Err(), kmsencrypted.ErrNotRetirable) || retirement.Journal != int64(before-1) || retirement.Rows != 0 || len(retirement.Unseen) == 0 {
+		t.Errorf("Retirable(1) = %+v, want the journal in the way", retirement)
+	}
+	if _, err := r.Retirable(t.Context(), 3); !errors.Is(err, kmsencrypted.ErrNotRetirable) {
+		t.Errorf("Retirable(current) = %v", err)
+	}
+	if n, err := r.ClearJournal(t.Context(), time.Hour); err != nil || n != 0 {
+		t.Errorf("ClearJournal within the grace time = %d, %v", n, err)
+	}
+	if _, err := r.ClearJournal(t.Context(), -1); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("ClearJournal(-1) = %v", err)
+	}
+	if n, err := r.ClearJournal(t.Context(), 0); err != nil || n != int64(before-1) || entries() != 0 {
+		t.Errorf("ClearJournal() = %d, %v, %d left", n, err, entries())
+	}
+	if retirement, err = r.Retirable(t.Context(), 1); err != nil || retirement.Err() != nil || retirement.Verified.IsZero() {
+		t.Errorf("Retirable(1) = %+v, %v, want yes", retirement, err)
+	}
+	// Another run, and what was verified before it says nothing any more.
+	if _, err := r.Run(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if retirement, err = r.Retirable(t.Context(), 1); err != nil || !errors.Is(retirement.Err(), kmsencrypted.ErrNotRetirable) {
+		t.Errorf("Retirable(1) after another run = %+v, %v", retirement, err)
+	}
+	history, err := r.History(t.Context(), 0)
+	must(t, err)
+	if len(history) != 2 || history[0].Written != 0 || history[1].Written != 200 || history[1].Verified.IsZero() || history[1].Ended.Before(history[1].Started) ||
+		history[1].Calls != 400 || history[1].Busy <= 0 || history[1].Rate() <= 0 || time.Since(history[1].Started).Abs() > time.Hour {
+		t.Errorf("History() = %+v", history)
+	}
+	if short, err := r.History(t.Context(), 1); err != nil || len(short) != 1 || short[0].ID != history[0].ID {
+		t.Errorf("History(1) = %+v, %v", short, err)
+	}
+}
