@@ -92,36 +92,40 @@ func (v *version) open(ctx context.Context, dst io.Writer, object *source, assoc
 
 // openStream goes over the ciphertext twice.
 func (v *version) openStream(ctx context.Context, dst io.Writer, object *source, associatedData []byte) error {
-	size := object.size - nonceSize - tagSize
-	switch {
-	case size < 0:
-		return errDecrypt
-	case size > gcmstream.MaxSize:
-		return errLarge
-	}
-	nonce := make([]byte, nonceSize)
-	if _, err := fullio.Read(object, nonce); err != nil {
-		return changed(err)
-	}
-	message, err := gcmstream.New(v.key, nonce, associatedData)
-	if err != nil {
-		return configError("%w", err)
-	}
-	o := opening{message, object, size, make([]byte, segmentSize)}
-	defer clear(o.buffer)
-	tags, tail, err := o.verify(ctx, v.padding)
+	o, err := v.opening(object, associatedData)
 	if err != nil {
 		return err
 	}
-	if v.padding > 0 {
-		padding, ok := paddingOf(tail)
-		clear(tail)
-		if !ok {
-			return errDecrypt
-		}
-		size -= int64(padding)
+	defer clear(o.buffer)
+	// What the first pass found authentic might be exchanged before the second: so
+	// there is the tag of every beginning that ends with a segment, 64 bytes for
+	// each MiB.
+	var tags [][tagSize]byte
+	padding, err := o.check(ctx, v.padding, func([]byte) { tags = append(tags, o.message.Tag()) })
+	if err != nil {
+		return err
 	}
-	return o.decrypt(ctx, dst, size, tags)
+	return o.decrypt(ctx, dst, o.size-padding, tags)
+}
+
+// opening begins to read an object.
+func (v *version) opening(object *source, associatedData []byte) (*opening, error) {
+	size := object.size - nonceSize - tagSize
+	switch {
+	case size < 0:
+		return nil, errDecrypt
+	case size > gcmstream.MaxSize:
+		return nil, errLarge
+	}
+	nonce := make([]byte, nonceSize)
+	if _, err := fullio.Read(object, nonce); err != nil {
+		return nil, changed(err)
+	}
+	message, err := gcmstream.New(v.key, nonce, associatedData)
+	if err != nil {
+		return nil, configError("%w", err)
+	}
+	return &opening{message, object, size, make([]byte, segmentSize)}, nil
 }
 
 // opening is an object on its way through both passes.
@@ -132,30 +136,38 @@ type opening struct {
 	buffer  []byte
 }
 
-// verify is the first pass: it checks the tag. What it found authentic might be
-// exchanged before the second pass; so it returns the tag of every beginning that
-// ends with a segment, 64 bytes for each MiB. It also returns the last bytes of
-// the plaintext, as many as padding may have.
-func (o *opening) verify(ctx context.Context, padding int) (tags [][tagSize]byte, tail []byte, err error) {
+// check is the first pass: it checks the tag and then the padding, whose size it
+// returns; most is how large that may be. note is called with each segment of the
+// ciphertext when it is in the tag.
+func (o *opening) check(ctx context.Context, most int, note func(segment []byte)) (padding int64, err error) {
+	var tail []byte // the last bytes of the ciphertext, as many as padding may have
 	err = o.eachSegment(ctx, func(segment []byte) error {
-		tags = append(tags, o.message.Tag())
-		tail = append(tail, segment[max(0, len(segment)-padding):]...)
-		tail = tail[max(0, len(tail)-padding):]
+		note(segment)
+		tail = append(tail, segment[max(0, len(segment)-most):]...)
+		tail = tail[max(0, len(tail)-most):]
 		return nil
 	})
 	if err != nil {
-		return nil, nil, err
+		return 0, err
 	}
 	var tag [tagSize]byte
 	if _, err := fullio.Read(o.object, tag[:]); err != nil {
-		return nil, nil, changed(err)
+		return 0, changed(err)
 	}
 	want := o.message.Tag()
 	if subtle.ConstantTimeCompare(tag[:], want[:]) != 1 {
-		return nil, nil, errDecrypt
+		return 0, errDecrypt
+	}
+	if most == 0 {
+		return 0, nil
 	}
 	o.message.StreamAt(o.size-int64(len(tail))).XORKeyStream(tail, tail)
-	return tags, tail, nil
+	defer clear(tail)
+	n, ok := paddingOf(tail)
+	if !ok {
+		return 0, errDecrypt
+	}
+	return int64(n), nil
 }
 
 // decrypt is the second pass: it gives out a segment if that comes to the same tag

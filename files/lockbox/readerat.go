@@ -1,0 +1,173 @@
+package lockbox
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+
+	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
+	"github.com/kmsencrypted/kmsencrypted/internal/gcmstream"
+)
+
+// ReaderAt gives any part of one object, which was checked as a whole before. It
+// is safe for concurrent use if its source is. Close wipes what it holds.
+//
+// Under aes-gcm each part is read from the object again and compared with what was
+// checked, in constant memory but for 64 bytes for each MiB. Under the other
+// algorithms the file is in memory.
+type ReaderAt struct {
+	ctx  context.Context
+	src  io.ReaderAt
+	size int64 // of the file
+
+	message *gcmstream.Message // only StreamAt is used, which changes nothing
+	mark    cipher.AEAD        // under a random key of this reader
+	marks   [][tagSize]byte    // of each segment of the ciphertext
+
+	mu      sync.Mutex
+	current []byte // plaintext of a segment, or of the file
+	index   int64  // which; -1 for none
+	sealed  int64  // bytes of ciphertext
+}
+
+// NewReaderAt checks an object of size bytes and returns a reader of the file. It
+// reads the object once. Its errors are those of [Codec.Open].
+func (c *Codec) NewReaderAt(ctx context.Context, src io.ReaderAt, size int64, associatedData []byte) (*ReaderAt, error) {
+	failed := errShort
+	for _, v := range *c.hidden.Get() {
+		if size < v.overhead() {
+			continue
+		}
+		object := &source{ReadSeeker: io.NewSectionReader(src, 0, size), size: size}
+		r, err := v.readerAt(ctx, src, object, associatedData)
+		switch err {
+		case nil:
+			return r, nil
+		case errDecrypt, errLarge: // another version may open it
+			failed = err
+		default:
+			return nil, err
+		}
+	}
+	return nil, failed
+}
+
+func (v *version) readerAt(ctx context.Context, src io.ReaderAt, object *source, associatedData []byte) (*ReaderAt, error) {
+	if v.key == nil {
+		var file bytes.Buffer
+		if err := v.open(ctx, &file, object, associatedData); err != nil {
+			return nil, err
+		}
+		return &ReaderAt{ctx: ctx, size: int64(file.Len()), current: file.Bytes()}, nil
+	}
+	if v.unbound {
+		associatedData = nil
+	}
+	o, err := v.opening(object, associatedData)
+	if err != nil {
+		return nil, err
+	}
+	r := &ReaderAt{ctx: ctx, src: src, message: o.message, index: -1, sealed: o.size}
+	if r.mark, err = newMark(); err != nil {
+		return nil, configError("%w", err)
+	}
+	padding, err := o.check(ctx, v.padding, func(segment []byte) {
+		r.marks = append(r.marks, r.markOf(int64(len(r.marks)), segment))
+	})
+	r.size = o.size - padding
+	return r, err
+}
+
+// newMark makes the cipher whose tags tell segments apart.
+func newMark() (cipher.AEAD, error) {
+	key := make([]byte, 32)
+	rand.Read(key)
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	return cipher.NewGCM(block)
+}
+
+// markOf is the tag of a segment. The key is this reader's, so a number serves as
+// the nonce: the same one again is for the same segment, and nobody sees the tag.
+func (r *ReaderAt) markOf(index int64, segment []byte) [tagSize]byte {
+	var nonce [nonceSize]byte
+	binary.BigEndian.PutUint64(nonce[4:], uint64(index))
+	return [tagSize]byte(r.mark.Seal(nil, nonce[:], nil, segment))
+}
+
+// Size returns the size of the file in bytes, which is authentic.
+func (r *ReaderAt) Size() int64 { return r.size }
+
+// ReadAt decrypts the bytes at offset into p. An object that is not what it was is
+// [kmsencrypted.ErrDecrypt], a negative offset [fs.ErrInvalid].
+func (r *ReaderAt) ReadAt(p []byte, offset int64) (n int, err error) {
+	if offset < 0 {
+		return 0, fmt.Errorf("lockbox: offset %d: %w", offset, fs.ErrInvalid)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for n < len(p) && offset < r.size {
+		if err := r.ctx.Err(); err != nil {
+			return n, err
+		}
+		start := int64(0)
+		if r.message != nil {
+			start = offset - offset%segmentSize
+			if err := r.open(offset / segmentSize); err != nil {
+				return n, err
+			}
+		}
+		m := copy(p[n:], r.current[offset-start:min(int64(len(r.current)), r.size-start)])
+		n, offset = n+m, offset+int64(m)
+	}
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// open makes a segment the current one.
+func (r *ReaderAt) open(index int64) error {
+	if r.index == index {
+		return nil
+	}
+	at := index * segmentSize
+	if r.current == nil {
+		r.current = make([]byte, segmentSize)
+	}
+	r.index = -1
+	r.current = r.current[:min(segmentSize, r.sealed-at)]
+	n, err := r.src.ReadAt(r.current, nonceSize+at)
+	if n < len(r.current) {
+		if err == nil || err == io.EOF {
+			return errChanged
+		}
+		return fullio.Failed(err)
+	}
+	mark := r.markOf(index, r.current)
+	if subtle.ConstantTimeCompare(mark[:], r.marks[index][:]) != 1 {
+		return errChanged
+	}
+	r.message.StreamAt(at).XORKeyStream(r.current, r.current)
+	r.index = index
+	return nil
+}
+
+// Close wipes the plaintext that is in memory. It does not close the source.
+func (r *ReaderAt) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	clear(r.current[:cap(r.current)])
+	r.current, r.size, r.index = nil, 0, -1
+	return nil
+}
