@@ -3,6 +3,9 @@ package attach
 import (
 	"context"
 	"database/sql"
+	"errors"
+	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 )
@@ -22,11 +25,50 @@ const (
 	doomed  = "doomed"
 )
 
-// intents is that table.
+// intents is that table, with the buckets whose objects are in it.
 type intents struct {
 	dialect
 	db           *sql.DB
+	buckets      map[string]Bucket
 	lease, grace time.Duration
+	references   string // counts the rows that name an object
+}
+
+// store writes a new object. It is listed before, and given up if anything fails;
+// done tells how far it has come.
+func (i intents) store(ctx context.Context, bucket, object string, done *atomic.Int64, write func(ctx context.Context, w io.Writer) error) (err error) {
+	if err := i.begin(ctx, bucket, object); err != nil {
+		return fmt.Errorf("attach: list an object: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			i.discard(ctx, bucket, object)
+		}
+	}()
+	held, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go i.keep(held, cancel, bucket, object, done)
+	err = i.buckets[bucket].Put(held, object, func(w io.Writer) error { return write(held, w) })
+	if cause := context.Cause(held); err != nil && errors.Is(cause, ErrAbandoned) {
+		return cause
+	}
+	if err != nil {
+		return err
+	}
+	// Whoever was stopped for longer than the lease must not leave an object that
+	// the sweeper has been looking for already.
+	return i.extend(ctx, i.db, bucket, object)
+}
+
+// discard deletes an object that is not attached, now if that works and else with
+// the next sweep.
+func (i intents) discard(ctx context.Context, bucket, object string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if err := i.giveUp(ctx, bucket, object); err != nil {
+		return err
+	}
+	return i.deleteObject(ctx, bucket, object)
 }
 
 // begin lists an object that is about to be written.

@@ -67,7 +67,8 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.M
 		return nil, err
 	}
 	m := &Manager[R]{model: model, config: config, key: config.KeyColumn,
-		intents: intents{dialect: known, db: db, lease: config.Lease, grace: config.Grace}}
+		intents: intents{dialect: known, db: db, buckets: config.Buckets, lease: config.Lease, grace: config.Grace,
+			references: "SELECT count(*) FROM kms_attachments WHERE bucket = ? AND object = ?"}}
 	keys := model.KeyColumns()
 	switch {
 	case reflect.TypeFor[R]().Kind() != reflect.Struct:

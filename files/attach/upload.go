@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 	"sync/atomic"
@@ -157,31 +156,14 @@ func (m *Manager[R]) limit(o Options) int64 {
 	return files.MaxSize
 }
 
-// put writes the object of a Pending under a new name and key. It is listed before
-// and given up if anything fails.
-func (m *Manager[R]) put(ctx context.Context, p *Pending[R], o Options, fill func(*sealer) error) (err error) {
-	bucket := m.config.Buckets[p.a.Bucket]
-	key := files.NewKey()
-	object := newObjectName()
-	if err := m.begin(ctx, p.a.Bucket, object); err != nil {
-		return fmt.Errorf("attach: list an object: %w", err)
-	}
-	defer func() {
-		if err == nil {
-			return
-		}
-		key.Wipe()
-		m.discard(ctx, p.a.Bucket, object)
-	}()
-	held, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	var done atomic.Int64
-	go m.keep(held, cancel, p.a.Bucket, object, &done)
+// put writes the object of a Pending under a new name and key.
+func (m *Manager[R]) put(ctx context.Context, p *Pending[R], o Options, fill func(*sealer) error) error {
+	key, object := files.NewKey(), newObjectName()
 	s := &sealer{declared: o.ContentType}
-	err = bucket.Put(held, object, func(w io.Writer) error {
+	var done atomic.Int64
+	err := m.store(ctx, p.a.Bucket, object, &done, func(ctx context.Context, w io.Writer) error {
 		counted := &counter{w: w}
-		*s = sealer{declared: o.ContentType}
-		sealed, err := files.NewWriter(held, counted, key, files.Options{Workers: m.config.Workers, Progress: func(n int64) {
+		sealed, err := files.NewWriter(ctx, counted, key, files.Options{Workers: m.config.Workers, Progress: func(n int64) {
 			done.Store(n)
 			if o.Progress != nil {
 				o.Progress(n, o.Size)
@@ -200,30 +182,12 @@ func (m *Manager[R]) put(ctx context.Context, p *Pending[R], o Options, fill fun
 		p.a.File, p.a.Size, p.a.ObjectSize, p.a.ContentType = sealed.ID(), s.n, counted.n, s.contentType
 		return nil
 	})
-	if cause := context.Cause(held); err != nil && errors.Is(cause, ErrAbandoned) {
-		return cause
-	}
 	if err != nil {
-		return err
-	}
-	// Whoever was stopped for longer than the lease must not leave an object that
-	// the sweeper has been looking for already.
-	if err := m.extend(ctx, m.db, p.a.Bucket, object); err != nil {
+		key.Wipe()
 		return err
 	}
 	p.a.Object, p.a.Created, p.key = object, time.Now().UTC().Truncate(time.Millisecond), key
 	return nil
-}
-
-// discard deletes an object that is not attached, now if that works and else with
-// the next sweep.
-func (m *Manager[R]) discard(ctx context.Context, bucket, object string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
-	defer cancel()
-	if err := m.giveUp(ctx, bucket, object); err != nil {
-		return err
-	}
-	return m.deleteObject(ctx, bucket, object)
 }
 
 // source is what is uploaded.
