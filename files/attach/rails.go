@@ -1,0 +1,161 @@
+package attach
+
+import (
+	"context"
+	"database/sql"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/field"
+	filebox "github.com/kmsencrypted/kmsencrypted/files/lockbox"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
+)
+
+// RailsConfig describes the attachments of a Rails model: Active Storage with
+// Lockbox's encrypts_attached.
+type RailsConfig[R any] struct {
+	// Attachments are the model's, by name.
+	Attachments map[string]RailsAttachment[R]
+	// MasterKey is Lockbox's.
+	MasterKey lockbox.MasterKey
+	// RecordType is the class in the rows of active_storage_attachments. Empty: the
+	// model's name. Of subclasses it is the base class.
+	RecordType string
+	// Buckets are the services by name, as in config/storage.yml. Bucket is the one
+	// for new files; empty: the only one.
+	Buckets map[string]Bucket
+	Bucket  string
+	// KeyColumn, MaxSize, Lease and Grace are those of [Config].
+	KeyColumn    string
+	MaxSize      int64
+	Lease, Grace time.Duration
+}
+
+// RailsAttachment is a has_one_attached or has_many_attached and its
+// encrypts_attached.
+type RailsAttachment[R any] struct {
+	Many bool
+	// Plain says that there is no encrypts_attached.
+	Plain bool
+	// RecordKey says that the key is the record's data key (key: :kms_key). Else it
+	// is derived from the master key.
+	RecordKey bool
+	// KeyTable and KeyAttribute are key_table: and key_attribute:. Empty: the
+	// model's table and the attachment's name.
+	KeyTable, KeyAttribute string
+	// Lockbox holds algorithm, padding and older options.
+	Lockbox filebox.Options
+	// AssociatedData is associated_data:. Nil: none.
+	AssociatedData func(*R) []byte
+}
+
+// Rails reads and writes attachments as a Rails application with Active Storage
+// and Lockbox keeps them: its rows, and its objects byte for byte, each in both
+// directions. Writing takes constant memory under aes-gcm; reading goes over the
+// object once before the first byte, and never gives out one that is not authentic.
+// It is safe for concurrent use.
+//
+// A rekey of the records adopts the files under their data keys (RecordKey): the
+// old data key becomes the file's own key, wrapped under the new one in the blob's
+// metadata, bound to the object by its MD5 checksum, and no object is touched.
+// Rails cannot read an adopted file until [Rails.Reencrypt] has moved it to the
+// record's data key.
+type Rails[R any] struct {
+	intents
+	model   *field.Model[R]
+	config  RailsConfig[R]
+	records *Manager[R] // reads records
+}
+
+// NewRails returns a manager of a Rails model's attachments. The model is one with
+// [field.Config.Files] if any of them is under the record's data key, with a
+// primary key of one column. The table kms_attachment_objects of [Tables] must be
+// there before anything is written. Mistakes are [kmsencrypted.ErrConfig].
+func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.Model[R], config RailsConfig[R]) (*Rails[R], error) {
+	known, err := dialectOf(d)
+	if err != nil {
+		return nil, err
+	}
+	common := Config{Buckets: config.Buckets, Bucket: config.Bucket, KeyColumn: config.KeyColumn, MaxSize: config.MaxSize, Lease: config.Lease, Grace: config.Grace}
+	needsKey := false
+	for name, a := range config.Attachments {
+		if a.Many {
+			common.Many = append(common.Many, name)
+		} else {
+			common.One = append(common.One, name)
+		}
+		needsKey = needsKey || a.RecordKey
+	}
+	if common, err = common.check(); err != nil {
+		return nil, err
+	}
+	keys := model.KeyColumns()
+	if common.KeyColumn == "" && len(keys) > 0 {
+		common.KeyColumn = keys[0]
+	}
+	switch {
+	case reflect.TypeFor[R]().Kind() != reflect.Struct, len(model.IDColumns()) != 1:
+		return nil, configError("the rows of %s are no struct with one primary key", model.Table())
+	case needsKey && (!model.HasFiles() || model.Key(common.KeyColumn, new(R)) == nil):
+		return nil, configError("attachments of %s are under the record's data key: the model needs a key column and field.Config.Files", model.Table())
+	}
+	if config.RecordType == "" {
+		config.RecordType = model.Name()
+	}
+	i := intents{dialect: known, db: db, buckets: common.Buckets, lease: common.Lease, grace: common.Grace,
+		references: "SELECT count(*) FROM active_storage_blobs WHERE service_name = ? AND " + known.quoted("key") + " = ?"}
+	config.Bucket = common.Bucket
+	r := &Rails[R]{intents: i, model: model, config: config, records: &Manager[R]{intents: i, model: model, config: common, key: common.KeyColumn}}
+	for name, a := range config.Attachments {
+		if err := r.checkAttachment(name, a); err != nil {
+			return nil, err
+		}
+	}
+	if r.records.columns, err = r.records.learn(ctx); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// checkAttachment makes a codec to see whether the options are good.
+func (r *Rails[R]) checkAttachment(name string, a RailsAttachment[R]) error {
+	if a.Plain {
+		return nil
+	}
+	key := make([]byte, lockbox.KeySize)
+	if !a.RecordKey {
+		var err error
+		if key, err = r.masterKey(name, a); err != nil {
+			return err
+		}
+		defer clear(key)
+	}
+	_, err := filebox.New(key, a.Lockbox)
+	return err
+}
+
+func (r *Rails[R]) masterKey(name string, a RailsAttachment[R]) ([]byte, error) {
+	table, attribute := r.model.Table(), name
+	if a.KeyTable != "" {
+		table = a.KeyTable
+	}
+	if a.KeyAttribute != "" {
+		attribute = a.KeyAttribute
+	}
+	return r.config.MasterKey.AttributeKey(table, attribute)
+}
+
+// Sweep is [Manager.Sweep].
+func (r *Rails[R]) Sweep(ctx context.Context) (Swept, error) { return r.sweep(ctx) }
+
+// KeyColumn is that of [Manager.KeyColumn].
+func (r *Rails[R]) KeyColumn() string { return r.records.key }
+
+// CreateTables makes the table kms_attachment_objects if it is missing. The other
+// tables are Active Storage's.
+func (r *Rails[R]) CreateTables(ctx context.Context) error {
+	types := strings.NewReplacer("{name}", r.name, "{text}", r.text, "{number}", r.number)
+	_, err := r.db.ExecContext(ctx, types.Replace(tables[1]))
+	return err
+}

@@ -1,0 +1,338 @@
+package attach
+
+import (
+	"context"
+	"crypto/md5"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
+	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
+	filebox "github.com/kmsencrypted/kmsencrypted/files/lockbox"
+)
+
+// RailsPending is a file that was uploaded and belongs to nothing yet. It is not
+// safe for concurrent use.
+type RailsPending[R any] struct {
+	rails  *Rails[R]
+	row    *R
+	b      *Blob
+	column string // the key column that the data key came from, for a file under it
+}
+
+// Upload encrypts src as Rails would and returns when the object is durable; see
+// [Manager.Upload]. A file under the record's data key needs a record that was
+// read and has one: [kmsencrypted.ErrNoDataKey].
+func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*RailsPending[R], error) {
+	if err := r.records.named(name); err != nil {
+		return nil, err
+	}
+	p := &RailsPending[R]{rails: r, row: row, b: &Blob{Name: name, Service: r.config.Bucket, FileName: CleanName(o.Name)}}
+	return p, r.put(ctx, p, src, o)
+}
+
+// put writes the object of a pending file.
+func (r *Rails[R]) put(ctx context.Context, p *RailsPending[R], src io.Reader, o Options) error {
+	if o.Size < 0 || r.config.MaxSize > 0 && o.Size > r.config.MaxSize {
+		return ErrSize
+	}
+	a := r.config.Attachments[p.b.Name]
+	codec, err := r.codecFor(ctx, p, a)
+	if err != nil {
+		return err
+	}
+	limited := &source{Reader: src, limit: r.records.limit(o)}
+	head := make([]byte, sniffLen)
+	n, err := fullio.Read(limited, head)
+	if err != nil && err != io.EOF {
+		return err
+	}
+	head = head[:n]
+	p.b.ContentType = railsContentType(contentType(head, o.ContentType))
+	var associated []byte
+	if a.AssociatedData != nil {
+		associated = a.AssociatedData(p.row)
+	}
+	var done atomic.Int64
+	sum := md5.New()
+	counted := &counter{}
+	object := newObjectName()
+	err = r.store(ctx, p.b.Service, object, &done, func(ctx context.Context, w io.Writer) error {
+		counted.w = io.MultiWriter(w, sum)
+		file := progress{io.MultiReader(&byteReader{head}, limited), &done, o}
+		var err error
+		if codec == nil {
+			_, err = io.Copy(counted, file)
+		} else {
+			err = codec.Seal(ctx, counted, file, associated)
+		}
+		if err == nil {
+			err = limited.check(o)
+		}
+		return err
+	})
+	clear(head)
+	p.b.Key, p.b.ObjectSize, p.b.Checksum = object, counted.n, base64.StdEncoding.EncodeToString(sum.Sum(nil))
+	p.b.Encrypted, p.b.Created = codec != nil, time.Now().UTC().Truncate(time.Microsecond)
+	return err
+}
+
+// byteReader reads a slice without keeping a copy.
+type byteReader struct{ rest []byte }
+
+func (b *byteReader) Read(p []byte) (int, error) {
+	if len(b.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, b.rest)
+	b.rest = b.rest[n:]
+	return n, nil
+}
+
+// progress tells how much was read.
+type progress struct {
+	io.Reader
+	done *atomic.Int64
+	o    Options
+}
+
+func (p progress) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	if done := p.done.Add(int64(max(n, 0))); n > 0 && p.o.Progress != nil {
+		p.o.Progress(done, p.o.Size)
+	}
+	return n, err
+}
+
+// codecFor is what a new file is sealed with; nil for one that is not encrypted.
+func (r *Rails[R]) codecFor(ctx context.Context, p *RailsPending[R], a RailsAttachment[R]) (*filebox.Codec, error) {
+	if a.Plain {
+		return nil, nil
+	}
+	if !a.RecordKey {
+		key, err := r.masterKey(p.b.Name, a)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(key)
+		return filebox.New(key, a.Lockbox)
+	}
+	keys, err := r.model.DataKeys(ctx, r.records.key, p.row)
+	if err != nil {
+		return nil, err
+	}
+	defer keys[0].Wipe()
+	if keys[0].IsZero() {
+		return nil, kmsencrypted.ErrNoDataKey
+	}
+	if p.column, err = keyText(r.model.Key(r.records.key, p.row)); err != nil {
+		return nil, err
+	}
+	key, err := keys[0].Raw()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	return filebox.New(key, a.Lockbox)
+}
+
+// Commit attaches the file in the caller's transaction, with the rows that Rails
+// makes; see [Pending.Commit]. If the record was given another data key meanwhile,
+// a file under it is [kmsencrypted.ErrConflict]: upload it again.
+func (p *RailsPending[R]) Commit(ctx context.Context, tx Tx) (*Blob, error) {
+	b := *p.b
+	if err := p.commit(ctx, tx, &b); err != nil {
+		return nil, p.rails.failed("attach", &b, err)
+	}
+	return &b, nil
+}
+
+func (p *RailsPending[R]) commit(ctx context.Context, tx Tx, b *Blob) error {
+	r := p.rails
+	record, err := r.recordID(p.row)
+	if err != nil {
+		return err
+	}
+	b.RecordID = r.model.ID(p.row)[0]
+	if err := r.lockRecord(ctx, tx, p, b); err != nil {
+		return err
+	}
+	if slices.Contains(r.records.config.One, b.Name) {
+		taken, err := r.query(ctx, tx, "a.record_id = ? AND a.name = ?{lock}", record, b.Name)
+		if err == nil && len(taken) > 0 {
+			err = kmsencrypted.ErrConflict
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := r.insert(ctx, tx, b, record); err != nil {
+		return err
+	}
+	return r.settle(ctx, tx, b.Service, b.Key)
+}
+
+// lockRecord locks a record and sees whether it has the data key still that the
+// file was sealed under.
+func (r *Rails[R]) lockRecord(ctx context.Context, tx Tx, p *RailsPending[R], b *Blob) error {
+	if err := r.extend(ctx, tx, b.Service, b.Key); err != nil {
+		return err
+	}
+	now, err := r.records.load(ctx, tx, []string{b.RecordID}, r.lock)
+	if err != nil || p.column == "" {
+		return err
+	}
+	column, err := keyText(r.model.Key(r.records.key, now))
+	if err != nil || column == p.column {
+		return err
+	}
+	keys, err := r.model.DataKeys(ctx, r.records.key, now)
+	if err != nil {
+		return err
+	}
+	defer keys[0].Wipe()
+	own, err := r.model.DataKeys(ctx, r.records.key, p.row)
+	if err != nil {
+		return err
+	}
+	defer own[0].Wipe()
+	if !keys[0].Equal(own[0]) {
+		return kmsencrypted.ErrConflict
+	}
+	return nil
+}
+
+// Discard gives the file up.
+func (p *RailsPending[R]) Discard(ctx context.Context) error {
+	return p.rails.discard(ctx, p.b.Service, p.b.Key)
+}
+
+// Open opens an attached file, by one call to the key service if it is under the
+// record's data key and that is not open in row. The object is read once before
+// Open returns, and no byte comes out that is not authentic. The file reads under
+// ctx and is closed by the caller. Its errors are those of [Manager.Open].
+func (r *Rails[R]) Open(ctx context.Context, row *R, b *Blob) (*File, error) {
+	f, err := r.open(ctx, row, b)
+	return f, r.failed("open", b, err)
+}
+
+func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err error) {
+	if id := r.model.ID(row); id == nil || id[0] != b.RecordID {
+		return nil, fmt.Errorf("%w: the blob is another record's", kmsencrypted.ErrConfig)
+	}
+	a, known := r.config.Attachments[b.Name]
+	if !known {
+		return nil, configError("%s has no attachment %q", r.model.Table(), b.Name)
+	}
+	if r.buckets[b.Service] == nil {
+		return nil, configError("no bucket %q", b.Service)
+	}
+	object, err := r.records.openObject(ctx, &Attachment{Bucket: b.Service, Object: b.Key, ObjectSize: b.ObjectSize})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			object.Close()
+		}
+	}()
+	attachment := Attachment{Table: r.model.BoundTable(), RecordID: []string{b.RecordID}, Name: b.Name, Bucket: b.Service, Object: b.Key,
+		Format: files.Lockbox, ObjectSize: b.ObjectSize, FileName: CleanName(b.FileName), ContentType: b.ContentType, Created: b.Created}
+	if sum, err := base64.StdEncoding.DecodeString(b.Checksum); err == nil && len(sum) == md5.Size {
+		attachment.File = files.ID(sum)
+	}
+	if a.Plain {
+		return newFile(attachment, object, object.Size(), object), nil
+	}
+	key, err := r.fileKey(ctx, row, b, a)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	if b.Adopted() {
+		if err := checkSum(ctx, object, attachment.File); err != nil {
+			return nil, err
+		}
+	}
+	codec, err := filebox.New(key, a.Lockbox)
+	if err != nil {
+		return nil, err
+	}
+	var associated []byte
+	if a.AssociatedData != nil {
+		associated = a.AssociatedData(row)
+	}
+	at, err := codec.NewReaderAt(ctx, object, object.Size(), associated)
+	if err != nil {
+		return nil, err
+	}
+	return newFile(attachment, at, at.Size(), closers{at, object}), nil
+}
+
+type closers []io.Closer
+
+func (c closers) Close() error {
+	var errs []error
+	for _, closer := range c {
+		errs = append(errs, closer.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// checkSum sees whether an object is the one that a file key was bound to.
+func checkSum(ctx context.Context, object Object, want files.ID) error {
+	sum := md5.New()
+	src := io.NewSectionReader(object, 0, object.Size())
+	buffer := make([]byte, 256<<10)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := fullio.Read(src, buffer)
+		sum.Write(buffer[:n])
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if files.ID(sum.Sum(nil)) != want {
+		return fmt.Errorf("%w: the object is another one than the file key was made for", kmsencrypted.ErrDecrypt)
+	}
+	return nil
+}
+
+// fileKey is the key of a file that is there; the caller clears it.
+func (r *Rails[R]) fileKey(ctx context.Context, row *R, b *Blob, a RailsAttachment[R]) ([]byte, error) {
+	if !a.RecordKey {
+		return r.masterKey(b.Name, a)
+	}
+	keys, err := r.model.DataKeys(ctx, r.records.key, row)
+	if err != nil {
+		return nil, err
+	}
+	defer keys[0].Wipe()
+	if keys[0].IsZero() {
+		return nil, kmsencrypted.ErrNoDataKey
+	}
+	if !b.Adopted() {
+		return keys[0].Raw()
+	}
+	place, err := r.place(b)
+	if err != nil {
+		return nil, err
+	}
+	key, err := files.UnwrapKey(keys[0], b.wrappedKey(), place)
+	if err != nil {
+		return nil, err
+	}
+	defer key.Wipe()
+	return key.Raw()
+}

@@ -1,0 +1,182 @@
+package attach
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/files"
+)
+
+// Rotated adopts the files of records that were just rekeyed, in the same
+// transaction: see [Rails]. It is the Dependents of package sqlstore; nothing else
+// need call it.
+func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
+	var names []any
+	for name, a := range r.config.Attachments {
+		if a.RecordKey && !a.Plain {
+			names = append(names, name)
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	byID := make(map[string]int, len(records))
+	var failures field.Failures
+	for chunk := range slices.Chunk(records, 200) {
+		args := slices.Clone(names)
+		for _, rotated := range chunk {
+			if rotated.New.IsZero() {
+				return nil // a rewrap, which leaves the data keys
+			}
+			row := new(R)
+			if err := r.model.SetID(row, rotated.ID); err != nil {
+				return err
+			}
+			args = append(args, r.model.IDValues(row)[0])
+		}
+		for i, rotated := range records {
+			byID[rotated.ID[0]] = i
+		}
+		list, err := r.query(ctx, tx, "a.name IN (?"+strings.Repeat(", ?", len(names)-1)+") AND a.record_id IN (?"+strings.Repeat(", ?", len(chunk)-1)+") ORDER BY a.id{lock}", args...)
+		if err != nil {
+			return err
+		}
+		for _, b := range list {
+			i := byID[b.RecordID]
+			err := r.adopt(ctx, tx, b, records[i])
+			switch {
+			case err == nil:
+			case isOfFile(err):
+				failures = append(failures, field.Failure{Index: i, Err: r.failed("rotate", b, err)})
+			default:
+				return err
+			}
+		}
+	}
+	if failures != nil {
+		return failures
+	}
+	return nil
+}
+
+// adopt gives a file the old data key as its own, or wraps the one that it has anew.
+func (r *Rails[R]) adopt(ctx context.Context, tx Tx, b *Blob, rotated field.Rotated) error {
+	if !b.Encrypted {
+		return nil // from before encrypts_attached
+	}
+	if rotated.Old.IsZero() {
+		return kmsencrypted.ErrNoDataKey
+	}
+	place, err := r.place(b)
+	if err != nil {
+		return err
+	}
+	var key files.Key
+	if b.Adopted() {
+		key, err = files.UnwrapKey(rotated.Old, b.wrappedKey(), place)
+	} else {
+		key, err = keyFromDataKey(rotated.Old)
+	}
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	wrapped, err := files.WrapKey(rotated.New, key, place)
+	if err != nil {
+		return err
+	}
+	text, err := json.Marshal(wrapped)
+	if err != nil {
+		return err
+	}
+	b.metadata[adoptedKey] = text
+	metadata, err := json.Marshal(b.metadata)
+	if err != nil {
+		return err
+	}
+	_, err = tx.ExecContext(ctx, r.sql("UPDATE active_storage_blobs SET metadata = ? WHERE id = ?"), string(metadata), b.ID)
+	return err
+}
+
+func keyFromDataKey(k kmsencrypted.DataKey) (files.Key, error) {
+	raw, err := k.Raw()
+	if err != nil {
+		return files.Key{}, err
+	}
+	defer clear(raw)
+	return files.KeyFrom(raw)
+}
+
+// Adopted lists adopted files, which Rails cannot read until they are re-encrypted,
+// at most limit of them beyond the blob with the ID after.
+func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob, error) {
+	all, err := r.query(ctx, r.db, "b.id > ? AND b.metadata LIKE '%\""+adoptedKey+"\"%' ORDER BY b.id", after)
+	return all[:min(len(all), max(limit, 0))], err
+}
+
+// Reencrypt moves a file to a new object under the key that Rails uses today: for
+// an adopted one the record's data key. Attachment and blob keep their IDs. row is
+// the record, with its key column read. progress, which may be nil, is told how
+// many bytes of the file are done. A file or record that changed meanwhile is
+// [kmsencrypted.ErrConflict]. The old object is deleted by [Rails.Sweep] after the
+// grace.
+func (r *Rails[R]) Reencrypt(ctx context.Context, row *R, b *Blob, progress func(done, total int64)) (*Blob, error) {
+	src, err := r.Open(ctx, row, b)
+	if err != nil {
+		return nil, err
+	}
+	defer src.Close()
+	p := &RailsPending[R]{rails: r, row: row, b: &Blob{ID: b.ID, AttachmentID: b.AttachmentID, RecordID: b.RecordID, Name: b.Name, Service: r.config.Bucket}}
+	if err := r.put(ctx, p, src, Options{Size: src.Size(), Progress: progress}); err != nil {
+		return nil, r.failed("reencrypt", b, err)
+	}
+	moved := *p.b
+	moved.FileName, moved.ContentType, moved.Created = b.FileName, b.ContentType, b.Created
+	moved.metadata = make(map[string]json.RawMessage)
+	for name, value := range b.metadata {
+		if name != adoptedKey {
+			moved.metadata[name] = value
+		}
+	}
+	// It has to open before the old one goes.
+	again, err := r.open(ctx, row, &moved)
+	if err == nil {
+		err = again.Close()
+	}
+	if err == nil {
+		err = r.transaction(ctx, func(tx Tx) error { return r.swap(ctx, tx, p, b, &moved) })
+	}
+	if err != nil {
+		return nil, r.failed("reencrypt", b, errors.Join(err, p.Discard(ctx)))
+	}
+	return &moved, nil
+}
+
+func (r *Rails[R]) swap(ctx context.Context, tx Tx, p *RailsPending[R], old, moved *Blob) error {
+	if err := r.lockRecord(ctx, tx, p, moved); err != nil {
+		return err
+	}
+	metadata, err := json.Marshal(moved.metadata)
+	if err != nil {
+		return err
+	}
+	key := r.quoted("key")
+	swapped, err := r.exec(ctx, tx, "UPDATE active_storage_blobs SET "+key+" = ?, service_name = ?, byte_size = ?, checksum = ?, metadata = ? WHERE id = ? AND "+key+" = ?",
+		moved.Key, moved.Service, moved.ObjectSize, moved.Checksum, string(metadata), old.ID, old.Key)
+	if err == nil && !swapped {
+		err = kmsencrypted.ErrConflict
+	}
+	if err == nil {
+		err = r.doom(ctx, tx, old.Service, old.Key)
+	}
+	if err != nil {
+		return err
+	}
+	return r.settle(ctx, tx, moved.Service, moved.Key)
+}
