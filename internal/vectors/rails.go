@@ -90,3 +90,14 @@ func RailsDatabase(t testing.TB, file string) string {
 	}
 	return path
 }
+
+// RailsObjects copies the objects of storage.json, so that a test may write beside
+// them, and returns the path of the copy.
+func RailsObjects(t testing.TB) string {
+	t.Helper()
+	to := filepath.Join(t.TempDir(), "storage")
+	if err := os.CopyFS(to, os.DirFS(filepath.Join(folder("KMSENCRYPTED_RAILS", "rails"), "storage"))); err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
