@@ -2,6 +2,7 @@ package kmsencrypted
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,4 +50,37 @@ func TestCacheWipes(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The cache is bounded at every moment, whatever many goroutines put into it.
+func TestCacheIsBoundedUnderLoad(t *testing.T) {
+	const workers, rounds, most = 8, 500, 16
+	b := &Box{cache: newCache(CacheConfig{MaxAge: time.Hour, MaxEntries: most, NegativeAge: time.Hour})}
+	bounded := func() {
+		b.cache.mu.Lock()
+		defer b.cache.mu.Unlock()
+		if entries, recent := len(b.cache.entries), b.cache.recent.Len(); entries > most || entries != recent {
+			t.Errorf("%d entries, %d in order of use, want at most %d", entries, recent, most)
+		}
+	}
+	var running sync.WaitGroup
+	for worker := range workers {
+		running.Go(func() {
+			for round := range rounds {
+				u := &unwrapping{column: fmt.Sprint("v1:", worker%2, "-", round), contexts: []BoundContext{{}}}
+				result := KeyResult{Key: NewDataKey()}
+				if round%3 == 0 {
+					result = KeyResult{Err: ErrDecrypt}
+				}
+				b.cached(u)
+				b.remember(u, result)
+				bounded()
+			}
+		})
+	}
+	running.Wait()
+	if n := len(b.cache.entries); n != most {
+		t.Errorf("%d entries at the end, want a full cache of %d", n, most)
+	}
+	b.cache.sweeper.Stop()
 }

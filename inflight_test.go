@@ -200,3 +200,26 @@ func TestBatchesShareCalls(t *testing.T) {
 		}
 	})
 }
+
+// Fifty requests of a program for one record are one call.
+func TestFiftyEqualUnwrapsAreOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, box := slowBox(t)
+		c := wrapped(t, box, 1)[0]
+		start := time.Now()
+		var callers sync.WaitGroup
+		for range 50 {
+			callers.Go(func() {
+				k, err := box.Unwrap(t.Context(), c.Column, c.Binding)
+				if err != nil {
+					t.Error(err)
+				}
+				k.Wipe()
+			})
+		}
+		callers.Wait()
+		if s.calls.Load() != 1 || time.Since(start) != time.Second {
+			t.Errorf("%d calls in %v, want 1 in a second", s.calls.Load(), time.Since(start))
+		}
+	})
+}
