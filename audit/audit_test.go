@@ -20,6 +20,13 @@ func TestAuditSQLite(t *testing.T)   { testAudit(t, field.SQLite, "sqlite", ":me
 func TestAuditPostgres(t *testing.T) { testAudit(t, field.Postgres, "pgx", dbserver.Postgres(t)) }
 func TestAuditMariaDB(t *testing.T)  { testAudit(t, field.MySQL, "mysql", dbserver.MariaDB(t)) }
 
+// utc is the time of an entry as text.
+var utc = map[field.Dialect]string{
+	field.Postgres: "to_char(viewed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS')",
+	field.MySQL:    "date_format(viewed_at, '%Y-%m-%d %H:%i:%s')",
+	field.SQLite:   "substr(viewed_at, 1, 19)",
+}
+
 func testAudit(t *testing.T, d field.Dialect, driver, dsn string) {
 	t.Helper()
 	db, err := sql.Open(driver, dsn)
@@ -42,9 +49,10 @@ func testAudit(t *testing.T, d field.Dialect, driver, dsn string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var viewer, fields string
-	if err := db.QueryRowContext(t.Context(), "SELECT viewer, fields FROM kms_audits WHERE record_id = '7'").Scan(&viewer, &fields); err != nil || viewer != "eve" || fields != "Email,Born" {
-		t.Errorf("entry = %q, %q, %v", viewer, fields, err)
+	var viewer, table, fields, place, viewedAt string
+	err = db.QueryRowContext(t.Context(), "SELECT viewer, record_table, fields, place, "+utc[d]+" FROM kms_audits WHERE record_id = '7'").Scan(&viewer, &table, &fields, &place, &viewedAt)
+	if err != nil || viewer != "eve" || table != "customers" || fields != "Email,Born" || place != "console" || viewedAt != "2026-02-03 03:05:06" {
+		t.Errorf("entry = %q, %q, %q, %q, %q, %v", viewer, table, fields, place, viewedAt, err)
 	}
 	err = audit.Log(t.Context(), db, d, audit.Entry{Viewer: "x", Table: "t", ID: "1", Fields: []string{"A"}}, audit.Entry{Viewer: "x"})
 	var count int

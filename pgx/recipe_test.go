@@ -2,6 +2,7 @@ package pgx_test
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -42,12 +43,55 @@ func connect(t *testing.T) (*pgx.Conn, *field.Model[Customer]) {
 	wall, err := customers.CheckConstraint(field.Postgres)
 	must(t, err)
 
-	conn, err := pgx.Connect(t.Context(), dbserver.Postgres(t))
+	config, err := pgx.ParseConfig(dbserver.Postgres(t))
+	must(t, err)
+	config.Tracer = canary{t}
+	conn, err := pgx.ConnectConfig(t.Context(), config)
 	must(t, err)
 	t.Cleanup(func() { conn.Close(context.Background()) })
 	_, err = conn.Exec(t.Context(), "CREATE TABLE customers (id bigserial PRIMARY KEY, name text, "+strings.Join(columns, ", ")+", "+wall+")")
 	must(t, err)
 	return conn, customers
+}
+
+// canary fails the test when an encrypted value of people is an argument of a
+// query or of a batch. [kmstest.Canary] does it for database/sql.
+type canary struct{ *testing.T }
+
+func (c canary) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	c.check(q.SQL, q.Args)
+	return ctx
+}
+
+func (c canary) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (c canary) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (c canary) TraceBatchQuery(_ context.Context, _ *pgx.Conn, q pgx.TraceBatchQueryData) {
+	c.check(q.SQL, q.Args)
+}
+
+func (c canary) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+func (c canary) check(sql string, args []any) {
+	for i, arg := range args {
+		if v, ok := arg.(driver.Valuer); ok {
+			value, err := v.Value()
+			if err != nil {
+				continue // nothing is sent
+			}
+			arg = value
+		}
+		text := fmt.Sprintf("%s", arg)
+		for _, secret := range []string{"ada@example.net", "ada@example.org", "grace@example.org", "\xff\xd8", "7946 0958"} {
+			// One test writes plaintext on purpose, to see it refused.
+			if strings.Contains(text, secret) && c.Name() != "TestPlaintextPostgres" {
+				c.Errorf("plaintext in argument %d of %s", i+1, sql)
+			}
+		}
+	}
 }
 
 // The id is taken from the sequence first, because the data key is bound to it.
