@@ -39,7 +39,7 @@ func (c *checkCmd) Run(ctx context.Context, s *Session) error {
 		if len(c.Table) > 0 && !has(c.Table, model.Table()) {
 			continue
 		}
-		findings, err := d.check(ctx, model)
+		findings, err := d.check(ctx, model, optionsOf(m).Independent)
 		if err != nil {
 			return fmt.Errorf("%s: %w", model.Table(), err)
 		}
@@ -73,7 +73,7 @@ func (c *checkCmd) Run(ctx context.Context, s *Session) error {
 }
 
 // check compares a model with its table.
-func (d *Database) check(ctx context.Context, model *field.Model[any]) (findings []finding, err error) {
+func (d *Database) check(ctx context.Context, model *field.Model[any], independent []string) (findings []finding, err error) {
 	columns, err := d.columns(ctx, model.Table())
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (d *Database) check(ctx context.Context, model *field.Model[any]) (findings
 	}
 	for _, column := range columns {
 		switch {
-		case !LooksEncrypted(column), has(known, column), has(d.Independent[model.Table()], column):
+		case !LooksEncrypted(column), has(known, column), has(independent, column):
 		case model.KeysOnly():
 			say(false, "%s is not declared: the table can be rewrapped, not rekeyed", column)
 		default:

@@ -30,7 +30,8 @@ const (
 )
 
 // Main runs the command line of the process over the tables of some models,
-// each a *field.Model, and exits. The database is told from the driver of db.
+// each a *field.Model or [With] options, and exits. The database is told from the
+// driver of db.
 func Main(ctx context.Context, db *sql.DB, models ...Model) {
 	ctx, stop := interruptible(ctx)
 	program := Program{Open: func(context.Context) (*Database, error) {
@@ -53,17 +54,30 @@ func interruptible(ctx context.Context) (context.Context, func()) {
 // Model is a *[field.Model] of any type.
 type Model interface{ Dynamic() *field.Model[any] }
 
+// With gives the table of a model options: the managers of files that are
+// attached to its records, without which they cannot be rekeyed, and columns that
+// look encrypted and are independent.
+//
+//	rotatecli.Main(ctx, db, customers, rotatecli.With(documents, sqlstore.Options{Dependents: …}))
+func With(m Model, options sqlstore.Options) Model { return modelWith{m, options} }
+
+type modelWith struct {
+	Model
+	options sqlstore.Options
+}
+
+func optionsOf(m Model) sqlstore.Options {
+	if with, ok := m.(modelWith); ok {
+		return with.options
+	}
+	return sqlstore.Options{}
+}
+
 // Database is what the commands work on.
 type Database struct {
 	DB      *sql.DB
 	Dialect field.Dialect
 	Models  []Model
-	// Independent lists by table the columns that look encrypted and are not
-	// sealed under a key of the model: see sqlstore.Options.
-	Independent map[string][]string
-	// Dependents lists by table what lies elsewhere under the data keys of its
-	// records, such as managers of attachments: see sqlstore.Options.
-	Dependents map[string][]sqlstore.Dependents
 }
 
 // Program is a command line. Main is enough for most.

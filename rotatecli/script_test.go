@@ -17,6 +17,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
 // customer has two keys; document has a text as its primary key.
@@ -50,6 +51,12 @@ func TestMain(m *testing.M) {
 		"badday": func() {
 			db, customers, _ := application()
 			rotatecli.Main(context.Background(), db, customers)
+		},
+		// And one whose documents have files.
+		"withfiles": func() {
+			db, _, documents := application()
+			rotatecli.Main(context.Background(), db,
+				rotatecli.With(documents, sqlstore.Options{Dependents: []sqlstore.Dependents{manager{}}}))
 		},
 		"seed": seed,
 	})
@@ -87,6 +94,16 @@ func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
 	return db, customers, documents
 }
 
+// manager stands for one of attached files: it says what it is told to move.
+type manager struct{}
+
+func (manager) KeyColumn() string { return "encrypted_kms_key" }
+
+func (manager) Rotated(_ context.Context, _ *sql.Tx, records []field.Rotated) error {
+	fmt.Println("files of", len(records), "records follow")
+	return nil
+}
+
 // away is a key whose service is known and refuses everything for now.
 type away struct{ kmsencrypted.Provider }
 
@@ -105,7 +122,8 @@ func check(err error) {
 func seed() {
 	ctx := context.Background()
 	db, customers, documents := application()
-	_, err := db.Exec(`CREATE TABLE customers (id integer PRIMARY KEY, encrypted_kms_key text, encrypted_kms_key_phone text, email_ciphertext text, phone_ciphertext text);
+	_, err := db.Exec(`CREATE TABLE kms_attachments (record_table text); INSERT INTO kms_attachments VALUES ('documents');
+		CREATE TABLE customers (id integer PRIMARY KEY, encrypted_kms_key text, encrypted_kms_key_phone text, email_ciphertext text, phone_ciphertext text);
 		CREATE TABLE documents (code text PRIMARY KEY, encrypted_kms_key text, body_ciphertext blob)`)
 	check(err)
 	for i := range 120 {

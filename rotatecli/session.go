@@ -106,8 +106,7 @@ func (s *Session) all(ctx context.Context) ([]*table, error) {
 	var tables []*table
 	for _, m := range d.Models {
 		model := m.Dynamic()
-		options := sqlstore.Options{Independent: d.Independent[model.Table()], Dependents: d.Dependents[model.Table()]}
-		store, err := sqlstore.New(ctx, d.DB, d.Dialect, model, options)
+		store, err := sqlstore.New(ctx, d.DB, d.Dialect, model, optionsOf(m))
 		if err != nil {
 			return nil, err
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
 // config is the file. Fields that it does not have are refused, so that a
@@ -221,7 +222,7 @@ func (c *config) database(ctx context.Context, logger *slog.Logger, verbose bool
 	if err != nil {
 		return nil, err
 	}
-	d := &rotatecli.Database{DB: db, Dialect: dialect, Independent: make(map[string][]string)}
+	d := &rotatecli.Database{DB: db, Dialect: dialect}
 	var mistakes []error
 	var contexts []template
 	for _, v := range c.Versions {
@@ -233,8 +234,7 @@ func (c *config) database(ctx context.Context, logger *slog.Logger, verbose bool
 			mistakes = append(mistakes, err)
 			continue
 		}
-		d.Models = append(d.Models, model)
-		d.Independent[t.Table] = t.Independent
+		d.Models = append(d.Models, rotatecli.With(model, sqlstore.Options{Independent: t.Independent}))
 	}
 	if err := errors.Join(mistakes...); err != nil {
 		db.Close()
