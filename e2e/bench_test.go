@@ -85,12 +85,14 @@ func (n *table) pause(b *testing.B, executor string) time.Duration {
 		_, err := r.Run(b.Context())
 		ended <- err
 	}()
-	written := func() int64 {
+	status := func() kmsencrypted.RunStatus {
 		status, _, err := r.Status(b.Context())
 		must(b, err)
-		return status.Written
+		return status
 	}
-	waitUntil(b, "rows are written", func() bool { return written() > n.rows/10 })
+	written := func() int64 { return status().Written }
+	// That of the run before may be found first.
+	waitUntil(b, "rows are written", func() bool { return status().State == kmsencrypted.RunActive && written() > n.rows/10 })
 	began := time.Now()
 	must(b, r.Pause(b.Context()))
 	var last time.Duration
