@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
 // Format is the format of an object, as a wrapped key is bound to it.
@@ -46,17 +47,42 @@ const (
 // one without a record [kmsencrypted.ErrNoID]. The other errors are those of
 // [kmsencrypted.DataKey.Derive], and [kmsencrypted.ErrWiped] for the file key.
 func WrapKey(dataKey kmsencrypted.DataKey, k Key, p Place) (string, error) {
+	if _, err := p.canonical(); err != nil {
+		return "", err
+	}
+	w, err := NewWrapper(dataKey)
+	if err != nil {
+		return "", err
+	}
+	return w.Wrap(k, p)
+}
+
+// Wrapper is [WrapKey] and [UnwrapKey] under one data key, for the files of a
+// record: what is derived from the data key is derived once. It is safe for
+// concurrent use, goes on after the data key was wiped, and prints as "[redacted]".
+type Wrapper struct {
+	secret.Redacted
+	hidden secret.Pointer[cipher.AEAD]
+}
+
+// NewWrapper returns a Wrapper. The errors are those of [kmsencrypted.DataKey.Derive].
+func NewWrapper(dataKey kmsencrypted.DataKey) (*Wrapper, error) {
+	aead, err := wrappingCipher(dataKey)
+	if err != nil {
+		return nil, err
+	}
+	return &Wrapper{hidden: secret.Hide(aead)}, nil
+}
+
+// Wrap is [WrapKey].
+func (w *Wrapper) Wrap(k Key, p Place) (string, error) {
 	associatedData, err := p.canonical()
 	if err != nil {
 		return "", err
 	}
-	aead, err := wrappingCipher(dataKey)
-	if err != nil {
-		return "", err
-	}
-	var wrapped []byte
+	wrapped := make([]byte, 0, wrappedSize)
 	err = k.use(func(key []byte) error {
-		wrapped = aead.Seal(nil, nil, key, associatedData)
+		wrapped = (*w.hidden.Get()).Seal(wrapped, nil, key, associatedData)
 		return nil
 	})
 	if err != nil {
@@ -72,6 +98,16 @@ func WrapKey(dataKey kmsencrypted.DataKey, k Key, p Place) (string, error) {
 // place or changed text is [kmsencrypted.ErrDecrypt]. The other errors are those
 // of WrapKey.
 func UnwrapKey(dataKey kmsencrypted.DataKey, wrapped string, p Place) (Key, error) {
+	return unwrapKey(func() (*Wrapper, error) { return NewWrapper(dataKey) }, wrapped, p)
+}
+
+// Unwrap is [UnwrapKey].
+func (w *Wrapper) Unwrap(wrapped string, p Place) (Key, error) {
+	return unwrapKey(func() (*Wrapper, error) { return w, nil }, wrapped, p)
+}
+
+// unwrapKey needs the data key only for what may be a wrapped key.
+func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, error) {
 	associatedData, err := p.canonical()
 	if err != nil {
 		return Key{}, err
@@ -85,11 +121,11 @@ func UnwrapKey(dataKey kmsencrypted.DataKey, wrapped string, p Place) (Key, erro
 	if err != nil || len(sealed) != wrappedSize || len(text) != base64.RawURLEncoding.EncodedLen(wrappedSize) {
 		return Key{}, malformed("wrapped key")
 	}
-	aead, err := wrappingCipher(dataKey)
+	w, err := under()
 	if err != nil {
 		return Key{}, err
 	}
-	raw, err := aead.Open(nil, nil, sealed, associatedData)
+	raw, err := (*w.hidden.Get()).Open(nil, nil, sealed, associatedData)
 	if err != nil {
 		return Key{}, fmt.Errorf("files: wrapped key: %w", kmsencrypted.ErrDecrypt)
 	}

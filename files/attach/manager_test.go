@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -64,17 +65,22 @@ func must(t testing.TB, err error) {
 // keyService counts calls and may refuse to decrypt.
 type keyService struct {
 	kmsencrypted.Provider
+	mu             sync.Mutex // for the counts
 	wraps, unwraps int
 	denied         bool
 }
 
 func (k *keyService) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	k.mu.Lock()
 	k.wraps++
+	k.mu.Unlock()
 	return k.Provider.Encrypt(ctx, plaintext, ec)
 }
 
 func (k *keyService) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	k.mu.Lock()
 	k.unwraps++
+	k.mu.Unlock()
 	if k.denied {
 		return nil, kmsencrypted.ErrDenied
 	}

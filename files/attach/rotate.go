@@ -27,6 +27,7 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 		byID[recordID(r.ID)] = i
 	}
 	var failures field.Failures
+	wrappers := make(wrappers)
 	for chunk := range slices.Chunk(records, 200) {
 		args := []any{m.model.BoundTable()}
 		for _, r := range chunk {
@@ -38,7 +39,7 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 		}
 		for _, a := range list {
 			i := byID[recordID(a.RecordID)]
-			err := m.rotateKey(ctx, tx, a, records[i])
+			err := m.rotateKey(ctx, tx, a, records[i], wrappers)
 			switch {
 			case err == nil:
 			case isOfFile(err):
@@ -60,33 +61,34 @@ func isOfFile(err error) bool {
 		kmsencrypted.ErrNoDataKey, kmsencrypted.ErrVersionNotActive, kmsencrypted.ErrVersionRetired}, func(e error) bool { return errors.Is(err, e) })
 }
 
-func (m *Manager[R]) rotateKey(ctx context.Context, tx Tx, a *Attachment, r field.Rotated) error {
-	direct := !files.IsWrappedKey(a.WrappedKey)
-	if !direct && r.New.IsZero() {
-		return nil // a rewrap
+// wrappers keeps what is derived from data keys for the next file of the record.
+type wrappers map[kmsencrypted.DataKey]*files.Wrapper
+
+func (w wrappers) under(k kmsencrypted.DataKey) (*files.Wrapper, error) {
+	if k.IsZero() {
+		return nil, kmsencrypted.ErrNoDataKey
 	}
-	if !direct && r.Old.IsZero() {
-		return kmsencrypted.ErrNoDataKey
+	if known := w[k]; known != nil {
+		return known, nil
 	}
-	var row *R
-	if direct {
-		var err error
-		if row, err = m.load(ctx, tx, a.RecordID, ""); err != nil {
-			return err
-		}
+	made, err := files.NewWrapper(k)
+	if err == nil {
+		w[k] = made
 	}
-	return m.rewrapKey(ctx, tx, a, row, r.Old, r.New)
+	return made, err
 }
 
-// rewrapKey wraps a file key anew. A new data key of zero leaves it to the Box.
-func (m *Manager[R]) rewrapKey(ctx context.Context, tx Tx, a *Attachment, row *R, old, new kmsencrypted.DataKey) error {
-	key, err := m.unwrap(ctx, row, old, a)
-	if err != nil {
-		return err
+func (m *Manager[R]) rotateKey(ctx context.Context, tx Tx, a *Attachment, r field.Rotated, w wrappers) error {
+	before, err := a.WrappedKey, error(nil)
+	switch {
+	case !files.IsWrappedKey(a.WrappedKey):
+		a.WrappedKey, err = m.rotateDirect(ctx, tx, a, r)
+	case r.New.IsZero(): // a rewrap
+		return nil
+	default:
+		a.WrappedKey, err = w.rewrap(a.WrappedKey, a.filePlace(), r)
 	}
-	defer key.Wipe()
-	before := a.WrappedKey
-	if a.WrappedKey, err = m.wrap(ctx, row, new, key, a); err != nil {
+	if err != nil {
 		return err
 	}
 	written, err := m.exec(ctx, tx, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ? AND wrapped_key = ?", a.WrappedKey, a.ID, before)
@@ -94,6 +96,38 @@ func (m *Manager[R]) rewrapKey(ctx context.Context, tx Tx, a *Attachment, row *R
 		err = kmsencrypted.ErrConflict
 	}
 	return err
+}
+
+// rewrap wraps a file key under the new data key.
+func (w wrappers) rewrap(wrapped string, place files.Place, r field.Rotated) (string, error) {
+	old, err := w.under(r.Old)
+	if err != nil {
+		return "", err
+	}
+	new, err := w.under(r.New)
+	if err != nil {
+		return "", err
+	}
+	key, err := old.Unwrap(wrapped, place)
+	if err != nil {
+		return "", err
+	}
+	defer key.Wipe()
+	return new.Wrap(key, place)
+}
+
+// rotateDirect is rewrap for a key that the key service wraps itself.
+func (m *Manager[R]) rotateDirect(ctx context.Context, tx Tx, a *Attachment, r field.Rotated) (string, error) {
+	row, err := m.load(ctx, tx, a.RecordID, "")
+	if err != nil {
+		return "", err
+	}
+	key, err := m.unwrap(ctx, row, r.Old, a)
+	if err != nil {
+		return "", err
+	}
+	defer key.Wipe()
+	return m.wrap(ctx, row, r.New, key, a)
 }
 
 // Count counts the file keys of the table that the key service wraps itself, by
