@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -112,5 +113,59 @@ func rewrapByHand(b *testing.B, db *sqlx.DB, to *kmsencrypted.Box) (written int6
 		must(b, tx.Commit())
 		written += count
 		after = rows[len(rows)-1].ID
+	}
+}
+
+// distant is a key service that takes 5 ms to answer.
+type distant struct{ kmsencrypted.Provider }
+
+func (d distant) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	time.Sleep(5 * time.Millisecond)
+	return d.Provider.Encrypt(ctx, plaintext, ec)
+}
+
+func (d distant) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	time.Sleep(5 * time.Millisecond)
+	return d.Provider.Decrypt(ctx, ciphertext, ec)
+}
+
+// A key service that takes 5 ms, asked one by one and with 256 calls in flight by
+// one worker. The promise is 100 times.
+func BenchmarkDistantPostgres(b *testing.B) {
+	for _, c := range []struct {
+		name        string
+		rows        int
+		concurrency int
+	}{{"one by one", 100, 1}, {"256 in flight", 10_000, 256}} {
+		b.Run(c.name, func(b *testing.B) {
+			dir, db := b.TempDir(), postgres.open(b)
+			boxAt := func(current int) *kmsencrypted.Box {
+				first, second := keys(b, dir)
+				box, err := kmsencrypted.Config{Current: current, Concurrency: c.concurrency, Versions: map[int]kmsencrypted.Version{
+					1: {Provider: distant{first}}, 2: {Provider: distant{second}},
+				}}.Box()
+				must(b, err)
+				return box
+			}
+			near := model[person](b, box(b, dir, 1), "people")
+			create(b, postgres, db, near, "id bigint PRIMARY KEY")
+			people := make([]*person, c.rows)
+			for i := range people {
+				people[i] = &person{ID: int64(i + 1), Email: field.New("somebody@example.org")}
+			}
+			must(b, near.SealNew(b.Context(), people...))
+			must(b, insertSealed(b.Context(), db, near, people))
+			current := 1
+			for b.Loop() {
+				current = 3 - current
+				to := boxAt(current)
+				result, err := rotator(b, postgres, db, to, model[person](b, to, "people"), kmsencrypted.RotationOptions{Workers: 1, Shards: 1, BatchSize: 2000}).Run(b.Context())
+				must(b, err)
+				if result.Written != int64(c.rows) {
+					b.Fatalf("%d rows rewrapped, want %d", result.Written, c.rows)
+				}
+			}
+			b.ReportMetric(float64(c.rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
 	}
 }

@@ -33,8 +33,8 @@ type database struct {
 
 var (
 	postgres = database{"pgx", field.Postgres, dbserver.Postgres, "text", "IS NOT DISTINCT FROM", 4000}
-	mariadb  = database{"mysql", field.MySQL, dbserver.MariaDB, "varchar(64)", "<=>", 2000}
-	sqlite   = database{"sqlite", field.SQLite, sqliteDSN, "text", "IS", 2000}
+	mariadb  = database{"mysql", field.MySQL, dbserver.MariaDB, "varchar(64)", "<=>", 4000}
+	sqlite   = database{"sqlite", field.SQLite, sqliteDSN, "text", "IS", 4000}
 )
 
 func sqliteDSN(t testing.TB) string {

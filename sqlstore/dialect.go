@@ -55,7 +55,7 @@ var dialects = map[field.Dialect]dialect{
 		prefix:    "left(%[1]s, locate(':', %[1]s))",
 		witnessed: "CAST(%s AS BINARY)",
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
-		columnTypes: "SELECT column_name AS `Name`, data_type AS `Type`, coalesce(collation_name, '') AS `Collation` " +
+		columnTypes: "SELECT column_name AS `Name`, concat(data_type, CASE WHEN column_type LIKE '%unsigned%' THEN ' unsigned' ELSE '' END) AS `Type`, coalesce(collation_name, '') AS `Collation` " +
 			"FROM information_schema.columns WHERE table_schema = database() AND table_name = ?",
 		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
 		readCommitted: true,

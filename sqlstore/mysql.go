@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -26,10 +27,10 @@ const (
 	resetLockWait = `SET SESSION innodb_lock_wait_timeout = @kms_rotation_lock_wait`
 )
 
-// updateJoined makes the updates of a batch in MariaDB and MySQL with two
-// statements over a table made of a JSON text: UPDATE does not tell which rows it
-// changed, so those that are still what was read are locked first. STRAIGHT_JOIN
-// makes it look up each row of the batch by its primary key, in order.
+// updateJoined makes the updates of a batch in MariaDB and MySQL with one
+// statement over a table made of a JSON text. STRAIGHT_JOIN makes it look up each
+// row of the batch by its primary key, in order. UPDATE tells only how many rows
+// it changed; if these are not all, a second look tells which.
 func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err error) {
 	if _, err := tx.ExecContext(ctx, boundLockWait); err != nil {
 		return err
@@ -41,20 +42,26 @@ func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err 
 		}
 	}()
 	j := newJoin(s, w)
-	table := s.dialect.table(s.Table())
-	var found []int
-	query := "SELECT v.n FROM " + j.from + " STRAIGHT_JOIN " + table + " AS t WHERE " + strings.Join(j.where, " AND ") + " FOR UPDATE"
-	if err := tx.SelectContext(ctx, &found, query, j.text(w, nil)); err != nil {
+	joined, text := j.from+" STRAIGHT_JOIN "+s.dialect.table(s.Table())+" AS t", j.text(w)
+	result, err := tx.ExecContext(ctx, "UPDATE "+joined+" SET "+strings.Join(j.set, ", ")+" WHERE "+strings.Join(j.where, " AND "), text)
+	if err != nil {
 		return err
 	}
-	if len(found) == 0 {
+	changed, err := result.RowsAffected()
+	if err != nil || changed == 0 {
+		return err
+	}
+	if changed == int64(len(w.updates)) {
+		for i := range w.written {
+			w.written[i] = true
+		}
 		return nil
 	}
+	var found []int
+	err = tx.SelectContext(ctx, &found, "SELECT v.n FROM "+joined+" WHERE "+strings.Join(append(j.where[:len(s.ids):len(s.ids)], j.isSet...), " AND "), text)
 	for _, n := range found {
 		w.written[n-1] = true
 	}
-	_, err = tx.ExecContext(ctx, "UPDATE "+j.from+" STRAIGHT_JOIN "+table+" AS t SET "+strings.Join(j.set, ", ")+
-		" WHERE "+strings.Join(j.where[:len(s.ids)], " AND "), j.text(w, w.written))
 	return err
 }
 
@@ -62,17 +69,18 @@ func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err 
 type join struct {
 	from       string
 	where, set []string // where begins with the primary key
+	isSet      []string // what is true of a row that was written
 	hex        []bool   // of the columns: bytes, as JSON has none
 }
 
 func newJoin[R any](s *Store[R], w *swap) *join {
 	var j join
-	columns := []string{"n FOR ORDINALITY"}
-	// column adds a column of the derived table and returns what stands for it.
-	column := func(c column) string {
+	columns, textKind := []string{"n FOR ORDINALITY"}, w.textKind()
+	// add adds a column of the derived table and returns what stands for it.
+	add := func(c column) string {
 		at := len(columns) - 1
 		t, name := s.types[c.name], fmt.Sprintf("c%d", at)
-		kind, value := "longtext", "v."+name
+		kind, value := textKind, "v."+name
 		isBytes := c.witness || t.collation == "" && !isNumber(t.name)
 		j.hex = append(j.hex, isBytes)
 		switch {
@@ -80,8 +88,8 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 			value = "UNHEX(" + value + ")"
 		case t.collation == "":
 			kind = "bigint"
-			if t.name == "bigint" {
-				kind = "decimal(20)" // it may be unsigned
+			if strings.HasSuffix(t.name, " unsigned") {
+				kind = "bigint unsigned"
 			}
 		default:
 			kind += " CHARACTER SET utf8mb4"
@@ -90,7 +98,7 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 		return value
 	}
 	for _, c := range s.ids {
-		value := column(c)
+		value := add(c)
 		if collation := s.types[c.name].collation; collation != "" {
 			// Under the collation of the column, else its index is not used.
 			charset, _, _ := strings.Cut(collation, "_")
@@ -98,32 +106,61 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 		}
 		j.where = append(j.where, "t."+s.dialect.quoted(c.name)+" = "+value)
 	}
-	for _, c := range w.same {
-		compared, value := "t."+s.dialect.quoted(c.name), column(c)
+	same := func(c column, value string) string {
+		compared := "t." + s.dialect.quoted(c.name)
 		switch {
 		case c.witness:
 			compared = "CAST(" + compared + " AS BINARY)"
 		case s.types[c.name].collation != "":
 			value += " COLLATE utf8mb4_bin" // to the letter
 		}
-		j.where = append(j.where, compared+" "+s.dialect.same+" "+value)
+		return compared + " " + s.dialect.same + " " + value
+	}
+	for _, c := range w.same {
+		j.where = append(j.where, same(c, add(c)))
 	}
 	for _, name := range w.set {
-		j.set = append(j.set, "t."+s.dialect.quoted(name)+" = "+column(w.same[w.at(name)]))
+		c := w.same[w.at(name)]
+		value := add(c)
+		j.set = append(j.set, "t."+s.dialect.quoted(name)+" = "+value)
+		j.isSet = append(j.isSet, same(c, value))
 	}
 	j.from = "JSON_TABLE(?, '$[*]' COLUMNS (" + strings.Join(columns, ", ") + ")) AS v"
 	return &j
 }
 
-func isNumber(t string) bool { return strings.HasSuffix(t, "int") }
-
-// text is the JSON of the updates, or of those that are picked.
-func (j *join) text(w *swap, picked []bool) string {
-	rows := make([][]any, 0, len(w.updates))
-	for i, u := range w.updates {
-		if picked != nil && !picked[i] {
-			continue
+// textKind is the type of the texts of a derived table. With a long one the
+// table would lie in a file.
+func (w *swap) textKind() string {
+	const short = 500
+	isLong := func(v any) bool {
+		switch v := v.(type) {
+		case string:
+			return len(v) > short/2 // in hex it is twice as long
+		case []byte:
+			return len(v) > short/2
 		}
+		return false
+	}
+	for _, u := range w.updates {
+		for _, values := range [][]driver.Value{u.set, u.same} {
+			if slices.ContainsFunc(values, func(v driver.Value) bool { return isLong(v) }) {
+				return "longtext"
+			}
+		}
+		if slices.ContainsFunc(u.id, isLong) {
+			return "longtext"
+		}
+	}
+	return fmt.Sprintf("varchar(%d)", short)
+}
+
+func isNumber(t string) bool { return strings.HasSuffix(strings.TrimSuffix(t, " unsigned"), "int") }
+
+// text is the JSON of the updates.
+func (j *join) text(w *swap) string {
+	rows := make([][]any, 0, len(w.updates))
+	for _, u := range w.updates {
 		row := appendValues(appendValues(slices.Clone(u.id), u.same), u.set)
 		for n, v := range row {
 			row[n] = jsonValue(v, j.hex[n])

@@ -173,10 +173,10 @@ func rotateThrough[R any](t *testing.T, d database, table, id string, rows []*R,
 	}
 }
 
-// Of 2,000 records 50 are damaged in different ways. All others are moved, each
+// Of 10,000 records 50 are damaged in different ways. All others are moved, each
 // of the 50 is listed with its reason, and the next run moves those that were mended.
 func testBadRows(t *testing.T, d database) {
-	const n, bad = 2000, 50
+	const n, bad = 10_000, 50
 	dir, db := t.TempDir(), d.open(t)
 	old := model[person](t, box(t, dir, 1), "people")
 	create(t, d, db, old, "id bigint PRIMARY KEY")
@@ -198,7 +198,7 @@ func testBadRows(t *testing.T, d database) {
 	}
 	want, undo := make(map[string]string), make([]func(), 0, bad)
 	for i := range bad {
-		p, damage := people[i*37+5], damages[i%len(damages)]
+		p, damage := people[i*187+5], damages[i%len(damages)]
 		email, key := value(p.Email.Value()), value(p.Key.Value())
 		before := key
 		if damage.column == "email_ciphertext" {
@@ -208,13 +208,13 @@ func testBadRows(t *testing.T, d database) {
 			_, err := db.Exec(db.Rebind("UPDATE people SET "+damage.column+" = ? WHERE id = ?"), v, p.ID)
 			must(t, err)
 		}
-		set(damage.damage(email, key, value(people[i*37+6].Key.Value())))
+		set(damage.damage(email, key, value(people[i*187+6].Key.Value())))
 		undo = append(undo, func() { set(before) })
 		want[fmt.Sprintf("id=%d", p.ID)] = damage.class
 	}
 	b := box(t, dir, 3)
 	m := model[person](t, b, "people")
-	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, BatchSize: 300, Shards: 4})
+	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, BatchSize: 1000, Shards: 4})
 	result, err := r.Run(t.Context())
 	must(t, err)
 	if good := int64(n - len(want)); result.Written != good || !result.Done {

@@ -187,7 +187,7 @@ func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	for _, c := range w.same {
 		q.WriteString(" AND " + s.dialect.compared(c) + " " + s.dialect.same + " ?")
 	}
-	statement, err := tx.PrepareContext(ctx, q.String())
+	statement, err := tx.PrepareContext(ctx, s.dialect.placeholders(q.String()))
 	if err != nil {
 		return err
 	}

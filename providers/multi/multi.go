@@ -163,6 +163,9 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 // Check reports the mistakes in what the provider was made of.
 func (p *Provider) Check() error { return p.mistake }
 
+// Wraps is how many wraps a data key gets: one call to a key service each.
+func (p *Provider) Wraps() int { return len(p.members) }
+
 // Info names all keys. It is insecure if they are, and ignores the context if
 // any of them does.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
