@@ -57,4 +57,9 @@
 //
 // [Bucket.Rewrap] brings sidecars to the current version of the Box. No object is
 // read or written.
+//
+// # Attached files
+//
+// Files that belong to a record are encrypted by package attach, with keys in the
+// database. [Attachments] keeps their objects in any bucket of gocloud.dev.
 package gocloud

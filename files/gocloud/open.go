@@ -38,7 +38,7 @@ func (b *Bucket) open(ctx context.Context, key string, n int64, before func(func
 		return nil, err
 	}
 	for range attempts {
-		s, err := b.newSource(ctx, key, n, before)
+		s, err := newSource(ctx, b.inner, key, n, before)
 		if err != nil {
 			return nil, err
 		}

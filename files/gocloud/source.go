@@ -59,8 +59,8 @@ func (s segment) copy(p []byte, off int64) int {
 }
 
 // newSource reads the first n bytes of an object, or all if there are fewer.
-func (b *Bucket) newSource(ctx context.Context, key string, n int64, before func(func(any) bool) error) (*source, error) {
-	s := &source{ctx: ctx, bucket: b.inner, key: key, before: before, size: -1, window: minAhead / 2}
+func newSource(ctx context.Context, bucket *blob.Bucket, key string, n int64, before func(func(any) bool) error) (*source, error) {
+	s := &source{ctx: ctx, bucket: bucket, key: key, before: before, size: -1, window: minAhead / 2}
 	r, err := s.request(0, n)
 	if err != nil {
 		return nil, err

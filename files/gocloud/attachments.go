@@ -1,0 +1,91 @@
+package gocloud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
+
+	"github.com/kmsencrypted/kmsencrypted/files/attach"
+)
+
+// Attachments makes a bucket of gocloud.dev, not an encrypted one, the store of
+// attached files, which package attach encrypts itself. Objects are as durable as
+// the bucket's driver makes them when its writer closes: for a folder take
+// [attach.OpenDir], which waits for the disk. The caller closes the bucket.
+func Attachments(bucket *blob.Bucket) attach.Bucket { return attachments{bucket} }
+
+type attachments struct{ bucket *blob.Bucket }
+
+func (a attachments) Put(ctx context.Context, name string, write func(io.Writer) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := a.bucket.NewWriter(ctx, name, &blob.WriterOptions{
+		ContentType: storedContentType, DisableContentTypeDetection: true, IfNotExist: true,
+	})
+	if err != nil {
+		return err
+	}
+	if err := write(w); err != nil {
+		cancel()
+		w.Close()
+		return err
+	}
+	err = w.Close()
+	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
+		return fmt.Errorf("gocloud: object %s: %w: %w", name, fs.ErrExist, err)
+	}
+	if err != nil {
+		// It may have arrived all the same.
+		return errors.Join(err, a.Delete(context.WithoutCancel(ctx), name))
+	}
+	return nil
+}
+
+// Open reads the first chunk, by which most of what is read next begins.
+func (a attachments) Open(ctx context.Context, name string) (attach.Object, error) {
+	s, err := newSource(ctx, a.bucket, name, oneChunk, nil)
+	if isNotFound(err) {
+		return nil, fmt.Errorf("gocloud: object %s: %w: %w", name, fs.ErrNotExist, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return attached{s}, nil
+}
+
+func (a attachments) Delete(ctx context.Context, name string) error {
+	if err := a.bucket.Delete(ctx, name); err != nil && !isNotFound(err) {
+		return err
+	}
+	return nil
+}
+
+// attached is an object with read-ahead.
+type attached struct{ *source }
+
+func (a attached) Size() int64 { return a.size }
+
+func (a attached) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("gocloud: offset %d: %w", off, fs.ErrInvalid)
+	}
+	want := p[:max(0, min(int64(len(p)), a.size-off))]
+	if len(want) == 0 && len(p) > 0 {
+		return 0, io.EOF
+	}
+	n, err := a.source.ReadAt(want, off)
+	if err == nil && n < len(p) {
+		err = io.EOF
+	}
+	return n, err
+}
+
+func (a attached) Close() error {
+	a.forget()
+	return nil
+}
