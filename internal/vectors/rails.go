@@ -68,6 +68,12 @@ func LoadRails(t testing.TB, file string, v any) {
 	load(t, filepath.Join(dir, file), v)
 }
 
+// HasRails reports whether the Rails folder has a file.
+func HasRails(file string) bool {
+	_, err := os.Stat(filepath.Join(folder("KMSENCRYPTED_RAILS", "rails"), file))
+	return err == nil
+}
+
 // RailsDatabase copies a database of the Rails folder, so that a test may write
 // to it, and returns the path of the copy.
 func RailsDatabase(t testing.TB, file string) string {
