@@ -40,7 +40,7 @@ type document struct {
 type railsWorld struct {
 	db        *sql.DB
 	path      string // of the objects
-	bucket    *attach.Dir
+	bucket    attach.Bucket
 	master    lockbox.MasterKey
 	manifest  vectors.RailsStorage
 	documents *field.Model[document]
@@ -51,14 +51,26 @@ func title(d *document) []byte { return []byte(d.Title) }
 
 func newRailsWorld(t testing.TB) *railsWorld {
 	t.Helper()
-	w := new(railsWorld)
+	var manifest vectors.RailsStorage
+	vectors.LoadRails(t, "storage.json", &manifest)
+	return railsWorldAt(t, vectors.RailsDatabase(t, "storage.sqlite3"), vectors.RailsObjects(t), nil)
+}
+
+// railsWorldAt opens one that was copied before. With steps its process is killed.
+func railsWorldAt(t testing.TB, database, objects string, s *steps) *railsWorld {
+	t.Helper()
+	w := &railsWorld{path: objects}
 	vectors.LoadRails(t, "storage.json", &w.manifest)
-	w.path = vectors.RailsObjects(t)
 	var err error
-	w.db, err = sql.Open("sqlite", sqliteDSN(vectors.RailsDatabase(t, "storage.sqlite3")))
+	w.db, err = sql.Open("sqlite", sqliteDSN(database))
 	must(t, err)
-	t.Cleanup(func() { w.db.Close() })
 	w.bucket = openDir(t, w.path)
+	if s != nil {
+		driver := w.db.Driver()
+		w.db.Close()
+		w.db, w.bucket = sql.OpenDB(steppingConnector{s, driver, sqliteDSN(database)}), steppingBucket{w.bucket, s}
+	}
+	t.Cleanup(func() { w.db.Close() })
 	w.master, err = lockbox.ParseMasterKey(w.manifest.LockboxMasterKey)
 	must(t, err)
 	w.use(t, 1)
