@@ -119,10 +119,8 @@ func (a *app) operations(out, progress io.Writer) rotatecli.Program {
 	return rotatecli.Program{
 		Name: "files", Stdout: out, Stderr: progress,
 		Open: func(context.Context) (*rotatecli.Database, error) {
-			return &rotatecli.Database{
-				DB: a.db, Dialect: field.SQLite, Models: []rotatecli.Model{a.model},
-				Dependents: map[string][]sqlstore.Dependents{"documents": {a.files}},
-			}, nil
+			documents := rotatecli.With(a.model, sqlstore.Options{Dependents: []sqlstore.Dependents{a.files}})
+			return &rotatecli.Database{DB: a.db, Dialect: field.SQLite, Models: []rotatecli.Model{documents}}, nil
 		},
 	}
 }
