@@ -22,6 +22,7 @@ type progress struct {
 	out   io.Writer
 	json  *json.Encoder // nil unless asked for
 	bar   *progressbar.ProgressBar
+	width func() int // of the terminal
 	table string
 	total int64 // keys, with those of earlier calls
 	now   func() time.Time
@@ -48,6 +49,13 @@ func (s *Session) newProgress(table string, asJSON bool, total, before int64) *p
 		return p
 	}
 	if file, ok := s.Stderr.(*os.File); ok && term.IsTerminal(int(file.Fd())) && p.total > 0 {
+		p.width = func() int {
+			width, _, err := term.GetSize(int(file.Fd()))
+			if err != nil {
+				return 80
+			}
+			return width
+		}
 		p.bar = newBar(file, table, p.total)
 		p.draw(true)
 	}
@@ -107,7 +115,18 @@ func (p *progress) draw(now bool) {
 	}
 	p.printed = p.now()
 	p.bar.Set64(min(p.done(), p.total)) // before the description: both draw
-	p.bar.Describe(" " + p.table + "  " + p.state())
+	p.bar.Describe(fitted(" "+p.table+"  "+p.state(), p.width()))
+}
+
+// fitted cuts what stands behind a bar, so that no line of it wraps: the bar
+// gives way first, and the percentage stays.
+func fitted(text string, width int) string {
+	const percentage = 10
+	runes := []rune(text)
+	if most := max(width-percentage, 1); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
 }
 
 func (p *progress) done() int64 { return p.before + p.written }

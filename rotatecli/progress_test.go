@@ -101,3 +101,19 @@ func TestFormats(t *testing.T) {
 		}
 	}
 }
+
+// A line of a narrow terminal is cut, never wrapped.
+func TestFitted(t *testing.T) {
+	t.Parallel()
+	const text = " customers  734,642/1,204,331  0 failed  throttled: Überlast"
+	for width, want := range map[int]string{
+		200: text,
+		30:  " customers  734,642…",
+		12:  " …",
+		0:   "…",
+	} {
+		if got := fitted(text, width); got != want {
+			t.Errorf("fitted(%d) = %q, want %q", width, got, want)
+		}
+	}
+}
