@@ -114,8 +114,14 @@ func (p *progress) draw(now bool) {
 		return
 	}
 	p.printed = p.now()
-	p.bar.Set64(min(p.done(), p.total)) // before the description: both draw
-	p.bar.Describe(fitted(" "+p.table+"  "+p.state(), p.width()))
+	// Both draw. The number comes first, so that a run that goes on does not begin
+	// at 0 %; and last when it is the end, after which nothing is drawn any more.
+	text := fitted(" "+p.table+"  "+p.state(), p.width())
+	if p.done() >= p.total {
+		p.bar.Describe(text)
+	}
+	p.bar.Set64(min(p.done(), p.total))
+	p.bar.Describe(text)
 }
 
 // fitted cuts what stands behind a bar, so that no line of it wraps: the bar
