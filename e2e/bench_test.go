@@ -95,7 +95,7 @@ func (n *table) pause(b *testing.B, executor string) time.Duration {
 	waitUntil(b, "rows are written", func() bool { return status().State == kmsencrypted.RunActive && written() > n.rows/10 })
 	began := time.Now()
 	must(b, r.Pause(b.Context()))
-	var last time.Duration
+	last := time.Since(began) // a batch may have been written until here
 	for count := written(); time.Since(began) < 3*time.Second; time.Sleep(2 * time.Millisecond) {
 		if now := written(); now != count {
 			count, last = now, time.Since(began)
