@@ -21,6 +21,7 @@ var administrative = map[string]func(*Server, []byte) (any, error){
 	"DisableKey":          handle(disableKey),
 	"ScheduleKeyDeletion": handle(scheduleKeyDeletion),
 	"CancelKeyDeletion":   handle(cancelKeyDeletion),
+	"ReplicateKey":        handle(replicateKey),
 	"RotateKeyOnDemand":   handle(rotateKeyOnDemand),
 	"ListKeyRotations":    handle(listKeyRotations),
 }
@@ -41,6 +42,8 @@ type keyMetadata struct {
 	KeyUsage             string
 	MultiRegion          bool
 	Origin               string
+
+	MultiRegionConfiguration *multiRegionConfiguration `json:",omitempty"`
 }
 
 type metadataOutput struct{ KeyMetadata keyMetadata }
@@ -60,6 +63,10 @@ func (k *key) metadata() metadataOutput {
 		KeyState:             k.state,
 		KeyUsage:             "ENCRYPT_DECRYPT",
 		Origin:               "AWS_KMS",
+		MultiRegion:          k.isMultiRegion(),
+	}
+	if m.MultiRegion {
+		m.MultiRegionConfiguration = k.configuration()
 	}
 	if k.state == pendingDeletion {
 		m.DeletionDate = seconds(k.deletion)
@@ -67,11 +74,20 @@ func (k *key) metadata() metadataOutput {
 	return metadataOutput{m}
 }
 
-func createKey(s *Server, in struct{ Description, KeySpec, KeyUsage string }) (any, error) {
+func createKey(s *Server, in struct {
+	Description, KeySpec, KeyUsage string
+	MultiRegion                    bool
+}) (any, error) {
 	if in.KeySpec != "" && in.KeySpec != symmetric || in.KeyUsage != "" && in.KeyUsage != "ENCRYPT_DECRYPT" {
 		return nil, failure("UnsupportedOperationException", "only symmetric keys for encryption")
 	}
-	return s.addKey(newKeyID(), in.Description).metadata(), nil
+	of := &lineage{materials: []*material{newMaterial(false)}}
+	if !in.MultiRegion {
+		return s.addKey(newKeyID(), in.Description, of).metadata(), nil
+	}
+	primary := s.addKey(newMultiRegionID(), in.Description, of)
+	of.related = []*key{primary}
+	return primary.metadata(), nil
 }
 
 type keyInput struct{ KeyId string }
@@ -88,7 +104,7 @@ type aliasInput struct{ AliasName, TargetKeyId string }
 
 func createAlias(s *Server, in aliasInput) (any, error) {
 	if s.aliases[in.AliasName] != "" {
-		return nil, failure("AlreadyExistsException", "An alias with the name "+arn(in.AliasName)+" already exists")
+		return nil, failure("AlreadyExistsException", "An alias with the name "+s.arn(in.AliasName)+" already exists")
 	}
 	return s.pointAlias(in)
 }
@@ -109,7 +125,7 @@ func (s *Server) pointAlias(in aliasInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.state == pendingDeletion {
+	if k.deleting() {
 		return nil, k.check()
 	}
 	s.aliases[in.AliasName] = k.id
@@ -130,8 +146,8 @@ type aliasEntry struct{ AliasArn, AliasName, TargetKeyId string }
 func listAliases(s *Server, in keyInput) (any, error) {
 	entries := []aliasEntry{}
 	for _, name := range slices.Sorted(maps.Keys(s.aliases)) {
-		if in.KeyId == "" || strings.TrimPrefix(in.KeyId, arn("key/")) == s.aliases[name] {
-			entries = append(entries, aliasEntry{arn(name), name, s.aliases[name]})
+		if in.KeyId == "" || strings.TrimPrefix(in.KeyId, s.arn("key/")) == s.aliases[name] {
+			entries = append(entries, aliasEntry{s.arn(name), name, s.aliases[name]})
 		}
 	}
 	return struct {
@@ -148,7 +164,7 @@ func (s *Server) setState(id string, state keyState) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.state == pendingDeletion {
+	if k.deleting() {
 		return nil, k.check()
 	}
 	k.state = state
@@ -170,16 +186,21 @@ func scheduleKeyDeletion(s *Server, in struct {
 	if days < 7 || days > 30 {
 		return nil, failure("ValidationException", "PendingWindowInDays must be between 7 and 30")
 	}
-	if k.state == pendingDeletion {
+	if k.deleting() {
 		return nil, k.check()
 	}
-	k.state, k.deletion = pendingDeletion, time.Now().AddDate(0, 0, days)
-	return struct {
+	out := struct {
 		KeyId               string
-		DeletionDate        float64
+		DeletionDate        float64 `json:",omitempty"`
 		KeyState            keyState
 		PendingWindowInDays int
-	}{k.arn(), seconds(k.deletion), k.state, days}, nil
+	}{KeyId: k.arn(), KeyState: pendingReplicaDeletion, PendingWindowInDays: days}
+	if !k.hasReplicas() { // a primary waits for its replicas to be gone
+		k.deletion = time.Now().AddDate(0, 0, days)
+		out.KeyState, out.DeletionDate = pendingDeletion, seconds(k.deletion)
+	}
+	k.state = out.KeyState
+	return out, nil
 }
 
 func cancelKeyDeletion(s *Server, in keyInput) (any, error) {
@@ -187,7 +208,7 @@ func cancelKeyDeletion(s *Server, in keyInput) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if k.state != pendingDeletion {
+	if !k.deleting() {
 		return nil, failure("KMSInvalidStateException", k.arn()+" is not pending deletion.")
 	}
 	k.state = disabled
@@ -198,6 +219,9 @@ func rotateKeyOnDemand(s *Server, in keyInput) (any, error) {
 	k, err := s.usable(in.KeyId)
 	if err != nil {
 		return nil, err
+	}
+	if k.isReplica() {
+		return nil, failure("UnsupportedOperationException", k.arn()+" is a replica: rotate its primary.")
 	}
 	if len(k.materials) > maxRotations {
 		return nil, failure("LimitExceededException", "on-demand rotation limit reached")

@@ -17,18 +17,27 @@ import (
 type keyState string
 
 const (
-	enabled         keyState = "Enabled"
-	disabled        keyState = "Disabled"
-	pendingDeletion keyState = "PendingDeletion"
+	enabled                keyState = "Enabled"
+	disabled               keyState = "Disabled"
+	pendingDeletion        keyState = "PendingDeletion"
+	pendingReplicaDeletion keyState = "PendingReplicaDeletion"
 )
 
-// key is a symmetric key. Its last material encrypts, all of them decrypt.
+// key is a symmetric key in one region.
 type key struct {
-	id, description string
-	state           keyState
-	created         time.Time
-	deletion        time.Time // when state is pendingDeletion
-	materials       []*material
+	id, region, description string
+	state                   keyState
+	created                 time.Time
+	deletion                time.Time // when state is pendingDeletion
+	*lineage
+}
+
+// lineage is what a multi-region key has in common with its replicas: the key
+// material, so that what one encrypts the others decrypt. The last material
+// encrypts, all of them decrypt.
+type lineage struct {
+	materials []*material
+	related   []*key // the primary and its replicas; none for a key of one region
 }
 
 // material is one version of a key.
@@ -54,11 +63,17 @@ func newMaterial(rotated bool) *material {
 	return m
 }
 
-func (k *key) arn() string         { return arn("key/" + k.id) }
+func (k *key) arn() string         { return arn(k.region, "key/"+k.id) }
+func (k *key) deleting() bool      { return k.state == pendingDeletion || k.state == pendingReplicaDeletion }
 func (k *key) current() *material  { return k.materials[len(k.materials)-1] }
 func (m *material) idText() string { return hex.EncodeToString(m.id[:]) }
-func arn(resource string) string   { return "arn:aws:kms:" + Region + ":" + Account + ":" + resource }
 func seconds(t time.Time) float64  { return float64(t.UnixMilli()) / 1000 }
+
+func arn(region, resource string) string {
+	return "arn:aws:kms:" + region + ":" + Account + ":" + resource
+}
+func (s *Server) arn(resource string) string { return arn(s.region, resource) }
+
 func keyNotFound(id string) *apiError {
 	return failure("NotFoundException", "Key '"+id+"' does not exist")
 }
@@ -68,15 +83,15 @@ func keyNotFound(id string) *apiError {
 func (s *Server) AddKey(id string, aliases ...string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	k := s.addKey(id, "")
+	k := s.addKey(id, "", &lineage{materials: []*material{newMaterial(false)}})
 	for _, alias := range aliases {
 		s.aliases[alias] = id
 	}
 	return k.arn()
 }
 
-func (s *Server) addKey(id, description string) *key {
-	k := &key{id: id, description: description, state: enabled, created: time.Now(), materials: []*material{newMaterial(false)}}
+func (s *Server) addKey(id, description string, of *lineage) *key {
+	k := &key{id: id, region: s.region, description: description, state: enabled, created: time.Now(), lineage: of}
 	s.keys[id] = k
 	return k
 }
@@ -90,7 +105,7 @@ func newKeyID() string {
 
 // find resolves a key id, key ARN, alias name or alias ARN.
 func (s *Server) find(id string) (*key, error) {
-	resource := strings.TrimPrefix(id, arn(""))
+	resource := strings.TrimPrefix(id, s.arn(""))
 	switch {
 	case id == "":
 		return nil, invalid("keyId", "must not be null")
@@ -99,13 +114,13 @@ func (s *Server) find(id string) (*key, error) {
 	case strings.HasPrefix(resource, "alias/"):
 		target, ok := s.aliases[resource]
 		if !ok {
-			return nil, failure("NotFoundException", "Alias "+arn(resource)+" is not found.")
+			return nil, failure("NotFoundException", "Alias "+s.arn(resource)+" is not found.")
 		}
 		return s.keys[target], nil
 	}
 	k, ok := s.keys[strings.TrimPrefix(resource, "key/")]
 	if !ok {
-		return nil, keyNotFound(arn("key/" + strings.TrimPrefix(resource, "key/")))
+		return nil, keyNotFound(s.arn("key/" + strings.TrimPrefix(resource, "key/")))
 	}
 	return k, nil
 }
@@ -123,7 +138,7 @@ func (k *key) check() error {
 	switch k.state {
 	case disabled:
 		return failure("DisabledException", k.arn()+" is disabled.")
-	case pendingDeletion:
+	case pendingDeletion, pendingReplicaDeletion:
 		return failure("KMSInvalidStateException", k.arn()+" is pending deletion.")
 	}
 	return nil
@@ -155,7 +170,8 @@ func (k *key) seal(plaintext []byte, context map[string]string) []byte {
 // errCiphertext has no message: the service sends none.
 var errCiphertext = failure("InvalidCiphertextException", "")
 
-// owner finds the key that a blob was made under.
+// owner finds the key of this region that a blob opens under: the one that made
+// it, or the one related to that.
 func (s *Server) owner(blob []byte) (*key, *material, error) {
 	if len(blob) >= headerSize && strings.HasPrefix(string(blob), blobPrefix) {
 		id := [32]byte(blob[len(blobPrefix):])

@@ -4,8 +4,8 @@
 // Only tests import it.
 //
 // It follows what sessions recorded against the service show and, where none
-// exists, the service's documentation. Grants, key policies, asymmetric and
-// multi-region keys are left out; [Fault] denies and breaks operations instead.
+// exists, the service's documentation. Grants, key policies and asymmetric keys
+// are left out; [Fault] denies and breaks operations instead.
 package awskms
 
 import (
@@ -17,7 +17,6 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -25,7 +24,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// The account and region of every key.
+// The account of every key, and the region of a server unless [Server.InRegion] says otherwise.
 const (
 	Account = "123456789012"
 	Region  = "us-east-1"
@@ -35,9 +34,10 @@ const (
 type Server struct {
 	URL string
 
-	http *httptest.Server
+	http   *httptest.Server
+	region string
 
-	mu      sync.Mutex
+	*account
 	ahead   time.Duration                 // of the clock
 	admits  func(accessKeyID string) bool // nil for everybody
 	keys    map[string]*key               // by key id
@@ -57,7 +57,14 @@ type Call struct {
 
 // New starts a server without keys on the loopback interface. The caller closes it.
 func New() *Server {
-	s := &Server{keys: map[string]*key{}, aliases: map[string]string{}}
+	return (&account{regions: map[string]*Server{}}).start(Region)
+}
+
+func (a *account) start(region string) *Server {
+	s := &Server{region: region, account: a, keys: map[string]*key{}, aliases: map[string]string{}}
+	a.mu.Lock()
+	a.regions[region] = s
+	a.mu.Unlock()
 	s.http = httptest.NewServer(http.HandlerFunc(s.serve))
 	s.URL = s.http.URL
 	return s
@@ -73,7 +80,7 @@ func (s *Server) Close() {
 // unless an option says otherwise.
 func (s *Server) Client(options ...func(*kms.Options)) *kms.Client {
 	return kms.New(kms.Options{
-		Region:           Region,
+		Region:           s.region,
 		BaseEndpoint:     aws.String(s.URL),
 		Credentials:      credentials.NewStaticCredentialsProvider("id", "secret", ""),
 		RetryMaxAttempts: 1,
