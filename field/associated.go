@@ -13,7 +13,7 @@ import (
 // that its tag ad= names, as it is now. Unlike in Ruby, where it is taken when
 // the attribute is assigned, the order of assignments does not matter, and an
 // opened column is sealed again when what it is bound to has changed.
-func (r record) associated(f *fieldSpec) ([]byte, error) {
+func (r *record) associated(f *fieldSpec) ([]byte, error) {
 	if f.associated == nil {
 		return nil, nil
 	}

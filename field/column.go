@@ -42,22 +42,6 @@ func (s stored) value() driver.Value {
 // as bytes, so that does not count.
 func (s stored) same(other stored) bool { return s.null == other.null && s.text == other.text }
 
-// scan is a column as a database driver hands it over, copied.
-func scan(src any) (head, error) {
-	read := stored{}
-	switch v := src.(type) {
-	case nil:
-		return head{state: null, read: true, stored: nullColumn, loaded: nullColumn}, nil
-	case string:
-		read.text = v
-	case []byte:
-		read.text, read.binary = string(v), true
-	default:
-		return head{}, fmt.Errorf("%w: a column of type %T", kmsencrypted.ErrNotCiphertext, src)
-	}
-	return head{state: closed, read: true, stored: read, loaded: read}, nil
-}
-
 // head is a field without its plaintext: all that a model needs to know to
 // decide what to do.
 type head struct {
@@ -69,6 +53,27 @@ type head struct {
 	stored stored   // what is to be in the column: states null, closed and opened
 	loaded stored   // what was read
 	lazy   *lazyField
+}
+
+// scan takes a column as a database driver hands it over, copied.
+func (h *head) scan(src any) error {
+	*h = head{}
+	read := stored{}
+	switch v := src.(type) {
+	case nil:
+		read = nullColumn
+	case string:
+		read.text = v
+	case []byte:
+		read.text, read.binary = string(v), true
+	default:
+		return fmt.Errorf("%w: a column of type %T", kmsencrypted.ErrNotCiphertext, src)
+	}
+	h.state, h.read, h.stored, h.loaded = closed, true, read, read
+	if read.null {
+		h.state = null
+	}
+	return nil
 }
 
 // dirty reports whether the field was set to a value or to NULL since it was

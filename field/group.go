@@ -58,7 +58,10 @@ func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 		}
 		waiting = append(waiting, g)
 	}
-	if len(waiting) == 1 {
+	switch len(waiting) {
+	case 0:
+		return
+	case 1:
 		g := waiting[0]
 		key, err := box.Unwrap(ctx, g.key.h.stored.text, g.binding(g.spec))
 		g.opened(op, key, err)

@@ -35,10 +35,7 @@ type Index struct {
 }
 
 // Scan takes the column from the database; it implements [sql.Scanner].
-func (x *Index) Scan(src any) (err error) {
-	x.h, err = scan(src)
-	return err
-}
+func (x *Index) Scan(src any) error { return x.h.scan(src) }
 
 // Value gives the column to the database; it implements [driver.Valuer]. An index
 // that was neither read nor computed is [kmsencrypted.ErrNotLoaded].
@@ -294,7 +291,8 @@ func storedIndex(column blindindex.Column) (stored, error) {
 	if err != nil {
 		return stored{}, err
 	}
-	h, err := scan(value)
+	var h head
+	err = h.scan(value)
 	return h.stored, err
 }
 

@@ -44,9 +44,8 @@ func (k *Key) Wipe() {
 
 // Scan takes the column from the database; it implements [sql.Scanner].
 func (k *Key) Scan(src any) error {
-	h, err := scan(src)
-	*k = Key{h: h}
-	return err
+	*k = Key{}
+	return k.h.scan(src)
 }
 
 // Value gives the column to the database; it implements [driver.Valuer]. A key

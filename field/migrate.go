@@ -76,7 +76,7 @@ func indirectType(t reflect.Type) reflect.Type {
 
 // takeOld gives fields whose column is still NULL the value of the old one, as
 // if the program had set it: the next Seal fills the column.
-func (r record) takeOld() {
+func (r *record) takeOld() {
 	for _, k := range r.schema.keys {
 		for _, f := range k.fields {
 			if f.oldField == nil {
@@ -96,7 +96,7 @@ func (r record) takeOld() {
 
 // oldValue is the value of the old field without pointers; false for NULL and
 // for one that is not opened.
-func (r record) oldValue(f *fieldSpec) (v reflect.Value, ok bool) {
+func (r *record) oldValue(f *fieldSpec) (v reflect.Value, ok bool) {
 	v = r.at(f.oldField)
 	if o, isHolder := v.Addr().Interface().(holder); isHolder {
 		if h := o.head(); h.state != plain && h.state != opened {
@@ -112,7 +112,7 @@ func (r record) oldValue(f *fieldSpec) (v reflect.Value, ok bool) {
 
 // putOld gives the old field the value of a new one that was set, so that
 // programs which know only the old column go on.
-func (r record) putOld() error {
+func (r *record) putOld() error {
 	for _, k := range r.schema.keys {
 		for _, f := range k.fields {
 			if f.oldField == nil {
@@ -131,7 +131,7 @@ func (r record) putOld() error {
 	return nil
 }
 
-func (r record) copyToOld(f *fieldSpec) error {
+func (r *record) copyToOld(f *fieldSpec) error {
 	o, old := r.field(f), r.at(f.oldField)
 	var value any // nil is NULL
 	if o.head().state == plain {

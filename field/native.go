@@ -116,17 +116,18 @@ func (n *nativeCipher) open(s *fieldSpec, c columns, _ []byte, buf *scratch) (pl
 
 // nativeBytes decodes a column and checks that it has the native layout.
 func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
-	buf.text = append(buf.text[:0], column.text...)
-	sealed := buf.text
-	if !isBinary {
+	var sealed []byte
+	if isBinary {
+		sealed = append(buf.sealed[:0], column.text...)
+	} else {
 		var err error
-		sealed, err = strictBase64.AppendDecode(buf.sealed[:0], buf.text)
+		sealed, err = strictBase64.AppendDecode(buf.sealed[:0], []byte(column.text))
 		// The decoder skips line breaks; a column has none.
-		if err != nil || base64.StdEncoding.EncodedLen(len(sealed)) != len(buf.text) {
+		if err != nil || base64.StdEncoding.EncodedLen(len(sealed)) != len(column.text) {
 			return nil, notNative(column)
 		}
-		buf.sealed = sealed
 	}
+	buf.sealed = sealed
 	if len(sealed) == 0 || sealed[0] != formatPlain && sealed[0] != formatPadded {
 		return nil, kmsencrypted.ErrNotCiphertext
 	}

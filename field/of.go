@@ -113,10 +113,9 @@ func (o Of[T]) IsSet() bool { return o.h.state == plain }
 func (o Of[T]) IsLoaded() bool { return o.h.state != unset }
 
 // Scan takes the ciphertext from the database; it implements [sql.Scanner].
-func (o *Of[T]) Scan(src any) (err error) {
-	o.h, err = scan(src)
+func (o *Of[T]) Scan(src any) error {
 	o.v = secret.Pointer[T]{}
-	return err
+	return o.h.scan(src)
 }
 
 // Value gives the ciphertext to the database; it implements [driver.Valuer]. A
@@ -139,6 +138,9 @@ type holder interface {
 	head() *head
 	// plaintext is the addressable value in state plain or opened.
 	plaintext() reflect.Value
+	// encode appends the bytes of that value to dst; isNull says that the column
+	// is to be NULL.
+	encode(c codec, dst []byte) (out []byte, isNull bool, err error)
 	// decode gives the field a plaintext; it is then opened.
 	decode(c codec, plaintext []byte) error
 	valueType() reflect.Type
@@ -160,10 +162,19 @@ func (o *Of[T]) set(v reflect.Value) {
 	o.Set(value)
 }
 
+func (o *Of[T]) encode(c codec, dst []byte) ([]byte, bool, error) {
+	if text, ok := any(o.v.Get()).(*string); ok && c.isText {
+		return append(dst, *text...), false, nil
+	}
+	return c.encode(dst, o.plaintext())
+}
+
 func (o *Of[T]) decode(c codec, plaintext []byte) error {
 	var zero T
 	v := secret.Hide(zero)
-	if err := c.decode(reflect.ValueOf(v.Get()).Elem(), plaintext); err != nil && err != errNull {
+	if text, ok := any(v.Get()).(*string); ok && c.isText {
+		*text = string(plaintext)
+	} else if err := c.decode(reflect.ValueOf(v.Get()).Elem(), plaintext); err != nil && err != errNull {
 		return fmt.Errorf("decode %s: %w", c.name, err)
 	}
 	o.v, o.h.state = v, opened

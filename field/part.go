@@ -15,10 +15,7 @@ type Part struct {
 }
 
 // Scan takes the column from the database; it implements [sql.Scanner].
-func (p *Part) Scan(src any) (err error) {
-	p.h, err = scan(src)
-	return err
-}
+func (p *Part) Scan(src any) error { return p.h.scan(src) }
 
 // Value gives the column to the database; it implements [driver.Valuer]. A part
 // that was neither read nor sealed with its record is [kmsencrypted.ErrNotLoaded].
@@ -45,17 +42,17 @@ func (f *fieldSpec) parts() (parts []*partSpec) {
 	return parts
 }
 
-func (r record) partField(p *partSpec) *Part { return r.at(p.index).Addr().Interface().(*Part) }
+func (r *record) partField(p *partSpec) *Part { return r.at(p.index).Addr().Interface().(*Part) }
 
 // parts are the iv and salt of a field, nil if it has none.
-func (r record) parts(f *fieldSpec) *parts {
+func (r *record) parts(f *fieldSpec) *parts {
 	if f.iv == nil && f.salt == nil {
 		return nil
 	}
 	return &parts{iv: r.part(f.iv), salt: r.part(f.salt)}
 }
 
-func (r record) part(spec *partSpec) stored {
+func (r *record) part(spec *partSpec) stored {
 	if spec == nil {
 		return nullColumn
 	}

@@ -21,10 +21,10 @@ type record struct {
 
 func (r record) key(k *keySpec) *Key { return r.at(k.index).Addr().Interface().(*Key) }
 
-func (r record) field(f *fieldSpec) holder { return r.at(f.index).Addr().Interface().(holder) }
+func (r *record) field(f *fieldSpec) holder { return r.at(f.index).Addr().Interface().(holder) }
 
 // at is a field of the struct; most are not embedded.
-func (r record) at(index []int) reflect.Value {
+func (r *record) at(index []int) reflect.Value {
 	if len(index) == 1 {
 		return r.v.Field(index[0])
 	}
@@ -32,7 +32,7 @@ func (r record) at(index []int) reflect.Value {
 }
 
 // String names the record in errors: "customers id=7".
-func (r record) String() string {
+func (r *record) String() string {
 	var b strings.Builder
 	b.WriteString(r.schema.config.Table)
 	for _, id := range r.schema.ids {
@@ -43,7 +43,7 @@ func (r record) String() string {
 }
 
 // failed locates an error; column may be empty.
-func (r record) failed(op, column string, err error) error {
+func (r *record) failed(op, column string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -68,7 +68,8 @@ func (r record) id() []string {
 	return ids
 }
 
-// binding is what the data key in a key column belongs to.
+// binding is what the data key in a key column belongs to. It keeps a copy of r:
+// a cached key may ask for the context long after the call that r was made for.
 func (r record) binding(k *keySpec) kmsencrypted.Binding {
 	id := r.id()
 	return kmsencrypted.Binding{
@@ -83,7 +84,7 @@ func (r record) binding(k *keySpec) kmsencrypted.Binding {
 }
 
 // context asks the model, then the version, then falls back to the default.
-func (r record) context(k *keySpec, id []string, version int) (kmsencrypted.EncryptionContext, error) {
+func (r *record) context(k *keySpec, id []string, version int) (kmsencrypted.EncryptionContext, error) {
 	recipe, err := r.box.Version(version)
 	if err != nil {
 		return nil, err
@@ -119,7 +120,7 @@ func ask(f kmsencrypted.ContextFunc, s kmsencrypted.Subject) (_ kmsencrypted.Enc
 
 // defaultContext is kms_encrypted's {model_name, model_id}; a compound primary
 // key, which Ruby has no default for, is named column by column.
-func (r record) defaultContext(id []string) kmsencrypted.EncryptionContext {
+func (r *record) defaultContext(id []string) kmsencrypted.EncryptionContext {
 	if len(id) == 1 {
 		v := r.at(r.schema.ids[0].index)
 		return kmsencrypted.ModelContext{Name: r.schema.name, ID: id[0], Number: v.CanInt() || v.CanUint()}

@@ -21,9 +21,10 @@ func (m *Model[R]) ID(row *R) []string {
 
 // IDValues are the columns of the primary key as arguments of a statement.
 func (m *Model[R]) IDValues(row *R) []any {
+	r := m.record(row)
 	values := make([]any, len(m.schema.ids))
 	for i, id := range m.schema.ids {
-		values[i] = m.record(row).at(id.index).Interface()
+		values[i] = r.at(id.index).Interface()
 	}
 	return values
 }
@@ -35,8 +36,9 @@ func (m *Model[R]) SetID(row *R, id []string) error {
 	if len(id) != len(m.schema.ids) {
 		return fmt.Errorf("field: %w: primary key of %s with %d columns", kmsencrypted.ErrMalformed, m.Table(), len(id))
 	}
+	r := m.record(row)
 	for i, spec := range m.schema.ids {
-		if !setID(m.record(row).at(spec.index), id[i]) {
+		if !setID(r.at(spec.index), id[i]) {
 			return fmt.Errorf("field: %w: %s of %s", kmsencrypted.ErrMalformed, spec.column, m.Table())
 		}
 	}
@@ -85,6 +87,7 @@ func (m *Model[R]) Scan(rows interface {
 	if err != nil {
 		return err
 	}
+	r := m.record(row)
 	into := make([]any, len(names))
 	var nullable []func()
 	for i, name := range names {
@@ -93,9 +96,9 @@ func (m *Model[R]) Scan(rows interface {
 		case index == nil:
 			into[i] = new(any)
 		case managed:
-			into[i] = m.record(row).at(index).Addr().Interface()
+			into[i] = r.at(index).Addr().Interface()
 		default:
-			v := m.record(row).at(index)
+			v := r.at(index)
 			p := reflect.New(reflect.PointerTo(v.Type())) // nil for NULL
 			into[i] = p.Interface()
 			nullable = append(nullable, func() {

@@ -178,7 +178,7 @@ func (g *group) sealFields(buf *scratch) {
 }
 
 func (g *group) sealField(s *slot, buf *scratch) error {
-	plaintext, isNull, err := g.cipher.codec(s.spec).encode(buf.plain[:0], s.plaintext())
+	plaintext, isNull, err := s.encode(g.cipher.codec(s.spec), buf.plain[:0])
 	if err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ type recordWork struct {
 type slot struct {
 	spec *fieldSpec
 	holder
-	inField *head // of the holder
+	inField *head // of the holder, whose method costs more than a pointer
 	changed bool
 	state   state
 	columns columns
@@ -77,18 +77,22 @@ func (w *work) reserve(groups, slots int) {
 }
 
 func (w *work) addGroup(r *recordWork, k *keySpec) {
-	from := len(w.slots)
-	for _, f := range k.fields {
-		h := r.field(f)
-		w.slots = append(w.slots, slot{spec: f, holder: h, inField: h.head()})
+	from, to := len(w.slots), len(w.slots)+len(k.fields)
+	w.slots = w.slots[:to]
+	w.groups = w.groups[:len(w.groups)+1]
+	// Both are zero: filled in place, since they are large to copy.
+	g := &w.groups[len(w.groups)-1]
+	g.recordWork, g.spec, g.slots = r, k, w.slots[from:to:to]
+	for i, f := range k.fields {
+		s := &g.slots[i]
+		s.spec, s.holder = f, r.field(f)
+		s.inField = s.holder.head()
 	}
-	g := group{recordWork: r, spec: k, slots: w.slots[from:len(w.slots):len(w.slots)]}
 	if k.isMaster {
 		g.cipher, g.key = r.schema.master, new(Key)
 	} else {
 		g.key = r.key(k)
 	}
-	w.groups = append(w.groups, g)
 }
 
 // release forgets the records and gives the memory back.

@@ -140,8 +140,8 @@ func (m *Model[R]) KeyChanged(ctx context.Context, row *R, column string, now an
 }
 
 func (g *group) keyChanged(ctx context.Context, now any) error {
-	read, err := scan(now)
-	if err != nil {
+	var read head
+	if err := read.scan(now); err != nil {
 		return err
 	}
 	h := &g.key.h
