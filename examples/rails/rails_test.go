@@ -69,14 +69,14 @@ func (r records[R]) all() []R {
 	return rows
 }
 
-// raw is a row as it lies in the table, with each column as text and whether it
-// is bytes.
+// raw is a row as it lies in the table: the type of each column, and its text or
+// the hexadecimal of its bytes.
 func (r records[R]) raw(id int64) map[string]any {
 	r.t.Helper()
 	columns := make(map[string]any)
 	for _, name := range r.m.Columns() {
 		var text *string
-		ok(r.t, r.db.Get(&text, "SELECT typeof("+name+") || ' ' || "+name+" FROM "+r.m.Table()+" WHERE id = ?", id))
+		ok(r.t, r.db.Get(&text, "SELECT typeof("+name+") || ' ' || CASE typeof("+name+") WHEN 'blob' THEN hex("+name+") ELSE "+name+" END FROM "+r.m.Table()+" WHERE id = ?", id))
 		columns[name] = nil
 		if text != nil {
 			columns[name] = *text
@@ -130,7 +130,7 @@ var (
 	strictKey    = regexp.MustCompile(`^text v[0-9]+:(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$`)
 	strictBase64 = regexp.MustCompile(`^text (?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$|^text [A-Za-z0-9+/]{2,3}={1,2}$`)
 	linesOf60    = regexp.MustCompile(`^text _?(?:[A-Za-z0-9+/]{60}\n)*(?:[A-Za-z0-9+/]{1,59}={0,2}\n)?$`)
-	rawBytes     = regexp.MustCompile(`(?s)^blob .{28,}$`)
+	rawBytes     = regexp.MustCompile(`^blob [0-9A-F]{56,}$`) // nonce 12 and tag 16
 )
 
 // wantRuby checks what the adapter wrote into columns against Ruby's forms, and
