@@ -92,7 +92,12 @@ func secretTypes(t *testing.T) map[string]specimen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	wrapper, err := files.NewWrapper(k)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return map[string]specimen{
+		"files.Wrapper":           newSpecimen(*wrapper, string(raw)),
 		"blindindex.Index":        newSpecimen(*index, secretKey),
 		"blindindex.Plaintext":    newSpecimen(blindindex.Text(secretText), secretText),
 		"serve.Links":             newSpecimen(*links, secretKey),

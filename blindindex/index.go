@@ -199,9 +199,6 @@ func (x *Index) Bits() int { return x.bits }
 // whether a stored column is up to date need that.
 func (x *Index) Deterministic() bool { return x.partitions == nil }
 
-// String names the column and the algorithm, for logs.
-func (x *Index) String() string { return fmt.Sprintf("%s (%s)", x.name, x.algorithm) }
-
 // Compute returns the column to store for a value: what [PlaintextOf] takes, put
 // through the expression. NULL stays NULL; an empty text has an index as any
 // other. The value may be long: 1 MB costs a few milliseconds more.
