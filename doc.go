@@ -30,6 +30,10 @@
 //	column, err := box.Encrypt(ctx, token, kmsencrypted.Context{"purpose": "webhook"})
 //	token, err = box.Decrypt(ctx, column, kmsencrypted.Context{"purpose": "webhook"})
 //
+// Package sqlx inserts, reads and updates whole rows beside jmoiron/sqlx, package
+// files/attach attaches files to them. A [Rotator] moves all records of a table
+// to the current version; package rotatecli makes a command line of it.
+//
 // # Keys and memory
 //
 // Data keys and plaintexts print as "[redacted]" everywhere. [DataKey.Wipe]
