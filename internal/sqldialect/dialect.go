@@ -3,10 +3,7 @@
 // arguments stand in the order in which the names were given.
 package sqldialect
 
-import (
-	"strconv"
-	"strings"
-)
+import "strings"
 
 // Dialect is the SQL of one kind of database. The zero value is none.
 type Dialect uint8
@@ -22,11 +19,12 @@ var dialects = [...]struct {
 	quote   string
 	same    string // a comparison in which NULL equals NULL
 	maxArgs int    // in one statement
+	now     string // milliseconds since 1970, by the clock of the database
 }{
-	Postgres: {`"`, "IS NOT DISTINCT FROM", 65535},
-	MariaDB:  {"`", "<=>", 65535},
+	Postgres: {`"`, "IS NOT DISTINCT FROM", 65535, "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"},
+	MariaDB:  {"`", "<=>", 65535, "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"},
 	// SQLite takes "x" for a text where no column has that name, but `x` never.
-	SQLite: {"`", "IS", 32766},
+	SQLite: {"`", "IS", 32766, "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)"},
 }
 
 // maxRows bounds one INSERT: beyond it a statement only gets longer, not faster.
@@ -65,30 +63,15 @@ func (s *statement) add(parts ...string) {
 }
 
 // name adds a name in quotes.
-func (s *statement) name(name string) {
-	quote := dialects[s.dialect].quote
-	s.add(quote, strings.ReplaceAll(name, quote, quote+quote), quote)
-}
+func (s *statement) name(name string) { s.add(s.dialect.Quoted(name)) }
 
 // table adds the name of a table, which may have a schema before a dot.
-func (s *statement) table(name string) {
-	for i, part := range strings.Split(name, ".") {
-		if i > 0 {
-			s.WriteByte('.')
-		}
-		s.name(part)
-	}
-}
+func (s *statement) table(name string) { s.add(s.dialect.QuotedTable(name)) }
 
 // arg adds the next placeholder.
 func (s *statement) arg() {
 	s.args++
-	if s.dialect != Postgres {
-		s.WriteByte('?')
-		return
-	}
-	s.WriteByte('$')
-	s.WriteString(strconv.Itoa(s.args))
+	s.add(s.dialect.Placeholder(s.args))
 }
 
 // list adds something for each name, with commas between.
@@ -117,7 +100,7 @@ func (s *statement) where(ids, same []string) {
 	for _, column := range same {
 		s.add(" AND ")
 		s.name(column)
-		s.add(" ", dialects[s.dialect].same, " ")
+		s.add(" ", s.dialect.Same(), " ")
 		s.arg()
 	}
 }

@@ -1,0 +1,52 @@
+package sqldialect
+
+import (
+	"strconv"
+	"strings"
+)
+
+// Quoted is a name in quotes.
+func (d Dialect) Quoted(name string) string {
+	quote := dialects[d].quote
+	return quote + strings.ReplaceAll(name, quote, quote+quote) + quote
+}
+
+// QuotedTable is the name of a table in quotes; it may have a schema before a dot.
+func (d Dialect) QuotedTable(name string) string {
+	parts := strings.Split(name, ".")
+	for i, part := range parts {
+		parts[i] = d.Quoted(part)
+	}
+	return strings.Join(parts, ".")
+}
+
+// Same is a comparison in which NULL equals NULL.
+func (d Dialect) Same() string { return dialects[d].same }
+
+// Now is an expression for the milliseconds since 1970 by the clock of the database.
+func (d Dialect) Now() string { return dialects[d].now }
+
+// Placeholder is the one for the nth argument of a statement, from 1.
+func (d Dialect) Placeholder(n int) string {
+	if d != Postgres {
+		return "?"
+	}
+	return "$" + strconv.Itoa(n)
+}
+
+// Placeholders turns the marks ? of a statement without any other into placeholders.
+func (d Dialect) Placeholders(query string) string {
+	if d != Postgres {
+		return query
+	}
+	var b strings.Builder
+	for n := 1; ; n++ {
+		before, after, found := strings.Cut(query, "?")
+		b.WriteString(before)
+		if !found {
+			return b.String()
+		}
+		b.WriteString(d.Placeholder(n))
+		query = after
+	}
+}
