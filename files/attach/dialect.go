@@ -3,10 +3,10 @@ package attach
 import (
 	"context"
 	"database/sql"
-	"strconv"
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // Tx is what a [*sql.Tx] does for this package, and with it a transaction of
@@ -19,32 +19,19 @@ type Tx interface {
 
 // dialect is what the databases write differently.
 type dialect struct {
-	quote  string
-	dollar bool   // placeholders are numbered
-	now    string // milliseconds since 1970, by the clock of the database
-	lock   string // ends a SELECT whose rows nobody else may change meanwhile
+	sqldialect.Dialect
+	lock string // ends a SELECT whose rows nobody else may change meanwhile
 	// Types of columns: a text that may be a key and is compared byte by byte, a
 	// longer text, an integer.
 	name, text, number string
 }
 
 var dialects = map[field.Dialect]dialect{
-	field.Postgres: {
-		quote: `"`, dollar: true, lock: " FOR UPDATE",
-		now:  "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
-		name: "text", text: "text", number: "bigint",
-	},
-	field.MySQL: {
-		quote: "`", lock: " FOR UPDATE",
-		now:  "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
-		name: "varchar(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", text: "text CHARACTER SET utf8mb4", number: "bigint",
-	},
+	field.Postgres: {sqldialect.Postgres, " FOR UPDATE", "text", "text", "bigint"},
+	field.MySQL: {sqldialect.MariaDB, " FOR UPDATE",
+		"varchar(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "text CHARACTER SET utf8mb4", "bigint"},
 	// One transaction writes at a time; whoever means to has written before it reads.
-	field.SQLite: {
-		quote: "`",
-		now:   "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)",
-		name:  "text", text: "text", number: "integer",
-	},
+	field.SQLite: {sqldialect.SQLite, "", "text", "text", "integer"},
 }
 
 func dialectOf(d field.Dialect) (dialect, error) {
@@ -58,33 +45,7 @@ func dialectOf(d field.Dialect) (dialect, error) {
 // sql finishes a statement: ? are its arguments, {now} and {lock} what the
 // database calls so.
 func (d dialect) sql(query string) string {
-	query = strings.NewReplacer("{now}", d.now, "{lock}", d.lock).Replace(query)
-	if !d.dollar {
-		return query
-	}
-	var b strings.Builder
-	for n := 1; ; n++ {
-		before, after, found := strings.Cut(query, "?")
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		b.WriteString("$" + strconv.Itoa(n))
-		query = after
-	}
-}
-
-func (d dialect) quoted(name string) string {
-	return d.quote + strings.ReplaceAll(name, d.quote, d.quote+d.quote) + d.quote
-}
-
-// table quotes the name of a table, which may have a schema before a dot.
-func (d dialect) table(name string) string {
-	parts := strings.Split(name, ".")
-	for i, part := range parts {
-		parts[i] = d.quoted(part)
-	}
-	return strings.Join(parts, ".")
+	return d.Placeholders(strings.NewReplacer("{now}", d.Now(), "{lock}", d.lock).Replace(query))
 }
 
 // exec reports whether a statement changed any row.

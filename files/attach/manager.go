@@ -121,7 +121,7 @@ func (c Config) check() (Config, error) {
 // learn lists what is to be read of a record: its primary key, its key column, and
 // the plain columns that its encryption context may be made of.
 func (m *Manager[R]) learn(ctx context.Context) ([]string, error) {
-	rows, err := m.db.QueryContext(ctx, "SELECT * FROM "+m.table(m.model.Table())+" WHERE 1 = 0")
+	rows, err := m.db.QueryContext(ctx, "SELECT * FROM "+m.QuotedTable(m.model.Table())+" WHERE 1 = 0")
 	if err != nil {
 		return nil, err
 	}
@@ -160,9 +160,9 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 		if i > 0 {
 			q.WriteString(", ")
 		}
-		q.WriteString(m.quoted(c))
+		q.WriteString(m.Quoted(c))
 	}
-	q.WriteString(" FROM " + m.table(m.model.Table()) + m.whereID() + lock)
+	q.WriteString(" FROM " + m.QuotedTable(m.model.Table()) + m.whereID() + lock)
 	rows, err := db.QueryContext(ctx, m.sql(q.String()), m.model.IDValues(row)...)
 	if err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func (m *Manager[R]) whereID() string {
 	var q strings.Builder
 	for i, c := range m.model.IDColumns() {
 		q.WriteString([]string{" WHERE ", " AND "}[min(i, 1)])
-		q.WriteString(m.quoted(c) + " = ?")
+		q.WriteString(m.Quoted(c) + " = ?")
 	}
 	return q.String()
 }

@@ -186,8 +186,8 @@ func (p *Pending[R]) addDataKey(ctx context.Context, tx Tx, now *R) (kmsencrypte
 	if err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
-	column := m.quoted(m.key)
-	set, err := m.exec(ctx, tx, "UPDATE "+m.table(m.model.Table())+" SET "+column+" = ?"+m.whereID()+" AND "+column+" IS NULL",
+	column := m.Quoted(m.key)
+	set, err := m.exec(ctx, tx, "UPDATE "+m.QuotedTable(m.model.Table())+" SET "+column+" = ?"+m.whereID()+" AND "+column+" IS NULL",
 		append([]any{text}, m.model.IDValues(now)...)...)
 	if err == nil && !set {
 		err = kmsencrypted.ErrConflict

@@ -104,7 +104,7 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 		config.RecordType = model.Name()
 	}
 	i := intents{dialect: known, db: db, buckets: common.Buckets, lease: common.Lease, grace: common.Grace,
-		references: "SELECT count(*) FROM active_storage_blobs WHERE service_name = ? AND " + known.quoted("key") + " = ?"}
+		references: "SELECT count(*) FROM active_storage_blobs WHERE service_name = ? AND " + known.Quoted("key") + " = ?"}
 	config.Bucket = common.Bucket
 	r := &Rails[R]{intents: i, model: model, config: config, records: &Manager[R]{intents: i, model: model, config: common, key: common.KeyColumn}}
 	for name, a := range config.Attachments {
