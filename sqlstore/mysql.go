@@ -20,11 +20,16 @@ func (s *Store[R]) hasJSONTable(ctx context.Context) bool {
 	return err == nil && n == 1
 }
 
-// lockWait bounds how long a batch waits for somebody's lock, in this transaction's
-// session only until the batch is over.
+// boundWaits bounds how long a batch waits for somebody's lock, in this
+// transaction's session only until the batch is over; resetWaits undoes it.
+//
+// MariaDB bounds a statement as well. MySQL has no such bound for an UPDATE: its
+// max_execution_time is for SELECT alone.
 const (
-	boundLockWait = `SET @kms_rotation_lock_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 5`
-	resetLockWait = `SET SESSION innodb_lock_wait_timeout = @kms_rotation_lock_wait`
+	boundWaits = `SET @kms_rotation_lock_wait = @@innodb_lock_wait_timeout, SESSION innodb_lock_wait_timeout = 5
+		/*M!100101 , @kms_rotation_statement = @@max_statement_time, SESSION max_statement_time = 60 */`
+	resetWaits = `SET SESSION innodb_lock_wait_timeout = @kms_rotation_lock_wait
+		/*M!100101 , SESSION max_statement_time = @kms_rotation_statement */`
 )
 
 // updateJoined makes the updates of a batch in MariaDB and MySQL with one
@@ -32,12 +37,12 @@ const (
 // row of the batch by its primary key, in order. UPDATE tells only how many rows
 // it changed; if these are not all, a second look tells which.
 func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err error) {
-	if _, err := tx.ExecContext(ctx, boundLockWait); err != nil {
+	if _, err := tx.ExecContext(ctx, boundWaits); err != nil {
 		return err
 	}
 	defer func() {
 		// Also after an error: the connection goes back to the pool.
-		if _, failed := tx.ExecContext(context.WithoutCancel(ctx), resetLockWait); err == nil {
+		if _, failed := tx.ExecContext(context.WithoutCancel(ctx), resetWaits); err == nil {
 			err = failed
 		}
 	}()

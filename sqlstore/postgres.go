@@ -27,7 +27,7 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	var args []any
 	// array adds a column of the unnested table and returns its name.
 	array := func(kind string, value func(update) any) string {
-		args = append(args, arrayText(w.updates, value))
+		args = append(args, arrayText(len(w.updates), func(row int) any { return value(w.updates[row]) }))
 		arrays = append(arrays, fmt.Sprintf("$%d::text::%s[]", len(args), kind))
 		alias := "c" + strconv.Itoa(len(args))
 		aliases = append(aliases, alias)
@@ -59,36 +59,61 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	return err
 }
 
-// arrayText writes a PostgreSQL array as text, which every driver can send.
-func arrayText(updates []update, value func(update) any) string {
-	var b strings.Builder
-	b.WriteByte('{')
-	for i, u := range updates {
-		if i > 0 {
-			b.WriteByte(',')
+// insertAll inserts rows with one statement whose text does not grow with them,
+// of columns that are texts and whole numbers.
+func (s *Store[R]) insertAll(ctx context.Context, tx *sqlx.Tx, table string, columns []string, values [][]any) error {
+	arrays, args := make([]string, len(columns)), make([]any, len(columns))
+	for i := range columns {
+		kind := "text"
+		if _, isNumber := values[0][i].(int); isNumber {
+			kind = "bigint"
 		}
-		switch v := value(u).(type) {
-		case nil:
-			b.WriteString("NULL")
-		case int64:
-			b.WriteString(strconv.FormatInt(v, 10))
-		case uint64:
-			b.WriteString(strconv.FormatUint(v, 10))
-		case []byte:
-			b.WriteString(`"\\x`)
-			b.WriteString(hex.EncodeToString(v))
-			b.WriteByte('"')
-		case string:
-			b.WriteByte('"')
-			arrayEscapes.WriteString(&b, v)
-			b.WriteByte('"')
-		}
+		arrays[i] = fmt.Sprintf("$%d::text::%s[]", i+1, kind)
+		args[i] = arrayText(len(values), func(row int) any { return values[row][i] })
 	}
-	b.WriteByte('}')
-	return b.String()
+	_, err := tx.ExecContext(ctx, "INSERT INTO "+table+" ("+strings.Join(columns, ", ")+
+		") SELECT * FROM unnest("+strings.Join(arrays, ", ")+")", args...)
+	return err
 }
 
-var arrayEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+// arrayText writes a PostgreSQL array as text, which every driver can send.
+func arrayText(n int, value func(i int) any) string {
+	b := make([]byte, 0, 64*n)
+	b = append(b, '{')
+	for i := range n {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		switch v := value(i).(type) {
+		case nil:
+			b = append(b, "NULL"...)
+		case int:
+			b = strconv.AppendInt(b, int64(v), 10)
+		case int64:
+			b = strconv.AppendInt(b, v, 10)
+		case uint64:
+			b = strconv.AppendUint(b, v, 10)
+		case []byte:
+			b = append(b, `"\\x`...)
+			b = append(hex.AppendEncode(b, v), '"')
+		case string:
+			b = append(appendEscaped(append(b, '"'), v), '"')
+		}
+	}
+	return string(append(b, '}'))
+}
+
+// appendEscaped appends a text; a ciphertext has nothing to escape.
+func appendEscaped(b []byte, text string) []byte {
+	for {
+		at := strings.IndexAny(text, `"\`)
+		if at < 0 {
+			return append(b, text...)
+		}
+		b = append(append(b, text[:at]...), '\\', text[at])
+		text = text[at+1:]
+	}
+}
 
 // sqlState is the code of an error of PostgreSQL.
 func sqlState(err error) (string, bool) {

@@ -154,12 +154,13 @@ func isTransient(err error) bool {
 	return mentions(err, "Error 1213", "Error 1020", "SQLITE_BUSY", "database is locked")
 }
 
-// isLockTimeout reports that somebody held a lock for longer than a batch waits.
+// isLockTimeout reports that somebody held a lock for longer than a batch waits, or
+// that a statement of it took too long.
 func isLockTimeout(err error) bool {
 	if state, ok := sqlState(err); ok {
-		return state == "55P03"
+		return state == "55P03" || state == "57014"
 	}
-	return mentions(err, "Error 1205")
+	return mentions(err, "Error 1205", "Error 1969")
 }
 
 func mentions(err error, known ...string) bool {
@@ -235,6 +236,9 @@ func cut(text string) string {
 
 // insert inserts rows into a table of the ledger, many at a time.
 func (s *Store[R]) insert(ctx context.Context, tx *sqlx.Tx, table string, columns []string, values [][]any) error {
+	if s.dialect.dollar && len(values) > 0 {
+		return s.insertAll(ctx, tx, table, columns, values)
+	}
 	const most = 500 // rows; below what any database takes of arguments
 	for rows := range slices.Chunk(values, most) {
 		q := &statement{dialect: s.dialect}
