@@ -58,6 +58,12 @@ var (
 	ErrNoDataKey = errors.New("key column is NULL beside a ciphertext")
 	// ErrAlreadyEncrypted: the value to be encrypted is a ciphertext of this very record.
 	ErrAlreadyEncrypted = errors.New("value is already a ciphertext of this record")
+	// ErrStaleIndex: a blind index is not what its fields give, so that searches
+	// miss the record. A rotation of the kind [KindReindex] computes it anew.
+	ErrStaleIndex = errors.New("blind index is not that of the value: reindex")
+	// ErrNotMigrated: a column is not filled from the one that it replaces, or
+	// differs from it.
+	ErrNotMigrated = errors.New("column is not filled from the one that it replaces, or differs from it")
 
 	// What a program did with a field.
 

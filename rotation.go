@@ -165,8 +165,12 @@ type RotationEvent struct {
 	Shard int
 	// Outcome is that of the batch for [EventBatch], else that of this call so far.
 	Outcome Outcome
-	// Planned is how many records were selected when the run began.
+	// Planned is how many records were selected when the run began, or a
+	// verification.
 	Planned int64
+	// Passed is how many of them a verification has read so far, with those that a
+	// sample leaves out.
+	Passed int64
 	// Elapsed is the time since this call began.
 	Elapsed time.Duration
 	Failure *Failure // of [EventFailure]
@@ -189,5 +193,6 @@ const (
 	EventLost      RotationEventType = "lease lost" // a batch was dropped, another worker has the shard
 	EventShardDone RotationEventType = "shard done"
 	EventPassDone  RotationEventType = "pass done"
+	EventOpened    RotationEventType = "opened" // by a verification: a batch
 	EventVerified  RotationEventType = "verified"
 )

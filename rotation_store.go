@@ -53,6 +53,9 @@ type Selection struct {
 	Target int // version
 	// All selects every record.
 	All bool
+	// Derived lets Open also compare what is made of the values of a record, as
+	// [VerifyOptions.Derived] says.
+	Derived bool
 }
 
 // Batch is some records in memory. It is not safe for concurrent use. Records
@@ -238,6 +241,8 @@ var failureClasses = []struct {
 	{ErrContext, "context"},
 	{ErrNoID, "no-id"},
 	{ErrKeyUnusable, "key-unusable"},
+	{ErrNotMigrated, "not-migrated"},
+	{ErrStaleIndex, "stale-index"},
 	{ErrDecrypt, "decrypt"},
 }
 

@@ -18,6 +18,10 @@ type VerifyOptions struct {
 	// OnlyOld looks only at records that are still to be moved: what a run would
 	// do, without its writing. This is the dry run.
 	OnlyOld bool
+	// Derived also compares what is made of the values of a record: blind indexes
+	// are computed again, [ErrStaleIndex], and columns that replace others are
+	// compared with these, [ErrNotMigrated]. Slow indexes take their time.
+	Derived bool
 	// Note keeps a clean result of all records in the ledger, for
 	// [Rotator.Retirable] and [Rotator.ClearJournal]. Nothing else is written.
 	Note bool
@@ -50,11 +54,13 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	if err != nil {
 		return Verification{}, r.failed("verify", err)
 	}
-	v := &verifying{Rotator: r, VerifyOptions: options}
+	v := &verifying{Rotator: r, VerifyOptions: options, began: time.Now(), planned: plan.Records}
+	if !options.OnlyOld {
+		v.planned = records(plan)
+	}
 	for _, p := range plan.Versions {
 		v.result.Versions = append(v.result.Versions, p.VersionCount)
 	}
-	began := time.Now()
 	if err := v.all(ctx); err != nil {
 		return v.result, r.failed("verify", err)
 	}
@@ -63,11 +69,18 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 			return v.result, r.failed("verify", err)
 		}
 	}
-	r.options.Observe(RotationEvent{
-		Type: EventVerified, Table: plan.Table, Planned: plan.Keys, Elapsed: time.Since(began),
-		Outcome: Outcome{Failed: int64(len(v.result.Failures))},
-	})
+	r.options.Observe(v.event(EventVerified))
 	return v.result, nil
+}
+
+// records is how many the table has: each is counted once for each key column.
+func records(p Plan) (n int64) {
+	for _, c := range p.Versions {
+		if c.Column == p.Versions[0].Column {
+			n += c.Rows
+		}
+	}
+	return n
 }
 
 // verifying is one call of Verify.
@@ -75,8 +88,19 @@ type verifying struct {
 	*Rotator
 	VerifyOptions
 
+	began   time.Time
+	planned int64
+
 	mu     sync.Mutex
+	passed int64 // records that were read
 	result Verification
+}
+
+func (v *verifying) event(kind RotationEventType) RotationEvent {
+	return RotationEvent{
+		Type: kind, Table: v.store.Table(), Planned: v.planned, Elapsed: time.Since(v.began),
+		Passed: v.passed, Outcome: Outcome{Failed: int64(len(v.result.Failures))},
+	}
 }
 
 func (v *verifying) all(ctx context.Context) error {
@@ -101,7 +125,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 			return context.Cause(ctx)
 		}
 		b, err := v.store.Read(ctx, Selection{
-			Range: r, Limit: v.options.BatchSize, Kind: v.options.Kind, Target: v.box.Current(), All: !v.OnlyOld,
+			Range: r, Limit: v.options.BatchSize, Kind: v.options.Kind, Target: v.box.Current(), All: !v.OnlyOld, Derived: v.Derived,
 		})
 		if err != nil {
 			return err
@@ -111,7 +135,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 		if err != nil {
 			return err
 		}
-		if err := v.account(int64(to-from), b.Failures()); err != nil {
+		if err := v.account(int64(b.Len()), int64(to-from), b.Failures()); err != nil {
 			return err
 		}
 		if b.Len() < v.options.BatchSize {
@@ -135,14 +159,16 @@ func (v *verifying) sampled(n int) (from, to int) {
 	return from, from + size
 }
 
-func (v *verifying) account(tried int64, failures []Failure) error {
+func (v *verifying) account(passed, tried int64, failures []Failure) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	v.passed += passed
 	v.result.Opened += tried - int64(len(failures))
 	v.result.Failures = append(v.result.Failures, failures...)
 	for _, f := range failures {
 		v.options.Observe(RotationEvent{Type: EventFailure, Table: v.store.Table(), Failure: &f})
 	}
+	v.options.Observe(v.event(EventOpened))
 	if v.MaxFailures > 0 && len(v.result.Failures) >= v.MaxFailures {
 		return ErrTooManyFailures
 	}

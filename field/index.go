@@ -252,6 +252,38 @@ func (c *computing) run(ctx context.Context) {
 func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 	w := newWork(m, rows)
 	defer w.release()
+	for _, c := range m.recompute(ctx, w) {
+		c.commit()
+	}
+	return failures(w.records)
+}
+
+// CheckDerived compares what opened records hold beside their values: each index
+// with what is computed from its fields, else the error is
+// [kmsencrypted.ErrStaleIndex]; and each field tagged migrating= with the one that
+// it replaces, else it is [kmsencrypted.ErrNotMigrated]. It changes nothing. A slow
+// index takes as long as when it is written. The error is [Failures] if there is
+// more than one record.
+func (m *Model[R]) CheckDerived(ctx context.Context, rows ...*R) error {
+	w := newWork(m, rows)
+	defer w.release()
+	for i := range w.records {
+		r := &w.records[i]
+		for _, f := range m.migrating() {
+			if r.differs(f) {
+				r.err = errors.Join(r.err, r.failed("compare", f.column, kmsencrypted.ErrNotMigrated))
+			}
+		}
+	}
+	for _, c := range m.recompute(ctx, w) {
+		c.recordWork.err = errors.Join(c.recordWork.err, c.failed("compare", c.spec.column, kmsencrypted.ErrStaleIndex))
+	}
+	return failures(w.records)
+}
+
+// recompute computes every index and returns those that differ from what the
+// records hold.
+func (m *Model[R]) recompute(ctx context.Context, w *work) (stale []*computing) {
 	var all []*computing
 	for i := range w.records {
 		r := &w.records[i]
@@ -266,12 +298,9 @@ func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 			c.recordWork.err = errors.Join(c.recordWork.err, c.failed("index", c.spec.column, c.err))
 		}
 	}
-	for _, c := range all {
-		if h := &c.indexField(c.spec).h; c.recordWork.err == nil && !c.column.same(h.stored) {
-			c.commit()
-		}
-	}
-	return failures(w.records)
+	return slices.DeleteFunc(all, func(c *computing) bool {
+		return c.recordWork.err != nil || c.column.same(c.indexField(c.spec).h.stored)
+	})
 }
 
 // conditions are the columns that an index was computed from and that are not

@@ -88,6 +88,9 @@ func (p *progress) observe(e kmsencrypted.RotationEvent) {
 		p.conflicts += e.Outcome.Conflicts
 		p.rate.add(p.now(), p.written)
 		p.throttled = ""
+	case kmsencrypted.EventOpened:
+		p.written, p.failed = e.Passed, e.Outcome.Failed
+		p.rate.add(p.now(), p.written)
 	case kmsencrypted.EventThrottled:
 		p.throttled = "throttled: " + oneLine(e.Err)
 	case kmsencrypted.EventWaiting:

@@ -15,6 +15,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
@@ -63,7 +64,7 @@ func TestMain(m *testing.M) {
 }
 
 // application opens what a program has: a database and models. VERSION is the
-// current version, BADDAY makes its key throttle for ever.
+// current version, BADDAY gives its key a bad day.
 func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
 	current, err := strconv.Atoi(os.Getenv("VERSION"))
 	check(err)
@@ -78,9 +79,9 @@ func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
 		versions[n] = kmsencrypted.Version{Provider: key}
 	}
 	config := kmsencrypted.Config{Current: current, Versions: versions}
-	if os.Getenv("BADDAY") != "" {
+	if day := os.Getenv("BADDAY"); day != "" {
 		v := versions[current]
-		v.Provider = away{v.Provider}
+		v.Provider = kmstest.Faulty(v.Provider, badDays[day]...)
 		versions[current] = v
 	}
 	box, err := config.Box()
@@ -104,11 +105,11 @@ func (manager) Rotated(_ context.Context, _ *sql.Tx, records []field.Rotated) er
 	return nil
 }
 
-// away is a key whose service is known and refuses everything for now.
-type away struct{ kmsencrypted.Provider }
-
-func (a away) Encrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]byte, error) {
-	return nil, &kmsencrypted.Error{Op: "encrypt", Provider: "local", Err: kmsencrypted.ErrDenied}
+// badDays are what BADDAY may name.
+var badDays = map[string][]kmstest.Fault{
+	"denied":  {kmstest.Revoke(1).On(kmsencrypted.OpWrap)},
+	"revoked": {kmstest.Revoke(100).On(kmsencrypted.OpWrap)},
+	"absent":  {kmstest.Unavailable(1)},
 }
 
 func check(err error) {

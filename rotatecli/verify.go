@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -13,6 +14,7 @@ import (
 type verifyCmd struct {
 	tablesFlag
 	Sample      share   `placeholder:"1%" help:"Open this share of the records only, such as 1% or 0.01. All are counted."`
+	Derived     bool    `help:"Compute blind indexes again and compare columns with those that they replace. Slow indexes take their time."`
 	KMSRate     float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second."`
 	MaxFailures int     `placeholder:"N" default:"1000" help:"Stop after so many failures; -1 never does."`
 	Workers     int     `placeholder:"N" default:"4" help:"Ranges that are read side by side."`
@@ -24,6 +26,8 @@ func (verifyCmd) Help() string {
 
   rotate verify                opens every record, with one KMS call for each key
   rotate verify --sample 1%    a hundredth of them
+  rotate verify --derived      also blind indexes that do not fit (stale-index) and
+                               columns that differ from those they replace (not-migrated)
 
 It only reads. Exit codes: 0 every record opens and is at the current version, 2
 not so.`
@@ -52,7 +56,7 @@ func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
 	}
 	clean := true
 	for _, t := range tables {
-		v, err := c.verify(ctx, t)
+		v, err := c.verify(ctx, s, t)
 		if err != nil && !errors.Is(err, kmsencrypted.ErrTooManyFailures) {
 			return err
 		}
@@ -72,18 +76,28 @@ func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-func (c *verifyCmd) verify(ctx context.Context, t *table) (kmsencrypted.Verification, error) {
+func (c *verifyCmd) verify(ctx context.Context, s *Session, t *table) (kmsencrypted.Verification, error) {
 	calls, err := t.limiter(ctx, c.KMSRate)
 	if err != nil {
 		return kmsencrypted.Verification{}, err
 	}
-	o := kmsencrypted.RotationOptions{Workers: c.Workers, Calls: calls}
+	var p *progress // once it is known how many there are
+	var once sync.Once
+	o := kmsencrypted.RotationOptions{Workers: c.Workers, Calls: calls, Observe: func(e kmsencrypted.RotationEvent) {
+		once.Do(func() { p = s.newProgress(t.name, false, e.Planned, 0) })
+		p.observe(e)
+	}}
+	defer func() {
+		if p != nil {
+			p.close()
+		}
+	}()
 	rotator, err := t.rotator(o)
 	if err != nil {
 		return kmsencrypted.Verification{}, err
 	}
 	return rotator.Verify(ctx, kmsencrypted.VerifyOptions{
-		Sample: float64(c.Sample), MaxFailures: c.MaxFailures, Note: t.database.hasLedger(ctx),
+		Sample: float64(c.Sample), MaxFailures: c.MaxFailures, Derived: c.Derived, Note: t.database.hasLedger(ctx),
 	})
 }
 

@@ -20,6 +20,7 @@ type batch[R any] struct {
 	compared []column // of the kind
 	journals bool
 	rekeys   bool // records get new data keys
+	derived  bool // Open compares what is made of values too
 	least    int  // keys of a record: one that has none may get one
 	rows     []R
 	records  []record // beside rows
@@ -104,7 +105,15 @@ func (b *batch[R]) remember(i int) error {
 
 func (b *batch[R]) Open(ctx context.Context, from, to int) error {
 	defer b.wipe(from, to)
-	return b.each(ctx, from, to, b.open)
+	do := b.open
+	if b.derived {
+		do = b.openAndCompare
+	}
+	return b.each(ctx, from, to, do)
+}
+
+func (b *batch[R]) openAndCompare(ctx context.Context, rows ...*R) error {
+	return inStages(ctx, rows, stage[R]{do: b.open}, stage[R]{do: b.store.model.CheckDerived})
 }
 
 func (b *batch[R]) open(ctx context.Context, rows ...*R) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -115,6 +116,43 @@ func testMigrate(t *testing.T, d database) {
 		if !m.Migrated(&p) {
 			t.Errorf("patient %d is not migrated", p.ID)
 		}
+	}
+	derived := func(m *field.Model[patient]) map[string]string {
+		t.Helper()
+		var passed int64
+		r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{BatchSize: 40, Workers: 1, Observe: func(e kmsencrypted.RotationEvent) {
+			if e.Type == kmsencrypted.EventOpened {
+				if e.Planned != n || e.Passed < passed {
+					t.Errorf("verified %d of %d after %d of %d", e.Passed, e.Planned, passed, n)
+				}
+				passed = e.Passed
+			}
+		}})
+		v, err := r.Verify(t.Context(), kmsencrypted.VerifyOptions{Derived: true})
+		must(t, err)
+		if passed != n {
+			t.Errorf("Verify() told of %d records, want %d", passed, n)
+		}
+		classes := make(map[string]string)
+		for _, f := range v.Failures {
+			classes[f.Record] = f.Class
+			if strings.Contains(f.Err.Error(), "Ada") || strings.Contains(f.Err.Error(), "Countess") {
+				t.Errorf("failure of %s holds a value", f.Record)
+			}
+		}
+		return classes
+	}
+	if got := derived(m); len(got) != 0 {
+		t.Errorf("Verify() of a migrated table = %v", got)
+	}
+	db.MustExec("UPDATE patients SET name = 'Countess' WHERE id = 2")
+	db.MustExec("UPDATE patients SET name_bidx = NULL WHERE id = 3")
+	want := map[string]string{"id=2": "not-migrated", "id=3": "stale-index"}
+	if got := derived(m); !maps.Equal(got, want) {
+		t.Errorf("Verify() = %v, want %v", got, want)
+	}
+	if got := derived(patients(t, b, 'y')); len(got) != filled || got["id=5"] != "stale-index" {
+		t.Errorf("Verify() under another index key = %d failures, want %d", len(got), filled)
 	}
 	var journal int
 	must(t, db.Get(&journal, "SELECT count(*) FROM kms_rotation_journal"))

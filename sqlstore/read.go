@@ -22,7 +22,7 @@ func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsenc
 		return nil, err
 	}
 	q.add(" ORDER BY ", q.list(names(s.ids)), fmt.Sprintf(" LIMIT %d", sel.Limit))
-	b := &batch[R]{store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals()}
+	b := &batch[R]{store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals(), derived: sel.Derived}
 	if sel.Kind == kmsencrypted.KindMigrate {
 		b.least = 1
 	}
