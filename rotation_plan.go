@@ -2,6 +2,7 @@ package kmsencrypted
 
 import (
 	"context"
+	"errors"
 	"fmt"
 )
 
@@ -20,6 +21,10 @@ type Plan struct {
 	// unwrapped and one to be wrapped, or several where the version wraps under
 	// several keys. A service that takes batches gets fewer requests.
 	Calls int64
+	// Refused is why a run would not begin, such as attached files that nobody
+	// would take along; nil if nothing is in the way. Of the stores, those know it
+	// that have a method Ready(context.Context, RotationKind) error.
+	Refused error
 }
 
 // PlannedVersion is the records that have a key column at one version.
@@ -44,6 +49,14 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	target, err := r.box.Version(p.Target)
 	if err != nil {
 		return p, err
+	}
+	if s, ok := r.store.(interface {
+		Ready(context.Context, RotationKind) error
+	}); ok {
+		// What is wrong with the set-up is part of the answer.
+		if p.Refused = s.Ready(ctx, p.Kind); p.Refused != nil && !errors.Is(p.Refused, ErrConfig) {
+			return p, p.Refused
+		}
 	}
 	counts, err := r.store.Count(ctx)
 	if err != nil {
@@ -86,6 +99,9 @@ func (r *Rotator) callsPerKey(target Version) int {
 
 // check refuses a plan that no run could carry out.
 func (p Plan) check() error {
+	if p.Refused != nil {
+		return p.Refused
+	}
 	for _, v := range p.Versions {
 		if v.Need == KindRekey && p.Kind == KindRewrap && v.Err == nil {
 			return fmt.Errorf("version %d of %s: %w", v.Version, v.Column, ErrNeedsRekey)

@@ -123,6 +123,9 @@ func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
 		Table: t.name, Kind: f.Kind, Target: plan.Target, Records: plan.Records, Keys: plan.Keys, Calls: plan.Calls,
 		Price: plan.Price, Currency: plan.Currency,
 	}
+	if plan.Refused != nil {
+		p.Refused = oneLine(plan.Refused)
+	}
 	columns := make(map[string]int64)
 	for _, v := range plan.Versions {
 		share := plannedShare{Column: v.Column, Version: v.Version, NoKey: !v.HasKey, Rows: v.Rows, Needs: string(v.Need)}

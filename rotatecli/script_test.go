@@ -100,6 +100,8 @@ type manager struct{}
 
 func (manager) KeyColumn() string { return "encrypted_kms_key" }
 
+func (manager) Covers(string) bool { return true }
+
 func (manager) Rotated(_ context.Context, _ *sql.Tx, records []field.Rotated) error {
 	fmt.Println("files of", len(records), "records follow")
 	return nil

@@ -18,6 +18,10 @@ import (
 type Dependents interface {
 	// KeyColumn is the key column whose data keys count.
 	KeyColumn() string
+	// Covers reports whether these are the rows of that table which belong to the
+	// records. A rekey does not begin while kms_attachments or
+	// active_storage_attachments has rows of the table that nobody covers.
+	Covers(table string) bool
 	// Rotated moves what belongs to records that were just written, in the same
 	// transaction: after a rekey from the old data keys to the new ones; after a
 	// rewrap, which leaves data keys inside the key service and so has none to give,
@@ -28,21 +32,23 @@ type Dependents interface {
 	Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error
 }
 
-// checkDependents makes sure that a rekey takes along everything that lies under
-// the data keys of the table.
-func (s *Store[R]) checkDependents(ctx context.Context, kind kmsencrypted.RotationKind) error {
-	if !kind.Journals() || len(s.dependents) > 0 {
+// Ready reports why a run of that kind would not begin: a rekey, while there are
+// attached files of the table that none of [Options.Dependents] takes along. Start
+// refuses it with the same error, [kmsencrypted.ErrConfig].
+func (s *Store[R]) Ready(ctx context.Context, kind kmsencrypted.RotationKind) error {
+	if !kind.Journals() {
 		return nil
 	}
-	missing := fmt.Errorf("sqlstore: %w: records of %s have attached files, which a rekey would make unreadable: name their manager in Options.Dependents",
-		kmsencrypted.ErrConfig, s.Table())
-	if s.model.HasFiles() {
-		return missing
+	if s.model.HasFiles() && len(s.dependents) == 0 {
+		return s.uncovered("")
 	}
 	for _, a := range []struct{ table, condition, value string }{
 		{"kms_attachments", "record_table = ?", s.model.BoundTable()},
 		{"active_storage_attachments", "record_type = ?", s.model.Name()},
 	} {
+		if slices.ContainsFunc(s.dependents, func(d Dependents) bool { return d.Covers(a.table) }) {
+			continue
+		}
 		exists, err := s.hasTable(ctx, a.table)
 		if err != nil {
 			return err
@@ -55,10 +61,15 @@ func (s *Store[R]) checkDependents(ctx context.Context, kind kmsencrypted.Rotati
 			return fmt.Errorf("sqlstore: attached files of %s: %w", s.Table(), err)
 		}
 		if rows > 0 {
-			return missing
+			return s.uncovered(" in " + a.table)
 		}
 	}
 	return nil
+}
+
+func (s *Store[R]) uncovered(where string) error {
+	return fmt.Errorf("sqlstore: %w: records of %s have attached files%s, which a rekey would make unreadable: name their manager in Options.Dependents",
+		kmsencrypted.ErrConfig, s.Table(), where)
 }
 
 func (s *Store[R]) hasTable(ctx context.Context, name string) (bool, error) {

@@ -19,9 +19,12 @@ type dependents struct {
 	mu      sync.Mutex
 	refuse  string // a record that cannot be moved
 	rekeyed int    // records with another key
+	covers  string // a table
 }
 
 func (d *dependents) KeyColumn() string { return "encrypted_kms_key" }
+
+func (d *dependents) Covers(table string) bool { return table == d.covers }
 
 func (d *dependents) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
 	var failures field.Failures
@@ -127,6 +130,13 @@ func testWithoutDependents(t *testing.T, d database) {
 		}
 		return err
 	}
+	planOf := func(m *field.Model[person], given ...sqlstore.Dependents) (kmsencrypted.Plan, error) {
+		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: given})
+		must(t, err)
+		r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true})
+		must(t, err)
+		return r.Plan(t.Context())
+	}
 	refused := func(what string, err error) {
 		t.Helper()
 		if !errors.Is(err, kmsencrypted.ErrConfig) {
@@ -143,6 +153,16 @@ func testWithoutDependents(t *testing.T, d database) {
 		must(t, start(m, kmsencrypted.KindRekey))
 		db.MustExec("INSERT INTO " + table + " VALUES ('people')")
 		refused("a row in "+table, start(m, kmsencrypted.KindRekey))
+		refused("a row in "+table+" that the manager does not cover", start(files, kmsencrypted.KindRekey, &dependents{covers: "others"}))
+		must(t, start(files, kmsencrypted.KindRekey, &dependents{covers: table}))
+		must(t, start(files, kmsencrypted.KindRekey, new(dependents), &dependents{covers: table}))
+		plan, err := planOf(m)
+		if err != nil || !errors.Is(plan.Refused, kmsencrypted.ErrConfig) {
+			t.Errorf("a row in %s: Plan = %v, %v, want it refused", table, plan.Refused, err)
+		}
+		if plan, err = planOf(files, &dependents{covers: table}); err != nil || plan.Refused != nil {
+			t.Errorf("a row in %s with its manager: Plan = %v, %v", table, plan.Refused, err)
+		}
 		db.MustExec("DROP TABLE " + table)
 	}
 	if _, err := sqlstore.New(t.Context(), db.DB, d.dialect, model[person](t, b, "people"), sqlstore.Options{Dependents: []sqlstore.Dependents{otherColumn{}}}); !errors.Is(err, kmsencrypted.ErrConfig) {

@@ -154,7 +154,7 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 	if err := s.suits(run.Kind); err != nil {
 		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, run.Kind, s.Table(), err)
 	}
-	if err := s.checkDependents(ctx, run.Kind); err != nil {
+	if err := s.Ready(ctx, run.Kind); err != nil {
 		return err
 	}
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {

@@ -14,8 +14,8 @@ import (
 )
 
 // Rotated adopts the files of records that were just rekeyed, in the same
-// transaction: see [Rails]. It is the Dependents of package sqlstore; nothing else
-// need call it.
+// transaction: see [Rails]. It is one of the Dependents of package sqlstore; for one
+// record there is [Rails.Rekey].
 func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
 	var names []any
 	for name, a := range r.config.Attachments {

@@ -20,7 +20,8 @@ import (
 // rewrap leaves the keys as they are, but for those of the key service, which are
 // wrapped at the current version.
 //
-// It is the Dependents of package sqlstore; nothing else need call it.
+// It is one of the Dependents of package sqlstore; for one record there is
+// [Manager.Rekey].
 func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
 	byID := make(map[string]int, len(records))
 	for i, r := range records {

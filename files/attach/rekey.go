@@ -1,0 +1,130 @@
+package attach
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// Dependents are managers of what lies under the data keys of records: [Manager]
+// and [Rails], and whatever else is one of package sqlstore.
+type Dependents interface {
+	KeyColumn() string
+	Covers(table string) bool
+	Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error
+}
+
+var _, _ Dependents = (*Manager[struct{}])(nil), (*Rails[struct{}])(nil)
+
+// Covers tells package sqlstore that the manager moves the rows of kms_attachments.
+func (m *Manager[R]) Covers(table string) bool { return table == "kms_attachments" }
+
+// Covers tells package sqlstore that the manager moves the files of
+// active_storage_attachments.
+func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_attachments" }
+
+// Rekey gives one record new data keys at the current version, seals it under them
+// and writes it, and wraps its file keys anew, all in the caller's transaction; no
+// object is touched. A rotation does the same for all records, this is for one:
+// after a leak, or when its owner asks for it.
+//
+// row was read with its primary key, its key columns and every encrypted column,
+// as for [field.Model.Rekey]. If the record has files of other managers too, pass
+// these as others, or their files are lost. A row that is no longer what was read
+// is [kmsencrypted.ErrConflict]; a file key that does not open, or a column that
+// was not read, fails the whole. After any error, and when the transaction is
+// rolled back, read the record again: row then has data keys that nobody stored.
+func (m *Manager[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
+	return m.rekey(ctx, tx, row, append([]Dependents{m}, others...))
+}
+
+// Rekey is that of [Manager.Rekey] for a record of Rails: its files are adopted, as
+// [Rails] says.
+func (r *Rails[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
+	return r.records.rekey(ctx, tx, row, append([]Dependents{r}, others...))
+}
+
+func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []Dependents) error {
+	id := m.model.ID(row)
+	failed := func(err error) error {
+		return fmt.Errorf("attach: rekey %s %s: %w", m.model.Table(), strings.Join(id, "/"), err)
+	}
+	if id == nil {
+		return failed(kmsencrypted.ErrNoID)
+	}
+	rotated := make([]field.Rotated, len(managers))
+	defer func() {
+		for _, r := range rotated {
+			r.Old.Wipe()
+			r.New.Wipe()
+		}
+	}()
+	keys := func(into func(*field.Rotated) *kmsencrypted.DataKey) error {
+		for i, d := range managers {
+			k, err := m.model.DataKeys(ctx, d.KeyColumn(), row)
+			if err != nil {
+				return err
+			}
+			*into(&rotated[i]) = k[0]
+		}
+		return nil
+	}
+	if err := keys(func(r *field.Rotated) *kmsencrypted.DataKey { return &r.Old }); err != nil {
+		return failed(err)
+	}
+	if err := m.model.RekeyWithFiles(ctx, row); err != nil {
+		return failed(err)
+	}
+	if err := keys(func(r *field.Rotated) *kmsencrypted.DataKey { return &r.New }); err != nil {
+		return failed(err)
+	}
+	// The record first: that locks it, so that no file is committed in between.
+	if err := m.update(ctx, tx, row); err != nil {
+		return failed(err)
+	}
+	for i, d := range managers {
+		if rotated[i].New.IsZero() {
+			continue // a record without a data key has no file under it
+		}
+		rotated[i].ID = id
+		if err := d.Rotated(ctx, tx, rotated[i:i+1]); err != nil {
+			return failed(err)
+		}
+	}
+	m.model.Saved(row)
+	return nil
+}
+
+// update writes what [field.Model.Write] says, if the row is what was read.
+func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
+	w, err := m.model.Write(row)
+	if err != nil || len(w.Set) == 0 {
+		return err
+	}
+	var q strings.Builder
+	var args []any
+	q.WriteString("UPDATE " + m.QuotedTable(m.model.Table()))
+	for i, a := range w.Set {
+		q.WriteString([]string{" SET ", ", "}[min(i, 1)] + m.Quoted(a.Column) + " = ?")
+		args = append(args, a.Value)
+	}
+	q.WriteString(m.whereID())
+	args = append(args, m.model.IDValues(row)...)
+	for _, a := range w.Where {
+		if a.Value == nil {
+			q.WriteString(" AND " + m.Quoted(a.Column) + " IS NULL")
+			continue
+		}
+		q.WriteString(" AND " + m.Quoted(a.Column) + " = ?")
+		args = append(args, a.Value)
+	}
+	written, err := m.exec(ctx, tx, q.String(), args...)
+	if err == nil && !written {
+		err = kmsencrypted.ErrConflict
+	}
+	return err
+}
