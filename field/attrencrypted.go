@@ -48,7 +48,7 @@ func (c *attrEncryptedColumn) parts() (iv, salt bool) {
 	return c.options.Mode != attrencrypted.InsecureSingleIVAndSalt, c.options.Mode == attrencrypted.PerAttributeIVAndSalt
 }
 
-func (c *attrEncryptedColumn) codec() codec { return c.values }
+func (c *attrEncryptedColumn) codec() *codec { return &c.values }
 
 func (c *attrEncryptedColumn) variant() string { return fmt.Sprintf("attr_encrypted %+v", c.options) }
 

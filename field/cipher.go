@@ -6,7 +6,7 @@ import "sync"
 // the version of the key column sets: native or Ruby's.
 type recordCipher interface {
 	// codec is how the values of a column become plaintext bytes in this form.
-	codec(*fieldSpec) codec
+	codec(*fieldSpec) *codec
 	// seal returns what is to be stored for plaintext. associated is what the
 	// tag ad= names, for Ruby's forms; native columns have their own.
 	seal(f *fieldSpec, plaintext, associated []byte, buf *scratch) (columns, error)

@@ -32,7 +32,7 @@ func newLockboxColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, erro
 	return c, err
 }
 
-func (c *lockboxColumn) codec() codec { return c.values }
+func (c *lockboxColumn) codec() *codec { return &c.values }
 
 func (c *lockboxColumn) variant() string {
 	return fmt.Sprintf("lockbox %s %d", c.options.Algorithm, c.options.Padding)

@@ -71,7 +71,7 @@ func (n *nativeCipher) init(k kmsencrypted.DataKey) (err error) {
 	return err
 }
 
-func (n *nativeCipher) codec(f *fieldSpec) codec { return f.native.codec }
+func (n *nativeCipher) codec(f *fieldSpec) *codec { return &f.native.codec }
 
 func (n *nativeCipher) seal(s *fieldSpec, plaintext, _ []byte, buf *scratch) (columns, error) {
 	format, ad := formatPlain, s.native.plain

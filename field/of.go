@@ -140,9 +140,9 @@ type holder interface {
 	plaintext() reflect.Value
 	// encode appends the bytes of that value to dst; isNull says that the column
 	// is to be NULL.
-	encode(c codec, dst []byte) (out []byte, isNull bool, err error)
+	encode(c *codec, dst []byte) (out []byte, isNull bool, err error)
 	// decode gives the field a plaintext; it is then opened.
-	decode(c codec, plaintext []byte) error
+	decode(c *codec, plaintext []byte) error
 	valueType() reflect.Type
 	// set is Set with a value that may be of the type that T points to; the zero
 	// reflect.Value is NULL.
@@ -162,14 +162,14 @@ func (o *Of[T]) set(v reflect.Value) {
 	o.Set(value)
 }
 
-func (o *Of[T]) encode(c codec, dst []byte) ([]byte, bool, error) {
+func (o *Of[T]) encode(c *codec, dst []byte) ([]byte, bool, error) {
 	if text, ok := any(o.v.Get()).(*string); ok && c.isText {
 		return append(dst, *text...), false, nil
 	}
 	return c.encode(dst, o.plaintext())
 }
 
-func (o *Of[T]) decode(c codec, plaintext []byte) error {
+func (o *Of[T]) decode(c *codec, plaintext []byte) error {
 	var zero T
 	v := secret.Hide(zero)
 	if text, ok := any(v.Get()).(*string); ok && c.isText {

@@ -9,7 +9,7 @@ import (
 // rubyColumn is an encrypted column in the form of a Ruby gem: how its values
 // become bytes, and how these are sealed under a key.
 type rubyColumn interface {
-	codec() codec
+	codec() *codec
 	// under returns what seals and opens the column under a data key.
 	under(key []byte) (rubySealer, error)
 	// variant is equal for columns that the same sealer serves.
@@ -44,7 +44,7 @@ func newRubyCipher(k kmsencrypted.DataKey) *rubyCipher {
 	return &rubyCipher{key: k, sealers: make(map[string]rubySealer, 1)}
 }
 
-func (r *rubyCipher) codec(f *fieldSpec) codec { return f.rubyColumn.codec() }
+func (r *rubyCipher) codec(f *fieldSpec) *codec { return f.rubyColumn.codec() }
 
 func (r *rubyCipher) sealer(f *fieldSpec) (rubySealer, error) {
 	if s, ok := r.sealers[f.rubyColumn.variant()]; ok {
@@ -83,7 +83,7 @@ func (r *rubyCipher) open(f *fieldSpec, c columns, associated []byte, buf *scrat
 // under an attribute key of its own. They have no data key and no version.
 type masterCipher map[*fieldSpec]rubySealer
 
-func (m masterCipher) codec(f *fieldSpec) codec { return f.rubyColumn.codec() }
+func (m masterCipher) codec(f *fieldSpec) *codec { return f.rubyColumn.codec() }
 
 func (m masterCipher) seal(f *fieldSpec, plaintext, associated []byte, buf *scratch) (columns, error) {
 	return m[f].seal(plaintext, associated, f.binary, buf)

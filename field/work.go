@@ -50,15 +50,13 @@ var works = sync.Pool{New: func() any { return new(work) }}
 // newWork lays out the groups of records. The caller releases it.
 func newWork[R any](m *Model[R], rows []*R) *work {
 	w := works.Get().(*work)
-	for _, row := range rows {
-		w.records = append(w.records, recordWork{record: m.record(row)})
-	}
 	fields := 0
 	for _, k := range m.schema.keys {
 		fields += len(k.fields)
 	}
-	w.reserve(len(rows)*len(m.schema.keys), len(rows)*fields)
-	for i := range w.records {
+	w.reserve(len(rows), len(rows)*len(m.schema.keys), len(rows)*fields)
+	for i, row := range rows {
+		w.records[i].record = m.record(row)
 		for _, k := range m.schema.keys {
 			w.addGroup(&w.records[i], k)
 		}
@@ -67,7 +65,11 @@ func newWork[R any](m *Model[R], rows []*R) *work {
 }
 
 // reserve makes room, so that pointers into the lists stay valid.
-func (w *work) reserve(groups, slots int) {
+func (w *work) reserve(records, groups, slots int) {
+	if cap(w.records) < records {
+		w.records = make([]recordWork, 0, records)
+	}
+	w.records = w.records[:records]
 	if cap(w.groups) < groups {
 		w.groups = make([]group, 0, groups)
 	}
