@@ -84,6 +84,10 @@ func secretTypes(t *testing.T) map[string]specimen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	indexMaster, err := blindindex.NewMasterKey([]byte(secretKey))
+	if err != nil {
+		t.Fatal(err)
+	}
 	links, err := serve.NewLinks([]byte(secretKey))
 	if err != nil {
 		t.Fatal(err)
@@ -99,6 +103,7 @@ func secretTypes(t *testing.T) map[string]specimen {
 	return map[string]specimen{
 		"files.Wrapper":           newSpecimen(*wrapper, string(raw)),
 		"blindindex.Index":        newSpecimen(*index, secretKey),
+		"blindindex.MasterKey":    newSpecimen(indexMaster, secretKey),
 		"blindindex.Plaintext":    newSpecimen(blindindex.Text(secretText), secretText),
 		"serve.Links":             newSpecimen(*links, secretKey),
 		"files.Key":               newSpecimen(fileKey, secretKey),
@@ -201,7 +206,6 @@ func TestSecretsCannotBeDecoded(t *testing.T) {
 var barelyHeld = map[string]string{
 	"kmsencrypted.Plain": "a provider is given it to wrap, and gives it to its service",
 	"files.Reader":       "a window of a stream, which nobody holds by value",
-	"field.Config":       "the caller fills it in with a key that it already has",
 }
 
 // A type that embeds redacted holds a secret, and must stand in the table above.

@@ -11,7 +11,7 @@
 // An [Index] is built once from the master key, the table and the index column,
 // and serves the whole process:
 //
-//	masterKey, err := blindindex.MasterKey() // BLIND_INDEX_MASTER_KEY
+//	masterKey, err := blindindex.MasterKeyFromEnv() // BLIND_INDEX_MASTER_KEY
 //	emails, err := blindindex.Derive(masterKey, "users", "email_bidx", blindindex.Options{
 //		Expression: blindindex.Lower,
 //	})

@@ -11,9 +11,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 )
 
-// masterKey is an example; a real one comes from [blindindex.MasterKey].
-func masterKey() []byte {
-	key, err := blindindex.ParseKey("a3870c1672909a580c2a10bc40bbdb073c4b45dd55932321e648aaaec1f32524")
+// masterKey is an example; a real one comes from [blindindex.MasterKeyFromEnv].
+func masterKey() blindindex.MasterKey {
+	key, err := blindindex.ParseMasterKey("a3870c1672909a580c2a10bc40bbdb073c4b45dd55932321e648aaaec1f32524")
 	if err != nil {
 		log.Fatal(err)
 	}

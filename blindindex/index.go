@@ -92,9 +92,9 @@ func New(key []byte, column string, o Options) (*Index, error) {
 }
 
 // Derive makes the index of a table's column under a master key, as blind_index
-// does: [New] with the key from [DeriveKey].
-func Derive(masterKey []byte, table, column string, o Options) (*Index, error) {
-	key, err := DeriveKey(masterKey, table, column)
+// does: [New] with the key from [MasterKey.IndexKey].
+func Derive(master MasterKey, table, column string, o Options) (*Index, error) {
+	key, err := master.IndexKey(table, column)
 	if err != nil {
 		return nil, err
 	}

@@ -231,7 +231,7 @@ func TestMemoryHardCallsAreLimited(t *testing.T) {
 
 func TestNameAndBits(t *testing.T) {
 	t.Parallel()
-	x, err := Derive(testKey(), "users", "email_bidx", Options{Size: 16})
+	x, err := Derive(testMaster(), "users", "email_bidx", Options{Size: 16})
 	if err != nil {
 		t.Fatal(err)
 	}

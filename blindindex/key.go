@@ -12,6 +12,7 @@ import (
 	"os"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
 // KeySize is the size in bytes of an index key and of a master key.
@@ -28,34 +29,62 @@ func ParseKey(text string) ([]byte, error) {
 	return key, nil
 }
 
-// MasterKey reads the master key where a Ruby process finds it: in the
-// environment variable BLIND_INDEX_MASTER_KEY, else in LOCKBOX_MASTER_KEY. The
-// form is that of [ParseKey]; no key at all is [kmsencrypted.ErrConfig].
-func MasterKey() ([]byte, error) {
-	for _, name := range []string{"BLIND_INDEX_MASTER_KEY", "LOCKBOX_MASTER_KEY"} {
-		if text, ok := os.LookupEnv(name); ok {
-			return ParseKey(text)
-		}
-	}
-	return nil, fmt.Errorf("blindindex: %w: set BLIND_INDEX_MASTER_KEY", kmsencrypted.ErrConfig)
+// MasterKey is the key that those of indexes are derived from. It prints as
+// "[redacted]" and is safe for concurrent use. The zero value is no key.
+type MasterKey struct {
+	secret.Redacted
+	hidden secret.Pointer[[KeySize]byte]
 }
 
-// DeriveKey returns the 32-byte key of one index: that of a column of a table
-// under a master key of 32 bytes. It is blind_index's BlindIndex.index_key with
-// table and bidx_attribute; the column is that of the index ("email_bidx"), not
-// that of the value. A key of another size or an empty name is [kmsencrypted.ErrConfig].
+// NewMasterKey copies a master key of 32 bytes. Another size is [kmsencrypted.ErrConfig].
+func NewMasterKey(key []byte) (MasterKey, error) {
+	if len(key) != KeySize {
+		return MasterKey{}, fmt.Errorf("blindindex: %w: the master key has %d bytes, not %d", kmsencrypted.ErrConfig, len(key), KeySize)
+	}
+	return MasterKey{hidden: secret.Hide([KeySize]byte(key))}, nil
+}
+
+// ParseMasterKey reads a master key in the form of [ParseKey].
+func ParseMasterKey(text string) (MasterKey, error) {
+	key, err := ParseKey(text)
+	if err != nil {
+		return MasterKey{}, err
+	}
+	defer clear(key)
+	return NewMasterKey(key)
+}
+
+// MasterKeyFromEnv reads the master key where a Ruby process finds it: in the
+// environment variable BLIND_INDEX_MASTER_KEY, else in LOCKBOX_MASTER_KEY. The
+// form is that of [ParseKey]; no key at all is [kmsencrypted.ErrConfig].
+func MasterKeyFromEnv() (MasterKey, error) {
+	for _, name := range []string{"BLIND_INDEX_MASTER_KEY", "LOCKBOX_MASTER_KEY"} {
+		if text, ok := os.LookupEnv(name); ok {
+			return ParseMasterKey(text)
+		}
+	}
+	return MasterKey{}, fmt.Errorf("blindindex: %w: set BLIND_INDEX_MASTER_KEY", kmsencrypted.ErrConfig)
+}
+
+// IsZero reports whether m is no key.
+func (m MasterKey) IsZero() bool { return m.hidden.Get() == nil }
+
+// IndexKey returns the 32-byte key of one index, that of a column of a table,
+// which the caller may wipe. It is blind_index's BlindIndex.index_key with table
+// and bidx_attribute; the column is that of the index ("email_bidx"), not that of
+// the value. An empty name and the zero MasterKey are [kmsencrypted.ErrConfig].
 //
 //	root = HKDF-SHA384(secret = master key, salt = table, info = 32 × 7e || column)
 //	key  = HMAC-SHA256(root, uint32 LE 3 || for each of table, column, column: uint64 LE length || bytes)
-func DeriveKey(masterKey []byte, table, column string) ([]byte, error) {
-	if len(masterKey) != KeySize {
-		return nil, fmt.Errorf("blindindex: %w: the master key has %d bytes, not %d", kmsencrypted.ErrConfig, len(masterKey), KeySize)
+func (m MasterKey) IndexKey(table, column string) ([]byte, error) {
+	if m.IsZero() {
+		return nil, fmt.Errorf("blindindex: %w: no master key", kmsencrypted.ErrConfig)
 	}
 	if table == "" || column == "" {
 		return nil, fmt.Errorf("blindindex: %w: table and column of an index need names", kmsencrypted.ErrConfig)
 	}
 	info := string(bytes.Repeat([]byte{0x7e}, 32)) + column
-	root, err := hkdf.Key(sha512.New384, masterKey, []byte(table), info, KeySize)
+	root, err := hkdf.Key(sha512.New384, m.hidden.Get()[:], []byte(table), info, KeySize)
 	if err != nil {
 		return nil, fmt.Errorf("blindindex: %w: %w", kmsencrypted.ErrConfig, err)
 	}

@@ -39,7 +39,7 @@ func TestLookup(t *testing.T) {
 func rotation(t *testing.T, afterName string) (before, after *Index, r *Rotation) {
 	t.Helper()
 	before = fast(t, Options{})
-	key, err := DeriveKey(testKey(), "users", afterName+"2")
+	key, err := testMaster().IndexKey("users", afterName+"2")
 	if err != nil {
 		t.Fatal(err)
 	}

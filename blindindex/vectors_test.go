@@ -48,12 +48,12 @@ func TestVectorsIndexKeys(t *testing.T) {
 	}
 	vectors.Load(t, vectorFile, &file)
 	for _, c := range file.IndexKeys {
-		masterKey, err := ParseKey(c.MasterKey)
+		masterKey, err := ParseMasterKey(c.MasterKey)
 		if err != nil {
 			t.Fatal(err)
 		}
-		key, err := DeriveKey(masterKey, c.Table.Text, c.Column.Text)
-		checkKeyVector(t, fmt.Sprintf("DeriveKey(%q, %q)", c.Table.Text, c.Column.Text), key, err, c.Key, c.Error)
+		key, err := masterKey.IndexKey(c.Table.Text, c.Column.Text)
+		checkKeyVector(t, fmt.Sprintf("IndexKey(%q, %q)", c.Table.Text, c.Column.Text), key, err, c.Key, c.Error)
 	}
 	vectors.Ran(t, vectorFile, len(file.IndexKeys))
 }
@@ -71,10 +71,14 @@ func TestVectorsMasterKeys(t *testing.T) {
 	}
 	vectors.Load(t, vectorFile, &file)
 	for _, c := range file.MasterKeys {
-		masterKey, err := keyOf(c.MasterKey)
+		raw, err := keyOf(c.MasterKey)
+		var masterKey MasterKey
+		if err == nil {
+			masterKey, err = NewMasterKey(raw)
+		}
 		var key []byte
 		if err == nil {
-			key, err = DeriveKey(masterKey, "users", "email_bidx")
+			key, err = masterKey.IndexKey("users", "email_bidx")
 		}
 		checkKeyVector(t, "master key "+c.Name, key, err, c.Key, c.Error)
 	}
@@ -325,7 +329,7 @@ type rowIndex struct {
 
 func (r rowIndex) index(t *testing.T, table string) *Index {
 	t.Helper()
-	masterKey, err := ParseKey(r.masterKey)
+	masterKey, err := ParseMasterKey(r.masterKey)
 	if err != nil {
 		t.Fatal(err)
 	}

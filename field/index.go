@@ -113,10 +113,10 @@ func (x *indexSpec) build(config Config) (*blindindex.Index, error) {
 			return nil, err
 		}
 	}
-	if len(config.IndexKey) == 0 {
+	if config.IndexKey.IsZero() {
 		return nil, fmt.Errorf("%w: an index needs Config.IndexKey", kmsencrypted.ErrConfig)
 	}
-	key, err := blindindex.DeriveKey(config.IndexKey, or(x.keyTable, config.Table), or(x.keyAttr, x.column))
+	key, err := config.IndexKey.IndexKey(or(x.keyTable, config.Table), or(x.keyAttr, x.column))
 	if err != nil {
 		return nil, err
 	}

@@ -22,7 +22,16 @@ type searchable struct {
 	Name       field.Index       `db:"name_bidx" kms:"of=First+Last,algorithm=hmac_sha256"`
 }
 
-var indexKey = []byte(strings.Repeat("k", 32))
+var indexKey = masterKey("k")
+
+// masterKey is 32 times a character.
+func masterKey(c string) blindindex.MasterKey {
+	key, err := blindindex.NewMasterKey([]byte(strings.Repeat(c, blindindex.KeySize)))
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
 
 func searchModel(t *testing.T) *field.Model[searchable] {
 	return newModel[searchable](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "users", IndexKey: indexKey})

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -30,7 +29,7 @@ type rotated struct {
 // written, and no look-up ever misses a row.
 func TestIndexRotationMissesNothingSQLite(t *testing.T) {
 	t.Parallel()
-	second, err := blindindex.Derive([]byte(strings.Repeat("2", 32)), "users", "email_bidx_v2", blindindex.Options{Algorithm: blindindex.HMAC{}})
+	second, err := blindindex.Derive(masterKey("2"), "users", "email_bidx_v2", blindindex.Options{Algorithm: blindindex.HMAC{}})
 	must(t, err)
 	m := newModel[rotated](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "users", IndexKey: indexKey,
 		Indexes: map[string]*blindindex.Index{"email_bidx_v2": second}})

@@ -48,9 +48,9 @@ type Config struct {
 	Types []Type
 	// LockboxMasterKey opens the columns tagged `kms:"lockbox,master"`.
 	LockboxMasterKey lockbox.MasterKey
-	// IndexKey is the master key of blind indexes, 32 bytes: each Index has a key
-	// of its own derived from it, for the table and its column.
-	IndexKey []byte
+	// IndexKey is the master key of blind indexes: each Index has a key of its own
+	// derived from it, for the table and its column.
+	IndexKey blindindex.MasterKey
 	// Indexes gives indexes by column that need more than a tag can say: another
 	// master key, an expression of your own, partitions.
 	Indexes map[string]*blindindex.Index

@@ -2,7 +2,6 @@ package field_test
 
 import (
 	"database/sql"
-	"encoding/hex"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -140,9 +139,9 @@ func (r rails) with(t *testing.T, current int) rails {
 	must(t, err)
 	master, err := lockbox.ParseMasterKey(r.manifest.LockboxMasterKey)
 	must(t, err)
-	indexKey, err := hex.DecodeString(r.manifest.BlindIndexMasterKey)
+	indexKey, err := blindindex.ParseMasterKey(r.manifest.BlindIndexMasterKey)
 	must(t, err)
-	indexKeyV2, err := hex.DecodeString(r.manifest.BlindIndexV2Key)
+	indexKeyV2, err := blindindex.ParseMasterKey(r.manifest.BlindIndexV2Key)
 	must(t, err)
 	ibanV2, err := blindindex.Derive(indexKeyV2, "accounts", "iban_bidx_v2", blindindex.Options{})
 	must(t, err)

@@ -1,7 +1,6 @@
 package field_test
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"reflect"
@@ -62,9 +61,9 @@ func TestModelRowVectors(t *testing.T) {
 	vectors.Load(t, "model_rows.json", &file)
 	master, err := lockbox.ParseMasterKey(file.LockboxMasterKey)
 	must(t, err)
-	indexKey, err := hex.DecodeString(file.IndexKey)
+	indexKey, err := blindindex.ParseMasterKey(file.IndexKey)
 	must(t, err)
-	indexKeyV2, err := hex.DecodeString(file.IndexKeyV2)
+	indexKeyV2, err := blindindex.ParseMasterKey(file.IndexKeyV2)
 	must(t, err)
 	ibanV2, err := blindindex.Derive(indexKeyV2, "accounts", "iban_bidx_v2", blindindex.Options{})
 	must(t, err)

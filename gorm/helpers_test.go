@@ -16,6 +16,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
@@ -133,7 +134,9 @@ func (d *database) models(current int) (*field.Model[Customer], *field.Model[Ord
 	d.Helper()
 	box, err := kmsencrypted.Config{Current: current, Versions: map[int]kmsencrypted.Version{1: {Provider: d.kms}, 2: {Provider: d.next}}}.Box()
 	d.must(err)
-	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: make([]byte, 32)})
+	indexKey, err := blindindex.NewMasterKey(make([]byte, blindindex.KeySize))
+	d.must(err)
+	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: indexKey})
 	d.must(err)
 	orders, err := field.NewModel[Order](box, field.Config{Table: "orders"})
 	d.must(err)

@@ -14,6 +14,7 @@ import (
 	"gorm.io/gorm/logger"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
@@ -76,7 +77,9 @@ func testServer(t *testing.T, dialect field.Dialect, driver, dsn, id string) {
 	d.must(err)
 	box, err := kmsencrypted.NewBox(key)
 	d.must(err)
-	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: make([]byte, 32)})
+	indexKey, err := blindindex.NewMasterKey(make([]byte, blindindex.KeySize))
+	d.must(err)
+	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: indexKey})
 	d.must(err)
 	columns, err := customers.DDL(dialect)
 	d.must(err)

@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,9 @@ type patient struct {
 
 func patients(t testing.TB, b *kmsencrypted.Box, indexKey byte) *field.Model[patient] {
 	t.Helper()
-	m, err := field.NewModel[patient](b, field.Config{Table: "patients", IndexKey: []byte(strings.Repeat(string(indexKey), 32))})
+	key, err := blindindex.NewMasterKey(bytes.Repeat([]byte{indexKey}, blindindex.KeySize))
+	must(t, err)
+	m, err := field.NewModel[patient](b, field.Config{Table: "patients", IndexKey: key})
 	must(t, err)
 	return m
 }

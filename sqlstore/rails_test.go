@@ -1,7 +1,6 @@
 package sqlstore_test
 
 import (
-	"encoding/hex"
 	"errors"
 	"maps"
 	"reflect"
@@ -76,7 +75,7 @@ func TestRailsSQLite(t *testing.T) {
 	}
 	master, err := lockbox.ParseMasterKey(manifest.LockboxMasterKey)
 	must(t, err)
-	indexKey, err := hex.DecodeString(manifest.BlindIndexMasterKey)
+	indexKey, err := blindindex.ParseMasterKey(manifest.BlindIndexMasterKey)
 	must(t, err)
 	modelOf := func(b *kmsencrypted.Box) *field.Model[railsUser] {
 		m, err := field.NewModel[railsUser](b, field.Config{

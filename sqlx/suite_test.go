@@ -15,6 +15,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
@@ -220,7 +221,9 @@ func model[R any](t testing.TB, e *env, c kmsencrypted.Config) *field.Model[R] {
 	t.Helper()
 	box, err := c.Box()
 	must(t, err)
-	m, err := field.NewModel[R](box, field.Config{Table: e.table, IndexKey: []byte(strings.Repeat("k", 32))})
+	indexKey, err := blindindex.NewMasterKey([]byte(strings.Repeat("k", blindindex.KeySize)))
+	must(t, err)
+	m, err := field.NewModel[R](box, field.Config{Table: e.table, IndexKey: indexKey})
 	must(t, err)
 	return m
 }

@@ -75,11 +75,10 @@ func (c *bidxCmd) Run(s *rotatecli.Session) error {
 			return err
 		}
 	}
-	master, err := blindindex.MasterKey()
+	master, err := blindindex.MasterKeyFromEnv()
 	if err != nil {
 		return err
 	}
-	defer clear(master)
 	index, err := blindindex.Derive(master, c.Table, c.Column, options)
 	if err != nil {
 		return err

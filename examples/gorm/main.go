@@ -19,6 +19,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
@@ -141,7 +142,10 @@ func newModel(dir string) (*field.Model[Customer], error) {
 	if err != nil {
 		return nil, err
 	}
-	indexKey := []byte("32 bytes from a secret manager!!")
+	indexKey, err := blindindex.NewMasterKey([]byte("32 bytes from a secret manager!!"))
+	if err != nil {
+		return nil, err
+	}
 	return field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: indexKey})
 }
 

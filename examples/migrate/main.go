@@ -21,6 +21,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
@@ -43,8 +44,17 @@ type Customer struct {
 	Index field.Index      `db:"email_bidx" kms:"of=Email,algorithm=pbkdf2_sha256"`
 }
 
-// indexKey is the master key of the index; see [blindindex.MasterKey] for a real one.
-var indexKey = bytes.Repeat([]byte("example!"), 4)
+// indexKey is the master key of the index; see [blindindex.MasterKeyFromEnv] for a real one.
+var indexKey = masterKey("example!")
+
+// masterKey is for examples, whose keys are no secrets.
+func masterKey(text string) blindindex.MasterKey {
+	key, err := blindindex.NewMasterKey(bytes.Repeat([]byte(text), 4))
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
 
 func main() {
 	if err := run(context.Background(), os.Stdout); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"net/netip"
 	"text/tabwriter"
@@ -145,15 +146,17 @@ type app struct {
 // masterKeys are those of the Rails application.
 type masterKeys struct {
 	lockbox lockbox.MasterKey
-	index   []byte
-	indexV2 []byte // of the second version of the index on iban
+	index   blindindex.MasterKey
+	indexV2 blindindex.MasterKey // of the second version of the index on iban
 }
 
 // exampleKeys are those of testdata/rails. Real ones come from where the
-// application has them: [lockbox.ParseMasterKey], [blindindex.MasterKey].
+// application has them: [lockbox.ParseMasterKey], [blindindex.MasterKeyFromEnv].
 func exampleKeys() (masterKeys, error) {
 	master, err := lockbox.NewMasterKey(lockboxMasterKey)
-	return masterKeys{master, indexMasterKey, bytes.Repeat([]byte{0xb2}, blindindex.KeySize)}, err
+	index, err1 := blindindex.NewMasterKey(indexMasterKey)
+	indexV2, err2 := blindindex.NewMasterKey(bytes.Repeat([]byte{0xb2}, blindindex.KeySize))
+	return masterKeys{master, index, indexV2}, errors.Join(err, err1, err2)
 }
 
 var (

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/hex"
 	"encoding/json"
 	"io"
 	"maps"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
@@ -37,9 +37,9 @@ func openShared(t *testing.T) shared {
 	var keys masterKeys
 	keys.lockbox, err = lockbox.ParseMasterKey(s.manifest.LockboxMasterKey)
 	ok(t, err)
-	keys.index, err = hex.DecodeString(s.manifest.BlindIndexMasterKey)
+	keys.index, err = blindindex.ParseMasterKey(s.manifest.BlindIndexMasterKey)
 	ok(t, err)
-	keys.indexV2, err = hex.DecodeString(s.manifest.BlindIndexV2Key)
+	keys.indexV2, err = blindindex.ParseMasterKey(s.manifest.BlindIndexV2Key)
 	ok(t, err)
 	native, err := local.Create(t.TempDir() + "/keys.txt")
 	ok(t, err)

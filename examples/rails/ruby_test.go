@@ -270,12 +270,14 @@ func Example_virtualAttribute() {
 		Initials string           `db:"-"` // set it before each Seal
 		Index    field.Index      `db:"initials_bidx" kms:"of=Initials"`
 	}
-	m, err := field.NewModel[person](rubyBox(testkey.New()), field.Config{Table: "people", Name: "Person", IndexKey: indexMasterKey})
+	keys, err := exampleKeys()
+	check(err)
+	m, err := field.NewModel[person](rubyBox(testkey.New()), field.Config{Table: "people", Name: "Person", IndexKey: keys.index})
 	check(err)
 	p := person{ID: 7, First: field.New("Ada"), Last: field.New("Lovelace"), Initials: "AL"}
 	check(m.Seal(context.Background(), &p))
 
-	direct, err := blindindex.Derive(indexMasterKey, "people", "initials_bidx", blindindex.Options{})
+	direct, err := blindindex.Derive(keys.index, "people", "initials_bidx", blindindex.Options{})
 	check(err)
 	column, err := direct.Compute("AL")
 	check(err)

@@ -60,8 +60,17 @@ const insertCustomers = `INSERT INTO customers
 	(:id, :name, :encrypted_kms_key, :email_ciphertext, :phone_ciphertext, :email_bidx, :phone_last4_bidx, :email_domain_bidx)`
 
 // indexKey is the master key of all indexes. A real one is secret and comes from
-// [blindindex.MasterKey]; this one makes the same example every time.
-var indexKey = bytes.Repeat([]byte("example!"), 4)
+// [blindindex.MasterKeyFromEnv]; this one makes the same example every time.
+var indexKey = masterKey("example!")
+
+// masterKey is for examples, whose keys are no secrets.
+func masterKey(text string) blindindex.MasterKey {
+	key, err := blindindex.NewMasterKey(bytes.Repeat([]byte(text), 4))
+	if err != nil {
+		panic(err)
+	}
+	return key
+}
 
 // people are the customers: name, e-mail address, phone number.
 var people = [][3]string{

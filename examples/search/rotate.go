@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +17,7 @@ import (
 )
 
 // newIndexKey is the master key that the index of addresses moves to.
-var newIndexKey = bytes.Repeat([]byte("another!"), 4)
+var newIndexKey = masterKey("another!")
 
 // Rotating is a customer with the second index beside the first: what the
 // program looks like in the second deployment and the third.

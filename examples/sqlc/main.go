@@ -24,6 +24,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/examples/sqlc/store"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
@@ -56,8 +57,12 @@ func run(ctx context.Context, db *sql.DB, dir string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	indexKey := make([]byte, 32)
-	rand.Read(indexKey)
+	random := make([]byte, blindindex.KeySize)
+	rand.Read(random)
+	indexKey, err := blindindex.NewMasterKey(random)
+	if err != nil {
+		return err
+	}
 	model, err := field.NewModel[store.Customer](box, field.Config{Table: "customers", IndexKey: indexKey})
 	if err != nil {
 		return err

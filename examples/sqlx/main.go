@@ -20,6 +20,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
@@ -100,8 +101,12 @@ func open(ctx context.Context, db *sqlx.DB, keyFile string) (*field.Model[Custom
 	if err != nil {
 		return nil, err
 	}
-	indexKey := make([]byte, 32)
-	rand.Read(indexKey)
+	random := make([]byte, blindindex.KeySize)
+	rand.Read(random)
+	indexKey, err := blindindex.NewMasterKey(random)
+	if err != nil {
+		return nil, err
+	}
 	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: indexKey})
 	if err != nil {
 		return nil, err
