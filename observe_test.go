@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -42,9 +43,14 @@ func TestObserverMasked(t *testing.T) {
 // TestObserverSeesAttempts: through a guard, and through several providers, where
 // the Box's observer sees the sum.
 func TestObserverSeesAttempts(t *testing.T) {
+	var mu sync.Mutex // several providers are called at once
 	var events, each []kmsencrypted.Event
 	note := func(to *[]kmsencrypted.Event) kmsencrypted.Observer {
-		return func(_ context.Context, e kmsencrypted.Event) { *to = append(*to, e) }
+		return func(_ context.Context, e kmsencrypted.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			*to = append(*to, e)
+		}
 	}
 	first, second := kmstest.NewService(nil), kmstest.NewService(nil)
 	several := multi.Options{Tags: []string{"a", "b"}, Observer: note(&each)}.New(
