@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -32,10 +33,11 @@ const (
 )
 
 // steps kills the process before the n-th call to the database or to the bucket.
-type steps struct{ left int }
+// A rotation calls from several goroutines: the one that keeps its lease too.
+type steps struct{ left atomic.Int64 }
 
 func (s *steps) step() {
-	if s.left--; s.left == 0 {
+	if s.left.Add(-1) == 0 {
 		syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {} // until it is dead
 	}
@@ -212,7 +214,7 @@ func rekey(t *testing.T, w *world, round int) {
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
 	r, err := kmsencrypted.NewRotator(w.model.Box(), s, kmsencrypted.RotationOptions{
-		Kind: kmsencrypted.KindRekey, WritersAreOurs: true, Workers: 1, Shards: 1, BatchSize: 2, Lease: 30 * time.Millisecond})
+		Kind: kmsencrypted.KindRekey, WritersAreOurs: true, Workers: 1, Shards: 1, BatchSize: 2, Lease: 100 * time.Millisecond})
 	must(t, err)
 	result, err := r.Run(t.Context())
 	must(t, err)
@@ -230,7 +232,7 @@ func TestKill(t *testing.T) {
 		var round int
 		fmt.Sscan(os.Getenv(childStep), &round)
 		w := killedWorld(t, os.Getenv(childDir), &s)
-		s.left = round
+		s.left.Store(int64(round))
 		killScenarios[name](t, w, round)
 		return
 	}
