@@ -229,11 +229,11 @@ func rekey(t *testing.T, w *world, round int) {
 func TestKill(t *testing.T) {
 	if name := os.Getenv(childScenario); name != "" {
 		var s steps
-		var round int
+		var round int64
 		fmt.Sscan(os.Getenv(childStep), &round)
 		w := killedWorld(t, os.Getenv(childDir), &s)
-		s.left.Store(int64(round))
-		killScenarios[name](t, w, round)
+		s.left.Store(round)
+		killScenarios[name](t, w, int(round))
 		return
 	}
 	t.Parallel()

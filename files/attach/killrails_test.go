@@ -39,7 +39,9 @@ func TestRailsKill(t *testing.T) {
 	if name := os.Getenv(childScenario); name != "" {
 		var s steps
 		w := railsWorldAt(t, os.Getenv(childDatabase), os.Getenv(childObjects), &s)
-		fmt.Sscan(os.Getenv(childStep), &s.left)
+		var step int64
+		fmt.Sscan(os.Getenv(childStep), &step)
+		s.left.Store(step)
 		railsScenarios[name](t, w)
 		return
 	}
