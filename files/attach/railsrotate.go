@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -27,6 +28,9 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 		return nil
 	}
 	byID := make(map[string]int, len(records))
+	for i, rotated := range records {
+		byID[rotated.ID[0]] = i
+	}
 	var failures field.Failures
 	for chunk := range slices.Chunk(records, 200) {
 		args := slices.Clone(names)
@@ -39,9 +43,6 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 				return err
 			}
 			args = append(args, r.model.IDValues(row)[0])
-		}
-		for i, rotated := range records {
-			byID[rotated.ID[0]] = i
 		}
 		list, err := r.query(ctx, tx, "a.name IN (?"+strings.Repeat(", ?", len(names)-1)+") AND a.record_id IN (?"+strings.Repeat(", ?", len(chunk)-1)+") ORDER BY a.id{lock}", args...)
 		if err != nil {
@@ -116,8 +117,7 @@ func keyFromDataKey(k kmsencrypted.DataKey) (files.Key, error) {
 // Adopted lists adopted files, which Rails cannot read until they are re-encrypted,
 // at most limit of them beyond the blob with the ID after.
 func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob, error) {
-	all, err := r.query(ctx, r.db, "b.id > ? AND b.metadata LIKE '%\""+adoptedKey+"\"%' ORDER BY b.id", after)
-	return all[:min(len(all), max(limit, 0))], err
+	return r.query(ctx, r.db, fmt.Sprintf("b.id > ? AND b.metadata LIKE '%%\"%s\"%%' ORDER BY b.id LIMIT %d", adoptedKey, max(limit, 0)), after)
 }
 
 // Reencrypt moves a file to a new object under the key that Rails uses today: for
