@@ -34,6 +34,7 @@ import (
 type s3Server struct {
 	client *s3.Client
 
+	serving  sync.RWMutex // held for reading by each request
 	mu       sync.Mutex
 	requests []s3Request
 }
@@ -52,6 +53,8 @@ func startS3(t *testing.T) (*s3Server, *blob.Bucket) {
 	fake := gofakes3.New(s3mem.New()).Server()
 	s := new(s3Server)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.serving.RLock()
+		defer s.serving.RUnlock()
 		counted := &countingWriter{ResponseWriter: w, status: http.StatusOK}
 		fake.ServeHTTP(counted, r)
 		s.mu.Lock()
@@ -90,18 +93,22 @@ func (w *countingWriter) Write(p []byte) (int, error) {
 
 // during returns the requests that f makes for a key, or for keys that begin with it.
 func (s *s3Server) during(key string, f func()) (found []s3Request) {
-	s.mu.Lock()
-	before := len(s.requests)
-	s.mu.Unlock()
+	before := len(s.answered())
 	f()
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.requests[before:] {
+	for _, r := range s.answered()[before:] {
 		if strings.HasPrefix(r.path, key) {
 			found = append(found, r)
 		}
 	}
 	return found
+}
+
+// answered waits for the requests that are being served: a client has the whole of
+// an answer before it is counted.
+func (s *s3Server) answered() []s3Request {
+	s.serving.Lock()
+	defer s.serving.Unlock()
+	return slices.Clone(s.requests)
 }
 
 // s3Box reads versions 1 and 2 and writes current.
