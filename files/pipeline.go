@@ -17,13 +17,18 @@ type batch struct {
 	err     error // of reading: what comes behind in is lost
 }
 
+// rooms are what batches lie in, [0] what is read and [1] what is written. They
+// are wiped when they come back. Fresh memory for each file would cost a small
+// one more than its encryption does.
+var rooms = sync.Pool{New: func() any { return new([2][batchChunks * sealedChunk]byte) }}
+
 // pipeline moves batches from a source to a sink through several workers. Each
 // worker reads a batch, works on it, waits for its turn and writes it; so there
 // are as many buffers as workers, and no goroutine is left when run returns.
 type pipeline struct {
 	ctx     context.Context
 	workers int
-	buffers func() *batch
+	size    int                      // how many bytes are read for a batch
 	read    func(*batch) (more bool) // one at a time, in order
 	work    func(*batch) error       // at the same time; out is good up to an error
 	write   func(*batch) error       // one at a time, in the order of read
@@ -47,8 +52,13 @@ func (p *pipeline) run() error {
 }
 
 func (p *pipeline) worker() {
-	b := p.buffers()
-	defer b.wipe()
+	room := rooms.Get().(*[2][batchChunks * sealedChunk]byte)
+	defer func() {
+		clear(room[0][:])
+		clear(room[1][:])
+		rooms.Put(room)
+	}()
+	b := &batch{in: room[0][:0:p.size], out: room[1][:0]}
 	for {
 		turn, next := p.take(b)
 		if next == nil {
@@ -99,9 +109,4 @@ func (p *pipeline) finish(b *batch, err error) {
 		p.ended = true
 		p.reading.Unlock()
 	}
-}
-
-func (b *batch) wipe() {
-	clear(b.in[:cap(b.in)])
-	clear(b.out[:cap(b.out)])
 }

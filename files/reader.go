@@ -208,10 +208,7 @@ func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
 // stream decrypts from the next batch of the source to its end.
 func (r *Reader) stream(write func([]byte) error) error {
 	p := pipeline{
-		ctx: r.ctx, workers: r.options.Workers,
-		buffers: func() *batch {
-			return &batch{in: make([]byte, 0, batchChunks*sealedChunk), out: make([]byte, 0, batchChunks*ChunkSize)}
-		},
+		ctx: r.ctx, workers: r.options.Workers, size: batchChunks * sealedChunk,
 		read: func(b *batch) (more bool) {
 			n, err := fullio.Read(r.src, b.in[:cap(b.in)])
 			b.in, b.index = b.in[:n], r.index

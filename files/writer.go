@@ -138,10 +138,7 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 		return 0, w.fail(err)
 	}
 	p := pipeline{
-		ctx: w.ctx, workers: w.options.Workers,
-		buffers: func() *batch {
-			return &batch{in: make([]byte, 0, batchChunks*ChunkSize), out: make([]byte, 0, batchChunks*sealedChunk)}
-		},
+		ctx: w.ctx, workers: w.options.Workers, size: batchChunks * ChunkSize,
 		read: func(b *batch) (more bool) {
 			got, more := w.readBatch(b, src)
 			n += int64(got)
