@@ -10,7 +10,7 @@ require (
 	github.com/minio/sio v0.4.1
 	github.com/secure-io/sio-go v0.3.1
 	github.com/tink-crypto/tink-go/v2 v2.9.0
-	golang.org/x/sys v0.49.0
+	golang.org/x/sys v0.49.0 // indirect
 )
 
 require (

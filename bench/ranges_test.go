@@ -4,6 +4,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"testing"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/against"
 )
 
 const objectSize = 64 << 20
@@ -44,7 +46,7 @@ func BenchmarkRanges(b *testing.B) {
 					}
 				}
 				theirs, ours := read(at), read(ourAt)
-				pair(b, "times-ours", func() {
+				against.Pair(b, "times-ours", func() {
 					for i := range where {
 						where[i] = offsets.Int64N(objectSize - int64(c.size))
 					}

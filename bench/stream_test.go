@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted/files/lockbox"
+	"github.com/kmsencrypted/kmsencrypted/internal/against"
 )
 
 const chunk = 16 << 10
@@ -76,10 +77,10 @@ func (p peer) decryptAll(b *testing.B, object *os.File) func() {
 func BenchmarkEncrypt(b *testing.B) {
 	seal, _ := limits(b)
 	for _, p := range append([]peer{ours(b, 1)}, peers(b)...) {
-		b.Run(p.name, func(b *testing.B) { pair(b, "of-limit", seal, p.encryptAll(b)) })
+		b.Run(p.name, func(b *testing.B) { against.Pair(b, "of-limit", seal, p.encryptAll(b)) })
 	}
 	b.Run("kmsencrypted, 2 cores to 1", func(b *testing.B) {
-		pairWall(b, "times", ours(b, 1).encryptAll(b), ours(b, 2).encryptAll(b))
+		against.PairCores(b, "times", ours(b, 1).encryptAll(b), ours(b, 2).encryptAll(b))
 	})
 }
 
@@ -89,11 +90,11 @@ func BenchmarkDecrypt(b *testing.B) {
 	plaintext := make([]byte, objectSize)
 	for _, p := range append([]peer{ours(b, 1)}, peers(b)...) {
 		object := p.object(b, plaintext)
-		b.Run(p.name, func(b *testing.B) { pair(b, "of-limit", open, p.decryptAll(b, object)) })
+		b.Run(p.name, func(b *testing.B) { against.Pair(b, "of-limit", open, p.decryptAll(b, object)) })
 	}
 	b.Run("kmsencrypted, 2 cores to 1", func(b *testing.B) {
 		one, two := ours(b, 1), ours(b, 2)
-		pairWall(b, "times", one.decryptAll(b, one.object(b, plaintext)), two.decryptAll(b, two.object(b, plaintext)))
+		against.PairCores(b, "times", one.decryptAll(b, one.object(b, plaintext)), two.decryptAll(b, two.object(b, plaintext)))
 	})
 }
 
@@ -106,7 +107,7 @@ func BenchmarkLockbox(b *testing.B) {
 		b.Fatal(err)
 	}
 	b.Run("encrypt", func(b *testing.B) {
-		pair(b, "of-limit", seal, func() {
+		against.Pair(b, "of-limit", seal, func() {
 			if err := codec.Seal(context.Background(), io.Discard, io.LimitReader(endless{}, objectSize), nil); err != nil {
 				b.Fatal(err)
 			}
@@ -125,7 +126,7 @@ func BenchmarkLockbox(b *testing.B) {
 		"decrypt a stream": func() io.Reader { return plainReader{object} },
 	} {
 		b.Run(name, func(b *testing.B) {
-			pair(b, "of-limit", open, func() {
+			against.Pair(b, "of-limit", open, func() {
 				if _, err := object.Seek(0, io.SeekStart); err != nil {
 					b.Fatal(err)
 				}

@@ -8,33 +8,24 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
-	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/against"
 )
 
 const benchmarkSize = 64 << 20
 
-// The limit: AES-256-GCM of the standard library over 16 KiB chunks in memory,
-// with nothing read or written.
-func limitSeal(aead cipher.AEAD, in, out []byte) {
-	nonce := make([]byte, nonceSize)
-	for range benchmarkSize / ChunkSize {
-		aead.Seal(out[:0], nonce, in, nil)
-	}
+// bare is what no format can be faster than: AES-256-GCM of the standard library,
+// one chunk over and over.
+type bare struct {
+	aead          cipher.AEAD
+	nonce         []byte
+	plain, sealed []byte
 }
 
-func limitOpen(b *testing.B, aead cipher.AEAD, in, out []byte) {
-	nonce := make([]byte, nonceSize)
-	for range benchmarkSize / ChunkSize {
-		if _, err := aead.Open(out[:0], nonce, in, nil); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func benchmarkCipher(b *testing.B) cipher.AEAD {
+func newBare(b *testing.B) *bare {
 	b.Helper()
 	block, err := aes.NewCipher(make([]byte, aeadKeySize))
 	if err != nil {
@@ -44,7 +35,69 @@ func benchmarkCipher(b *testing.B) cipher.AEAD {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return aead
+	l := &bare{aead: aead, nonce: make([]byte, nonceSize), plain: make([]byte, ChunkSize)}
+	l.sealed = aead.Seal(nil, l.nonce, l.plain, nil)
+	return l
+}
+
+func (l *bare) seal(chunks int) {
+	out := make([]byte, 0, sealedChunk)
+	for range chunks {
+		l.aead.Seal(out, l.nonce, l.plain, nil)
+	}
+}
+
+func (l *bare) open(chunks int) {
+	out := make([]byte, 0, ChunkSize)
+	for range chunks {
+		if _, err := l.aead.Open(out, l.nonce, l.sealed, nil); err != nil {
+			panic(err)
+		}
+	}
+}
+
+// openFile reads what it opens from a file in the page cache, as a reader has to.
+func (l *bare) openFile(b *testing.B) (open func(chunks int)) {
+	file := benchmarkFile(b, bytes.Repeat(l.sealed, benchmarkSize/ChunkSize))
+	return func(chunks int) {
+		buffer, out := make([]byte, batchChunks*sealedChunk), make([]byte, 0, ChunkSize)
+		for done := 0; done < chunks; done += batchChunks {
+			if _, err := file.ReadAt(buffer, int64(done*sealedChunk)); err != nil {
+				panic(err)
+			}
+			for sealed := range slices.Chunk(buffer, sealedChunk) {
+				if _, err := l.aead.Open(out, l.nonce, sealed, nil); err != nil {
+					panic(err)
+				}
+			}
+		}
+	}
+}
+
+// onCores shares benchmarkSize bytes out.
+func onCores(cores int, f func(chunks int)) func() {
+	return func() {
+		var all sync.WaitGroup
+		for range cores - 1 {
+			all.Go(func() { f(benchmarkSize / ChunkSize / cores) })
+		}
+		f(benchmarkSize / ChunkSize / cores)
+		all.Wait()
+	}
+}
+
+func benchmarkFile(b *testing.B, content []byte) *os.File {
+	b.Helper()
+	path := filepath.Join(b.TempDir(), "object")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		b.Fatal(err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { file.Close() })
+	return file
 }
 
 // endless gives zeros, without a cost that is not that of its caller's buffers.
@@ -68,18 +121,9 @@ func benchmarkEncrypt(b *testing.B, workers int) func() {
 	}
 }
 
-// benchmarkDecrypt reads from a file in the page cache.
 func benchmarkDecrypt(b *testing.B, workers int) func() {
 	k := NewKey()
-	path := filepath.Join(b.TempDir(), "object")
-	if err := os.WriteFile(path, sealBytes(b, k, make([]byte, benchmarkSize)), 0o600); err != nil {
-		b.Fatal(err)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() { file.Close() })
+	file := benchmarkFile(b, sealBytes(b, k, make([]byte, benchmarkSize)))
 	return func() {
 		if _, err := file.Seek(0, io.SeekStart); err != nil {
 			b.Fatal(err)
@@ -94,73 +138,28 @@ func benchmarkDecrypt(b *testing.B, workers int) func() {
 	}
 }
 
-// atDepth calls f with n steps of 136 bytes more on the stack. The assembly of
-// AES-GCM spills counters to the stack; where that meets the key tables modulo
-// 4096 it is a fifth slower, so one depth says nothing.
-//
-//go:noinline
-func atDepth(n int, f func()) {
-	var pad [96]byte
-	if n > 0 {
-		atDepth(n-1, f)
-	} else {
-		f()
-	}
-	pad[n%len(pad)]++
-}
-
-// pair measures both functions in turns, each at the same changing depths, and
-// reports the median of first time / second time.
-func pair(b *testing.B, unit string, first, second func()) {
-	var ratios []float64
-	elapsed := func(depth int, f func()) float64 {
-		start := time.Now()
-		atDepth(depth, f)
-		return float64(time.Since(start))
-	}
-	depth := 0
-	for b.Loop() {
-		depth = (depth + 7) % 31
-		ratios = append(ratios, elapsed(depth, first)/elapsed(depth, second))
-	}
-	slices.Sort(ratios)
-	b.ReportMetric(ratios[len(ratios)/2], unit)
-}
-
-func once(b *testing.B, f func()) {
-	b.SetBytes(benchmarkSize)
-	depth := 0
-	for b.Loop() {
-		depth = (depth + 7) % 31
-		atDepth(depth, f)
-	}
-}
-
+// "of-limit" is speed over that of the bare cipher on one core, "times" what a
+// second core gives.
 func BenchmarkEncrypt(b *testing.B) {
-	aead := benchmarkCipher(b)
-	in, out := make([]byte, ChunkSize), make([]byte, sealedChunk)
-	limit := func() { limitSeal(aead, in, out) }
-	b.Run("limit", func(b *testing.B) { once(b, limit) })
-	b.Run("ours", func(b *testing.B) { once(b, benchmarkEncrypt(b, 1)) })
-	b.Run("ours, 2 workers", func(b *testing.B) { once(b, benchmarkEncrypt(b, 2)) })
-	b.Run("of limit", func(b *testing.B) { pair(b, "of-limit", limit, benchmarkEncrypt(b, 1)) })
-	b.Run("2 workers to 1", func(b *testing.B) { pair(b, "times", benchmarkEncrypt(b, 1), benchmarkEncrypt(b, 2)) })
+	seal := newBare(b).seal
+	b.Run("of memory", func(b *testing.B) { against.Pair(b, "of-limit", onCores(1, seal), benchmarkEncrypt(b, 1)) })
+	b.Run("2 cores", func(b *testing.B) { against.PairCores(b, "times", benchmarkEncrypt(b, 1), benchmarkEncrypt(b, 2)) })
+	b.Run("2 cores, limit", func(b *testing.B) { against.PairCores(b, "times", onCores(1, seal), onCores(2, seal)) })
 }
 
+// What is decrypted comes from a file in the page cache. The bare cipher is once
+// spared that and once not.
 func BenchmarkDecrypt(b *testing.B) {
-	aead := benchmarkCipher(b)
-	out := make([]byte, ChunkSize)
-	in := aead.Seal(nil, make([]byte, nonceSize), out, nil)
-	limit := func() { limitOpen(b, aead, in, out) }
-	b.Run("limit", func(b *testing.B) { once(b, limit) })
-	b.Run("ours", func(b *testing.B) { once(b, benchmarkDecrypt(b, 1)) })
-	b.Run("ours, 2 workers", func(b *testing.B) { once(b, benchmarkDecrypt(b, 2)) })
-	b.Run("of limit", func(b *testing.B) { pair(b, "of-limit", limit, benchmarkDecrypt(b, 1)) })
-	b.Run("2 workers to 1", func(b *testing.B) { pair(b, "times", benchmarkDecrypt(b, 1), benchmarkDecrypt(b, 2)) })
+	l := newBare(b)
+	fromFile := l.openFile(b)
+	b.Run("of memory", func(b *testing.B) { against.Pair(b, "of-limit", onCores(1, l.open), benchmarkDecrypt(b, 1)) })
+	b.Run("of the same file", func(b *testing.B) { against.Pair(b, "of-limit", onCores(1, fromFile), benchmarkDecrypt(b, 1)) })
+	b.Run("2 cores", func(b *testing.B) { against.PairCores(b, "times", benchmarkDecrypt(b, 1), benchmarkDecrypt(b, 2)) })
+	b.Run("2 cores, limit", func(b *testing.B) { against.PairCores(b, "times", onCores(1, fromFile), onCores(2, fromFile)) })
 }
 
 func BenchmarkReadAt(b *testing.B) {
-	aead := benchmarkCipher(b)
+	aead := newBare(b).aead
 	k := NewKey()
 	object := sealBytes(b, k, make([]byte, benchmarkSize))
 	r, err := NewReaderAt(b.Context(), bytes.NewReader(object), int64(len(object)), k)

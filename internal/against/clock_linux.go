@@ -1,0 +1,18 @@
+package against
+
+import (
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+// threadTime is how long this thread has computed, without the time that others
+// had the core.
+func threadTime() time.Duration {
+	const clockThreadCPUTime = 3 // CLOCK_THREAD_CPUTIME_ID, which package syscall has not
+	var ts syscall.Timespec
+	if _, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockThreadCPUTime, uintptr(unsafe.Pointer(&ts)), 0); errno != 0 {
+		panic("against: " + errno.Error())
+	}
+	return time.Duration(ts.Nano())
+}

@@ -1,0 +1,67 @@
+package against
+
+import (
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+)
+
+// AES-GCM of the standard library spills counters to the stack in its innermost
+// loop; where these meet the key tables modulo 4096 it is up to a fifth slower.
+// So a figure of one depth of the stack says nothing, and Pair and PairCores
+// measure at many.
+
+// depths is how many depths there are, apart how far two in a row are from each
+// other; they have no divisor in common, so that all take their turn.
+const (
+	depths = 31
+	apart  = 7
+)
+
+// atDepth calls f with n steps of 136 bytes more on the stack.
+//
+//go:noinline
+func atDepth(n int, f func()) {
+	var pad [96]byte
+	if n > 0 {
+		atDepth(n-1, f)
+	} else {
+		f()
+	}
+	pad[n%len(pad)]++
+}
+
+// Pair runs both functions in turns, each at the same changing depths of the
+// stack, and reports the median of first time / second time as unit. So whatever
+// else the machine does concerns both. Time is what the thread has computed; what
+// works on several cores is for PairCores.
+func Pair(b *testing.B, unit string, first, second func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	elapsed := func(depth int, f func()) float64 {
+		start := threadTime()
+		atDepth(depth, f)
+		return float64(threadTime() - start)
+	}
+	var ratios []float64
+	for depth := 0; b.Loop(); depth = (depth + apart) % depths {
+		ratios = append(ratios, elapsed(depth, first)/elapsed(depth, second))
+	}
+	slices.Sort(ratios)
+	b.ReportMetric(ratios[len(ratios)/2], unit)
+}
+
+// PairCores is Pair for work on several cores: it reports the ratio of the
+// shortest times on the wall, those in which nobody else had a core.
+func PairCores(b *testing.B, unit string, first, second func()) {
+	shortest := [2]time.Duration{1 << 62, 1 << 62}
+	for depth := 0; b.Loop(); depth = (depth + apart) % depths {
+		for i, f := range []func(){first, second} {
+			start := time.Now()
+			atDepth(depth, f)
+			shortest[i] = min(shortest[i], time.Since(start))
+		}
+	}
+	b.ReportMetric(float64(shortest[0])/float64(shortest[1]), unit)
+}
