@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // Check says why a rotation should wait, such as "replication lag 12 s", or
@@ -108,7 +110,7 @@ func (b *brake) pass(ctx context.Context, w *working, until time.Time) error {
 		case !time.Now().Before(until):
 			return errTurnOver
 		}
-		if err := sleep(ctx, b.every); err != nil {
+		if err := sleep.For(ctx, b.every); err != nil {
 			return err
 		}
 		if err := w.active(ctx); err != nil {

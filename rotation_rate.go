@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // Limiter bounds the calls that a rotation makes to key services. One that
@@ -76,7 +78,7 @@ func (l *RateLimiter) Burst() int { return max(1, int(l.Rate()/20)) }
 
 // Wait implements [Limiter].
 func (l *RateLimiter) Wait(ctx context.Context, n int) error {
-	return sleep(ctx, l.book(time.Now(), n))
+	return sleep.For(ctx, l.book(time.Now(), n))
 }
 
 // Throttled implements [ThrottledLimiter].
@@ -102,19 +104,4 @@ func (l *RateLimiter) book(now time.Time, n int) time.Duration {
 	wait := l.free.Sub(now)
 	l.free = l.free.Add(time.Duration(float64(n) / l.rate * float64(time.Second)))
 	return wait
-}
-
-// sleep waits, and returns early with the error of ctx when that ends.
-func sleep(ctx context.Context, d time.Duration) error {
-	if d <= 0 {
-		return ctx.Err()
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

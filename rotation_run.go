@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // ErrPaused: somebody paused the run. [Rotator.Resume] lets it go on.
@@ -112,7 +114,7 @@ func (w *working) work(ctx context.Context) error {
 			case OfferNothing:
 				return nil
 			case OfferWait:
-				err = sleep(ctx, poll)
+				err = sleep.For(ctx, poll)
 			case OfferNextPass:
 				w.tell(EventPassDone, shard)
 				err = w.store.NextPass(ctx, w.run.ID, shard.Pass)
@@ -143,7 +145,7 @@ func (w *working) keepAlive(ctx context.Context, shard Shard) *heartbeat {
 	h := &heartbeat{cancel: cancel, ended: make(chan struct{})}
 	go func() {
 		defer close(h.ended)
-		for sleep(ctx, w.options.Lease/3) == nil {
+		for sleep.For(ctx, w.options.Lease/3) == nil {
 			// A failure shows when the batch is written.
 			_ = w.store.Keep(ctx, shard, w.options.Lease)
 		}

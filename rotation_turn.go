@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // A worker's turn on a shard is a pipeline of three stages: while the key service
@@ -197,7 +199,7 @@ func (t *turning) throttled(ctx context.Context, cause error, wait time.Duration
 			return err
 		}
 	}
-	return sleep(ctx, wait)
+	return sleep.For(ctx, wait)
 }
 
 // write begins to write a batch.
@@ -241,7 +243,7 @@ func (t *turning) rest(ctx context.Context, began time.Time) error {
 	}
 	err := t.wrote(ctx)
 	if err == nil {
-		_ = sleep(ctx, time.Duration(float64(time.Since(began))*t.options.Nice))
+		_ = sleep.For(ctx, time.Duration(float64(time.Since(began))*t.options.Nice))
 	}
 	return err
 }

@@ -1,12 +1,14 @@
 package kmstest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"slices"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // Fault is a way in which a key service misbehaves. Its share is between 0 and
@@ -72,21 +74,12 @@ func Corrupt(share float64) Fault {
 
 // before is what happens before the request.
 func (f Fault) before(ctx context.Context) error {
-	if f.delay > 0 {
-		delay := time.NewTimer(f.delay)
-		defer delay.Stop()
-		select {
-		case <-delay.C:
-		case <-ctx.Done():
-		}
-	}
+	err := sleep.For(ctx, f.delay)
 	if f.hang {
 		<-ctx.Done()
+		err = ctx.Err()
 	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return f.err
+	return cmp.Or(err, f.err)
 }
 
 // after changes an answer.

@@ -9,6 +9,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 const (
@@ -70,7 +71,7 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
 			return err
 		case slice.Next == kmsencrypted.NextNothing:
 			return nil
-		case slice.Next == kmsencrypted.NextWait && sleep(ctx, poll) != nil:
+		case slice.Next == kmsencrypted.NextWait && sleep.For(ctx, poll) != nil:
 			return ctx.Err()
 		case time.Now().Before(until):
 		case slice.Next == kmsencrypted.NextWait:
@@ -93,15 +94,4 @@ func untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
 		}
 	})
 	return working, func() { stop(); cancel() }
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
 }

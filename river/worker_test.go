@@ -17,6 +17,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
@@ -290,14 +291,14 @@ func TestUntilStopped(t *testing.T) {
 	<-late.Done()
 	ctx, end := untilStopped(late)
 	defer end()
-	if sleep(ctx, 10*time.Millisecond) != nil {
+	if sleep.For(ctx, 10*time.Millisecond) != nil {
 		t.Error("the timeout of a job ended its work")
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	ctx, end = untilStopped(stopped)
 	defer end()
 	stop()
-	if err := sleep(ctx, time.Minute); !errors.Is(err, context.Canceled) {
+	if err := sleep.For(ctx, time.Minute); !errors.Is(err, context.Canceled) {
 		t.Errorf("after the client stopped: %v, want Canceled", err)
 	}
 }

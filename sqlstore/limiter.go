@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // Limiter bounds the calls to a key service by all processes that share a
@@ -129,14 +130,7 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 	if err != nil {
 		return ledgerError("limiter "+l.name, err)
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-timer.C:
-		return nil
-	}
+	return sleep.For(ctx, wait)
 }
 
 // reserving books n calls. Its assignments stand in the order in which MariaDB and

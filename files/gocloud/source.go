@@ -11,6 +11,8 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/kmsencrypted/kmsencrypted/files"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // Read-ahead begins with minAhead and doubles up to maxAhead while reads go on
@@ -212,10 +214,8 @@ func (st *stream) Read(p []byte) (n int, err error) {
 		if st.failures++; st.failures > patience || !mayTryAgain(err) {
 			return 0, err
 		}
-		select {
-		case <-time.After(firstPause << st.failures):
-		case <-st.ctx.Done():
-			return 0, st.ctx.Err()
+		if err := sleep.For(st.ctx, firstPause<<st.failures); err != nil {
+			return 0, err
 		}
 	}
 }

@@ -27,6 +27,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/intercept"
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // Options of a guard. The zero value limits neither concurrency nor rate and has
@@ -125,7 +126,7 @@ func (g *guard) call(ctx context.Context, call *intercept.Call, next func(contex
 		if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= pause {
 			return err
 		}
-		if sleep(ctx, pause) != nil {
+		if sleep.For(ctx, pause) != nil {
 			return g.failed(call, ctx.Err(), err)
 		}
 	}
@@ -188,17 +189,6 @@ func (g *guard) pause(attempt int) time.Duration {
 		bound *= 2
 	}
 	return rand.N(min(bound, g.options.MaxBackoff) + 1)
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 func (g *guard) failed(call *intercept.Call, err, cause error) error {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // BusyError is the cause of a [kmsencrypted.ErrThrottled] for which no request
@@ -45,7 +47,7 @@ func (r *rate) wait(ctx context.Context) error {
 	if err != nil || pause == 0 {
 		return err
 	}
-	if err := sleep(ctx, pause); err != nil {
+	if err := sleep.For(ctx, pause); err != nil {
 		r.giveBack(turn)
 		return err
 	}
