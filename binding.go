@@ -70,6 +70,5 @@ func (k DataKey) commit(binding []byte) ([keycolumn.CommitmentSize]byte, error) 
 	if err != nil {
 		return [keycolumn.CommitmentSize]byte{}, err
 	}
-	message := append(make([]byte, 0, usualMessage), binding...)
-	return hmacSHA256(keys.commitment[:], append(message, keys.tag[:]...)), nil
+	return hmacSHA256(keys.commitment[:], binding, keys.tag[:]), nil
 }

@@ -8,44 +8,56 @@ import (
 	"hash"
 )
 
-// HMAC of short messages under short keys. Every record takes two of them, and
-// crypto/hmac spends as long on the objects that it makes as on hashing, so here
-// the two hashes are taken over memory on the stack. In FIPS 140 mode the
-// validated module has to do it whole.
+// HMAC of short public messages under short keys. Every record takes two of them,
+// and crypto/hmac spends as long on the objects that it makes as on hashing, so
+// here the two hashes are taken over memory on the stack, of which the blocks with
+// the key are wiped. In FIPS 140 mode the validated module has to do it whole.
 
 const innerPad, outerPad = 0x36, 0x5c
 
 // usualMessage is what finds room on the stack.
 const usualMessage = 320
 
-// hmacSHA512 is HMAC-SHA-512 under a key of at most 128 bytes.
-func hmacSHA512(key, message []byte) [sha512.Size]byte {
+// hmacSHA512 is HMAC-SHA-512, of a message in parts, under a key of at most 128 bytes.
+func hmacSHA512(key []byte, message ...[]byte) [sha512.Size]byte {
 	if fips140.Enabled() {
 		return [sha512.Size]byte(moduleHMAC(sha512.New, key, message))
 	}
 	var inner [sha512.BlockSize + usualMessage]byte
 	var outer [sha512.BlockSize + sha512.Size]byte
-	defer clear(inner[:])
-	defer clear(outer[:])
 	padKey(inner[:sha512.BlockSize], outer[:sha512.BlockSize], key)
-	sum := sha512.Sum512(append(inner[:sha512.BlockSize], message...))
+	padded := inner[:sha512.BlockSize]
+	for _, part := range message {
+		padded = append(padded, part...)
+	}
+	sum := sha512.Sum512(padded)
 	copy(outer[sha512.BlockSize:], sum[:])
-	return sha512.Sum512(outer[:])
+	sum = sha512.Sum512(outer[:])
+	clear(inner[:sha512.BlockSize])
+	clear(padded[:sha512.BlockSize]) // elsewhere if there was no room
+	clear(outer[:])
+	return sum
 }
 
-// hmacSHA256 is HMAC-SHA-256 under a key of at most 64 bytes.
-func hmacSHA256(key, message []byte) [sha256.Size]byte {
+// hmacSHA256 is HMAC-SHA-256, of a message in parts, under a key of at most 64 bytes.
+func hmacSHA256(key []byte, message ...[]byte) [sha256.Size]byte {
 	if fips140.Enabled() {
 		return [sha256.Size]byte(moduleHMAC(sha256.New, key, message))
 	}
 	var inner [sha256.BlockSize + usualMessage]byte
 	var outer [sha256.BlockSize + sha256.Size]byte
-	defer clear(inner[:])
-	defer clear(outer[:])
 	padKey(inner[:sha256.BlockSize], outer[:sha256.BlockSize], key)
-	sum := sha256.Sum256(append(inner[:sha256.BlockSize], message...))
+	padded := inner[:sha256.BlockSize]
+	for _, part := range message {
+		padded = append(padded, part...)
+	}
+	sum := sha256.Sum256(padded)
 	copy(outer[sha256.BlockSize:], sum[:])
-	return sha256.Sum256(outer[:])
+	sum = sha256.Sum256(outer[:])
+	clear(inner[:sha256.BlockSize])
+	clear(padded[:sha256.BlockSize]) // elsewhere if there was no room
+	clear(outer[:])
+	return sum
 }
 
 // padKey fills the first block of the inner and of the outer hash.
@@ -58,8 +70,10 @@ func padKey(inner, outer, key []byte) {
 	}
 }
 
-func moduleHMAC(newHash func() hash.Hash, key, message []byte) []byte {
+func moduleHMAC(newHash func() hash.Hash, key []byte, message [][]byte) []byte {
 	mac := hmac.New(newHash, key)
-	mac.Write(message)
+	for _, part := range message {
+		mac.Write(part)
+	}
 	return mac.Sum(nil)
 }

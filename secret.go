@@ -47,11 +47,7 @@ func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContex
 	if err != nil {
 		return "", err
 	}
-	body, err := w.native(wraps, cipher.Seal(nil, nil, plaintext, secretLabel))
-	if err != nil {
-		return "", err
-	}
-	return keycolumn.JoinVersion(w.version, body), nil
+	return w.native(wraps, cipher.Seal(nil, nil, plaintext, secretLabel))
 }
 
 // Decrypt opens what [Box.Encrypt] or kms_encrypted's Box returned, of any

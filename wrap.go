@@ -151,21 +151,20 @@ func (w *wrapping) column(wraps []Wrap) (string, error) {
 	if w.recipe.Format == Ruby {
 		return keycolumn.JoinVersion(w.version, wraps[0].Ciphertext), nil
 	}
-	body, err := w.native(wraps, nil)
-	if err != nil {
-		return "", err
-	}
-	return keycolumn.JoinVersion(w.version, body), nil
+	return w.native(wraps, nil)
 }
 
-// native is the body of a native column. rest follows the wraps.
-func (w *wrapping) native(wraps []Wrap, rest []byte) ([]byte, error) {
+// usualColumn is what finds room on the stack.
+const usualColumn = 384
+
+// native is the text of a native column. rest follows the wraps.
+func (w *wrapping) native(wraps []Wrap, rest []byte) (string, error) {
 	n := keycolumn.Native{Format: w.format, Commitment: w.commitment, Wraps: wraps, Rest: rest}
-	body, err := n.Append(make([]byte, 0, 256+len(rest)))
+	body, err := n.Append(make([]byte, 0, usualColumn))
 	if err != nil {
-		return nil, &Error{Op: string(OpWrap), Version: w.version, Err: ErrTooLarge, Cause: err}
+		return "", &Error{Op: string(OpWrap), Version: w.version, Err: ErrTooLarge, Cause: err}
 	}
-	return body, nil
+	return keycolumn.JoinVersion(w.version, body), nil
 }
 
 // unwrapping is a column on its way to a data key or to the bytes in it.

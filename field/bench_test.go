@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/against"
 )
 
 // The job of these benchmarks is a record of five strings of 32 bytes. Its limit
@@ -109,97 +110,61 @@ func limitOpen(aead cipher.AEAD, columns [5]string) (texts [5]string) {
 }
 
 func BenchmarkSealRecord(b *testing.B) {
-	b.Run("limit", func(b *testing.B) {
-		kek := gcm(random(32))
-		b.ReportAllocs()
-		for b.Loop() {
-			aead, _ := limitWrap(kek, 7)
-			limitSeal(aead)
+	kek := gcm(random(32))
+	m := newModel[five](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
+	against.Limit(b, 3.0, func() {
+		aead, _ := limitWrap(kek, 7)
+		limitSeal(aead)
+	}, func() {
+		r := five{ID: 7}
+		r.set()
+		if err := m.Seal(b.Context(), &r); err != nil {
+			b.Fatal(err)
 		}
 	})
-	b.Run("ours", func(b *testing.B) {
-		m := newModel[five](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
-		b.ReportAllocs()
-		for b.Loop() {
-			r := five{ID: 7}
-			for i, f := range r.fields() {
-				f.Set(plaintexts[i])
-			}
-			if err := m.Seal(b.Context(), &r); err != nil {
-				b.Fatal(err)
-			}
+}
+
+func BenchmarkOpenRecord(b *testing.B) {
+	kek := gcm(random(32))
+	aead, wrapped := limitWrap(kek, 7)
+	limitColumns := limitSeal(aead)
+	m, r := sealedFive(b)
+	key, columns := column(b, r.Key), r.columns(b)
+	against.Limit(b, 3.0, func() {
+		limitOpen(limitUnwrap(kek, wrapped, 7), limitColumns)
+	}, func() {
+		read := five{ID: 7}
+		if err := read.Key.Scan(key); err != nil {
+			b.Fatal(err)
+		}
+		read.scan(b, columns)
+		if err := m.Open(b.Context(), &read); err != nil {
+			b.Fatal(err)
 		}
 	})
 }
 
 // With the cipher in hand: the record's data key is open.
 func BenchmarkSealFields(b *testing.B) {
-	b.Run("limit", func(b *testing.B) {
-		aead := gcm(random(32))
-		b.ReportAllocs()
-		for b.Loop() {
-			limitSeal(aead)
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		m, r := sealedFive(b)
-		b.ReportAllocs()
-		for b.Loop() {
-			for i, f := range r.fields() {
-				f.Set(plaintexts[i])
-			}
-			if err := m.Seal(b.Context(), &r); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-}
-
-func BenchmarkOpenRecord(b *testing.B) {
-	b.Run("limit", func(b *testing.B) {
-		kek := gcm(random(32))
-		aead, column := limitWrap(kek, 7)
-		columns := limitSeal(aead)
-		b.ReportAllocs()
-		for b.Loop() {
-			limitOpen(limitUnwrap(kek, column, 7), columns)
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		m, r := sealedFive(b)
-		key, columns := column(b, r.Key), r.columns(b)
-		b.ReportAllocs()
-		for b.Loop() {
-			read := five{ID: 7}
-			if err := read.Key.Scan(key); err != nil {
-				b.Fatal(err)
-			}
-			read.scan(b, columns)
-			if err := m.Open(b.Context(), &read); err != nil {
-				b.Fatal(err)
-			}
+	aead := gcm(random(32))
+	m, r := sealedFive(b)
+	against.Limit(b, 1.35, func() { limitSeal(aead) }, func() {
+		r.set()
+		if err := m.Seal(b.Context(), &r); err != nil {
+			b.Fatal(err)
 		}
 	})
 }
 
 func BenchmarkOpenFields(b *testing.B) {
-	b.Run("limit", func(b *testing.B) {
-		aead := gcm(random(32))
-		columns := limitSeal(aead)
-		b.ReportAllocs()
-		for b.Loop() {
-			limitOpen(aead, columns)
-		}
-	})
-	b.Run("ours", func(b *testing.B) {
-		m, r := sealedFive(b)
-		columns := r.columns(b)
-		b.ReportAllocs()
-		for b.Loop() {
-			r.scan(b, columns)
-			if err := m.Open(b.Context(), &r); err != nil {
-				b.Fatal(err)
-			}
+	aead := gcm(random(32))
+	limitColumns := limitSeal(aead)
+	m, r := sealedFive(b)
+	columns := r.columns(b)
+	against.Limit(b, 1.35, func() { limitOpen(aead, limitColumns) }, func() {
+		r.scan(b, columns)
+		if err := m.Open(b.Context(), &r); err != nil {
+			b.Fatal(err)
 		}
 	})
 }
@@ -208,13 +173,17 @@ func sealedFive(b *testing.B) (*field.Model[five], five) {
 	b.Helper()
 	m := newModel[five](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
 	r := five{ID: 7}
-	for i, f := range r.fields() {
-		f.Set(plaintexts[i])
-	}
+	r.set()
 	if err := m.Seal(b.Context(), &r); err != nil {
 		b.Fatal(err)
 	}
 	return m, r
+}
+
+func (r *five) set() {
+	for i, f := range r.fields() {
+		f.Set(plaintexts[i])
+	}
 }
 
 func (r *five) columns(b *testing.B) (columns [5]any) {

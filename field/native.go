@@ -8,6 +8,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/strict64"
 )
 
 // A native column (spec/native.md section 5) is
@@ -26,9 +27,6 @@ const (
 
 // fieldLabel begins the associated data of every column.
 const fieldLabel = "kmsencrypted/1 field"
-
-// strictBase64 refuses spare bits: one value has one text.
-var strictBase64 = base64.StdEncoding.Strict()
 
 // nativeColumn is an encrypted column in native form: how its values become
 // bytes, and what they are bound to.
@@ -87,7 +85,7 @@ func (n *nativeCipher) seal(s *fieldSpec, plaintext, _ []byte, buf *scratch) (co
 	if s.binary {
 		return columns{value: stored{binary: true, text: string(sealed)}}, nil
 	}
-	buf.text = base64.StdEncoding.AppendEncode(buf.text[:0], sealed)
+	buf.text = strict64.AppendEncode(buf.text[:0], sealed)
 	return columns{value: stored{text: string(buf.text)}}, nil
 }
 
@@ -116,16 +114,11 @@ func (n *nativeCipher) open(s *fieldSpec, c columns, _ []byte, buf *scratch) (pl
 
 // nativeBytes decodes a column and checks that it has the native layout.
 func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
-	var sealed []byte
+	sealed, ok := buf.sealed[:0], true
 	if isBinary {
-		sealed = append(buf.sealed[:0], column.text...)
-	} else {
-		var err error
-		sealed, err = strictBase64.AppendDecode(buf.sealed[:0], []byte(column.text))
-		// The decoder skips line breaks; a column has none.
-		if err != nil || base64.StdEncoding.EncodedLen(len(sealed)) != len(column.text) {
-			return nil, notNative(column)
-		}
+		sealed = append(sealed, column.text...)
+	} else if sealed, ok = strict64.AppendDecode(sealed, column.text); !ok {
+		return nil, notNative(column)
 	}
 	buf.sealed = sealed
 	if len(sealed) == 0 || sealed[0] != formatPlain && sealed[0] != formatPadded {

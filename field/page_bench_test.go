@@ -81,9 +81,7 @@ func newPage(b *testing.B, rows, concurrency int, cache *kmsencrypted.CacheConfi
 	p.model = newModel[five](b, box, field.Config{Table: "customers"})
 	for i := range p.records {
 		p.records[i] = five{ID: int64(i + 1)}
-		for j, f := range p.records[i].fields() {
-			f.Set(plaintexts[j])
-		}
+		p.records[i].set()
 	}
 	if err := p.model.Seal(b.Context(), field.Pointers(p.records)...); err != nil {
 		b.Fatal(err)

@@ -23,13 +23,14 @@ func Limit(b *testing.B, most float64, limit, ours func()) {
 	b.Run("limit", alone(limit))
 	b.Run("ours", alone(ours))
 	b.Run("ratio", func(b *testing.B) {
+		turn := turns(limit)
 		var limits, own []time.Duration
 		for b.Loop() {
 			// Whoever comes second may pay for the garbage of the first.
 			if len(own)%2 == 0 {
-				limits, own = append(limits, timed(limit)), append(own, timed(ours))
+				limits, own = append(limits, timed(turn, limit)), append(own, timed(turn, ours))
 			} else {
-				own, limits = append(own, timed(ours)), append(limits, timed(limit))
+				own, limits = append(own, timed(turn, ours)), append(limits, timed(turn, limit))
 			}
 		}
 		times := float64(quiet(own)) / float64(quiet(limits))
@@ -41,9 +42,28 @@ func Limit(b *testing.B, most float64, limit, ours func()) {
 	})
 }
 
-func timed(f func()) time.Duration {
+// turns is how often a function has to run for the clock to tell its time.
+func turns(f func()) int {
+	const shortest, tries = 100 * time.Microsecond, 5
+	n := 1
+	for range 20 {
+		var times []time.Duration
+		for range tries {
+			times = append(times, timed(n, f))
+		}
+		if quiet(times) >= shortest {
+			break
+		}
+		n *= 2
+	}
+	return n
+}
+
+func timed(n int, f func()) time.Duration {
 	start := time.Now()
-	f()
+	for range n {
+		f()
+	}
 	return time.Since(start)
 }
 

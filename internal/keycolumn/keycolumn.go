@@ -5,12 +5,13 @@
 package keycolumn
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"math"
 	"strconv"
 	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/strict64"
 )
 
 // Sizes in bytes.
@@ -48,13 +49,15 @@ func SplitVersion(text string) (version int, body string, ok bool) {
 	return version, body, true
 }
 
+// usualText is what finds room on the stack: a column of a few wraps.
+const usualText = 512
+
 // JoinVersion is the text of a column: "v", version, ":", strict base64 of body.
 func JoinVersion(version int, body []byte) string {
-	text := make([]byte, 0, 2+20+base64.StdEncoding.EncodedLen(len(body)))
-	text = append(text, 'v')
+	text := append(make([]byte, 0, usualText), 'v')
 	text = strconv.AppendInt(text, int64(version), 10)
 	text = append(text, ':')
-	return string(base64.StdEncoding.AppendEncode(text, body))
+	return string(strict64.AppendEncode(text, body))
 }
 
 // Wrap is one wrapped copy of the data key and the short name of who made it.
@@ -141,14 +144,11 @@ func cut(data []byte, lengthBytes int) (item, rest []byte, ok bool) {
 	return data[:size:size], data[size:], true
 }
 
-var strictBase64 = base64.StdEncoding.Strict()
-
 // ParseText reads the body of a native column. Unlike Ruby's columns it must be
 // strict base64: one value has one text.
 func ParseText(body string) (Native, error) {
-	data, err := strictBase64.DecodeString(body)
-	// The decoder skips line breaks, which a column does not have.
-	if err != nil || base64.StdEncoding.EncodedLen(len(data)) != len(body) {
+	data, ok := strict64.AppendDecode(nil, body)
+	if !ok {
 		return Native{}, ErrMalformed
 	}
 	return Parse(data)

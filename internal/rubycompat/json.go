@@ -24,6 +24,9 @@ var ErrEncoding = errors.New("text is not valid UTF-8")
 // AppendJSONString appends s as a JSON string, in quotes, byte for byte as Ruby
 // writes it.
 func AppendJSONString(dst []byte, s string, escapes Escapes) ([]byte, error) {
+	if isPlain(s) {
+		return append(append(append(dst, '"'), s...), '"'), nil
+	}
 	if !utf8.ValidString(s) {
 		return dst, ErrEncoding
 	}
@@ -32,6 +35,18 @@ func AppendJSONString(dst []byte, s string, escapes Escapes) ([]byte, error) {
 		dst = appendJSONRune(dst, r, escapes)
 	}
 	return append(dst, '"'), nil
+}
+
+// isPlain reports whether s is all ASCII that nobody escapes, as most names and
+// ids are.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c < 0x20, c > 0x7E, c == '"', c == '\\', c == '<', c == '>', c == '&':
+			return false
+		}
+	}
+	return true
 }
 
 func appendJSONRune(dst []byte, r rune, escapes Escapes) []byte {
