@@ -43,8 +43,9 @@ type RotationOptions struct {
 	Checks []Check
 	// CheckEvery is the time between two rounds of checks; 0 is 1 s.
 	CheckEvery time.Duration
-	// MaxWait stops a run that checks hold up for so long, with [ErrHeldUp]; 0
-	// waits for ever.
+	// MaxWait stops a run that had to wait for so long: for a check with
+	// [ErrHeldUp], for a key service that throttles or does not answer with its
+	// error. 0 waits for checks for ever, and for a key service a minute and a half.
 	MaxWait time.Duration
 	// Nice lets a worker sleep after each batch for so many times as long as it
 	// worked: 1 halves the load. 0 does not.

@@ -31,7 +31,7 @@ const (
 	poll      = 200 * time.Millisecond // while others hold what is left
 	firstWait = 200 * time.Millisecond // after throttling, then twice as long
 	longWait  = 10 * time.Second
-	attempts  = 14 // at a batch: for about a minute and a half
+	patience  = 90 * time.Second // with a key service that answers nothing, without MaxWait
 )
 
 // Run rotates the table until a pass over it finds nothing more to move. An

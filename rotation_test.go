@@ -424,10 +424,32 @@ func TestRotatorThrottled(t *testing.T) {
 		if waited := time.Since(began); waited != 600*time.Millisecond {
 			t.Errorf("waited %v, want 200 ms and 400 ms", waited)
 		}
-		m = ofVersion1(20)
-		m.rotate = func(int) error { return kmsencrypted.ErrUnavailable }
-		if _, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context()); !errors.Is(err, kmsencrypted.ErrUnavailable) {
-			t.Errorf("Run() in an outage = %v, want ErrUnavailable", err)
+		outage := func(int) error { return kmsencrypted.ErrUnavailable }
+		answered := time.Now()
+		trickle := func(int) error { // one record at a time
+			if time.Since(answered) < 9*time.Second {
+				return kmsencrypted.ErrThrottled
+			}
+			answered = time.Now()
+			return nil
+		}
+		for _, c := range []struct {
+			rotate       func(int) error
+			maxWait      time.Duration
+			want         error
+			least, most  time.Duration
+			wantsWritten int64
+		}{
+			{outage, 0, kmsencrypted.ErrUnavailable, time.Minute, 90 * time.Second, 0},
+			{outage, 5 * time.Second, kmsencrypted.ErrUnavailable, time.Second, 5 * time.Second, 0},
+			{trickle, 25 * time.Second, nil, time.Minute, time.Hour, 20},
+		} {
+			m, began := ofVersion1(20), time.Now()
+			m.rotate = c.rotate
+			result, err := newRotator(t, m, kmsencrypted.RotationOptions{Workers: 1, MaxWait: c.maxWait}).Run(t.Context())
+			if took := time.Since(began); !errors.Is(err, c.want) || took < c.least || took > c.most || result.Written != c.wantsWritten {
+				t.Errorf("MaxWait %v: Run() = %+v, %v after %v, want %v after %v to %v", c.maxWait, result, err, took, c.want, c.least, c.most)
+			}
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package kmsencrypted
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -167,23 +168,28 @@ func (t *turning) read(ctx context.Context, from Range) error {
 func (t *turning) rotate(ctx context.Context, b *readBatch) error {
 	calls, finish := kinds[t.run.Kind].calls, context.WithoutCancel(ctx)
 	return inPieces(ctx, t.options.Calls, b, calls, 0, b.Len(), func(from, to int) error {
-		wait := firstWait
-		for attempt := 1; ; attempt++ {
-			n := b.Keys(from, to) * calls
-			b.calls += int64(n)
+		for wait, began := firstWait, time.Now(); ; wait = min(2*wait, longWait) {
+			left := b.Keys(from, to)
+			b.calls += int64(left * calls)
 			err := b.Rotate(finish, from, to)
-			if err == nil || !Retryable(err) || attempt == attempts {
+			if err == nil || !Retryable(err) {
+				return err
+			}
+			still := b.Keys(from, to)
+			if still < left { // it answers some
+				began = time.Now()
+			}
+			if time.Since(began)+wait > cmp.Or(t.options.MaxWait, patience) {
 				return err
 			}
 			if err := t.throttled(ctx, err, wait); err != nil {
 				return err
 			}
 			if limiter := t.options.Calls; limiter != nil {
-				if err := limiter.Wait(ctx, b.Keys(from, to)*calls); err != nil {
+				if err := limiter.Wait(ctx, still*calls); err != nil {
 					return err
 				}
 			}
-			wait = min(2*wait, longWait)
 		}
 	})
 }

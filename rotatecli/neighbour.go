@@ -20,7 +20,7 @@ type neighbourFlags struct {
 	HoldFile       string        `placeholder:"FILE" help:"Wait as long as there is this file."`
 	HoldQuery      string        `placeholder:"SQL" help:"Wait as long as this query answers with a number above 0."`
 	Window         window        `placeholder:"22:00-06:00" help:"Wait outside of this time of day, in local time."`
-	MaxWait        time.Duration `placeholder:"TIME" help:"Stop with exit code 4 when it had to wait for so long. Without it: never."`
+	MaxWait        time.Duration `placeholder:"TIME" help:"Stop with exit code 4 when it had to wait for so long. Without it: after a minute and a half for a key service, never for the database."`
 }
 
 func (f neighbourFlags) apply(o *kmsencrypted.RotationOptions, d *Database) error {
