@@ -50,13 +50,9 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	if err != nil {
 		return p, err
 	}
-	if s, ok := r.store.(interface {
-		Ready(context.Context, RotationKind) error
-	}); ok {
-		// What is wrong with the set-up is part of the answer.
-		if p.Refused = s.Ready(ctx, p.Kind); p.Refused != nil && !errors.Is(p.Refused, ErrConfig) {
-			return p, p.Refused
-		}
+	// What is wrong with the set-up is part of the answer.
+	if p.Refused = r.ready(ctx); p.Refused != nil && !errors.Is(p.Refused, ErrConfig) {
+		return p, p.Refused
 	}
 	counts, err := r.store.Count(ctx)
 	if err != nil {
@@ -85,6 +81,17 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	}
 	p.Calls = p.Keys * int64(r.callsPerKey(target))
 	return p, nil
+}
+
+// ready asks the store whether it may do this kind of rotation as it is set up in
+// this process.
+func (r *Rotator) ready(ctx context.Context) error {
+	if s, ok := r.store.(interface {
+		Ready(context.Context, RotationKind) error
+	}); ok {
+		return s.Ready(ctx, r.options.Kind)
+	}
+	return nil
 }
 
 // callsPerKey counts every wrap that a version makes of a key.

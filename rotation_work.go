@@ -16,8 +16,9 @@ import (
 // Begin returns the unfinished run of the table, or starts one if there is none;
 // its Shards are what there is to schedule. It works on nothing.
 //
-// The error is [ErrNeedsRekey] if the plan needs one, [ErrPaused], or
-// [ErrConflict] for an unfinished run of another kind or to another version.
+// The error is [ErrNeedsRekey] if the plan needs one, [ErrPaused], [ErrConflict]
+// for an unfinished run of another kind or to another version, or, also for an
+// unfinished one, what [Plan.Refused] says.
 func (r *Rotator) Begin(ctx context.Context) (RunStatus, error) {
 	status, err := r.begin(ctx)
 	return status, r.failed("begin", err)
@@ -31,7 +32,7 @@ func (r *Rotator) begin(ctx context.Context) (RunStatus, error) {
 			return status, err
 		}
 		if found && status.State.Unfinished() {
-			return status, r.mayWorkOn(status)
+			return status, r.mayWorkOn(ctx, status)
 		}
 		plan, err := r.plan(ctx)
 		if err == nil {
@@ -52,14 +53,16 @@ func (r *Rotator) begin(ctx context.Context) (RunStatus, error) {
 	return RunStatus{}, ErrConflict
 }
 
-func (r *Rotator) mayWorkOn(status RunStatus) error {
+// mayWorkOn refuses a run that this process cannot carry on as it was begun: the
+// one that began it may have had the managers of files, and this one not.
+func (r *Rotator) mayWorkOn(ctx context.Context, status RunStatus) error {
 	if status.Kind != r.options.Kind || status.Target != r.box.Current() {
 		return fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", ErrConflict, status.Kind, status.Target)
 	}
 	if status.State == RunPaused {
 		return ErrPaused
 	}
-	return nil
+	return r.ready(ctx)
 }
 
 // AnyShard lets [Rotator.Work] take whichever shard is free.
@@ -102,7 +105,7 @@ func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Durati
 	if err != nil || !found || status.ID != run || !status.State.Unfinished() {
 		return Slice{Next: NextNothing}, r.failed("work", err)
 	}
-	if err := r.mayWorkOn(status); err != nil {
+	if err := r.mayWorkOn(ctx, status); err != nil {
 		return Slice{Pass: status.Pass, Next: NextWait}, r.failed("work", err)
 	}
 	w := r.working(status)

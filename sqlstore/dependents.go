@@ -32,10 +32,15 @@ type Dependents interface {
 	Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error
 }
 
-// Ready reports why a run of that kind would not begin: a rekey, while there are
-// attached files of the table that none of [Options.Dependents] takes along. Start
-// refuses it with the same error, [kmsencrypted.ErrConfig].
+// Ready reports why this store does not do a rotation of that kind: a rekey of a
+// table with columns that the model does not know, see [Options.Independent], or
+// with attached files that none of [Options.Dependents] takes along; a reindex
+// without an index. It is [kmsencrypted.ErrConfig]. No run begins then, and an
+// unfinished one, which another process began, does not go on.
 func (s *Store[R]) Ready(ctx context.Context, kind kmsencrypted.RotationKind) error {
+	if err := s.suits(kind); err != nil {
+		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, kind, s.Table(), err)
+	}
 	if !kind.Journals() {
 		return nil
 	}

@@ -130,17 +130,17 @@ func testWithoutDependents(t *testing.T, d database) {
 		}
 		return err
 	}
-	planOf := func(m *field.Model[person], given ...sqlstore.Dependents) (kmsencrypted.Plan, error) {
+	rotatorOf := func(m *field.Model[person], given ...sqlstore.Dependents) *kmsencrypted.Rotator {
 		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: given})
 		must(t, err)
 		r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true})
 		must(t, err)
-		return r.Plan(t.Context())
+		return r
 	}
 	refused := func(what string, err error) {
 		t.Helper()
 		if !errors.Is(err, kmsencrypted.ErrConfig) {
-			t.Errorf("%s: Start = %v, want ErrConfig", what, err)
+			t.Errorf("%s = %v, want ErrConfig", what, err)
 		}
 	}
 	must(t, start(m, kmsencrypted.KindRekey))
@@ -156,11 +156,23 @@ func testWithoutDependents(t *testing.T, d database) {
 		refused("a row in "+table+" that the manager does not cover", start(files, kmsencrypted.KindRekey, &dependents{covers: "others"}))
 		must(t, start(files, kmsencrypted.KindRekey, &dependents{covers: table}))
 		must(t, start(files, kmsencrypted.KindRekey, new(dependents), &dependents{covers: table}))
-		plan, err := planOf(m)
+		plan, err := rotatorOf(m).Plan(t.Context())
 		if err != nil || !errors.Is(plan.Refused, kmsencrypted.ErrConfig) {
 			t.Errorf("a row in %s: Plan = %v, %v, want it refused", table, plan.Refused, err)
 		}
-		if plan, err = planOf(files, &dependents{covers: table}); err != nil || plan.Refused != nil {
+		// A run that a process with the manager began is not for one without it.
+		with, without := rotatorOf(files, &dependents{covers: table}), rotatorOf(m)
+		run, err := with.Begin(t.Context())
+		must(t, err)
+		_, err = without.Begin(t.Context())
+		refused("resuming without the manager", err)
+		_, err = without.Work(t.Context(), run.ID, kmsencrypted.AnyShard, 1)
+		refused("working without the manager", err)
+		if resumed, err := with.Begin(t.Context()); err != nil || resumed.ID != run.ID {
+			t.Errorf("resuming with the manager = %v, %v, want run %s", resumed.ID, err, run.ID)
+		}
+		must(t, with.Cancel(t.Context()))
+		if plan, err = rotatorOf(files, &dependents{covers: table}).Plan(t.Context()); err != nil || plan.Refused != nil {
 			t.Errorf("a row in %s with its manager: Plan = %v, %v", table, plan.Refused, err)
 		}
 		db.MustExec("DROP TABLE " + table)

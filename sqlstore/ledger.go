@@ -148,12 +148,8 @@ func timeOf(ms sql.Null[int64]) (t time.Time) {
 	return t
 }
 
-// Start begins a run. It refuses a rekey of a table with columns that the model
-// does not know: see [Options.Independent].
+// Start begins a run, unless it is not [Store.Ready] for it.
 func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kmsencrypted.Range) error {
-	if err := s.suits(run.Kind); err != nil {
-		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, run.Kind, s.Table(), err)
-	}
 	if err := s.Ready(ctx, run.Kind); err != nil {
 		return err
 	}
