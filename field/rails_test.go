@@ -14,7 +14,9 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/railsapp"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
 func openRails(t *testing.T) *sqlx.DB {
@@ -34,48 +36,32 @@ func selectAll[R any](t *testing.T, db *sqlx.DB, m *field.Model[R]) []R {
 	return rows
 }
 
-// Every value that Rails wrote is read as what the manifest says.
-func TestRailsValues(t *testing.T) {
-	t.Parallel()
-	r, db := loadRails(t, 1), openRails(t)
-	n := checkRails(t, r, map[string]map[int64]any{
-		"users":        byID(selectAll(t, db, r.users)),
-		"accounts":     byID(selectAll(t, db, r.accounts)),
-		"people":       byID(selectAll(t, db, r.people)),
-		"legacy_notes": byID(selectAll(t, db, r.notes)),
-	})
-	vectors.Ran(t, "manifest.json", n)
-}
-
-func byID[R any](rows []R) map[int64]any {
-	m := make(map[int64]any, len(rows))
-	for i := range rows {
-		m[reflect.ValueOf(rows[i]).FieldByName("ID").Int()] = &rows[i]
-	}
-	return m
-}
-
-func checkRails(t *testing.T, r rails, tables map[string]map[int64]any) (checked int) {
+// railsApp is the application on a database of its own; current is what it writes.
+func railsApp(t *testing.T, current int) (*railsapp.App, *sqlx.DB) {
 	t.Helper()
-	for _, row := range r.manifest.Rows {
-		record, ok := tables[row.Table][row.ID]
-		if !ok {
-			t.Errorf("%s %d is missing", row.Table, row.ID)
-			continue
-		}
-		for attribute, want := range row.Values {
-			name := vectors.RailsField(attribute)
-			if name == "" {
-				continue
-			}
-			got := plainOf(t, reflect.ValueOf(record).Elem().FieldByName(name))
-			if err := want.Check(got); err != nil {
-				t.Errorf("%s %d %s: %v", row.Table, row.ID, attribute, err)
-			}
-		}
-		checked++
+	var manifest vectors.RailsManifest
+	vectors.LoadRails(t, "manifest.json", &manifest)
+	native, err := local.Create(t.TempDir() + "/keys.txt")
+	must(t, err)
+	app, err := railsapp.New(manifest, native, current)
+	must(t, err)
+	return app, openRails(t)
+}
+
+func loadRails(t *testing.T, app *railsapp.App, db *sqlx.DB) railsapp.Rows {
+	t.Helper()
+	rows, err := app.Load(t.Context(), db)
+	must(t, err)
+	return rows
+}
+
+func checkRails(t *testing.T, app *railsapp.App, rows railsapp.Rows) {
+	t.Helper()
+	n, err := app.Check(rows)
+	if err != nil {
+		t.Error(err)
 	}
-	return checked
+	vectors.Ran(t, "manifest.json", n)
 }
 
 func plainOf(t *testing.T, v reflect.Value) any {
@@ -87,21 +73,28 @@ func plainOf(t *testing.T, v reflect.Value) any {
 	return got
 }
 
+// Every value that Rails wrote is read as what the manifest says.
+func TestRailsValues(t *testing.T) {
+	t.Parallel()
+	app, db := railsApp(t, 1)
+	checkRails(t, app, loadRails(t, app, db))
+}
+
 // Every look-up by a blind index that Rails answers finds the record here too.
 func TestRailsFind(t *testing.T) {
 	t.Parallel()
-	r, db := loadRails(t, 1), openRails(t)
+	app, db := railsApp(t, 1)
 	found := 0
-	for _, row := range r.manifest.Rows {
+	for _, row := range app.Manifest.Rows {
 		for index, value := range row.Find {
 			var text *string // null finds NULL
 			must(t, json.Unmarshal(value.V, &text))
 			var lookup field.Lookup
 			switch row.Table {
 			case "users":
-				lookup = r.users.Lookup(index+"_bidx", text)
+				lookup = app.Users.Lookup(index+"_bidx", text)
 			case "accounts":
-				lookup = r.accounts.Lookup(index+"_bidx", text)
+				lookup = app.Accounts.Lookup(index+"_bidx", text)
 			default:
 				t.Fatalf("a look-up in %s", row.Table)
 			}
@@ -128,18 +121,12 @@ func TestRailsFind(t *testing.T) {
 // of 60 for attr_encrypted, NULL and empty where Rails has them.
 func TestRailsWriteBack(t *testing.T) {
 	t.Parallel()
-	r, db := loadRails(t, 1), openRails(t)
-	writeBack(t, db, r.users)
-	writeBack(t, db, r.accounts)
-	writeBack(t, db, r.people)
-	writeBack(t, db, r.notes)
-	n := checkRails(t, r, map[string]map[int64]any{
-		"users":        byID(selectAll(t, db, r.users)),
-		"accounts":     byID(selectAll(t, db, r.accounts)),
-		"people":       byID(selectAll(t, db, r.people)),
-		"legacy_notes": byID(selectAll(t, db, r.notes)),
-	})
-	vectors.Ran(t, "manifest.json", n)
+	app, db := railsApp(t, 1)
+	writeBack(t, db, app.Users)
+	writeBack(t, db, app.Accounts)
+	writeBack(t, db, app.People)
+	writeBack(t, db, app.Notes)
+	checkRails(t, app, loadRails(t, app, db))
 }
 
 // writeBack sets every value of a table to what it is and writes it.
@@ -227,29 +214,19 @@ func sameShape(t *testing.T, row string, rails, ours any) {
 // manifest is still there.
 func TestRailsRekeyThereAndBack(t *testing.T) {
 	t.Parallel()
-	db := openRails(t)
-	there := loadRails(t, 8)
-	users := selectAll(t, db, there.users)
-	accounts := selectAll(t, db, there.accounts)
-	people := selectAll(t, db, there.people)
-	notes := selectAll(t, db, there.notes)
-	must(t, there.users.Rekey(t.Context(), field.Pointers(users)...))
-	must(t, there.accounts.Rekey(t.Context(), field.Pointers(accounts)...))
-	must(t, there.people.Rekey(t.Context(), field.Pointers(people)...))
-	must(t, there.notes.Rekey(t.Context(), field.Pointers(notes)...))
-	for i := range users {
-		if v, ok := users[i].Key.Version(); !ok || v != 8 {
-			t.Fatalf("users %d: version %d after the rekey", users[i].ID, v)
+	there, db := railsApp(t, railsapp.Native)
+	back, err := railsapp.New(there.Manifest, there.Native, 1)
+	must(t, err)
+	rows := loadRails(t, there, db)
+	must(t, there.Rekey(t.Context(), rows))
+	for _, u := range rows.Users {
+		if v, ok := u.Key.Version(); !ok || v != railsapp.Native {
+			t.Fatalf("users %d: version %d after the rekey", u.ID, v)
 		}
-		if text, ok := column(t, users[i].Email).(string); ok && !strings.HasPrefix(text, "w") {
-			t.Errorf("users %d: email %.8q is not native", users[i].ID, text)
+		if text, ok := column(t, u.Email).(string); ok && !strings.HasPrefix(text, "w") {
+			t.Errorf("users %d: email %.8q is not native", u.ID, text)
 		}
 	}
-	back := there.with(t, 1)
-	must(t, back.users.Rekey(t.Context(), field.Pointers(users)...))
-	must(t, back.accounts.Rekey(t.Context(), field.Pointers(accounts)...))
-	must(t, back.people.Rekey(t.Context(), field.Pointers(people)...))
-	must(t, back.notes.Rekey(t.Context(), field.Pointers(notes)...))
-	n := checkRails(t, back, map[string]map[int64]any{"users": byID(users), "accounts": byID(accounts), "people": byID(people), "legacy_notes": byID(notes)})
-	vectors.Ran(t, "manifest.json", n)
+	must(t, back.Rekey(t.Context(), rows))
+	checkRails(t, back, rows)
 }

@@ -1,24 +1,22 @@
-package field_test
+// Package railsapp is the Rails application that wrote testdata/rails, as a Go
+// program has it: models of its tables, and a comparison of them with the
+// manifest. Only tests import it.
+package railsapp
 
 import (
 	"database/sql"
-	"testing"
+	"net/netip"
 	"time"
 	"unicode/utf8"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
-	"github.com/kmsencrypted/kmsencrypted/lockbox/rubyyaml"
-	"github.com/kmsencrypted/kmsencrypted/providers/local"
-	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
-// The models of the Rails application that wrote testdata/rails, as Go structs.
-
-type railsUser struct {
+// User is a row of users.
+type User struct {
 	ID         int64                      `db:"id"`
 	Name       *string                    `db:"name"`
 	Key        field.Key                  `db:"encrypted_kms_key"`
@@ -40,6 +38,7 @@ type railsUser struct {
 	Badge      field.Of[*string]          `db:"badge_ciphertext" kms:"lockbox,algorithm=xsalsa20"`
 	Note       field.Of[*string]          `db:"note_ciphertext" kms:"lockbox,master,ad=Name"`
 	Empty      field.Of[*string]          `db:"empty_ciphertext" kms:"lockbox"`
+	IP         field.Of[*netip.Prefix]    `db:"ip_ciphertext" kms:"lockbox"`
 	Photo      field.Of[[]byte]           `db:"photo_ciphertext" kms:"lockbox,binary"`
 	SSN        field.Of[*string]          `db:"encrypted_ssn" kms:"attr_encrypted"`
 	SSNIV      field.Part                 `db:"encrypted_ssn_iv"`
@@ -52,7 +51,8 @@ type railsUser struct {
 	PhoneLast4 field.Index                `db:"phone_last4_bidx" kms:"of=Phone"`
 }
 
-type railsAccount struct {
+// Account is a row of accounts.
+type Account struct {
 	ID      int64             `db:"id"`
 	UUID    string            `db:"uuid"`
 	Tenant  string            `db:"tenant"`
@@ -65,7 +65,7 @@ type railsAccount struct {
 
 // accountContext is the application's: version 2 names tenant and purpose.
 func accountContext(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
-	if a := s.Record.(*railsAccount); s.Version == 2 {
+	if a := s.Record.(*Account); s.Version == 2 {
 		return kmsencrypted.OrderedContext{
 			{Name: "uuid", Value: a.UUID}, {Name: "tenant", Value: a.Tenant}, {Name: "purpose", Value: "account <&>", StringName: true},
 		}, nil
@@ -73,7 +73,8 @@ func accountContext(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, err
 	return kmsencrypted.Context{"model_name": s.Model, "model_id": s.ID[0]}, nil
 }
 
-type railsPerson struct {
+// Person is a row of people.
+type Person struct {
 	ID    int64             `db:"id"`
 	Type  *string           `db:"type"`
 	Key   field.Key         `db:"encrypted_kms_key"`
@@ -83,13 +84,14 @@ type railsPerson struct {
 // personContext has the class of the row: single-table inheritance.
 func personContext(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 	class := s.Model
-	if p := s.Record.(*railsPerson); p.Type != nil {
+	if p := s.Record.(*Person); p.Type != nil {
 		class = *p.Type
 	}
 	return kmsencrypted.Context{"model_name": class, "model_id": s.ID[0]}, nil
 }
 
-type railsNote struct {
+// Note is a row of legacy_notes.
+type Note struct {
 	ID   int64             `db:"id"`
 	Key  field.Key         `db:"encrypted_kms_key"`
 	Body field.Of[*string] `db:"body_ciphertext" kms:"lockbox"`
@@ -102,56 +104,4 @@ func fromFourthLast(p blindindex.Plaintext) (blindindex.Plaintext, error) {
 		return blindindex.Plaintext{}, nil
 	}
 	return blindindex.Last(4)(p)
-}
-
-// rails is everything that the tests need of the application.
-type rails struct {
-	manifest vectors.RailsManifest
-	native   kmsencrypted.Provider
-	users    *field.Model[railsUser]
-	accounts *field.Model[railsAccount]
-	people   *field.Model[railsPerson]
-	notes    *field.Model[railsNote]
-}
-
-// loadRails makes the models. Version 1 and 2 are the application's, 8 is
-// native under a key of its own; current is what is written.
-func loadRails(t *testing.T, current int) rails {
-	t.Helper()
-	var r rails
-	vectors.LoadRails(t, "manifest.json", &r.manifest)
-	if r.manifest.KeyID != testkey.KeyID {
-		t.Fatalf("key id %q", r.manifest.KeyID)
-	}
-	var err error
-	r.native, err = local.Create(t.TempDir() + "/keys.txt")
-	must(t, err)
-	return r.with(t, current)
-}
-
-// with is the same application with another current version.
-func (r rails) with(t *testing.T, current int) rails {
-	t.Helper()
-	ruby := kmsencrypted.Version{Provider: testkey.New(), Format: kmsencrypted.Ruby}
-	box, err := kmsencrypted.Config{Current: current, AllowInsecure: true, UpgradeContext: true, Versions: map[int]kmsencrypted.Version{
-		1: ruby, 2: ruby, 8: {Provider: r.native, RecordSeal: true},
-	}}.Box()
-	must(t, err)
-	master, err := lockbox.ParseMasterKey(r.manifest.LockboxMasterKey)
-	must(t, err)
-	indexKey, err := blindindex.ParseMasterKey(r.manifest.BlindIndexMasterKey)
-	must(t, err)
-	indexKeyV2, err := blindindex.ParseMasterKey(r.manifest.BlindIndexV2Key)
-	must(t, err)
-	ibanV2, err := blindindex.Derive(indexKeyV2, "accounts", "iban_bidx_v2", blindindex.Options{})
-	must(t, err)
-	last4, err := blindindex.Derive(indexKey, "users", "phone_last4_bidx", blindindex.Options{Size: 16, Expression: fromFourthLast})
-	must(t, err)
-	r.users = newModel[railsUser](t, box, field.Config{Table: "users", Name: "User", LockboxMasterKey: master, IndexKey: indexKey, YAML: rubyyaml.Codec{},
-		Indexes: map[string]*blindindex.Index{"phone_last4_bidx": last4}})
-	r.accounts = newModel[railsAccount](t, box, field.Config{Table: "accounts", Name: "Billing::Account", Context: accountContext, IndexKey: indexKey,
-		Indexes: map[string]*blindindex.Index{"iban_bidx_v2": ibanV2}})
-	r.people = newModel[railsPerson](t, box, field.Config{Table: "people", Name: "Person", Context: personContext})
-	r.notes = newModel[railsNote](t, box, field.Config{Table: "legacy_notes", Name: "LegacyNote"})
-	return r
 }
