@@ -71,4 +71,6 @@ func (s *Session) printJSON(v any) error {
 }
 
 // oneLine keeps an error of somebody else from breaking a table or a bar.
-func oneLine(err error) string { return strings.Join(strings.Fields(err.Error()), " ") }
+func oneLine(err error) string { return flat(err.Error()) }
+
+func flat(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -94,7 +94,7 @@ func (p *progress) observe(e kmsencrypted.RotationEvent) {
 	case kmsencrypted.EventThrottled:
 		p.throttled = "throttled: " + oneLine(e.Err)
 	case kmsencrypted.EventWaiting:
-		p.throttled = "waiting: " + e.Reason
+		p.throttled = "waiting: " + flat(e.Reason)
 	case kmsencrypted.EventGoesOn:
 		p.throttled = ""
 	}
@@ -249,7 +249,7 @@ func eventLine(e kmsencrypted.RotationEvent) eventJSON {
 		line.Reason = oneLine(e.Err)
 	}
 	if e.Reason != "" {
-		line.Reason = e.Reason
+		line.Reason = flat(e.Reason)
 	}
 	return line
 }

@@ -59,7 +59,10 @@ func TestMain(m *testing.M) {
 			rotatecli.Main(context.Background(), db,
 				rotatecli.With(documents, sqlstore.Options{Dependents: []sqlstore.Dependents{manager{}}}))
 		},
-		"seed": seed,
+		"seed":     seed,
+		"spoil":    spoil,
+		"contacts": contactsProgram,
+		"rails":    railsProgram,
 	})
 }
 
@@ -68,9 +71,19 @@ func TestMain(m *testing.M) {
 func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
 	current, err := strconv.Atoi(os.Getenv("VERSION"))
 	check(err)
+	box, db := boxIn(".", current), openIn(".")
+	customers, err := field.NewModel[customer](box, field.Config{Table: "customers"})
+	check(err)
+	documents, err := field.NewModel[document](box, field.Config{Table: "documents"})
+	check(err)
+	return db, customers, documents
+}
+
+// boxIn has three versions under keys of their own in a folder.
+func boxIn(dir string, current int) *kmsencrypted.Box {
 	versions := make(map[int]kmsencrypted.Version)
 	for n := 1; n <= 3; n++ {
-		path := fmt.Sprintf("v%d.key", n)
+		path := filepath.Join(dir, fmt.Sprintf("v%d.key", n))
 		key, err := local.Open(path)
 		if err != nil {
 			key, err = local.Create(path)
@@ -86,13 +99,13 @@ func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
 	}
 	box, err := config.Box()
 	check(err)
-	db, err := sql.Open("sqlite", "file:app.sqlite3?_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)&_pragma=synchronous(off)")
+	return box
+}
+
+func openIn(dir string) *sql.DB {
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(dir, "app.sqlite3")+"?_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)&_pragma=synchronous(off)")
 	check(err)
-	customers, err := field.NewModel[customer](box, field.Config{Table: "customers"})
-	check(err)
-	documents, err := field.NewModel[document](box, field.Config{Table: "documents"})
-	check(err)
-	return db, customers, documents
+	return db
 }
 
 // manager stands for one of attached files: it says what it is told to move.
@@ -112,6 +125,7 @@ var badDays = map[string][]kmstest.Fault{
 	"denied":  {kmstest.Revoke(1).On(kmsencrypted.OpWrap)},
 	"revoked": {kmstest.Revoke(100).On(kmsencrypted.OpWrap)},
 	"absent":  {kmstest.Unavailable(1)},
+	"busy":    {kmstest.Throttle(1).On(kmsencrypted.OpWrap)},
 }
 
 func check(err error) {
@@ -121,24 +135,35 @@ func check(err error) {
 	}
 }
 
-// seed fills both tables.
+// seed fills both tables with as many records as its argument says, or 120.
 func seed() {
-	ctx := context.Background()
+	ctx, n := context.Background(), 120
+	if len(os.Args) > 1 {
+		var err error
+		n, err = strconv.Atoi(os.Args[1])
+		check(err)
+	}
 	db, customers, documents := application()
 	_, err := db.Exec(`CREATE TABLE kms_attachments (record_table text); INSERT INTO kms_attachments VALUES ('documents');
 		CREATE TABLE customers (id integer PRIMARY KEY, encrypted_kms_key text, encrypted_kms_key_phone text, email_ciphertext text, phone_ciphertext text);
 		CREATE TABLE documents (code text PRIMARY KEY, encrypted_kms_key text, body_ciphertext blob)`)
 	check(err)
-	for i := range 120 {
-		c := customer{ID: int64(i + 1), Email: field.New(secretEmail), Phone: field.New("+44 20")}
-		d := document{Code: fmt.Sprintf("D-%d", i), Body: field.New([]byte(secretBody))}
-		check(customers.Seal(ctx, &c))
-		check(documents.Seal(ctx, &d))
-		_, err := db.Exec("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", c.ID, c.Key, c.PhoneKey, c.Email, c.Phone)
+	c, d := make([]customer, n), make([]document, n)
+	for i := range n {
+		c[i] = customer{ID: int64(i + 1), Email: field.New(secretEmail), Phone: field.New("+44 20")}
+		d[i] = document{Code: fmt.Sprintf("D-%d", i), Body: field.New([]byte(secretBody))}
+	}
+	check(customers.Seal(ctx, field.Pointers(c)...))
+	check(documents.Seal(ctx, field.Pointers(d)...))
+	tx, err := db.Begin()
+	check(err)
+	for i := range n {
+		_, err := tx.Exec("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", c[i].ID, c[i].Key, c[i].PhoneKey, c[i].Email, c[i].Phone)
 		check(err)
-		_, err = db.Exec("INSERT INTO documents VALUES (?, ?, ?)", d.Code, d.Key, d.Body)
+		_, err = tx.Exec("INSERT INTO documents VALUES (?, ?, ?)", d[i].Code, d[i].Key, d[i].Body)
 		check(err)
 	}
+	check(tx.Commit())
 }
 
 func TestScripts(t *testing.T) {
@@ -149,6 +174,8 @@ func TestScripts(t *testing.T) {
 		Setup:               func(e *testscript.Env) error { e.Setenv("VERSION", "1"); return nil },
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits,
+			"lists": lists,
+			"finds": finds,
 		},
 	})
 }

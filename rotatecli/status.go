@@ -107,7 +107,7 @@ func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
 	st.Run, st.Kind, st.State, st.Pass, st.unfinished = run.ID, string(run.Kind), string(run.State), run.Pass, run.State.Unfinished()
 	st.Shards, st.ShardsDone, st.Working = run.Shards, run.ShardsDone, run.Working
 	st.Written, st.Conflicts, st.Failed = run.Written, run.Conflicts, run.Outcome.Failed
-	st.Calls, st.Waiting, st.Verified = run.Calls, run.Waiting, orNil(run.Verified)
+	st.Calls, st.Waiting, st.Verified = run.Calls, flat(run.Waiting), orNil(run.Verified)
 	prices := t.prices()
 	st.Spent, st.Currency = float64(run.Calls)*prices.PerCall, prices.Currency
 	if rate := run.Rate(); rate > 0 && st.unfinished {
