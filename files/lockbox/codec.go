@@ -141,7 +141,7 @@ func (c *Codec) Seal(ctx context.Context, dst io.Writer, src io.Reader, associat
 // is [kmsencrypted.ErrMalformed], a missing decryption key
 // [kmsencrypted.ErrConfig], too large an object [kmsencrypted.ErrTooLarge].
 func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associatedData []byte) error {
-	object, err := c.rewindable(ctx, src)
+	object, err := c.rewindable(ctx, src, associatedData)
 	if err != nil {
 		return err
 	}
@@ -155,8 +155,12 @@ func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associat
 		return errShort
 	}
 	failed := errDecrypt
-	for _, v := range versions {
-		switch err := v.open(ctx, dst, object, associatedData); err {
+	for i, v := range versions {
+		open := func() error { return v.open(ctx, dst, object, associatedData) }
+		if i == 0 && object.checked != nil {
+			open = func() error { return object.checked.open(ctx, dst, object) }
+		}
+		switch err := open(); err {
 		case errDecrypt: // itself, so nothing was written yet
 		case errLarge: // for this version; another may be aes-gcm
 			failed = err

@@ -3,11 +3,6 @@ package lockbox
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
-	"crypto/subtle"
-	"encoding/binary"
 	"fmt"
 	"io"
 	"io/fs"
@@ -28,9 +23,8 @@ type ReaderAt struct {
 	src  io.ReaderAt
 	size int64 // of the file
 
-	message *gcmstream.Message // only StreamAt is used, which changes nothing
-	mark    cipher.AEAD        // under a random key of this reader
-	marks   [][tagSize]byte    // of each segment of the ciphertext
+	message *gcmstream.Message // only Open is used, which changes nothing
+	proofs  [][tagSize]byte    // of each segment of the ciphertext
 
 	mu      sync.Mutex
 	current []byte // plaintext of a segment, or of the file
@@ -68,41 +62,14 @@ func (v *version) readerAt(ctx context.Context, src io.ReaderAt, object *source,
 		}
 		return &ReaderAt{ctx: ctx, size: int64(file.Len()), current: file.Bytes()}, nil
 	}
-	if v.unbound {
-		associatedData = nil
-	}
 	o, err := v.opening(object, associatedData)
 	if err != nil {
 		return nil, err
 	}
-	r := &ReaderAt{ctx: ctx, src: src, message: o.message, index: -1, sealed: o.size}
-	if r.mark, err = newMark(); err != nil {
-		return nil, configError("%w", err)
-	}
-	padding, err := o.check(ctx, v.padding, func(segment []byte) {
-		r.marks = append(r.marks, r.markOf(int64(len(r.marks)), segment))
-	})
-	r.size = o.size - padding
-	return r, err
-}
-
-// newMark makes the cipher whose tags tell segments apart.
-func newMark() (cipher.AEAD, error) {
-	key := make([]byte, 32)
-	rand.Read(key)
-	block, err := aes.NewCipher(key)
-	if err != nil {
+	if err := o.check(ctx); err != nil {
 		return nil, err
 	}
-	return cipher.NewGCM(block)
-}
-
-// markOf is the tag of a segment. The key is this reader's, so a number serves as
-// the nonce: the same one again is for the same segment, and nobody sees the tag.
-func (r *ReaderAt) markOf(index int64, segment []byte) [tagSize]byte {
-	var nonce [nonceSize]byte
-	binary.BigEndian.PutUint64(nonce[4:], uint64(index))
-	return [tagSize]byte(r.mark.Seal(nil, nonce[:], nil, segment))
+	return &ReaderAt{ctx: ctx, src: src, message: o.message, proofs: o.proofs, index: -1, sealed: o.size, size: o.size - o.padding}, nil
 }
 
 // Size returns the size of the file in bytes, which is authentic.
@@ -143,7 +110,7 @@ func (r *ReaderAt) open(index int64) error {
 	}
 	at := index * segmentSize
 	if r.current == nil {
-		r.current = make([]byte, segmentSize)
+		r.current = make([]byte, segmentSize, segmentSize+tagSize)
 	}
 	r.index = -1
 	r.current = r.current[:min(segmentSize, r.sealed-at)]
@@ -154,11 +121,9 @@ func (r *ReaderAt) open(index int64) error {
 		}
 		return fullio.Failed(err)
 	}
-	mark := r.markOf(index, r.current)
-	if subtle.ConstantTimeCompare(mark[:], r.marks[index][:]) != 1 {
+	if !r.message.Open(r.current, at, r.proofs[index]) {
 		return errChanged
 	}
-	r.message.StreamAt(at).XORKeyStream(r.current, r.current)
 	r.index = index
 	return nil
 }

@@ -13,6 +13,13 @@ type source struct {
 	io.ReadSeeker
 	start, size int64
 	close       func()
+	checked     *checked // nil if nobody did
+}
+
+// checked is an object that was checked while it came in.
+type checked struct {
+	*opening
+	err error
 }
 
 func (s *source) seek(offset int64) error {
@@ -23,8 +30,9 @@ func (s *source) seek(offset int64) error {
 }
 
 // rewindable returns src itself if it can seek, and else a temporary file with
-// what it gives.
-func (c *Codec) rewindable(ctx context.Context, src io.Reader) (*source, error) {
+// what it gives, which was checked under the codec's current version if that is
+// aes-gcm.
+func (c *Codec) rewindable(ctx context.Context, src io.Reader, associatedData []byte) (*source, error) {
 	if seeker, ok := src.(io.ReadSeeker); ok {
 		// A pipe has the method too, and fails.
 		if start, err := seeker.Seek(0, io.SeekCurrent); err == nil {
@@ -32,7 +40,7 @@ func (c *Codec) rewindable(ctx context.Context, src io.Reader) (*source, error) 
 			if err != nil {
 				return nil, fullio.Failed(err)
 			}
-			return &source{seeker, start, end - start, func() {}}, nil
+			return &source{ReadSeeker: seeker, start: start, size: end - start, close: func() {}}, nil
 		}
 	}
 	file, err := os.CreateTemp(c.tempDir, "lockbox-*")
@@ -43,15 +51,76 @@ func (c *Codec) rewindable(ctx context.Context, src io.Reader) (*source, error) 
 		file.Close()
 		os.Remove(file.Name())
 	}}
-	err = eachSegment(ctx, src, make([]byte, segmentSize), func(segment []byte, _ bool) error {
-		s.size += int64(len(segment))
-		return fullio.Write(file, segment)
-	})
-	if err != nil {
+	current := (*c.hidden.Get())[0]
+	if err := s.spool(ctx, file, src, &current, associatedData); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// spool copies src into the file. Meanwhile it makes v's first pass over it, which
+// so needs no reading.
+func (s *source) spool(ctx context.Context, file io.Writer, src io.Reader, v *version, associatedData []byte) error {
+	buffer := make([]byte, segmentSize+tagSize)
+	n, err := s.copy(file, src, buffer[:nonceSize])
+	if err == nil && v.key != nil {
+		o, err := v.openingUnder(buffer[:nonceSize], associatedData)
+		if err != nil {
+			return err
+		}
+		s.checked = &checked{opening: o}
+	}
+	held := 0 // of the buffer: what may turn out to be the tag
+	for err == nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err = s.copy(file, src, buffer[held:])
+		if err == nil {
+			s.check(buffer[:segmentSize])
+			held = copy(buffer, buffer[segmentSize:])
+		}
+	}
+	if err != io.EOF {
+		return err
+	}
+	if end := held + n - tagSize; end >= 0 && s.checked != nil {
+		s.check(buffer[:end])
+		s.checked.size = s.size - nonceSize - tagSize
+		if s.checked.err == nil {
+			s.checked.err = s.checked.finish(buffer[end : end+tagSize])
+		}
+	}
+	return nil
+}
+
+// copy fills p from src and writes it; io.EOF is what [fullio.Read] means by it.
+func (s *source) copy(file io.Writer, src io.Reader, p []byte) (int, error) {
+	n, err := fullio.Read(src, p)
+	if err != nil && err != io.EOF {
+		return n, err
+	}
+	s.size += int64(n)
+	if err := fullio.Write(file, p[:n]); err != nil {
+		return n, err
+	}
+	return n, err
+}
+
+func (s *source) check(segment []byte) {
+	if s.checked != nil && s.checked.err == nil {
+		s.checked.err = s.checked.take(segment)
+	}
+}
+
+// open gives out what was checked.
+func (c *checked) open(ctx context.Context, dst io.Writer, object *source) error {
+	defer c.wipe()
+	if c.err != nil {
+		return c.err
+	}
+	return c.decrypt(ctx, dst, object)
 }
 
 // eachSegment calls f with all that src gives, a buffer at a time. The last call

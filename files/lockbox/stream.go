@@ -40,7 +40,7 @@ func (v *version) sealStream(ctx context.Context, dst io.Writer, src io.Reader, 
 	if err := fullio.Write(dst, nonce); err != nil {
 		return err
 	}
-	buffer := make([]byte, segmentSize, segmentSize+maxPadding)
+	buffer := make([]byte, segmentSize, segmentSize+maxPadding+tagSize)
 	defer clear(buffer)
 	var total int64
 	err = eachSegment(ctx, src, buffer, func(segment []byte, last bool) error {
@@ -67,9 +67,6 @@ func (v *version) open(ctx context.Context, dst io.Writer, object *source, assoc
 		return err
 	}
 	if v.key != nil {
-		if v.unbound {
-			associatedData = nil
-		}
 		return v.openStream(ctx, dst, object, associatedData)
 	}
 	if object.size > v.limit {
@@ -96,16 +93,11 @@ func (v *version) openStream(ctx context.Context, dst io.Writer, object *source,
 	if err != nil {
 		return err
 	}
-	defer clear(o.buffer)
-	// What the first pass found authentic might be exchanged before the second: so
-	// there is the tag of every beginning that ends with a segment, 64 bytes for
-	// each MiB.
-	var tags [][tagSize]byte
-	padding, err := o.check(ctx, v.padding, func([]byte) { tags = append(tags, o.message.Tag()) })
-	if err != nil {
+	defer o.wipe()
+	if err := o.check(ctx); err != nil {
 		return err
 	}
-	return o.decrypt(ctx, dst, o.size-padding, tags)
+	return o.decrypt(ctx, dst, object)
 }
 
 // opening begins to read an object.
@@ -121,11 +113,23 @@ func (v *version) opening(object *source, associatedData []byte) (*opening, erro
 	if _, err := fullio.Read(object, nonce); err != nil {
 		return nil, changed(err)
 	}
+	o, err := v.openingUnder(nonce, associatedData)
+	if err != nil {
+		return nil, err
+	}
+	o.object, o.size = object, size
+	return o, nil
+}
+
+func (v *version) openingUnder(nonce, associatedData []byte) (*opening, error) {
+	if v.unbound {
+		associatedData = nil
+	}
 	message, err := gcmstream.New(v.key, nonce, associatedData)
 	if err != nil {
 		return nil, configError("%w", err)
 	}
-	return &opening{message, object, size, make([]byte, segmentSize)}, nil
+	return &opening{message: message, most: v.padding, buffer: make([]byte, segmentSize+tagSize)}, nil
 }
 
 // opening is an object on its way through both passes.
@@ -134,62 +138,81 @@ type opening struct {
 	object  *source
 	size    int64 // of the ciphertext
 	buffer  []byte
+	most    int    // how large the padding may be
+	tail    []byte // the last bytes of the ciphertext, as many
+
+	// What the first pass found authentic might be exchanged before the second: so
+	// each segment has a proof, which makes 64 bytes for each MiB.
+	proofs  [][tagSize]byte
+	padding int64
 }
 
-// check is the first pass: it checks the tag and then the padding, whose size it
-// returns; most is how large that may be. note is called with each segment of the
-// ciphertext when it is in the tag.
-func (o *opening) check(ctx context.Context, most int, note func(segment []byte)) (padding int64, err error) {
-	var tail []byte // the last bytes of the ciphertext, as many as padding may have
-	err = o.eachSegment(ctx, func(segment []byte) error {
-		note(segment)
-		tail = append(tail, segment[max(0, len(segment)-most):]...)
-		tail = tail[max(0, len(tail)-most):]
-		return nil
-	})
-	if err != nil {
-		return 0, err
-	}
-	var tag [tagSize]byte
-	if _, err := fullio.Read(o.object, tag[:]); err != nil {
-		return 0, changed(err)
-	}
-	want := o.message.Tag()
-	if subtle.ConstantTimeCompare(tag[:], want[:]) != 1 {
-		return 0, errDecrypt
-	}
-	if most == 0 {
-		return 0, nil
-	}
-	o.message.StreamAt(o.size-int64(len(tail))).XORKeyStream(tail, tail)
-	defer clear(tail)
-	n, ok := paddingOf(tail)
-	if !ok {
-		return 0, errDecrypt
-	}
-	return int64(n), nil
-}
-
-// decrypt is the second pass: it gives out a segment if that comes to the same tag
-// again, and left bytes of plaintext in all.
-func (o *opening) decrypt(ctx context.Context, dst io.Writer, left int64, tags [][tagSize]byte) error {
-	if err := o.object.seek(nonceSize); err != nil {
+// check is the first pass.
+func (o *opening) check(ctx context.Context) error {
+	if err := o.eachSegment(ctx, o.take); err != nil {
 		return err
 	}
-	o.message.Reset()
+	tag := o.buffer[:tagSize]
+	if _, err := fullio.Read(o.object, tag); err != nil {
+		return changed(err)
+	}
+	return o.finish(tag)
+}
+
+// take takes the next segment of the ciphertext into the tag.
+func (o *opening) take(segment []byte) error {
+	if len(segment) == 0 {
+		return nil
+	}
+	if err := o.message.Authenticate(segment); err != nil {
+		return errLarge
+	}
+	o.proofs = append(o.proofs, o.message.Proof())
+	o.tail = append(o.tail, segment[max(0, len(segment)-o.most):]...)
+	o.tail = o.tail[max(0, len(o.tail)-o.most):]
+	return nil
+}
+
+// finish checks the tag and then the padding. From here on the ciphertext is as
+// authentic as its proofs.
+func (o *opening) finish(tag []byte) error {
+	want := o.message.Tag()
+	if subtle.ConstantTimeCompare(tag, want[:]) != 1 {
+		return errDecrypt
+	}
+	if o.most == 0 {
+		return nil
+	}
+	o.message.StreamAt(o.size-int64(len(o.tail))).XORKeyStream(o.tail, o.tail)
+	defer clear(o.tail)
+	n, ok := paddingOf(o.tail)
+	if !ok {
+		return errDecrypt
+	}
+	o.padding = int64(n)
+	return nil
+}
+
+// decrypt is the second pass, over an object that was checked: it gives out a
+// segment if that is what the proof is of.
+func (o *opening) decrypt(ctx context.Context, dst io.Writer, object *source) error {
+	if err := object.seek(nonceSize); err != nil {
+		return err
+	}
+	o.object = object
+	index, left := 0, o.size-o.padding
 	return o.eachSegment(ctx, func(segment []byte) error {
-		if again := o.message.Tag(); subtle.ConstantTimeCompare(again[:], tags[0][:]) != 1 {
+		if !o.message.Open(segment, int64(index)*segmentSize, o.proofs[index]) {
 			return errChanged
 		}
-		tags = tags[1:]
-		o.message.Decrypt(segment, segment)
+		index++
 		n := min(left, int64(len(segment)))
 		left -= n
 		return fullio.Write(dst, segment[:n])
 	})
 }
 
-// eachSegment reads the ciphertext, takes each segment into the tag and then calls f.
+// eachSegment reads the ciphertext. Behind a segment is room for a tag.
 func (o *opening) eachSegment(ctx context.Context, f func(segment []byte) error) error {
 	for left := o.size; left > 0; {
 		if err := ctx.Err(); err != nil {
@@ -200,15 +223,14 @@ func (o *opening) eachSegment(ctx context.Context, f func(segment []byte) error)
 		if _, err := fullio.Read(o.object, segment); err != nil {
 			return changed(err)
 		}
-		if err := o.message.Authenticate(segment); err != nil {
-			return errLarge
-		}
 		if err := f(segment); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+func (o *opening) wipe() { clear(o.buffer) }
 
 // changed is the error of reading what was there before.
 func changed(err error) error {

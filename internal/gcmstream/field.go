@@ -39,6 +39,17 @@ func (a element) times(b element) (product element) {
 	return product
 }
 
+// inverse returns 1/a: a to the power of 2^128-2, that is of all powers of two
+// but 2^0.
+func (a element) inverse() element {
+	result := one
+	for range 127 {
+		a = a.times(a)
+		result = result.times(a)
+	}
+	return result
+}
+
 // power raises a to a public exponent.
 func (a element) power(n uint64) element {
 	result := one

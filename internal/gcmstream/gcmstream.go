@@ -1,15 +1,17 @@
 // Package gcmstream makes and reads AES-GCM messages of any size in constant
 // memory, with the standard library's assembly and without a GHASH of its own.
 //
-// The ciphertext is AES in counter mode, [cipher.NewCTR]. GHASH is a polynomial
-// in the hash key H, so parts of it can be computed apart and put together by
-// multiplications in the field; and the standard library computes it over any
-// bytes as the tag of a message that has them as associated data and no
-// plaintext (GMAC). Per segment that costs one such tag and one multiplication.
+// GHASH is a polynomial in the hash key H, so parts of it can be computed apart
+// and put together by multiplications in the field. The standard library computes
+// it over a part as the tag of a message of its own: of one that has the part as
+// associated data and no plaintext (GMAC); or of one that is the part, since a
+// nonce of 16 bytes can be chosen so that the key stream begins wherever the part
+// does. The first only checks, the second encrypts or decrypts in the same pass.
+// Per part that costs one such tag and a few multiplications.
 //
 // Whoever uses it takes care of what [cipher.AEAD] cannot let go wrong: nonces
-// must be fresh, and nothing that [Message.Decrypt] returns may be used before
-// the tag was checked.
+// must be fresh, and a part may be decrypted only when the tag of the whole was
+// checked.
 package gcmstream
 
 import (
@@ -39,21 +41,28 @@ var ErrTooLarge = errors.New("more than GCM's 2^36-32 bytes")
 type Message struct {
 	block   cipher.Block
 	gmac    cipher.AEAD
+	parts   cipher.AEAD // with nonces of 16 bytes
 	nonce   [NonceSize]byte
 	mask    element // the key stream's block for the tag
 	hashKey element
+	inverse element // 1/H^2
 	adSize  uint64
-	ad      element // the hash of the associated data
 
-	stream  cipher.Stream
 	hash    element // of associated data and ciphertext so far, times H
 	partial []byte  // of the ciphertext, less than a block
 	size    uint64  // of the ciphertext so far
+	part    part    // the last one
 
-	last struct { // H to the power of blocks; segments are mostly of one size
+	last struct { // H to the power of blocks; parts are mostly of one size
 		blocks uint64
 		power  element
 	}
+}
+
+// part is a part of the ciphertext by itself.
+type part struct {
+	start, size uint64
+	hash        element // of its whole blocks
 }
 
 // New begins a message under an AES key of 16, 24 or 32 bytes and a nonce of
@@ -67,24 +76,18 @@ func New(key, nonce, associatedData []byte) (*Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Message{block: block, gmac: gmac, nonce: [NonceSize]byte(nonce), adSize: uint64(len(associatedData))}
+	parts, err := cipher.NewGCMWithNonceSize(block, blockSize)
+	if err != nil {
+		return nil, err
+	}
+	m := &Message{block: block, gmac: gmac, parts: parts, nonce: [NonceSize]byte(nonce), adSize: uint64(len(associatedData))}
 	var hashKey [blockSize]byte
 	block.Encrypt(hashKey[:], hashKey[:])
 	m.hashKey = load(hashKey[:])
-	mask := m.counter(1)
-	block.Encrypt(mask[:], mask[:])
-	m.mask = load(mask[:])
+	m.inverse = m.hashKey.times(m.hashKey).inverse()
+	m.mask = m.maskOf(1)
 	m.absorb(padded(associatedData))
-	m.ad = m.hash
-	m.Reset()
 	return m, nil
-}
-
-// Reset goes back to the beginning of the same message, to read it once more.
-// What was encrypted must not be encrypted again.
-func (m *Message) Reset() {
-	m.hash, m.size, m.partial = m.ad, 0, m.partial[:0]
-	m.stream = m.StreamAt(0)
 }
 
 // StreamAt returns the key stream from an offset into the plaintext on.
@@ -103,15 +106,52 @@ func (m *Message) counter(n uint32) (counter [blockSize]byte) {
 	return counter
 }
 
+// maskOf is the block of the key stream at a counter.
+func (m *Message) maskOf(n uint32) element {
+	mask := m.counter(n)
+	m.block.Encrypt(mask[:], mask[:])
+	return load(mask[:])
+}
+
+// nonceAt returns the nonce with which a message of its own has the key stream
+// from an offset on, which is on a block's border. GCM's first counter block is
+// GHASH of the nonce, if that has 16 bytes nonce*H^2 + size*H.
+func (m *Message) nonceAt(offset uint64) []byte {
+	counter := m.counter(uint32(1 + offset/blockSize))
+	nonce := load(counter[:]).plus(element{lo: 8 * blockSize}.times(m.hashKey)).times(m.inverse).bytes()
+	return nonce[:]
+}
+
 // Encrypt encrypts the next part of the plaintext; dst has room for it and is src
-// or does not overlap it. Parts of equal sizes, multiples of 16, are fastest.
+// or does not overlap it. If dst has room for TagSize bytes more, which it then
+// overwrites, that is one pass instead of two. Parts of equal sizes, multiples of
+// 16, are fastest.
 func (m *Message) Encrypt(dst, src []byte) error {
-	dst = dst[:len(src)]
 	if uint64(len(src)) > MaxSize-m.size {
 		return ErrTooLarge
 	}
-	m.stream.XORKeyStream(dst, src)
+	dst = dst[:len(src)]
+	if len(m.partial) == 0 && cap(dst) >= len(src)+TagSize {
+		var tail [blockSize]byte
+		whole := len(src) - len(src)%blockSize
+		rest := tail[:copy(tail[:], src[whole:])]
+		if whole > 0 {
+			m.encryptBlocks(dst, src[:whole])
+		}
+		dst, src = dst[whole:], rest
+		defer clear(tail[:])
+	}
+	m.StreamAt(int64(m.size)).XORKeyStream(dst, src)
 	return m.Authenticate(dst)
+}
+
+// encryptBlocks is Encrypt of whole blocks on a border, in one pass.
+func (m *Message) encryptBlocks(dst, src []byte) {
+	sealed := m.parts.Seal(dst[:0], m.nonceAt(m.size), src, nil)
+	sizes := element{lo: 8 * uint64(len(src))}
+	q := load(sealed[len(src):]).plus(m.maskOf(uint32(1 + m.size/blockSize))).plus(sizes.times(m.hashKey))
+	m.append(q, uint64(len(src))/blockSize)
+	m.size += uint64(len(src))
 }
 
 // Authenticate takes the next part of the ciphertext into the tag without
@@ -120,7 +160,8 @@ func (m *Message) Authenticate(ciphertext []byte) error {
 	if uint64(len(ciphertext)) > MaxSize-m.size {
 		return ErrTooLarge
 	}
-	m.size += uint64(len(ciphertext))
+	m.part = part{start: m.size, size: uint64(len(ciphertext))}
+	m.size += m.part.size
 	if len(m.partial) > 0 {
 		n := min(blockSize-len(m.partial), len(ciphertext))
 		m.partial = append(m.partial, ciphertext[:n]...)
@@ -132,51 +173,71 @@ func (m *Message) Authenticate(ciphertext []byte) error {
 		m.partial = m.partial[:0]
 	}
 	whole := len(ciphertext) - len(ciphertext)%blockSize
-	m.absorb(ciphertext[:whole])
+	m.part.hash = m.absorb(ciphertext[:whole])
 	m.partial = append(m.partial, ciphertext[whole:]...)
 	return nil
 }
 
-// Decrypt decrypts the next part of the ciphertext, which it does not check.
-func (m *Message) Decrypt(dst, src []byte) { m.stream.XORKeyStream(dst[:len(src)], src) }
+// Proof is what the part that was authenticated last is opened with, once the tag
+// of the whole was checked. The part must begin on a block's border. A proof must
+// stay secret, as the hash key must.
+func (m *Message) Proof() [TagSize]byte {
+	q := m.part.hash
+	if len(m.partial) > 0 {
+		q = q.plus(load(padded(m.partial)).times(m.hashKey)).times(m.hashKey)
+	}
+	sizes := element{lo: 8 * m.part.size}
+	return q.plus(sizes.times(m.hashKey)).plus(m.maskOf(uint32(1 + m.part.start/blockSize))).bytes()
+}
+
+// Open decrypts a part in its place, and overwrites the TagSize bytes behind it,
+// which must be there. It reports whether that is the part at this offset that
+// the proof is of, and leaves nothing of any other. It changes nothing in the
+// message.
+func (m *Message) Open(part []byte, offset int64, proof [TagSize]byte) bool {
+	_, err := m.parts.Open(part[:0], m.nonceAt(uint64(offset)), append(part, proof[:]...), nil)
+	return err == nil
+}
 
 // Tag returns the tag of the message with the ciphertext so far.
 func (m *Message) Tag() [TagSize]byte {
 	before := m.hash
 	m.absorb(padded(m.partial))
-	var sizes [blockSize]byte
-	binary.BigEndian.PutUint64(sizes[:], 8*m.adSize)
-	binary.BigEndian.PutUint64(sizes[8:], 8*m.size)
-	tag := m.hash.plus(load(sizes[:]).times(m.hashKey)).plus(m.mask).bytes()
+	sizes := element{hi: 8 * m.adSize, lo: 8 * m.size}
+	tag := m.hash.plus(sizes.times(m.hashKey)).plus(m.mask).bytes()
 	m.hash = before
 	return tag
 }
 
-// absorb takes whole blocks into the hash.
+// absorb takes whole blocks into the hash and returns what they are by themselves.
 //
 // Of blocks X1 … Xm let Q = X1*H^(m+1) + … + Xm*H^2, which is how they count in
 // a tag: their Horner sum, times H once more for the sizes that come behind. Then
 //
-//	tag of GMAC over the segment = Q + sizes*H + mask
-//	Q of two segments            = Q1 * H^(blocks of the second) + Q2
-func (m *Message) absorb(segment []byte) {
-	if len(segment) == 0 {
-		return
+//	tag of GMAC over the part = Q + sizes*H + mask
+//	Q of two parts            = Q1 * H^(blocks of the second) + Q2
+func (m *Message) absorb(blocks []byte) (q element) {
+	if len(blocks) == 0 {
+		return q
 	}
-	blocks := uint64(len(segment)) / blockSize
+	sizes := element{hi: 8 * uint64(len(blocks))}
+	q = load(m.gmacTag(blocks)).plus(m.mask).plus(sizes.times(m.hashKey))
+	m.append(q, uint64(len(blocks))/blockSize)
+	return q
+}
+
+// append puts Q of so many blocks behind the hash.
+func (m *Message) append(q element, blocks uint64) {
 	if m.last.blocks != blocks {
 		m.last.blocks, m.last.power = blocks, m.hashKey.power(blocks)
 	}
-	var sizes [blockSize]byte
-	binary.BigEndian.PutUint64(sizes[:], 8*uint64(len(segment)))
-	q := load(m.segmentTag(segment)).plus(m.mask).plus(load(sizes[:]).times(m.hashKey))
 	m.hash = m.hash.times(m.last.power).plus(q)
 }
 
-// segmentTag is the GMAC of a segment under the nonce of the message, so that
-// its mask is that of the message. It must stay secret: it would reveal H.
-func (m *Message) segmentTag(segment []byte) []byte {
-	return m.gmac.Seal(nil, m.nonce[:], nil, segment)
+// gmacTag is the GMAC of blocks under the nonce of the message, so that its mask
+// is that of the message. It must stay secret: it would reveal H.
+func (m *Message) gmacTag(blocks []byte) []byte {
+	return m.gmac.Seal(nil, m.nonce[:], nil, blocks)
 }
 
 // padded is a copy of bytes with zeros up to a whole block.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -31,8 +32,18 @@ func standardGCM(t testing.TB, key []byte) cipher.AEAD {
 	return gcm
 }
 
-// seal encrypts in parts of the given sizes, over and over.
+// seal encrypts in parts of the given sizes, over and over, in their place and
+// with room behind them or not.
 func seal(t testing.TB, key, nonce, plaintext, ad []byte, parts ...int) []byte {
+	t.Helper()
+	roomy := sealParts(t, key, nonce, plaintext, ad, TagSize, parts...)
+	if tight := sealParts(t, key, nonce, plaintext, ad, 0, parts...); !bytes.Equal(roomy, tight) {
+		t.Errorf("%d bytes in parts of %v: two ciphertexts", len(plaintext), parts)
+	}
+	return roomy
+}
+
+func sealParts(t testing.TB, key, nonce, plaintext, ad []byte, room int, parts ...int) []byte {
 	t.Helper()
 	m, err := New(key, nonce, ad)
 	if err != nil {
@@ -41,9 +52,11 @@ func seal(t testing.TB, key, nonce, plaintext, ad []byte, parts ...int) []byte {
 	out := make([]byte, len(plaintext))
 	for i, from := 0, 0; from < len(plaintext); i++ {
 		n := min(parts[i%len(parts)], len(plaintext)-from)
-		if err := m.Encrypt(out[from:], plaintext[from:from+n]); err != nil {
+		part := append(make([]byte, 0, n+room), plaintext[from:from+n]...)
+		if err := m.Encrypt(part, part); err != nil {
 			t.Fatal(err)
 		}
+		copy(out[from:], part)
 		from += n
 	}
 	tag := m.Tag()
@@ -67,20 +80,14 @@ func TestSameAsStandardGCM(t *testing.T) {
 					t.Errorf("%d bytes, associated data of %d, in parts of %v: another ciphertext or tag", n, adSize, parts)
 				}
 			}
+			for _, size := range []int{16, 4096, 65536} {
+				if got := open(t, key, nonce, ad, want, size); !bytes.Equal(got, plaintext) {
+					t.Errorf("%d bytes in parts of %d: decrypted to other bytes", n, size)
+				}
+			}
 			m, err := New(key, nonce, ad)
 			if err != nil {
 				t.Fatal(err)
-			}
-			for range 2 {
-				got := make([]byte, n)
-				if err := m.Authenticate(want[:n]); err != nil {
-					t.Fatal(err)
-				}
-				m.Decrypt(got, want[:n])
-				if tag := m.Tag(); !bytes.Equal(tag[:], want[n:]) || !bytes.Equal(got, plaintext) {
-					t.Errorf("%d bytes: decrypted to other bytes or tag", n)
-				}
-				m.Reset()
 			}
 			for _, offset := range []int{0, n / 3, n / 2, n} {
 				got := make([]byte, n-offset)
@@ -88,6 +95,84 @@ func TestSameAsStandardGCM(t *testing.T) {
 				if !bytes.Equal(got, plaintext[offset:]) {
 					t.Errorf("StreamAt(%d) of %d bytes decrypts to other bytes", offset, n)
 				}
+			}
+		}
+	}
+}
+
+// open checks a message and then decrypts its parts.
+func open(t testing.TB, key, nonce, ad, sealed []byte, size int) (plaintext []byte) {
+	t.Helper()
+	m, err := New(key, nonce, ad)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ciphertext, tag := sealed[:len(sealed)-TagSize], sealed[len(sealed)-TagSize:]
+	var proofs [][TagSize]byte
+	for part := range slices.Chunk(ciphertext, size) {
+		if err := m.Authenticate(part); err != nil {
+			t.Fatal(err)
+		}
+		proofs = append(proofs, m.Proof())
+	}
+	if got := m.Tag(); !bytes.Equal(got[:], tag) {
+		t.Errorf("Tag() = %x, want %x", got, tag)
+	}
+	for i, proof := range proofs {
+		from := i * size
+		part := append(make([]byte, 0, size+TagSize), ciphertext[from:min(from+size, len(ciphertext))]...)
+		if !m.Open(part, int64(from), proof) {
+			t.Fatalf("part %d of %d bytes does not open", i, len(part))
+		}
+		plaintext = append(plaintext, part...)
+	}
+	return plaintext
+}
+
+// A part opens as what it is, where it is, and nothing is left of any other.
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(5, 6))
+	const size = 64
+	m, err := New(randomBytes(r, 32), randomBytes(r, NonceSize), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ciphertext := randomBytes(r, 3*size-7)
+	var parts [][]byte
+	var proofs [][TagSize]byte
+	for part := range slices.Chunk(ciphertext, size) {
+		if err := m.Authenticate(part); err != nil {
+			t.Fatal(err)
+		}
+		parts, proofs = append(parts, part), append(proofs, m.Proof())
+	}
+	open := func(part []byte, index int, proof [TagSize]byte) ([]byte, bool) {
+		buffer := append(make([]byte, 0, size+TagSize), part...)
+		ok := m.Open(buffer, int64(index*size), proof)
+		return buffer, ok
+	}
+	for i, part := range parts {
+		if _, ok := open(part, i, proofs[i]); !ok {
+			t.Errorf("part %d does not open", i)
+		}
+		other := (i + 1) % len(parts)
+		flippedProof := proofs[i]
+		flippedProof[15] ^= 1
+		for what, tried := range map[string]func() ([]byte, bool){
+			"another part":     func() ([]byte, bool) { return open(parts[other], i, proofs[i]) },
+			"another place":    func() ([]byte, bool) { return open(part, other, proofs[i]) },
+			"another proof":    func() ([]byte, bool) { return open(part, i, proofs[other]) },
+			"a changed proof":  func() ([]byte, bool) { return open(part, i, flippedProof) },
+			"a shortened part": func() ([]byte, bool) { return open(part[:len(part)-1], i, proofs[i]) },
+			"a changed part": func() ([]byte, bool) {
+				changed := bytes.Clone(part)
+				changed[r.IntN(len(changed))] ^= 1 << r.IntN(8)
+				return open(changed, i, proofs[i])
+			},
+		} {
+			if left, ok := tried(); ok || !bytes.Equal(left, make([]byte, len(left))) {
+				t.Errorf("part %d, %s: opened %v, and left %x", i, what, ok, left)
 			}
 		}
 	}
@@ -105,6 +190,7 @@ func TestField(t *testing.T) {
 			"a*(b+c) = a*b + a*c": a.times(b.plus(c)) == a.times(b).plus(a.times(c)),
 			"a^5":                 a.power(5) == a.times(a).times(a).times(a).times(a),
 			"a^0":                 a.power(0) == one,
+			"a/a":                 a.times(a.inverse()) == one,
 		} {
 			if !equal {
 				t.Errorf("%s does not hold for %x, %x, %x", what, a, b, c)
@@ -141,6 +227,9 @@ func FuzzSameAsStandardGCM(f *testing.F) {
 		want := standardGCM(t, key).Seal(nil, nonce, plaintext, ad)
 		if got := seal(t, key, nonce, plaintext, ad, int(part)+1); !bytes.Equal(got, want) {
 			t.Errorf("another ciphertext or tag: %x, want %x", got, want)
+		}
+		if got := open(t, key, nonce, ad, want, 16*(int(part)+1)); !bytes.Equal(got, plaintext) {
+			t.Errorf("decrypted to %x, want %x", got, plaintext)
 		}
 	})
 }
