@@ -29,8 +29,8 @@ type Options struct {
 	// written under an algorithm other than aes-gcm, which takes about twice as
 	// much memory. Zero is 64 MiB.
 	MaxInMemory int64
-	// TempDir is where the ciphertext goes of a source that cannot seek. Empty is
-	// [os.TempDir].
+	// TempDir is where the ciphertext goes of a source that cannot seek and gives
+	// more than 1 MiB. Empty is [os.TempDir].
 	TempDir string
 }
 

@@ -93,7 +93,8 @@ func TestFileVectors(t *testing.T) {
 	vectors.Ran(t, file, len(v.Cases))
 }
 
-var sizes = []int{0, 1, 15, 16, 17, 1000, segmentSize - 16, segmentSize - 1, segmentSize, segmentSize + 1, 2*segmentSize + 777}
+var sizes = []int{0, 1, 15, 16, 17, 1000, segmentSize - 16, segmentSize - 1, segmentSize, segmentSize + 1, 2*segmentSize + 777,
+	spoolSize - nonceSize - tagSize - 1, spoolSize - nonceSize - tagSize, spoolSize - nonceSize, spoolSize, 2*spoolSize + 777}
 
 // Codec and Box read each other, and for one nonce write the same.
 func TestSameAsBox(t *testing.T) {
@@ -354,7 +355,7 @@ func TestTemporaryFile(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	codec, box := newCodecs(t, Options{TempDir: dir})
-	object, err := box.Seal(nil, pattern(segmentSize+1), nil)
+	object, err := box.Seal(nil, pattern(spoolSize), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +382,7 @@ func TestTemporaryFile(t *testing.T) {
 	if err := codec.Open(t.Context(), writerFunc(look), stream{bytes.NewReader(object)}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := codec.Open(t.Context(), io.Discard, stream{io.MultiReader(bytes.NewReader(object[:100]), iotest.ErrReader(io.ErrClosedPipe))}, nil); !errors.Is(err, io.ErrClosedPipe) {
+	if err := codec.Open(t.Context(), io.Discard, stream{io.MultiReader(bytes.NewReader(object[:len(object)-1]), iotest.ErrReader(io.ErrClosedPipe))}, nil); !errors.Is(err, io.ErrClosedPipe) {
 		t.Errorf("Open = %v, want io.ErrClosedPipe", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 || seen == 0 {

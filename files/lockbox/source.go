@@ -1,6 +1,7 @@
 package lockbox
 
 import (
+	"bytes"
 	"context"
 	"io"
 	"os"
@@ -12,7 +13,7 @@ import (
 type source struct {
 	io.ReadSeeker
 	start, size int64
-	close       func()
+	file        *os.File // a temporary one, or nil
 	checked     *checked // nil if nobody did
 }
 
@@ -29,9 +30,9 @@ func (s *source) seek(offset int64) error {
 	return nil
 }
 
-// rewindable returns src itself if it can seek, and else a temporary file with
-// what it gives, which was checked under the codec's current version if that is
-// aes-gcm.
+// rewindable returns src itself if it can seek, and else what it gives, in memory or
+// in a temporary file, which was checked under the codec's current version if that
+// is aes-gcm.
 func (c *Codec) rewindable(ctx context.Context, src io.Reader, associatedData []byte) (*source, error) {
 	if seeker, ok := src.(io.ReadSeeker); ok {
 		// A pipe has the method too, and fails.
@@ -40,72 +41,98 @@ func (c *Codec) rewindable(ctx context.Context, src io.Reader, associatedData []
 			if err != nil {
 				return nil, fullio.Failed(err)
 			}
-			return &source{ReadSeeker: seeker, start: start, size: end - start, close: func() {}}, nil
+			return &source{ReadSeeker: seeker, start: start, size: end - start}, nil
 		}
 	}
-	file, err := os.CreateTemp(c.tempDir, "lockbox-*")
-	if err != nil {
-		return nil, err
-	}
-	s := &source{ReadSeeker: file, close: func() {
-		file.Close()
-		os.Remove(file.Name())
-	}}
-	current := (*c.hidden.Get())[0]
-	if err := s.spool(ctx, file, src, &current, associatedData); err != nil {
+	current := &(*c.hidden.Get())[0]
+	s := new(source)
+	if err := s.spool(ctx, src, c.tempDir, current, associatedData); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// spool copies src into the file. Meanwhile it makes v's first pass over it, which
-// so needs no reading.
-func (s *source) spool(ctx context.Context, file io.Writer, src io.Reader, v *version, associatedData []byte) error {
-	buffer := make([]byte, segmentSize+tagSize)
-	n, err := s.copy(file, src, buffer[:nonceSize])
-	if err == nil && v.key != nil {
-		o, err := v.openingUnder(buffer[:nonceSize], associatedData)
-		if err != nil {
-			return err
-		}
-		s.checked = &checked{opening: o}
-	}
-	held := 0 // of the buffer: what may turn out to be the tag
-	for err == nil {
+// spoolSize is what is written to the temporary file at a time, at multiples of
+// it: writes that begin or end within a page take the kernel twice as long. An
+// object that is not larger needs no file.
+const spoolSize = 4 * segmentSize
+
+// spool reads src to its end. Meanwhile it makes v's first pass over it, which so
+// needs no reading.
+func (s *source) spool(ctx context.Context, src io.Reader, tempDir string, v *version, associatedData []byte) error {
+	// In front of what is read lies what was read before and belongs to a segment
+	// that is not known to be whole: the tag may be in it.
+	buffer := make([]byte, segmentSize+spoolSize)
+	fresh, rest := buffer[segmentSize:], segmentSize
+	for {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		n, err = s.copy(file, src, buffer[held:])
-		if err == nil {
-			s.check(buffer[:segmentSize])
-			held = copy(buffer, buffer[segmentSize:])
+		n, err := fullio.Read(src, fresh)
+		ended := err == io.EOF
+		if err != nil && !ended {
+			return err
 		}
-	}
-	if err != io.EOF {
-		return err
-	}
-	if end := held + n - tagSize; end >= 0 && s.checked != nil {
-		s.check(buffer[:end])
-		s.checked.size = s.size - nonceSize - tagSize
-		if s.checked.err == nil {
-			s.checked.err = s.checked.finish(buffer[end : end+tagSize])
+		if s.size == 0 && v.key != nil && n >= nonceSize {
+			o, err := v.openingUnder(fresh[:nonceSize], associatedData)
+			if err != nil {
+				return err
+			}
+			s.checked = &checked{opening: o}
+			rest += nonceSize
 		}
+		if err := s.keep(fresh[:n], ended, tempDir); err != nil {
+			return err
+		}
+		end := segmentSize + n
+		for ; end-rest >= segmentSize+tagSize; rest += segmentSize {
+			s.check(buffer[rest : rest+segmentSize])
+		}
+		if ended {
+			s.finish(buffer[rest:end])
+			return nil
+		}
+		rest = segmentSize - copy(buffer[segmentSize-(end-rest):], buffer[rest:end])
 	}
-	return nil
 }
 
-// copy fills p from src and writes it; io.EOF is what [fullio.Read] means by it.
-func (s *source) copy(file io.Writer, src io.Reader, p []byte) (int, error) {
-	n, err := fullio.Read(src, p)
-	if err != nil && err != io.EOF {
-		return n, err
+// keep puts away what was read.
+func (s *source) keep(p []byte, ended bool, tempDir string) error {
+	s.size += int64(len(p))
+	if s.file == nil {
+		if ended {
+			s.ReadSeeker = bytes.NewReader(p)
+			return nil
+		}
+		file, err := os.CreateTemp(tempDir, "lockbox-*")
+		if err != nil {
+			return err
+		}
+		s.file, s.ReadSeeker = file, file
 	}
-	s.size += int64(n)
-	if err := fullio.Write(file, p[:n]); err != nil {
-		return n, err
+	return fullio.Write(s.file, p)
+}
+
+// close removes the temporary file, if there is one.
+func (s *source) close() {
+	if s.file != nil {
+		s.file.Close()
+		os.Remove(s.file.Name())
 	}
-	return n, err
+}
+
+// finish ends the first pass with what may be the last segment and the tag.
+func (s *source) finish(rest []byte) {
+	c := s.checked
+	if c == nil || c.err != nil || len(rest) < tagSize {
+		return
+	}
+	c.size = s.size - nonceSize - tagSize
+	end := len(rest) - tagSize
+	if c.err = c.take(rest[:end]); c.err == nil {
+		c.err = c.finish(rest[end:])
+	}
 }
 
 func (s *source) check(segment []byte) {
