@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -23,114 +22,6 @@ type KeyResult struct {
 	Err error
 }
 
-// UnwrapAll opens many data keys side by side, [Config.Concurrency] requests at
-// a time, in few requests where the provider takes batches, and in none for keys
-// in the cache. Results come in the order of the columns. Identical columns with
-// the same binding cost one call; each result is a key of its own to wipe.
-//
-// A column that fails has its own error and does not hide the others. An error
-// that will meet all of a version, such as [ErrDenied], and the end of ctx stop
-// what has not begun; what was stopped has that error too.
-func (b *Box) UnwrapAll(ctx context.Context, columns []WrappedKey) []KeyResult {
-	if len(columns) == 0 {
-		return nil
-	}
-	results := make([]KeyResult, len(columns))
-	var jobs []*unwrapJob
-	known := make(map[identity]*unwrapJob, len(columns))
-	for i, c := range columns {
-		u, err := b.unwrapping(c.Column, c.Binding, keycolumn.FormatKey)
-		if err != nil {
-			results[i].Err = err
-			continue
-		}
-		if job := known[u.identity()]; job != nil {
-			job.places = append(job.places, i)
-			continue
-		}
-		job := &unwrapJob{unwrapping: u, places: []int{i}}
-		known[u.identity()] = job
-		if cached, ok := b.cached(u); ok {
-			job.KeyResult = cached
-		}
-		jobs = append(jobs, job)
-	}
-	b.unwrapJobs(ctx, slices.DeleteFunc(slices.Clone(jobs), (*unwrapJob).isDone))
-	for _, job := range jobs {
-		results[job.places[0]] = job.KeyResult
-		for _, i := range job.places[1:] {
-			results[i] = job.KeyResult
-			if job.Err == nil {
-				results[i].Key = job.Key.clone()
-			}
-		}
-	}
-	return results
-}
-
-// unwrapJob is one distinct column of many.
-type unwrapJob struct {
-	*unwrapping
-	KeyResult
-	places []int // where its result belongs
-}
-
-func (j *unwrapJob) isDone() bool { return !j.Key.IsZero() || j.Err != nil }
-
-// unwrapJobs fills the results of all jobs.
-func (b *Box) unwrapJobs(ctx context.Context, jobs []*unwrapJob) {
-	units := unitsOf(jobs)
-	stopped := make(map[route]*atomic.Pointer[error], len(b.config.Versions))
-	for _, unit := range units {
-		if r := unit[0].route(); stopped[r] == nil {
-			stopped[r] = new(atomic.Pointer[error])
-		}
-	}
-	parallel(len(units), b.config.Concurrency, func(i int) {
-		unit := units[i]
-		stop := stopped[unit[0].route()]
-		if err := stop.Load(); err != nil {
-			for _, job := range unit {
-				job.Err = *err
-			}
-			return
-		}
-		us := make([]*unwrapping, len(unit))
-		for i, job := range unit {
-			us[i] = job.unwrapping
-		}
-		for i, result := range b.fetch(ctx, us) {
-			unit[i].KeyResult = result
-			if result.Err != nil && (ConcernsAll(result.Err) || ctx.Err() != nil) {
-				stop.Store(&result.Err)
-			}
-		}
-	})
-}
-
-// unitsOf cuts the jobs into what goes into one request each.
-func unitsOf(jobs []*unwrapJob) (units [][]*unwrapJob) {
-	open := make(map[route][]*unwrapJob) // not yet full
-	for _, job := range jobs {
-		_, size := batching(job.recipe.Provider)
-		if size == 1 || job.legacy || len(job.wraps) == 0 {
-			units = append(units, []*unwrapJob{job})
-			continue
-		}
-		unit := append(open[job.route()], job)
-		if len(unit) == size {
-			units, unit = append(units, unit), nil
-		}
-		open[job.route()] = unit
-	}
-	for _, unit := range open {
-		if len(unit) > 0 {
-			units = append(units, unit)
-		}
-	}
-	return units
-}
-
 // batching tells how many values a provider takes in one request; 1 and nil if
 // it takes no batches. Several providers at once take none.
 func batching(provider Provider) (BatchProvider, int) {
@@ -143,29 +34,16 @@ func batching(provider Provider) (BatchProvider, int) {
 	return nil, 1
 }
 
-// unwrapFlights makes one request for the flights of a unit, and single ones for
-// items of a batch that a second context or wrap may open.
-func (b *Box) unwrapFlights(ctx context.Context, unit []*flight) {
+// request makes one request for the flights of a unit, and single ones for items
+// of a batch that a second context or wrap may open.
+func (b *Box) request(ctx context.Context, unit []*flight) {
 	single := unit
 	if len(unit) > 1 {
 		single = b.unwrapBatch(ctx, unit)
 	}
 	for _, f := range single {
-		f.KeyResult = b.unwrapAlone(ctx, f.unwrapping)
+		f.raw, f.Err = b.decrypt(ctx, f.unwrapping)
 	}
-	for _, f := range unit {
-		b.remember(f.unwrapping, f.KeyResult)
-	}
-}
-
-// unwrapAlone makes a request for one column.
-func (b *Box) unwrapAlone(ctx context.Context, u *unwrapping) (r KeyResult) {
-	raw, err := b.decrypt(ctx, u)
-	if err == nil {
-		r.Key, err = u.key(raw)
-	}
-	r.Err = err
-	return r
 }
 
 // unwrapBatch makes one request for several flights and returns those that are
@@ -194,12 +72,7 @@ func (b *Box) unwrapBatch(ctx context.Context, unit []*flight) (again []*flight)
 		}
 		switch answer := answers[i]; {
 		case answer.Err == nil:
-			if err := f.check(answer.Bytes); err != nil {
-				clear(answer.Bytes)
-				f.Err = located(OpUnwrap, provider, f.version, err)
-			} else {
-				f.Key, f.Err = f.key(answer.Bytes)
-			}
+			f.raw = answer.Bytes
 		case errors.Is(answer.Err, ErrDecrypt) && len(f.contexts)*len(f.candidates()) > 1:
 			again = append(again, f)
 		default:

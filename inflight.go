@@ -13,10 +13,14 @@ type inflight struct {
 	flights map[identity]*flight
 }
 
-// flight is one column on its way, for everybody who waits for it.
+// flight is one column on its way, for everybody who waits for it. What the
+// provider returned is checked by the first of them, so that whoever makes the
+// requests goes on to the next one at once.
 type flight struct {
 	*unwrapping
-	KeyResult // not to be read before request.done is closed
+	raw       []byte // as Err not to be read before request.done is closed
+	KeyResult        // the key once it is settled
+	settled   sync.Once
 	request   *request
 	waiting   int // guarded by inflight.mu
 }
@@ -25,6 +29,7 @@ type flight struct {
 type request struct {
 	flights []*flight
 	done    chan struct{}
+	ctx     context.Context // of its own
 	cancel  context.CancelFunc
 	waiting int  // for all its flights; guarded by inflight.mu
 	over    bool // guarded by inflight.mu
@@ -43,40 +48,26 @@ func isInMemory(p Provider) bool {
 	return ok
 }
 
-// fetch unwraps columns by one request, except for those that are on their way
-// already, which it waits for. Each result is the caller's own.
-func (b *Box) fetch(ctx context.Context, us []*unwrapping) []KeyResult {
-	results := make([]KeyResult, len(us))
+// fetch unwraps a column by a request, or by one that is on its way already. The
+// result is the caller's own.
+func (b *Box) fetch(ctx context.Context, u *unwrapping) KeyResult {
 	if err := ctx.Err(); err != nil {
-		for i, u := range us {
-			results[i].Err = located(OpUnwrap, u.recipe.Provider, u.version, err)
-		}
-		return results
+		return KeyResult{Err: located(OpUnwrap, u.recipe.Provider, u.version, err)}
 	}
-	if isInMemory(us[0].recipe.Provider) {
-		flights := make([]*flight, len(us))
-		for i, u := range us {
-			flights[i] = &flight{unwrapping: u}
-		}
-		b.unwrapFlights(ctx, flights)
-		for i, f := range flights {
-			results[i] = f.KeyResult
-		}
-		return results
-	}
-	flights, own := b.inflight.board(us)
+	flights, own := b.inflight.board(ctx, []*unwrapping{u})
 	if own != nil {
-		b.inflight.start(ctx, own, b.unwrapFlights)
+		go func() {
+			b.request(own.ctx, own.flights)
+			b.inflight.land(own)
+		}()
 	}
-	for i, shared := range flights {
-		results[i] = b.inflight.wait(ctx, shared)
-	}
-	return results
+	return b.wait(ctx, flights[0])
 }
 
 // board finds a flight for each unwrapping: one that is on its way, or one in
-// the new request, which is nil if nothing is left for it.
-func (f *inflight) board(us []*unwrapping) (flights []*flight, own *request) {
+// the new request, which is nil if nothing is left for it. That goes on while
+// anybody waits for it, whatever becomes of the ctx it began with.
+func (f *inflight) board(ctx context.Context, us []*unwrapping) (flights []*flight, own *request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	flights = make([]*flight, len(us))
@@ -85,6 +76,7 @@ func (f *inflight) board(us []*unwrapping) (flights []*flight, own *request) {
 		if shared == nil {
 			if own == nil {
 				own = &request{done: make(chan struct{})}
+				own.ctx, own.cancel = context.WithCancel(context.WithoutCancel(ctx))
 			}
 			shared = &flight{unwrapping: u, request: own}
 			f.flights[u.identity()] = shared
@@ -97,17 +89,6 @@ func (f *inflight) board(us []*unwrapping) (flights []*flight, own *request) {
 	return flights, own
 }
 
-// start makes the request, on a goroutine of its own: it goes on while anybody
-// waits for it, whatever becomes of the ctx it began with.
-func (f *inflight) start(ctx context.Context, r *request, fly func(context.Context, []*flight)) {
-	ctx, r.cancel = context.WithCancel(context.WithoutCancel(ctx))
-	go func() {
-		fly(ctx, r.flights)
-		f.land(r)
-		r.cancel()
-	}()
-}
-
 // land ends a request.
 func (f *inflight) land(r *request) {
 	f.mu.Lock()
@@ -116,45 +97,71 @@ func (f *inflight) land(r *request) {
 	for _, shared := range r.flights {
 		f.remove(shared)
 		if shared.waiting == 0 {
-			shared.Key.Wipe()
+			shared.discard()
 		}
 	}
 	close(r.done)
+	r.cancel()
 }
 
 // wait returns the result of a flight with a key of the caller's own, or the
 // error of ctx if that ends first.
-func (f *inflight) wait(ctx context.Context, shared *flight) KeyResult {
+func (b *Box) wait(ctx context.Context, shared *flight) KeyResult {
 	select {
 	case <-shared.request.done:
-		return f.leave(shared)
+		shared.settled.Do(func() { b.settle(shared) })
+		return b.inflight.take(shared)
 	case <-ctx.Done():
-		f.leave(shared).Key.Wipe()
+		b.inflight.leave(shared)
 		return KeyResult{Err: located(OpUnwrap, shared.recipe.Provider, shared.version, ctx.Err())}
 	}
 }
 
-// leave ends the wait for a flight. Whoever leaves last takes the key itself,
-// and if it has not come yet, nobody needs the request any more.
-func (f *inflight) leave(shared *flight) KeyResult {
+// settle makes the key of what the provider returned.
+func (b *Box) settle(f *flight) {
+	if f.Err == nil {
+		f.Key, f.Err = f.key(f.raw)
+	}
+	b.remember(f.unwrapping, f.KeyResult)
+}
+
+// take ends the wait for a flight that has landed. Whoever is last takes the key
+// itself.
+func (f *inflight) take(shared *flight) KeyResult {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	shared.waiting--
+	shared.request.waiting--
+	if shared.waiting > 0 && shared.Err == nil {
+		return KeyResult{Key: shared.Key.clone()}
+	}
+	return shared.KeyResult
+}
+
+// leave ends the wait for a flight whatever becomes of it. If it has not landed
+// and nobody else waits for the request, nobody needs it any more.
+func (f *inflight) leave(shared *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r := shared.request
 	shared.waiting--
 	r.waiting--
 	switch {
-	case !r.over && r.waiting > 0:
-		return KeyResult{}
-	case !r.over:
+	case r.over && shared.waiting == 0:
+		shared.discard()
+	case !r.over && r.waiting == 0:
 		for _, abandoned := range r.flights {
 			f.remove(abandoned)
 		}
 		r.cancel()
-		return KeyResult{}
-	case shared.waiting > 0 && shared.Err == nil:
-		return KeyResult{Key: shared.Key.clone()}
 	}
-	return shared.KeyResult
+}
+
+// discard wipes what nobody waits for.
+func (f *flight) discard() {
+	clear(f.raw)
+	f.opened.Wipe()
+	f.Key.Wipe()
 }
 
 // remove lets nobody board any more. An abandoned flight may have been replaced.

@@ -207,7 +207,14 @@ func (b *Box) rewrapOutside(ctx context.Context, all []*rewrapping) {
 	for i, r := range all {
 		jobs[i] = &unwrapJob{unwrapping: r.from}
 	}
-	b.unwrapJobs(ctx, jobs) // not by way of the cache
+	q := newUnwrapQueue(ctx, b, len(jobs)) // not by way of the cache
+	for _, job := range jobs {
+		q.add(job)
+	}
+	q.close()
+	for range q.units {
+		q.next()
+	}
 	var keys []KeyToWrap
 	var opened []*rewrapping
 	for i, r := range all {

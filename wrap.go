@@ -58,11 +58,12 @@ func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
 // fresh unwraps a data key whatever is in the cache.
 func (b *Box) fresh(ctx context.Context, u *unwrapping) (DataKey, error) {
 	if isInMemory(u.recipe.Provider) {
-		r := b.unwrapAlone(ctx, u)
-		b.remember(u, r)
-		return r.Key, r.Err
+		f := flight{unwrapping: u}
+		f.raw, f.Err = b.decrypt(ctx, u)
+		b.settle(&f)
+		return f.Key, f.Err
 	}
-	r := b.fetch(ctx, []*unwrapping{u})[0]
+	r := b.fetch(ctx, u)
 	return r.Key, r.Err
 }
 
@@ -205,17 +206,23 @@ func (u *unwrapping) check(raw []byte) error {
 	return nil
 }
 
-// key makes the data key of what decrypt returned, and wipes that.
-func (u *unwrapping) key(raw []byte) (DataKey, error) {
+// key makes the data key of what a provider returned, and wipes that. The error
+// is [ErrBinding] or [ErrMalformed].
+func (u *unwrapping) key(raw []byte) (k DataKey, err error) {
 	defer clear(raw)
 	switch {
-	case !u.opened.IsZero():
-		return u.opened, nil
-	case len(raw) != DataKeySize:
-		err := fmt.Errorf("%w: data key of %d bytes, want %d", ErrMalformed, len(raw), DataKeySize)
-		return DataKey{}, located(OpUnwrap, u.recipe.Provider, u.version, err)
+	case u.recipe.Format == Native && u.opened.IsZero():
+		err = u.check(raw)
+	case u.recipe.Format == Ruby && len(raw) != DataKeySize:
+		err = fmt.Errorf("%w: data key of %d bytes, want %d", ErrMalformed, len(raw), DataKeySize)
 	}
-	return copyDataKey(raw), nil
+	switch {
+	case err != nil:
+		return DataKey{}, located(OpUnwrap, u.recipe.Provider, u.version, err)
+	case u.recipe.Format == Ruby:
+		return copyDataKey(raw), nil
+	}
+	return u.opened, nil
 }
 
 func (u *unwrapping) route() route { return u.recipe.route(u.version) }
@@ -258,7 +265,8 @@ func (u *unwrapping) firstThatOpens(try func(Wrapped) error) error {
 	return err
 }
 
-// decrypt calls the provider and returns what it unwrapped, checked.
+// decrypt calls the provider and returns what it unwrapped, not yet checked
+// unless there are several.
 func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error) {
 	if multi, ok := u.recipe.Provider.(MultiWrapper); ok {
 		err = b.observed(ctx, u.event(u.contexts[0]), func(ctx context.Context) (err error) {
@@ -267,14 +275,10 @@ func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error
 		})
 	} else {
 		err = u.firstThatOpens(func(w Wrapped) error {
-			err := b.observed(ctx, u.event(w.Context), func(ctx context.Context) (err error) {
+			return b.observed(ctx, u.event(w.Context), func(ctx context.Context) (err error) {
 				raw, err = u.decryptOne(ctx, w)
 				return err
 			})
-			if err != nil {
-				return err
-			}
-			return u.check(raw)
 		})
 	}
 	if err != nil {

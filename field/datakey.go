@@ -40,7 +40,7 @@ func (m *Model[R]) DataKeys(ctx context.Context, column string, rows ...*R) ([]k
 			g.need = needOwnKey
 		}
 	}
-	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))
+	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
 	keys := make([]kmsencrypted.DataKey, len(rows))
 	for i, g := range groups {
 		if g.need != needOwnKey || g.err != nil {

@@ -47,13 +47,20 @@ func (g *group) fail(op, column string, err error) {
 }
 
 // unwrapKeys opens the data keys that groups have, each that is in memory
-// without a call.
-func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group) {
+// without a call, and calls then for each group as its key comes, one at a time:
+// what then does takes place while other keys are on their way.
+func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group, then func(*group)) {
+	opened := func(g *group, key kmsencrypted.DataKey, err error) {
+		g.opened(op, key, err)
+		if then != nil {
+			then(g)
+		}
+	}
 	waiting := all[:0]
 	for _, g := range all {
 		g.version = kmsencrypted.ColumnVersion(g.key.h.stored.text)
 		if g.key.IsOpen() {
-			g.opened(op, g.key.dataKey, nil)
+			opened(g, g.key.dataKey, nil)
 			continue
 		}
 		waiting = append(waiting, g)
@@ -64,15 +71,15 @@ func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 	case 1:
 		g := waiting[0]
 		key, err := box.Unwrap(ctx, g.key.h.stored.text, g.binding(g.spec))
-		g.opened(op, key, err)
+		opened(g, key, err)
 		return
 	}
 	columns := make([]kmsencrypted.WrappedKey, len(waiting))
 	for i, g := range waiting {
 		columns[i] = kmsencrypted.WrappedKey{Column: g.key.h.stored.text, Binding: g.binding(g.spec)}
 	}
-	for i, result := range box.UnwrapAll(ctx, columns) {
-		waiting[i].opened(op, result.Key, result.Err)
+	for i, result := range box.UnwrapEach(ctx, columns) {
+		opened(waiting[i], result.Key, result.Err)
 	}
 }
 

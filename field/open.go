@@ -52,14 +52,17 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 			g.fail(op, g.spec.column, g.canUnwrap())
 		}
 	}
-	unwrapKeys(ctx, box, op, w.pick(needOwnKey))
 	buf := newScratch()
 	defer buf.release()
-	for i := range w.groups {
-		if g := &w.groups[i]; g.need != needNothing && g.err == nil {
+	open := func(g *group) {
+		if g.err == nil {
 			g.key.dataKey = g.dataKey
 			g.openFields(buf)
 		}
+	}
+	unwrapKeys(ctx, box, op, w.pick(needOwnKey), open)
+	for _, g := range w.pick(needNoKey) {
+		open(g)
 	}
 	for i := range w.records {
 		w.records[i].takeOld()
@@ -152,7 +155,7 @@ func (l *lazyField) open(ctx context.Context, o holder) error {
 	if g.cipher == nil {
 		g.err = g.failed("open", g.spec.column, g.canUnwrap())
 		if g.err == nil {
-			unwrapKeys(ctx, g.box, "open", []*group{g})
+			unwrapKeys(ctx, g.box, "open", []*group{g}, nil)
 		}
 		if g.err != nil {
 			return g.err

@@ -37,7 +37,7 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 		}
 	}
 	rewrapKeys(ctx, m.box, op, w.pick(needMove))
-	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))
+	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
 	for _, g := range w.pick(needOwnKey) {
 		key, err := g.dataKey.Fresh(ctx) // one from the cache has no bytes to wrap
 		g.dataKey = key

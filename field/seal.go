@@ -60,7 +60,7 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 		g.isNew = mode == asNew || mode == asNeeded && !g.read
 		g.plan(mode)
 	}
-	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey))
+	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
 	wrapped := w.pick(needNewKey)
 	for _, g := range wrapped {
 		g.dataKey = kmsencrypted.NewDataKey()

@@ -35,6 +35,8 @@ func Limit(b *testing.B, most float64, limit, ours func()) {
 		}
 		times := float64(quiet(own)) / float64(quiet(limits))
 		b.ReportMetric(times, "times")
+		b.ReportMetric(float64(quiet(limits)), "limit-ns")
+		b.ReportMetric(float64(quiet(own)), "ours-ns")
 		const enough = 9
 		if len(own) >= enough && times > most {
 			b.Errorf("ours takes %.3f times the limit, want at most %.3f", times, most)
