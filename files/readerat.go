@@ -25,8 +25,9 @@ type ReaderAt struct {
 	buffers sync.Pool // of *[]byte
 }
 
-// maxPooled bounds the buffers that are kept between calls.
-const maxPooled = 64 * sealedChunk
+// maxPooled bounds the buffers that are kept between calls: 1 MiB that begins in
+// the middle of a chunk, and what the allocator rounds up.
+const maxPooled = 72 * sealedChunk
 
 // NewReaderAt opens an object of size bytes: it reads the header, then the last
 // chunk, so that the length of the file is authentic before anything is read.

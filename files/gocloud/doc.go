@@ -28,7 +28,7 @@
 // Opening an object, reading attributes (and so Exists) and each write make one
 // call to the key service, a copy two. List and Delete make none. A reader that
 // seeks keeps its key. Reading fetches the chunks that are needed and no others;
-// while it goes on in order, it reads ahead, from 64 KiB up to 8 MiB. The sequence
+// while it goes on in order, it reads ahead, from 64 KiB up to 2 MiB. The sequence
 // of requests is: the beginning of the object, then its sidecar and its last
 // chunk side by side, then what is read. A copy reads and writes the object
 // through the program and has a key of its own; copying an object onto itself

@@ -165,7 +165,7 @@ func (r *readers) release(id readerID, o *object) {
 // File is an opened object: an [io.ReadSeekCloser] for one goroutine, and an
 // [io.ReaderAt] for any number of them. Once the context it was opened with is
 // done, it fails with its error. Reading in order reads ahead, ReadAt elsewhere
-// fetches the chunks that it needs. It holds at most about 9 MiB.
+// fetches the chunks that it needs. It holds at most about 3 MiB.
 //
 // It fits package files/serve.
 type File struct {

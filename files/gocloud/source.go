@@ -16,10 +16,11 @@ import (
 )
 
 // Read-ahead begins with minAhead and doubles up to maxAhead while reads go on
-// where the last one ended.
+// where the last one ended. More than maxAhead would make a large object take more
+// memory than a small one; who wants it whole has Download, which is one request.
 const (
 	minAhead = 64 << 10
-	maxAhead = 8 << 20
+	maxAhead = 2 << 20
 	// oneChunk is the beginning of an object with its first chunk whole, enough
 	// to open most small objects in one request.
 	oneChunk = 88 + files.ChunkSize + 16
@@ -132,6 +133,7 @@ func (s *source) buffered(p []byte, off int64) (n int, err error) {
 	}
 	data := s.ahead.data[:0]
 	if int64(cap(data)) < length {
+		s.ahead = segment{}
 		data = make([]byte, length)
 	}
 	s.ahead = segment{}

@@ -1,0 +1,5 @@
+//go:build race
+
+package gocloud
+
+const raceDetector = true
