@@ -62,7 +62,8 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 	if err != nil {
 		return fail(err)
 	}
-	u.contexts = []BoundContext{ec}
+	u.only[0] = ec
+	u.contexts = u.only[:]
 	if u.recipe, err = b.chosen(recipe, version, from.Subject, ec); err != nil {
 		return fail(err)
 	}

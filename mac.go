@@ -1,10 +1,12 @@
 package kmsencrypted
 
 import (
+	"bytes"
 	"crypto/fips140"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
+	"crypto/subtle"
 	"hash"
 )
 
@@ -13,7 +15,11 @@ import (
 // here the two hashes are taken over memory on the stack, of which the blocks with
 // the key are wiped. In FIPS 140 mode the validated module has to do it whole.
 
-const innerPad, outerPad = 0x36, 0x5c
+// The two blocks that HMAC combines with its key.
+var (
+	innerPad = [sha512.BlockSize]byte(bytes.Repeat([]byte{0x36}, sha512.BlockSize))
+	outerPad = [sha512.BlockSize]byte(bytes.Repeat([]byte{0x5c}, sha512.BlockSize))
+)
 
 // usualMessage is what finds room on the stack.
 const usualMessage = 320
@@ -62,12 +68,10 @@ func hmacSHA256(key []byte, message ...[]byte) [sha256.Size]byte {
 
 // padKey fills the first block of the inner and of the outer hash.
 func padKey(inner, outer, key []byte) {
-	copy(inner, key)
-	copy(outer, key)
-	for i := range inner {
-		inner[i] ^= innerPad
-		outer[i] ^= outerPad
-	}
+	copy(inner, innerPad[:])
+	copy(outer, outerPad[:])
+	subtle.XORBytes(inner, inner, key)
+	subtle.XORBytes(outer, outer, key)
 }
 
 func moduleHMAC(newHash func() hash.Hash, key []byte, message [][]byte) []byte {

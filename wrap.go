@@ -174,9 +174,10 @@ type unwrapping struct {
 	id       string // memo of text
 	version  int
 	recipe   Version
-	wraps    []Wrap         // under Ruby one, without a tag
-	contexts []BoundContext // the likeliest first; more than one under Ruby only
-	legacy   bool           // the wrap is a column from before 1.0 that names its own key
+	wraps    []Wrap          // under Ruby one, without a tag
+	contexts []BoundContext  // the likeliest first; more than one under Ruby only
+	only     [1]BoundContext // where the one of a native column lies
+	legacy   bool            // the wrap is a column from before 1.0 that names its own key
 
 	commitment [keycolumn.CommitmentSize]byte // native only, as is the rest
 	binding    []byte
