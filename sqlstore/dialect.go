@@ -2,24 +2,21 @@ package sqlstore
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // dialect is what the databases write differently.
 type dialect struct {
-	quote  string
-	dollar bool   // placeholders are numbered
-	same   string // a comparison in which NULL equals NULL
-	now    string // milliseconds since 1970, by the clock of the database
+	sqldialect.Dialect
 	// prefix is the text up to the first colon, with %s for the column.
 	prefix string
 	// hasTable counts the tables of a name that an unqualified name finds.
 	hasTable string
-	micros   string // the same in microseconds
+	micros   string // since 1970, by the clock of the database
 	// returns: UPDATE has RETURNING.
 	returns bool
 	// text of a value, with %s for the column: equal if and only if the value is.
@@ -36,8 +33,7 @@ type dialect struct {
 
 var dialects = map[field.Dialect]dialect{
 	field.Postgres: {
-		quote: `"`, dollar: true, same: "IS NOT DISTINCT FROM",
-		now:       "(extract(epoch FROM clock_timestamp()) * 1000)::bigint",
+		Dialect:   sqldialect.Postgres,
 		prefix:    "left(%[1]s, strpos(%[1]s, ':'))",
 		witnessed: "%s::text",
 		// Without a length: a cast to one would cut values short.
@@ -50,8 +46,7 @@ var dialects = map[field.Dialect]dialect{
 		name: "text", text: "text", number: "bigint", serial: "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
 	},
 	field.MySQL: {
-		quote: "`", same: "<=>",
-		now:       "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)",
+		Dialect:   sqldialect.MariaDB,
 		prefix:    "left(%[1]s, locate(':', %[1]s))",
 		witnessed: "CAST(%s AS BINARY)",
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
@@ -62,8 +57,7 @@ var dialects = map[field.Dialect]dialect{
 		name:          "varchar(190)", text: "longtext", number: "bigint", serial: "bigint NOT NULL AUTO_INCREMENT PRIMARY KEY",
 	},
 	field.SQLite: {
-		quote: "`", same: "IS",
-		now:          "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)",
+		Dialect:      sqldialect.SQLite,
 		prefix:       "substr(%[1]s, 1, instr(%[1]s, ':'))",
 		micros:       "CAST((julianday('now') - 2440587.5) * 86400000000 AS integer)",
 		returns:      true,
@@ -82,61 +76,31 @@ func dialectOf(d field.Dialect) (dialect, error) {
 	return known, nil
 }
 
-func (d dialect) quoted(name string) string {
-	return d.quote + strings.ReplaceAll(name, d.quote, d.quote+d.quote) + d.quote
-}
-
-// table quotes the name of a table, which may have a schema before a dot.
-func (d dialect) table(name string) string {
-	parts := strings.Split(name, ".")
-	for i, part := range parts {
-		parts[i] = d.quoted(part)
-	}
-	return strings.Join(parts, ".")
-}
-
 // typesOf is the argument of columnTypes.
 func (d dialect) typesOf(table string) string {
-	if d.dollar {
-		return d.table(table)
+	if d.Dialect == sqldialect.Postgres {
+		return d.QuotedTable(table)
 	}
 	return table[strings.LastIndexByte(table, '.')+1:]
 }
 
 // witness is the text of a column, for comparisons.
-func (d dialect) witness(column string) string { return fmt.Sprintf(d.witnessed, d.quoted(column)) }
+func (d dialect) witness(column string) string { return fmt.Sprintf(d.witnessed, d.Quoted(column)) }
 
 // compared is what stands for a column in a comparison.
 func (d dialect) compared(c column) string {
 	if c.witness {
 		return d.witness(c.name)
 	}
-	return d.quoted(c.name)
+	return d.Quoted(c.name)
 }
 
 func (d dialect) list(names []string) string {
 	quoted := make([]string, len(names))
 	for i, name := range names {
-		quoted[i] = d.quoted(name)
+		quoted[i] = d.Quoted(name)
 	}
 	return strings.Join(quoted, ", ")
-}
-
-// placeholders numbers the marks ? of a statement of our own, which has no other.
-func (d dialect) placeholders(query string) string {
-	if !d.dollar {
-		return query
-	}
-	var b strings.Builder
-	for n := 1; ; n++ {
-		before, after, found := strings.Cut(query, "?")
-		b.WriteString(before)
-		if !found {
-			return b.String()
-		}
-		b.WriteString("$" + strconv.Itoa(n))
-		query = after
-	}
 }
 
 // statement is SQL under construction, with its arguments.
@@ -155,11 +119,7 @@ func (s *statement) add(parts ...string) {
 // arg adds a placeholder for a value.
 func (s *statement) arg(v any) {
 	s.args = append(s.args, v)
-	if s.dollar {
-		s.add("$", strconv.Itoa(len(s.args)))
-		return
-	}
-	s.add("?")
+	s.add(s.Placeholder(len(s.args)))
 }
 
 // compare adds (columns) op (values), where op is > or <=.
@@ -181,7 +141,7 @@ func (s *statement) compare(columns []string, op string, values []any) {
 // spellOut is compare for MariaDB and MySQL, which read the whole index for a
 // comparison of rows: a >= x AND (a > x OR a = x AND b > y).
 func (s *statement) spellOut(columns []string, op string, values []any) {
-	first := s.quoted(columns[0])
+	first := s.Quoted(columns[0])
 	if len(columns) == 1 {
 		s.add(first, " ", op, " ")
 		s.arg(values[0])

@@ -226,7 +226,7 @@ func (s *Store[R]) byKeys(ctx context.Context, keys []string) ([]R, []record, er
 		}
 		q.add(" OR (1 = 1")
 		for i, c := range s.ids {
-			q.add(" AND ", q.quoted(c.name), " = ")
+			q.add(" AND ", q.Quoted(c.name), " = ")
 			q.arg(values[i])
 		}
 		q.add(")")

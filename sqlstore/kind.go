@@ -42,7 +42,7 @@ func (s *Store[R]) selectOld(q *statement, target int) {
 		if i > 0 {
 			q.add(" OR ")
 		}
-		q.add(q.quoted(key.name), " NOT LIKE ")
+		q.add(q.Quoted(key.name), " NOT LIKE ")
 		q.arg(fmt.Sprintf("v%d:%%", target))
 	}
 }
@@ -51,7 +51,7 @@ func (s *Store[R]) selectOld(q *statement, target int) {
 func (s *Store[R]) selectUnfilled(q *statement, target int) {
 	s.selectOld(q, target)
 	for _, r := range s.model.Replacements() {
-		q.add(" OR ", q.quoted(r.Column), " IS NULL AND ", q.quoted(r.Old), " IS NOT NULL")
+		q.add(" OR ", q.Quoted(r.Column), " IS NULL AND ", q.Quoted(r.Old), " IS NOT NULL")
 	}
 }
 
@@ -60,7 +60,7 @@ func (s *Store[R]) selectIndexed(q *statement, _ int) {
 	q.add("1 = 0")
 	for _, x := range s.model.IndexColumns() {
 		for _, name := range append(slices.Clone(x.Sources), x.Column) {
-			q.add(" OR ", q.quoted(name), " IS NOT NULL")
+			q.add(" OR ", q.Quoted(name), " IS NOT NULL")
 		}
 	}
 }

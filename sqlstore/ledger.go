@@ -16,7 +16,7 @@ import (
 // sql finishes a statement over the ledger: ? are its arguments, NOW the clock
 // of the database, which all processes share.
 func (s *Store[R]) sql(query string) string {
-	return timed(s.dialect.placeholders(query), s.dialect.now)
+	return timed(s.dialect.Placeholders(query), s.dialect.Now())
 }
 
 // timed puts a clock in for NOW.
@@ -371,7 +371,7 @@ func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]in
 		Rows  int64
 	}
 	err := s.db.SelectContext(ctx, &groups, s.sql(fmt.Sprintf(`SELECT class AS %s, count(*) AS %s FROM kms_rotation_failures
-		WHERE rotation_id = ? GROUP BY class`, s.dialect.quoted("Class"), s.dialect.quoted("Rows"))), run)
+		WHERE rotation_id = ? GROUP BY class`, s.dialect.Quoted("Class"), s.dialect.Quoted("Rows"))), run)
 	counts := make(map[string]int64)
 	for _, g := range groups {
 		counts[g.Class] = g.Rows

@@ -60,7 +60,7 @@ func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, p
 }
 
 func (l *Limiter) sql(query string) string {
-	return timed(l.dialect.placeholders(query), l.dialect.micros)
+	return timed(l.dialect.Placeholders(query), l.dialect.micros)
 }
 
 func (l *Limiter) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {

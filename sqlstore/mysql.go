@@ -47,7 +47,7 @@ func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err 
 		}
 	}()
 	j := newJoin(s, w)
-	joined, text := j.from+" STRAIGHT_JOIN "+s.dialect.table(s.Table())+" AS t", j.text(w)
+	joined, text := j.from+" STRAIGHT_JOIN "+s.dialect.QuotedTable(s.Table())+" AS t", j.text(w)
 	result, err := tx.ExecContext(ctx, "UPDATE "+joined+" SET "+strings.Join(j.set, ", ")+" WHERE "+strings.Join(j.where, " AND "), text)
 	if err != nil {
 		return err
@@ -109,17 +109,17 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 			charset, _, _ := strings.Cut(collation, "_")
 			value = "CONVERT(" + value + " USING " + charset + ") COLLATE " + collation
 		}
-		j.where = append(j.where, "t."+s.dialect.quoted(c.name)+" = "+value)
+		j.where = append(j.where, "t."+s.dialect.Quoted(c.name)+" = "+value)
 	}
 	same := func(c column, value string) string {
-		compared := "t." + s.dialect.quoted(c.name)
+		compared := "t." + s.dialect.Quoted(c.name)
 		switch {
 		case c.witness:
 			compared = "CAST(" + compared + " AS BINARY)"
 		case s.types[c.name].collation != "":
 			value += " COLLATE utf8mb4_bin" // to the letter
 		}
-		return compared + " " + s.dialect.same + " " + value
+		return compared + " " + s.dialect.Same() + " " + value
 	}
 	for _, c := range w.same {
 		j.where = append(j.where, same(c, add(c)))
@@ -127,7 +127,7 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 	for _, name := range w.set {
 		c := w.same[w.at(name)]
 		value := add(c)
-		j.set = append(j.set, "t."+s.dialect.quoted(name)+" = "+value)
+		j.set = append(j.set, "t."+s.dialect.Quoted(name)+" = "+value)
 		j.isSet = append(j.isSet, same(c, value))
 	}
 	j.from = "JSON_TABLE(?, '$[*]' COLUMNS (" + strings.Join(columns, ", ") + ")) AS v"

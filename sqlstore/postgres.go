@@ -35,22 +35,22 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	}
 	for i, c := range s.ids {
 		alias := array(s.types[c.name].name, func(u update) any { return u.id[i] })
-		where = append(where, "t."+s.dialect.quoted(c.name)+" = v."+alias)
+		where = append(where, "t."+s.dialect.Quoted(c.name)+" = v."+alias)
 	}
 	for i, name := range w.set {
 		alias := array(s.types[name].name, func(u update) any { return u.set[i] })
-		set = append(set, s.dialect.quoted(name)+" = v."+alias)
+		set = append(set, s.dialect.Quoted(name)+" = v."+alias)
 	}
 	for i, c := range w.same {
-		compared, kind := "t."+s.dialect.quoted(c.name), s.types[c.name].name
+		compared, kind := "t."+s.dialect.Quoted(c.name), s.types[c.name].name
 		if c.witness {
 			compared, kind = compared+"::text", "text"
 		}
 		alias := array(kind, func(u update) any { return u.same[i] })
-		where = append(where, compared+" "+s.dialect.same+" v."+alias)
+		where = append(where, compared+" "+s.dialect.Same()+" v."+alias)
 	}
 	var written []int
-	err := tx.SelectContext(ctx, &written, "UPDATE "+s.dialect.table(s.Table())+" AS t SET "+strings.Join(set, ", ")+
+	err := tx.SelectContext(ctx, &written, "UPDATE "+s.dialect.QuotedTable(s.Table())+" AS t SET "+strings.Join(set, ", ")+
 		" FROM unnest("+strings.Join(arrays, ", ")+") WITH ORDINALITY AS v("+strings.Join(aliases, ", ")+", n)"+
 		" WHERE "+strings.Join(where, " AND ")+" RETURNING v.n", args...)
 	for _, n := range written {

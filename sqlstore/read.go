@@ -38,7 +38,7 @@ func (s *Store[R]) selectFrom(q *statement) {
 	for _, c := range s.witnesses {
 		q.add(", ", q.witness(c.name))
 	}
-	q.add(" FROM ", q.table(s.Table()), " WHERE 1 = 1")
+	q.add(" FROM ", q.QuotedTable(s.Table()), " WHERE 1 = 1")
 }
 
 // where adds the conditions of a selection.
@@ -135,9 +135,9 @@ func isInteger(k reflect.Kind) bool {
 }
 
 func (s *Store[R]) equalBounds(ctx context.Context, n int) (bounds [][]any, err error) {
-	id := s.dialect.quoted(s.ids[0].name)
+	id := s.dialect.Quoted(s.ids[0].name)
 	var least, most sql.Null[int64]
-	err = s.db.QueryRowContext(ctx, fmt.Sprintf("SELECT min(%[1]s), max(%[1]s) FROM %[2]s", id, s.dialect.table(s.Table()))).Scan(&least, &most)
+	err = s.db.QueryRowContext(ctx, fmt.Sprintf("SELECT min(%[1]s), max(%[1]s) FROM %[2]s", id, s.dialect.QuotedTable(s.Table()))).Scan(&least, &most)
 	if err != nil || !least.Valid {
 		return nil, err
 	}
@@ -153,7 +153,7 @@ func (s *Store[R]) equalBounds(ctx context.Context, n int) (bounds [][]any, err 
 }
 
 func (s *Store[R]) sampledBounds(ctx context.Context, n int) (bounds [][]any, err error) {
-	table, ids := s.dialect.table(s.Table()), s.dialect.list(names(s.ids))
+	table, ids := s.dialect.QuotedTable(s.Table()), s.dialect.list(names(s.ids))
 	var count int64
 	if err := s.db.GetContext(ctx, &count, "SELECT count(*) FROM "+table); err != nil {
 		return nil, err

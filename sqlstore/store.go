@@ -213,7 +213,7 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 // existing lists the columns of the table, and learns their types where updates
 // have to name them.
 func (s *Store[R]) existing(ctx context.Context) ([]string, error) {
-	table := s.dialect.table(s.Table())
+	table := s.dialect.QuotedTable(s.Table())
 	rows, err := s.db.QueryContext(ctx, "SELECT * FROM "+table+" WHERE 1 = 0")
 	if err != nil {
 		return nil, err
@@ -240,14 +240,14 @@ func (s *Store[R]) Table() string { return s.model.Table() }
 // table once for each.
 func (s *Store[R]) Count(ctx context.Context) (counts []kmsencrypted.VersionCount, err error) {
 	for _, key := range s.keys {
-		name := s.dialect.quoted(key.name)
+		name := s.dialect.Quoted(key.name)
 		var groups []struct {
 			Prefix sql.Null[string]
 			Rows   int64
 		}
 		err := s.db.SelectContext(ctx, &groups, fmt.Sprintf(
 			`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END AS %[3]s, count(*) AS %[4]s FROM %[5]s GROUP BY 1`,
-			name, fmt.Sprintf(s.dialect.prefix, name), s.dialect.quoted("Prefix"), s.dialect.quoted("Rows"), s.dialect.table(s.Table())))
+			name, fmt.Sprintf(s.dialect.prefix, name), s.dialect.Quoted("Prefix"), s.dialect.Quoted("Rows"), s.dialect.QuotedTable(s.Table())))
 		if err != nil {
 			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
 		}
@@ -271,7 +271,7 @@ func (s *Store[R]) Count(ctx context.Context) (counts []kmsencrypted.VersionCoun
 // Selected counts the rows of a selection.
 func (s *Store[R]) Selected(ctx context.Context, sel kmsencrypted.Selection) (n int64, err error) {
 	q := &statement{dialect: s.dialect}
-	q.add("SELECT count(*) FROM ", q.table(s.Table()), " WHERE 1 = 1")
+	q.add("SELECT count(*) FROM ", q.QuotedTable(s.Table()), " WHERE 1 = 1")
 	if err := s.where(q, sel); err != nil {
 		return 0, err
 	}

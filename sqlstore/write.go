@@ -13,6 +13,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // swap is the updates of one batch, all of the same columns. Every column that
@@ -171,24 +172,24 @@ func mentions(err error, known ...string) bool {
 // updateEach makes one prepared UPDATE for each record.
 func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	var q strings.Builder
-	q.WriteString("UPDATE " + s.dialect.table(s.Table()) + " SET ")
+	q.WriteString("UPDATE " + s.dialect.QuotedTable(s.Table()) + " SET ")
 	for i, name := range w.set {
 		if i > 0 {
 			q.WriteString(", ")
 		}
-		q.WriteString(s.dialect.quoted(name) + " = ?")
+		q.WriteString(s.dialect.Quoted(name) + " = ?")
 	}
 	q.WriteString(" WHERE ")
 	for i, c := range s.ids {
 		if i > 0 {
 			q.WriteString(" AND ")
 		}
-		q.WriteString(s.dialect.quoted(c.name) + " = ?")
+		q.WriteString(s.dialect.Quoted(c.name) + " = ?")
 	}
 	for _, c := range w.same {
-		q.WriteString(" AND " + s.dialect.compared(c) + " " + s.dialect.same + " ?")
+		q.WriteString(" AND " + s.dialect.compared(c) + " " + s.dialect.Same() + " ?")
 	}
-	statement, err := tx.PrepareContext(ctx, s.dialect.placeholders(q.String()))
+	statement, err := tx.PrepareContext(ctx, s.dialect.Placeholders(q.String()))
 	if err != nil {
 		return err
 	}
@@ -236,7 +237,7 @@ func cut(text string) string {
 
 // insert inserts rows into a table of the ledger, many at a time.
 func (s *Store[R]) insert(ctx context.Context, tx *sqlx.Tx, table string, columns []string, values [][]any) error {
-	if s.dialect.dollar && len(values) > 0 {
+	if s.dialect.Dialect == sqldialect.Postgres && len(values) > 0 {
 		return s.insertAll(ctx, tx, table, columns, values)
 	}
 	const most = 500 // rows; below what any database takes of arguments

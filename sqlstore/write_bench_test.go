@@ -110,7 +110,7 @@ func benchmarkWrite(b *testing.B, name, dsn string, d field.Dialect, given strin
 		check(b, s.transaction(b.Context(), func(tx *sqlx.Tx) error { return s.writes(b.Context(), tx, w) }))
 	})
 	run("rows", func(w *swap) {
-		query := db.Rebind("UPDATE keyed SET encrypted_kms_key = ? WHERE id = ? AND encrypted_kms_key " + s.dialect.same + " ?")
+		query := db.Rebind("UPDATE keyed SET encrypted_kms_key = ? WHERE id = ? AND encrypted_kms_key " + s.dialect.Same() + " ?")
 		for i, u := range w.updates {
 			result, err := db.Exec(query, u.set[0], u.id[0], u.same[0])
 			check(b, err)

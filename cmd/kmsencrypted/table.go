@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // model makes the model of a table that is known from the file only: its struct
@@ -169,8 +170,12 @@ func idTypes(columns map[string]string, ids []string) ([]reflect.Type, error) {
 	return types, nil
 }
 
+var quoting = map[field.Dialect]sqldialect.Dialect{
+	field.Postgres: sqldialect.Postgres, field.MySQL: sqldialect.MariaDB, field.SQLite: sqldialect.SQLite,
+}
+
 func columnTypes(ctx context.Context, db *sql.DB, dialect field.Dialect, table string) (map[string]string, error) {
-	rows, err := db.QueryContext(ctx, "SELECT * FROM "+quoted(dialect, table)+" WHERE 1 = 0")
+	rows, err := db.QueryContext(ctx, "SELECT * FROM "+quoting[dialect].QuotedTable(table)+" WHERE 1 = 0")
 	if err != nil {
 		return nil, err
 	}
@@ -184,19 +189,6 @@ func columnTypes(ctx context.Context, db *sql.DB, dialect field.Dialect, table s
 		types[c.Name()] = c.DatabaseTypeName()
 	}
 	return types, nil
-}
-
-// quoted quotes the name of a table, which may have a schema before a dot.
-func quoted(dialect field.Dialect, name string) string {
-	mark := `"`
-	if dialect == field.MySQL {
-		mark = "`"
-	}
-	parts := strings.Split(name, ".")
-	for i, part := range parts {
-		parts[i] = mark + strings.ReplaceAll(part, mark, mark+mark) + mark
-	}
-	return strings.Join(parts, ".")
 }
 
 // template makes an encryption context: texts with {model_name}, {model_id} and
