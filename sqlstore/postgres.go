@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,20 +26,21 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	}
 	var arrays, aliases, set, where []string
 	var args []any
-	// array adds a column of the unnested table and returns its name.
-	array := func(kind string, value func(update) any) string {
-		args = append(args, arrayText(len(w.updates), func(row int) any { return value(w.updates[row]) }))
-		arrays = append(arrays, fmt.Sprintf("$%d::text::%s[]", len(args), kind))
+	// add adds a column of the unnested table and returns its name.
+	add := func(kind string, value func(update) any) string {
+		expression, text := array(len(w.updates), func(row int) any { return value(w.updates[row]) })
+		args = append(args, text)
+		arrays = append(arrays, fmt.Sprintf(expression, len(args), kind))
 		alias := "c" + strconv.Itoa(len(args))
 		aliases = append(aliases, alias)
 		return alias
 	}
 	for i, c := range s.ids {
-		alias := array(s.types[c.name].name, func(u update) any { return u.id[i] })
+		alias := add(s.types[c.name].name, func(u update) any { return u.id[i] })
 		where = append(where, "t."+s.dialect.Quoted(c.name)+" = v."+alias)
 	}
 	for i, name := range w.set {
-		alias := array(s.types[name].name, func(u update) any { return u.set[i] })
+		alias := add(s.types[name].name, func(u update) any { return u.set[i] })
 		set = append(set, s.dialect.Quoted(name)+" = v."+alias)
 	}
 	for i, c := range w.same {
@@ -46,7 +48,7 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		if c.witness {
 			compared, kind = compared+"::text", "text"
 		}
-		alias := array(kind, func(u update) any { return u.same[i] })
+		alias := add(kind, func(u update) any { return u.same[i] })
 		where = append(where, compared+" "+s.dialect.Same()+" v."+alias)
 	}
 	var written []int
@@ -60,23 +62,68 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 }
 
 // insertAll inserts rows with one statement whose text does not grow with them,
-// of columns that are texts and whole numbers.
+// of columns that are texts and whole numbers. What is the same in all rows is
+// sent once: taking an array apart is much of what it costs.
 func (s *Store[R]) insertAll(ctx context.Context, tx *sqlx.Tx, table string, columns []string, values [][]any) error {
-	arrays, args := make([]string, len(columns)), make([]any, len(columns))
-	for i := range columns {
+	var selected, arrays, aliases []string
+	args := make([]any, len(columns))
+	for i, name := range columns {
 		kind := "text"
 		if _, isNumber := values[0][i].(int); isNumber {
 			kind = "bigint"
 		}
-		arrays[i] = fmt.Sprintf("$%d::text::%s[]", i+1, kind)
-		args[i] = arrayText(len(values), func(row int) any { return values[row][i] })
+		differs := slices.ContainsFunc(values, func(row []any) bool { return row[i] != values[0][i] })
+		if !differs && (len(values) == 1 || i < len(columns)-1 || len(arrays) > 0) {
+			selected, args[i] = append(selected, fmt.Sprintf("$%d::%s", i+1, kind)), values[0][i]
+			continue
+		}
+		expression, text := array(len(values), func(row int) any { return values[row][i] })
+		selected, arrays, aliases = append(selected, "v."+name), append(arrays, fmt.Sprintf(expression, i+1, kind)), append(aliases, name)
+		args[i] = text
 	}
-	_, err := tx.ExecContext(ctx, "INSERT INTO "+table+" ("+strings.Join(columns, ", ")+
-		") SELECT * FROM unnest("+strings.Join(arrays, ", ")+")", args...)
+	query := "INSERT INTO " + table + " (" + strings.Join(columns, ", ") + ") SELECT " + strings.Join(selected, ", ")
+	if len(arrays) > 0 {
+		query += " FROM unnest(" + strings.Join(arrays, ", ") + ") AS v(" + strings.Join(aliases, ", ") + ")"
+	}
+	_, err := tx.ExecContext(ctx, query, args...)
 	return err
 }
 
-// arrayText writes a PostgreSQL array as text, which every driver can send.
+// array writes a PostgreSQL array as text, which every driver can send, and the
+// expression that reads it: with the number of the argument and the type of the
+// elements. Splitting texts takes half the time of reading an array.
+func array(n int, value func(i int) any) (expression, text string) {
+	if text, ok := splitText(n, value); ok {
+		return "string_to_array($%d::text, E'\\x1f', E'\\x1e')::%s[]", text
+	}
+	return "$%d::text::%s[]", arrayText(n, value)
+}
+
+// splitText joins texts by a control character, if none of them has it, and with
+// another one for NULL. No ciphertext has any.
+func splitText(n int, value func(i int) any) (joined string, ok bool) {
+	const separator, null = '\x1f', '\x1e'
+	b := make([]byte, 0, 64*n)
+	for i := range n {
+		if i > 0 {
+			b = append(b, separator)
+		}
+		switch v := value(i).(type) {
+		case nil:
+			b = append(b, null)
+		case string:
+			if strings.IndexByte(v, separator) >= 0 || strings.IndexByte(v, null) >= 0 {
+				return "", false
+			}
+			b = append(b, v...)
+		default:
+			return "", false
+		}
+	}
+	return string(b), len(b) > 0 // of an empty text the array would have no element
+}
+
+// arrayText writes an array of anything.
 func arrayText(n int, value func(i int) any) string {
 	b := make([]byte, 0, 64*n)
 	b = append(b, '{')
