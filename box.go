@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // Format is the form of a key column and of the columns sealed under its data key.
@@ -120,6 +121,7 @@ type Box struct {
 	inflight inflight
 	cache    *cache // nil without one
 	insecure sync.Once
+	requests atomic.Int64 // on their way
 }
 
 // NewBox returns a Box with one version, 1, in native format under provider.

@@ -137,5 +137,10 @@ func (b *Box) observed(ctx context.Context, event func() Event, request func(con
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	b.requests.Add(1)
+	defer b.requests.Add(-1)
 	return b.config.Observer.Observe(ctx, event, request)
 }
+
+// InFlight is how many requests to key services are on their way now.
+func (b *Box) InFlight() int { return int(b.requests.Load()) }

@@ -166,6 +166,8 @@ type RotationEvent struct {
 	Shard int
 	// Outcome is that of the batch for [EventBatch], else that of this call so far.
 	Outcome Outcome
+	// Stages is where the time of the batch of [EventBatch] went.
+	Stages Stages
 	// Planned is how many records were selected when the run began, or a
 	// verification.
 	Planned int64
@@ -177,6 +179,15 @@ type RotationEvent struct {
 	Failure *Failure // of [EventFailure]
 	Err     error    // of [EventThrottled]: what the key service answered
 	Reason  string   // of [EventWaiting]: what a check says
+}
+
+// Stages is the time of a batch. The stages of neighbouring batches overlap, so
+// that the sum is more than what passed.
+type Stages struct {
+	Read   time.Duration
+	Rotate time.Duration // key service, opening and sealing
+	Wait   time.Duration // for a limit on calls, and after a key service throttled
+	Write  time.Duration
 }
 
 // RotationEventType is the kind of a [RotationEvent].

@@ -195,14 +195,16 @@ func (w *working) waits(ctx context.Context, reason string) {
 }
 
 // account adds up and tells what became of a batch.
-func (w *working) account(shard Shard, b Batch, o Outcome) error {
+func (w *working) account(shard Shard, b readBatch) error {
+	o := b.outcome
 	w.mu.Lock()
 	w.outcome = w.outcome.plus(o)
 	failed := w.before + w.outcome.Failed
 	w.mu.Unlock()
 	event := w.event(EventBatch, shard)
-	event.Outcome = o
+	event.Outcome, event.Stages = o, b.stages
 	w.options.Observe(event)
+	event.Stages = Stages{}
 	if o.Conflicts > 0 {
 		event.Type = EventConflict
 		w.options.Observe(event)

@@ -417,7 +417,12 @@ func TestRotatorThrottled(t *testing.T) {
 			return nil
 		}
 		began := time.Now()
-		result, err := newRotator(t, m, kmsencrypted.RotationOptions{Workers: 1}).Run(t.Context())
+		var waits time.Duration
+		sum := func(e kmsencrypted.RotationEvent) { waits += e.Stages.Wait }
+		result, err := newRotator(t, m, kmsencrypted.RotationOptions{Workers: 1, Observe: sum}).Run(t.Context())
+		if waits != 600*time.Millisecond {
+			t.Errorf("events tell of %v of waiting, want 600 ms", waits)
+		}
 		if err != nil || result.Written != 20 || len(m.calls) != 50 {
 			t.Errorf("Run() = %+v, %v after %d tries, want 20 written after 50", result, err, len(m.calls))
 		}

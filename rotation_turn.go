@@ -50,10 +50,10 @@ type turning struct {
 // readBatch is a batch on its way through the stages.
 type readBatch struct {
 	Batch
-	size     int           // that was asked for
-	database time.Duration // spent on reading and writing
-	calls    int64
-	outcome  Outcome
+	size    int // that was asked for
+	stages  Stages
+	calls   int64
+	outcome Outcome
 }
 
 // future is something that another goroutine works out.
@@ -158,7 +158,7 @@ func (t *turning) read(ctx context.Context, from Range) error {
 		if err == nil {
 			t.started.Add(int64(b.Len()))
 		}
-		return readBatch{Batch: b, size: size, database: time.Since(began)}, err
+		return readBatch{Batch: b, size: size, stages: Stages{Read: time.Since(began)}}, err
 	})
 	return nil
 }
@@ -167,11 +167,14 @@ func (t *turning) read(ctx context.Context, from Range) error {
 // allows, and again after the key service throttled or gave no answer.
 func (t *turning) rotate(ctx context.Context, b *readBatch) error {
 	calls, finish := kinds[t.run.Kind].calls, context.WithoutCancel(ctx)
+	defer func(began time.Time) { b.stages.Wait = time.Since(began) - b.stages.Rotate }(time.Now())
 	return inPieces(ctx, t.options.Calls, b, calls, 0, b.Len(), func(from, to int) error {
 		for wait, began := firstWait, time.Now(); ; wait = min(2*wait, longWait) {
 			left := b.Keys(from, to)
 			b.calls += int64(left * calls)
+			tried := time.Now()
 			err := b.Rotate(finish, from, to)
+			b.stages.Rotate += time.Since(tried)
 			if err == nil || !Retryable(err) {
 				return err
 			}
@@ -221,7 +224,7 @@ func (t *turning) write(ctx context.Context, b readBatch, last bool) {
 		began := time.Now()
 		var err error
 		b.outcome, err = b.Write(ctx, to)
-		b.database += time.Since(began)
+		b.stages.Write = time.Since(began)
 		return b, err
 	})
 }
@@ -236,9 +239,9 @@ func (t *turning) wrote(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t.size.took(b.Len(), b.database)
+	t.size.took(b.Len(), b.stages.Read+b.stages.Write)
 	t.waits(ctx, "")
-	return t.account(t.shard, b.Batch, b.outcome)
+	return t.account(t.shard, b)
 }
 
 // rest waits until the batch is written and sleeps for a multiple of the time

@@ -33,8 +33,8 @@
 //
 // Each has the attributes kmsencrypted.operation, kmsencrypted.provider and
 // kmsencrypted.outcome, so that the number of time series is small and known.
-// Key and context are not among them. Rotations have metrics of their own: see
-// [NewRotation] and [Limiter].
+// Key and context are not among them. How many requests are on their way says
+// [InFlight]. Rotations have metrics of their own: see [NewRotation] and [Limiter].
 //
 // # Outcomes
 //

@@ -17,6 +17,7 @@ const (
 	tableKey  = attribute.Key("kmsencrypted.table")
 	classKey  = attribute.Key("kmsencrypted.class")
 	reasonKey = attribute.Key("kmsencrypted.reason")
+	stageKey  = attribute.Key("kmsencrypted.stage")
 )
 
 // NewRotation returns a function for [kmsencrypted.RotationOptions].Observe. Its
@@ -26,6 +27,7 @@ const (
 //	kmsencrypted.rotation.failures        counter, {record}: by kmsencrypted.class, see kmsencrypted.FailureClass
 //	kmsencrypted.rotation.batches         counter, {batch}
 //	kmsencrypted.rotation.batch.duration  histogram, s: from one batch of a shard to its next, all stages
+//	kmsencrypted.rotation.stage.duration  histogram, s: of a batch by kmsencrypted.stage "read", "rotate" (key service and sealing), "wait" (for a limit or a throttling service) or "write"
 //	kmsencrypted.rotation.throttled       counter, {wait}: by kmsencrypted.reason, an outcome such as "throttled", or "check"
 //	kmsencrypted.rotation.leases_lost     counter, {shard}: another worker had taken it
 //	kmsencrypted.rotation.remaining       gauge, {record}: what was planned less what this process has moved
@@ -33,7 +35,7 @@ const (
 //
 // Each has the attribute kmsencrypted.table. Requests to key services, by
 // operation and outcome, and their duration are the metrics of [New]; waiting for
-// a limit is that of [Limiter]. The function is safe for concurrent use.
+// a limit is that of [Limiter], requests on their way that of [InFlight]. The function is safe for concurrent use.
 func NewRotation(meters metric.MeterProvider) (func(kmsencrypted.RotationEvent), error) {
 	if meters == nil {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider", kmsencrypted.ErrConfig)
@@ -48,7 +50,7 @@ func NewRotation(meters metric.MeterProvider) (func(kmsencrypted.RotationEvent),
 
 type rotationInstruments struct {
 	records, failures, batches, throttled, lost metric.Int64Counter
-	duration                                    metric.Float64Histogram
+	duration, stages                            metric.Float64Histogram
 	remaining                                   metric.Int64Gauge
 	eta                                         metric.Float64Gauge
 }
@@ -69,11 +71,18 @@ func newRotationInstruments(meter metric.Meter) (*rotationInstruments, error) {
 		counter, err := meter.Int64Counter("kmsencrypted.rotation."+c.name, metric.WithDescription(c.what), metric.WithUnit(c.unit))
 		*c.into, errs = counter, append(errs, err)
 	}
+	for _, h := range []struct {
+		into       *metric.Float64Histogram
+		name, what string
+	}{
+		{&i.duration, "batch.duration", "From one batch of a shard to its next: reading, key service, writing and waiting."},
+		{&i.stages, "stage.duration", "What the stages of a batch took. Those of neighbouring batches overlap."},
+	} {
+		histogram, err := meter.Float64Histogram("kmsencrypted.rotation."+h.name, metric.WithDescription(h.what), metric.WithUnit("s"),
+			metric.WithExplicitBucketBoundaries(.01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10, 30, 60))
+		*h.into, errs = histogram, append(errs, err)
+	}
 	var err error
-	i.duration, err = meter.Float64Histogram("kmsencrypted.rotation.batch.duration",
-		metric.WithDescription("From one batch of a shard to its next: reading, key service, writing and waiting."), metric.WithUnit("s"),
-		metric.WithExplicitBucketBoundaries(.01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10, 30, 60))
-	errs = append(errs, err)
 	i.remaining, err = meter.Int64Gauge("kmsencrypted.rotation.remaining",
 		metric.WithDescription("Records that are planned and that this process has not moved."), metric.WithUnit("{record}"))
 	errs = append(errs, err)
@@ -102,7 +111,7 @@ type rotating struct {
 func (r *rotations) observe(e kmsencrypted.RotationEvent) {
 	ctx := context.Background()
 	table := metric.WithAttributes(tableKey.String(e.Table))
-	by := func(key attribute.Key, value string) metric.AddOption {
+	by := func(key attribute.Key, value string) metric.MeasurementOption {
 		return metric.WithAttributes(tableKey.String(e.Table), key.String(value))
 	}
 	switch e.Type {
@@ -120,6 +129,9 @@ func (r *rotations) observe(e kmsencrypted.RotationEvent) {
 		}
 		if took := r.sinceLast(e); took > 0 {
 			r.duration.Record(ctx, took.Seconds(), table)
+		}
+		for stage, took := range map[string]time.Duration{"read": e.Stages.Read, "rotate": e.Stages.Rotate, "wait": e.Stages.Wait, "write": e.Stages.Write} {
+			r.stages.Record(ctx, took.Seconds(), by(stageKey, stage))
 		}
 		left, eta := r.moved(e)
 		r.remaining.Record(ctx, left, table)
@@ -181,6 +193,27 @@ func (r *rotations) moved(e kmsencrypted.RotationEvent) (left int64, eta time.Du
 		eta = time.Duration(float64(e.Elapsed) / float64(t.done) * float64(left))
 	}
 	return left, eta
+}
+
+// InFlight reports how many requests of a Box to key services are on their way, as
+//
+//	kmsencrypted.requests.in_flight  gauge, {request}
+//
+// until the registration that it returns is unregistered.
+func InFlight(meters metric.MeterProvider, box *kmsencrypted.Box) (metric.Registration, error) {
+	if meters == nil || box == nil {
+		return nil, fmt.Errorf("kmsotel: %w: no meter provider or no box", kmsencrypted.ErrConfig)
+	}
+	meter := meters.Meter(scope)
+	gauge, err := meter.Int64ObservableGauge("kmsencrypted.requests.in_flight",
+		metric.WithDescription("Requests to a key service that are on their way."), metric.WithUnit("{request}"))
+	if err != nil {
+		return nil, fmt.Errorf("kmsotel: %w: %w", kmsencrypted.ErrConfig, err)
+	}
+	return meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
+		o.ObserveInt64(gauge, int64(box.InFlight()))
+		return nil
+	}, gauge)
 }
 
 // Limiter measures how long a rotation waits for a limit on calls, as

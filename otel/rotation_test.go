@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	kmsotel "github.com/kmsencrypted/kmsencrypted/otel"
+	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
 // The events of a run become metrics of fixed names.
@@ -27,7 +28,8 @@ func TestRotationMetrics(t *testing.T) {
 	}
 	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventPlanned})
 	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventShard, Shard: 3})
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Shard: 3, Elapsed: time.Millisecond, Outcome: kmsencrypted.Outcome{Written: 5}})
+	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Shard: 3, Elapsed: time.Millisecond, Outcome: kmsencrypted.Outcome{Written: 5},
+		Stages: kmsencrypted.Stages{Read: 2 * time.Second, Rotate: 3 * time.Second, Wait: 4 * time.Second, Write: 5 * time.Second}})
 	if _, known := gauge[float64](t, sdk, "kmsencrypted.rotation.eta"); known {
 		t.Error("an estimate from less than 1 %")
 	}
@@ -63,6 +65,78 @@ func TestRotationMetrics(t *testing.T) {
 	durations, ok := sdk.metrics(t)["kmsencrypted.rotation.batch.duration"].Data.(metricdata.Histogram[float64])
 	if !ok || len(durations.DataPoints) != 1 || durations.DataPoints[0].Count != 2 {
 		t.Errorf("durations of batches: %+v", durations)
+	}
+	wantStages(t, sdk)
+}
+
+// What the stages took is told apart.
+func wantStages(t *testing.T, sdk *telemetry) {
+	t.Helper()
+	stages, ok := sdk.metrics(t)["kmsencrypted.rotation.stage.duration"].Data.(metricdata.Histogram[float64])
+	if !ok || len(stages.DataPoints) != 4 {
+		t.Fatalf("durations of stages: %+v", stages)
+	}
+	want := map[string]float64{"read": 2, "rotate": 3, "wait": 4, "write": 5}
+	for _, point := range stages.DataPoints {
+		stage, _ := point.Attributes.Value("kmsencrypted.stage")
+		if point.Count != 2 || point.Sum != want[stage.AsString()] {
+			t.Errorf("stage %q took %v s in %d batches, want %v in 2", stage.AsString(), point.Sum, point.Count, want[stage.AsString()])
+		}
+	}
+}
+
+// waiting is a key service that answers when it is told to.
+type waiting struct {
+	kmsencrypted.Provider
+	asked, answer chan struct{}
+}
+
+func (w waiting) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	w.asked <- struct{}{}
+	<-w.answer
+	return w.Provider.Encrypt(ctx, plaintext, ec)
+}
+
+// Requests count from when they leave until they are answered.
+func TestInFlight(t *testing.T) {
+	t.Parallel()
+	sdk, service := newTelemetry(), waiting{testkey.New(), make(chan struct{}), make(chan struct{})}
+	box, err := kmsencrypted.NewBox(service)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registration, err := kmsotel.InFlight(sdk.meters, box)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := func(n int64) {
+		t.Helper()
+		if got, known := gauge[int64](t, sdk, "kmsencrypted.requests.in_flight"); !known || got != n {
+			t.Errorf("in flight: %d, want %d", got, n)
+		}
+	}
+	want(0)
+	done := make(chan error)
+	for n := range 3 {
+		go func() {
+			_, err := box.Encrypt(t.Context(), []byte("secret"), kmsencrypted.Context{"n": n})
+			done <- err
+		}()
+		<-service.asked
+	}
+	want(3)
+	for range 3 {
+		service.answer <- struct{}{}
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	want(0)
+	if err := registration.Unregister(); err != nil {
+		t.Error(err)
+	}
+	if _, err := kmsotel.InFlight(sdk.meters, nil); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("InFlight of nothing = %v, want ErrConfig", err)
 	}
 }
 
