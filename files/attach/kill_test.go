@@ -29,6 +29,8 @@ import (
 const (
 	childScenario = "KMSENCRYPTED_TEST_CHILD_SCENARIO"
 	childDir      = "KMSENCRYPTED_TEST_CHILD_DIR"
+	childDriver   = "KMSENCRYPTED_TEST_CHILD_DRIVER"
+	childDSN      = "KMSENCRYPTED_TEST_CHILD_DSN"
 	childStep     = "KMSENCRYPTED_TEST_CHILD_STEP"
 )
 
@@ -226,79 +228,88 @@ func rekey(t *testing.T, w *world, round int) {
 // A process is killed before each of its calls to the database and the store, one
 // after the other. After the sweep every file reads back, none is lost and none
 // left behind.
-func TestKill(t *testing.T) {
+func TestKillPostgresSQLite(t *testing.T) {
+	databases := map[string]database{sqlite.driver: sqlite, postgres.driver: postgres}
 	if name := os.Getenv(childScenario); name != "" {
 		var s steps
 		var round int64
 		fmt.Sscan(os.Getenv(childStep), &round)
-		w := killedWorld(t, os.Getenv(childDir), &s)
+		w := killedWorld(t, databases[os.Getenv(childDriver)], os.Getenv(childDSN), os.Getenv(childDir), &s)
 		s.left.Store(round)
 		killScenarios[name](t, w, int(round))
 		return
 	}
 	t.Parallel()
-	for name := range killScenarios {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			dir := t.TempDir()
-			w := killedWorld(t, dir, nil)
-			for id := range int64(2) {
-				c := w.insert(t, id+1)
-				w.attach(t, c, "license", fileOf(uint64(id+1)))
-				for n := range 2 {
-					w.attach(t, c, "scans", fileOf(uint64(10*id)+uint64(n)+10))
-				}
-			}
-			killed := 0
-			for ; ; killed++ {
-				before := idsOf(t, w)
-				child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKill$")
-				child.Env = append(os.Environ(), childScenario+"="+name, childDir+"="+dir, fmt.Sprint(childStep, "=", killed+1))
-				out, err := child.CombinedOutput()
-				if exit, ok := errors.AsType[*exec.ExitError](err); ok && !exit.Sys().(syscall.WaitStatus).Signaled() {
-					t.Fatalf("step %d: %v\n%s", killed+1, err, out)
-				}
-				if name == "delete and sweep" {
-					now := idsOf(t, w)
-					if len(now) < len(before) {
-						w.attach(t, w.read(t, 2), "scans", fileOf(uint64(300+killed)))
-					}
-					if len(now) < len(before)-1 {
-						t.Errorf("step %d: %d attachments are gone, and one was deleted", killed+1, len(before)-len(now))
-					}
-					before = now
-				}
-				w.checkAfterKill(t, killed+1, dir, before)
-				if name == "rekey" {
-					rekey(t, w, killed+1) // goes on where the dead process was
-					w.checkAfterKill(t, killed+1, dir, before)
-				}
-				if err == nil {
-					break
-				}
-			}
-			t.Logf("killed at %d steps", killed)
-			if killed < 8 {
-				t.Errorf("killed at %d steps only", killed)
-			}
-		})
+	for driver, d := range databases {
+		for name := range killScenarios {
+			t.Run(driver+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				testKill(t, d, name)
+			})
+		}
 	}
 }
 
-// killedWorld is one in a folder, that another process finds again.
-func killedWorld(t *testing.T, dir string, s *steps) *world {
+func testKill(t *testing.T, d database, name string) {
+	dir, dsn := t.TempDir(), d.dsn(t)
+	w := killedWorld(t, d, dsn, dir, nil)
+	for id := range int64(2) {
+		c := w.insert(t, id+1)
+		w.attach(t, c, "license", fileOf(uint64(id+1)))
+		for n := range 2 {
+			w.attach(t, c, "scans", fileOf(uint64(10*id)+uint64(n)+10))
+		}
+	}
+	killed, stride := 0, 1
+	if raceDetector {
+		stride = 3 // each step takes several times as long, and it finds nothing else
+	}
+	for ; ; killed += stride {
+		before := idsOf(t, w)
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKillPostgresSQLite$")
+		child.Env = append(os.Environ(), childScenario+"="+name, childDriver+"="+d.driver, childDSN+"="+dsn, childDir+"="+dir, fmt.Sprint(childStep, "=", killed+1))
+		out, err := child.CombinedOutput()
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok && !exit.Sys().(syscall.WaitStatus).Signaled() {
+			t.Fatalf("step %d: %v\n%s", killed+1, err, out)
+		}
+		if name == "delete and sweep" {
+			now := idsOf(t, w)
+			if len(now) < len(before) {
+				w.attach(t, w.read(t, 2), "scans", fileOf(uint64(300+killed)))
+			}
+			if len(now) < len(before)-1 {
+				t.Errorf("step %d: %d attachments are gone, and one was deleted", killed+1, len(before)-len(now))
+			}
+			before = now
+		}
+		w.checkAfterKill(t, killed+1, dir, before)
+		if name == "rekey" {
+			rekey(t, w, killed+1) // goes on where the dead process was
+			w.checkAfterKill(t, killed+1, dir, before)
+		}
+		if err == nil {
+			break
+		}
+	}
+	t.Logf("killed at %d steps", killed)
+	if killed < 8 {
+		t.Errorf("killed at %d steps only", killed)
+	}
+}
+
+// killedWorld is one in a database and a folder, that another process finds again.
+func killedWorld(t *testing.T, d database, dsn, dir string, s *steps) *world {
 	path := filepath.Join(dir, "keys.txt")
 	provider, err := local.Open(path)
 	if err != nil {
 		provider, err = local.Create(path)
 	}
 	must(t, err)
-	d := sqlite
 	var bucket attach.Bucket = openDir(t, filepath.Join(dir, "bucket"))
 	if s != nil {
 		bucket = steppingBucket{bucket, s}
 	}
-	w := newWorldAt(t, d, sqliteDSN(filepath.Join(dir, "db.sqlite3")), provider, bucket, func(c *attach.Config) {
+	w := newWorldAt(t, d, dsn, provider, bucket, func(c *attach.Config) {
 		c.Grace, c.Lease, c.Workers = time.Millisecond, time.Second, 1
 		if s == nil {
 			c.Lease = time.Millisecond // so that the sweep need not wait
@@ -307,7 +318,7 @@ func killedWorld(t *testing.T, dir string, s *steps) *world {
 	if s != nil {
 		driver := w.db.Driver()
 		w.db.Close()
-		w.db = sql.OpenDB(steppingConnector{s, driver, sqliteDSN(filepath.Join(dir, "db.sqlite3"))})
+		w.db = sql.OpenDB(steppingConnector{s, driver, dsn})
 		t.Cleanup(func() { w.db.Close() })
 		w.use(t, 1)
 	}

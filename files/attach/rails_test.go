@@ -342,7 +342,7 @@ func (w *railsWorld) rekey(t testing.TB, to int) {
 	s, err := sqlstore.New(t.Context(), w.db, field.SQLite, w.documents, sqlstore.Options{Dependents: []sqlstore.Dependents{w.rails}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := kmsencrypted.NewRotator(w.documents.Box(), s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true, Workers: 1, Shards: 2})
+	r, err := kmsencrypted.NewRotator(w.documents.Box(), s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true, Workers: 1, Shards: 1, Lease: 100 * time.Millisecond})
 	must(t, err)
 	result, err := r.Run(t.Context())
 	must(t, err)
