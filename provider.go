@@ -117,6 +117,31 @@ type LegacyDecrypter interface {
 	DecryptLegacy(ctx context.Context, column string, ec BoundContext) (plaintext []byte, err error)
 }
 
+// WrapCounter is a [MultiWrapper] that can tell whether a column has all wraps. It
+// is asked without a call, and so found behind whatever has a method Unwrap that
+// returns a Provider.
+type WrapCounter interface {
+	MultiWrapper
+	// Wraps is how many wraps a data key gets.
+	Wraps() int
+	// Missing lists the tags of the wraps that a native key column lacks. What is
+	// no such column is [ErrMalformed].
+	Missing(column string) (tags []string, err error)
+}
+
+func wrapCounter(p Provider) (WrapCounter, bool) {
+	for {
+		if counter, ok := p.(WrapCounter); ok {
+			return counter, true
+		}
+		front, ok := p.(interface{ Unwrap() Provider })
+		if !ok {
+			return nil, false
+		}
+		p = front.Unwrap()
+	}
+}
+
 // Wrap is one of the wraps of a native key column: the [KeyInfo.Tag] of the
 // provider that made it, and the ciphertext.
 type Wrap = keycolumn.Wrap

@@ -25,6 +25,27 @@ func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewra
 	return r.Column, r.Err
 }
 
+// Missing lists the tags of the wraps that a key column at the current version
+// lacks: a key service was away when it was written. [Box.Rewrap] adds them. Of a
+// column at another version, or where the provider makes one wrap, it is nil.
+func (b *Box) Missing(column string, binding Binding) (tags []string, err error) {
+	if ColumnVersion(column) != b.config.Current {
+		return nil, nil
+	}
+	to, err := b.target(binding, keycolumn.FormatKey)
+	if err != nil {
+		return nil, err
+	}
+	counter, ok := wrapCounter(to.recipe.Provider)
+	if !ok {
+		return nil, nil
+	}
+	if tags, err = counter.Missing(column); err != nil {
+		return nil, located(OpUnwrap, to.recipe.Provider, to.version, err)
+	}
+	return tags, nil
+}
+
 // RewrapAll moves many key columns to the current version as [Box.Rewrap] does,
 // side by side and in few requests where the provider takes batches. Results come
 // in the order of the columns; what [Box.UnwrapAll] says of errors holds here too.

@@ -291,7 +291,7 @@ func TestRotatorReport(t *testing.T) {
 	if rate := report.Last.Rate(); rate != 1000 || report.Left.Round(time.Second) != 100*time.Second {
 		t.Errorf("rate %v/s, %v left; want 1000 and 100 s", rate, report.Left)
 	}
-	if kinds := kmsencrypted.RotationKinds(); len(kinds) != 4 {
+	if kinds := kmsencrypted.RotationKinds(); len(kinds) != 5 {
 		t.Errorf("RotationKinds() = %v", kinds)
 	}
 }

@@ -29,6 +29,11 @@ const (
 	// options. Neither the key column nor a column that an index is computed from
 	// may have changed meanwhile.
 	KindReindex RotationKind = "reindex"
+	// KindComplete adds the wraps that key columns at the current version lack,
+	// where that version wraps under several keys ([WrapCounter]): they were written
+	// while a key service was away. It reads every record at that version and writes
+	// those that lack one; the others are left to a rewrap.
+	KindComplete RotationKind = "complete"
 )
 
 // kindTraits is what the engine knows of a kind; stores know the rest.
@@ -42,10 +47,11 @@ type kindTraits struct {
 }
 
 var kinds = map[RotationKind]kindTraits{
-	KindRewrap:  {calls: callsPerKey},
-	KindRekey:   {calls: callsPerKey, exclusive: true},
-	KindMigrate: {calls: callsPerKey, exclusive: true},
-	KindReindex: {calls: 1, selectsDone: true},
+	KindRewrap:   {calls: callsPerKey},
+	KindRekey:    {calls: callsPerKey, exclusive: true},
+	KindMigrate:  {calls: callsPerKey, exclusive: true},
+	KindReindex:  {calls: 1, selectsDone: true},
+	KindComplete: {calls: callsPerKey, selectsDone: true},
 }
 
 // callsPerKey: one to unwrap, one to wrap.
@@ -72,7 +78,7 @@ func (k RotationKind) check(writersAreOurs bool) error {
 // need is the least that moves records to another version.
 func (k RotationKind) need(from, to Format) RotationKind {
 	switch {
-	case k == KindReindex:
+	case k == KindReindex, k == KindComplete:
 		return ""
 	case k != KindRewrap:
 		return k

@@ -15,7 +15,8 @@ type Plan struct {
 	// Records is how many records are selected.
 	Records int64
 	// Keys is how many data keys go through the key service. A record with
-	// several keys counts for each of them.
+	// several keys counts for each of them. Of a [KindComplete] it is the most that
+	// it can be: which of them lack a wrap is seen when they are read.
 	Keys int64
 	// Calls is how many values go to the key service: for each key one to be
 	// unwrapped and one to be wrapped, or several where the version wraps under
@@ -83,9 +84,13 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	return p, nil
 }
 
-// ready asks the store whether it may do this kind of rotation as it is set up in
-// this process.
+// ready says why this kind of rotation may not be done as it is set up in this
+// process; the store has reasons of its own.
 func (r *Rotator) ready(ctx context.Context) error {
+	target := r.box.config.Versions[r.box.Current()]
+	if _, several := wrapCounter(target.Provider); r.options.Kind == KindComplete && !several && target.ProviderFor == nil {
+		return fmt.Errorf("%w: version %d wraps under one key: there is nothing to complete", ErrConfig, r.box.Current())
+	}
 	if s, ok := r.store.(interface {
 		Ready(context.Context, RotationKind) error
 	}); ok {
@@ -97,8 +102,7 @@ func (r *Rotator) ready(ctx context.Context) error {
 // callsPerKey counts every wrap that a version makes of a key.
 func (r *Rotator) callsPerKey(target Version) int {
 	calls := kinds[r.options.Kind].calls
-	// Providers of several wraps that say how many.
-	if several, ok := target.Provider.(interface{ Wraps() int }); ok && calls == callsPerKey {
+	if several, ok := wrapCounter(target.Provider); ok && calls == callsPerKey {
 		return 1 + several.Wraps()
 	}
 	return calls

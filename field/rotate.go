@@ -20,7 +20,44 @@ import (
 // [kmsencrypted.Box.RewrapAll] says. A record's key that is in memory is wrapped
 // again, and one whose version seals the record is opened, to check and renew the seal.
 func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
-	const op = "rewrap"
+	return m.rewrap(ctx, "rewrap", rows, func(*group) (bool, error) { return true, nil })
+}
+
+const opComplete = "complete"
+
+// Complete adds the wraps that key columns at the current version lack, because a
+// key service was away when they were written, as [Model.Rewrap] does to all. One
+// that lacks a wrap afterwards too stays as it was, and the error is
+// [kmsencrypted.ErrUnavailable]. Key columns that lack none are left alone.
+func (m *Model[R]) Complete(ctx context.Context, rows ...*R) error {
+	return m.rewrap(ctx, opComplete, rows, (*group).lacksWrap)
+}
+
+// Incomplete counts the key columns of a record that [Model.Complete] would
+// write. It makes no call.
+func (m *Model[R]) Incomplete(row *R) (n int) {
+	w := newWork(m, []*R{row})
+	defer w.release()
+	for i := range w.groups {
+		if g := &w.groups[i]; !g.spec.isMaster && g.key.h.ciphertext() {
+			if lacks, err := g.lacksWrap(); lacks || err != nil {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+// lacksWrap asks only a key column at the current version.
+func (g *group) lacksWrap() (bool, error) { return g.lacks(g.key.h.stored.text) }
+
+func (g *group) lacks(column string) (bool, error) {
+	missing, err := g.box.Missing(column, g.binding(g.spec))
+	return len(missing) > 0, err
+}
+
+// rewrap moves the key columns that are picked.
+func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(*group) (bool, error)) error {
 	w := newWork(m, rows)
 	defer w.release()
 	for i := range w.groups {
@@ -29,6 +66,11 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 		case g.key.h.state == unset:
 			g.fail(op, g.spec.column, kmsencrypted.ErrNotLoaded)
 		case g.key.h.ciphertext():
+			picked, err := picks(g)
+			g.fail(op, g.spec.column, err)
+			if !picked {
+				continue
+			}
 			g.need = g.rewrapNeed()
 			g.fail(op, g.spec.column, g.keepsFormat())
 			if g.hasSealToCheck() && !g.isWhole() {
@@ -48,7 +90,26 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 	for _, g := range wrapped {
 		g.sealRecord()
 	}
+	if op == opComplete {
+		w.checkComplete()
+	}
 	return w.commit()
+}
+
+// checkComplete refuses what lacks a wrap still: it may even have lost another one,
+// whose service went away meanwhile.
+func (w *work) checkComplete() {
+	for i := range w.groups {
+		g := &w.groups[i]
+		if g.column == "" || g.err != nil {
+			continue
+		}
+		lacks, err := g.lacks(g.column)
+		if err == nil && lacks {
+			err = kmsencrypted.ErrUnavailable
+		}
+		g.fail(opComplete, g.spec.column, err)
+	}
 }
 
 // rewrapNeed is what a rewrap takes.

@@ -37,6 +37,6 @@ type tablesFlag struct {
 type rotationFlags struct {
 	tablesFlag
 	To      int     `placeholder:"N" help:"The version to move to, as a check: it must be the current one."`
-	Kind    string  `enum:"rewrap,rekey,migrate,reindex" default:"rewrap" help:"What to do: ${enum}."`
+	Kind    string  `enum:"rewrap,rekey,migrate,reindex,complete" default:"rewrap" help:"What to do: ${enum}."`
 	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to the key service a second, for all processes that share the database; changes that of a run that goes on. Without it: no bound."`
 }

@@ -185,7 +185,7 @@ func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, 
 }
 
 // verbs say what became of a record.
-var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed", "migrate": "migrated", "reindex": "indexed"}
+var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed", "migrate": "migrated", "reindex": "indexed", "complete": "completed"}
 
 // pausedOr turns an interrupt into its exit code without another word.
 func (s *Session) pausedOr(err error) error {

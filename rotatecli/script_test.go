@@ -17,6 +17,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/providers/multi"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
@@ -79,27 +80,36 @@ func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
 	return db, customers, documents
 }
 
-// boxIn has three versions under keys of their own in a folder.
+// boxIn has three versions under keys of their own in a folder. With SPARE set the
+// current one wraps under a second key too, which then is the one with bad days.
 func boxIn(dir string, current int) *kmsencrypted.Box {
 	versions := make(map[int]kmsencrypted.Version)
 	for n := 1; n <= 3; n++ {
-		path := filepath.Join(dir, fmt.Sprintf("v%d.key", n))
-		key, err := local.Open(path)
-		if err != nil {
-			key, err = local.Create(path)
-		}
-		check(err)
-		versions[n] = kmsencrypted.Version{Provider: key}
+		versions[n] = kmsencrypted.Version{Provider: keyIn(dir, fmt.Sprintf("v%d.key", n))}
 	}
-	config := kmsencrypted.Config{Current: current, Versions: versions}
-	if day := os.Getenv("BADDAY"); day != "" {
-		v := versions[current]
-		v.Provider = kmstest.Faulty(v.Provider, badDays[day]...)
-		versions[current] = v
+	provider := versions[current].Provider
+	day := badDays[os.Getenv("BADDAY")]
+	switch spare := os.Getenv("SPARE"); {
+	case spare != "":
+		spare := kmstest.Faulty(keyIn(dir, spare), day...)
+		provider = multi.Options{Quorum: 1, Tags: []string{"first", "spare"}}.New(provider, spare)
+	case day != nil:
+		provider = kmstest.Faulty(provider, day...)
 	}
-	box, err := config.Box()
+	versions[current] = kmsencrypted.Version{Provider: provider}
+	box, err := kmsencrypted.Config{Current: current, Versions: versions}.Box()
 	check(err)
 	return box
+}
+
+func keyIn(dir, name string) kmsencrypted.Provider {
+	path := filepath.Join(dir, name)
+	key, err := local.Open(path)
+	if err != nil {
+		key, err = local.Create(path)
+	}
+	check(err)
+	return key
 }
 
 func openIn(dir string) *sql.DB {

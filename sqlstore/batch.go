@@ -58,6 +58,10 @@ func (b *batch[R]) Keys(from, to int) (n int) {
 		if b.records[i].state != waiting {
 			continue
 		}
+		if b.kind.keys != nil {
+			n += b.kind.keys(b.store.model, &b.rows[i])
+			continue
+		}
 		keys := 0
 		for _, c := range b.store.keys {
 			if key := c.of(&b.rows[i]).Interface().(field.Key); !key.IsNull() {

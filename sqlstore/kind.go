@@ -17,20 +17,26 @@ type kind[R any] struct {
 	selects  func(s *Store[R], q *statement, target int)
 	rotate   func(b *batch[R], ctx context.Context, rows ...*R) error
 	compared func(s *Store[R]) []column
+	// keys counts the data keys of a row that are dealt with; nil: all that it has.
+	keys func(m *field.Model[R], row *R) int
 }
+
+func (s *Store[R]) keyColumns() []column { return s.keys }
 
 func kindOf[R any](k kmsencrypted.RotationKind) (kind[R], error) {
 	switch k {
 	case kmsencrypted.KindRewrap:
-		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rewrap, func(s *Store[R]) []column { return s.keys }}, nil
+		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rewrap, (*Store[R]).keyColumns, nil}, nil
 	case kmsencrypted.KindRekey:
 		// Every column of the model, also one that is NULL: a value that somebody puts
 		// there meanwhile is sealed under the data key that is about to be replaced.
-		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }}, nil
+		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }, nil}, nil
 	case kmsencrypted.KindMigrate:
-		return kind[R]{(*Store[R]).selectUnfilled, (*batch[R]).migrate, (*Store[R]).migrated}, nil
+		return kind[R]{(*Store[R]).selectUnfilled, (*batch[R]).migrate, (*Store[R]).migrated, nil}, nil
 	case kmsencrypted.KindReindex:
-		return kind[R]{(*Store[R]).selectIndexed, (*batch[R]).reindex, (*Store[R]).indexed}, nil
+		return kind[R]{(*Store[R]).selectIndexed, (*batch[R]).reindex, (*Store[R]).indexed, nil}, nil
+	case kmsencrypted.KindComplete:
+		return kind[R]{(*Store[R]).selectCurrent, (*batch[R]).complete, (*Store[R]).keyColumns, (*field.Model[R]).Incomplete}, nil
 	}
 	return kind[R]{}, fmt.Errorf("sqlstore: %w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)
 }
@@ -43,6 +49,17 @@ func (s *Store[R]) selectOld(q *statement, target int) {
 			q.add(" OR ")
 		}
 		q.add(q.Quoted(key.name), " NOT LIKE ")
+		q.arg(fmt.Sprintf("v%d:%%", target))
+	}
+}
+
+// selectCurrent: a key column at this very version.
+func (s *Store[R]) selectCurrent(q *statement, target int) {
+	for i, key := range s.keys {
+		if i > 0 {
+			q.add(" OR ")
+		}
+		q.add(q.Quoted(key.name), " LIKE ")
 		q.arg(fmt.Sprintf("v%d:%%", target))
 	}
 }
@@ -97,6 +114,10 @@ func (s *Store[R]) with(columns []column, name string) []column {
 
 func (b *batch[R]) rewrap(ctx context.Context, rows ...*R) error {
 	return b.store.model.Rewrap(ctx, rows...)
+}
+
+func (b *batch[R]) complete(ctx context.Context, rows ...*R) error {
+	return b.store.model.Complete(ctx, rows...)
 }
 
 func (b *batch[R]) rekey(ctx context.Context, rows ...*R) error {

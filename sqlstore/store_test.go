@@ -69,6 +69,7 @@ func testStore(t *testing.T, d database) {
 		{"migrate beside an old program", testMigrateBesideOld},
 		{"reindex", testReindex},
 		{"reindex beside a writer", testReindexBeside},
+		{"complete", testComplete},
 		{"heal", testHeal},
 		{"checks", testChecks},
 		{"slices", testSlices},

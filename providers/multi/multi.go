@@ -14,8 +14,8 @@
 // throttled, unavailable or silent. A provider that refuses - permission denied,
 // key disabled or gone - fails the write whatever the quorum, since every column
 // would silently lack its wrap from then on. [Provider.Missing] finds a column
-// with fewer wraps than there are providers, and [kmsencrypted.Box.Rewrap] to the
-// same version completes it.
+// with fewer wraps than there are providers, [kmsencrypted.Box.Rewrap] to the same
+// version completes it, and a rotation of [kmsencrypted.KindComplete] a table.
 //
 // # Reading
 //
@@ -370,6 +370,6 @@ func (p *Provider) failed(op kmsencrypted.Op, err, cause error) error {
 }
 
 var (
-	_ kmsencrypted.MultiWrapper = (*Provider)(nil)
-	_ kmsencrypted.Prober       = (*Provider)(nil)
+	_ kmsencrypted.WrapCounter = (*Provider)(nil)
+	_ kmsencrypted.Prober      = (*Provider)(nil)
 )
