@@ -85,6 +85,15 @@ type Rewrapper interface {
 	Rewrap(ctx context.Context, from Wrapped, source Provider, to BoundContext) (ciphertext []byte, err error)
 }
 
+// RewrapForeteller is a [Rewrapper] that says beforehand from which providers it
+// moves ciphertexts whose context stays. It is asked without a call, when calls
+// are planned and counted, and so found behind whatever has a method Unwrap that
+// returns a Provider.
+type RewrapForeteller interface {
+	Rewrapper
+	RewrapsFrom(source Provider) bool
+}
+
 // Rewrapping is a ciphertext on its way to the newest version of a key, or to
 // another context.
 type Rewrapping struct {
@@ -129,14 +138,15 @@ type WrapCounter interface {
 	Missing(column string) (tags []string, err error)
 }
 
-func wrapCounter(p Provider) (WrapCounter, bool) {
+// able finds an ability that is asked without a call, also behind other providers.
+func able[Ability Provider](p Provider) (a Ability, ok bool) {
 	for {
-		if counter, ok := p.(WrapCounter); ok {
-			return counter, true
+		if a, ok = p.(Ability); ok {
+			return a, true
 		}
-		front, ok := p.(interface{ Unwrap() Provider })
-		if !ok {
-			return nil, false
+		front, more := p.(interface{ Unwrap() Provider })
+		if !more {
+			return a, false
 		}
 		p = front.Unwrap()
 	}

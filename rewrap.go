@@ -36,7 +36,7 @@ func (b *Box) Missing(column string, binding Binding) (tags []string, err error)
 	if err != nil {
 		return nil, err
 	}
-	counter, ok := wrapCounter(to.recipe.Provider)
+	counter, ok := able[WrapCounter](to.recipe.Provider)
 	if !ok {
 		return nil, nil
 	}
@@ -99,6 +99,24 @@ func (r *rewrapping) staysInside() bool {
 	_, able := r.to.recipe.Provider.(Rewrapper)
 	_, multi := r.to.recipe.Provider.(MultiWrapper)
 	return able && !multi && !r.from.legacy && bytes.Equal(r.from.binding, r.to.binding)
+}
+
+// movesInside reports whether a rewrap of every record from one recipe to another
+// is known to stay inside the key service.
+func (v Version) movesInside(to Version) bool {
+	sameBinding := v.Format == to.Format && v.Context == nil && to.Context == nil && v.OmitID == to.OmitID && !v.RecordSeal && !to.RecordSeal
+	if !sameBinding || v.Provider == nil || to.Provider == nil {
+		return false
+	}
+	foreteller, ok := able[RewrapForeteller](to.Provider)
+	if !ok {
+		return false
+	}
+	source := v.Provider
+	if behind, ok := able[RewrapForeteller](source); ok {
+		source = behind
+	}
+	return foreteller.RewrapsFrom(source)
 }
 
 // rewrapInside makes the requests that leave data keys inside the key service,

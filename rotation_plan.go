@@ -1,6 +1,7 @@
 package kmsencrypted
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,9 +19,11 @@ type Plan struct {
 	// several keys counts for each of them. Of a [KindComplete] it is the most that
 	// it can be: which of them lack a wrap is seen when they are read.
 	Keys int64
-	// Calls is how many values go to the key service: for each key one to be
-	// unwrapped and one to be wrapped, or several where the version wraps under
-	// several keys. A service that takes batches gets fewer requests.
+	// Calls is how many values go to the key service, at most: for each key one to
+	// be unwrapped and one to be wrapped, or several where the version wraps under
+	// several keys; or one in all where a rewrap stays inside the service
+	// ([RewrapForeteller]) and both versions have the default context. A service
+	// that takes batches gets fewer requests.
 	Calls int64
 	// Refused is why a run would not begin, such as attached files that nobody
 	// would take along; nil if nothing is in the way. Of the stores, those know it
@@ -74,13 +77,14 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 			}
 			v.Need = p.Kind.need(recipe.Format, target.Format)
 			p.Keys += c.Rows
+			p.Calls += c.Rows * int64(r.callsPerKey(recipe, target))
 		}
 		p.Versions = append(p.Versions, v)
 	}
 	if p.Kind != KindRewrap && p.Kind != KindRekey { // selected for other reasons too
 		p.Keys = p.Records * int64(max(1, len(columns)))
+		p.Calls = p.Keys * int64(r.callsPerKey(target, target))
 	}
-	p.Calls = p.Keys * int64(r.callsPerKey(target))
 	return p, nil
 }
 
@@ -88,7 +92,7 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 // process; the store has reasons of its own.
 func (r *Rotator) ready(ctx context.Context) error {
 	target := r.box.config.Versions[r.box.Current()]
-	if _, several := wrapCounter(target.Provider); r.options.Kind == KindComplete && !several && target.ProviderFor == nil {
+	if _, several := able[WrapCounter](target.Provider); r.options.Kind == KindComplete && !several && target.ProviderFor == nil {
 		return fmt.Errorf("%w: version %d wraps under one key: there is nothing to complete", ErrConfig, r.box.Current())
 	}
 	if s, ok := r.store.(interface {
@@ -99,13 +103,28 @@ func (r *Rotator) ready(ctx context.Context) error {
 	return nil
 }
 
-// callsPerKey counts every wrap that a version makes of a key.
-func (r *Rotator) callsPerKey(target Version) int {
+// callsPerKey counts the calls that a key at a version takes, with every wrap that
+// the target makes of it.
+func (r *Rotator) callsPerKey(from, target Version) int {
 	calls := kinds[r.options.Kind].calls
-	if several, ok := wrapCounter(target.Provider); ok && calls == callsPerKey {
+	if r.options.Kind == KindRewrap && from.movesInside(target) {
+		return 1
+	}
+	if several, ok := able[WrapCounter](target.Provider); ok && calls == callsPerKey {
 		return 1 + several.Wraps()
 	}
 	return calls
+}
+
+// mostCallsPerKey is that of the version whose keys take the most.
+func (r *Rotator) mostCallsPerKey() (most int) {
+	target := r.box.config.Versions[r.box.Current()]
+	for _, n := range r.box.Versions() {
+		if n != r.box.Current() {
+			most = max(most, r.callsPerKey(r.box.config.Versions[n], target))
+		}
+	}
+	return cmp.Or(most, r.callsPerKey(target, target))
 }
 
 // check refuses a plan that no run could carry out.

@@ -166,7 +166,7 @@ func (t *turning) read(ctx context.Context, from Range) error {
 // rotate moves the records of a batch in memory, no faster than the limiter
 // allows, and again after the key service throttled or gave no answer.
 func (t *turning) rotate(ctx context.Context, b *readBatch) error {
-	calls, finish := kinds[t.run.Kind].calls, context.WithoutCancel(ctx)
+	calls, finish := t.mostCallsPerKey(), context.WithoutCancel(ctx)
 	defer func(began time.Time) { b.stages.Wait = time.Since(began) - b.stages.Rotate }(time.Now())
 	return inPieces(ctx, t.options.Calls, b, calls, 0, b.Len(), func(from, to int) error {
 		for wait, began := firstWait, time.Now(); ; wait = min(2*wait, longWait) {

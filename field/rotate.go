@@ -19,6 +19,8 @@ import (
 // Where the key service can, it moves the keys of all records inside, as
 // [kmsencrypted.Box.RewrapAll] says. A record's key that is in memory is wrapped
 // again, and one whose version seals the record is opened, to check and renew the seal.
+// A key that was moved inside stays closed, since it never came here: the record can be
+// opened, set and sealed afterwards like one that was read, with a call to unwrap it.
 func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 	return m.rewrap(ctx, "rewrap", rows, func(*group) (bool, error) { return true, nil })
 }

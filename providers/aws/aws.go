@@ -183,8 +183,7 @@ func (p *Provider) pinned() *string {
 // a [Provider] of the same region, and its role is not used; anything else is
 // [errors.ErrUnsupported].
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
-	old, ok := source.(*Provider)
-	if !ok || p.region == "" || old.region != p.region {
+	if !p.RewrapsFrom(source) {
 		return nil, fmt.Errorf("aws: re-encryption from another key service or region: %w", errors.ErrUnsupported)
 	}
 	before, err := from.Context.Map()
@@ -200,7 +199,7 @@ func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source
 	}
 	out, err := p.client.ReEncrypt(ctx, &kms.ReEncryptInput{
 		CiphertextBlob:               from.Ciphertext,
-		SourceKeyId:                  old.pinned(),
+		SourceKeyId:                  source.(*Provider).pinned(),
 		SourceEncryptionContext:      before,
 		DestinationKeyId:             &p.keyID,
 		DestinationEncryptionContext: after,
@@ -211,6 +210,12 @@ func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source
 	}
 	noteVersion(ctx, out.DestinationKeyMaterialId)
 	return out.CiphertextBlob, nil
+}
+
+// RewrapsFrom reports whether source is a key of the same region.
+func (p *Provider) RewrapsFrom(source kmsencrypted.Provider) bool {
+	old, ok := source.(*Provider)
+	return ok && p.region != "" && old.region == p.region
 }
 
 // Probe asks the service whether the key exists, is enabled and is of the right
@@ -232,7 +237,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 }
 
 var (
-	_ kmsencrypted.Rewrapper = (*Provider)(nil)
-	_ kmsencrypted.Prober    = (*Provider)(nil)
-	_ Client                 = (*kms.Client)(nil)
+	_ kmsencrypted.RewrapForeteller = (*Provider)(nil)
+	_ kmsencrypted.Prober           = (*Provider)(nil)
+	_ Client                        = (*kms.Client)(nil)
 )

@@ -94,6 +94,13 @@ func TestModelRewrapStaysInside(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(tt.want) {
 				t.Errorf("a rewrap of %d records makes the calls %v, want %v", records, got, tt.want)
 			}
+			// The record goes on as it is, though its key may never have come here.
+			must(t, after.Open(t.Context(), &rows[0]))
+			if email, err := rows[0].Email.Get(); err != nil || email != "0@example.org" {
+				t.Errorf("email of the rewrapped record itself = %q, %v", email, err)
+			}
+			rows[1].Email.Set("1@example.org")
+			must(t, after.Seal(t.Context(), &rows[1]))
 			for i := range rows {
 				row := stored(t, rows[i])
 				if version, _ := row.Key.Version(); version != 2 {

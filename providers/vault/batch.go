@@ -39,7 +39,7 @@ func (p *Provider) DecryptBatch(ctx context.Context, items []kmsencrypted.Wrappe
 // own context, in one request. Another key or server is
 // [errors.ErrUnsupported], and so is an item that is to get another context.
 func (p *Provider) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
-	if !p.sameKey(source) {
+	if !p.RewrapsFrom(source) {
 		return nil, errOtherKeyOrContext
 	}
 	b := p.newBatch(rewrapping, len(items))

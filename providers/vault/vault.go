@@ -117,7 +117,7 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 // Rewrap moves a ciphertext of the same key and context to the newest version of
 // the key. Another key, server or context is [errors.ErrUnsupported].
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
-	if !p.sameKey(source) || !sameContext(from.Context, to) {
+	if !p.RewrapsFrom(source) || !sameContext(from.Context, to) {
 		return nil, errOtherKeyOrContext
 	}
 	if !wellFormed(from.Ciphertext) {
@@ -128,8 +128,8 @@ func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source
 
 var errOtherKeyOrContext = fmt.Errorf("vault: rewrap from another key or context: %w", errors.ErrUnsupported)
 
-// sameKey reports whether source is a provider of this very key.
-func (p *Provider) sameKey(source kmsencrypted.Provider) bool {
+// RewrapsFrom reports whether source is a provider of this very key.
+func (p *Provider) RewrapsFrom(source kmsencrypted.Provider) bool {
 	old, ok := source.(*Provider)
 	return ok && old.mount == p.mount && old.name == p.name && old.client.Address() == p.client.Address() &&
 		old.client.Namespace() == p.client.Namespace()
@@ -227,6 +227,7 @@ func (p *Provider) value(op operation, answer map[string]any) ([]byte, error) {
 }
 
 var (
-	_ kmsencrypted.BatchRewrapper = (*Provider)(nil)
-	_ kmsencrypted.Prober         = (*Provider)(nil)
+	_ kmsencrypted.BatchRewrapper   = (*Provider)(nil)
+	_ kmsencrypted.RewrapForeteller = (*Provider)(nil)
+	_ kmsencrypted.Prober           = (*Provider)(nil)
 )

@@ -323,6 +323,9 @@ func testRewrapRefuses(t *testing.T, e *engine) {
 	e.newKey(t, "other", true)
 	p, ec := e.provider(t, "k", false), bind(t, user)
 	from := kmsencrypted.Wrapped{Ciphertext: encrypt(t, p), Context: ec}
+	if !p.RewrapsFrom(e.provider(t, "k", false)) || p.RewrapsFrom(e.provider(t, "other", false)) {
+		t.Error("RewrapsFrom is to be true of the same key, and of no other")
+	}
 	for name, call := range map[string]func() ([]byte, error){
 		"another key": func() ([]byte, error) { return p.Rewrap(t.Context(), from, e.provider(t, "other", false), ec) },
 		"another context": func() ([]byte, error) {
