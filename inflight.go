@@ -58,7 +58,7 @@ func (b *Box) fetch(ctx context.Context, u *unwrapping) KeyResult {
 	if own != nil {
 		go func() {
 			b.request(own.ctx, own.flights)
-			b.inflight.land(own)
+			b.land(own)
 		}()
 	}
 	return b.wait(ctx, flights[0])
@@ -89,7 +89,17 @@ func (f *inflight) board(ctx context.Context, us []*unwrapping) (flights []*flig
 	return flights, own
 }
 
-// land ends a request.
+// land ends a request. With a cache its keys are in there before anybody could
+// make the same request again.
+func (b *Box) land(r *request) {
+	if b.cache != nil {
+		for _, f := range r.flights {
+			b.settle(f)
+		}
+	}
+	b.inflight.land(r)
+}
+
 func (f *inflight) land(r *request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -109,7 +119,7 @@ func (f *inflight) land(r *request) {
 func (b *Box) wait(ctx context.Context, shared *flight) KeyResult {
 	select {
 	case <-shared.request.done:
-		shared.settled.Do(func() { b.settle(shared) })
+		b.settle(shared)
 		return b.inflight.take(shared)
 	case <-ctx.Done():
 		b.inflight.leave(shared)
@@ -117,12 +127,14 @@ func (b *Box) wait(ctx context.Context, shared *flight) KeyResult {
 	}
 }
 
-// settle makes the key of what the provider returned.
+// settle makes the key of what the provider returned, once.
 func (b *Box) settle(f *flight) {
-	if f.Err == nil {
-		f.Key, f.Err = f.key(f.raw)
-	}
-	b.remember(f.unwrapping, f.KeyResult)
+	f.settled.Do(func() {
+		if f.Err == nil {
+			f.Key, f.Err = f.key(f.raw)
+		}
+		b.remember(f.unwrapping, f.KeyResult)
+	})
 }
 
 // take ends the wait for a flight that has landed. Whoever is last takes the key

@@ -176,7 +176,7 @@ func (q *unwrapQueue) run() {
 		if own != nil {
 			q.box.request(own.ctx, own.flights)
 			q.heed(unit.stop, own.flights)
-			q.box.inflight.land(own)
+			q.box.land(own)
 		}
 	}
 }
