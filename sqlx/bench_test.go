@@ -4,8 +4,12 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
+	"fmt"
 	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jmoiron/sqlx"
 
@@ -96,6 +100,10 @@ type bench struct {
 }
 
 func newBench(b *testing.B) bench {
+	return newBenchWith(b, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey(b)}}})
+}
+
+func newBenchWith(b *testing.B, config kmsencrypted.Config) bench {
 	b.Helper()
 	db := sqlx.MustOpen("pgx", dbserver.Postgres(b))
 	b.Cleanup(func() { db.Close() })
@@ -103,7 +111,7 @@ func newBench(b *testing.B) bench {
 	for _, table := range []string{"customers", "plain"} {
 		db.MustExec("CREATE TABLE " + table + " (id bigserial PRIMARY KEY, encrypted_kms_key text, a text, b text, c text, d text, e text)")
 	}
-	box, err := kmsencrypted.NewBox(newMemoryKey(b))
+	box, err := config.Box()
 	must(b, err)
 	m, err := field.NewModel[five](box, field.Config{Table: "customers"})
 	must(b, err)
@@ -192,6 +200,93 @@ func BenchmarkSelect1000Postgres(b *testing.B) {
 		var rows []five
 		must(b, kms.Select(b.Context(), db.DB, db.Model, &rows, "SELECT * FROM customers ORDER BY id"))
 	})
+}
+
+// slowKey is a key service that takes 5 ms for an unwrap.
+type slowKey struct {
+	memoryKey
+	calls *atomic.Int64
+}
+
+func (slowKey) InMemory(impossible) {} // takes the mark of memoryKey away
+
+type impossible struct{}
+
+func (k slowKey) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	k.calls.Add(1)
+	time.Sleep(5 * time.Millisecond)
+	return k.memoryKey.Decrypt(ctx, ciphertext, ec)
+}
+
+// A page of 100 rows is a call for each, n at a time; the limit reads the same rows
+// by plain sqlx and makes these calls and nothing else. With a cache that holds
+// the keys there are none.
+func BenchmarkSelectPagePostgres(b *testing.B) {
+	for _, n := range []int{10, 25, 50} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			p := newSlowPage(b, n, nil)
+			against.Limit(b, 1.15, func() {
+				var read []plainFive
+				must(b, p.SelectContext(b.Context(), &read, p.query))
+				sideBySide(p.rows, n, func() {
+					must2(b)(p.key.Decrypt(b.Context(), p.wrapped, kmsencrypted.BoundContext{}))
+				})
+			}, func() { p.read(b, p.rows) })
+		})
+	}
+	b.Run("cached", func(b *testing.B) {
+		p := newSlowPage(b, 50, &kmsencrypted.CacheConfig{})
+		p.read(b, p.rows)
+		for b.Loop() {
+			p.read(b, 0)
+		}
+	})
+}
+
+// slowPage is a page of rows whose keys are slow to unwrap.
+type slowPage struct {
+	bench
+	key     slowKey
+	wrapped []byte // some key
+	rows    int64
+	query   string
+}
+
+func newSlowPage(b *testing.B, concurrency int, cache *kmsencrypted.CacheConfig) slowPage {
+	b.Helper()
+	p := slowPage{rows: 100, query: "SELECT * FROM customers ORDER BY id", key: slowKey{newMemoryKey(b), new(atomic.Int64)}}
+	p.bench = newBenchWith(b, kmsencrypted.Config{
+		Current: 1, Concurrency: concurrency, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: p.key}},
+	})
+	must(b, kms.Insert(b.Context(), p.DB, p.Model, field.Pointers(newPage()[:p.rows])...))
+	var err error
+	p.wrapped, err = p.key.Encrypt(b.Context(), make([]byte, kmsencrypted.DataKeySize), kmsencrypted.BoundContext{})
+	must(b, err)
+	return p
+}
+
+// read reads and opens the page with so many calls.
+func (p slowPage) read(b *testing.B, want int64) {
+	before := p.key.calls.Load()
+	var rows []five
+	must(b, kms.Select(b.Context(), p.DB, p.Model, &rows, p.query))
+	if calls := p.key.calls.Load() - before; calls != want || int64(len(rows)) != p.rows {
+		b.Fatalf("%d calls for %d rows, want %d for %d", calls, len(rows), want, p.rows)
+	}
+}
+
+// sideBySide calls f so many times, limit at a time.
+func sideBySide(times int64, limit int, f func()) {
+	var next atomic.Int64
+	var callers sync.WaitGroup
+	for range limit {
+		callers.Go(func() {
+			for next.Add(1) <= times {
+				f()
+			}
+		})
+	}
+	callers.Wait()
 }
 
 func newPage() []five {
