@@ -150,7 +150,7 @@ func remaining(st tableStatus) string {
 	if st.Remaining == 0 {
 		return fmt.Sprintf("all at v%d", st.Target)
 	}
-	return fmt.Sprintf("%s to go to v%d", count(st.Remaining), st.Target)
+	return fmt.Sprintf("%s to go to v%d", things(st.Remaining, "key"), st.Target)
 }
 
 func runState(st tableStatus) string {
