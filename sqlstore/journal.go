@@ -2,6 +2,7 @@ package sqlstore
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,11 +25,19 @@ func (s *Store[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		}
 		for _, key := range s.keys {
 			if w.moves(i, key.name) {
-				values = append(values, []any{w.run, s.Table(), encodeKey(u.id), key.name, u.same[w.at(key.name)]})
+				values = append(values, []any{w.run, s.Table(), encodeKey(u.id), key.name, text(u.same[w.at(key.name)])})
 			}
 		}
 	}
 	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "record", "key_column", "wrapped_key"}, values)
+}
+
+// text is a wrapped key as the journal has it: some drivers give a text as bytes.
+func text(v driver.Value) any {
+	if b, ok := v.([]byte); ok {
+		return string(b)
+	}
+	return v
 }
 
 // Journaled counts the keys of the table that the journal has at a version.
