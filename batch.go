@@ -183,7 +183,7 @@ func (b *Box) wrapBatch(ctx context.Context, jobs []*wrapJob) {
 	provider, _ := batching(jobs[0].recipe.Provider)
 	items := make([]Plain, len(jobs))
 	for i, job := range jobs {
-		items[i] = Plain{Plaintext: job.raw, Context: job.context}
+		items[i] = NewPlain(job.raw, job.context)
 	}
 	event := func() Event {
 		return Event{Op: OpWrap, Key: provider.Info(), Version: b.config.Current, Context: items[0].Context, Count: len(items)}

@@ -149,7 +149,7 @@ func (b *batcher) EncryptBatch(ctx context.Context, items []kmsencrypted.Plain) 
 	b.requests.Add(1)
 	results := make([]kmsencrypted.Result, len(items))
 	for i, item := range items {
-		results[i].Bytes, results[i].Err = b.Encrypt(ctx, item.Plaintext, item.Context)
+		results[i].Bytes, results[i].Err = b.Encrypt(ctx, item.Plaintext(), item.Context)
 	}
 	return results, nil
 }

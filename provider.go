@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
 // Provider wraps and unwraps small values, as a rule 32-byte data keys, under a
@@ -72,8 +73,23 @@ type BatchProvider interface {
 // Plain is a plaintext to be wrapped under a context. It prints as "[redacted]".
 type Plain struct {
 	redacted
-	Plaintext []byte
-	Context   BoundContext
+	hidden  secret.Pointer[[]byte]
+	Context BoundContext
+}
+
+// NewPlain makes an item of a batch. It copies nothing: the plaintext stays the
+// caller's, to wipe once the batch is answered.
+func NewPlain(plaintext []byte, ec BoundContext) Plain {
+	return Plain{hidden: secret.Hide(plaintext), Context: ec}
+}
+
+// Plaintext returns the bytes themselves, which a provider neither changes nor
+// keeps. Those of the zero value are nil.
+func (p Plain) Plaintext() []byte {
+	if hidden := p.hidden.Get(); hidden != nil {
+		return *hidden
+	}
+	return nil
 }
 
 // Rewrapper moves a ciphertext to the newest version of its own key, or to

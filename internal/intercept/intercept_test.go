@@ -56,7 +56,7 @@ func (able) BatchSize() int { return 7 }
 
 func (able) EncryptBatch(_ context.Context, items []kmsencrypted.Plain) (results []kmsencrypted.Result, err error) {
 	for _, item := range items {
-		results = append(results, kmsencrypted.Result{Bytes: bytes.Clone(item.Plaintext)})
+		results = append(results, kmsencrypted.Result{Bytes: bytes.Clone(item.Plaintext())})
 	}
 	return results, nil
 }
@@ -111,7 +111,7 @@ var everyCall = map[string]func(ctx context.Context, p kmsencrypted.Provider) (s
 		return string(out), err
 	},
 	"EncryptBatch": func(ctx context.Context, p kmsencrypted.Provider) (string, error) {
-		return first(p.(kmsencrypted.BatchProvider).EncryptBatch(ctx, []kmsencrypted.Plain{{Plaintext: []byte("value")}}))
+		return first(p.(kmsencrypted.BatchProvider).EncryptBatch(ctx, []kmsencrypted.Plain{kmsencrypted.NewPlain([]byte("value"), kmsencrypted.BoundContext{})}))
 	},
 	"DecryptBatch": func(ctx context.Context, p kmsencrypted.Provider) (string, error) {
 		return first(p.(kmsencrypted.BatchProvider).DecryptBatch(ctx, []kmsencrypted.Wrapped{{Ciphertext: []byte("value")}}))

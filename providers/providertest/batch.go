@@ -21,10 +21,8 @@ func (s suite) testBatch(t *testing.T) {
 	}
 	plain := make([]kmsencrypted.Plain, n)
 	for i := range plain {
-		plain[i] = kmsencrypted.Plain{
-			Plaintext: fmt.Appendf(nil, "data key of record %d", i),
-			Context:   bind(t, kmsencrypted.Context{"model_name": "User", "model_id": i}),
-		}
+		ec := bind(t, kmsencrypted.Context{"model_name": "User", "model_id": i})
+		plain[i] = kmsencrypted.NewPlain(fmt.Appendf(nil, "data key of record %d", i), ec)
 	}
 	wrapped := make([]kmsencrypted.Wrapped, n)
 	for i, r := range results(t, n)(p.EncryptBatch(t.Context(), plain)) {
@@ -34,11 +32,11 @@ func (s suite) testBatch(t *testing.T) {
 		wrapped[i] = kmsencrypted.Wrapped{Ciphertext: r.Bytes, Context: plain[i].Context}
 	}
 	for i, r := range results(t, n)(p.DecryptBatch(t.Context(), wrapped)) {
-		if r.Err != nil || !bytes.Equal(r.Bytes, plain[i].Plaintext) {
-			t.Fatalf("item %d of DecryptBatch = %q, %v, want %q", i, r.Bytes, r.Err, plain[i].Plaintext)
+		if r.Err != nil || !bytes.Equal(r.Bytes, plain[i].Plaintext()) {
+			t.Fatalf("item %d of DecryptBatch = %q, %v, want %q", i, r.Bytes, r.Err, plain[i].Plaintext())
 		}
 	}
-	opens(t, p, wrapped[n-1].Ciphertext, plain[n-1].Plaintext, plain[n-1].Context)
+	opens(t, p, wrapped[n-1].Ciphertext, plain[n-1].Plaintext(), plain[n-1].Context)
 	results(t, 0)(p.EncryptBatch(t.Context(), nil))
 	results(t, 0)(p.DecryptBatch(t.Context(), nil))
 }
@@ -101,7 +99,8 @@ func (s suite) testBatchWithBadItems(t *testing.T) {
 		check(i, i+1)
 	}
 	if s.NeedsContext {
-		plain := []kmsencrypted.Plain{{Plaintext: secret, Context: ec}, {Plaintext: secret}, {Plaintext: secret, Context: ec}}
+		good, bad := kmsencrypted.NewPlain(secret, ec), kmsencrypted.NewPlain(secret, kmsencrypted.BoundContext{})
+		plain := []kmsencrypted.Plain{good, bad, good}
 		answers := results(t, 3)(p.EncryptBatch(t.Context(), plain))
 		fails(t, p, "item without a context", answers[1].Err, kmsencrypted.ErrContext)
 		opens(t, p, answers[0].Bytes, secret, ec)

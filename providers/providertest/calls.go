@@ -78,7 +78,7 @@ func (s suite) testCancellation(t *testing.T) {
 	}
 	if batch, ok := p.(kmsencrypted.BatchProvider); ok {
 		calls["EncryptBatch"] = func(ctx context.Context) error {
-			_, err := batch.EncryptBatch(ctx, []kmsencrypted.Plain{{Plaintext: secret, Context: ec}})
+			_, err := batch.EncryptBatch(ctx, []kmsencrypted.Plain{kmsencrypted.NewPlain(secret, ec)})
 			return err
 		}
 		calls["DecryptBatch"] = func(ctx context.Context) error {

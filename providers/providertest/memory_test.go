@@ -175,7 +175,7 @@ func (m *memory) BatchSize() int { return 100 }
 
 func (m *memory) EncryptBatch(ctx context.Context, items []kmsencrypted.Plain) ([]kmsencrypted.Result, error) {
 	return m.batch(ctx, m.denyEncrypt, len(items), func(i int) ([]byte, error) {
-		return m.Encrypt(ctx, items[i].Plaintext, items[i].Context)
+		return m.Encrypt(ctx, items[i].Plaintext(), items[i].Context)
 	})
 }
 

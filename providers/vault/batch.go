@@ -21,7 +21,7 @@ func (p *Provider) BatchSize() int { return batchSize }
 func (p *Provider) EncryptBatch(ctx context.Context, items []kmsencrypted.Plain) ([]kmsencrypted.Result, error) {
 	b := p.newBatch(encrypting, len(items))
 	for i, plain := range items {
-		b.add(i, encryptItem(plain.Plaintext, plain.Context))
+		b.add(i, encryptItem(plain.Plaintext(), plain.Context))
 	}
 	return b.run(ctx)
 }

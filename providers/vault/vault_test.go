@@ -246,7 +246,7 @@ func testMakesNoKey(t *testing.T, e *engine) {
 	p := e.provider(t, "misspelt", false)
 	_, err := p.Encrypt(t.Context(), secret, bind(t, user))
 	fails(t, err, kmsencrypted.ErrKeyUnusable)
-	_, err = p.EncryptBatch(t.Context(), []kmsencrypted.Plain{{Plaintext: secret, Context: bind(t, user)}})
+	_, err = p.EncryptBatch(t.Context(), []kmsencrypted.Plain{kmsencrypted.NewPlain(secret, bind(t, user))})
 	fails(t, err, kmsencrypted.ErrKeyUnusable)
 	key, err := e.root.Logical().ReadWithContext(t.Context(), e.mount+"/keys/misspelt")
 	if key != nil || err != nil {
