@@ -115,7 +115,7 @@ func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
 			stopped[r] = new(atomic.Pointer[error])
 		}
 	}
-	units := wrapUnits(jobs)
+	units := intoUnits(jobs, (*wrapJob).unit)
 	parallel(len(units), b.config.Concurrency, func(i int) {
 		unit := units[i]
 		stop := stopped[unit[0].route()]
@@ -142,23 +142,9 @@ type wrapJob struct {
 	result *ColumnResult
 }
 
-// wrapUnits cuts the jobs into what goes into one request each.
-func wrapUnits(jobs []*wrapJob) (units [][]*wrapJob) {
-	open := make(map[route][]*wrapJob, 1) // not yet full
-	for _, job := range jobs {
-		_, size := batching(job.recipe.Provider)
-		unit := append(open[job.route()], job)
-		if len(unit) == size {
-			units, unit = append(units, unit), nil
-		}
-		open[job.route()] = unit
-	}
-	for _, unit := range open {
-		if len(unit) > 0 {
-			units = append(units, unit)
-		}
-	}
-	return units
+func (j *wrapJob) unit() (key route, size int) {
+	_, size = batching(j.recipe.Provider)
+	return j.route(), size
 }
 
 // wrapUnit makes one request for one key or several.
@@ -207,6 +193,31 @@ func (b *Box) wrapBatch(ctx context.Context, jobs []*wrapJob) {
 		}
 		job.result.Column, job.result.Err = job.column([]Wrap{{Tag: provider.Info().Tag, Ciphertext: answer.Bytes}})
 	}
+}
+
+// intoUnits cuts values into what goes into one request each. unitOf says with
+// which others a value may go, and how many of them one request takes: with 1 it
+// goes alone.
+func intoUnits[T any, K comparable](all []T, unitOf func(T) (key K, size int)) (units [][]T) {
+	open := make(map[K][]T, 1) // not yet full
+	for _, v := range all {
+		key, size := unitOf(v)
+		if size == 1 {
+			units = append(units, []T{v})
+			continue
+		}
+		unit := append(open[key], v)
+		if len(unit) == size {
+			units, unit = append(units, unit), nil
+		}
+		open[key] = unit
+	}
+	for _, unit := range open {
+		if len(unit) > 0 {
+			units = append(units, unit)
+		}
+	}
+	return units
 }
 
 // parallel calls f for 0 to n-1, at most limit at a time, and returns when all

@@ -124,7 +124,7 @@ func (v Version) movesInside(to Version) bool {
 // it does not let this program move. The latter need not be a mistake: a program
 // with a role for each of two accounts may unwrap by one and wrap by the other.
 func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewrapping) {
-	units := rewrapUnits(all)
+	units := intoUnits(all, (*rewrapping).unit)
 	again := make([][]*rewrapping, len(units))
 	var denied sync.Map // by way
 	parallel(len(units), b.config.Concurrency, func(i int) {
@@ -157,28 +157,14 @@ func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewr
 // way is from which key to which.
 func (r *rewrapping) way() [2]route { return [2]route{r.from.route(), r.to.route()} }
 
-// rewrapUnits cuts the columns into what goes into one request each: columns
-// that go one way, with one wrap and one context that may open it.
-func rewrapUnits(all []*rewrapping) (units [][]*rewrapping) {
-	open := make(map[[2]route][]*rewrapping) // not yet full
-	for _, r := range all {
-		batch, ok := r.to.recipe.Provider.(BatchRewrapper)
-		if !ok || len(r.from.contexts)*len(r.from.candidates()) != 1 {
-			units = append(units, []*rewrapping{r})
-			continue
-		}
-		unit := append(open[r.way()], r)
-		if len(unit) >= batch.BatchSize() {
-			units, unit = append(units, unit), nil
-		}
-		open[r.way()] = unit
+// unit says with which others a column may go into one request: with those that
+// go the same way, unless several wraps or contexts have to be tried.
+func (r *rewrapping) unit() (key [2]route, size int) {
+	size = 1
+	if _, ok := r.to.recipe.Provider.(BatchRewrapper); ok && len(r.from.contexts)*len(r.from.candidates()) == 1 {
+		_, size = batching(r.to.recipe.Provider)
 	}
-	for _, unit := range open {
-		if len(unit) > 0 {
-			units = append(units, unit)
-		}
-	}
-	return units
+	return r.way(), size
 }
 
 // rewrapUnit makes one request for several columns, or for each as many as it
