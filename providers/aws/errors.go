@@ -3,7 +3,6 @@ package aws
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
@@ -11,6 +10,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/answer"
 )
 
 // meaning is what an error code of the service comes down to, with a remedy
@@ -88,19 +88,8 @@ func meaningOf(err error) meaning {
 
 // answered makes the provider's error of one of the SDK.
 func (p *Provider) answered(ctx context.Context, op string, cause error) error {
-	failed := p.failed(op, cause)
-	if ctx.Err() != nil {
-		failed.Err, failed.Cause = ctx.Err(), cause
-		return failed
-	}
 	m := meaningOf(cause)
-	if m.err != nil {
-		failed.Err, failed.Cause = m.err, cause
-	}
-	if m.remedy != "" {
-		failed.Err = fmt.Errorf("%w (%s)", m.err, m.remedy)
-	}
-	return failed
+	return answer.Means(ctx, p.failed(op, cause), m.err, m.remedy)
 }
 
 func (p *Provider) failed(op string, err error) *kmsencrypted.Error {

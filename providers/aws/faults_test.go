@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/badday"
 	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
 	"github.com/kmsencrypted/kmsencrypted/internal/goroutines"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
@@ -41,80 +42,32 @@ func inProcess(t *testing.T, s *awskms.Server, keyID string, source sdk.Credenti
 	return p
 }
 
-// traffic unwraps a value by many callers at once, and counts what comes back.
-type traffic struct {
-	ciphertext []byte
-	ok, failed atomic.Int64
-}
-
-func (c *traffic) run(t *testing.T, p kmsencrypted.Provider, calls int, every time.Duration) {
-	t.Helper()
-	var callers sync.WaitGroup
-	for range calls {
-		callers.Go(func() {
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
-			plaintext, err := p.Decrypt(ctx, c.ciphertext, bind(t, user))
-			switch {
-			case err == nil && string(plaintext) == string(secret):
-				c.ok.Add(1)
-			case err == nil:
-				t.Errorf("a wrong answer: %q", plaintext)
-			case plaintext != nil || !kmsencrypted.Retryable(err):
-				t.Errorf("Decrypt = %q, %v, want an error that may pass", plaintext, err)
-			default:
-				c.failed.Add(1)
-			}
-		})
-		time.Sleep(every)
-	}
-	callers.Wait()
-}
-
 func TestBadDays(t *testing.T) {
 	t.Parallel()
+	throttled, outage := awskms.Fault{Error: "ThrottlingException", Share: 0.3}, awskms.Fault{Error: "KMSInternalException"}
 	for name, tt := range map[string]struct {
-		fault    awskms.Fault
-		outage   time.Duration // how long it lasts; 0 for ever
-		guard    *guard.Options
-		ok       int64   // of 1000 calls at least
-		requests float64 // for each call at most
+		fault awskms.Fault
+		day   badday.Day
 	}{
-		"30 % throttled":          {fault: awskms.Fault{Error: "ThrottlingException", Share: 0.3}, ok: 900, requests: 1.6},
-		"30 % throttled, guarded": {awskms.Fault{Error: "ThrottlingException", Share: 0.3}, 0, &guard.Options{Attempts: 8}, 1000, 1.6},
-		"10 s outage":             {awskms.Fault{Error: "KMSInternalException"}, 10 * time.Second, nil, 450, 2},
-		"10 s outage, guarded":    {awskms.Fault{Error: "KMSInternalException"}, 10 * time.Second, &guard.Options{Attempts: 2, BreakFor: time.Second}, 400, 1},
-		"10 s of resets":          {awskms.Fault{Reset: true}, 10 * time.Second, nil, 450, 2},
-		"1 % slow, guarded":       {awskms.Fault{Delay: time.Minute, Share: 0.01}, 0, &guard.Options{CallTimeout: 200 * time.Millisecond}, 1000, 1.1},
-		"answers cut off":         {fault: awskms.Fault{Cut: true, Share: 0.3}, ok: 900, requests: 1.6},
+		"30 % throttled":          {throttled, badday.Day{Answered: 900, Requests: 1.6}},
+		"30 % throttled, guarded": {throttled, badday.Day{Guard: &guard.Options{Attempts: 8}, Answered: 1000, Requests: 1.6}},
+		"10 s outage":             {outage, badday.Day{Outage: 10 * time.Second, Answered: 450, Requests: 2}},
+		"10 s outage, guarded":    {outage, badday.Day{Outage: 10 * time.Second, Guard: &guard.Options{Attempts: 2, BreakFor: time.Second}, Answered: 400, Requests: 1}},
+		"10 s of resets":          {awskms.Fault{Reset: true}, badday.Day{Outage: 10 * time.Second, Answered: 450, Requests: 2}},
+		"1 % slow, guarded":       {awskms.Fault{Delay: time.Minute, Share: 0.01}, badday.Day{Guard: &guard.Options{CallTimeout: 200 * time.Millisecond}, Answered: 1000, Requests: 1.1}},
+		"answers cut off":         {awskms.Fault{Cut: true, Share: 0.3}, badday.Day{Answered: 900, Requests: 1.6}},
 	} {
 		s := start(t)
 		id := s.AddKey("k")
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				const calls, every = 1000, 20 * time.Millisecond
-				opened := inProcess(t, s, id, nil)
-				c := traffic{ciphertext: encrypt(t, opened, user)}
-				var p kmsencrypted.Provider = opened
-				if tt.guard != nil {
-					p = guard.New(opened, *tt.guard)
+			tt.day.Run(t, func(t *testing.T) badday.Service {
+				p := inProcess(t, s, id, nil)
+				return badday.Service{
+					Provider: p, Ciphertext: encrypt(t, p, user), Plaintext: secret, Context: bind(t, user),
+					Requests: func() int { return len(s.Calls()) },
+					Begin:    func() (end func()) { return s.Inject(tt.fault) },
 				}
-				remove := s.Inject(tt.fault)
-				if tt.outage > 0 {
-					time.AfterFunc(tt.outage, remove)
-				}
-				told := len(s.Calls())
-				c.run(t, p, calls, every)
-				if got := c.ok.Load(); got < tt.ok || got+c.failed.Load() != calls {
-					t.Errorf("%d of %d calls were answered, %d failed, want at least %d answered", got, calls, c.failed.Load(), tt.ok)
-				}
-				if got := float64(len(s.Calls())-told) / calls; got > tt.requests {
-					t.Errorf("%.2f requests for a call, want at most %v", got, tt.requests)
-				}
-				remove()
-				time.Sleep(time.Minute)
-				opens(t, opened, c.ciphertext, user) // all is well again
 			})
 		})
 	}

@@ -3,13 +3,13 @@ package gcp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/answer"
 )
 
 // meaning is what a status of the service comes down to, with a remedy where
@@ -76,20 +76,10 @@ func damaged(err error) bool {
 	return errors.Is(err, errDamaged) || ok && s.Code() == codes.InvalidArgument && strings.Contains(s.Message(), "checksum")
 }
 
+// answered makes the provider's error of one of the client.
 func (p *Provider) answered(ctx context.Context, op string, cause error) error {
-	failed := p.failed(op, cause)
-	if ctx.Err() != nil {
-		failed.Err, failed.Cause = ctx.Err(), cause
-		return failed
-	}
 	m := meaningOf(cause)
-	if m.err != nil {
-		failed.Err, failed.Cause = m.err, cause
-	}
-	if m.remedy != "" {
-		failed.Err = fmt.Errorf("%w (%s)", m.err, m.remedy)
-	}
-	return failed
+	return answer.Means(ctx, p.failed(op, cause), m.err, m.remedy)
 }
 
 func (p *Provider) failed(op string, err error) *kmsencrypted.Error {

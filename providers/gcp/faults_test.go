@@ -8,7 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	kms "cloud.google.com/go/kms/apiv1"
@@ -18,76 +17,40 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/badday"
 	"github.com/kmsencrypted/kmsencrypted/internal/fakes/gcpkms"
 	"github.com/kmsencrypted/kmsencrypted/internal/goroutines"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 	"github.com/kmsencrypted/kmsencrypted/providers/guard"
 )
 
-// TestBadDays runs under a clock of its own and ends only when all its
-// goroutines have.
 func TestBadDays(t *testing.T) {
 	t.Parallel()
+	throttled, outage := gcpkms.Fault{Code: codes.ResourceExhausted, Share: 0.3}, gcpkms.Fault{Code: codes.Unavailable}
+	slow := gcpkms.Fault{Delay: time.Minute, Share: 0.01}
 	for name, tt := range map[string]struct {
-		fault    gcpkms.Fault
-		outage   time.Duration // how long it lasts; 0 for ever
-		guard    *guard.Options
-		ok       int64   // of 1000 calls at least
-		requests float64 // for each call at most
+		fault gcpkms.Fault
+		day   badday.Day
 	}{
-		"30 % throttled":          {fault: gcpkms.Fault{Code: codes.ResourceExhausted, Share: 0.3}, ok: 970, requests: 1.6},
-		"30 % throttled, guarded": {gcpkms.Fault{Code: codes.ResourceExhausted, Share: 0.3}, 0, &guard.Options{Attempts: 4}, 1000, 1.6},
-		"10 s outage":             {gcpkms.Fault{Code: codes.Unavailable}, 10 * time.Second, nil, 450, 3},
-		"10 s outage, guarded":    {gcpkms.Fault{Code: codes.Unavailable}, 10 * time.Second, &guard.Options{Attempts: 1, BreakFor: time.Second}, 400, 1},
-		"1 % slow":                {fault: gcpkms.Fault{Delay: time.Minute, Share: 0.01}, ok: 970, requests: 1.1},
-		"1 % slow, guarded":       {gcpkms.Fault{Delay: time.Minute, Share: 0.01}, 0, &guard.Options{CallTimeout: 200 * time.Millisecond}, 1000, 1.1},
-		"30 % damaged":            {fault: gcpkms.Fault{CorruptAnswer: true, Share: 0.3}, ok: 940, requests: 1.6},
+		"30 % throttled":          {throttled, badday.Day{Answered: 970, Requests: 1.6}},
+		"30 % throttled, guarded": {throttled, badday.Day{Guard: &guard.Options{Attempts: 4}, Answered: 1000, Requests: 1.6}},
+		"10 s outage":             {outage, badday.Day{Outage: 10 * time.Second, Answered: 450, Requests: 3}},
+		"10 s outage, guarded":    {outage, badday.Day{Outage: 10 * time.Second, Guard: &guard.Options{Attempts: 1, BreakFor: time.Second}, Answered: 400, Requests: 1}},
+		"1 % slow":                {slow, badday.Day{Answered: 970, Requests: 1.1}},
+		"1 % slow, guarded":       {slow, badday.Day{Guard: &guard.Options{CallTimeout: 200 * time.Millisecond}, Answered: 1000, Requests: 1.1}},
+		"30 % damaged":            {gcpkms.Fault{CorruptAnswer: true, Share: 0.3}, badday.Day{Answered: 940, Requests: 1.6}},
 	} {
 		s := start(t)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			synctest.Test(t, func(t *testing.T) {
-				const calls, every = 1000, 20 * time.Millisecond
-				opened, err := gcp.New(gcpkms.InProcess{Server: s}, keyName, nil)
+			tt.day.Run(t, func(t *testing.T) badday.Service {
+				p, err := gcp.New(gcpkms.InProcess{Server: s}, keyName, nil)
 				must(t, err)
-				ciphertext := encrypt(t, opened)
-				var p kmsencrypted.Provider = opened
-				if tt.guard != nil {
-					p = guard.New(opened, *tt.guard)
+				return badday.Service{
+					Provider: p, Ciphertext: encrypt(t, p), Plaintext: secret, Context: bind(t, user),
+					Requests: func() int { return len(s.Calls()) },
+					Begin:    func() (end func()) { return s.Inject(tt.fault) },
 				}
-				remove := s.Inject(tt.fault)
-				if tt.outage > 0 {
-					time.AfterFunc(tt.outage, remove)
-				}
-				told := len(s.Calls())
-				var ok, failed atomic.Int64
-				var callers sync.WaitGroup
-				for range calls {
-					callers.Go(func() {
-						plaintext, err := p.Decrypt(t.Context(), ciphertext, bind(t, user))
-						switch {
-						case err == nil && string(plaintext) == string(secret):
-							ok.Add(1)
-						case err == nil:
-							t.Errorf("a wrong answer: %q", plaintext)
-						case plaintext != nil || !kmsencrypted.Retryable(err):
-							t.Errorf("Decrypt = %q, %v, want an error that may pass", plaintext, err)
-						default:
-							failed.Add(1)
-						}
-					})
-					time.Sleep(every)
-				}
-				callers.Wait()
-				if ok.Load() < tt.ok || ok.Load()+failed.Load() != calls {
-					t.Errorf("%d of %d calls were answered, %d failed, want at least %d answered", ok.Load(), calls, failed.Load(), tt.ok)
-				}
-				if got := float64(len(s.Calls())-told) / calls; got > tt.requests {
-					t.Errorf("%.2f requests for a call, want at most %v", got, tt.requests)
-				}
-				remove()
-				time.Sleep(time.Minute)
-				opens(t, opened, ciphertext)
 			})
 		})
 	}

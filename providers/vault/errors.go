@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/answer"
 )
 
 // errNoAnswer: the server, or something in front of it, answered without the value.
@@ -61,18 +62,14 @@ func meaningOf(status int, messages []string) meaning {
 
 // answered makes the provider's error of one of the client.
 func (p *Provider) answered(ctx context.Context, op operation, cause error) error {
-	if ctx.Err() != nil {
-		failed := p.failed(op, ctx.Err())
-		failed.Cause = cause
-		return failed
-	}
+	var m meaning
 	if r, ok := errors.AsType[*api.ResponseError](cause); ok {
-		return p.meant(op, meaningOf(r.StatusCode, r.Errors), refusal{r})
+		m = meaningOf(r.StatusCode, r.Errors)
+		cause = refusal{r}
+	} else if unanswered(cause) {
+		m.err = kmsencrypted.ErrUnavailable
 	}
-	if unanswered(cause) {
-		return p.meant(op, meaning{err: kmsencrypted.ErrUnavailable}, cause)
-	}
-	return p.failed(op, cause)
+	return answer.Means(ctx, p.failed(op, cause), m.err, m.remedy)
 }
 
 // unanswered reports whether there is no answer, or one that cannot be read: a
@@ -97,19 +94,8 @@ func (r refusal) Unwrap() error { return r.response }
 
 // refused makes the error of one item of a batch.
 func (p *Provider) refused(op operation, text string) error {
-	return p.meant(op, meaningOf(http.StatusBadRequest, []string{text}), errors.New(text))
-}
-
-func (p *Provider) meant(op operation, m meaning, cause error) error {
-	if m.err == nil {
-		return p.failed(op, cause)
-	}
-	failed := p.failed(op, m.err)
-	failed.Cause = cause
-	if m.remedy != "" {
-		failed.Err = fmt.Errorf("%w (%s)", m.err, m.remedy)
-	}
-	return failed
+	m := meaningOf(http.StatusBadRequest, []string{text})
+	return answer.Means(context.Background(), p.failed(op, errors.New(text)), m.err, m.remedy)
 }
 
 func (p *Provider) failed(op operation, err error) *kmsencrypted.Error {
