@@ -97,10 +97,11 @@ func (b *Box) land(r *request) {
 			b.settle(f)
 		}
 	}
-	b.inflight.land(r)
+	b.inflight.release(r)
 }
 
-func (f *inflight) land(r *request) {
+// release lets those go on who wait for a request, and nobody board any more.
+func (f *inflight) release(r *request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	r.over = true
