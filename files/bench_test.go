@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -40,48 +41,66 @@ func newBare(b *testing.B) *bare {
 	return l
 }
 
-func (l *bare) seal(chunks int) {
+// seal, open and openFile return what does one batch, with buffers of its own.
+func (l *bare) seal() (batch func(first int)) {
 	out := make([]byte, 0, sealedChunk)
-	for range chunks {
-		l.aead.Seal(out, l.nonce, l.plain, nil)
+	return func(int) {
+		for range batchChunks {
+			l.aead.Seal(out, l.nonce, l.plain, nil)
+		}
 	}
 }
 
-func (l *bare) open(chunks int) {
+func (l *bare) open() (batch func(first int)) {
 	out := make([]byte, 0, ChunkSize)
-	for range chunks {
-		if _, err := l.aead.Open(out, l.nonce, l.sealed, nil); err != nil {
-			panic(err)
+	return func(int) {
+		for range batchChunks {
+			l.openOne(out, l.sealed)
 		}
+	}
+}
+
+func (l *bare) openOne(out, sealed []byte) {
+	if _, err := l.aead.Open(out, l.nonce, sealed, nil); err != nil {
+		panic(err)
 	}
 }
 
 // openFile reads what it opens from a file in the page cache, as a reader has to.
-func (l *bare) openFile(b *testing.B) (open func(chunks int)) {
+func (l *bare) openFile(b *testing.B) func() (batch func(first int)) {
 	file := benchmarkFile(b, bytes.Repeat(l.sealed, benchmarkSize/ChunkSize))
-	return func(chunks int) {
+	return func() (batch func(first int)) {
 		buffer, out := make([]byte, batchChunks*sealedChunk), make([]byte, 0, ChunkSize)
-		for done := 0; done < chunks; done += batchChunks {
-			if _, err := file.ReadAt(buffer, int64(done*sealedChunk)); err != nil {
+		return func(first int) {
+			if _, err := file.ReadAt(buffer, int64(first)*sealedChunk); err != nil {
 				panic(err)
 			}
 			for sealed := range slices.Chunk(buffer, sealedChunk) {
-				if _, err := l.aead.Open(out, l.nonce, sealed, nil); err != nil {
-					panic(err)
-				}
+				l.openOne(out, sealed)
 			}
 		}
 	}
 }
 
-// onCores shares benchmarkSize bytes out.
-func onCores(cores int, f func(chunks int)) func() {
+// onCores shares benchmarkSize bytes out, batch by batch to whoever is done.
+func onCores(cores int, f func() (batch func(first int))) func() {
 	return func() {
+		var taken atomic.Int64
+		work := func() {
+			batch := f()
+			for {
+				next := int(taken.Add(batchChunks))
+				if next > benchmarkSize/ChunkSize {
+					return
+				}
+				batch(next - batchChunks)
+			}
+		}
 		var all sync.WaitGroup
 		for range cores - 1 {
-			all.Go(func() { f(benchmarkSize / ChunkSize / cores) })
+			all.Go(work)
 		}
-		f(benchmarkSize / ChunkSize / cores)
+		work()
 		all.Wait()
 	}
 }

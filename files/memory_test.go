@@ -48,7 +48,8 @@ func TestConstantMemory(t *testing.T) {
 			})
 		}
 		// Whether the pool has the rooms already is chance.
-		most := int64(workers)*2*batchChunks*sealedChunk + 256<<10
+		batches := (&pipeline{workers: workers}).most()
+		most := int64(batches)*2*batchChunks*sealedChunk + 256<<10
 		for _, size := range []int{small, large} {
 			if n := seal(int64(size)); n > most {
 				t.Errorf("%d workers: sealing %d bytes allocates %d, want at most %d", workers, size, n, most)

@@ -6,8 +6,8 @@ import "runtime"
 // value is right for most programs.
 type Options struct {
 	// Workers is how many goroutines [Writer.ReadFrom] and [Reader.WriteTo], and
-	// so io.Copy, use at most, each with buffers of 1 MiB. Zero is 2, or 1 on a
-	// machine with one core. They call source, destination and Progress one at a
+	// so io.Copy, use at most, each with buffers of 1 MiB, or half of that for the
+	// only one. Zero is 2, or 1 on a machine with one core. They call source, destination and Progress one at a
 	// time, but not always from the caller's goroutine, and are gone when the
 	// method returns. With 1 everything happens in the caller's goroutine, as it
 	// always does in Write and Read.

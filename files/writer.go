@@ -66,7 +66,7 @@ func newWriter(ctx context.Context, dst io.Writer, k Key, o Options, salt, conte
 // ID returns the file id, which belongs into the row beside the wrapped key.
 func (w *Writer) ID() ID { return w.id }
 
-// Write encrypts p. It writes to the destination when 512 KiB have come together.
+// Write encrypts p. It writes to the destination when 256 KiB have come together.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	if err := w.ready(); err != nil {
 		return 0, err

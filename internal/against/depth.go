@@ -39,10 +39,20 @@ func atDepth(n int, f func()) {
 func Pair(b *testing.B, unit string, first, second func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	pair(b, unit, threadTime, first, second)
+}
+
+// PairCores is Pair for work on several cores: with the time on the wall.
+func PairCores(b *testing.B, unit string, first, second func()) {
+	start := time.Now()
+	pair(b, unit, func() time.Duration { return time.Since(start) }, first, second)
+}
+
+func pair(b *testing.B, unit string, clock func() time.Duration, first, second func()) {
 	elapsed := func(depth int, f func()) float64 {
-		start := threadTime()
+		start := clock()
 		atDepth(depth, f)
-		return float64(threadTime() - start)
+		return float64(clock() - start)
 	}
 	var ratios []float64
 	for depth := 0; b.Loop(); depth = (depth + apart) % depths {
@@ -50,18 +60,4 @@ func Pair(b *testing.B, unit string, first, second func()) {
 	}
 	slices.Sort(ratios)
 	b.ReportMetric(ratios[len(ratios)/2], unit)
-}
-
-// PairCores is Pair for work on several cores: it reports the ratio of the
-// shortest times on the wall, those in which nobody else had a core.
-func PairCores(b *testing.B, unit string, first, second func()) {
-	shortest := [2]time.Duration{1 << 62, 1 << 62}
-	for depth := 0; b.Loop(); depth = (depth + apart) % depths {
-		for i, f := range []func(){first, second} {
-			start := time.Now()
-			atDepth(depth, f)
-			shortest[i] = min(shortest[i], time.Since(start))
-		}
-	}
-	b.ReportMetric(float64(shortest[0])/float64(shortest[1]), unit)
 }
