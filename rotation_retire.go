@@ -17,8 +17,9 @@ type Retirement struct {
 	Journal int64
 	// Unfinished is a run that goes on, nil if there is none.
 	Unfinished *RunStatus
-	// Verified is when a verification after the latest run found every record
-	// clean: see [VerifyOptions.Note]. Zero: never.
+	// Verified is when a verification found every record clean, see
+	// [VerifyOptions.Note], unless a later run wrote a record, met a conflict or
+	// failed at one. Zero: never.
 	Verified time.Time
 	// Unseen names what no count of this table shows. Somebody has to think of it.
 	Unseen []string
@@ -47,8 +48,8 @@ func (r Retirement) Err() error {
 }
 
 // Retirable looks whether a version is needed by the table any more: no record
-// is at it, no run is unfinished, a verification was clean after the last run,
-// and the journal keeps no key at it. The version that is current is
+// is at it, no run is unfinished, a verification was clean after the last run
+// that had anything to move, and the journal keeps no key at it. The version that is current is
 // [ErrNotRetirable] as it is. Only this table is looked at.
 func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error) {
 	answer := Retirement{Table: r.store.Table(), Version: version, Unseen: []string{
@@ -77,9 +78,34 @@ func (r *Rotator) retirable(ctx context.Context, answer *Retirement) error {
 		return err
 	}
 	last, found, err := r.store.Newest(ctx)
-	if found && last.State.Unfinished() {
+	if err != nil || !found {
+		return err
+	}
+	if last.State.Unfinished() {
 		answer.Unfinished = &last
 	}
-	answer.Verified = last.Verified
+	answer.Verified, err = r.verified(ctx, last)
 	return err
+}
+
+// verified is when the records were found to be clean as they are now. The
+// outcome of a run is counted in the transactions that write its records, so a
+// run without one has left them as they were verified before it.
+func (r *Rotator) verified(ctx context.Context, last RunStatus) (time.Time, error) {
+	if !last.Verified.IsZero() || !last.movedNothing() {
+		return last.Verified, nil
+	}
+	history, err := r.store.History(ctx, 0)
+	for _, run := range history {
+		if !run.Verified.IsZero() || !run.movedNothing() {
+			return run.Verified, err
+		}
+	}
+	return time.Time{}, err
+}
+
+// movedNothing reports that a run is over and had nothing to do. A conflict or a
+// failure is a record that it tried to move, and that somebody should look at.
+func (s RunStatus) movedNothing() bool {
+	return !s.State.Unfinished() && s.Outcome == Outcome{}
 }

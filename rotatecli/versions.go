@@ -111,7 +111,7 @@ type versionsRetireCmd struct {
 
 func (versionsRetireCmd) Help() string {
 	return `It changes nothing. It says yes when no record of any table is at the version, no
-run is unfinished, "rotate verify" was clean for all records since the last run, and
+run is unfinished, "rotate verify" was clean for all records since a run last had any to move, and
 the journal holds no key at the version. Example:
 
   versions retire 1`

@@ -402,12 +402,12 @@ func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[pe
 	if retirement, err = r.Retirable(t.Context(), 1); err != nil || retirement.Err() != nil || retirement.Verified.IsZero() {
 		t.Errorf("Retirable(1) = %+v, %v, want yes", retirement, err)
 	}
-	// Another run, and what was verified before it says nothing any more.
+	// Another run that finds nothing to move leaves all as it was verified.
 	if _, err := r.Run(context.Background()); err != nil {
 		t.Error(err)
 	}
-	if retirement, err = r.Retirable(t.Context(), 1); err != nil || !errors.Is(retirement.Err(), kmsencrypted.ErrNotRetirable) {
-		t.Errorf("Retirable(1) after another run = %+v, %v", retirement, err)
+	if after, err := r.Retirable(t.Context(), 1); err != nil || after.Err() != nil || !after.Verified.Equal(retirement.Verified) {
+		t.Errorf("Retirable(1) after a run that moved nothing = %+v, %v, want yes", after, err)
 	}
 	history, err := r.History(t.Context(), 0)
 	must(t, err)
@@ -417,5 +417,20 @@ func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[pe
 	}
 	if short, err := r.History(t.Context(), 1); err != nil || len(short) != 1 || short[0].ID != history[0].ID {
 		t.Errorf("History(1) = %+v, %v", short, err)
+	}
+	// After one that met a record, what was verified before says nothing any more,
+	// and a run that finds nothing does not bring it back.
+	key := "SELECT encrypted_kms_key FROM people WHERE id = 2"
+	var was string
+	must(t, db.Get(&was, key))
+	for _, stored := range []string{"v1:no key", was} {
+		_, err := db.Exec(db.Rebind("UPDATE people SET encrypted_kms_key = ? WHERE id = 2"), stored)
+		must(t, err)
+		if _, err := r.Run(context.Background()); err != nil {
+			t.Error(err)
+		}
+	}
+	if retirement, err = r.Retirable(t.Context(), 1); err != nil || !errors.Is(retirement.Err(), kmsencrypted.ErrNotRetirable) || retirement.Rows != 0 || !retirement.Verified.IsZero() {
+		t.Errorf("Retirable(1) after a run that failed at a record = %+v, %v, want unverified", retirement, err)
 	}
 }
