@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"strconv"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
@@ -44,6 +45,15 @@ var errMarshaler = errors.New("a value does not marshal itself")
 
 func jsonLeaf(v any) (any, bool, error) {
 	switch v := v.(type) {
+	case Decimal:
+		d, err := ParseDecimal(string(v))
+		if err != nil {
+			return nil, false, errors.New("a Decimal that is none")
+		}
+		if _, finite := d.Rat(); !finite {
+			return rawJSON("null"), true, nil
+		}
+		return string(d), true, nil
 	case time.Time:
 		return v.Format("2006-01-02T15:04:05.000Z07:00"), true, nil
 	case json.Marshaler:
@@ -138,7 +148,7 @@ func parseJSON(plaintext []byte, into any) (null bool, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(plaintext))
 	decoder.UseNumber()
 	value, err := readJSON(decoder, 0)
-	if err != nil || !utf8.Valid(plaintext) {
+	if err != nil || !utf8.Valid(plaintext) || halfSurrogate(plaintext) {
 		return false, malformed("not JSON")
 	}
 	if _, err := decoder.Token(); err != io.EOF {
@@ -151,6 +161,34 @@ func parseJSON(plaintext []byte, into any) (null bool, err error) {
 		}
 	}
 	return value == nil, assign(into, value)
+}
+
+// halfSurrogate reports whether a text of valid JSON has an escape for half of a
+// character, which Ruby refuses and encoding/json replaces by another character.
+func halfSurrogate(text []byte) bool {
+	const size = len(`\uD800`)
+	unit := func(at int) rune { // of the escape there, 0 if there is none
+		if at+size > len(text) || text[at] != '\\' || text[at+1] != 'u' {
+			return 0
+		}
+		n, _ := strconv.ParseUint(string(text[at+2:at+size]), 16, 16)
+		return rune(n)
+	}
+	for i := 0; i < len(text); i++ {
+		if text[i] != '\\' {
+			continue
+		}
+		first := unit(i)
+		switch {
+		case !utf16.IsSurrogate(first):
+			i++ // the character that is escaped
+		case utf16.DecodeRune(first, unit(i+size)) == utf8.RuneError:
+			return true
+		default:
+			i += 2*size - 1
+		}
+	}
+	return false
 }
 
 // assign stores a Ruby value in *into.

@@ -166,7 +166,7 @@ func TestJSON(t *testing.T) {
 		{uint64(math.MaxUint64), "18446744073709551615"},
 		{"<&>\u2028/é", `"\u003c\u0026\u003e\u2028/é"`},
 		{[]byte{1, 2}, `"AQI="`},
-		{Decimal("1.50"), `"1.50"`},
+		{Decimal("1.50"), `"1.5"`},
 		{Symbol("sym"), `"sym"`},
 		{json.Number("1.50"), "1.5"}, {json.Number("7"), "7"},
 		{json.RawMessage(`{"b": 1, "a": "<"}`), `{"b":1,"a":"\u003c"}`},

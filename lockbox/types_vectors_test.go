@@ -75,6 +75,9 @@ func goValue(t *testing.T, name string, v vectors.Value) (value any, ok bool) {
 	case v.Kind == "nil":
 		return nil, true
 	case name == "padded" || name == "string":
+		if v.Kind == "bin" { // in another encoding, or invalid
+			return string(v.Bytes), true
+		}
 		return v.Text, v.Kind == "s"
 	case name == "untyped":
 		return plainValue(t, v), true
@@ -105,8 +108,34 @@ func goValue(t *testing.T, name string, v vectors.Value) (value any, ok bool) {
 		return plainValue(t, v), v.Kind == "f"
 	case name == "decimal":
 		return lockbox.Decimal(v.Text), v.Kind == "decimal"
+	case name == "json" || name == "serjson" || name == "store":
+		return jsonValue(t, v), true
 	}
 	return plainValue(t, v), true
+}
+
+// jsonValue is [plainValue] for JSON, to which bytes are text.
+func jsonValue(t *testing.T, v vectors.Value) any {
+	t.Helper()
+	switch {
+	case v.Kind == "bin":
+		return string(v.Bytes)
+	case v.Kind == "datetime": // another class for an instant, in another text
+		return timeOf(t, v.Text).Format("2006-01-02T15:04:05.000-07:00")
+	case v.Kind == "a":
+		list := make([]any, len(v.List))
+		for i := range list {
+			list[i] = jsonValue(t, v.List[i])
+		}
+		return list
+	case v.Kind == "h":
+		hash := make(lockbox.Hash, len(v.Pairs))
+		for i, p := range v.Pairs {
+			hash[i] = lockbox.Pair{Key: jsonValue(t, p[0]), Value: jsonValue(t, p[1])}
+		}
+		return hash
+	}
+	return plainValue(t, v)
 }
 
 // plainValue is a Ruby value in Go.
@@ -138,6 +167,14 @@ func plainValue(t *testing.T, v vectors.Value) any {
 		return lockbox.Decimal(v.Text)
 	case "time":
 		return timeOf(t, v.Text)
+	case "date":
+		day := dateOf(t, v.Text)
+		return rubyyaml.Date{Year: day.Year(), Month: day.Month(), Day: day.Day()}
+	case "bin":
+		if v.Enc != "" {
+			return string(v.Bytes)
+		}
+		return v.Bytes
 	case "a":
 		list := make([]any, len(v.List))
 		for i := range list {
@@ -156,15 +193,17 @@ func plainValue(t *testing.T, v vectors.Value) any {
 
 func timeOf(t *testing.T, text string) time.Time {
 	t.Helper()
-	value, err := time.Parse(time.RFC3339Nano, text)
-	if err != nil { // a year of five digits
-		value, err = time.Parse(time.RFC3339Nano, text[1:])
-		value = value.AddDate(10000, 0, 0)
-	}
+	// Years have any number of digits in Ruby, and four in package time.
+	digits := 1 + strings.IndexByte(text[1:], '-')
+	year, err := strconv.Atoi(text[:digits])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return value
+	value, err := time.Parse(time.RFC3339Nano, "2000"+text[digits:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return value.AddDate(year-2000, 0, 0)
 }
 
 func dateOf(t *testing.T, text string) time.Time {
@@ -192,16 +231,18 @@ func same(a, b any) bool {
 
 func unordered(v any) any {
 	switch v := v.(type) {
+	case float64: // zero has a sign, and NaN equals itself
+		return fmt.Sprintf("%v %t", v, math.Signbit(v))
 	case lockbox.Hash:
-		m := make(map[any]any)
+		m := make(map[string]any)
 		for _, p := range v {
-			m[p.Key] = unordered(p.Value)
+			m[fmt.Sprintf("%#v", p.Key)] = unordered(p.Value)
 		}
 		return m
 	case map[string]any:
-		m := make(map[any]any)
+		m := make(map[string]any)
 		for key, value := range v {
-			m[key] = unordered(value)
+			m[fmt.Sprintf("%#v", key)] = unordered(value)
 		}
 		return m
 	case []any:
@@ -286,7 +327,7 @@ func TestTypeVectors(t *testing.T) {
 		// The value gives the same plaintext. Inputs that only Ruby's casts make fit
 		// are replaced by what they were read as; a DateTime, whose text ends in
 		// +00:00, is another class for the same instant.
-		if c.Input.Kind == "datetime" {
+		if c.Input.Kind == "datetime" && c.Type == "datetime" {
 			c.Plaintext.Bytes = []byte(strings.TrimSuffix(string(c.Plaintext.Bytes), "+00:00") + "Z")
 		}
 		value, ok := goValue(t, c.Type, c.Input)
@@ -307,8 +348,10 @@ func TestTypeVectors(t *testing.T) {
 		switch typ.String() {
 		case "hash", "array":
 			again := target(t, c.Type)
-			if _, err := typ.Parse(got, again); err != nil || !same(reflect.ValueOf(again).Elem().Interface(), plainValue(t, c.Read)) {
-				t.Errorf("%s: Parse(Append(%v)) = %v, %v", name, value, again, err)
+			if _, err := typ.Parse(got, again); err != nil || !same(reflect.ValueOf(again).Elem().Interface(), plainValue(t, c.Read)) &&
+				!same(reflect.ValueOf(again).Elem().Interface(), value) { // Psych writes binary strings that are ASCII as text
+
+				t.Errorf("%s: Parse(Append(%#v)) = %#v, %v", name, value, reflect.ValueOf(again).Elem(), err)
 			}
 		default:
 			if !bytes.Equal(got, c.Plaintext.Bytes) {
@@ -361,6 +404,9 @@ func checkRead(t *testing.T, name, typ string, into any, null bool, want vectors
 	}
 	if want.Kind == "bin" {
 		expected = want.Bytes
+		if _, isText := into.(*string); isText {
+			expected = string(want.Bytes)
+		}
 	}
 	if got := reflect.ValueOf(into).Elem().Interface(); !same(got, expected) {
 		t.Errorf("%s: read %#v, want %#v", name, got, expected)

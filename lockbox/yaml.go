@@ -27,8 +27,7 @@ func yamlCodec[T Hash | []any](name string, yaml YAML) *codec {
 			if err := yaml.Unmarshal(plaintext, &value); err != nil {
 				return false, err
 			}
-			// Ruby reads false as it reads nothing.
-			if value == nil || value == false {
+			if value == nil {
 				return true, assign(into, nil)
 			}
 			if _, ok := value.(T); !ok {

@@ -21,7 +21,19 @@ import (
 // strings for keys. A value without a form in Ruby is [kmsencrypted.ErrConfig]:
 // a channel, text that is not UTF-8, a date outside the years 0 to 9999, or
 // nesting deeper than 1000.
-func Marshal(v any) ([]byte, error) {
+func Marshal(v any) ([]byte, error) { return marshal(v, true) }
+
+func marshal(v any, times bool) ([]byte, error) {
+	leaf := func(v any) (any, bool, error) {
+		switch v.(type) {
+		case time.Time, Date: // which this format writes itself
+			if !times {
+				return nil, false, errTimes
+			}
+			return v, true, nil
+		}
+		return nil, false, nil
+	}
 	value, err := rubycompat.Reflection{MaxDepth: maxDepth, Leaf: leaf}.Value(v)
 	if err != nil {
 		return nil, configError(err)
@@ -39,18 +51,10 @@ func Marshal(v any) ([]byte, error) {
 	return w.out, nil
 }
 
-// leaf keeps the values that this format writes itself.
-func leaf(v any) (any, bool, error) {
-	switch v.(type) {
-	case time.Time, Date:
-		return v, true, nil
-	}
-	return nil, false, nil
-}
-
 var (
-	errUTF8 = errors.New("text is not valid UTF-8")
-	errYear = errors.New("a date outside the years 0 to 9999")
+	errUTF8  = errors.New("text is not valid UTF-8")
+	errYear  = errors.New("a date outside the years 0 to 9999")
+	errTimes = errors.New("a date or time, which Rails permits only if it is told to: make it text, or set Codec.Times")
 )
 
 type writer struct{ out []byte }

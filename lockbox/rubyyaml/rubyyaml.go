@@ -9,9 +9,8 @@
 //
 // A value of Ruby is one of these in Go: nil, bool, int64, *big.Int (beyond
 // int64), float64, string, []byte (binary strings), [Symbol], time.Time, [Date],
-// []any and [Hash]. Objects of other classes are refused, as Rails does. Rails
-// itself refuses dates and times in such columns unless its
-// yaml_column_permitted_classes list them.
+// []any and [Hash]. Objects of other classes are refused, as Rails does. Dates
+// and times are such objects in a column, see [Codec].
 package rubyyaml
 
 import (
@@ -50,14 +49,22 @@ func (d Date) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 // maxDepth is how deep lists and hashes may lie inside each other, in both directions.
 const maxDepth = 1000
 
-// Codec is [Marshal] and [Unmarshal] as an implementation of lockbox.YAML.
-type Codec struct{}
+// Codec is [Marshal] and [Unmarshal] as an implementation of lockbox.YAML. The
+// zero value keeps to what Rails permits in a column by default: it refuses a date
+// or a time, with which Rails could not read the column at all.
+type Codec struct {
+	// Times permits dates and times, for an application whose
+	// yaml_column_permitted_classes list Date and Time.
+	Times bool
+}
 
-// Marshal calls the function [Marshal].
-func (Codec) Marshal(v any) ([]byte, error) { return Marshal(v) }
+// Marshal is the function [Marshal] with what c permits; a date or time that it
+// does not is [kmsencrypted.ErrConfig].
+func (c Codec) Marshal(v any) ([]byte, error) { return marshal(v, c.Times) }
 
-// Unmarshal calls the function [Unmarshal].
-func (Codec) Unmarshal(data []byte, into any) error { return Unmarshal(data, into) }
+// Unmarshal is the function [Unmarshal] with what c permits; a date or time that
+// it does not is a [ClassError].
+func (c Codec) Unmarshal(data []byte, into any) error { return unmarshal(data, into, c.Times) }
 
 // malformed is [kmsencrypted.ErrMalformed] for text that is not Ruby's YAML. The
 // errors of the parser may quote the plaintext, so that they are not shown.

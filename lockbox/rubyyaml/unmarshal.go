@@ -3,6 +3,7 @@ package rubyyaml
 import (
 	"errors"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
@@ -30,12 +31,14 @@ var (
 // What is not YAML, holds an object of another class ([ClassError]) or does not
 // fit *into is [kmsencrypted.ErrMalformed]. Values that are aliases of each other
 // may share memory.
-func Unmarshal(data []byte, into any) error {
+func Unmarshal(data []byte, into any) error { return unmarshal(data, into, true) }
+
+func unmarshal(data []byte, into any, times bool) error {
 	var document yaml.Node
 	if err := yaml.Unmarshal(data, &document); err != nil {
 		return malformed(errSyntax)
 	}
-	d := &decoder{text: data, limit: aliasAllowance + aliasFactor*len(data), anchors: make(map[*yaml.Node]*anchor)}
+	d := &decoder{text: data, times: times, limit: aliasAllowance + aliasFactor*len(data), anchors: make(map[*yaml.Node]*anchor)}
 	value, err := d.value(&document, 0)
 	if err != nil {
 		return malformed(err)
@@ -48,6 +51,7 @@ func Unmarshal(data []byte, into any) error {
 
 type decoder struct {
 	text    []byte
+	times   bool     // whether dates and times are permitted
 	lines   []string // of text, split when first needed
 	anchors map[*yaml.Node]*anchor
 	parts   int // of all that was read so far, with what aliases stand for
@@ -134,6 +138,20 @@ func foreign(tag string) error {
 }
 
 func (d *decoder) scalar(n *yaml.Node) (any, error) {
+	value, err := d.anyScalar(n)
+	if d.times {
+		return value, err
+	}
+	switch value.(type) {
+	case time.Time:
+		return nil, &ClassError{Class: "Time"}
+	case Date:
+		return nil, &ClassError{Class: "Date"}
+	}
+	return value, err
+}
+
+func (d *decoder) anyScalar(n *yaml.Node) (any, error) {
 	const quoted = yaml.SingleQuotedStyle | yaml.DoubleQuotedStyle | yaml.LiteralStyle | yaml.FoldedStyle
 	switch t := tag(n); t {
 	case "":

@@ -93,6 +93,29 @@ func TestUnmarshalScalars(t *testing.T) {
 	}
 }
 
+// Rails cannot read a column with a date or a time unless it was told to.
+func TestCodecTimes(t *testing.T) {
+	t.Parallel()
+	for class, v := range map[string]any{"Date": Date{2020, 1, 2}, "Time": at("2020-01-02T03:04:05Z")} {
+		list := []any{v}
+		if got, err := (Codec{}).Marshal(list); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("Codec{}.Marshal(%v) = %q, %v, want ErrConfig", list, got, err)
+		}
+		data, err := Codec{Times: true}.Marshal(list)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got any
+		if err := (Codec{Times: true}).Unmarshal(data, &got); err != nil || !equal(got, list) {
+			t.Errorf("Codec{Times: true}.Unmarshal(%q) = %v, %v, want %v", data, got, err, list)
+		}
+		err = Codec{}.Unmarshal(data, &got)
+		if foreign, ok := errors.AsType[*ClassError](err); !ok || foreign.Class != class || !errors.Is(err, kmsencrypted.ErrMalformed) {
+			t.Errorf("Codec{}.Unmarshal(%q) = %v, want a ClassError of %s", data, err, class)
+		}
+	}
+}
+
 // Documents as Psych writes them.
 func TestUnmarshal(t *testing.T) {
 	t.Parallel()
