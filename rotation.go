@@ -204,7 +204,7 @@ const (
 	EventGoesOn    RotationEventType = "goes on"    // after EventWaiting
 	EventLost      RotationEventType = "lease lost" // a batch was dropped, another worker has the shard
 	EventShardDone RotationEventType = "shard done"
-	EventPassDone  RotationEventType = "pass done"
-	EventOpened    RotationEventType = "opened" // by a verification: a batch
+	EventPassDone  RotationEventType = "pass done" // told by the one worker that ended it
+	EventOpened    RotationEventType = "opened"    // by a verification: a batch
 	EventVerified  RotationEventType = "verified"
 )

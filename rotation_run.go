@@ -116,8 +116,7 @@ func (w *working) work(ctx context.Context) error {
 			case OfferWait:
 				err = sleep.For(ctx, poll)
 			case OfferNextPass:
-				w.tell(EventPassDone, shard)
-				err = w.store.NextPass(ctx, w.run.ID, shard.Pass)
+				err = w.endPass(ctx, shard)
 			case OfferShard:
 				_, err = w.turn(ctx, shard, turn)
 			}
@@ -130,6 +129,16 @@ func (w *working) work(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// endPass tells of the end of a pass only if it was not another worker, of this
+// process or any, that ended it.
+func (w *working) endPass(ctx context.Context, shard Shard) error {
+	ended, err := w.store.NextPass(ctx, w.run.ID, shard.Pass)
+	if ended {
+		w.tell(EventPassDone, shard)
+	}
+	return err
 }
 
 // giveBack also works when ctx has ended.

@@ -178,8 +178,9 @@ type Ledger interface {
 	// NextPass ends a pass whose shards are all done: the run is done if the
 	// pass neither wrote a record nor met a conflict, else all shards begin
 	// again. Of a kind that [RotationKind.SelectsDone] only shards that met a
-	// conflict begin again. It does nothing if somebody else did it already.
-	NextPass(ctx context.Context, run string, pass int) error
+	// conflict begin again. It does nothing if somebody else did it already;
+	// ended says that it was this call that ended the pass.
+	NextPass(ctx context.Context, run string, pass int) (ended bool, err error)
 	// SetState pauses, resumes or cancels an unfinished run; it does nothing to
 	// another. Once it is not active, no batch of it is written.
 	SetState(ctx context.Context, run string, state RunState) error

@@ -205,20 +205,20 @@ func (m *memory) Release(_ context.Context, shard kmsencrypted.Shard) error {
 	return nil
 }
 
-func (m *memory) NextPass(_ context.Context, _ string, pass int) error {
+func (m *memory) NextPass(_ context.Context, _ string, pass int) (ended bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.status.Pass != pass {
-		return nil
+	if m.status.Pass != pass || !m.status.State.Unfinished() {
+		return false, nil
 	}
 	if m.pending == 0 {
 		m.status.State = kmsencrypted.RunDone
-		return nil
+		return true, nil
 	}
 	m.status.Pass++
 	m.status.ShardsDone, m.pending, m.after, m.failed = 0, 0, "", nil
 	m.status.Failed = 0
-	return nil
+	return true, nil
 }
 
 func (m *memory) SetState(_ context.Context, _ string, state kmsencrypted.RunState) error {
@@ -369,6 +369,9 @@ func TestRotatorPasses(t *testing.T) {
 		if events[event] < least {
 			t.Errorf("%d events %q, want at least %d", events[event], event, least)
 		}
+	}
+	if got := events[kmsencrypted.EventPassDone]; got != result.Pass {
+		t.Errorf("two workers told %d times that a pass is done, want once for each of %d", got, result.Pass)
 	}
 	if result, err := r.Run(t.Context()); err != nil || result.Failed != 4 || result.Written != 0 {
 		t.Errorf("second Run() = %+v, %v, want the 4 failures again", result, err)

@@ -130,8 +130,7 @@ func (w *working) slice(ctx context.Context, number int, d time.Duration) (Next,
 	case OfferWait:
 		return NextWait, nil
 	case OfferNextPass:
-		w.tell(EventPassDone, shard)
-		return NextPass, w.store.NextPass(ctx, w.run.ID, shard.Pass)
+		return NextPass, w.endPass(ctx, shard)
 	}
 	_, err = w.turn(ctx, shard, d)
 	switch {

@@ -154,7 +154,11 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 		case p.Records == 0:
 			row = append(row, "nothing to do")
 		default:
-			row = append(row, fmt.Sprintf("%s to v%d", p.Kind, p.Target), things(p.Calls, "KMS call"))
+			what := p.Kind
+			if p.Keys != p.Records { // rows have several keys, and those are what a status counts
+				what += " of " + things(p.Keys, "key")
+			}
+			row = append(row, fmt.Sprintf("%s to v%d", what, p.Target), things(p.Calls, "KMS call"))
 		}
 		if p.Seconds > 0 {
 			row = append(row, fmt.Sprintf("about %s at %s/s", span(time.Duration(p.Seconds*float64(time.Second))), count(int64(rate))))

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -313,10 +314,21 @@ func testHeal(t *testing.T, d database) {
 	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true, BatchSize: 30, Shards: 3})
+	var passes atomic.Int64
+	r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{
+		Kind: kmsencrypted.KindRekey, WritersAreOurs: true, BatchSize: 30, Shards: 3,
+		Observe: func(e kmsencrypted.RotationEvent) {
+			if e.Type == kmsencrypted.EventPassDone {
+				passes.Add(1)
+			}
+		},
+	})
 	must(t, err)
 	run, err := r.Run(t.Context())
 	must(t, err)
+	if got := passes.Load(); got != int64(run.Pass) {
+		t.Errorf("the workers told %d times that a pass is done, want once for each of %d", got, run.Pass)
+	}
 	for _, p := range people[:strays] { // as Rails does, with what it read before
 		p.Phone.Set(new(fmt.Sprint("phone ", p.ID)))
 		must(t, old.Seal(t.Context(), p))

@@ -278,8 +278,9 @@ func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to kmsencrypted.Pos
 }
 
 // NextPass ends a pass whose shards are all done.
-func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) error {
-	return s.retried(ctx, "next pass", func(tx *sqlx.Tx) error {
+func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bool, err error) {
+	err = s.retried(ctx, "next pass", func(tx *sqlx.Tx) error {
+		ended = false
 		// First of all this locks the run.
 		ours, err := s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass + 1 WHERE id = ? AND pass = ? AND active = 1", run, pass)
 		if err != nil || !ours {
@@ -296,19 +297,22 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) error {
 		}
 		var left, again int64
 		err = tx.QueryRowContext(ctx, s.sql("SELECT sum(1 - done), sum("+changed+") FROM kms_rotation_shards WHERE rotation_id = ?"), run).Scan(&left, &again)
-		switch {
-		case err != nil:
+		if err != nil {
 			return err
-		case left > 0: // of a pass that somebody else began meanwhile
+		}
+		if left > 0 { // of a pass that somebody else began meanwhile
 			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1 WHERE id = ?", run)
 			return err
-		case again == 0:
+		}
+		ended = true
+		if again == 0 {
 			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1, state = ?, active = NULL, ended = NOW, waiting = NULL WHERE id = ?",
 				string(kmsencrypted.RunDone), run)
 			return err
 		}
 		return s.restart(ctx, tx, run, k.SelectsDone())
 	})
+	return ended && err == nil, err
 }
 
 // restart lets the shards of a run begin again, or only those that met conflicts.
