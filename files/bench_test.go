@@ -214,14 +214,17 @@ func BenchmarkReadAt(b *testing.B) {
 	}
 }
 
-// A record's rotation unwraps and wraps the key of each of its files.
+// A record's rotation unwraps and wraps the key of each of its files. What is
+// derived from its two data keys costs the first file four rounds of SHA-512 and
+// a key schedule for each of them.
 func BenchmarkRewrap(b *testing.B) {
 	from, to := kmsencrypted.NewDataKey(), kmsencrypted.NewDataKey()
 	wrapped, err := WrapKey(from, NewKey(), place)
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Run("limit", func(b *testing.B) { // one seal under a fresh key
+	b.Run("limit, one seal under a fresh key", func(b *testing.B) {
+		b.ReportAllocs()
 		key := make([]byte, KeySize)
 		for b.Loop() {
 			key[0]++
@@ -236,7 +239,7 @@ func BenchmarkRewrap(b *testing.B) {
 			aead.Seal(nil, nil, key, nil)
 		}
 	})
-	b.Run("ours", func(b *testing.B) {
+	b.Run("each further file of a record", func(b *testing.B) {
 		b.ReportAllocs()
 		old, err := NewWrapper(from)
 		if err != nil {
@@ -257,7 +260,8 @@ func BenchmarkRewrap(b *testing.B) {
 			k.Wipe()
 		}
 	})
-	b.Run("ours, of a record with one file", func(b *testing.B) {
+	b.Run("the first file of a record", func(b *testing.B) {
+		b.ReportAllocs()
 		for b.Loop() {
 			k, err := UnwrapKey(from, wrapped, place)
 			if err != nil {

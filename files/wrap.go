@@ -38,7 +38,10 @@ const (
 	wrapPrefix  = "fk1:"
 	wrapLabel   = "kmsencrypted/1 file key"
 	wrappedSize = 12 + KeySize + 16
+	wrappedText = wrappedSize / 3 * 4
 )
+
+var strictBase64 = base64.RawURLEncoding.Strict()
 
 // WrapKey encrypts a file key under the data key of its record, in about a
 // microsecond and without a key service, and returns 84 characters of ASCII.
@@ -47,14 +50,7 @@ const (
 // one without a record [kmsencrypted.ErrNoID]. The other errors are those of
 // [kmsencrypted.DataKey.Derive], and [kmsencrypted.ErrWiped] for the file key.
 func WrapKey(dataKey kmsencrypted.DataKey, k Key, p Place) (string, error) {
-	if _, err := p.canonical(); err != nil {
-		return "", err
-	}
-	w, err := NewWrapper(dataKey)
-	if err != nil {
-		return "", err
-	}
-	return w.Wrap(k, p)
+	return wrapKey(func() (*Wrapper, error) { return NewWrapper(dataKey) }, k, p)
 }
 
 // Wrapper is [WrapKey] and [UnwrapKey] under one data key, for the files of a
@@ -76,7 +72,16 @@ func NewWrapper(dataKey kmsencrypted.DataKey) (*Wrapper, error) {
 
 // Wrap is [WrapKey].
 func (w *Wrapper) Wrap(k Key, p Place) (string, error) {
+	return wrapKey(func() (*Wrapper, error) { return w, nil }, k, p)
+}
+
+// wrapKey needs the data key only for a place that can be.
+func wrapKey(under func() (*Wrapper, error), k Key, p Place) (string, error) {
 	associatedData, err := p.canonical()
+	if err != nil {
+		return "", err
+	}
+	w, err := under()
 	if err != nil {
 		return "", err
 	}
@@ -88,7 +93,10 @@ func (w *Wrapper) Wrap(k Key, p Place) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return wrapPrefix + base64.RawURLEncoding.EncodeToString(wrapped), nil
+	var text [len(wrapPrefix) + wrappedText]byte
+	copy(text[:], wrapPrefix)
+	base64.RawURLEncoding.Encode(text[len(wrapPrefix):], wrapped)
+	return string(text[:]), nil
 }
 
 // UnwrapKey decrypts what [WrapKey] returned. The caller wipes the key.
@@ -116,16 +124,19 @@ func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, er
 	if !ok {
 		return Key{}, fmt.Errorf("files: wrapped key: %w", kmsencrypted.ErrNotCiphertext)
 	}
-	// The decoder skips line breaks, so the length of the text counts too.
-	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || len(sealed) != wrappedSize || len(text) != base64.RawURLEncoding.EncodedLen(wrappedSize) {
+	if len(text) != wrappedText {
+		return Key{}, malformed("wrapped key")
+	}
+	// The decoder skips line breaks, so the length of what it gives counts too.
+	sealed, err := strictBase64.DecodeString(text)
+	if err != nil || len(sealed) != wrappedSize {
 		return Key{}, malformed("wrapped key")
 	}
 	w, err := under()
 	if err != nil {
 		return Key{}, err
 	}
-	raw, err := (*w.hidden.Get()).Open(nil, nil, sealed, associatedData)
+	raw, err := (*w.hidden.Get()).Open(sealed[:0], nil, sealed, associatedData)
 	if err != nil {
 		return Key{}, fmt.Errorf("files: wrapped key: %w", kmsencrypted.ErrDecrypt)
 	}
@@ -150,6 +161,9 @@ func wrappingCipher(dataKey kmsencrypted.DataKey) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
+// usualPlace is what finds room without growing.
+const usualPlace = 128
+
 // canonical is the place as the wrap's associated data.
 func (p Place) canonical() ([]byte, error) {
 	switch {
@@ -158,7 +172,10 @@ func (p Place) canonical() ([]byte, error) {
 	case len(p.ID) == 0:
 		return nil, fmt.Errorf("files: %w", kmsencrypted.ErrNoID)
 	}
-	out := canon.Strings("file", string(p.Format), p.Table)
+	out := make([]byte, 0, usualPlace)
+	for _, text := range []string{"file", string(p.Format), p.Table} {
+		out = canon.AppendString(out, text)
+	}
 	out = canon.AppendCount(out, len(p.ID))
 	for _, id := range p.ID {
 		out = canon.AppendString(out, id)
