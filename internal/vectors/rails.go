@@ -31,14 +31,6 @@ type RailsRow struct {
 	Find         map[string]RailsValue // by blind index: what must find the record
 }
 
-// ModelName is the name of the record's class in its encryption context.
-func (r RailsRow) ModelName() string {
-	if r.ContextModel != "" {
-		return r.ContextModel
-	}
-	return r.Model
-}
-
 // RailsValue is a plaintext with its type: {"t": "date", "v": "1980-02-29"}.
 type RailsValue struct {
 	Type string `json:"t"`
