@@ -3,6 +3,7 @@ package kmsencrypted
 import (
 	"context"
 	"iter"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
@@ -166,6 +167,9 @@ func (q *unwrapQueue) start(unit *unwrapUnit) {
 	if q.runners < q.box.config.Concurrency {
 		q.runners++
 		go q.run()
+		if q.runners == q.box.config.Concurrency {
+			runtime.Gosched() // what comes next can wait until these are on their way
+		}
 	}
 }
 
@@ -243,5 +247,6 @@ func (q *unwrapQueue) next() []*unwrapJob {
 	for i, f := range unit.flights {
 		unit.jobs[i].KeyResult = q.box.wait(q.ctx, f)
 	}
+	runtime.Gosched() // requests first
 	return unit.jobs
 }
