@@ -1,11 +1,13 @@
 package field_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/binary"
 	"fmt"
 	"testing"
 
@@ -17,7 +19,8 @@ import (
 // The job of these benchmarks is a record of five strings of 32 bytes. Its limit
 // does the least that gives the same outputs, with the standard library alone: a
 // random key, one wrap in memory, one key schedule, five seals with associated
-// data, base64 text. docs/performance.md says where the rest of the time goes.
+// data, base64 text. Its columns have the very layout of ours: TestNativeLimit
+// opens them. docs/performance.md says where the rest of the time goes.
 
 type five struct {
 	ID  int64            `db:"id"`
@@ -35,8 +38,29 @@ func (r *five) fields() [5]*field.Of[string] {
 
 var (
 	plaintexts = [5]string{"ada@example.org, forwarded to me", "+44 20 7946 0958 (after 5 pm onl", "12 St James's Square, London SW1", "GB29 NWBK 6016 1331 9268 19 acct", "notes that have thirty-two bytes"}
-	limitADs   = [5][]byte{[]byte("customers.a_ciphertext"), []byte("customers.b_ciphertext"), []byte("customers.c_ciphertext"), []byte("customers.d_ciphertext"), []byte("customers.e_ciphertext")}
+	limitADs   = [5][]byte{limitAD("a_ciphertext"), limitAD("b_ciphertext"), limitAD("c_ciphertext"), limitAD("d_ciphertext"), limitAD("e_ciphertext")}
 )
+
+// limitAD is the associated data of a column (spec/native.md section 5.2).
+func limitAD(column string) []byte {
+	item := func(ad []byte, s string) []byte {
+		return append(binary.BigEndian.AppendUint32(ad, uint32(len(s))), s...)
+	}
+	ad := append(item(nil, "kmsencrypted/1 field"), 0xC1)
+	return item(item(item(ad, "customers"), column), "string")
+}
+
+// limitCipher is a cipher in hand, and how its columns begin.
+type limitCipher struct {
+	cipher.AEAD
+	head [9]byte
+}
+
+func newLimitCipher(key []byte, tag []byte) limitCipher {
+	c := limitCipher{AEAD: gcm(key), head: [9]byte{0xC1}}
+	copy(c.head[1:], tag)
+	return c
+}
 
 // memoryKey wraps in memory with one AES-GCM, as the limit does.
 type memoryKey struct{ aead cipher.AEAD }
@@ -75,32 +99,36 @@ func gcm(key []byte) cipher.AEAD {
 	return aead
 }
 
-func limitWrap(kek cipher.AEAD, id int) (aead cipher.AEAD, column string) {
+func limitWrap(kek cipher.AEAD, id int) (c limitCipher, column string) {
 	key := random(32)
-	return gcm(key), "v1:" + base64.StdEncoding.EncodeToString(kek.Seal(nil, nil, key, fmt.Appendf(nil, `{"model_id":"%d","model_name":"customers"}`, id)))
+	return newLimitCipher(key, nil), "v1:" + base64.StdEncoding.EncodeToString(kek.Seal(nil, nil, key, fmt.Appendf(nil, `{"model_id":"%d","model_name":"customers"}`, id)))
 }
 
-func limitSeal(aead cipher.AEAD) (columns [5]string) {
-	var sealed [128]byte
+func limitSeal(c limitCipher) (columns [5]string) {
+	var room [128]byte
 	for i, text := range plaintexts {
-		columns[i] = base64.StdEncoding.EncodeToString(aead.Seal(sealed[:0], nil, []byte(text), limitADs[i]))
+		sealed := append(room[:0], c.head[:]...)
+		columns[i] = base64.StdEncoding.EncodeToString(c.Seal(sealed, nil, []byte(text), limitADs[i]))
 	}
 	return columns
 }
 
-func limitUnwrap(kek cipher.AEAD, column string, id int) cipher.AEAD {
+func limitUnwrap(kek cipher.AEAD, column string, id int) limitCipher {
 	wrapped, _ := base64.StdEncoding.DecodeString(column[3:])
 	key, err := kek.Open(nil, nil, wrapped, fmt.Appendf(nil, `{"model_id":"%d","model_name":"customers"}`, id))
 	if err != nil {
 		panic(err)
 	}
-	return gcm(key)
+	return newLimitCipher(key, nil)
 }
 
-func limitOpen(aead cipher.AEAD, columns [5]string) (texts [5]string) {
+func limitOpen(c limitCipher, columns [5]string) (texts [5]string) {
 	for i, column := range columns {
 		sealed, _ := base64.StdEncoding.DecodeString(column)
-		plaintext, err := aead.Open(nil, nil, sealed, limitADs[i])
+		if !bytes.HasPrefix(sealed, c.head[:]) {
+			panic("of another key")
+		}
+		plaintext, err := c.Open(nil, nil, sealed[len(c.head):], limitADs[i])
 		if err != nil {
 			panic(err)
 		}
@@ -109,12 +137,44 @@ func limitOpen(aead cipher.AEAD, columns [5]string) (texts [5]string) {
 	return texts
 }
 
+// The limit is one of the same job: with the keys that a data key gives, its
+// columns are ours.
+func TestNativeLimit(t *testing.T) {
+	m, r := sealedFive(t)
+	key, err := m.DataKeys(t.Context(), "encrypted_kms_key", &r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := key[0].Derive("kmsencrypted/1 record", 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	limit := newLimitCipher(keys[:32], keys[32:40])
+	read := five{ID: 7}
+	columns := limitSeal(limit)
+	must(t, read.Key.Scan(column(t, r.Key)))
+	for i, f := range read.fields() {
+		must(t, f.Scan(columns[i]))
+	}
+	must(t, m.Open(t.Context(), &read))
+	var ours [5]string
+	for i, f := range read.fields() {
+		if got, err := f.Get(); got != plaintexts[i] || err != nil {
+			t.Errorf("column %d of the limit opens as %q, %v", i, got, err)
+		}
+		ours[i] = column(t, r.fields()[i]).(string)
+	}
+	if got := limitOpen(limit, ours); got != plaintexts {
+		t.Errorf("the limit opens our columns as %q", got)
+	}
+}
+
 func BenchmarkSealRecord(b *testing.B) {
 	kek := gcm(random(32))
 	m := newModel[five](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
 	against.Limit(b, 3.0, func() {
-		aead, _ := limitWrap(kek, 7)
-		limitSeal(aead)
+		c, _ := limitWrap(kek, 7)
+		limitSeal(c)
 	}, func() {
 		r := five{ID: 7}
 		r.set()
@@ -126,8 +186,8 @@ func BenchmarkSealRecord(b *testing.B) {
 
 func BenchmarkOpenRecord(b *testing.B) {
 	kek := gcm(random(32))
-	aead, wrapped := limitWrap(kek, 7)
-	limitColumns := limitSeal(aead)
+	c, wrapped := limitWrap(kek, 7)
+	limitColumns := limitSeal(c)
 	m, r := sealedFive(b)
 	key, columns := column(b, r.Key), r.columns(b)
 	against.Limit(b, 3.0, func() {
@@ -146,9 +206,9 @@ func BenchmarkOpenRecord(b *testing.B) {
 
 // With the cipher in hand: the record's data key is open.
 func BenchmarkSealFields(b *testing.B) {
-	aead := gcm(random(32))
+	c := newLimitCipher(random(32), random(8))
 	m, r := sealedFive(b)
-	against.Limit(b, 1.35, func() { limitSeal(aead) }, func() {
+	against.Limit(b, 1.35, func() { limitSeal(c) }, func() {
 		r.set()
 		if err := m.Seal(b.Context(), &r); err != nil {
 			b.Fatal(err)
@@ -157,11 +217,11 @@ func BenchmarkSealFields(b *testing.B) {
 }
 
 func BenchmarkOpenFields(b *testing.B) {
-	aead := gcm(random(32))
-	limitColumns := limitSeal(aead)
+	c := newLimitCipher(random(32), random(8))
+	limitColumns := limitSeal(c)
 	m, r := sealedFive(b)
 	columns := r.columns(b)
-	against.Limit(b, 1.35, func() { limitOpen(aead, limitColumns) }, func() {
+	against.Limit(b, 1.35, func() { limitOpen(c, limitColumns) }, func() {
 		r.scan(b, columns)
 		if err := m.Open(b.Context(), &r); err != nil {
 			b.Fatal(err)
@@ -169,7 +229,7 @@ func BenchmarkOpenFields(b *testing.B) {
 	})
 }
 
-func sealedFive(b *testing.B) (*field.Model[five], five) {
+func sealedFive(b testing.TB) (*field.Model[five], five) {
 	b.Helper()
 	m := newModel[five](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
 	r := five{ID: 7}
