@@ -8,7 +8,7 @@ import (
 )
 
 // batchChunks is how many chunks are read and written together, 256 KiB. With
-// half or twice as many, two cores give less.
+// half or twice as many, two cores give no more.
 const batchChunks = 32
 
 // batch is what is in hand at once.
@@ -33,7 +33,7 @@ var rooms = sync.Pool{New: func() any { return new(room) }}
 // worker does what there is to do: write the batch whose turn it is, or else
 // read one, or else work on one. With two batches for each worker it nearly
 // always finds something, whatever the others are about; workers that waited for
-// their turn to read and write lost a sixth of the time with that. No goroutine
+// their turn to read and write lost a tenth to a sixth of the time. No goroutine
 // is left when run returns.
 type pipeline struct {
 	ctx     context.Context
