@@ -187,8 +187,9 @@ type Ledger interface {
 	// SetWaiting keeps the reason why a run waits, empty for none.
 	SetWaiting(ctx context.Context, run, reason string) error
 	// SetVerified keeps with the latest run, if there is one and it has ended, that
-	// all records were found to be clean now.
-	SetVerified(ctx context.Context) error
+	// all records were found to be clean now. If one was not, it takes back what was
+	// kept with any run of the table.
+	SetVerified(ctx context.Context, clean bool) error
 	// FailureCounts counts the failed records of the last pass by their class.
 	FailureCounts(ctx context.Context, run string) (map[string]int64, error)
 	// Failures lists failed records of the last pass, in the order of their

@@ -251,10 +251,13 @@ func (m *memory) SetWaiting(_ context.Context, _, reason string) error {
 	return nil
 }
 
-func (m *memory) SetVerified(context.Context) error {
+func (m *memory) SetVerified(_ context.Context, clean bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.status.Verified = time.Now()
+	m.status.Verified = time.Time{}
+	if clean {
+		m.status.Verified = time.Now()
+	}
 	return nil
 }
 

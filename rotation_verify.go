@@ -2,6 +2,7 @@ package kmsencrypted
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -23,7 +24,8 @@ type VerifyOptions struct {
 	// compared with these, [ErrNotMigrated]. Slow indexes take their time.
 	Derived bool
 	// Note keeps a clean result of all records in the ledger, for
-	// [Rotator.Retirable] and [Rotator.ClearJournal]. Nothing else is written.
+	// [Rotator.Retirable] and [Rotator.ClearJournal], and takes what it kept before
+	// back if a record fails. Nothing else is written.
 	Note bool
 }
 
@@ -61,16 +63,25 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	for _, p := range plan.Versions {
 		v.result.Versions = append(v.result.Versions, p.VersionCount)
 	}
-	if err := v.all(ctx); err != nil {
+	err = v.all(ctx)
+	if err := errors.Join(err, v.note(ctx, err == nil)); err != nil {
 		return v.result, r.failed("verify", err)
-	}
-	if options.Note && options.Sample == 0 && !options.OnlyOld && v.result.Clean(r.box.Current()) {
-		if err := r.store.SetVerified(ctx); err != nil {
-			return v.result, r.failed("verify", err)
-		}
 	}
 	r.options.Observe(v.event(EventVerified))
 	return v.result, nil
+}
+
+// note keeps the result in the ledger. One record that fails is enough to say
+// that not all are clean; that all are takes all of them.
+func (v *verifying) note(ctx context.Context, toTheEnd bool) error {
+	switch {
+	case !v.Note:
+	case len(v.result.Failures) > 0:
+		return v.store.SetVerified(ctx, false)
+	case toTheEnd && v.Sample == 0 && !v.OnlyOld && v.result.Clean(v.box.Current()):
+		return v.store.SetVerified(ctx, true)
+	}
+	return nil
 }
 
 // records is how many the table has: each is counted once for each key column.

@@ -430,14 +430,38 @@ func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[pe
 	if short, err := r.History(t.Context(), 1); err != nil || len(short) != 1 || short[0].ID != history[0].ID {
 		t.Errorf("History(1) = %+v, %v", short, err)
 	}
-	// After one that met a record, what was verified before says nothing any more,
-	// and a run that finds nothing does not bring it back.
+	// A verification that finds a damaged record takes back what those before it
+	// said, also of a sample; one that finds none gives it again.
 	key := "SELECT encrypted_kms_key FROM people WHERE id = 2"
 	var was string
 	must(t, db.Get(&was, key))
-	for _, stored := range []string{"v1:no key", was} {
+	damage := func(stored string) {
 		_, err := db.Exec(db.Rebind("UPDATE people SET encrypted_kms_key = ? WHERE id = 2"), stored)
 		must(t, err)
+	}
+	verify := func(o kmsencrypted.VerifyOptions) error {
+		o.Note = true
+		_, err := r.Verify(context.Background(), o)
+		must(t, err)
+		retirement, err := r.Retirable(t.Context(), 1)
+		must(t, err)
+		return retirement.Err()
+	}
+	damage(was[:len(was)-8] + "AAAAAAA=")
+	if err := verify(kmsencrypted.VerifyOptions{Sample: 1}); !errors.Is(err, kmsencrypted.ErrNotRetirable) {
+		t.Errorf("Retirable(1) with a record that does not open: %v", err)
+	}
+	damage(was)
+	if err := verify(kmsencrypted.VerifyOptions{Sample: 0.5}); !errors.Is(err, kmsencrypted.ErrNotRetirable) {
+		t.Errorf("Retirable(1) after a sample was clean: %v", err)
+	}
+	if err := verify(kmsencrypted.VerifyOptions{}); err != nil {
+		t.Error(err)
+	}
+	// After a run that met a record, what was verified before says nothing any more,
+	// and a run that finds nothing does not bring it back.
+	for _, stored := range []string{"v1:no key", was} {
+		damage(stored)
 		if _, err := r.Run(context.Background()); err != nil {
 			t.Error(err)
 		}

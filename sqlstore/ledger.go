@@ -356,8 +356,15 @@ func (s *Store[R]) SetWaiting(ctx context.Context, run, reason string) error {
 	})
 }
 
-// SetVerified keeps with the latest run, if it is done, that everything was clean.
-func (s *Store[R]) SetVerified(ctx context.Context) error {
+// SetVerified keeps with the latest run, if it is done, that everything was clean,
+// or else with none that it was.
+func (s *Store[R]) SetVerified(ctx context.Context, clean bool) error {
+	if !clean {
+		return s.retried(ctx, "take the verification back", func(tx *sqlx.Tx) error {
+			_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET verified = NULL WHERE table_name = ?", s.Table())
+			return err
+		})
+	}
 	status, found, err := s.Newest(ctx)
 	if err != nil || !found || status.State.Unfinished() {
 		return err
