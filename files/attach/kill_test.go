@@ -21,6 +21,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
+	"github.com/kmsencrypted/kmsencrypted/internal/race"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
@@ -261,7 +262,7 @@ func testKill(t *testing.T, d database, name string) {
 		}
 	}
 	killed, stride := 0, 1
-	if raceDetector {
+	if race.Detector {
 		stride = 3 // each step takes several times as long, and it finds nothing else
 	}
 	for ; ; killed += stride {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/race"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
 )
 
@@ -56,7 +57,7 @@ func TestRailsKill(t *testing.T) {
 			w := railsWorldAt(t, database, objects, nil)
 			must(t, w.rails.CreateTables(t.Context()))
 			killed, stride := 0, 1
-			if raceDetector {
+			if race.Detector {
 				stride = 3
 			}
 			for done := false; !done; {

@@ -1,5 +1,0 @@
-//go:build race
-
-package attach_test
-
-const raceDetector = true

@@ -1,5 +1,0 @@
-//go:build race
-
-package gocloud
-
-const raceDetector = true
