@@ -117,7 +117,6 @@ func (p Program) Run(ctx context.Context, args []string) (code int) {
 		}
 	}()
 	s := p.session()
-	defer s.close()
 	grammar := p.Grammar
 	if grammar == nil {
 		grammar = new(Commands)

@@ -28,7 +28,6 @@ type Session struct {
 	open     func(context.Context) (*Database, error)
 	database *Database
 	tables   []*table
-	closers  []func()
 }
 
 // table is a model with its records.
@@ -37,15 +36,6 @@ type table struct {
 	model    *field.Model[any]
 	store    *sqlstore.Store[any]
 	database *Database
-}
-
-// OnClose calls a function when the session ends.
-func (s *Session) OnClose(f func()) { s.closers = append(s.closers, f) }
-
-func (s *Session) close() {
-	for _, f := range slices.Backward(s.closers) {
-		f()
-	}
 }
 
 // printf writes to standard output.
