@@ -168,11 +168,14 @@ func (g *group) commitSlot(s *slot) {
 		h.state, h.stored = s.state, s.columns.value
 		g.setParts(s.spec, s.columns.parts)
 	}
+	written := h.set || g.isNew || g.rekeyed
 	h.set = false
 	if g.isNew {
 		h.becomeNew()
 	}
-	if h.state == null { // attr_encrypted leaves iv and salt NULL too
+	// A new record of attr_encrypted has no iv and salt beside NULL. A value that
+	// Ruby emptied later keeps those it had: nobody asked to change these.
+	if h.state == null && written {
 		g.setParts(s.spec, nil)
 	}
 }

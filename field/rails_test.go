@@ -88,7 +88,9 @@ func TestRailsFind(t *testing.T) {
 	for _, row := range app.Manifest.Rows {
 		for index, value := range row.Find {
 			var text *string // null finds NULL
-			must(t, json.Unmarshal(value.V, &text))
+			if value.Type != "nil" {
+				must(t, json.Unmarshal(value.V, &text))
+			}
 			var lookup field.Lookup
 			switch row.Table {
 			case "users":
@@ -127,6 +129,26 @@ func TestRailsWriteBack(t *testing.T) {
 	writeBack(t, db, app.People)
 	writeBack(t, db, app.Notes)
 	checkRails(t, app, loadRails(t, app, db))
+}
+
+// Rails leaves the iv of a value that it emptied. A rewrap changes key columns
+// and nothing else there too.
+func TestRailsRewrapOfAnEmptiedValue(t *testing.T) {
+	t.Parallel()
+	app, db := railsApp(t, 2)
+	_, err := db.ExecContext(t.Context(), "UPDATE users SET encrypted_ssn = NULL, encrypted_pin = ''")
+	must(t, err)
+	rows := selectAll(t, db, app.Users)
+	must(t, app.Users.Rewrap(t.Context(), field.Pointers(rows)...))
+	for i := range rows {
+		w, err := app.Users.Write(&rows[i])
+		must(t, err)
+		for _, a := range w.Set {
+			if !strings.HasPrefix(a.Column, "encrypted_kms_key") {
+				t.Errorf("users %d: a rewrap writes %s", rows[i].ID, a.Column)
+			}
+		}
+	}
 }
 
 // writeBack sets every value of a table to what it is and writes it.
@@ -185,6 +207,11 @@ func sameShape(t *testing.T, row string, rails, ours any) {
 		}
 		name := v.Type().Field(i).Name
 		before, after := column(t, a), column(t, w.Field(i).Interface().(driver.Valuer))
+		if value, isPart := strings.CutSuffix(name, "IV"); isPart && after == nil {
+			if of := column(t, v.FieldByName(value).Interface().(driver.Valuer)); of == nil || of == "" {
+				continue // Rails leaves the iv of the value that it emptied
+			}
+		}
 		if (before == nil) != (after == nil) {
 			t.Errorf("%s %s: %v, Rails has %v", row, name, after, before)
 			continue

@@ -36,7 +36,9 @@ func TestRailsScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("NATIVE", native.Info().KeyID)
 			e.Setenv("DATABASE", database)
-			text, err := json.Marshal(manifest)
+			keys := manifest
+			keys.Rows = nil // an environment has not room for many
+			text, err := json.Marshal(keys)
 			e.Setenv("MANIFEST", string(text))
 			return err
 		},
