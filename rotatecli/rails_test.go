@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/jmoiron/sqlx"
@@ -20,7 +21,8 @@ import (
 )
 
 // The database that a Rails application wrote is rotated by a team's program;
-// "manifest VERSION" compares every value with what Rails wrote.
+// "manifest VERSION" compares every value with what Rails wrote, $USERS is how many
+// users it wrote.
 func TestRailsScript(t *testing.T) {
 	t.Parallel()
 	var manifest vectors.RailsManifest
@@ -36,6 +38,13 @@ func TestRailsScript(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("NATIVE", native.Info().KeyID)
 			e.Setenv("DATABASE", database)
+			counts := make(map[string]int)
+			for _, row := range manifest.Rows {
+				counts[row.Table]++
+			}
+			for table, n := range counts {
+				e.Setenv(strings.ToUpper(table), strconv.Itoa(n))
+			}
 			keys := manifest
 			keys.Rows = nil // an environment has not room for many
 			text, err := json.Marshal(keys)
