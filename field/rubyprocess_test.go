@@ -59,7 +59,10 @@ type rubySample struct {
 
 // rubySamples are records with what Ruby shows of their values.
 func rubySamples() (rows []rubySample, shown []map[string]string) {
-	doubtful := []any{"yes", "~", "12", "012", "1:20", "- x", "a: b", "", "it's", "é", "two\nlines", "<<", "2020-01-01", int64(1), nil, true, 1.5, lockbox.Symbol("sym")}
+	doubtful := []any{"yes", "~", "12", "012", "1:20", "- x", "a: b", "", "it's", "é", "two\nlines", "<<", "2020-01-01", int64(1), nil, true, 1.5, lockbox.Symbol("sym"),
+		":a", "::", "---", "--- x", "...", "null", "Null", "True", "n", "1e3", "0x1f", "0o7", "1_000", "+1", ".inf", ".NaN", "=", "-", "#", "a #b", "x  ", " y", " ", "\n", "a\n\n", "a\r\nb", "\r", "\t",
+		"!x", "&a", "*a", "%x", "@x", "`", "|", "> x", "?", "{}", "[]", ",", "2001-12-14t21:59:43.10-05:00", "a\x00b", "\u2028\u0085\u00a0", "\ufeffx", "x\u200b", "é😀", strings.Repeat("long words ", 40),
+		int64(math.MinInt64), int64(math.MaxInt64), 1e20, 5e-324, math.MaxFloat64, 123456789012345680.0, math.Inf(-1), []any{[]any{}, []any{lockbox.Hash{}}}, lockbox.Hash{{Key: "", Value: ""}, {Key: ":k", Value: ":v"}, {Key: "y", Value: "no"}}}
 	rows = []rubySample{{
 		ID: 1, Name: "Ada",
 		Plain: field.New(new("Zürich & <b> \u2028")), Empty: field.New(new("")), Decimal: field.New(new(lockbox.Decimal("-1234.50"))),
@@ -77,7 +80,11 @@ func rubySamples() (rows []rubySample, shown []map[string]string) {
 		"plain": `"Zürich & <b> \u2028"`, "empty": `""`, "decimal": `"-1234.5"`, "text": `"text"`, "flag": "true", "day": "2020-02-29",
 		"moment": "2020-01-01 18:04:05.123456", "clock": "2000-01-01 03:04:05.123456", "number": "-9223372036854775808", "ratio": "bfb999999999999a",
 		"json": `{"a"=>[1, 2.5, nil, true, "<é>"]}`, "settings": `{"s"=>{:y=>[]}, :a=>"no"}`,
-		"tags":  `["yes", "~", "12", "012", "1:20", "- x", "a: b", "", "it's", "é", "two\nlines", "<<", "2020-01-01", 1, nil, true, 1.5, :sym]`,
+		"tags": `["yes", "~", "12", "012", "1:20", "- x", "a: b", "", "it's", "é", "two\nlines", "<<", "2020-01-01", 1, nil, true, 1.5, :sym, ` +
+			"\":a\", \"::\", \"---\", \"--- x\", \"...\", \"null\", \"Null\", \"True\", \"n\", \"1e3\", \"0x1f\", \"0o7\", \"1_000\", \"+1\", \".inf\", \".NaN\", \"=\", \"-\", \"#\", \"a #b\", \"x  \", \" y\", \" \", \"\\n\", \"a\\n\\n\", \"a\\r\\nb\", \"\\r\", \"\\t\", " +
+			"\"!x\", \"&a\", \"*a\", \"%x\", \"@x\", \"`\", \"|\", \"> x\", \"?\", \"{}\", \"[]\", \",\", \"2001-12-14t21:59:43.10-05:00\", \"a\\u0000b\", \"\\u2028\u0085\u00a0\", \"\ufeffx\", \"x\u200b\", \"é😀\", " +
+			`"` + strings.Repeat("long words ", 40) + `"` +
+			`, -9223372036854775808, 9223372036854775807, 1.0e+20, 5.0e-324, 1.7976931348623157e+308, 1.2345678901234568e+17, -Infinity, [[], [{}]], {""=>"", ":k"=>":v", "y"=>"no"}]`,
 		"photo": "binary 00ff0a", "padded": `"padded"`, "chacha": `"chacha"`, "salsa": `"salsa"`, "note": `"bound to the name"`,
 		"ssn": `"123-45-6789 and more than one line of base64 holds, as it is said"`, "pin": `"1815"`, "old": `"old"`, "cbc": `"sixteen bytes !!"`,
 		"prefs": `{"k"=>:v, -300=>[1.5, true, nil, "\xFF", 1099511627776]}`,
