@@ -2,6 +2,7 @@ package files
 
 import (
 	"bytes"
+	"math/rand/v2"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -98,6 +99,11 @@ func TestPipelinePanics(t *testing.T) {
 			p := counting(t, 2, 1<<30, fail, nil)
 			if of == "destination" {
 				p = counting(t, 2, 1<<30, nil, fail)
+			}
+			// So that sooner or later it is the caller's turn to read or write.
+			p.work = func(*batch) error {
+				time.Sleep(rand.N(3 * time.Second))
+				return nil
 			}
 			defer func() {
 				if got := recover(); got != of {
