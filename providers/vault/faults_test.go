@@ -166,7 +166,7 @@ func testLogin(t *testing.T, e *engine) {
 		}
 		return out.Data
 	}
-	write("auth/"+role+"/role/app", map[string]any{"token_policies": e.mount, "token_ttl": "2s", "token_max_ttl": "4s"})
+	write("auth/"+role+"/role/app", map[string]any{"token_policies": e.mount, "token_ttl": "4s", "token_max_ttl": "8s"})
 	read, err := e.root.Logical().ReadWithContext(t.Context(), "auth/"+role+"/role/app/role-id")
 	must(t, err)
 	roleID := read.Data["role_id"].(string)
@@ -184,7 +184,7 @@ func testLogin(t *testing.T, e *engine) {
 	must(t, err)
 	ciphertext := encrypt(t, p)
 	ok, failed := 0, 0
-	for begin := time.Now(); time.Since(begin) < 9*time.Second; time.Sleep(50 * time.Millisecond) {
+	for begin := time.Now(); time.Since(begin) < 17*time.Second; time.Sleep(50 * time.Millisecond) {
 		plaintext, err := p.Decrypt(t.Context(), ciphertext, bind(t, user))
 		switch {
 		case err == nil && string(plaintext) == string(secret):
@@ -195,9 +195,9 @@ func testLogin(t *testing.T, e *engine) {
 			failed++
 		}
 	}
-	// Without a new login the last five seconds are refused; on a loaded machine
-	// some calls of each change are.
-	if ok < 2*(ok+failed)/3 || client.Token() == first {
+	// Without a new login more than half would be refused. The few between two
+	// tokens are more of them where a machine is loaded, so tokens live long.
+	if ok < 9*(ok+failed)/10 || client.Token() == first {
 		t.Errorf("%d calls answered, %d refused over two tokens' lives; the token is a new one: %t", ok, failed, client.Token() != first)
 	}
 	stop()
