@@ -1,10 +1,12 @@
-// Package local wraps data keys under key-encryption keys that lie in a file or
-// an environment variable: for development, tests and small installations. Who
-// reads the file can open every record, and there is no audit log; a key
-// management service is better wherever there is one.
+// Package local wraps data keys under key-encryption keys from a file or an
+// environment variable. It is for development, tests and small installations:
+// anybody who reads the file can open every record, and there is no audit log.
+// Use a key management service where there is one.
 //
-//	provider, err := local.Create("keys.txt") // once
-//	provider, err := local.Open("keys.txt")
+//	provider, err := local.Create("keys.txt") // once; also: kmsencrypted keygen keys.txt
+//	provider, err := local.Open("keys.txt")   // at every start
+//
+// A program that may start on an empty database can use [OpenOrCreate] for both.
 //
 // A key file is text, one key a line: its id, a space and 64 hex digits. The
 // first key encrypts, all of them decrypt, so [Rotate] adds a new first line and
