@@ -1,4 +1,4 @@
-// Package dbserver gives tests a database on a real PostgreSQL or MariaDB
+// Package dbserver gives tests a database on a real PostgreSQL, MariaDB or MySQL
 // server. Only tests import it.
 //
 // A server is private to the test binary: started by the first test that asks,
@@ -11,9 +11,9 @@
 //		…
 //	}
 //
-// KMSENCRYPTED_POSTGRES_DSN and KMSENCRYPTED_MARIADB_DSN name an existing
-// server to use instead, which is the only way on systems other than Linux. Its
-// user must be allowed to create databases.
+// KMSENCRYPTED_POSTGRES_DSN, KMSENCRYPTED_MARIADB_DSN and KMSENCRYPTED_MYSQL_DSN
+// name an existing server to use instead, which is the only way on systems other
+// than Linux. Its user must be allowed to create databases.
 package dbserver
 
 import "testing"
@@ -22,6 +22,7 @@ import "testing"
 var (
 	postgres = newPostgres()
 	mariadb  = newMariaDB()
+	mysql    = newMySQL()
 )
 
 // Postgres returns the URL of a new, empty database on a PostgreSQL server. It
@@ -41,4 +42,12 @@ func Postgres(t testing.TB) string {
 func MariaDB(t testing.TB) string {
 	t.Helper()
 	return mariadb.database(t)
+}
+
+// MySQL is like [MariaDB], on a MySQL server: the program that KMSENCRYPTED_MYSQLD
+// names, or mysqld on PATH if it is MySQL's own. As few machines have one, the test
+// is skipped without it also with CI=true.
+func MySQL(t testing.TB) string {
+	t.Helper()
+	return mysql.database(t)
 }

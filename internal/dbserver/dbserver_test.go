@@ -19,6 +19,7 @@ import (
 
 func TestPostgres(t *testing.T) { testDatabases(t, postgres) }
 func TestMariaDB(t *testing.T)  { testDatabases(t, mariadb) }
+func TestMySQL(t *testing.T)    { testDatabases(t, mysql) }
 
 // testDatabases has eight tests use the server side by side, each in a database of its own.
 func testDatabases(t *testing.T, e *engine) {
@@ -229,10 +230,12 @@ func TestNoServer(t *testing.T) {
 	}{
 		{"not installed", "", "skip: no PostgreSQL server here: apt-get install postgresql, or set KMSENCRYPTED_POSTGRES_DSN", errNotInstalled},
 		{"not installed in CI", "true", "fail: PostgreSQL: not installed (Debian package postgresql, or set KMSENCRYPTED_POSTGRES_DSN)", errNotInstalled},
+		{"not installed, optional", "true", "skip: no PostgreSQL server here: apt-get install postgresql, or set KMSENCRYPTED_POSTGRES_DSN", errNotInstalled},
 		{"broken", "", "fail: PostgreSQL: does not start (Debian package postgresql, or set KMSENCRYPTED_POSTGRES_DSN)", broken},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Setenv("CI", test.ci)
+			e.optional = strings.HasSuffix(test.name, "optional")
 			e.server = func() (string, error) { return "", test.err }
 			recorder := &ending{TB: t}
 			var done sync.WaitGroup

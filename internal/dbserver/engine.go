@@ -25,6 +25,7 @@ type engine struct {
 	driver   string // name at database/sql
 	create   string // statement, with %s for the database
 	drop     string // likewise
+	optional bool   // also in CI
 	// inDatabase returns a DSN of the same server with another database.
 	inDatabase func(dsn, database string) (string, error)
 	// server returns the DSN of the administrator, having started a private
@@ -57,6 +58,24 @@ func newMariaDB() *engine {
 		drop:       "DROP DATABASE %s",
 		inDatabase: mariadbDatabase,
 		server:     once(variable, startMariaDB),
+	}
+}
+
+// mysqldVariable is the environment variable with the path of a MySQL server.
+const mysqldVariable = "KMSENCRYPTED_MYSQLD"
+
+func newMySQL() *engine {
+	const variable = "KMSENCRYPTED_MYSQL_DSN"
+	return &engine{
+		name:       "MySQL",
+		debian:     "mysql-server-core",
+		variable:   variable,
+		driver:     "mysql",
+		create:     "CREATE DATABASE %s CHARACTER SET utf8mb4",
+		drop:       "DROP DATABASE %s",
+		optional:   true,
+		inDatabase: mariadbDatabase,
+		server:     once(variable, startMySQL),
 	}
 }
 
@@ -95,7 +114,7 @@ func mariadbDatabase(dsn, database string) (string, error) {
 func (e *engine) database(t testing.TB) string {
 	t.Helper()
 	admin, err := e.server()
-	if errors.Is(err, errNotInstalled) && os.Getenv("CI") != "true" {
+	if errors.Is(err, errNotInstalled) && (e.optional || os.Getenv("CI") != "true") {
 		t.Skipf("no %s server here: apt-get install %s, or set %s", e.name, e.debian, e.variable)
 	}
 	if err != nil {

@@ -7,3 +7,4 @@ package dbserver
 
 func startPostgres() (string, error) { return "", errNotInstalled }
 func startMariaDB() (string, error)  { return "", errNotInstalled }
+func startMySQL() (string, error)    { return "", errNotInstalled }
