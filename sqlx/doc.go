@@ -65,8 +65,9 @@
 //   - Where [kmsencrypted.Version.OmitID] and a context without the id say that
 //     nothing depends on it, the record is sealed first and inserted once.
 //
-// Many records go into few statements. MySQL, unlike MariaDB, cannot tell the ids
-// that it made for several rows: insert them one by one, or set the ids.
+// Many records go into few statements. MySQL, unlike MariaDB from 10.5, cannot tell
+// the ids that it made for several rows, so each row there is an INSERT and an
+// UPDATE of its own; set the ids where that is too slow.
 //
 // # Transactions
 //

@@ -65,6 +65,7 @@ type insertion[R any] struct {
 	known   []*R // with an id
 	unknown []*R // the database makes the id
 	later   bool // unknown ones can be sealed only when their id is there
+	many    bool // unknown ones are written many at a time
 }
 
 // seal seals what can be sealed before anything is written.
@@ -146,13 +147,16 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 	if err := in.insertKnown(ctx, db); err != nil {
 		return err
 	}
+	if err := in.askMany(ctx, db); err != nil {
+		return err
+	}
 	if err := in.insertUnknown(ctx, db); err != nil || !in.later {
 		return err
 	}
 	if err := in.model.SealNew(ctx, in.unknown...); err != nil {
 		return err
 	}
-	if in.UpdatesMany() {
+	if in.many {
 		return in.updateMany(ctx, db)
 	}
 	for _, row := range in.unknown {
@@ -161,6 +165,19 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 		}
 	}
 	return nil
+}
+
+// askMany finds out whether the ids of many rows can be learned at once. They are
+// never computed from the first or last: another node may own the numbers between.
+func (in *insertion[R]) askMany(ctx context.Context, db Ext) error {
+	question, ok := in.AsksMany()
+	if !ok || len(in.unknown) < 2 {
+		return nil
+	}
+	var answer int
+	err := sqlx.GetContext(ctx, db, &answer, question)
+	in.many = answer == 2
+	return hide(err, nil)
 }
 
 // insertKnown inserts complete rows.
@@ -187,7 +204,7 @@ func (in *insertion[R]) insertUnknown(ctx context.Context, db Ext) error {
 		columns = in.pick(plain)
 	}
 	size := 1
-	if in.ReturnsInOrder() {
+	if in.many {
 		size = in.RowsPerInsert(len(columns))
 	}
 	return in.inChunks(in.unknown, columns, size, func(rows []*R, args []any) error {
@@ -233,11 +250,23 @@ func (in *insertion[R]) insertOne(ctx context.Context, db Ext, columns []column,
 
 // updateMany puts the encrypted columns into rows that this transaction inserted.
 func (in *insertion[R]) updateMany(ctx context.Context, db Ext) error {
-	sealed := in.pick(encrypted, key)
+	sealed, empty := in.pick(encrypted, key), names(in.pick(key))
 	columns := append(slices.Clone(in.ids), sealed...)
 	return in.inChunks(in.unknown, columns, in.RowsPerInsert(len(columns)), func(rows []*R, args []any) error {
-		_, err := db.ExecContext(ctx, in.UpdateMany(names(sealed), len(rows)), args...)
-		return hide(err, args)
+		result, err := db.ExecContext(ctx, in.UpdateMany(names(sealed), empty, len(rows)), args...)
+		if err != nil {
+			return hide(err, args)
+		}
+		want := 0 // a row changes if there is anything to write
+		for row := range slices.Chunk(args, len(columns)) {
+			if slices.ContainsFunc(row[len(in.ids):], func(v any) bool { return v != nil }) {
+				want++
+			}
+		}
+		if n, err := result.RowsAffected(); err != nil || n < int64(want) {
+			return errors.Join(hide(err, args), fmt.Errorf("%w: %d of %d rows were changed while they were made", kmsencrypted.ErrConflict, int64(want)-n, want))
+		}
+		return nil
 	})
 }
 

@@ -1,10 +1,12 @@
 package sqlx_test
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -18,6 +20,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
@@ -30,7 +33,8 @@ const secret = "topsecret.example"
 // server is a database under test.
 type server struct {
 	name    string
-	driver  string
+	driver  string // to sqlx
+	opens   string // to database/sql, if it is another
 	dialect field.Dialect
 	// id defines a primary key that the database makes itself; otherID one that
 	// it makes in a way that cannot be asked for before the row is there.
@@ -49,6 +53,10 @@ var (
 		id: "bigint AUTO_INCREMENT PRIMARY KEY", otherID: "bigint AUTO_INCREMENT PRIMARY KEY",
 		open: dbserver.MariaDB,
 	}
+	// mysql is MySQL itself where there is one, mysqlLike what the suite runs on everywhere.
+	realMySQL = mariadb.as("MySQL", "mysql", dbserver.MySQL)
+	mysqlLike = mariadb.as("MySQL", mysqlish.Driver(), dbserver.MariaDB)
+
 	sqliteFile = server{
 		name: "SQLite", driver: "sqlite", dialect: field.SQLite,
 		id: "INTEGER PRIMARY KEY", otherID: "INTEGER PRIMARY KEY",
@@ -57,6 +65,19 @@ var (
 		},
 	}
 )
+
+// as is another server of the same kind.
+func (s server) as(name, driver string, open func(testing.TB) string) server {
+	s.name, s.opens, s.open = name, driver, open
+	return s
+}
+
+// set is the server with a variable set in each session.
+func (s server) set(variable, value string) server {
+	open := s.open
+	s.open = func(t testing.TB) string { return open(t) + "&" + variable + "=" + url.QueryEscape(value) }
+	return s
+}
 
 // suite runs on every database, with a canary for the secret in between.
 var suite = []struct {
@@ -113,10 +134,27 @@ var suite = []struct {
 
 func TestSuitePostgres(t *testing.T) { t.Parallel(); runSuite(t, postgres) }
 func TestSuiteMariaDB(t *testing.T)  { t.Parallel(); runSuite(t, mariadb) }
-func TestSuiteSQLite(t *testing.T)   { t.Parallel(); runSuite(t, sqliteFile) }
+func TestSuiteMySQL(t *testing.T)    { t.Parallel(); runSuite(t, realMySQL) }
+func TestSuiteMySQLish(t *testing.T) { t.Parallel(); runSuite(t, mysqlLike) }
+
+// On a node of a cluster the ids of neighbours are not neighbours.
+func TestSuiteMariaDBCluster(t *testing.T) {
+	t.Parallel()
+	runSuite(t, mariadb.set("auto_increment_increment", "7"))
+}
+func TestSuiteMySQLCluster(t *testing.T) {
+	t.Parallel()
+	runSuite(t, realMySQL.set("auto_increment_increment", "7"))
+}
+func TestSuiteMySQLishCluster(t *testing.T) {
+	t.Parallel()
+	runSuite(t, mysqlLike.set("auto_increment_increment", "7"))
+}
+
+func TestSuiteSQLite(t *testing.T) { t.Parallel(); runSuite(t, sqliteFile) }
 
 func runSuite(t *testing.T, s server) {
-	db := sqlx.NewDb(kmstest.Canary(t, s.driver, s.open(t), secret), s.driver)
+	db := sqlx.NewDb(kmstest.Canary(t, cmp.Or(s.opens, s.driver), s.open(t), secret), s.driver)
 	db.SetMaxOpenConns(16)
 	if s.name == "Postgres" {
 		db.MustExec("CREATE SEQUENCE other_ids")

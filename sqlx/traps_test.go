@@ -132,7 +132,7 @@ func errorsHoldNoArguments(t *testing.T, e *env) {
 	}
 	// The driver's own error is still there for who asks.
 	err := kms.Insert(t.Context(), e.db, s.Model, &second)
-	if code := driverCode(err); code != map[string]string{"Postgres": "23505", "MariaDB": "1062", "SQLite": "2067"}[e.name] {
+	if code := driverCode(err); code != map[field.Dialect]string{field.Postgres: "23505", field.MySQL: "1062", field.SQLite: "2067"}[e.dialect] {
 		t.Errorf("code of a unique violation = %q in %v", code, err)
 	}
 	if e.name != "SQLite" { // which has no limit

@@ -38,16 +38,17 @@ func (d Dialect) RowsPerInsert(columns int) int {
 // HasSequences reports whether ids can be had before the rows: [Table.NextIDs].
 func (d Dialect) HasSequences() bool { return d == Postgres }
 
-// ReturnsInOrder reports whether RETURNING gives the rows of an INSERT in the
-// order of its VALUES. PostgreSQL does not promise it, SQLite denies it.
-func (d Dialect) ReturnsInOrder() bool { return d == MariaDB }
+// AsksMany asks MariaDB whether an INSERT of many rows can tell their ids: 2 if
+// RETURNING gives them, in the order of the VALUES, 1 if the server is MySQL or an
+// old MariaDB. Elsewhere there is no question: PostgreSQL does not promise the
+// order, SQLite denies it.
+func (d Dialect) AsksMany() (question string, ok bool) {
+	return "SELECT 1 /*M!100500 + 1 */", d == MariaDB // a comment to everybody else
+}
 
 // HasLastInsertID reports whether the result of an INSERT has the id. MySQL has
 // no other way.
 func (d Dialect) HasLastInsertID() bool { return d == MariaDB }
-
-// UpdatesMany reports whether there is a [Table.UpdateMany].
-func (d Dialect) UpdatesMany() bool { return d == MariaDB }
 
 // statement is SQL under construction.
 type statement struct {

@@ -120,9 +120,9 @@ func (t Table) Matched(result sql.Result) (bool, error) {
 	return n > 0, err
 }
 
-// UpdateMany is an UPDATE of so many rows at once in MariaDB. Arguments: for each
-// row its id and the new values.
-func (t Table) UpdateMany(set []string, rows int) string {
+// UpdateMany is an UPDATE of so many rows at once in MariaDB, if their columns in
+// empty are NULL. Arguments: for each row its id and the new values.
+func (t Table) UpdateMany(set, empty []string, rows int) string {
 	columns := slices.Concat(t.IDs, set)
 	s := t.statement("UPDATE ")
 	s.table(t.Name)
@@ -141,6 +141,11 @@ func (t Table) UpdateMany(set []string, rows int) string {
 	s.join(" AND ", t.IDs, func(id string) { s.pair(id) })
 	s.add(" SET ")
 	s.list(set, func(column string) { s.pair(column) })
+	for i, column := range empty {
+		s.add([]string{" WHERE ", " AND "}[min(i, 1)], "t.")
+		s.name(column)
+		s.add(" IS NULL")
+	}
 	return s.String()
 }
 

@@ -29,9 +29,9 @@ func TestStatements(t *testing.T) {
 			"UPDATE `billing`.`customers` SET `a` = ? WHERE `tenant` = ? AND `id` = ? AND `key` IS ?"},
 		{table(MariaDB).Update([]string{"a", "b"}, []string{"key"}),
 			"UPDATE `billing`.`customers` SET `a` = IF(LAST_INSERT_ID(1), ?, NULL), `b` = ? WHERE `tenant` = ? AND `id` = ? AND `key` <=> ?"},
-		{table(MariaDB).UpdateMany([]string{"a"}, 2),
+		{table(MariaDB).UpdateMany([]string{"a"}, []string{"a"}, 2),
 			"UPDATE `billing`.`customers` AS t JOIN (SELECT `tenant`, `id`, `a` FROM `billing`.`customers` WHERE FALSE" +
-				" UNION ALL SELECT ?, ?, ? UNION ALL SELECT ?, ?, ?) AS v ON t.`tenant` = v.`tenant` AND t.`id` = v.`id` SET t.`a` = v.`a`"},
+				" UNION ALL SELECT ?, ?, ? UNION ALL SELECT ?, ?, ?) AS v ON t.`tenant` = v.`tenant` AND t.`id` = v.`id` SET t.`a` = v.`a` WHERE t.`a` IS NULL"},
 		{table(Postgres).Select(nil),
 			`SELECT 1 FROM "billing"."customers" WHERE "tenant" = $1 AND "id" = $2`},
 		{table(MariaDB).Select([]string{"key"}),
