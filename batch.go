@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"sync/atomic"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/parallel"
 )
 
 // WrappedKey is a data key as it lies in a key column, and what it is bound to.
@@ -116,7 +116,7 @@ func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
 		}
 	}
 	units := intoUnits(jobs, (*wrapJob).unit)
-	parallel(len(units), b.config.Concurrency, func(i int) {
+	parallel.Do(len(units), b.config.Concurrency, func(i int) {
 		unit := units[i]
 		stop := stopped[unit[0].route()]
 		if err := stop.Load(); err != nil {
@@ -218,27 +218,4 @@ func intoUnits[T any, K comparable](all []T, unitOf func(T) (key K, size int)) (
 		}
 	}
 	return units
-}
-
-// parallel calls f for 0 to n-1, at most limit at a time, and returns when all
-// calls have ended.
-func parallel(n, limit int, f func(i int)) {
-	if n == 1 {
-		f(0)
-		return
-	}
-	var next atomic.Int64
-	var workers sync.WaitGroup
-	for range min(n, limit) {
-		workers.Go(func() {
-			for {
-				i := int(next.Add(1)) - 1
-				if i >= n {
-					return
-				}
-				f(i)
-			}
-		})
-	}
-	workers.Wait()
 }

@@ -103,8 +103,7 @@ type Rewrapper interface {
 
 // RewrapForeteller is a [Rewrapper] that says beforehand from which providers it
 // moves ciphertexts whose context stays. It is asked without a call, when calls
-// are planned and counted, and so found behind whatever has a method Unwrap that
-// returns a Provider.
+// are planned and counted, and found by [Ability].
 type RewrapForeteller interface {
 	Rewrapper
 	RewrapsFrom(source Provider) bool
@@ -143,8 +142,7 @@ type LegacyDecrypter interface {
 }
 
 // WrapCounter is a [MultiWrapper] that can tell whether a column has all wraps. It
-// is asked without a call, and so found behind whatever has a method Unwrap that
-// returns a Provider.
+// is asked without a call, and found by [Ability].
 type WrapCounter interface {
 	MultiWrapper
 	// Wraps is how many wraps a data key gets.
@@ -154,10 +152,14 @@ type WrapCounter interface {
 	Missing(column string) (tags []string, err error)
 }
 
-// able finds an ability that is asked without a call, also behind other providers.
-func able[Ability Provider](p Provider) (a Ability, ok bool) {
+// Ability returns a provider as A, one of the optional interfaces of a provider. If
+// p is no A itself, Ability looks at the providers behind it, as far as each has a
+// method Unwrap that returns a Provider. Use it for questions that take no call,
+// such as [WrapCounter] and [RewrapForeteller]; a call must go to p itself, because
+// what stands in front of a provider may have to see it.
+func Ability[A any](p Provider) (a A, ok bool) {
 	for {
-		if a, ok = p.(Ability); ok {
+		if a, ok = p.(A); ok {
 			return a, true
 		}
 		front, more := p.(interface{ Unwrap() Provider })

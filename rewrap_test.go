@@ -273,3 +273,55 @@ func TestRewrapAllDoesNotStepAroundFailures(t *testing.T) {
 		}
 	}
 }
+
+// foreteller says from which provider it rewraps.
+type foreteller struct {
+	*rewrapper
+	from kmsencrypted.Provider
+}
+
+func (f *foreteller) RewrapsFrom(source kmsencrypted.Provider) bool { return source == f.from }
+
+// front is a provider that stands before another one and has no ability itself.
+type front struct{ kmsencrypted.Provider }
+
+func (f front) Unwrap() kmsencrypted.Provider { return f.Provider }
+
+// RewrapsInside counts on one call only where the provider says so, also behind
+// others, and nothing that the commitment covers changes.
+func TestRewrapsInside(t *testing.T) {
+	old, other := &foreteller{rewrapper: &rewrapper{service: newService(t)}}, newService(t)
+	current := &foreteller{rewrapper: &rewrapper{service: newService(t)}, from: old}
+	context := func(kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) { return nil, nil }
+	chosen := func(kmsencrypted.Subject, kmsencrypted.BoundContext) (kmsencrypted.Provider, error) { return old, nil }
+	for name, c := range map[string]struct {
+		from, to kmsencrypted.Version
+		min      int
+		want     bool
+	}{
+		"known":               {from: kmsencrypted.Version{Provider: old}, want: true},
+		"known, behind":       {from: kmsencrypted.Version{Provider: front{front{old}}}, to: kmsencrypted.Version{Provider: front{current}}, want: true},
+		"other source":        {from: kmsencrypted.Version{Provider: other}},
+		"target cannot tell":  {from: kmsencrypted.Version{Provider: old}, to: kmsencrypted.Version{Provider: current.rewrapper}},
+		"chosen by record":    {from: kmsencrypted.Version{ProviderFor: chosen}},
+		"context of its own":  {from: kmsencrypted.Version{Provider: old, Context: context}},
+		"id left out":         {from: kmsencrypted.Version{Provider: old}, to: kmsencrypted.Version{Provider: current, OmitID: true}},
+		"a seal dropped":      {from: kmsencrypted.Version{Provider: old, RecordSeal: true}},
+		"another format":      {from: kmsencrypted.Version{Provider: old, Format: kmsencrypted.Ruby}},
+		"cannot be read":      {from: kmsencrypted.Version{Provider: old}, min: 2},
+		"both have the id":    {from: kmsencrypted.Version{Provider: old, OmitID: true}, to: kmsencrypted.Version{Provider: current, OmitID: true}, want: true},
+		"both are Ruby's":     {from: kmsencrypted.Version{Provider: old, Format: kmsencrypted.Ruby}, to: kmsencrypted.Version{Provider: current, Format: kmsencrypted.Ruby}, want: true},
+		"both have the seals": {from: kmsencrypted.Version{Provider: old, RecordSeal: true}, to: kmsencrypted.Version{Provider: current, RecordSeal: true}},
+	} {
+		if c.to.Provider == nil {
+			c.to.Provider = current
+		}
+		box := newBox(t, kmsencrypted.Config{Current: 2, MinVersion: c.min, Versions: map[int]kmsencrypted.Version{1: c.from, 2: c.to}})
+		if got := box.RewrapsInside(1); got != c.want {
+			t.Errorf("%s: RewrapsInside(1) = %v, want %v", name, got, c.want)
+		}
+		if box.RewrapsInside(7) {
+			t.Errorf("%s: RewrapsInside of a version that is not listed", name)
+		}
+	}
+}

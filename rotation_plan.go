@@ -70,20 +70,20 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 		v := PlannedVersion{VersionCount: c}
 		columns[c.Column] = true
 		if c.HasKey && c.Version != p.Target {
+			from := c.Version
 			var recipe Version
-			recipe, v.Err = r.box.Version(c.Version)
-			if v.Err != nil {
-				recipe = target
+			if recipe, v.Err = r.box.Version(from); v.Err != nil {
+				from, recipe = p.Target, target
 			}
 			v.Need = p.Kind.need(recipe.Format, target.Format)
 			p.Keys += c.Rows
-			p.Calls += c.Rows * int64(r.callsPerKey(recipe, target))
+			p.Calls += c.Rows * int64(r.callsPerKey(from))
 		}
 		p.Versions = append(p.Versions, v)
 	}
 	if p.Kind != KindRewrap && p.Kind != KindRekey { // selected for other reasons too
 		p.Keys = p.Records * int64(max(1, len(columns)))
-		p.Calls = p.Keys * int64(r.callsPerKey(target, target))
+		p.Calls = p.Keys * int64(r.callsPerKey(p.Target))
 	}
 	return p, nil
 }
@@ -91,8 +91,11 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 // ready says why this kind of rotation may not be done as it is set up in this
 // process; the store has reasons of its own.
 func (r *Rotator) ready(ctx context.Context) error {
-	target := r.box.config.Versions[r.box.Current()]
-	if _, several := able[WrapCounter](target.Provider); r.options.Kind == KindComplete && !several && target.ProviderFor == nil {
+	target, err := r.box.Version(r.box.Current())
+	if err != nil {
+		return err
+	}
+	if _, several := Ability[WrapCounter](target.Provider); r.options.Kind == KindComplete && !several && target.ProviderFor == nil {
 		return fmt.Errorf("%w: version %d wraps under one key: there is nothing to complete", ErrConfig, r.box.Current())
 	}
 	if s, ok := r.store.(interface {
@@ -105,12 +108,13 @@ func (r *Rotator) ready(ctx context.Context) error {
 
 // callsPerKey counts the calls that a key at a version takes, with every wrap that
 // the target makes of it.
-func (r *Rotator) callsPerKey(from, target Version) int {
+func (r *Rotator) callsPerKey(version int) int {
 	calls := kinds[r.options.Kind].calls
-	if r.options.Kind == KindRewrap && from.movesInside(target) {
+	if r.options.Kind == KindRewrap && r.box.RewrapsInside(version) {
 		return 1
 	}
-	if several, ok := able[WrapCounter](target.Provider); ok && calls == callsPerKey {
+	target, err := r.box.Version(r.box.Current())
+	if several, ok := Ability[WrapCounter](target.Provider); err == nil && ok && calls == callsPerKey {
 		return 1 + several.Wraps()
 	}
 	return calls
@@ -118,13 +122,12 @@ func (r *Rotator) callsPerKey(from, target Version) int {
 
 // mostCallsPerKey is that of the version whose keys take the most.
 func (r *Rotator) mostCallsPerKey() (most int) {
-	target := r.box.config.Versions[r.box.Current()]
 	for _, n := range r.box.Versions() {
 		if n != r.box.Current() {
-			most = max(most, r.callsPerKey(r.box.config.Versions[n], target))
+			most = max(most, r.callsPerKey(n))
 		}
 	}
-	return cmp.Or(most, r.callsPerKey(target, target))
+	return cmp.Or(most, r.callsPerKey(r.box.Current()))
 }
 
 // check refuses a plan that no run could carry out.

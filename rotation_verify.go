@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/parallel"
 )
 
 // VerifyOptions says what [Rotator.Verify] looks at.
@@ -121,7 +123,7 @@ func (v *verifying) all(ctx context.Context) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
-	parallel(len(ranges), v.options.Workers, func(i int) {
+	parallel.Do(len(ranges), v.options.Workers, func(i int) {
 		if err := v.records(ctx, ranges[i]); err != nil {
 			stop(err)
 		}
