@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/unicode15"
 )
 
 // Expression says what of a value is indexed. It is applied to stored values
@@ -60,10 +60,13 @@ func onText(p Plaintext, f func(text string) Plaintext) (Plaintext, error) {
 
 // Lower is Ruby's downcase: the full Unicode lower case of each character,
 // whatever its neighbours (Σ becomes σ at the end of a word too). It differs from
-// [strings.ToLower] in İ, which becomes i and a combining dot. From Ruby it
-// differs only in characters that are newer than the older of both processes'
-// Unicode tables: the alphabet Vithkuqi and a few historical letters came with
-// Unicode 14, which Go has since 1.21 and Ruby since 3.2.
+// [strings.ToLower] in İ, which becomes i and a combining dot.
+//
+// Its table is that of Unicode 15.0.0 under every release of Go, so that an index
+// value does not depend on the compiler. Letters that came later, such as those
+// of the alphabet Garay in Unicode 16, are left as they are. Ruby 3.2 and 3.3
+// have the same table. Older ones lack the alphabet Vithkuqi and a few historical
+// letters of Unicode 14; newer ones know letters that Lower leaves alone.
 //
 // It does no case folding (ß and ss stay apart) and no normalisation (é in one
 // and in two characters stay apart): package unicodeform does.
@@ -82,7 +85,7 @@ func lowerRune(r rune) rune {
 	if r == dottedI {
 		return r
 	}
-	return unicode.ToLower(r)
+	return unicode15.ToLower(r)
 }
 
 // Last keeps the last n characters, or all of a shorter text: Rails' last(n).
@@ -165,10 +168,10 @@ func Domain(p Plaintext) (Plaintext, error) {
 // Leaks: which rows are blank, as NULLs do anyway.
 func Presence(p Plaintext) (Plaintext, error) {
 	return onText(p, func(text string) Plaintext {
-		if strings.TrimSpace(text) == "" {
-			return Plaintext{}
+		if strings.ContainsFunc(text, func(r rune) bool { return !unicode15.IsSpace(r) }) {
+			return p
 		}
-		return p
+		return Plaintext{}
 	})
 }
 

@@ -6,20 +6,21 @@
 // All of them refuse text that is not valid UTF-8 with [blindindex.ErrValue] and
 // leave NULL alone.
 //
-// Unicode keeps normalised text stable: what is normalised today stays so. Case
-// folding and decomposition of characters that are assigned later may change
-// the index of a text that already holds them, so a new release of
-// golang.org/x/text with newer tables can be a reason to rotate an index.
+// An index value depends neither on the release of Go nor on that of
+// golang.org/x/text: the expressions leave every character alone that Unicode
+// 15.0.0 does not know. For those that it knows, Unicode promises that later
+// versions normalise and fold them in the same way.
 package unicodeform
 
 import (
 	"strings"
-	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
+	"github.com/kmsencrypted/kmsencrypted/internal/unicode15"
 )
 
 // NFC composes: é in two characters becomes é in one. It is Ruby's
@@ -56,11 +57,36 @@ func Fold(p blindindex.Plaintext) (blindindex.Plaintext, error) { return fold(p)
 func Unaccented(p blindindex.Plaintext) (blindindex.Plaintext, error) { return unaccented(p) }
 
 var (
-	nfc        = blindindex.Transform(norm.NFC.String)
-	nfkc       = blindindex.Transform(norm.NFKC.String)
-	fold       = blindindex.Transform(foldText)
-	unaccented = blindindex.Transform(unaccent)
+	nfc        = transform(norm.NFC.String)
+	nfkc       = transform(norm.NFKC.String)
+	fold       = transform(foldText)
+	unaccented = transform(unaccent)
 )
+
+// transform applies f to what is between characters that Unicode 15 does not
+// know. To its tables these have no case, decompose into nothing, combine with
+// nothing, and no mark moves across them, so that f of the parts is f of the
+// whole.
+func transform(f func(text string) string) blindindex.Expression {
+	return blindindex.Transform(func(text string) string {
+		at := strings.IndexFunc(text, unassigned)
+		if at < 0 {
+			return f(text)
+		}
+		var b strings.Builder
+		for at >= 0 {
+			_, size := utf8.DecodeRuneInString(text[at:])
+			b.WriteString(f(text[:at]))
+			b.WriteString(text[at : at+size])
+			text = text[at+size:]
+			at = strings.IndexFunc(text, unassigned)
+		}
+		b.WriteString(f(text))
+		return b.String()
+	})
+}
+
+func unassigned(r rune) bool { return !unicode15.IsAssigned(r) }
 
 // foldText repeats folding and normalising because each can make work for the
 // other: U+1D400 is an upper case letter only once it is normalised.
@@ -76,7 +102,7 @@ func caseFold(text string) string { return cases.Fold().String(text) }
 
 func unaccent(text string) string {
 	bare := strings.Map(func(r rune) rune {
-		if unicode.Is(unicode.Mn, r) {
+		if unicode15.IsNonspacingMark(r) {
 			return -1
 		}
 		return r
