@@ -10,6 +10,20 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
+// The order of the names is part of what a data key is bound to. It does not
+// follow the Unicode tables of the Go release: U+1C89 is a letter to Go 1.27 and
+// unassigned to Go 1.26.
+func TestContextOrderDoesNotFollowTheCompiler(t *testing.T) {
+	t.Parallel()
+	bound, err := kmsencrypted.Bind(kmsencrypted.Context{"\u1c89": "2", "zz": "1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := string(bound.Bytes()), "{\"\u1c89\":\"2\",\"zz\":\"1\"}"; got != want {
+		t.Errorf("Bind = %+q, want %+q", got, want)
+	}
+}
+
 // Whatever a context holds, it is refused or its JSON says the same pairs, in an
 // order that the caller's order does not change.
 func FuzzContext(f *testing.F) {

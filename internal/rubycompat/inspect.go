@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/unicode15"
 )
 
 // InspectString is what Ruby's String#inspect gives for a UTF-8 string.
@@ -46,9 +48,10 @@ func bareSymbol(name string) bool {
 }
 
 // printable follows Ruby's regexp engine, which unlike Go counts format
-// characters and every kind of space but the two separators.
+// characters and every kind of space but the two separators. The order of the
+// names in an encryption context follows from it, so the table is a frozen one.
 func printable(r rune) bool {
-	return unicode.IsPrint(r) || unicode.In(r, unicode.Cf, unicode.Zs, unicode.Co)
+	return unicode15.IsAssigned(r) && !unicode.In(r, unicode.Cc, unicode.Cs, unicode.Zl, unicode.Zp) // these never grow
 }
 
 func isASCII(s string) bool {

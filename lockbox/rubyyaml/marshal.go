@@ -9,10 +9,10 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+	"github.com/kmsencrypted/kmsencrypted/internal/unicode15"
 )
 
 // Marshal returns v as a YAML document that Ruby reads back as the same value.
@@ -251,12 +251,25 @@ func appendTimestamp(dst []byte, t time.Time) ([]byte, error) {
 }
 
 var (
-	// plainText begins with a letter and holds nothing that YAML could take for
-	// punctuation.
-	plainText  = regexp.MustCompile(`^\pL[\pL\p{Nd}_./'()+-]*(?: [\pL\p{Nd}_./'()+-]+)*$`)
 	plainName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*[?!]?$`)
 	yamlLetter = map[string]bool{"y": true, "n": true} // booleans to YAML 1.1, not to Psych
 )
+
+// plainText reports whether the text begins with a letter and holds nothing that
+// YAML could take for punctuation, only words with one space in between.
+func plainText(text string) bool {
+	for word := range strings.SplitSeq(text, " ") {
+		if word == "" || strings.ContainsFunc(word, punctuation) {
+			return false
+		}
+	}
+	first, _ := utf8.DecodeRuneInString(text)
+	return unicode15.IsLetter(first)
+}
+
+func punctuation(r rune) bool {
+	return !unicode15.IsLetter(r) && !unicode15.IsDigit(r) && !strings.ContainsRune("_./'()+-", r)
+}
 
 func appendString(dst []byte, text string) ([]byte, error) {
 	if !utf8.ValidString(text) {
@@ -267,7 +280,7 @@ func appendString(dst []byte, text string) ([]byte, error) {
 	}
 	lower := strings.ToLower(text)
 	_, word := words[lower]
-	if !word && !yamlLetter[lower] && plainText.MatchString(text) {
+	if !word && !yamlLetter[lower] && plainText(text) {
 		return append(dst, text...), nil
 	}
 	return appendQuoted(dst, text), nil
@@ -298,7 +311,7 @@ func appendQuoted(dst []byte, text string) []byte {
 			dst = fmt.Appendf(dst, `\x%02X`, r)
 		case r > 0xFFFF:
 			dst = fmt.Appendf(dst, `\U%08X`, r)
-		case r >= 0x80 && !unicode.IsPrint(r):
+		case r >= 0x80 && !unicode15.IsPrint(r):
 			dst = fmt.Appendf(dst, `\u%04X`, r)
 		default:
 			dst = utf8.AppendRune(dst, r)
