@@ -14,7 +14,7 @@ import (
 func TestProposeIsNarrowest(t *testing.T) {
 	t.Parallel()
 	for _, p := range []Profile{
-		{Rows: 1}, {Rows: 2}, {Rows: 1000}, {Rows: 1_000_000}, {Rows: 1 << 40},
+		{Rows: 1}, {Rows: 2}, {Rows: 1000}, {Rows: 1_000_000}, {Rows: math.MaxInt32},
 		{Rows: 1_000_000, Distinct: 1}, {Rows: 1_000_000, Distinct: 2}, {Rows: 1_000_000, Distinct: 50_000},
 		{Rows: 1_000_000, Distinct: 50_000, TopShare: 0.2}, {Rows: 1_000_000, Distinct: 50_000, TopShare: 0.2, TopPartitions: 64},
 	} {
