@@ -217,13 +217,6 @@ func TestOtherColumnsSQLite(t *testing.T) {
 			c.Name = "x"
 			return db.Save(&c)
 		},
-		"Set of generics": func(db *gorm.DB, id int64) *gorm.DB {
-			_, err := gorm.G[Customer](db).Where("id = ?", id).Update(db.Statement.Context, "name", "x")
-			tx := db.Session(&gorm.Session{})
-			_ = tx.AddError(err)
-			tx.RowsAffected = 1
-			return tx
-		},
 	}
 	for name, call := range calls {
 		t.Run(name, func(t *testing.T) {

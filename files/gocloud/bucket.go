@@ -55,8 +55,6 @@ func (b *Bucket) Blob() *blob.Bucket { return b.outer }
 // driverBucket is the Bucket as package blob drives it.
 type driverBucket struct{ *Bucket }
 
-var _ driver.Bucket = driverBucket{}
-
 func (d driverBucket) As(i any) bool {
 	if p, ok := i.(**Bucket); ok {
 		*p = d.Bucket

@@ -3,7 +3,6 @@ package gocloud
 import (
 	"context"
 
-	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
 )
 
@@ -38,17 +37,4 @@ func (d driverBucket) Copy(ctx context.Context, to, from string, o *driver.CopyO
 		return err
 	}
 	return w.Close()
-}
-
-// Delete deletes the object, then its key.
-func (d driverBucket) Delete(ctx context.Context, key string, o *driver.DeleteOptions) error {
-	if err := checkKey(key); err != nil {
-		return err
-	}
-	id, _ := d.fileID(ctx, key) // what is not ours has no sidecar
-	if err := d.inner.DeleteWithOptions(ctx, key, &blob.DeleteOptions{BeforeDelete: o.BeforeDelete}); err != nil {
-		return err
-	}
-	d.dropSidecar(ctx, key, id)
-	return nil
 }

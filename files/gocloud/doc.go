@@ -6,6 +6,10 @@
 //	err = bucket.WriteAll(ctx, "contracts/7.pdf", pdf, nil)
 //	pdf, err = bucket.ReadAll(ctx, "contracts/7.pdf")
 //
+// gocloud.dev v0.47.0 changed the method Delete of drivers. This package is built
+// for v0.44.0 to v0.46.0; with v0.47.0 or newer a program needs -tags gocloud47,
+// or it does not compile.
+//
 // # What the store sees
 //
 // Each object is one of package files under a random key of its own. That key,

@@ -173,11 +173,11 @@ func (s *spy) Copy(ctx context.Context, to, from string, o *driver.CopyOptions) 
 	return s.tell("copied", to)
 }
 
-func (s *spy) Delete(ctx context.Context, key string, o *driver.DeleteOptions) error {
+func (s *spy) deleteWith(key string, remove func() error) error {
 	if err := s.tell("delete", key); err != nil {
 		return err
 	}
-	if err := s.Bucket.DeleteWithOptions(ctx, key, &blob.DeleteOptions{BeforeDelete: o.BeforeDelete}); err != nil {
+	if err := remove(); err != nil {
 		return err
 	}
 	return s.tell("deleted", key)

@@ -117,6 +117,16 @@ func TestCredentialsAreRefreshed(t *testing.T) {
 	})
 }
 
+// learnsTime reports whether the SDK learns the service's time from the first
+// refusal, as it does since v1.43.0. Before, the caller is told of the clock.
+func learnsTime(t *testing.T) bool {
+	var major, minor, patch int
+	if _, err := fmt.Sscanf(sdk.SDKVersion, "%d.%d.%d", &major, &minor, &patch); err != nil {
+		t.Fatalf("version of the SDK %q: %v", sdk.SDKVersion, err)
+	}
+	return major > 1 || minor >= 43
+}
+
 // TestClockSkew: the client learns the service's time from its first refusal.
 func TestClockSkew(t *testing.T) {
 	t.Parallel()
@@ -125,6 +135,11 @@ func TestClockSkew(t *testing.T) {
 		p, err := aws.Open(t.Context(), s.AddKey("k"), nil, load(s)...)
 		must(t, err)
 		s.SetClock(ahead)
+		if ahead.Abs() > 5*time.Minute && !learnsTime(t) {
+			_, err := p.Encrypt(t.Context(), secret, bind(t, user))
+			fails(t, err, kmsencrypted.ErrDenied)
+			continue
+		}
 		ciphertext := encrypt(t, p, user)
 		for range 10 {
 			opens(t, p, ciphertext, user)

@@ -166,7 +166,7 @@ func TestOpen(t *testing.T) {
 	}
 	_, err = gcp.Open(t.Context(), "mine", nil, options...)
 	fails(t, err, kmsencrypted.ErrConfig)
-	_, err = gcp.Open(t.Context(), keyName, nil, option.WithAuthCredentialsFile(option.ServiceAccount, "none.json"))
+	_, err = gcp.Open(t.Context(), keyName, nil, option.WithCredentialsFile("none.json"))
 	fails(t, err, kmsencrypted.ErrConfig)
 }
 
