@@ -21,9 +21,10 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/tables"
 )
 
-// Table is the name of the table that [DDL] makes.
+// Table is the name of the table that [CreateTables] makes.
 const Table = "kms_audits"
 
 // Entry says that somebody looked at fields of a record.
@@ -41,27 +42,35 @@ type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-var timestampTypes = map[field.Dialect]string{
-	field.Postgres: "timestamp with time zone",
-	field.MySQL:    "datetime(6)",
-	field.SQLite:   "text",
+var ownTables = tables.Set{Name: "audits", Tables: []tables.Table{
+	{Name: Table, Body: []string{
+		"viewer varchar(255) NOT NULL",
+		"record_table varchar(255) NOT NULL",
+		"record_id varchar(255) NOT NULL",
+		"fields text NOT NULL",
+		"place text NOT NULL",
+		"viewed_at {time} NOT NULL",
+	}},
+}}
+
+// Tables returns the statements that create the table kms_audits, for a migration,
+// and kms_tables, which records its version. Statements that are run again change
+// nothing. The error is [kmsencrypted.ErrConfig] for an unknown dialect.
+func Tables(d field.Dialect) ([]string, error) {
+	statements, err := ownTables.DDL(d)
+	if err != nil {
+		return nil, fmt.Errorf("audit: %w", err)
+	}
+	return statements, nil
 }
 
-// DDL returns the statement that makes the table. The error is
-// [kmsencrypted.ErrConfig] for an unknown dialect.
-func DDL(d field.Dialect) (string, error) {
-	timestamp, ok := timestampTypes[d]
-	if !ok {
-		return "", fmt.Errorf("audit: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
+// CreateTables creates the table of [Tables] where it is missing, and adds what
+// an older release's table lacks. That release can go on using it.
+func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
+	if err := tables.Create(ctx, db, d, ownTables); err != nil {
+		return fmt.Errorf("audit: create the table of audits: %w", err)
 	}
-	return fmt.Sprintf(`CREATE TABLE %s (
-	viewer varchar(255) NOT NULL,
-	record_table varchar(255) NOT NULL,
-	record_id varchar(255) NOT NULL,
-	fields text NOT NULL,
-	place text NOT NULL,
-	viewed_at %s NOT NULL
-)`, Table, timestamp), nil
+	return nil
 }
 
 // Log writes entries, in one statement. An entry without viewer, table, id or
@@ -70,8 +79,8 @@ func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) erro
 	if len(entries) == 0 {
 		return nil
 	}
-	if _, ok := timestampTypes[d]; !ok {
-		return fmt.Errorf("audit: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
+	if _, err := Tables(d); err != nil {
+		return err
 	}
 	var rows []string
 	var args []any

@@ -35,11 +35,7 @@ func testAudit(t *testing.T, d field.Dialect, driver, dsn string) {
 	}
 	defer db.Close()
 	db.SetMaxOpenConns(1)
-	ddl, err := audit.DDL(d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.ExecContext(t.Context(), ddl); err != nil {
+	if err := audit.CreateTables(t.Context(), db, d); err != nil {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 2, 3, 4, 5, 6, 0, time.FixedZone("east", 3600))
@@ -62,7 +58,7 @@ func testAudit(t *testing.T, d field.Dialect, driver, dsn string) {
 }
 
 func TestUnknownDialect(t *testing.T) {
-	if _, err := audit.DDL("oracle"); !errors.Is(err, kmsencrypted.ErrConfig) {
+	if _, err := audit.Tables("oracle"); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("DDL of an unknown dialect: %v, want ErrConfig", err)
 	}
 }

@@ -6,6 +6,7 @@ type Commands struct {
 	Versions    versionsCmd    `cmd:"" help:"Versions of keys: what is listed, what the records use, what may go."`
 	Inspect     inspectCmd     `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
 	Check       checkCmd       `cmd:"" help:"Compare the models with the live schema."`
+	Tables      tablesCmd      `cmd:"" help:"Print the SQL of the tables that the library keeps its own state in, or create them."`
 	Doctor      doctorCmd      `cmd:"" help:"Try the key services: encrypt, decrypt, context, and what they will log."`
 	ContextHash contextHashCmd `cmd:"" help:"Compute what stands for an encryption context in Vault's audit log."`
 	Completion  completionCmd  `cmd:"" help:"Print a completion script for bash, zsh or fish."`

@@ -8,21 +8,11 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
-type initCmd struct {
-	Print bool `help:"Print the SQL instead, for a migration."`
-}
+type initCmd struct{}
 
 func (c *initCmd) Run(ctx context.Context, s *Session) error {
-	if c.Print {
-		d, err := s.Database(ctx)
-		if err != nil {
-			return err
-		}
-		return s.printTables(d)
-	}
 	tables, err := s.all(ctx)
 	if err != nil {
 		return err
@@ -197,16 +187,4 @@ func shares(p tablePlan) string {
 		parts = append(parts, part)
 	}
 	return strings.Join(parts, " · ")
-}
-
-// printTables prints the SQL of the ledger.
-func (s *Session) printTables(d *Database) error {
-	definitions, err := sqlstore.Tables(d.Dialect)
-	if err != nil {
-		return err
-	}
-	for _, definition := range definitions {
-		s.printf("%s;\n", definition)
-	}
-	return nil
 }

@@ -78,10 +78,8 @@ func (c *runCmd) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	if !c.DryRun {
-		if d := tables[0].database; !d.hasLedger(ctx) {
-			if err := tables[0].store.CreateTables(ctx); err != nil {
-				return fmt.Errorf("the tables of rotations are missing and cannot be made (rotate init --print shows the SQL): %w", err)
-			}
+		if err := tables[0].store.CreateTables(ctx); err != nil {
+			return fmt.Errorf("the tables of rotations are missing or older than this release, and cannot be made (the command tables shows the SQL): %w", err)
 		}
 	}
 	failed := false

@@ -12,6 +12,7 @@ import (
 // dialect is what the databases write differently.
 type dialect struct {
 	sqldialect.Dialect
+	own field.Dialect // the same
 	// prefix is the text up to the first colon, with %s for the column.
 	prefix string
 	// hasTable counts the tables of a name that an unqualified name finds.
@@ -27,13 +28,11 @@ type dialect struct {
 	comparesRows bool
 	// readCommitted: the level can be asked for.
 	readCommitted bool
-	// Types of the columns of the ledger.
-	name, text, number, serial string
 }
 
 var dialects = map[field.Dialect]dialect{
 	field.Postgres: {
-		Dialect:   sqldialect.Postgres,
+		Dialect: sqldialect.Postgres, own: field.Postgres,
 		prefix:    "left(%[1]s, strpos(%[1]s, ':'))",
 		witnessed: "%s::text",
 		// Without a length: a cast to one would cut values short.
@@ -43,10 +42,9 @@ var dialects = map[field.Dialect]dialect{
 		returns:      true,
 		hasTable:     "SELECT count(to_regclass(?))",
 		comparesRows: true, readCommitted: true,
-		name: "text", text: "text", number: "bigint", serial: "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
 	},
 	field.MySQL: {
-		Dialect:   sqldialect.MariaDB,
+		Dialect: sqldialect.MariaDB, own: field.MySQL,
 		prefix:    "left(%[1]s, locate(':', %[1]s))",
 		witnessed: "CAST(%s AS BINARY)",
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
@@ -54,17 +52,15 @@ var dialects = map[field.Dialect]dialect{
 			"FROM information_schema.columns WHERE table_schema = database() AND table_name = ?",
 		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
 		readCommitted: true,
-		name:          "varchar(190)", text: "longtext", number: "bigint", serial: "bigint NOT NULL AUTO_INCREMENT PRIMARY KEY",
 	},
 	field.SQLite: {
-		Dialect:      sqldialect.SQLite,
+		Dialect: sqldialect.SQLite, own: field.SQLite,
 		prefix:       "substr(%[1]s, 1, instr(%[1]s, ':'))",
 		micros:       "CAST((julianday('now') - 2440587.5) * 86400000000 AS integer)",
 		returns:      true,
 		witnessed:    "CAST(%s AS blob)",
 		hasTable:     "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?",
 		comparesRows: true,
-		name:         "text", text: "text", number: "integer", serial: "integer PRIMARY KEY AUTOINCREMENT",
 	},
 }
 

@@ -154,7 +154,7 @@ func (l *Limiter) reserve(ctx context.Context, n int) (at int64, wait time.Durat
 	const free = "CASE WHEN tat > NOW THEN tat ELSE NOW END"
 	err = patiently(func() error {
 		if l.dialect.returns {
-			return l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(reserving, free, l.dialect.number)+" RETURNING slot"), n, l.name).Scan(&at)
+			return l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(reserving, free, "bigint")+" RETURNING slot"), n, l.name).Scan(&at)
 		}
 		// The id that the statement makes comes back with its result.
 		result, err := l.exec(ctx, fmt.Sprintf(reserving, "LAST_INSERT_ID("+free+")", "signed"), n, l.name)

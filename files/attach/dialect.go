@@ -20,18 +20,15 @@ type Tx interface {
 // dialect is what the databases write differently.
 type dialect struct {
 	sqldialect.Dialect
-	lock string // ends a SELECT whose rows nobody else may change meanwhile
-	// Types of columns: a text that may be a key and is compared byte by byte, a
-	// longer text, an integer.
-	name, text, number string
+	own  field.Dialect // the same
+	lock string        // ends a SELECT whose rows nobody else may change meanwhile
 }
 
 var dialects = map[field.Dialect]dialect{
-	field.Postgres: {sqldialect.Postgres, " FOR UPDATE", "text", "text", "bigint"},
-	field.MySQL: {sqldialect.MariaDB, " FOR UPDATE",
-		"varchar(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "text CHARACTER SET utf8mb4", "bigint"},
+	field.Postgres: {sqldialect.Postgres, field.Postgres, " FOR UPDATE"},
+	field.MySQL:    {sqldialect.MariaDB, field.MySQL, " FOR UPDATE"},
 	// One transaction writes at a time; whoever means to has written before it reads.
-	field.SQLite: {sqldialect.SQLite, "", "text", "text", "integer"},
+	field.SQLite: {sqldialect.SQLite, field.SQLite, ""},
 }
 
 func dialectOf(d field.Dialect) (dialect, error) {
@@ -56,52 +53,4 @@ func (d dialect) exec(ctx context.Context, db Tx, query string, args ...any) (ch
 	}
 	n, err := result.RowsAffected()
 	return n > 0, err
-}
-
-// tables are the definitions, with {name}, {text} and {number} for types. An
-// object belongs to one attachment.
-var tables = []string{
-	`CREATE TABLE IF NOT EXISTS kms_attachments (
-	id {name} NOT NULL PRIMARY KEY,
-	record_table {name} NOT NULL,
-	record_id {name} NOT NULL,
-	name {name} NOT NULL,
-	variant {name} NOT NULL,
-	parent_id {name} NOT NULL,
-	bucket {name} NOT NULL,
-	object {name} NOT NULL,
-	format {name} NOT NULL,
-	file_id {name} NOT NULL,
-	wrapped_key {text} NOT NULL,
-	size {number} NOT NULL,
-	object_size {number} NOT NULL,
-	file_name {text} NOT NULL,
-	content_type {text} NOT NULL,
-	created {number} NOT NULL,
-	UNIQUE (bucket, object),
-	UNIQUE (record_table, record_id, id)
-)`,
-	`CREATE TABLE IF NOT EXISTS kms_attachment_objects (
-	bucket {name} NOT NULL,
-	object {name} NOT NULL,
-	state {name} NOT NULL,
-	until {number} NOT NULL,
-	PRIMARY KEY (bucket, object)
-)`,
-}
-
-// Tables returns the definitions of the tables of attachments, kms_attachments
-// and kms_attachment_objects, for a migration. They do nothing to tables that are
-// there. The error is [kmsencrypted.ErrConfig] for an unknown dialect.
-func Tables(d field.Dialect) ([]string, error) {
-	known, err := dialectOf(d)
-	if err != nil {
-		return nil, err
-	}
-	types := strings.NewReplacer("{name}", known.name, "{text}", known.text, "{number}", known.number)
-	definitions := make([]string, len(tables))
-	for i, definition := range tables {
-		definitions[i] = types.Replace(definition)
-	}
-	return definitions, nil
 }

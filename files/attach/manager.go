@@ -190,17 +190,6 @@ func (m *Manager[R]) whereID() string {
 	return q.String()
 }
 
-// CreateTables makes the tables of [Tables] where they are missing.
-func (m *Manager[R]) CreateTables(ctx context.Context) error {
-	types := strings.NewReplacer("{name}", m.name, "{text}", m.text, "{number}", m.number)
-	for _, definition := range tables {
-		if _, err := m.db.ExecContext(ctx, types.Replace(definition)); err != nil {
-			return fmt.Errorf("attach: create the tables of attachments: %w", err)
-		}
-	}
-	return nil
-}
-
 // KeyColumn is the column whose data keys the file keys are wrapped under. With
 // [Manager.Rotated] it makes the manager one of the Dependents of package sqlstore.
 func (m *Manager[R]) KeyColumn() string { return m.key }

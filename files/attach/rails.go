@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"reflect"
-	"strings"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -151,11 +150,3 @@ func (r *Rails[R]) Sweep(ctx context.Context) (Swept, error) { return r.sweep(ct
 
 // KeyColumn is that of [Manager.KeyColumn].
 func (r *Rails[R]) KeyColumn() string { return r.records.key }
-
-// CreateTables makes the table kms_attachment_objects if it is missing. The other
-// tables are Active Storage's.
-func (r *Rails[R]) CreateTables(ctx context.Context) error {
-	types := strings.NewReplacer("{name}", r.name, "{text}", r.text, "{number}", r.number)
-	_, err := r.db.ExecContext(ctx, types.Replace(tables[1]))
-	return err
-}

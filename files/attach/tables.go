@@ -1,0 +1,82 @@
+package attach
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/tables"
+)
+
+// attachmentTables hold the attachments. An object belongs to one attachment.
+var attachmentTables = tables.Set{Name: "attachments", Tables: []tables.Table{
+	{Name: "kms_attachments", Body: []string{
+		"id {name} NOT NULL PRIMARY KEY",
+		"record_table {name} NOT NULL",
+		"record_id {name} NOT NULL",
+		"name {name} NOT NULL",
+		"variant {name} NOT NULL",
+		"parent_id {name} NOT NULL",
+		"bucket {name} NOT NULL",
+		"object {name} NOT NULL",
+		"format {name} NOT NULL",
+		"file_id {name} NOT NULL",
+		"wrapped_key {text} NOT NULL",
+		"size {number} NOT NULL",
+		"object_size {number} NOT NULL",
+		"file_name {text} NOT NULL",
+		"content_type {text} NOT NULL",
+		"created {number} NOT NULL",
+		"UNIQUE (bucket, object)",
+		"UNIQUE (record_table, record_id, id)",
+	}, Indexes: []tables.Index{{Since: 2, Name: "kms_attachments_parent", Columns: "parent_id"}}},
+}}
+
+// objectTables hold what has to be done with objects; Active Storage's rows need
+// them too.
+var objectTables = tables.Set{Name: "attachment_objects", Tables: []tables.Table{
+	{Name: "kms_attachment_objects", Body: []string{
+		"bucket {name} NOT NULL",
+		"object {name} NOT NULL",
+		"state {name} NOT NULL",
+		"until {number} NOT NULL",
+		"PRIMARY KEY (bucket, object)",
+	}},
+}}
+
+// Tables returns the statements that create the tables of attachments, for a
+// migration: kms_attachments and kms_attachment_objects, and kms_tables, which
+// records their version. Statements that are run again change nothing. The error
+// is [kmsencrypted.ErrConfig] for an unknown dialect.
+func Tables(d field.Dialect) ([]string, error) {
+	statements, err := tables.DDL(d, attachmentTables, objectTables)
+	if err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
+	}
+	return statements, nil
+}
+
+// CreateTables creates the tables of [Tables] where they are missing, and adds
+// what an older release's tables lack. That release can go on using them.
+func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
+	return createTables(ctx, db, d, attachmentTables, objectTables)
+}
+
+func createTables(ctx context.Context, db *sql.DB, d field.Dialect, sets ...tables.Set) error {
+	if err := tables.Create(ctx, db, d, sets...); err != nil {
+		return fmt.Errorf("attach: create the tables of attachments: %w", err)
+	}
+	return nil
+}
+
+// CreateTables is the function [CreateTables] for the database of the manager.
+func (m *Manager[R]) CreateTables(ctx context.Context) error {
+	return CreateTables(ctx, m.db, m.own)
+}
+
+// CreateTables creates the table kms_attachment_objects if it is missing. The
+// other tables are Active Storage's.
+func (r *Rails[R]) CreateTables(ctx context.Context) error {
+	return createTables(ctx, r.db, r.own, objectTables)
+}

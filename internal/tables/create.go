@@ -1,0 +1,180 @@
+package tables
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// DB is a [*sql.DB] or [*sql.Conn]. A transaction will not do: a statement that
+// another process was faster with fails, and would end it.
+type DB interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
+// Create makes what is missing of the sets, in a database that has none of it or
+// an older version. Several processes may call it at once, and releases that know
+// an older version may go on working meanwhile.
+func Create(ctx context.Context, db DB, d field.Dialect, sets ...Set) error {
+	types, err := typesOf(d)
+	if err != nil {
+		return err
+	}
+	c := creation{db: db, dialect: d, types: types}
+	recorded, _ := Recorded(ctx, db) // none if the table is missing
+	for _, s := range sets {
+		// Usually nothing is missing, and the role may not create tables.
+		if recorded[s.Name] >= s.Version() && Check(ctx, db, d, s) == nil {
+			continue
+		}
+		c.table(ctx, registry)
+		for _, t := range s.Tables {
+			c.table(ctx, t)
+		}
+		c.record(ctx, s)
+	}
+	return c.err
+}
+
+// creation holds the first error; what follows it does nothing.
+type creation struct {
+	db      DB
+	dialect field.Dialect
+	types   interface{ Replace(string) string }
+	err     error
+}
+
+func (c *creation) table(ctx context.Context, t Table) {
+	c.ensure(ctx, t.create(), func() bool {
+		existing, err := columns(ctx, c.db, c.dialect, t.Name)
+		return err == nil && len(existing) > 0
+	})
+	for _, added := range t.Added {
+		c.ensure(ctx, "ALTER TABLE "+t.Name+" ADD COLUMN "+added.definition(), func() bool {
+			existing, err := columns(ctx, c.db, c.dialect, t.Name)
+			return err == nil && slices.Contains(existing, added.Name)
+		})
+	}
+	for _, x := range t.Indexes {
+		c.ensure(ctx, x.create(c.dialect, t.Name), func() bool { return c.hasIndex(ctx, t.Name, x.Name) })
+	}
+}
+
+// ensure runs a statement unless what it makes is there. Another process may
+// make it at the same time: then the error of the statement does not count, and
+// a deadlock between the two is tried again.
+func (c *creation) ensure(ctx context.Context, statement string, there func() bool) {
+	const tries = 5
+	for try := 1; c.err == nil && !there(); try++ {
+		_, err := c.db.ExecContext(ctx, c.types.Replace(statement))
+		if err == nil || there() {
+			return
+		}
+		if try == tries || ctx.Err() != nil {
+			c.err = err
+		}
+	}
+}
+
+func (c *creation) hasIndex(ctx context.Context, table, name string) bool {
+	query := map[field.Dialect]string{
+		field.Postgres: "SELECT 1 FROM pg_indexes WHERE schemaname = ANY (current_schemas(false)) AND tablename = '%s' AND indexname = '%s'",
+		field.MySQL:    "SELECT 1 FROM information_schema.statistics WHERE table_schema = database() AND table_name = '%s' AND index_name = '%s'",
+		field.SQLite:   "SELECT 1 FROM sqlite_master WHERE type = 'index' AND tbl_name = '%s' AND name = '%s'",
+	}[c.dialect]
+	rows, err := c.db.QueryContext(ctx, fmt.Sprintf(query, table, name))
+	if err != nil {
+		return false
+	}
+	defer rows.Close()
+	return rows.Next()
+}
+
+// record raises the version that kms_tables has. A higher one, of a newer
+// release, stays.
+func (c *creation) record(ctx context.Context, s Set) {
+	has := func(least int) func() bool {
+		return func() bool {
+			recorded, err := Recorded(ctx, c.db)
+			return err == nil && recorded[s.Name] >= least
+		}
+	}
+	c.ensure(ctx, s.record(), has(1))
+	c.ensure(ctx, fmt.Sprintf("UPDATE %[1]s SET version = %[2]d WHERE name = '%[3]s' AND version < %[2]d", Registry, s.Version(), s.Name), has(s.Version()))
+}
+
+// Recorded returns the version of each set that the database has tables of, by
+// name. Tables that were made before sets had versions are not among them.
+func Recorded(ctx context.Context, db DB) (map[string]int, error) {
+	rows, err := db.QueryContext(ctx, "SELECT name, version FROM "+Registry)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	versions := make(map[string]int)
+	for rows.Next() {
+		var name string
+		var version int
+		if err := rows.Scan(&name, &version); err != nil {
+			return nil, err
+		}
+		versions[name] = version
+	}
+	return versions, rows.Err()
+}
+
+// Check returns [kmsencrypted.ErrConfig] with what to do if a table of the set is
+// missing, or lacks a column that this release uses. A newer version of the
+// tables is fine.
+func Check(ctx context.Context, db DB, d field.Dialect, s Set) error {
+	for _, t := range s.Tables {
+		existing, err := columns(ctx, db, d, t.Name)
+		if err != nil {
+			return err
+		}
+		missing := ""
+		if len(existing) == 0 {
+			missing = "there is no table " + t.Name
+		}
+		for _, added := range t.Added {
+			if missing == "" && !slices.Contains(existing, added.Name) {
+				missing = fmt.Sprintf("the table %s has no column %s", t.Name, added.Name)
+			}
+		}
+		if missing != "" {
+			return fmt.Errorf("%w: %s; this release needs version %d of its tables: call CreateTables, or run the command \"tables --create\"",
+				kmsencrypted.ErrConfig, missing, s.Version())
+		}
+	}
+	return nil
+}
+
+// catalogs ask for the columns of a table. SELECT * would do, but PostgreSQL
+// refuses a prepared one once the table has changed.
+var catalogs = map[field.Dialect]string{
+	field.Postgres: "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('%s') AND attnum > 0 AND NOT attisdropped",
+	field.MySQL:    "SELECT column_name FROM information_schema.columns WHERE table_schema = database() AND table_name = '%s'",
+	field.SQLite:   "SELECT name FROM pragma_table_info('%s')",
+}
+
+// columns lists the columns of a table: none if there is no such table.
+func columns(ctx context.Context, db DB, d field.Dialect, table string) (names []string, err error) {
+	rows, err := db.QueryContext(ctx, fmt.Sprintf(catalogs[d], table))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var name string
+		if err := rows.Scan(&name); err != nil {
+			return nil, err
+		}
+		names = append(names, name)
+	}
+	return names, rows.Err()
+}
