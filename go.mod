@@ -38,6 +38,7 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250811230008-5f3141c8851a // gocloud.dev requires it
 	google.golang.org/grpc v1.74.2 // gocloud.dev requires it
 	google.golang.org/protobuf v1.36.7 // gocloud.dev requires it
+	gorm.io/driver/mysql v1.4.0
 	gorm.io/driver/sqlite v1.5.7
 	gorm.io/gorm v1.25.12
 	modernc.org/sqlite v1.34.5

@@ -120,6 +120,33 @@ func (t *table) wasRead(row reflect.Value) bool {
 	return false
 }
 
+// oneByOne inserts rows that are sealed later each by itself, since their ids must
+// be right: without RETURNING GORM computes those of many rows from that of the
+// first or last, and on a node of a cluster the numbers between are other rows'.
+// With it PostgreSQL does not promise the order, and SQLite denies it.
+func oneByOne(insert func(*gorm.DB)) func(*gorm.DB) {
+	return func(db *gorm.DB) {
+		w := peekWork(db)
+		if w == nil || !w.later || w.rows.Len() < 2 || db.DryRun || db.Error != nil {
+			insert(db)
+			return
+		}
+		stmt, inserted := db.Statement, int64(0)
+		all := stmt.ReflectValue
+		for i := range w.rows.Len() {
+			stmt.ReflectValue = w.rows.Index(i).Elem()
+			stmt.SQL.Reset()
+			stmt.Vars = nil
+			insert(db)
+			if db.Error != nil {
+				break
+			}
+			inserted += min(db.RowsAffected, 1) // 2 is an upsert in MySQL
+		}
+		stmt.ReflectValue, db.RowsAffected = all, inserted
+	}
+}
+
 // afterCreate seals what had to wait for its id.
 func (p *Plugin) afterCreate(db *gorm.DB) {
 	w := workOf(db)

@@ -65,7 +65,12 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 func (p *Plugin) register(db *gorm.DB) error {
 	const name = "kmsencrypted:"
 	c := db.Callback()
+	insert := c.Create().Get("gorm:create")
+	if insert == nil {
+		return configError("GORM has no callback gorm:create")
+	}
 	return errors.Join(
+		c.Create().Replace("gorm:create", oneByOne(insert)),
 		c.Create().Before("gorm:create").Register(name+"seal", p.checked((*table).beforeCreate)),
 		c.Create().Before("gorm:save_after_associations").Register(name+"created", p.afterCreate),
 		c.Update().Before("gorm:update").Register(name+"seal", p.checked((*table).beforeUpdate)),

@@ -1,12 +1,14 @@
 package kmsgorm_test
 
 import (
+	"database/sql"
 	"strconv"
 	"strings"
 	"testing"
 
 	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
+	"gorm.io/driver/mysql"
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
 	"gorm.io/gorm/callbacks"
@@ -18,44 +20,40 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
-// dialector is as much of PostgreSQL's or MariaDB's as these tests need: what
-// GORM's own drivers would bring along is not worth it.
-type dialector struct {
-	sqlite.Dialector
-	dialect field.Dialect
-}
+// dialector is as much of PostgreSQL's as these tests need: what GORM's own driver
+// would bring along is not worth it.
+type dialector struct{ sqlite.Dialector }
 
-func (d dialector) Name() string { return string(d.dialect) }
+func (dialector) Name() string { return "postgres" }
 
 func (d dialector) Initialize(db *gorm.DB) error {
 	db.ConnPool = d.Conn
-	config := &callbacks.Config{}
-	if d.dialect == field.Postgres {
-		config.CreateClauses = []string{"INSERT", "VALUES", "ON CONFLICT", "RETURNING"}
-		config.UpdateClauses = []string{"UPDATE", "SET", "FROM", "WHERE", "RETURNING"}
-	}
-	callbacks.RegisterDefaultCallbacks(db, config)
+	callbacks.RegisterDefaultCallbacks(db, &callbacks.Config{
+		CreateClauses: []string{"INSERT", "VALUES", "ON CONFLICT", "RETURNING"},
+		UpdateClauses: []string{"UPDATE", "SET", "FROM", "WHERE", "RETURNING"},
+	})
 	return nil
 }
 
-func (d dialector) BindVarTo(w clause.Writer, stmt *gorm.Statement, v any) {
-	if d.dialect != field.Postgres {
-		d.Dialector.BindVarTo(w, stmt, v)
-		return
-	}
+func (dialector) BindVarTo(w clause.Writer, stmt *gorm.Statement, v any) {
 	_, _ = w.WriteString("$" + strconv.Itoa(len(stmt.Vars)))
 }
 
-func (d dialector) QuoteTo(w clause.Writer, name string) {
-	quote := "`"
-	if d.dialect == field.Postgres {
-		quote = `"`
+func (dialector) QuoteTo(w clause.Writer, name string) {
+	_, _ = w.WriteString(`"` + strings.ReplaceAll(name, ".", `"."`) + `"`)
+}
+
+// dialectorOf is GORM's own driver for MySQL on a connection that is there.
+func dialectorOf(dialect field.Dialect, raw *sql.DB) gorm.Dialector {
+	if dialect == field.Postgres {
+		return dialector{sqlite.Dialector{Conn: raw}}
 	}
-	_, _ = w.WriteString(quote + strings.ReplaceAll(name, ".", quote+"."+quote) + quote)
+	return mysql.New(mysql.Config{Conn: raw})
 }
 
 func TestServerPostgres(t *testing.T) {
@@ -66,8 +64,25 @@ func TestServerPostgres(t *testing.T) {
 // Without clientFoundRows MariaDB counts rows that changed, not rows that matched.
 func TestServerMariaDB(t *testing.T) {
 	t.Parallel()
-	testServer(t, field.MySQL, "mysql", dbserver.MariaDB(t), "id bigint AUTO_INCREMENT PRIMARY KEY")
+	testServer(t, field.MySQL, "mysql", dbserver.MariaDB(t), autoID)
 }
+
+func TestServerMySQL(t *testing.T) {
+	t.Parallel()
+	testServer(t, field.MySQL, "mysql", dbserver.MySQL(t), autoID)
+}
+
+func TestServerMySQLish(t *testing.T) {
+	t.Parallel()
+	testServer(t, field.MySQL, mysqlish.Driver(), dbserver.MariaDB(t), autoID)
+}
+
+func TestServerMySQLishCluster(t *testing.T) {
+	t.Parallel()
+	testServer(t, field.MySQL, mysqlish.Driver(), dbserver.MariaDB(t)+"&auto_increment_increment=7", autoID)
+}
+
+const autoID = "id bigint AUTO_INCREMENT PRIMARY KEY"
 
 // testServer takes a record through its life behind the constraint.
 func testServer(t *testing.T, dialect field.Dialect, driver, dsn, id string) {
@@ -87,7 +102,7 @@ func testServer(t *testing.T, dialect field.Dialect, driver, dsn, id string) {
 	d.must(err)
 	_, err = raw.Exec("CREATE TABLE customers (" + strings.Join(append([]string{id, "name text"}, append(columns, wall)...), ", ") + ")")
 	d.must(err)
-	db, err := gorm.Open(dialector{sqlite.Dialector{Conn: raw}, dialect}, &gorm.Config{Logger: logger.Discard})
+	db, err := gorm.Open(dialectorOf(dialect, raw), &gorm.Config{Logger: logger.Discard})
 	d.must(err)
 	d.must(db.Use(kmsgorm.New(customers)))
 

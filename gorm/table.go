@@ -182,14 +182,20 @@ func (t *table) begin(db *gorm.DB, rows reflect.Value) *work {
 	return w
 }
 
-// workOf is the work that begin left for the callback after GORM's.
+// peekWork is the work that begin left.
+func peekWork(db *gorm.DB) *work {
+	v, _ := db.InstanceGet(settingWork)
+	w, _ := v.(*work)
+	return w
+}
+
+// workOf is peekWork for the callback after GORM's.
 func workOf(db *gorm.DB) *work {
-	if v, ok := db.InstanceGet(settingWork); ok {
-		w, _ := v.(*work)
+	w := peekWork(db)
+	if w != nil {
 		db.InstanceSet(settingWork, (*work)(nil)) // a statement may be used again
-		return w
 	}
-	return nil
+	return w
 }
 
 // leaveOut keeps GORM from writing the encrypted columns.
