@@ -1,6 +1,6 @@
 // Quickstart: customers in embedded SQLite, each sealed under a data key of its
-// own, which a local key wraps. It shows what lies in the database beside what
-// the program sees, what is refused, and how a record moves to another key.
+// own, which a local key wraps. It shows what the database stores and what the
+// program sees, what is refused, and how a record moves to another key.
 //
 //	go run ./examples/quickstart
 package main
@@ -98,7 +98,7 @@ func run(ctx context.Context, out io.Writer) error {
 		}
 	}
 
-	fmt.Fprintln(out, "What lies in the database:")
+	fmt.Fprintln(out, "What the database stores:")
 	if err := dump(ctx, db, out); err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func rotate(ctx context.Context, db *sql.DB, dir string, old kmsencrypted.Provid
 	from, _ := before.Key.Version()
 	to, _ := read.Key.Version()
 	fmt.Fprintf(out, "  version %d -> %d, still %s\n", from, to, read.Email.Must())
-	return nil
+	return dump(ctx, db, out)
 }
 
 func insert(ctx context.Context, db *sql.DB, c *Customer) error {
