@@ -51,7 +51,8 @@ type head struct {
 	read   bool     // from the database
 	old    oldState // how it goes with the field that it replaces
 	stored stored   // what is to be in the column: states null, closed and opened
-	loaded stored   // what was read
+	loaded stored   // what was read, or what the database is known to hold since
+	sent   *sent    // what it may hold instead; nil: nothing else
 	lazy   *lazyField
 }
 
@@ -84,5 +85,5 @@ func (h *head) dirty() bool { return h.state == plain || h.state == null && h.se
 func (h *head) ciphertext() bool { return h.state == closed || h.state == opened }
 
 // readCiphertext reports whether the row in the database held a ciphertext when
-// it was read.
+// it was last known.
 func (h *head) readCiphertext() bool { return h.read && !h.loaded.null }

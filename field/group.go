@@ -151,7 +151,7 @@ func (g *group) commit() {
 		g.commitSlot(&g.slots[i])
 	}
 	if g.isNew {
-		g.key.h = head{state: null, stored: nullColumn, filled: true}
+		g.key.h, g.key.inserted = head{state: null, stored: nullColumn, filled: true}, nil
 	}
 	if g.column != "" {
 		g.key.store(g.column)
@@ -186,5 +186,5 @@ func (h *head) becomeNew() {
 	if h.state == unset {
 		h.state, h.stored, h.filled = null, nullColumn, true
 	}
-	h.read, h.loaded = false, stored{}
+	h.read, h.loaded, h.sent = false, stored{}, nil
 }

@@ -309,7 +309,7 @@ func (r record) conditions(x *indexSpec) (where []Assignment) {
 	for _, s := range x.sources {
 		o, ok := r.at(s.index).Addr().Interface().(holder)
 		if ok && o.head().read && !o.head().changed() {
-			where = append(where, Assignment{s.column, o.head().loaded.value()})
+			where = append(where, o.head().unchanged(s.column))
 		}
 	}
 	return where
@@ -332,7 +332,7 @@ func (c *computing) commit() {
 		h.state, h.filled = null, c.filled
 	}
 	if c.isNew {
-		h.read, h.loaded = false, stored{}
+		h.read, h.loaded, h.sent = false, stored{}, nil
 	}
 }
 

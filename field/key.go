@@ -18,6 +18,8 @@ type Key struct {
 	dataKey kmsencrypted.DataKey // zero while closed
 	rekeyed bool                 // by Rekey, and not written since
 	checked bool                 // the record seal was, or the record was sealed since it was read
+	// inserted: the row is this process's own, and nobody confirmed it yet.
+	inserted *inserted
 }
 
 // Version returns the version of the column, and false if there is none yet.

@@ -180,18 +180,18 @@ func (g *group) writeOld(w *Write, f *fieldSpec, h *head, compared bool) {
 	switch h.old {
 	case oldGiven:
 		if value, isPlain := g.oldColumnValue(f); isPlain {
-			w.Set = append(w.Set, Assignment{f.oldColumn, value})
+			w.Set = append(w.Set, Assignment{Column: f.oldColumn, Value: value})
 		}
 	case oldTaken:
 		if !h.changed() {
 			return
 		}
 		if !compared {
-			w.Where = append(w.Where, Assignment{f.column, h.before().value()})
+			w.Where = append(w.Where, h.unchanged(f.column))
 		}
 		value, isPlain := g.oldColumnValue(f)
 		if !isPlain || isComparable(value) {
-			w.Where = append(w.Where, Assignment{f.oldColumn, value})
+			w.Where = append(w.Where, Assignment{Column: f.oldColumn, Value: value})
 		}
 	}
 }

@@ -81,6 +81,6 @@ func (r *recordWork) setPart(spec *partSpec, to stored) {
 		h.state = null
 	}
 	if r.isNew {
-		h.read, h.loaded = false, stored{}
+		h.read, h.loaded, h.sent = false, stored{}, nil
 	}
 }

@@ -3,6 +3,7 @@ package field
 import (
 	"context"
 	"database/sql/driver"
+	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -27,6 +28,10 @@ type Write struct {
 type Assignment struct {
 	Column string
 	Value  driver.Value // string, []byte or nil; of a plain column whatever it holds
+	// Or lists, in a condition, further values that the column may hold: what the
+	// record sent to it, see [Model.Sent]. An UPDATE that does not allow them is
+	// safe too, it only meets a conflict where it need not.
+	Or []driver.Value
 }
 
 // Write tells what has to be written of a record. It makes no call. A plaintext
@@ -42,7 +47,10 @@ func (m *Model[R]) Write(row *R) (Write, error) {
 	}
 	for _, x := range m.schema.indexes {
 		if h := &w.records[0].indexField(x).h; h.changed() {
-			out.Set = append(out.Set, Assignment{x.column, h.stored.value()})
+			out.Set = append(out.Set, Assignment{Column: x.column, Value: h.stored.value()})
+			if h.sent != nil {
+				out.Where = append(out.Where, h.unchanged(x.column))
+			}
 			out.Where = append(out.Where, w.records[0].conditions(x)...)
 		}
 	}
@@ -54,10 +62,11 @@ func (g *group) write(w *Write) error {
 	exact := g.key.rekeyed
 	put := func(column string, h *head) {
 		if h.changed() {
-			w.Set = append(w.Set, Assignment{column, h.stored.value()})
+			w.Set = append(w.Set, Assignment{Column: column, Value: h.stored.value()})
 		}
-		if exact { // also what was NULL: a value set there meanwhile has the old key
-			w.Where = append(w.Where, Assignment{column, h.before().value()})
+		// After a rekey also what was NULL: a value set there meanwhile has the old key.
+		if exact || h.sent != nil {
+			w.Where = append(w.Where, h.unchanged(column))
 		}
 	}
 	for _, s := range g.slots {
@@ -65,7 +74,7 @@ func (g *group) write(w *Write) error {
 			return g.failed("write", s.spec.column, kmsencrypted.ErrUnsealed)
 		}
 		put(s.spec.column, s.head())
-		g.writeOld(w, s.spec, s.head(), exact)
+		g.writeOld(w, s.spec, s.head(), exact || s.head().sent != nil)
 		for _, p := range s.spec.parts() {
 			put(p.column, &g.partField(p).h)
 		}
@@ -73,18 +82,21 @@ func (g *group) write(w *Write) error {
 	if g.spec.isMaster {
 		return nil
 	}
-	exact = false
-	put(g.spec.column, &g.key.h)
-	if len(w.Set) > before {
-		w.Where = append(w.Where, Assignment{g.spec.column, g.key.h.before().value()})
+	key := &g.key.h
+	if key.changed() {
+		w.Set = append(w.Set, Assignment{Column: g.spec.column, Value: key.stored.value()})
+	}
+	// A row that is not confirmed may be somebody else's by now: its key tells.
+	if len(w.Set) > before || g.key.inserted != nil && key.ciphertext() {
+		w.Where = append(w.Where, key.unchanged(g.spec.column))
 	}
 	return nil
 }
 
-// changed reports whether the column is to hold something else than was read. A
-// column that the program said nothing about is never written over.
+// changed reports whether the column is to hold something else than it is known
+// to hold. A column that the program said nothing about is never written over.
 func (h *head) changed() bool {
-	return h.state != unset && !h.filled && (!h.read || !h.stored.same(h.loaded))
+	return h.state != unset && !h.filled && (h.sent != nil || !h.read || !h.stored.same(h.loaded))
 }
 
 // before is what the column held when it was read; a row that was never read has
@@ -96,30 +108,56 @@ func (h *head) before() stored {
 	return h.loaded
 }
 
-// Saved tells records that what [Model.Write] said lies in the database now.
+// Saved tells records that the database has what [Model.Write] said, for good:
+// the statement was committed. Inside a transaction that goes on call [Model.Sent].
 func (m *Model[R]) Saved(rows ...*R) {
 	w := newWork(m, rows)
 	defer w.release()
-	for _, g := range w.groups {
-		g.key.h.saved()
-		g.key.rekeyed = false
-		for _, s := range g.slots {
-			s.head().saved()
+	w.eachHead((*head).saved)
+	for i := range w.groups {
+		w.groups[i].key.rekeyed, w.groups[i].key.inserted = false, nil
+	}
+}
+
+// Sent tells records that what [Model.Write] said was sent to the database and
+// may be in it or not: in a transaction that may still be rolled back, or before
+// an error that does not say. Until a record is read again, or [Model.Saved] says
+// that the transaction was committed, Write lists these columns again, on condition
+// that each holds what was read or what was sent.
+func (m *Model[R]) Sent(rows ...*R) {
+	w := newWork(m, rows)
+	defer w.release()
+	w.eachHead(func(h *head) {
+		if h.state != plain && h.changed() {
+			h.send()
+		}
+	})
+}
+
+// eachHead visits every column that the model manages.
+func (w *work) eachHead(do func(*head)) {
+	for i := range w.groups {
+		g := &w.groups[i]
+		do(&g.key.h)
+		for n := range g.slots {
+			s := &g.slots[n]
+			do(s.head())
 			for _, p := range s.spec.parts() {
-				g.partField(p).h.saved()
+				do(&g.partField(p).h)
 			}
 		}
 	}
-	for _, r := range w.records {
-		for _, x := range m.schema.indexes {
-			r.indexField(x).h.saved()
+	for i := range w.records {
+		r := &w.records[i]
+		for _, x := range r.schema.indexes {
+			do(&r.indexField(x).h)
 		}
 	}
 }
 
 func (h *head) saved() {
 	if h.state != unset && h.state != plain {
-		h.read, h.loaded, h.filled, h.old = true, h.stored, false, oldAlone
+		h.read, h.loaded, h.sent, h.filled, h.old = true, h.stored, nil, false, oldAlone
 	}
 }
 
@@ -145,7 +183,7 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 		return err
 	}
 	h := &g.key.h
-	if read.stored.same(h.before()) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed {
+	if h.is(read.stored) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed {
 		return kmsencrypted.ErrConflict // the key column is not what stood in the way
 	}
 	key, err := g.box.Unwrap(ctx, read.stored.text, g.binding(g.spec))
@@ -157,9 +195,10 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 		return kmsencrypted.ErrConflict
 	}
 	switch {
+	case !g.seals(read.stored.text):
 	case h.changed(): // the record writes its key column too, with its seal
 		return g.mergeSeal(read)
-	case g.seals(read.stored.text): // and now it would have to
+	default: // and now it would have to
 		return kmsencrypted.ErrConflict
 	}
 	*h = read
@@ -167,14 +206,17 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 }
 
 // mergeSeal puts this record's seal behind wraps that somebody else renewed, if
-// theirs is the seal that was read: else they changed a column.
+// theirs is a seal that this record knows: else they changed a column.
 func (g *group) mergeSeal(read head) error {
-	_, before, err := parseKeyColumn(g.key.h.before().text)
+	version, now, err := parseKeyColumn(read.stored.text)
 	if err != nil {
 		return kmsencrypted.ErrConflict
 	}
-	version, now, err := parseKeyColumn(read.stored.text)
-	if err != nil || string(now.Rest) != string(before.Rest) {
+	known := func(before stored) bool {
+		_, native, err := parseKeyColumn(before.text)
+		return err == nil && string(native.Rest) == string(now.Rest)
+	}
+	if !slices.ContainsFunc(g.key.h.mayHold(), known) {
 		return kmsencrypted.ErrConflict
 	}
 	_, ours, err := parseKeyColumn(g.key.h.stored.text)

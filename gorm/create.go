@@ -30,7 +30,9 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 	if !ok {
 		return t.refused("create", "", errors.ErrUnsupported, "pass a pointer, so that the record can be sealed")
 	}
+	t.dropAssignedIDs(rows)
 	w := t.begin(db, rows)
+	w.idAssigned = !t.hasID(stmt.Context, rows)
 	included, restricted := t.included(stmt, true)
 	switch {
 	case !included:
@@ -88,7 +90,7 @@ func (t *table) insertOnly(stmt *gorm.Statement, rows reflect.Value) error {
 		return nil
 	}
 	for i := range rows.Len() {
-		if t.wasRead(rows.Index(i)) {
+		if t.wasRead(rows.Index(i)) && !t.isUnconfirmed(rows.Index(i)) {
 			if stmt.ReflectValue.Kind() == reflect.Struct { // from Save: its row is gone
 				return t.refused("create", "", kmsencrypted.ErrConflict, "the row was deleted")
 			}
@@ -164,8 +166,8 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 	}
 	if db.Error != nil {
 		db.Rollback()
-	} else {
-		db.Commit()
+	} else if db.Commit().Error == nil && !db.DryRun {
+		w.saved(w.rows)
 	}
 	db.Statement.ConnPool = db.ConnPool
 }
@@ -189,7 +191,7 @@ func (w *work) created(db *gorm.DB) error {
 	if !all { // some rows were there: nothing is known about what they hold
 		return nil
 	}
-	w.saved(w.rows)
+	w.confirmed(db, func() { w.inserted(w.idAssigned, w.rows) })
 	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
 		return w.openAll(ctx, w.rows) // what was read again
 	}

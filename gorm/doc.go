@@ -38,8 +38,10 @@
 // together: they are written if one is selected, and not if one is omitted.
 // Without a loaded key column, a stored record cannot be updated.
 //
-// After a rollback of your own the records in memory are ahead of the database:
-// read them again.
+// A transaction of your own may be repeated with the same records after a rollback,
+// with savepoints or without: Create takes new ids from the database, and Save sends
+// again what it had sent. Until such a record is read again, it compares what it
+// sends again, so that a value that somebody else wrote since is [kmsencrypted.ErrConflict].
 //
 // # What is refused
 //

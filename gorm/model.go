@@ -13,7 +13,8 @@ type model struct {
 	rowType, rowsType reflect.Type // R and []*R
 
 	sealMethod, sealNewMethod, openAllMethod, openLazilyMethod reflect.Value
-	writeMethod, savedMethod, keyChangedMethod                 reflect.Value
+	writeMethod, savedMethod, sentMethod, keyChangedMethod     reflect.Value
+	insertedMethod, isUnconfirmedMethod, dropAssignedIDsMethod reflect.Value
 }
 
 func newModel(m Model) (model, bool) {
@@ -29,7 +30,12 @@ func newModel(m Model) (model, bool) {
 		openLazilyMethod: v.MethodByName("OpenLazily"),
 		writeMethod:      v.MethodByName("Write"),
 		savedMethod:      v.MethodByName("Saved"),
+		sentMethod:       v.MethodByName("Sent"),
 		keyChangedMethod: v.MethodByName("KeyChanged"),
+
+		insertedMethod:        v.MethodByName("Inserted"),
+		isUnconfirmedMethod:   v.MethodByName("IsUnconfirmed"),
+		dropAssignedIDsMethod: v.MethodByName("DropAssignedIDs"),
 	}
 	calls.rowsType = calls.openAllMethod.Type().In(1)
 	calls.rowType = calls.rowsType.Elem().Elem()
@@ -53,6 +59,20 @@ func (m model) openAll(ctx context.Context, rows reflect.Value) error {
 func (m model) openLazily(rows reflect.Value) { m.openLazilyMethod.CallSlice([]reflect.Value{rows}) }
 
 func (m model) saved(rows reflect.Value) { m.savedMethod.CallSlice([]reflect.Value{rows}) }
+
+func (m model) sent(rows reflect.Value) { m.sentMethod.CallSlice([]reflect.Value{rows}) }
+
+func (m model) inserted(idAssigned bool, rows reflect.Value) {
+	m.insertedMethod.CallSlice([]reflect.Value{reflect.ValueOf(idAssigned), rows})
+}
+
+func (m model) isUnconfirmed(row reflect.Value) bool {
+	return m.isUnconfirmedMethod.Call([]reflect.Value{row})[0].Bool()
+}
+
+func (m model) dropAssignedIDs(rows reflect.Value) {
+	m.dropAssignedIDsMethod.CallSlice([]reflect.Value{rows})
+}
 
 func (m model) write(row reflect.Value) (field.Write, error) {
 	out := m.writeMethod.Call([]reflect.Value{row})

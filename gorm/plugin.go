@@ -36,6 +36,8 @@ const (
 	settingOwn    = "kmsencrypted:own" // a statement of this package
 	settingLazily = "kmsencrypted:lazily"
 	settingWork   = "kmsencrypted:work"
+
+	settingUnconfirmed = "kmsencrypted:unconfirmed"
 )
 
 // Lazily makes a query leave its records closed until [field.Of.Plain] asks for
@@ -73,6 +75,8 @@ func (p *Plugin) register(db *gorm.DB) error {
 		c.Create().Replace("gorm:create", oneByOne(insert)),
 		c.Create().Before("gorm:create").Register(name+"seal", p.checked((*table).beforeCreate)),
 		c.Create().Before("gorm:save_after_associations").Register(name+"created", p.afterCreate),
+		c.Create().After("gorm:commit_or_rollback_transaction").Register(name+"confirmed", p.confirm),
+		c.Update().After("gorm:commit_or_rollback_transaction").Register(name+"confirmed", p.confirm),
 		c.Update().Before("gorm:update").Register(name+"seal", p.checked((*table).beforeUpdate)),
 		c.Update().Before("gorm:save_after_associations").Register(name+"updated", p.afterUpdate),
 		c.Query().Before("gorm:query").Register(name+"check", p.checked((*table).beforeQuery)),

@@ -148,6 +148,8 @@ func testServer(t *testing.T, dialect field.Dialect, driver, dsn, id string) {
 	d.wantError("Save of a stale record", db.Save(&stale).Error, kmsencrypted.ErrConflict)
 	d.wantError("Update", db.Model(&stale).Update("email_ciphertext", ada).Error, kmsencrypted.ErrUnsealed)
 
+	retries(d, db)
+
 	if err := db.Exec("UPDATE customers SET email_ciphertext = 'somebody' WHERE id = 70").Error; err == nil {
 		t.Error("the constraint takes plaintext from raw SQL")
 	}

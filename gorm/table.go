@@ -167,8 +167,9 @@ type work struct {
 	rows           reflect.Value
 	selects, omits []string // as they were
 
-	later bool // Create: seal when the ids are known
-	begun bool // a transaction of ours
+	later      bool // Create: seal when the ids are known
+	begun      bool // a transaction of ours
+	idAssigned bool // Create: the database makes the ids
 
 	change    *field.Write // Update: what the record writes
 	assigned  clause.Set   // and what GORM does
@@ -198,6 +199,30 @@ func workOf(db *gorm.DB) *work {
 	return w
 }
 
+// confirmed marks records whose statement succeeded: as saved if it is committed,
+// which a transaction that GORM began for it is not before its own callback.
+func (w *work) confirmed(db *gorm.DB, mark func()) {
+	_, inTransaction := db.Statement.ConnPool.(gorm.TxCommitter)
+	if !inTransaction {
+		w.saved(w.rows)
+		return
+	}
+	mark()
+	if _, begun := db.InstanceGet("gorm:started_transaction"); begun {
+		db.InstanceSet(settingUnconfirmed, w)
+	}
+}
+
+// confirm runs after GORM ended the transaction that it began for a statement.
+func (p *Plugin) confirm(db *gorm.DB) {
+	if v, ok := db.InstanceGet(settingUnconfirmed); ok {
+		if w, _ := v.(*work); w != nil && db.Error == nil {
+			w.saved(w.rows)
+		}
+		db.InstanceSet(settingUnconfirmed, (*work)(nil))
+	}
+}
+
 // leaveOut keeps GORM from writing the encrypted columns.
 func (w *work) leaveOut(stmt *gorm.Statement) {
 	stmt.Omits = slices.Concat(stmt.Omits, w.columns)
@@ -214,7 +239,11 @@ func (u *unchanged) Build(builder clause.Builder) {
 		if i > 0 {
 			builder.WriteString(" AND ")
 		}
-		clause.Eq{Column: clause.Column{Name: a.Column}, Value: a.Value}.Build(builder) // IS NULL for nil
+		var either []clause.Expression
+		for _, value := range a.Values() {
+			either = append(either, clause.Eq{Column: clause.Column{Name: a.Column}, Value: value}) // IS NULL for nil
+		}
+		clause.And(clause.Or(either...)).Build(builder)
 	}
 }
 

@@ -2,6 +2,7 @@ package kmsgorm
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"reflect"
 	"slices"
@@ -140,6 +141,9 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 	if w == nil {
 		return
 	}
+	if db.Error != nil && w.change != nil {
+		w.sent(w.rows) // the answer may be what got lost
+	}
 	if db.Error == nil && !db.DryRun && w.change != nil {
 		if err := w.updated(db); err != nil {
 			_ = db.AddError(err)
@@ -158,7 +162,7 @@ func (w *work) updated(db *gorm.DB) error {
 			return err
 		}
 	}
-	w.saved(w.rows)
+	w.confirmed(db, func() { w.sent(w.rows) })
 	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
 		return w.openAll(db.Statement.Context, w.rows) // what was read again
 	}
@@ -177,7 +181,7 @@ func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
 	switch {
 	case found.Error != nil:
 		return false, found.Error
-	case found.RowsAffected == 0 && w.wasRead(row):
+	case found.RowsAffected == 0 && w.wasRead(row) && !w.isUnconfirmed(row):
 		return false, w.refused("update", "", kmsencrypted.ErrConflict, "the row was deleted")
 	case found.RowsAffected == 0:
 		return false, nil // Save inserts it
@@ -189,7 +193,11 @@ func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
 		if f := w.fields[a.Column]; f == nil || f.FieldType != keyType || same(a, now[a.Column]) {
 			continue
 		}
-		if err := w.keyChanged(ctx, row, a.Column, now[a.Column]); err != nil {
+		err := w.keyChanged(ctx, row, a.Column, now[a.Column])
+		if errors.Is(err, kmsencrypted.ErrConflict) && w.isSave && w.isUnconfirmed(row) {
+			return false, nil // its id went to another row: Save inserts it
+		}
+		if err != nil {
 			return false, err
 		}
 	}
@@ -229,7 +237,7 @@ func same(was field.Assignment, now any) bool {
 	if b, ok := now.([]byte); ok {
 		now = string(b)
 	}
-	return was.Value == now
+	return slices.Contains(was.Values(), driver.Value(now))
 }
 
 func whereOf(stmt *gorm.Statement) clause.Where {

@@ -72,9 +72,15 @@
 // # Transactions
 //
 // What takes several statements is done in a transaction: one of its own, or in a
-// [*sqlx.Tx] under a savepoint. If a transaction is rolled back, records that
-// were written in it still believe that they were: read them again. Only Insert
-// may simply be repeated.
+// [*sqlx.Tx] under a savepoint.
+//
+// Whether a transaction of yours is committed nobody tells this package. So a record
+// that was written in one, or on a [*sqlx.Conn], remembers what it sent: its next
+// Update sends that again, if each of these columns still holds what was read or
+// sent before; else it is [kmsencrypted.ErrConflict]. After a rollback, to a savepoint
+// too, call the same functions with the same records again; Insert drops an id that
+// the database had made. Plain columns are written when they are named. Reading the
+// record again ends all that.
 //
 // After an error nothing was written, and a record still has what it had to
 // write; a deadlock or a lost connection is answered by calling the function

@@ -25,6 +25,14 @@ type beginner interface {
 	BeginTxx(ctx context.Context, opts *sql.TxOptions) (*sqlx.Tx, error)
 }
 
+// confirms reports whether a statement that succeeded is committed. A Conn may be
+// in a transaction that the program began with a statement of its own.
+func confirms(db Ext) bool {
+	_, isConn := db.(*sqlx.Conn)
+	_, ok := db.(beginner)
+	return ok && !isConn
+}
+
 // drivers are the names that tell the database; for PostgreSQL the placeholders do.
 var drivers = map[string]sqldialect.Dialect{
 	"mysql": sqldialect.MariaDB, "nrmysql": sqldialect.MariaDB,

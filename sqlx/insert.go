@@ -20,7 +20,9 @@ import (
 //
 // A primary key that is zero is left to the database, and is in the record
 // afterwards; "Primary keys" in the package comment says how. If Insert fails
-// the ids are as they were.
+// the ids are as they were. In a transaction that was rolled back repeat it with
+// the same records: an id that the database had made is dropped, and the record
+// gets another one.
 func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (err error) {
 	const op = "insert"
 	if len(rows) == 0 {
@@ -30,6 +32,7 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 	if err != nil {
 		return failed(op, m.Table(), err)
 	}
+	m.DropAssignedIDs(rows...)
 	in := insertion[R]{table: t}
 	for _, row := range rows {
 		if t.hasID(row) {
@@ -38,7 +41,7 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 			in.unknown = append(in.unknown, row)
 		}
 	}
-	unknown := in.unknown
+	known, unknown := in.known, in.unknown
 	defer func() {
 		if err != nil {
 			t.forgetIDs(unknown)
@@ -55,7 +58,12 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 	if err != nil {
 		return failed(op, in.where(), err)
 	}
-	m.Saved(rows...)
+	if confirms(db) {
+		m.Saved(rows...)
+		return nil
+	}
+	m.Inserted(false, known...)
+	m.Inserted(true, unknown...)
 	return nil
 }
 

@@ -3,12 +3,14 @@ package sqlx
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // Update seals what was set in a record and writes it with one UPDATE: the
@@ -18,8 +20,9 @@ import (
 // The UPDATE finds the row only if its key column is still what was read, or
 // wraps the same data key. Else somebody gave the row another data key, and the
 // error is [kmsencrypted.ErrConflict]: read the record again and repeat the
-// change. A row that is gone is [sql.ErrNoRows]. After an error the record still
-// knows what it has to write, so Update can be called again.
+// change. A row that is gone is [sql.ErrNoRows]. After an error, and after a
+// rollback of the transaction that db is, the record still knows what it has to
+// write, so Update can be called again: see "Transactions" in the package comment.
 func Update[R any](ctx context.Context, db Ext, m *field.Model[R], row *R, plain ...string) error {
 	const op = "update"
 	t, err := newTable(ctx, db, m)
@@ -117,9 +120,13 @@ func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) er
 		}
 		switch matched, err := t.update(ctx, db, row, w, columns); {
 		case err != nil:
+			t.model.Sent(row) // the answer may be what got lost
 			return err
-		case matched:
+		case matched && confirms(db):
 			t.model.Saved(row)
+			return nil
+		case matched:
+			t.model.Sent(row)
 			return nil
 		case try+1 == tries:
 			return kmsencrypted.ErrConflict
@@ -128,12 +135,14 @@ func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) er
 			return err
 		}
 	}
-	t.model.Saved(row) // there was nothing to write
+	if confirms(db) {
+		t.model.Saved(row) // there was nothing to write
+	}
 	return nil
 }
 
 func (t *table[R]) update(ctx context.Context, db Ext, row *R, w field.Write, columns []column) (matched bool, err error) {
-	var set, same []string
+	var set []string
 	var args []any
 	for _, a := range w.Set {
 		set, args = append(set, a.Column), append(args, a.Value)
@@ -142,8 +151,13 @@ func (t *table[R]) update(ctx context.Context, db Ext, row *R, w field.Write, co
 		return false, err
 	}
 	args = append(args, t.id(row)...)
-	for _, a := range w.Where {
-		same, args = append(same, a.Column), append(args, a.Value)
+	same := make([]sqldialect.Condition, len(w.Where))
+	for i, a := range w.Where {
+		same[i] = sqldialect.Condition{Column: a.Column, Values: 1 + len(a.Or)}
+		args = append(args, a.Value)
+		for _, other := range a.Or {
+			args = append(args, other)
+		}
 	}
 	result, err := db.ExecContext(ctx, t.Table.Update(append(set, names(columns)...), same), args...)
 	if err == nil {
@@ -166,7 +180,7 @@ func (t *table[R]) reconsider(ctx context.Context, db Ext, row *R, where []field
 		return err
 	}
 	for i, before := range keys {
-		if same(before.Value, now[i]) {
+		if slices.ContainsFunc(before.Values(), func(known driver.Value) bool { return same(known, now[i]) }) {
 			continue
 		}
 		if err := t.model.KeyChanged(ctx, row, before.Column, now[i]); err != nil {

@@ -36,8 +36,8 @@ func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_a
 // as for [field.Model.Rekey]. If the record has files of other managers too, pass
 // these as others, or their files are lost. A row that is no longer what was read
 // is [kmsencrypted.ErrConflict]; a file key that does not open, or a column that
-// was not read, fails the whole. After any error, and when the transaction is
-// rolled back, read the record again: row then has data keys that nobody stored.
+// was not read, fails the whole. After any error read the record again: row then has
+// data keys that nobody stored.
 func (m *Manager[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
 	return m.rekey(ctx, tx, row, append([]Dependents{m}, others...))
 }
@@ -95,7 +95,7 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []D
 			return failed(err)
 		}
 	}
-	m.model.Saved(row)
+	m.model.Sent(row) // in the caller's transaction
 	return nil
 }
 
@@ -115,12 +115,16 @@ func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	q.WriteString(m.whereID())
 	args = append(args, m.model.IDValues(row)...)
 	for _, a := range w.Where {
-		if a.Value == nil {
-			q.WriteString(" AND " + m.Quoted(a.Column) + " IS NULL")
-			continue
+		q.WriteString(" AND (1 = 0")
+		for _, value := range a.Values() {
+			if value == nil {
+				q.WriteString(" OR " + m.Quoted(a.Column) + " IS NULL")
+				continue
+			}
+			q.WriteString(" OR " + m.Quoted(a.Column) + " = ?")
+			args = append(args, value)
 		}
-		q.WriteString(" AND " + m.Quoted(a.Column) + " = ?")
-		args = append(args, a.Value)
+		q.WriteString(")")
 	}
 	written, err := m.exec(ctx, tx, q.String(), args...)
 	if err == nil && !written {

@@ -89,19 +89,36 @@ func (s *statement) join(separator string, names []string, add func(name string)
 	}
 }
 
-// where adds the condition that the row has this id and the columns hold what
+// Condition says that a column holds one of so many values, NULL among them.
+type Condition struct {
+	Column string
+	Values int
+}
+
+// where adds the conditions that the row has this id and the columns hold what
 // they held.
-func (s *statement) where(ids, same []string) {
+func (s *statement) where(ids []string, same []Condition) {
 	s.add(" WHERE ")
 	s.join(" AND ", ids, func(id string) {
 		s.name(id)
 		s.add(" = ")
 		s.arg()
 	})
-	for _, column := range same {
+	for _, c := range same {
 		s.add(" AND ")
-		s.name(column)
-		s.add(" ", s.dialect.Same(), " ")
-		s.arg()
+		if c.Values > 1 {
+			s.add("(")
+		}
+		for i := range c.Values {
+			if i > 0 {
+				s.add(" OR ")
+			}
+			s.name(c.Column)
+			s.add(" ", s.dialect.Same(), " ")
+			s.arg()
+		}
+		if c.Values > 1 {
+			s.add(")")
+		}
 	}
 }

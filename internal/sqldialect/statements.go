@@ -85,7 +85,7 @@ func text(s string) string {
 
 // Update is an UPDATE of one row; [Matched] reads its result. Arguments: the new
 // values, the id, what the columns in same must still hold.
-func (t Table) Update(set, same []string) string {
+func (t Table) Update(set []string, same []Condition) string {
 	s := t.statement("UPDATE ")
 	s.Grow(128 + 32*(len(set)+len(same)))
 	s.table(t.Name)
