@@ -31,8 +31,8 @@
 //	token, err = box.Decrypt(ctx, column, kmsencrypted.Context{"purpose": "webhook"})
 //
 // Package sqlx inserts, reads and updates whole rows beside jmoiron/sqlx, package
-// files/attach attaches files to them. A [Rotator] moves all records of a table
-// to the current version; package rotatecli makes a command line of it.
+// files/attach attaches files to them. Package rotation moves all records
+// of a table to the current version; package rotatecli makes a command line of it.
 //
 // # Keys and memory
 //

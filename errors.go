@@ -59,7 +59,7 @@ var (
 	// ErrAlreadyEncrypted: the value to be encrypted is a ciphertext of this very record.
 	ErrAlreadyEncrypted = errors.New("value is already a ciphertext of this record")
 	// ErrStaleIndex: a blind index is not what its fields give, so that searches
-	// miss the record. A rotation of the kind [KindReindex] computes it anew.
+	// miss the record. A rotation of the kind rotation.Reindex computes it anew.
 	ErrStaleIndex = errors.New("blind index is not that of the value: reindex")
 	// ErrNotMigrated: a column is not filled from the one that it replaces, or
 	// differs from it.

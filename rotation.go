@@ -1,210 +1,261 @@
 package kmsencrypted
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"time"
+	"sync"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/parallel"
 )
 
-// RotationOptions says how a [Rotator] works. The zero value rewraps.
-type RotationOptions struct {
-	// Kind is what to do; empty is [KindRewrap].
-	Kind RotationKind
-	// WritersAreOurs confirms for a rekey or a migration that whoever changes encrypted columns
-	// meanwhile does so through this library, or is stopped: an UPDATE that does
-	// not compare the key column would leave a value under the old data key.
-	// Such a run without it is [ErrConfig].
-	WritersAreOurs bool
-	// Workers is how many shards are worked on side by side; 0 is 4.
-	Workers int
-	// Shards is into how many ranges a new run cuts the table; 0 is 64. More than
-	// workers, so that uneven ones do not matter.
-	Shards int
-	// BatchSize is records in one transaction, to begin with; 0 is 1000.
-	BatchSize int
-	// TargetTime is how long reading and writing a batch should take: its size is
-	// steered there, by a fifth at most from one batch to the next and to no more
-	// than 2000 or BatchSize records. 0 is 200 ms, below 0 the size stays.
-	TargetTime time.Duration
-	// MaxFailures stops a run after so many failed records; 0 is 1000, below 0
-	// there is no limit.
-	MaxFailures int
-	// Limit stops a call of Run after about so many records, to within a batch
-	// for each worker; 0 is no limit. The next call goes on from there.
-	Limit int64
-	// Calls bounds the calls to the key service; nil is no bound. [NewLimiter] is
-	// for one process, sqlstore.NewLimiter for all that share a database. How many
-	// calls are on their way at a time is [Config.Concurrency] of the Box for each
-	// worker; with a service that answers in milliseconds, 64 or more.
-	Calls Limiter
-	// Checks are made between batches, for all workers together: as long as one
-	// gives a reason the run waits.
-	Checks []Check
-	// CheckEvery is the time between two rounds of checks; 0 is 1 s.
-	CheckEvery time.Duration
-	// MaxWait stops a run that had to wait for so long: for a check with
-	// [ErrHeldUp], for a key service that throttles or does not answer with its
-	// error. 0 waits for checks for ever, and for a key service a minute and a half.
-	MaxWait time.Duration
-	// Nice lets a worker sleep after each batch for so many times as long as it
-	// worked: 1 halves the load. 0 does not.
-	Nice float64
-	// Lease is after how long without a sign of life a shard may be taken by
-	// another worker; 0 is 30 s.
-	Lease time.Duration
-	// Observe is told what happens, on the goroutine where it happens. It must be
-	// safe for concurrent use and quick.
-	Observe func(RotationEvent)
-}
-
-// withDefaults also finds mistakes.
-func (o RotationOptions) withDefaults() (RotationOptions, error) {
-	defaults := []struct {
-		value *int
-		zero  int
-	}{{&o.Workers, 4}, {&o.Shards, 64}, {&o.BatchSize, 1000}}
-	for _, d := range defaults {
-		if *d.value < 0 {
-			return o, fmt.Errorf("%w: a negative number of workers, shards or records", ErrConfig)
-		}
-		if *d.value == 0 {
-			*d.value = d.zero
-		}
-	}
-	if o.MaxFailures == 0 {
-		o.MaxFailures = 1000
-	}
-	if o.Kind == "" {
-		o.Kind = KindRewrap
-	}
-	if o.Lease == 0 {
-		o.Lease = 30 * time.Second
-	}
-	if o.TargetTime == 0 {
-		o.TargetTime = 200 * time.Millisecond
-	}
-	if o.CheckEvery == 0 {
-		o.CheckEvery = time.Second
-	}
-	if o.Observe == nil {
-		o.Observe = func(RotationEvent) {}
-	}
-	switch {
-	case o.Lease < 0 || o.Limit < 0 || o.CheckEvery < 0 || o.MaxWait < 0 || !(o.Nice >= 0):
-		return o, fmt.Errorf("%w: a negative lease, limit, time or Nice", ErrConfig)
-	}
-	return o, o.Kind.check(o.WritersAreOurs)
-}
-
-// Rotator moves the records of a table to the current version of a Box: it plans,
-// runs, resumes and verifies. It may be stopped at any point, by cancellation or
-// by the death of its process, and another one goes on from there. It is safe for
-// concurrent use.
+// Rewrap moves a key column to the current version: another key, key service or
+// context, the same data key. Columns and files sealed under the key stay valid.
+// Where source and current version differ in [Format] it returns [ErrNeedsRekey].
+// A record seal is dropped; whoever keeps one writes it again.
 //
-// Deploy the new version before: first listed, so that every process can read
-// it, then as current.
-type Rotator struct {
-	box     *Box
-	store   Store
-	options RotationOptions
-	// What a process learns of the database outlives a slice.
-	brake *brake
-	size  *batchSize
+// If the current provider is a [Rewrapper] and what the column is bound to stays
+// the same, which is always so under Ruby versions, the data key does not leave
+// the key service: one call, and nothing proves yet that the column opens.
+// Otherwise, and where the service denies that call, the key is unwrapped, never
+// from the cache, and wrapped: two calls.
+func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewrapped string, err error) {
+	r := b.RewrapAll(ctx, []WrappedKey{{Column: column, Binding: binding}})[0]
+	return r.Column, r.Err
 }
 
-// NewRotator returns a Rotator. The store must work with the same box. Mistakes
-// in the options are [ErrConfig].
-func NewRotator(box *Box, store Store, options RotationOptions) (*Rotator, error) {
-	options, err := options.withDefaults()
+// Missing lists the tags of the wraps that a key column at the current version
+// lacks: a key service was away when it was written. [Box.Rewrap] adds them. Of a
+// column at another version, or where the provider makes one wrap, it is nil.
+func (b *Box) Missing(column string, binding Binding) (tags []string, err error) {
+	if ColumnVersion(column) != b.config.Current {
+		return nil, nil
+	}
+	to, err := b.target(binding, keycolumn.FormatKey)
 	if err != nil {
-		return nil, fmt.Errorf("kmsencrypted: rotation of %s: %w", store.Table(), err)
+		return nil, err
 	}
-	return &Rotator{
-		box: box, store: store, options: options,
-		brake: &brake{turn: make(chan struct{}, 1), checks: options.Checks, every: options.CheckEvery, maxWait: options.MaxWait},
-		size:  newBatchSize(options.BatchSize, options.TargetTime),
-	}, nil
+	counter, ok := Ability[WrapCounter](to.recipe.Provider)
+	if !ok {
+		return nil, nil
+	}
+	if tags, err = counter.Missing(column); err != nil {
+		return nil, located(OpUnwrap, to.recipe.Provider, to.version, err)
+	}
+	return tags, nil
 }
 
-// Table is the name of the table that is rotated.
-func (r *Rotator) Table() string { return r.store.Table() }
-
-// Pause stops the unfinished run in all processes, which drop the batches they
-// hold; their calls of [Rotator.Run] return [ErrPaused]. It does nothing if there
-// is no such run.
-func (r *Rotator) Pause(ctx context.Context) error { return r.setState(ctx, "pause", RunPaused) }
-
-// Resume lets a paused run go on; somebody has to call [Rotator.Run] again.
-func (r *Rotator) Resume(ctx context.Context) error { return r.setState(ctx, "resume", RunActive) }
-
-// Cancel ends the unfinished run for good. What was written stays; the next call
-// of [Rotator.Run] begins a new one.
-func (r *Rotator) Cancel(ctx context.Context) error { return r.setState(ctx, "cancel", RunCanceled) }
-
-func (r *Rotator) setState(ctx context.Context, op string, state RunState) error {
-	s, found, err := r.store.Newest(ctx)
-	if err == nil && found && s.State.Unfinished() {
-		err = r.store.SetState(ctx, s.ID, state)
+// RewrapAll moves many key columns to the current version as [Box.Rewrap] does,
+// side by side and in few requests where the provider takes batches. Results come
+// in the order of the columns; what [Box.UnwrapAll] says of errors holds here too.
+func (b *Box) RewrapAll(ctx context.Context, columns []WrappedKey) []ColumnResult {
+	results := make([]ColumnResult, len(columns))
+	var inside, outside []*rewrapping
+	for i, c := range columns {
+		r, err := b.rewrapping(c)
+		if err != nil {
+			results[i].Err = err
+			continue
+		}
+		r.result = &results[i]
+		if r.staysInside() {
+			inside = append(inside, r)
+		} else {
+			outside = append(outside, r)
+		}
 	}
-	return r.failed(op, err)
+	outside = append(outside, b.rewrapInside(ctx, inside)...)
+	b.rewrapOutside(ctx, outside)
+	return results
 }
 
-func (r *Rotator) failed(op string, err error) error {
-	if err == nil || errors.As(err, new(*Error)) {
+// rewrapping is a key column on its way to the current version.
+type rewrapping struct {
+	from    *unwrapping
+	to      *wrapping
+	binding Binding
+	result  *ColumnResult
+}
+
+func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
+	from, err := b.unwrapping(c.Column, c.Binding, keycolumn.FormatKey)
+	if err != nil {
+		return nil, err
+	}
+	if from.recipe.Format != b.config.Versions[b.config.Current].Format {
+		return nil, &Error{Op: string(OpRewrap), Version: from.version, Err: ErrNeedsRekey}
+	}
+	to, err := b.target(c.Binding, keycolumn.FormatKey)
+	if err != nil {
+		return nil, err
+	}
+	return &rewrapping{from: from, to: to, binding: c.Binding}, nil
+}
+
+// staysInside reports whether the data key need not leave the key service. A
+// commitment cannot be computed there, so the binding has to stay what it was.
+func (r *rewrapping) staysInside() bool {
+	_, able := r.to.recipe.Provider.(Rewrapper)
+	_, multi := r.to.recipe.Provider.(MultiWrapper)
+	return able && !multi && !r.from.legacy && bytes.Equal(r.from.binding, r.to.binding)
+}
+
+// RewrapsInside reports whether every rewrap from a version to the current one is
+// known to stay inside the key service, which takes one call instead of two. It
+// makes no call. It returns false for a version that cannot be read.
+func (b *Box) RewrapsInside(version int) bool {
+	from, err := b.Version(version)
+	if err != nil {
+		return false
+	}
+	to := b.config.Versions[b.config.Current]
+	sameBinding := from.Format == to.Format && from.Context == nil && to.Context == nil && from.OmitID == to.OmitID && !from.RecordSeal && !to.RecordSeal
+	if !sameBinding || from.Provider == nil || to.Provider == nil {
+		return false
+	}
+	foreteller, ok := Ability[RewrapForeteller](to.Provider)
+	if !ok {
+		return false
+	}
+	source := from.Provider
+	if behind, ok := Ability[RewrapForeteller](source); ok {
+		source = behind
+	}
+	return foreteller.RewrapsFrom(source)
+}
+
+// rewrapInside makes the requests that leave data keys inside the key service,
+// and returns what has to go another way: what the service cannot move, and what
+// it does not let this program move. The latter need not be a mistake: a program
+// with a role for each of two accounts may unwrap by one and wrap by the other.
+func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewrapping) {
+	units := intoUnits(all, (*rewrapping).unit)
+	again := make([][]*rewrapping, len(units))
+	var denied sync.Map // by way
+	parallel.Do(len(units), b.config.Concurrency, func(i int) {
+		if _, known := denied.Load(units[i][0].way()); known {
+			again[i] = units[i]
+			return
+		}
+		for j, answer := range b.rewrapUnit(ctx, units[i]) {
+			r := units[i][j]
+			switch {
+			case answer.Err == nil:
+				r.to.commitment = r.from.commitment
+				r.result.Column, r.result.Err = r.to.column([]Wrap{{Tag: r.to.recipe.Provider.Info().Tag, Ciphertext: answer.Bytes}})
+			case errors.Is(answer.Err, errors.ErrUnsupported):
+				again[i] = append(again[i], r)
+			case errors.Is(answer.Err, ErrDenied):
+				denied.Store(r.way(), nil)
+				again[i] = append(again[i], r)
+			default:
+				r.result.Err = located(OpRewrap, r.to.recipe.Provider, r.from.version, answer.Err)
+			}
+		}
+	})
+	for _, unit := range again {
+		left = append(left, unit...)
+	}
+	return left
+}
+
+// way is from which key to which.
+func (r *rewrapping) way() [2]route { return [2]route{r.from.route(), r.to.route()} }
+
+// unit says with which others a column may go into one request: with those that
+// go the same way, unless several wraps or contexts have to be tried.
+func (r *rewrapping) unit() (key [2]route, size int) {
+	size = 1
+	if _, ok := r.to.recipe.Provider.(BatchRewrapper); ok && len(r.from.contexts)*len(r.from.candidates()) == 1 {
+		_, size = batching(r.to.recipe.Provider)
+	}
+	return r.way(), size
+}
+
+// rewrapUnit makes one request for several columns, or for each as many as it
+// has wraps and contexts to try.
+func (b *Box) rewrapUnit(ctx context.Context, unit []*rewrapping) []Result {
+	answers := make([]Result, len(unit))
+	if len(unit) > 1 {
+		batch, err := b.rewrapBatch(ctx, unit)
+		switch {
+		case err == nil:
+			return batch
+		case !errors.Is(err, errors.ErrUnsupported):
+			for i := range answers {
+				answers[i].Err = err
+			}
+			return answers
+		}
+	}
+	for i, r := range unit {
+		answers[i].Bytes, answers[i].Err = b.rewrapOne(ctx, r)
+	}
+	return answers
+}
+
+func (b *Box) rewrapBatch(ctx context.Context, unit []*rewrapping) (answers []Result, err error) {
+	first := unit[0]
+	service := first.to.recipe.Provider.(BatchRewrapper)
+	items := make([]Rewrapping, len(unit))
+	for i, r := range unit {
+		items[i] = Rewrapping{
+			From: Wrapped{Ciphertext: r.from.candidates()[0].Ciphertext, Context: r.from.contexts[0]},
+			To:   r.to.context,
+		}
+	}
+	event := func() Event {
+		return Event{Op: OpRewrap, Key: service.Info(), Version: first.to.version, Context: first.to.context, Count: len(items)}
+	}
+	err = b.observed(ctx, event, func(ctx context.Context) (err error) {
+		answers, err = service.RewrapBatch(ctx, items, first.from.recipe.Provider)
+		if err == nil && len(answers) != len(items) {
+			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), len(items))
+		}
 		return err
+	})
+	return answers, err
+}
+
+func (b *Box) rewrapOne(ctx context.Context, r *rewrapping) (ciphertext []byte, err error) {
+	service := r.to.recipe.Provider.(Rewrapper)
+	event := func() Event {
+		return Event{Op: OpRewrap, Key: service.Info(), Version: r.to.version, Context: r.to.context, Count: 1}
 	}
-	return fmt.Errorf("kmsencrypted: %s rotation of %s: %w", op, r.store.Table(), err)
+	err = r.from.firstThatOpens(func(old Wrapped) error {
+		return b.observed(ctx, event, func(ctx context.Context) (err error) {
+			ciphertext, err = service.Rewrap(ctx, old, r.from.recipe.Provider, r.to.context)
+			return err
+		})
+	})
+	return ciphertext, err
 }
 
-// RotationEvent is something that happened in a rotation. It holds nothing secret.
-type RotationEvent struct {
-	Type  RotationEventType
-	Table string
-	Run   string // empty in a verification
-	Pass  int
-	Shard int
-	// Outcome is that of the batch for [EventBatch], else that of this call so far.
-	Outcome Outcome
-	// Stages is where the time of the batch of [EventBatch] went.
-	Stages Stages
-	// Planned is how many records were selected when the run began, or a
-	// verification.
-	Planned int64
-	// Passed is how many of them a verification has read so far, with those that a
-	// sample leaves out.
-	Passed int64
-	// Elapsed is the time since this call began.
-	Elapsed time.Duration
-	Failure *Failure // of [EventFailure]
-	Err     error    // of [EventThrottled]: what the key service answered
-	Reason  string   // of [EventWaiting]: what a check says
+// rewrapOutside unwraps and wraps.
+func (b *Box) rewrapOutside(ctx context.Context, all []*rewrapping) {
+	jobs := make([]*unwrapJob, len(all))
+	for i, r := range all {
+		jobs[i] = &unwrapJob{unwrapping: r.from}
+	}
+	q := newUnwrapQueue(ctx, b, len(jobs)) // not by way of the cache
+	for _, job := range jobs {
+		q.add(job)
+	}
+	q.close()
+	for range q.units {
+		q.next()
+	}
+	var keys []KeyToWrap
+	var opened []*rewrapping
+	for i, r := range all {
+		if r.result.Err = jobs[i].Err; r.result.Err == nil {
+			keys, opened = append(keys, KeyToWrap{Key: jobs[i].Key, Binding: r.binding}), append(opened, r)
+		}
+	}
+	for i, column := range b.WrapAll(ctx, keys) {
+		*opened[i].result = column
+		keys[i].Key.Wipe()
+	}
 }
-
-// Stages is the time of a batch. The stages of neighbouring batches overlap, so
-// that the sum is more than what passed.
-type Stages struct {
-	Read   time.Duration
-	Rotate time.Duration // key service, opening and sealing
-	Wait   time.Duration // for a limit on calls, and after a key service throttled
-	Write  time.Duration
-}
-
-// RotationEventType is the kind of a [RotationEvent].
-type RotationEventType string
-
-const (
-	EventPlanned   RotationEventType = "planned"
-	EventShard     RotationEventType = "shard"      // a shard was taken
-	EventBatch     RotationEventType = "batch"      // a batch was written
-	EventConflict  RotationEventType = "conflict"   // a batch met rows that had changed
-	EventFailure   RotationEventType = "failure"    // a record failed
-	EventThrottled RotationEventType = "throttled"  // the key service asks to wait
-	EventWaiting   RotationEventType = "waiting"    // a check holds the run up
-	EventGoesOn    RotationEventType = "goes on"    // after EventWaiting
-	EventLost      RotationEventType = "lease lost" // a batch was dropped, another worker has the shard
-	EventShardDone RotationEventType = "shard done"
-	EventPassDone  RotationEventType = "pass done" // told by the one worker that ended it
-	EventOpened    RotationEventType = "opened"    // by a verification: a batch
-	EventVerified  RotationEventType = "verified"
-)

@@ -3,551 +3,325 @@ package kmsencrypted_test
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strconv"
-	"strings"
-	"sync"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
-// memory is a Store of numbered records in memory with one shard. A record is
-// its version; hooks say what goes wrong.
-type memory struct {
-	mu       sync.Mutex
-	versions []int
-	started  bool
-	status   kmsencrypted.RunStatus
-	owner    string
-	after    string
-	pending  int64
-	failed   []kmsencrypted.Failure
-
-	rotate   func(record int) error // what Rotate meets
-	conflict func(record int) bool
-	calls    []time.Time // of Rotate, one for each record
-	reasons  []string    // of SetWaiting
-
-	journaled int64
-	slow      time.Duration // of writing a record
-	think     time.Duration // of the key service for a record
-	locked    func(records int) bool
+// rewrapper is a service that rewraps what another one of its kind wrapped.
+type rewrapper struct {
+	*service
+	rewraps int
 }
 
-func (m *memory) Table() string { return "numbers" }
-
-func (m *memory) Count(context.Context) (counts []kmsencrypted.VersionCount, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	rows := make(map[int]int64)
-	for _, v := range m.versions {
-		rows[v]++
+func (r *rewrapper) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	old, ok := source.(*rewrapper)
+	if !ok {
+		return nil, errors.ErrUnsupported
 	}
-	for v, n := range rows {
-		counts = append(counts, kmsencrypted.VersionCount{Column: "key", Version: v, HasKey: true, Rows: n})
+	r.rewraps++
+	plaintext, err := old.service.Provider.Decrypt(ctx, from.Ciphertext, from.Context)
+	if err != nil {
+		return nil, err
 	}
-	return counts, nil
+	return r.service.Provider.Encrypt(ctx, plaintext, to)
 }
 
-func (m *memory) Ranges(context.Context, int) ([]kmsencrypted.Range, error) {
-	return []kmsencrypted.Range{{}}, nil
-}
+func TestRewrap(t *testing.T) {
+	byID := kmsencrypted.VersionedContext(func(version int) (kmsencrypted.EncryptionContext, error) {
+		return kmsencrypted.Context{"id": 7}, nil
+	})
+	byVersion := kmsencrypted.VersionedContext(func(version int) (kmsencrypted.EncryptionContext, error) {
+		return kmsencrypted.Context{"version": version}, nil
+	})
+	ruby := kmsencrypted.Version{Format: kmsencrypted.Ruby}
+	for name, c := range map[string]struct {
+		from, to kmsencrypted.Version
+		context  kmsencrypted.EncryptionContext
+		foreign  bool  // version 1 is under another kind of service
+		inside   int   // rewraps inside the service
+		unwraps  int64 // otherwise
+	}{
+		"native":                  {context: byID, inside: 1},
+		"native, another context": {context: byVersion, unwraps: 1},
+		"native, another kind":    {context: byID, foreign: true, unwraps: 1},
+		"native, id left out":     {to: kmsencrypted.Version{OmitID: true}, context: byID, unwraps: 1},
+		"Ruby":                    {from: ruby, to: ruby, context: byID, inside: 1},
+		"Ruby, another context":   {from: ruby, to: ruby, context: byVersion, inside: 1},
+		"Ruby, another kind":      {from: ruby, to: ruby, context: byVersion, foreign: true, unwraps: 1},
+		"native, a seal dropped":  {from: kmsencrypted.Version{RecordSeal: true}, context: byID, unwraps: 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			old, current := newService(t), &rewrapper{service: newService(t)}
+			c.from.Provider, c.to.Provider = &rewrapper{service: old}, current
+			if c.foreign {
+				c.from.Provider = old
+			}
+			versions := map[int]kmsencrypted.Version{1: c.from, 2: c.to}
+			before := newBox(t, kmsencrypted.Config{Current: 1, Versions: versions})
+			after := newBox(t, kmsencrypted.Config{Current: 2, Versions: versions})
 
-func (m *memory) Read(_ context.Context, s kmsencrypted.Selection) (kmsencrypted.Batch, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	b := &memoryBatch{memory: m, done: make(map[int]bool)}
-	from, _ := strconv.Atoi(s.After)
-	for i := from; i < len(m.versions) && len(b.records) < s.Limit; i++ {
-		if s.All || m.versions[i] != s.Target {
-			b.records = append(b.records, i)
-		}
+			k := kmsencrypted.NewDataKey()
+			binding := kmsencrypted.Binding{Table: "t", Column: "k", ID: []string{"7"}, Context: c.context}
+			column, err := before.Wrap(t.Context(), k, binding)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c.from.RecordSeal {
+				column = withSeal(t, column)
+			}
+			rewrapped, err := after.Rewrap(t.Context(), column, binding)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if current.rewraps != c.inside {
+				t.Errorf("%d rewraps inside the service, want %d", current.rewraps, c.inside)
+			}
+			old.wantCalls(t, "unwraps", c.unwraps)
+			if kmsencrypted.ColumnVersion(rewrapped) != 2 {
+				t.Errorf("Rewrap gives %.6q…, want version 2", rewrapped)
+			}
+			if got := unwrap(t, after, kmsencrypted.WrappedKey{Column: rewrapped, Binding: binding}); !got.Equal(k) {
+				t.Error("Rewrap changes the data key")
+			}
+		})
 	}
-	return b, nil
 }
 
-type memoryBatch struct {
-	*memory
-	records  []int
-	done     map[int]bool
-	failures []kmsencrypted.Failure
-}
-
-func (b *memoryBatch) Len() int { return len(b.records) }
-
-func (b *memoryBatch) Keys(from, to int) (n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, i := range b.records[from:to] {
-		if !b.done[i] {
-			n++
-		}
-	}
-	return n
-}
-
-func (b *memoryBatch) Last() string {
-	if len(b.records) == 0 {
-		return ""
-	}
-	return strconv.Itoa(b.records[len(b.records)-1] + 1)
-}
-
-func (b *memoryBatch) Failures() []kmsencrypted.Failure { return b.failures }
-
-func (b *memoryBatch) Rotate(_ context.Context, from, to int) error {
-	time.Sleep(b.think * time.Duration(to-from))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	var stops error
-	for _, i := range b.records[from:to] {
-		if b.done[i] {
-			continue
-		}
-		b.calls = append(b.calls, time.Now())
-		var err error
-		if b.rotate != nil {
-			err = b.rotate(i)
-		}
-		if kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) {
-			stops = err
-			continue
-		}
-		b.done[i] = true
+// Whatever rewraps, a column is not accepted under another context.
+func TestRewrapRefuses(t *testing.T) {
+	for _, format := range []kmsencrypted.Format{kmsencrypted.Native, kmsencrypted.Ruby} {
+		provider := &rewrapper{service: newService(t)}
+		box := newBox(t, kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{
+			1: {Provider: provider, Format: kmsencrypted.Ruby - format},
+			2: {Provider: provider, Format: format},
+		}})
+		binding := kmsencrypted.Binding{Table: "t", Column: "k", ID: []string{"7"}, Context: kmsencrypted.Context{"id": 7}}
+		column, err := box.Wrap(t.Context(), kmsencrypted.NewDataKey(), binding)
 		if err != nil {
-			b.failures = append(b.failures, kmsencrypted.Failure{Record: fmt.Sprint("id=", i), Class: kmsencrypted.FailureClass(err), Err: err})
+			t.Fatal(err)
+		}
+		binding.Context = kmsencrypted.Context{"id": 8}
+		_, err = box.Rewrap(t.Context(), column, binding)
+		if e, ok := errors.AsType[*kmsencrypted.Error](err); !ok || !errors.Is(err, kmsencrypted.ErrDecrypt) || e.Op != "rewrap" || e.Provider != "local" {
+			t.Errorf("%v under another context: %v, want ErrDecrypt of rewrap with local", format, err)
+		}
+		provider.wantCalls(t, "unwraps after a refusal to rewrap", 0)
+		other := newBox(t, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: provider, Format: kmsencrypted.Ruby - format}}})
+		column, err = other.Wrap(t.Context(), kmsencrypted.NewDataKey(), binding)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := box.Rewrap(t.Context(), column, binding); !errors.Is(err, kmsencrypted.ErrNeedsRekey) {
+			t.Errorf("to %v: %v, want ErrNeedsRekey", format, err)
 		}
 	}
-	return stops
 }
 
-func (b *memoryBatch) Open(ctx context.Context, from, to int) error {
-	return b.Rotate(ctx, from, to)
+// batchRewrapper is a rewrapper that takes batches of 25.
+type batchRewrapper struct {
+	*batcher
+	inner   *rewrapper
+	batches int
+	refuses func(item kmsencrypted.Rewrapping) error
 }
 
-func (b *memoryBatch) Write(_ context.Context, to kmsencrypted.Position) (o kmsencrypted.Outcome, err error) {
-	time.Sleep(b.slow * time.Duration(len(b.records)))
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.locked != nil && b.locked(len(b.records)) {
-		return o, kmsencrypted.ErrLocked
+func newBatchRewrapper(t *testing.T) *batchRewrapper {
+	s := newService(t)
+	return &batchRewrapper{batcher: &batcher{service: s}, inner: &rewrapper{service: s}}
+}
+
+func (b *batchRewrapper) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	if err := b.refused(kmsencrypted.Rewrapping{From: from, To: to}); err != nil {
+		return nil, err
 	}
-	if to.Shard.Owner != b.owner || b.status.State != kmsencrypted.RunActive {
-		return o, kmsencrypted.ErrLeaseLost
+	return b.inner.Rewrap(ctx, from, source.(*batchRewrapper).inner, to)
+}
+
+func (b *batchRewrapper) refused(item kmsencrypted.Rewrapping) error {
+	if b.refuses == nil {
+		return nil
 	}
-	for _, i := range b.records {
+	return b.refuses(item)
+}
+
+func (b *batchRewrapper) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
+	if err := b.refused(kmsencrypted.Rewrapping{}); err != nil {
+		return nil, err
+	}
+	b.batches++
+	results := make([]kmsencrypted.Result, len(items))
+	for i, item := range items {
+		results[i].Bytes, results[i].Err = b.Rewrap(ctx, item.From, source, item.To)
+	}
+	b.inner.rewraps = 0
+	return results, nil
+}
+
+// two versions, and 60 columns of the first with the keys in them.
+func rewrapSetup(t *testing.T, p kmsencrypted.Provider, observer kmsencrypted.Observer) (*kmsencrypted.Box, []kmsencrypted.WrappedKey, []kmsencrypted.DataKey) {
+	t.Helper()
+	versions := map[int]kmsencrypted.Version{1: {Provider: p}, 2: {Provider: p}}
+	columns := wrapped(t, newBox(t, kmsencrypted.Config{Current: 1, Versions: versions}), 60)
+	box := newBox(t, kmsencrypted.Config{Current: 2, Concurrency: 1, Versions: versions, Observer: observer})
+	keys := make([]kmsencrypted.DataKey, len(columns))
+	for i, c := range columns {
+		keys[i] = unwrap(t, box, c)
+	}
+	return box, columns, keys
+}
+
+func TestRewrapAllInBatches(t *testing.T) {
+	b := newBatchRewrapper(t)
+	var events []kmsencrypted.Event
+	box, columns, keys := rewrapSetup(t, b, func(_ context.Context, e kmsencrypted.Event) { events = append(events, e) })
+	columns[7].Binding.Context = kmsencrypted.Context{"id": "another"}
+	columns[9].Column = "v3:AAAA"
+	b.calls.Store(0)
+	b.requests.Store(0)
+	events = nil
+	for i, r := range box.RewrapAll(t.Context(), columns) {
 		switch {
-		case slices.ContainsFunc(b.failures, func(f kmsencrypted.Failure) bool { return f.Record == fmt.Sprint("id=", i) }):
-			o.Failed++
-		case b.conflict != nil && b.conflict(i):
-			o.Conflicts++
+		case i == 7:
+			if !errors.Is(r.Err, kmsencrypted.ErrDecrypt) {
+				t.Errorf("column %d under another context: %v", i, r.Err)
+			}
+		case i == 9:
+			if !errors.Is(r.Err, kmsencrypted.ErrVersionNotActive) {
+				t.Errorf("column %d of an unknown version: %v", i, r.Err)
+			}
+		case r.Err != nil || kmsencrypted.ColumnVersion(r.Column) != 2:
+			t.Errorf("column %d = %.8q…, %v, want version 2", i, r.Column, r.Err)
 		default:
-			b.versions[i] = b.status.Target
-			o.Written++
+			if k := unwrap(t, box, kmsencrypted.WrappedKey{Column: r.Column, Binding: columns[i].Binding}); !k.Equal(keys[i]) {
+				t.Errorf("column %d holds another key", i)
+			}
 		}
 	}
-	b.failed = append(b.failed, b.failures...)
-	b.pending += o.Written + o.Conflicts
-	b.status.Written += o.Written
-	b.status.Conflicts += o.Conflicts
-	b.status.Failed += o.Failed
-	if to.After != "" {
-		b.after = to.After
+	if b.batches != 3 || b.requests.Load() != 0 {
+		t.Errorf("%d batches of rewraps and %d others, want 3 and none", b.batches, b.requests.Load())
 	}
-	if to.Done {
-		b.status.ShardsDone, b.owner = 1, ""
-	}
-	return o, nil
-}
-
-func (m *memory) Newest(context.Context) (kmsencrypted.RunStatus, bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.status, m.started, nil
-}
-
-func (m *memory) Start(_ context.Context, run kmsencrypted.Run, shards []kmsencrypted.Range) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.started, m.status, m.after, m.pending = true, kmsencrypted.RunStatus{Run: run, Shards: len(shards)}, "", 0
-	return nil
-}
-
-func (m *memory) Take(_ context.Context, run, owner string, _ int, _ time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	shard := kmsencrypted.Shard{Run: run, Owner: owner, Pass: m.status.Pass, Range: kmsencrypted.Range{After: m.after}}
-	switch {
-	case m.status.State != kmsencrypted.RunActive:
-		return shard, kmsencrypted.OfferNothing, nil
-	case m.status.ShardsDone == 1:
-		return shard, kmsencrypted.OfferNextPass, nil
-	case m.owner != "":
-		return shard, kmsencrypted.OfferWait, nil
-	}
-	m.owner = owner
-	return shard, kmsencrypted.OfferShard, nil
-}
-
-func (m *memory) Keep(context.Context, kmsencrypted.Shard, time.Duration) error { return nil }
-
-func (m *memory) Release(_ context.Context, shard kmsencrypted.Shard) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.owner == shard.Owner {
-		m.owner = ""
-	}
-	return nil
-}
-
-func (m *memory) NextPass(_ context.Context, _ string, pass int) (ended bool, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.status.Pass != pass || !m.status.State.Unfinished() {
-		return false, nil
-	}
-	if m.pending == 0 {
-		m.status.State = kmsencrypted.RunDone
-		return true, nil
-	}
-	m.status.Pass++
-	m.status.ShardsDone, m.pending, m.after, m.failed = 0, 0, "", nil
-	m.status.Failed = 0
-	return true, nil
-}
-
-func (m *memory) SetState(_ context.Context, _ string, state kmsencrypted.RunState) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.status.State = state
-	return nil
-}
-
-func (m *memory) Selected(_ context.Context, s kmsencrypted.Selection) (n int64, err error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, v := range m.versions {
-		if s.All || v != s.Target {
-			n++
+	values := 0
+	for _, e := range events {
+		if e.Op == kmsencrypted.OpRewrap {
+			values += e.Count
 		}
 	}
-	return n, nil
-}
-
-func (m *memory) History(context.Context, int) ([]kmsencrypted.RunStatus, error) {
-	return []kmsencrypted.RunStatus{m.status}, nil
-}
-
-func (m *memory) SetWaiting(_ context.Context, _, reason string) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.status.Waiting = reason
-	m.reasons = append(m.reasons, reason)
-	return nil
-}
-
-func (m *memory) SetVerified(_ context.Context, clean bool) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.status.Verified = time.Time{}
-	if clean {
-		m.status.Verified = time.Now()
-	}
-	return nil
-}
-
-func (m *memory) FailureCounts(context.Context, string) (map[string]int64, error) {
-	counts := make(map[string]int64)
-	for _, f := range m.failed {
-		counts[f.Class]++
-	}
-	return counts, nil
-}
-
-func (m *memory) Mend(context.Context, kmsencrypted.Mending) (h kmsencrypted.Healing, next string, err error) {
-	return h, "", nil
-}
-
-func (m *memory) Journaled(context.Context, int) (int64, error) { return m.journaled, nil }
-
-func (m *memory) ClearJournal(context.Context, time.Duration) (int64, error) { return m.journaled, nil }
-
-func (m *memory) Failures(context.Context, string, int) ([]kmsencrypted.Failure, error) {
-	return m.failed, nil
-}
-
-// ofVersion is n records at version 1.
-func ofVersion1(n int) *memory { return &memory{versions: slices.Repeat([]int{1}, n)} }
-
-func rotationBox(t testing.TB) *kmsencrypted.Box {
-	t.Helper()
-	b, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{
-		1: {Provider: testkey.New()}, 2: {Provider: testkey.New()}, 3: {Provider: testkey.New(), Format: kmsencrypted.Ruby},
-	}}.Box()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-func newRotator(t testing.TB, m *memory, o kmsencrypted.RotationOptions) *kmsencrypted.Rotator {
-	t.Helper()
-	r, err := kmsencrypted.NewRotator(rotationBox(t), m, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-func TestRotatorOptions(t *testing.T) {
-	t.Parallel()
-	for _, o := range []kmsencrypted.RotationOptions{
-		{Workers: -1}, {Shards: -1}, {BatchSize: -1}, {Limit: -1}, {Lease: -1}, {Kind: "other"}, {Kind: kmsencrypted.KindRekey},
-	} {
-		if _, err := kmsencrypted.NewRotator(rotationBox(t), ofVersion1(0), o); !errors.Is(err, kmsencrypted.ErrConfig) {
-			t.Errorf("NewRotator(%+v) = %v, want ErrConfig", o, err)
-		}
+	if values != 59 {
+		t.Errorf("the observer saw rewraps of %d values, want 59", values)
 	}
 }
 
-func TestRotatorPlan(t *testing.T) {
-	t.Parallel()
-	m := &memory{versions: []int{1, 1, 1, 2, 2, 3, 9}}
-	plan, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Plan(t.Context())
-	if err != nil || plan.Keys != 5 || plan.Calls != 10 {
-		t.Errorf("Plan() = %+v, %v, want 5 keys and 10 calls", plan, err)
-	}
-	for _, v := range plan.Versions {
-		want := map[int]kmsencrypted.RotationKind{1: kmsencrypted.KindRewrap, 2: "", 3: kmsencrypted.KindRekey, 9: kmsencrypted.KindRewrap}[v.Version]
-		if v.Need != want || (v.Version == 9) != errors.Is(v.Err, kmsencrypted.ErrVersionNotActive) {
-			t.Errorf("version %d: need %q, %v, want %q", v.Version, v.Need, v.Err, want)
-		}
-	}
-	if _, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context()); !errors.Is(err, kmsencrypted.ErrNeedsRekey) || m.started {
-		t.Errorf("Run() = %v, want ErrNeedsRekey before anything began", err)
-	}
-}
-
-// Conflicts are met again in the next pass, and failures do not stop the rest.
-func TestRotatorPasses(t *testing.T) {
-	t.Parallel()
-	m := ofVersion1(100)
-	refused := make(map[int]bool)
-	m.conflict = func(i int) bool {
-		again := i%10 == 0 && !refused[i]
-		refused[i] = true
-		return again
-	}
-	m.rotate = func(i int) error {
-		if i%25 == 3 {
-			return kmsencrypted.ErrDecrypt
-		}
-		return nil
-	}
-	events := make(map[kmsencrypted.RotationEventType]int)
-	var mu sync.Mutex
-	r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 7, TargetTime: -1, Workers: 2, Observe: func(e kmsencrypted.RotationEvent) {
-		mu.Lock()
-		defer mu.Unlock()
-		events[e.Type]++
-	}})
-	result, err := r.Run(t.Context())
-	want := kmsencrypted.Outcome{Written: 96, Conflicts: 10, Failed: 12}
-	if err != nil || result.Outcome != want || result.Pass != 3 || !result.Done {
-		t.Errorf("Run() = %+v, %v, want %+v in 3 passes", result, err, want)
-	}
-	failures, err := r.Failures(t.Context(), 0)
-	if err != nil || len(failures) != 4 || failures[0].Class != "decrypt" {
-		t.Errorf("Failures() = %v, %v, want 4", failures, err)
-	}
-	for event, least := range map[kmsencrypted.RotationEventType]int{
-		kmsencrypted.EventPlanned: 1, kmsencrypted.EventShard: 3, kmsencrypted.EventBatch: 15, kmsencrypted.EventConflict: 1,
-		kmsencrypted.EventFailure: 12, kmsencrypted.EventShardDone: 3, kmsencrypted.EventPassDone: 3,
-	} {
-		if events[event] < least {
-			t.Errorf("%d events %q, want at least %d", events[event], event, least)
-		}
-	}
-	if got := events[kmsencrypted.EventPassDone]; got != result.Pass {
-		t.Errorf("two workers told %d times that a pass is done, want once for each of %d", got, result.Pass)
-	}
-	if result, err := r.Run(t.Context()); err != nil || result.Failed != 4 || result.Written != 0 {
-		t.Errorf("second Run() = %+v, %v, want the 4 failures again", result, err)
-	}
-}
-
-func TestRotatorMaxFailures(t *testing.T) {
-	t.Parallel()
-	m := ofVersion1(100)
-	m.rotate = func(int) error { return kmsencrypted.ErrDecrypt }
-	result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 5, MaxFailures: 12, Workers: 1}).Run(t.Context())
-	if !errors.Is(err, kmsencrypted.ErrTooManyFailures) || result.Failed != 15 || m.owner != "" {
-		t.Errorf("Run() = %+v, %v, want ErrTooManyFailures after 15, shard given back", result, err)
-	}
-	if v, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Verify(t.Context(), kmsencrypted.VerifyOptions{MaxFailures: 3}); !errors.Is(err, kmsencrypted.ErrTooManyFailures) {
-		t.Errorf("Verify() = %+v, %v, want ErrTooManyFailures", v, err)
-	}
-}
-
-func TestRotatorDenied(t *testing.T) {
-	t.Parallel()
-	m := ofVersion1(10)
-	m.rotate = func(int) error { return kmsencrypted.ErrDenied }
-	result, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context())
-	if !errors.Is(err, kmsencrypted.ErrDenied) || result.Outcome != (kmsencrypted.Outcome{}) || m.owner != "" {
-		t.Errorf("Run() = %+v, %v, want ErrDenied, nothing written, shard given back", result, err)
-	}
-	m.rotate = nil
-	if result, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context()); err != nil || result.Written != 10 {
-		t.Errorf("Run() after that = %+v, %v, want it to go on", result, err)
-	}
-}
-
-// A throttled batch waits and goes on with what is left; when it never gets
-// better the run stops and can be resumed.
-func TestRotatorThrottled(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		m := ofVersion1(20)
-		refusals := 30
-		m.rotate = func(int) error {
-			if refusals > 0 {
-				refusals--
-				return kmsencrypted.ErrThrottled
+// What the service does not move inside is unwrapped and wrapped.
+func TestRewrapAllFallsBack(t *testing.T) {
+	for name, c := range map[string]struct {
+		refuses func(kmsencrypted.Rewrapping) error
+		unwraps int64 // requests, of up to 25 keys
+		rewraps int
+	}{
+		"one context": {func(i kmsencrypted.Rewrapping) error {
+			if i.To.String() == `{"id":"3"}` {
+				return errors.ErrUnsupported
 			}
 			return nil
-		}
-		began := time.Now()
-		var waits time.Duration
-		sum := func(e kmsencrypted.RotationEvent) { waits += e.Stages.Wait }
-		result, err := newRotator(t, m, kmsencrypted.RotationOptions{Workers: 1, Observe: sum}).Run(t.Context())
-		if waits != 600*time.Millisecond {
-			t.Errorf("events tell of %v of waiting, want 600 ms", waits)
-		}
-		if err != nil || result.Written != 20 || len(m.calls) != 50 {
-			t.Errorf("Run() = %+v, %v after %d tries, want 20 written after 50", result, err, len(m.calls))
-		}
-		if waited := time.Since(began); waited != 600*time.Millisecond {
-			t.Errorf("waited %v, want 200 ms and 400 ms", waited)
-		}
-		outage := func(int) error { return kmsencrypted.ErrUnavailable }
-		answered := time.Now()
-		trickle := func(int) error { // one record at a time
-			if time.Since(answered) < 9*time.Second {
-				return kmsencrypted.ErrThrottled
+		}, 0, 0},
+		"batches": {func(i kmsencrypted.Rewrapping) error {
+			if i.From.Ciphertext == nil {
+				return errors.ErrUnsupported
 			}
-			answered = time.Now()
 			return nil
-		}
-		for _, c := range []struct {
-			rotate       func(int) error
-			maxWait      time.Duration
-			want         error
-			least, most  time.Duration
-			wantsWritten int64
-		}{
-			{outage, 0, kmsencrypted.ErrUnavailable, time.Minute, 90 * time.Second, 0},
-			{outage, 5 * time.Second, kmsencrypted.ErrUnavailable, time.Second, 5 * time.Second, 0},
-			{trickle, 25 * time.Second, nil, time.Minute, time.Hour, 20},
-		} {
-			m, began := ofVersion1(20), time.Now()
-			m.rotate = c.rotate
-			result, err := newRotator(t, m, kmsencrypted.RotationOptions{Workers: 1, MaxWait: c.maxWait}).Run(t.Context())
-			if took := time.Since(began); !errors.Is(err, c.want) || took < c.least || took > c.most || result.Written != c.wantsWritten {
-				t.Errorf("MaxWait %v: Run() = %+v, %v after %v, want %v after %v to %v", c.maxWait, result, err, took, c.want, c.least, c.most)
-			}
-		}
-	})
-}
-
-// The end of ctx lets the batch in flight be written and gives the shard back.
-func TestRotatorCancelled(t *testing.T) {
-	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	m := ofVersion1(100)
-	m.rotate = func(i int) error {
-		if i == 25 {
-			cancel()
-		}
-		return nil
-	}
-	result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 10, Workers: 1}).Run(ctx)
-	if !errors.Is(err, context.Canceled) || result.Written != 30 || result.Done || m.owner != "" {
-		t.Errorf("Run() = %+v, %v, owner %q, want 30 written and the shard given back", result, err, m.owner)
-	}
-	result, err = newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context())
-	if err != nil || result.Written != 70 || !result.Done {
-		t.Errorf("Run() after that = %+v, %v, want the other 70", result, err)
-	}
-}
-
-// A pause stops the workers at once; the run goes on after it.
-func TestRotatorPause(t *testing.T) {
-	t.Parallel()
-	m := ofVersion1(100)
-	r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 10, Workers: 1})
-	m.rotate = func(i int) error {
-		if i == 25 {
-			m.status.State = kmsencrypted.RunPaused // as another process does with Pause
-		}
-		return nil
-	}
-	for range 2 {
-		result, err := r.Run(t.Context())
-		// The second batch is being written while the third meets the pause.
-		if written := m.status.Written; !errors.Is(err, kmsencrypted.ErrPaused) || written < 10 || written > 22 {
-			t.Errorf("Run() = %+v, %v, %d written, want ErrPaused after one batch or two", result, err, written)
-		}
-	}
-	m.rotate = nil
-	if err := r.Resume(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	left := 100 - m.status.Written
-	result, err := r.Run(t.Context())
-	if err != nil || result.Written != left || !result.Done {
-		t.Errorf("Run() after Resume = %+v, %v, want the other %d", result, err, left)
-	}
-	if err := r.Cancel(t.Context()); err != nil || m.status.State != kmsencrypted.RunDone {
-		t.Errorf("Cancel() of a run that is done: state %v, %v", m.status.State, err)
-	}
-}
-
-// The limiter keeps the calls of all workers even.
-func TestRotatorCallRate(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		const rate = 200
-		m := ofVersion1(500)
-		began := time.Now()
-		result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 100, Calls: kmsencrypted.NewLimiter(rate)}).Run(t.Context())
-		if err != nil || result.Written != 500 {
-			t.Fatalf("Run() = %+v, %v", result, err)
-		}
-		if took, want := time.Since(began), 5*time.Second; took < want*9/10 || took > want*11/10 {
-			t.Errorf("1,000 calls took %v, want %v", took, want)
-		}
-		for i, from := range m.calls {
-			n := 2 * (slices.IndexFunc(m.calls[i:], func(c time.Time) bool { return c.Sub(from) > time.Second }))
-			if n > rate*11/10 {
-				t.Errorf("%d calls in the second after %v, want at most %d", n, from.Sub(began), rate*11/10)
-			}
-		}
-	})
-}
-
-func TestFailureClass(t *testing.T) {
-	t.Parallel()
-	for err, want := range map[error]string{
-		kmsencrypted.ErrBinding: "binding", fmt.Errorf("x: %w", kmsencrypted.ErrNoDataKey): "no-data-key", errors.New("x"): "other",
+		}, 0, 60},
+		"all":    {func(kmsencrypted.Rewrapping) error { return errors.ErrUnsupported }, 3, 0},
+		"denied": {func(kmsencrypted.Rewrapping) error { return kmsencrypted.ErrDenied }, 3, 0},
 	} {
-		if got := kmsencrypted.FailureClass(err); got != want || strings.ContainsAny(got, " :") {
-			t.Errorf("FailureClass(%v) = %q, want %q", err, got, want)
+		t.Run(name, func(t *testing.T) {
+			b := newBatchRewrapper(t)
+			box, columns, keys := rewrapSetup(t, b, nil)
+			b.refuses = c.refuses
+			b.requests.Store(0)
+			for i, r := range box.RewrapAll(t.Context(), columns) {
+				if r.Err != nil {
+					t.Errorf("column %d: %v", i, r.Err)
+				} else if k := unwrap(t, box, kmsencrypted.WrappedKey{Column: r.Column, Binding: columns[i].Binding}); kmsencrypted.ColumnVersion(r.Column) != 2 || !k.Equal(keys[i]) {
+					t.Errorf("column %d is %.8q…, or another key", i, r.Column)
+				}
+			}
+			if got := b.requests.Load(); got != 2*c.unwraps { // and as many to wrap
+				t.Errorf("%d requests to unwrap and wrap, want %d", got, 2*c.unwraps)
+			}
+			if b.inner.rewraps != c.rewraps {
+				t.Errorf("%d single rewraps, want %d", b.inner.rewraps, c.rewraps)
+			}
+		})
+	}
+}
+
+// A service that is away or refuses the column is not asked in another way.
+func TestRewrapAllDoesNotStepAroundFailures(t *testing.T) {
+	for _, want := range []error{kmsencrypted.ErrUnavailable, kmsencrypted.ErrThrottled, kmsencrypted.ErrDecrypt, kmsencrypted.ErrKeyUnusable} {
+		b := newBatchRewrapper(t)
+		box, columns, _ := rewrapSetup(t, b, nil)
+		b.refuses = func(kmsencrypted.Rewrapping) error { return want }
+		b.requests.Store(0)
+		for i, r := range box.RewrapAll(t.Context(), columns) {
+			if !errors.Is(r.Err, want) || r.Column != "" {
+				t.Errorf("column %d = %q, %v, want %v", i, r.Column, r.Err, want)
+			}
+		}
+		if b.requests.Load() != 0 {
+			t.Errorf("%v: %d other requests", want, b.requests.Load())
+		}
+	}
+}
+
+// foreteller says from which provider it rewraps.
+type foreteller struct {
+	*rewrapper
+	from kmsencrypted.Provider
+}
+
+func (f *foreteller) RewrapsFrom(source kmsencrypted.Provider) bool { return source == f.from }
+
+// front is a provider that stands before another one and has no ability itself.
+type front struct{ kmsencrypted.Provider }
+
+func (f front) Unwrap() kmsencrypted.Provider { return f.Provider }
+
+// RewrapsInside counts on one call only where the provider says so, also behind
+// others, and nothing that the commitment covers changes.
+func TestRewrapsInside(t *testing.T) {
+	old, other := &foreteller{rewrapper: &rewrapper{service: newService(t)}}, newService(t)
+	current := &foreteller{rewrapper: &rewrapper{service: newService(t)}, from: old}
+	context := func(kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) { return nil, nil }
+	chosen := func(kmsencrypted.Subject, kmsencrypted.BoundContext) (kmsencrypted.Provider, error) { return old, nil }
+	for name, c := range map[string]struct {
+		from, to kmsencrypted.Version
+		min      int
+		want     bool
+	}{
+		"known":               {from: kmsencrypted.Version{Provider: old}, want: true},
+		"known, behind":       {from: kmsencrypted.Version{Provider: front{front{old}}}, to: kmsencrypted.Version{Provider: front{current}}, want: true},
+		"other source":        {from: kmsencrypted.Version{Provider: other}},
+		"target cannot tell":  {from: kmsencrypted.Version{Provider: old}, to: kmsencrypted.Version{Provider: current.rewrapper}},
+		"chosen by record":    {from: kmsencrypted.Version{ProviderFor: chosen}},
+		"context of its own":  {from: kmsencrypted.Version{Provider: old, Context: context}},
+		"id left out":         {from: kmsencrypted.Version{Provider: old}, to: kmsencrypted.Version{Provider: current, OmitID: true}},
+		"a seal dropped":      {from: kmsencrypted.Version{Provider: old, RecordSeal: true}},
+		"another format":      {from: kmsencrypted.Version{Provider: old, Format: kmsencrypted.Ruby}},
+		"cannot be read":      {from: kmsencrypted.Version{Provider: old}, min: 2},
+		"both have the id":    {from: kmsencrypted.Version{Provider: old, OmitID: true}, to: kmsencrypted.Version{Provider: current, OmitID: true}, want: true},
+		"both are Ruby's":     {from: kmsencrypted.Version{Provider: old, Format: kmsencrypted.Ruby}, to: kmsencrypted.Version{Provider: current, Format: kmsencrypted.Ruby}, want: true},
+		"both have the seals": {from: kmsencrypted.Version{Provider: old, RecordSeal: true}, to: kmsencrypted.Version{Provider: current, RecordSeal: true}},
+	} {
+		if c.to.Provider == nil {
+			c.to.Provider = current
+		}
+		box := newBox(t, kmsencrypted.Config{Current: 2, MinVersion: c.min, Versions: map[int]kmsencrypted.Version{1: c.from, 2: c.to}})
+		if got := box.RewrapsInside(1); got != c.want {
+			t.Errorf("%s: RewrapsInside(1) = %v, want %v", name, got, c.want)
+		}
+		if box.RewrapsInside(7) {
+			t.Errorf("%s: RewrapsInside of a version that is not listed", name)
 		}
 	}
 }

@@ -5,8 +5,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // What a job queue costs beside goroutines: the same rotation with four workers
@@ -17,11 +17,11 @@ func BenchmarkRiverPostgres(b *testing.B) {
 	n := newTable(b, rows)
 	var took [2]time.Duration
 	for b.Loop() {
-		took[0] += n.bench(b, 2, func(r *kmsencrypted.Rotator) error {
+		took[0] += n.bench(b, 2, func(r *rotation.Rotator) error {
 			_, err := r.Run(b.Context())
 			return err
 		})
-		took[1] += n.bench(b, 1, func(r *kmsencrypted.Rotator) error {
+		took[1] += n.bench(b, 1, func(r *rotation.Rotator) error {
 			startInRiver(b, n, r)
 			return workInRiver(b.Context(), n.pool, r, 4)
 		})
@@ -33,15 +33,15 @@ func BenchmarkRiverPostgres(b *testing.B) {
 }
 
 // bench rewraps all rows to the version and says how long that took.
-func (n *table) bench(b *testing.B, version int, rotate func(*kmsencrypted.Rotator) error) time.Duration {
+func (n *table) bench(b *testing.B, version int, rotate func(*rotation.Rotator) error) time.Duration {
 	b.Helper()
 	n.exec(b, "VACUUM ANALYZE notes")
-	r, err := rotatorOf(b.Context(), n.db, version, testkey.New(), kmsencrypted.RotationOptions{Workers: 4})
+	r, err := rotatorOf(b.Context(), n.db, version, testkey.New(), rotation.Options{Workers: 4})
 	must(b, err)
 	began := time.Now()
 	must(b, rotate(r))
 	took := time.Since(began)
-	if status, _, err := r.Status(b.Context()); err != nil || status.Written != n.rows || status.State != kmsencrypted.RunDone {
+	if status, _, err := r.Status(b.Context()); err != nil || status.Written != n.rows || status.State != rotation.RunDone {
 		b.Fatalf("Status() = %+v, %v", status, err)
 	}
 	return took
@@ -71,7 +71,7 @@ func (n *table) pause(b *testing.B, executor string) time.Duration {
 	if n.tally(b, 2).old == 0 {
 		target = 1
 	}
-	r, err := rotatorOf(b.Context(), n.db, target, testkey.New(), kmsencrypted.RotationOptions{Workers: 4})
+	r, err := rotatorOf(b.Context(), n.db, target, testkey.New(), rotation.Options{Workers: 4})
 	must(b, err)
 	if executor == "river" {
 		startInRiver(b, n, r)
@@ -85,14 +85,14 @@ func (n *table) pause(b *testing.B, executor string) time.Duration {
 		_, err := r.Run(b.Context())
 		ended <- err
 	}()
-	status := func() kmsencrypted.RunStatus {
+	status := func() rotation.Status {
 		status, _, err := r.Status(b.Context())
 		must(b, err)
 		return status
 	}
 	written := func() int64 { return status().Written }
 	// That of the run before may be found first.
-	waitUntil(b, "rows are written", func() bool { return status().State == kmsencrypted.RunActive && written() > n.rows/10 })
+	waitUntil(b, "rows are written", func() bool { return status().State == rotation.RunActive && written() > n.rows/10 })
 	began := time.Now()
 	must(b, r.Pause(b.Context()))
 	last := time.Since(began) // a batch may have been written until here
@@ -106,7 +106,7 @@ func (n *table) pause(b *testing.B, executor string) time.Duration {
 	}
 	must(b, r.Resume(b.Context()))
 	if executor == "local" {
-		if err := <-ended; !errors.Is(err, kmsencrypted.ErrPaused) {
+		if err := <-ended; !errors.Is(err, rotation.ErrPaused) {
 			b.Fatalf("Run = %v, want ErrPaused", err)
 		}
 		_, err := r.Run(b.Context())

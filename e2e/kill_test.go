@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
@@ -21,7 +21,7 @@ const (
 // One process works with goroutines, is killed and started again, 20 times.
 func TestKillLocalPostgres(t *testing.T) {
 	testKill(t, 1, order{
-		Executor: "local", Version: 2, Kind: kmsencrypted.KindRekey,
+		Executor: "local", Version: 2, Kind: rotation.Rekey,
 		Workers: 4, Shards: 64, Batch: 500, Lease: time.Second,
 	})
 }
@@ -44,7 +44,7 @@ func runLocally(ctx context.Context, o order) error {
 // testKill has processes rotate the table, kills one of them with SIGKILL each
 // time when a random number of rows is written, and starts another. In the end
 // every row was written exactly once and holds what it held.
-func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB, *table, *kmsencrypted.Rotator)) {
+func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB, *table, *rotation.Rotator)) {
 	n := newTable(t, killedRows)
 	n.countWrites(t)
 	o.DSN = n.dsn
@@ -88,10 +88,10 @@ func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB,
 	if want := (tally{rows: killedRows}); sum != want {
 		t.Errorf("rows: %+v, want %+v", sum, want)
 	}
-	if want := (kmsencrypted.Outcome{Written: killedRows}); status.Outcome != want || status.State != kmsencrypted.RunDone {
+	if want := (rotation.Outcome{Written: killedRows}); status.Outcome != want || status.State != rotation.RunDone {
 		t.Errorf("Status() = %+v, want %+v and done", status, want)
 	}
-	if o.Kind == kmsencrypted.KindRekey {
+	if o.Kind == rotation.Rekey {
 		var journal, distinct int64
 		must(t, n.db.QueryRowContext(t.Context(), "SELECT count(*), count(DISTINCT record) FROM kms_rotation_journal").Scan(&journal, &distinct))
 		if journal != killedRows || distinct != killedRows {
@@ -101,7 +101,7 @@ func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB,
 }
 
 // waitFor waits until the ledger has so many rows written, and says how many.
-func waitFor(t *testing.T, r *kmsencrypted.Rotator, rows int64) int64 {
+func waitFor(t *testing.T, r *rotation.Rotator, rows int64) int64 {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 		status, found, err := r.Status(t.Context())

@@ -17,6 +17,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -52,7 +53,7 @@ func notesOf(box *kmsencrypted.Box) (*field.Model[note], error) {
 }
 
 // rotatorOf moves the table to the version.
-func rotatorOf(ctx context.Context, db *sql.DB, version int, provider kmsencrypted.Provider, o kmsencrypted.RotationOptions) (*kmsencrypted.Rotator, error) {
+func rotatorOf(ctx context.Context, db *sql.DB, version int, provider kmsencrypted.Provider, o rotation.Options) (*rotation.Rotator, error) {
 	box, err := boxOf(version, provider)
 	if err != nil {
 		return nil, err
@@ -66,7 +67,7 @@ func rotatorOf(ctx context.Context, db *sql.DB, version int, provider kmsencrypt
 		return nil, err
 	}
 	o.WritersAreOurs = true
-	return kmsencrypted.NewRotator(box, store, o)
+	return rotation.New(box, store, o)
 }
 
 // table is a database of its own with the table of notes.

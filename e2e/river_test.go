@@ -14,9 +14,9 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 	kmsriver "github.com/kmsencrypted/kmsencrypted/river"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 const schema = "kms_jobs"
@@ -24,7 +24,7 @@ const schema = "kms_jobs"
 func init() { executors["river"] = runInRiver }
 
 // startInRiver makes River's tables and starts the run.
-func startInRiver(t testing.TB, n *table, r *kmsencrypted.Rotator) {
+func startInRiver(t testing.TB, n *table, r *rotation.Rotator) {
 	t.Helper()
 	n.exec(t, "CREATE SCHEMA IF NOT EXISTS "+schema)
 	migrator, err := rivermigrate.New(riverpgxv5.New(n.pool), &rivermigrate.Config{Schema: schema, Logger: quiet})
@@ -56,7 +56,7 @@ func runInRiver(ctx context.Context, o order) error {
 }
 
 // workInRiver does so many jobs at the same time until the run is over.
-func workInRiver(ctx context.Context, pool *pgxpool.Pool, r *kmsencrypted.Rotator, jobs int) error {
+func workInRiver(ctx context.Context, pool *pgxpool.Pool, r *rotation.Rotator, jobs int) error {
 	worker, err := kmsriver.NewWorker(r)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func workInRiver(ctx context.Context, pool *pgxpool.Pool, r *kmsencrypted.Rotato
 // one started, 20 times.
 func TestKillRiverPostgres(t *testing.T) {
 	testKill(t, 3, order{
-		Executor: "river", Version: 2, Kind: kmsencrypted.KindRewrap,
+		Executor: "river", Version: 2, Kind: rotation.Rewrap,
 		Workers: 2, Shards: 64, Batch: 500, Lease: time.Second,
 	}, startInRiver)
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/files/gocloud"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -337,7 +338,7 @@ func TestAttachmentsS3(t *testing.T) {
 		s, err := sqlstore.New(t.Context(), db, field.SQLite, model, sqlstore.Options{Dependents: []sqlstore.Dependents{manager}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
-		r, err := kmsencrypted.NewRotator(model.Box(), s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true})
+		r, err := rotation.New(model.Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
 		must(t, err)
 		if result, err := r.Run(t.Context()); err != nil || result.Written != 1 || result.Failed != 0 {
 			t.Errorf("rekey = %+v, %v", result, err)

@@ -4,8 +4,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // How long the shards of a killed worker rest, with the leases and the queue as
@@ -84,7 +84,7 @@ func testTakeover(t *testing.T, executor string, shards int, survivor bool, with
 	if orphans == 0 {
 		t.Error("the worker held no shard when it was killed")
 	}
-	if want := (tally{rows: rows}); sum != want || status.Outcome != (kmsencrypted.Outcome{Written: rows}) {
+	if want := (tally{rows: rows}); sum != want || status.Outcome != (rotation.Outcome{Written: rows}) {
 		t.Errorf("rows: %+v, Status() = %+v, want all written once", sum, status)
 	}
 	if done > within {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // order is what a worker process is told to do, by an environment variable.
@@ -19,7 +19,7 @@ type order struct {
 	DSN      string
 	Executor string // a key of executors
 	Version  int
-	Kind     kmsencrypted.RotationKind
+	Kind     rotation.Kind
 	Workers  int
 	Shards   int
 	Batch    int
@@ -30,8 +30,8 @@ type order struct {
 	Calls string        // file for the times of the calls
 }
 
-func (o order) options() kmsencrypted.RotationOptions {
-	return kmsencrypted.RotationOptions{Kind: o.Kind, Workers: o.Workers, Shards: o.Shards, BatchSize: o.Batch, Lease: o.Lease}
+func (o order) options() rotation.Options {
+	return rotation.Options{Kind: o.Kind, Workers: o.Workers, Shards: o.Shards, BatchSize: o.Batch, Lease: o.Lease}
 }
 
 const orderVariable = "KMSENCRYPTED_E2E_ORDER"

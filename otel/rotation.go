@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 const (
@@ -20,11 +21,11 @@ const (
 	stageKey  = attribute.Key("kmsencrypted.stage")
 )
 
-// NewRotation returns a function for [kmsencrypted.RotationOptions].Observe. Its
+// NewRotation returns a function for [rotation.Options].Observe. Its
 // metrics are those of this process; their names are part of the API:
 //
 //	kmsencrypted.rotation.records         counter, {record}: by kmsencrypted.outcome "written", "conflict" or "failed"
-//	kmsencrypted.rotation.failures        counter, {record}: by kmsencrypted.class, see kmsencrypted.FailureClass
+//	kmsencrypted.rotation.failures        counter, {record}: by kmsencrypted.class, see rotation.FailureClass
 //	kmsencrypted.rotation.batches         counter, {batch}
 //	kmsencrypted.rotation.batch.duration  histogram, s: from one batch of a shard to its next, all stages
 //	kmsencrypted.rotation.stage.duration  histogram, s: of a batch by kmsencrypted.stage "read", "rotate" (key service and sealing), "wait" (for a limit or a throttling service) or "write"
@@ -36,7 +37,7 @@ const (
 // Each has the attribute kmsencrypted.table. Requests to key services, by
 // operation and outcome, and their duration are the metrics of [New]; waiting for
 // a limit is that of [Limiter], requests on their way that of [InFlight]. The function is safe for concurrent use.
-func NewRotation(meters metric.MeterProvider) (func(kmsencrypted.RotationEvent), error) {
+func NewRotation(meters metric.MeterProvider) (func(rotation.Event), error) {
 	if meters == nil {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider", kmsencrypted.ErrConfig)
 	}
@@ -108,19 +109,19 @@ type rotating struct {
 	lastSeen map[int]time.Time // a shard's last batch, or when it was taken
 }
 
-func (r *rotations) observe(e kmsencrypted.RotationEvent) {
+func (r *rotations) observe(e rotation.Event) {
 	ctx := context.Background()
 	table := metric.WithAttributes(tableKey.String(e.Table))
 	by := func(key attribute.Key, value string) metric.MeasurementOption {
 		return metric.WithAttributes(tableKey.String(e.Table), key.String(value))
 	}
 	switch e.Type {
-	case kmsencrypted.EventPlanned:
+	case rotation.EventPlanned:
 		r.began(e)
 		r.remaining.Record(ctx, e.Planned, table)
-	case kmsencrypted.EventShard:
+	case rotation.EventShard:
 		r.sinceLast(e)
-	case kmsencrypted.EventBatch:
+	case rotation.EventBatch:
 		r.batches.Add(ctx, 1, table)
 		for outcome, n := range map[string]int64{"written": e.Outcome.Written, "conflict": e.Outcome.Conflicts, "failed": e.Outcome.Failed} {
 			if n > 0 {
@@ -138,21 +139,21 @@ func (r *rotations) observe(e kmsencrypted.RotationEvent) {
 		if eta > 0 || left == 0 {
 			r.eta.Record(ctx, eta.Seconds(), table)
 		}
-	case kmsencrypted.EventFailure:
+	case rotation.EventFailure:
 		if e.Failure != nil {
 			r.failures.Add(ctx, 1, by(classKey, e.Failure.Class))
 		}
-	case kmsencrypted.EventThrottled:
+	case rotation.EventThrottled:
 		r.throttled.Add(ctx, 1, by(reasonKey, outcomeOf(e.Err)))
-	case kmsencrypted.EventWaiting:
+	case rotation.EventWaiting:
 		r.throttled.Add(ctx, 1, by(reasonKey, "check"))
-	case kmsencrypted.EventLost:
+	case rotation.EventLost:
 		r.lost.Add(ctx, 1, table)
 	}
 }
 
 // began notes a call of Run; one that goes on keeps what is known of the run.
-func (r *rotations) began(e kmsencrypted.RotationEvent) {
+func (r *rotations) began(e rotation.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tables[e.Table] = &rotating{run: e.Run, planned: e.Planned, lastSeen: make(map[int]time.Time)}
@@ -160,7 +161,7 @@ func (r *rotations) began(e kmsencrypted.RotationEvent) {
 
 // of is the run of an event; a process that schedules slices itself sees no
 // beginning. It is called with mu held.
-func (r *rotations) of(e kmsencrypted.RotationEvent) *rotating {
+func (r *rotations) of(e rotation.Event) *rotating {
 	t := r.tables[e.Table]
 	if t == nil || t.run != e.Run {
 		t = &rotating{run: e.Run, planned: e.Planned, lastSeen: make(map[int]time.Time)}
@@ -170,7 +171,7 @@ func (r *rotations) of(e kmsencrypted.RotationEvent) *rotating {
 }
 
 // sinceLast is the time since the last event of a shard, 0 for the first.
-func (r *rotations) sinceLast(e kmsencrypted.RotationEvent) time.Duration {
+func (r *rotations) sinceLast(e rotation.Event) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.of(e)
@@ -183,7 +184,7 @@ func (r *rotations) sinceLast(e kmsencrypted.RotationEvent) time.Duration {
 }
 
 // moved adds a batch, and says how much is left and for how long.
-func (r *rotations) moved(e kmsencrypted.RotationEvent) (left int64, eta time.Duration) {
+func (r *rotations) moved(e rotation.Event) (left int64, eta time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.of(e)
@@ -221,8 +222,8 @@ func InFlight(meters metric.MeterProvider, box *kmsencrypted.Box) (metric.Regist
 //	kmsencrypted.rotation.limiter.wait   histogram, s
 //	kmsencrypted.rotation.limiter.calls  counter, {call}: that were let through
 //
-// Give what it returns to [kmsencrypted.RotationOptions].Calls.
-func Limiter(meters metric.MeterProvider, l kmsencrypted.Limiter) (kmsencrypted.Limiter, error) {
+// Give what it returns to [rotation.Options].Calls.
+func Limiter(meters metric.MeterProvider, l rotation.Limiter) (rotation.Limiter, error) {
 	if meters == nil || l == nil {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider or no limiter", kmsencrypted.ErrConfig)
 	}
@@ -239,14 +240,14 @@ func Limiter(meters metric.MeterProvider, l kmsencrypted.Limiter) (kmsencrypted.
 }
 
 type measuredLimiter struct {
-	kmsencrypted.Limiter
+	rotation.Limiter
 	wait  metric.Float64Histogram
 	calls metric.Int64Counter
 }
 
 // Throttled tells the limiter beneath, if it wants to know.
 func (l *measuredLimiter) Throttled(ctx context.Context) error {
-	if told, ok := l.Limiter.(kmsencrypted.ThrottledLimiter); ok {
+	if told, ok := l.Limiter.(rotation.ThrottledLimiter); ok {
 		return told.Throttled(ctx)
 	}
 	return nil

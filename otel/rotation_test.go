@@ -12,6 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	kmsotel "github.com/kmsencrypted/kmsencrypted/otel"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // The events of a run become metrics of fixed names.
@@ -22,22 +23,22 @@ func TestRotationMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	event := func(e kmsencrypted.RotationEvent) {
+	event := func(e rotation.Event) {
 		e.Table, e.Run, e.Planned = "users", "r", 1000
 		observe(e)
 	}
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventPlanned})
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventShard, Shard: 3})
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Shard: 3, Elapsed: time.Millisecond, Outcome: kmsencrypted.Outcome{Written: 5},
-		Stages: kmsencrypted.Stages{Read: 2 * time.Second, Rotate: 3 * time.Second, Wait: 4 * time.Second, Write: 5 * time.Second}})
+	event(rotation.Event{Type: rotation.EventPlanned})
+	event(rotation.Event{Type: rotation.EventShard, Shard: 3})
+	event(rotation.Event{Type: rotation.EventBatch, Shard: 3, Elapsed: time.Millisecond, Outcome: rotation.Outcome{Written: 5},
+		Stages: rotation.Stages{Read: 2 * time.Second, Rotate: 3 * time.Second, Wait: 4 * time.Second, Write: 5 * time.Second}})
 	if _, known := gauge[float64](t, sdk, "kmsencrypted.rotation.eta"); known {
 		t.Error("an estimate from less than 1 %")
 	}
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Shard: 3, Elapsed: 10 * time.Second, Outcome: kmsencrypted.Outcome{Written: 195, Conflicts: 2, Failed: 1}})
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventFailure, Shard: 3, Failure: &kmsencrypted.Failure{Record: "id=7", Class: "decrypt", Err: kmsencrypted.ErrDecrypt}})
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventThrottled, Shard: 3, Err: kmsencrypted.ErrThrottled})
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventWaiting, Reason: "replication lag 12s"})
-	event(kmsencrypted.RotationEvent{Type: kmsencrypted.EventLost, Shard: 3})
+	event(rotation.Event{Type: rotation.EventBatch, Shard: 3, Elapsed: 10 * time.Second, Outcome: rotation.Outcome{Written: 195, Conflicts: 2, Failed: 1}})
+	event(rotation.Event{Type: rotation.EventFailure, Shard: 3, Failure: &rotation.Failure{Record: "id=7", Class: "decrypt", Err: kmsencrypted.ErrDecrypt}})
+	event(rotation.Event{Type: rotation.EventThrottled, Shard: 3, Err: kmsencrypted.ErrThrottled})
+	event(rotation.Event{Type: rotation.EventWaiting, Reason: "replication lag 12s"})
+	event(rotation.Event{Type: rotation.EventLost, Shard: 3})
 
 	for _, want := range []struct {
 		name, key, value string
@@ -179,12 +180,12 @@ func TestLimiterMetrics(t *testing.T) {
 // A limiter that slows down and has a rate still does and has.
 func TestLimiterForwards(t *testing.T) {
 	t.Parallel()
-	beneath := kmsencrypted.NewLimiter(1000)
+	beneath := rotation.NewLimiter(1000)
 	l, err := kmsotel.Limiter(newTelemetry().meters, beneath)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := l.(kmsencrypted.ThrottledLimiter).Throttled(t.Context()); err != nil {
+	if err := l.(rotation.ThrottledLimiter).Throttled(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if rate := l.(interface{ Rate() float64 }).Rate(); rate != 500 || beneath.Rate() != 500 {

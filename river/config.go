@@ -14,7 +14,7 @@ import (
 // that are missed and puts them back within 5 s, so that even after all workers
 // were killed at once work goes on within a minute of their restart. As long as
 // one worker lives none of this is waited for: it takes over the shards of the
-// others after [kmsencrypted.RotationOptions].Lease.
+// others after [rotation.Options].Lease.
 //
 // What concerns only these jobs goes with them: 1,000 attempts (River: 25), and
 // [Worker.NextRetry].

@@ -3,7 +3,7 @@
 //
 // It only schedules. What is done to a record, which shard is free, how far it
 // has come and whether the run is paused lies in the tables of the rotation, as
-// for [kmsencrypted.Rotator.Run]; a job of River is the right to work on them
+// for [rotation.Rotator.Run]; a job of River is the right to work on them
 // for a while. So a job may be done twice, twice at the same time, or never: no
 // record is written twice for it, and none is forgotten.
 //

@@ -7,7 +7,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // Queue is the name of the queue that the jobs are in.
@@ -59,9 +59,9 @@ const mostJobs = 64
 // those that were discarded or cancelled are. It returns before anything is
 // rotated.
 //
-// Errors are those of [kmsencrypted.Rotator.Begin], such as
-// [kmsencrypted.ErrPaused], and those of River.
-func Start(ctx context.Context, client Client, r *kmsencrypted.Rotator) (kmsencrypted.RunStatus, error) {
+// Errors are those of [rotation.Rotator.Begin], such as
+// [rotation.ErrPaused], and those of River.
+func Start(ctx context.Context, client Client, r *rotation.Rotator) (rotation.Status, error) {
 	status, err := r.Begin(ctx)
 	if err != nil {
 		return status, err

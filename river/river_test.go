@@ -14,9 +14,9 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 const schema = "kms_jobs"
@@ -53,7 +53,7 @@ func (q queue) client(t *testing.T) *river.Client[pgx.Tx] {
 	return client
 }
 
-func (q queue) work(t *testing.T, r *kmsencrypted.Rotator) {
+func (q queue) work(t *testing.T, r *rotation.Rotator) {
 	t.Helper()
 	w, err := NewWorker(r)
 	must(t, err)
@@ -90,7 +90,7 @@ func waitFor(t *testing.T, what string, done func() bool) {
 func TestRunPostgres(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t)
-	r := q.rotator(t, 2, kmsencrypted.RotationOptions{})
+	r := q.rotator(t, 2, rotation.Options{})
 	var group sync.WaitGroup
 	for range 4 {
 		group.Go(func() {
@@ -110,7 +110,7 @@ func TestRunPostgres(t *testing.T) {
 	waitFor(t, "the jobs to end", func() bool { return q.jobs(t, "state <> 'completed'") == 0 })
 	status, _, err = r.Status(t.Context())
 	must(t, err)
-	if want := (kmsencrypted.Outcome{Written: rows}); status.Outcome != want || status.State != kmsencrypted.RunDone || q.at(t, 2) != rows {
+	if want := (rotation.Outcome{Written: rows}); status.Outcome != want || status.State != rotation.RunDone || q.at(t, 2) != rows {
 		t.Errorf("Status = %+v, %d rows at the version", status, q.at(t, 2))
 	}
 	again, err := Start(t.Context(), q.client(t), r)
@@ -126,7 +126,7 @@ func TestRunPostgres(t *testing.T) {
 func TestRescuePostgres(t *testing.T) {
 	t.Parallel()
 	q := newQueue(t)
-	r := q.rotator(t, 2, kmsencrypted.RotationOptions{})
+	r := q.rotator(t, 2, rotation.Options{})
 	_, err := Start(t.Context(), q.client(t), r)
 	must(t, err)
 	_, err = q.pool.Exec(t.Context(), "UPDATE "+schema+`.river_job SET state = 'running', attempt = 1, attempted_by = '{dead}',

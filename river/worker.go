@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 const (
@@ -28,16 +29,16 @@ const (
 // concurrent use.
 type Worker struct {
 	river.WorkerDefaults[Job]
-	rotators map[string]*kmsencrypted.Rotator
+	rotators map[string]*rotation.Rotator
 	turn     time.Duration
 }
 
 // NewWorker returns a Worker for the tables of these Rotators; two of one table
 // are [kmsencrypted.ErrConfig]. How many shards are worked on side by side is
-// said by the client, not by RotationOptions.Workers, and RotationOptions.Limit
+// said by the client, not by rotation.Options.Workers, and rotation.Options.Limit
 // is that of a job.
-func NewWorker(rotators ...*kmsencrypted.Rotator) (*Worker, error) {
-	w := &Worker{rotators: make(map[string]*kmsencrypted.Rotator), turn: turn}
+func NewWorker(rotators ...*rotation.Rotator) (*Worker, error) {
+	w := &Worker{rotators: make(map[string]*rotation.Rotator), turn: turn}
 	for _, r := range rotators {
 		if w.rotators[r.Table()] != nil {
 			return nil, fmt.Errorf("kmsriver: %w: two rotators of table %s", kmsencrypted.ErrConfig, r.Table())
@@ -61,20 +62,20 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
 	ctx, cancel := untilStopped(ctx)
 	defer cancel()
 	for until := time.Now().Add(w.turn); ; {
-		slice, err := r.Work(ctx, job.Args.Run, kmsencrypted.AnyShard, time.Until(until))
+		slice, err := r.Work(ctx, job.Args.Run, rotation.AnyShard, time.Until(until))
 		switch {
-		case errors.Is(err, kmsencrypted.ErrPaused):
+		case errors.Is(err, rotation.ErrPaused):
 			return river.JobSnooze(whilePaused)
-		case errors.Is(err, kmsencrypted.ErrTooManyFailures):
+		case errors.Is(err, rotation.ErrTooManyFailures):
 			return river.JobCancel(errors.Join(err, r.Pause(context.WithoutCancel(ctx))))
 		case err != nil:
 			return err
-		case slice.Next == kmsencrypted.NextNothing:
+		case slice.Next == rotation.NextNothing:
 			return nil
-		case slice.Next == kmsencrypted.NextWait && sleep.For(ctx, poll) != nil:
+		case slice.Next == rotation.NextWait && sleep.For(ctx, poll) != nil:
 			return ctx.Err()
 		case time.Now().Before(until):
-		case slice.Next == kmsencrypted.NextWait:
+		case slice.Next == rotation.NextWait:
 			return river.JobSnooze(afterWait)
 		default:
 			return river.JobSnooze(0)

@@ -19,6 +19,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -76,7 +77,7 @@ func box(t *testing.T, current int) *kmsencrypted.Box {
 	return b
 }
 
-func (n table) rotator(t *testing.T, version int, o kmsencrypted.RotationOptions) *kmsencrypted.Rotator {
+func (n table) rotator(t *testing.T, version int, o rotation.Options) *rotation.Rotator {
 	t.Helper()
 	b := box(t, version)
 	customers, err := field.NewModel[customer](b, field.Config{Table: "customers"})
@@ -90,7 +91,7 @@ func (n table) rotator(t *testing.T, version int, o kmsencrypted.RotationOptions
 	if o.BatchSize == 0 {
 		o.BatchSize = 10
 	}
-	r, err := kmsencrypted.NewRotator(b, store, o)
+	r, err := rotation.New(b, store, o)
 	must(t, err)
 	return r
 }
@@ -113,7 +114,7 @@ func (i *inserter) InsertMany(_ context.Context, params []river.InsertManyParams
 }
 
 // begun is a worker with the first job of a run.
-func begun(t *testing.T, r *kmsencrypted.Rotator) (*Worker, *river.Job[Job]) {
+func begun(t *testing.T, r *rotation.Rotator) (*Worker, *river.Job[Job]) {
 	t.Helper()
 	var queue inserter
 	status, err := Start(t.Context(), &queue, r)
@@ -129,12 +130,12 @@ func begun(t *testing.T, r *kmsencrypted.Rotator) (*Worker, *river.Job[Job]) {
 func TestWork(t *testing.T) {
 	t.Parallel()
 	n := sqliteTable(t)
-	r := n.rotator(t, 2, kmsencrypted.RotationOptions{})
+	r := n.rotator(t, 2, rotation.Options{})
 	w, job := begun(t, r)
 	must(t, w.Work(t.Context(), job))
 	status, _, err := r.Status(t.Context())
 	must(t, err)
-	if status.State != kmsencrypted.RunDone || status.Written != rows || n.at(t, 2) != rows {
+	if status.State != rotation.RunDone || status.Written != rows || n.at(t, 2) != rows {
 		t.Errorf("after one job of its run: %+v", status)
 	}
 	must(t, w.Work(t.Context(), job)) // again, after the run
@@ -151,7 +152,7 @@ func TestWorkTwice(t *testing.T) {
 	must(t, err)
 	_, err = n.db.Exec("CREATE TRIGGER count_writes AFTER UPDATE ON customers BEGIN INSERT INTO writes VALUES (new.id); END")
 	must(t, err)
-	r := n.rotator(t, 2, kmsencrypted.RotationOptions{})
+	r := n.rotator(t, 2, rotation.Options{})
 	w, job := begun(t, r)
 	var group sync.WaitGroup
 	for range 4 {
@@ -173,8 +174,8 @@ func TestWorkTurns(t *testing.T) {
 	t.Parallel()
 	n := sqliteTable(t)
 	const batch = 20 * time.Millisecond
-	w, job := begun(t, n.rotator(t, 2, kmsencrypted.RotationOptions{BatchSize: 20, Observe: func(e kmsencrypted.RotationEvent) {
-		if e.Type == kmsencrypted.EventBatch {
+	w, job := begun(t, n.rotator(t, 2, rotation.Options{BatchSize: 20, Observe: func(e rotation.Event) {
+		if e.Type == rotation.EventBatch {
 			time.Sleep(batch)
 		}
 	}}))
@@ -200,7 +201,7 @@ func TestWorkTurns(t *testing.T) {
 func TestWorkWaits(t *testing.T) {
 	t.Parallel()
 	n := sqliteTable(t)
-	w, job := begun(t, n.rotator(t, 2, kmsencrypted.RotationOptions{Shards: 1}))
+	w, job := begun(t, n.rotator(t, 2, rotation.Options{Shards: 1}))
 	_, err := n.db.Exec("UPDATE kms_rotation_shards SET owner = 'another', lease_until = 9000000000000")
 	must(t, err)
 	w.turn = time.Millisecond
@@ -218,13 +219,13 @@ func TestWorkWaits(t *testing.T) {
 func TestWorkPaused(t *testing.T) {
 	t.Parallel()
 	n := sqliteTable(t)
-	r := n.rotator(t, 2, kmsencrypted.RotationOptions{})
+	r := n.rotator(t, 2, rotation.Options{})
 	w, job := begun(t, r)
 	must(t, r.Pause(t.Context()))
 	if snooze, ok := errors.AsType[*river.JobSnoozeError](w.Work(t.Context(), job)); !ok || snooze.Duration != whilePaused {
 		t.Errorf("Work of a paused run = %v, want a snooze", snooze)
 	}
-	if _, err := Start(t.Context(), new(inserter), r); !errors.Is(err, kmsencrypted.ErrPaused) {
+	if _, err := Start(t.Context(), new(inserter), r); !errors.Is(err, rotation.ErrPaused) {
 		t.Errorf("Start of a paused run = %v, want ErrPaused", err)
 	}
 	must(t, r.Resume(t.Context()))
@@ -237,7 +238,7 @@ func TestWorkPaused(t *testing.T) {
 func TestWorkCancelled(t *testing.T) {
 	t.Parallel()
 	n := sqliteTable(t)
-	r := n.rotator(t, 2, kmsencrypted.RotationOptions{})
+	r := n.rotator(t, 2, rotation.Options{})
 	w, job := begun(t, r)
 	must(t, r.Cancel(t.Context()))
 	must(t, w.Work(t.Context(), job))
@@ -250,8 +251,8 @@ func TestWorkCancelled(t *testing.T) {
 func TestWorkElsewhere(t *testing.T) {
 	t.Parallel()
 	n := sqliteTable(t)
-	_, job := begun(t, n.rotator(t, 2, kmsencrypted.RotationOptions{}))
-	w, err := NewWorker(n.rotator(t, 3, kmsencrypted.RotationOptions{}))
+	_, job := begun(t, n.rotator(t, 2, rotation.Options{}))
+	w, err := NewWorker(n.rotator(t, 3, rotation.Options{}))
 	must(t, err)
 	if err := w.Work(t.Context(), job); !errors.Is(err, kmsencrypted.ErrConflict) || n.at(t, 1) != rows {
 		t.Errorf("Work with another current version = %v, want ErrConflict", err)
@@ -261,7 +262,7 @@ func TestWorkElsewhere(t *testing.T) {
 	if err := w.Work(t.Context(), job); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("Work without a rotator of the table = %v, want ErrConfig", err)
 	}
-	r := n.rotator(t, 2, kmsencrypted.RotationOptions{})
+	r := n.rotator(t, 2, rotation.Options{})
 	if _, err := NewWorker(r, r); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("NewWorker with a table twice = %v, want ErrConfig", err)
 	}
@@ -272,13 +273,13 @@ func TestWorkTooManyFailures(t *testing.T) {
 	n := sqliteTable(t)
 	_, err := n.db.Exec("UPDATE customers SET encrypted_kms_key = 'v1:broken' WHERE id <= 20")
 	must(t, err)
-	r := n.rotator(t, 2, kmsencrypted.RotationOptions{MaxFailures: 15})
+	r := n.rotator(t, 2, rotation.Options{MaxFailures: 15})
 	w, job := begun(t, r)
 	err = w.Work(t.Context(), job)
-	if cancel, ok := errors.AsType[*river.JobCancelError](err); !ok || !errors.Is(cancel, kmsencrypted.ErrTooManyFailures) {
+	if cancel, ok := errors.AsType[*river.JobCancelError](err); !ok || !errors.Is(cancel, rotation.ErrTooManyFailures) {
 		t.Errorf("Work = %v, want a cancelled job with ErrTooManyFailures", err)
 	}
-	if status, _, err := r.Status(t.Context()); err != nil || status.State != kmsencrypted.RunPaused {
+	if status, _, err := r.Status(t.Context()); err != nil || status.State != rotation.RunPaused {
 		t.Errorf("Status = %+v, %v, want it paused", status, err)
 	}
 }

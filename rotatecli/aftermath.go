@@ -5,97 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
-
-type costCmd struct {
-	rotationFlags
-	JSON bool `help:"Print JSON."`
-}
-
-func (costCmd) Help() string {
-	return `Prices are list prices of requests and of what an audit log keeps of them; yours
-differ by region and contract. Example:
-
-  rotate cost --kms-rate 2500`
-}
-
-// costJSON is an estimate for machines.
-type costJSON struct {
-	Table    string  `json:"table"`
-	Records  int64   `json:"records"`
-	Calls    int64   `json:"kms_calls"`
-	Requests int64   `json:"kms_requests"`
-	Price    float64 `json:"price"`
-	Currency string  `json:"currency,omitempty"`
-	Seconds  float64 `json:"seconds,omitempty"`
-	LogBytes int64   `json:"log_bytes"`
-	LogPrice float64 `json:"log_price"`
-	WALBytes int64   `json:"wal_bytes"`
-}
-
-func (c *costCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
-	if err != nil {
-		return err
-	}
-	var all []costJSON
-	rows := [][]string{{"TABLE", "RECORDS", "REQUESTS", "PRICE", "TIME", "AUDIT LOG", "DATABASE LOG"}}
-	for _, t := range tables {
-		if err := c.checkTarget(t); err != nil {
-			return err
-		}
-		o := kmsencrypted.RotationOptions{Kind: kmsencrypted.RotationKind(c.Kind), WritersAreOurs: true}
-		if c.KMSRate > 0 { // an estimate books nothing and changes no rate
-			o.Calls = kmsencrypted.NewLimiter(c.KMSRate)
-		}
-		rotator, err := t.rotator(o)
-		if err != nil {
-			return err
-		}
-		e, err := rotator.Cost(ctx, t.prices())
-		if err != nil {
-			return err
-		}
-		all = append(all, costJSON{t.name, e.Records, e.Calls, e.Requests, e.Price, e.Currency, e.Duration.Seconds(), e.LogBytes, e.LogPrice, e.WALBytes})
-		rows = append(rows, []string{
-			t.name, count(e.Records), count(e.Requests), money(e.Currency, e.Price), orDash(e.Duration),
-			size(e.LogBytes) + money(" "+e.Currency, e.LogPrice), size(e.WALBytes),
-		})
-	}
-	if c.JSON {
-		return s.printJSON(all)
-	}
-	columnsOf(s.Stdout, rows)
-	return nil
-}
-
-func money(currency string, amount float64) string {
-	if amount == 0 {
-		return map[bool]string{true: "", false: "free"}[currency != "" && currency[0] == ' ']
-	}
-	return fmt.Sprintf("%s %.2f", currency, amount)
-}
-
-func orDash(d time.Duration) string {
-	if d == 0 {
-		return "–"
-	}
-	return span(d)
-}
-
-// size writes bytes for people.
-func size(n int64) string {
-	units := []string{"B", "kB", "MB", "GB", "TB"}
-	f, i := float64(n), 0
-	for f >= 1000 && i < len(units)-1 {
-		f, i = f/1000, i+1
-	}
-	if i == 0 {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", f, units[i])
-}
 
 type historyCmd struct {
 	tablesFlag
@@ -172,7 +83,7 @@ func moment(t time.Time) string {
 	return t.Local().Format("2006-01-02 15:04:05")
 }
 
-func took(r kmsencrypted.RunStatus) string {
+func took(r rotation.Status) string {
 	if r.Ended.IsZero() {
 		return "–"
 	}
@@ -220,11 +131,11 @@ func (c *healCmd) Run(ctx context.Context, s *Session) error {
 			}
 			run = latest.ID
 		}
-		rotator, err := t.rotator(kmsencrypted.RotationOptions{})
+		rotator, err := t.rotator(rotation.Options{})
 		if err != nil {
 			return err
 		}
-		h, err := rotator.Heal(ctx, run, kmsencrypted.HealOptions{DryRun: c.DryRun})
+		h, err := rotator.Heal(ctx, run, rotation.HealOptions{DryRun: c.DryRun})
 		if err != nil {
 			return err
 		}
@@ -244,9 +155,9 @@ func (c *healCmd) Run(ctx context.Context, s *Session) error {
 }
 
 // latest is the latest run of a table.
-func (t *table) latest(ctx context.Context) (kmsencrypted.RunStatus, bool, error) {
+func (t *table) latest(ctx context.Context) (rotation.Status, bool, error) {
 	if !t.database.hasLedger(ctx) {
-		return kmsencrypted.RunStatus{}, false, nil
+		return rotation.Status{}, false, nil
 	}
 	return t.store.Newest(ctx)
 }
@@ -271,7 +182,7 @@ func (c *clearJournalCmd) Run(ctx context.Context, s *Session) error {
 	for _, t := range tables {
 		var n int64
 		if t.database.hasLedger(ctx) {
-			rotator, err := t.rotator(kmsencrypted.RotationOptions{})
+			rotator, err := t.rotator(rotation.Options{})
 			if err != nil {
 				return err
 			}

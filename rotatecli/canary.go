@@ -5,7 +5,7 @@ import (
 	"errors"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // shards is into how many ranges a table is cut, and so how much a canary moves.
@@ -23,8 +23,8 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 	}
 	number := -1
 	p := s.newProgress(t.name, c.JSON, left+before, before)
-	options, err := c.options(ctx, t, func(e kmsencrypted.RotationEvent) {
-		if e.Type == kmsencrypted.EventShard {
+	options, err := c.options(ctx, t, func(e rotation.Event) {
+		if e.Type == rotation.EventShard {
 			number = e.Shard // told before Work returns
 		}
 		p.observe(e)
@@ -39,12 +39,12 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 	began := time.Now()
 	slice, err := c.oneShard(ctx, rotator)
 	p.close()
-	result := kmsencrypted.RunResult{Outcome: slice.Outcome, Pass: slice.Pass, Done: slice.Next == kmsencrypted.NextNothing}
+	result := rotation.Result{Outcome: slice.Outcome, Pass: slice.Pass, Done: slice.Next == rotation.NextNothing}
 	if err == nil && number < 0 {
 		err = errors.New("every shard is held by another worker: no canary")
 	}
 	var opened int64
-	var failures []kmsencrypted.Failure
+	var failures []rotation.Failure
 	if err == nil {
 		opened, failures, err = t.openShard(ctx, number, c.Batch)
 	}
@@ -63,24 +63,24 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 }
 
 // oneShard works until one shard is done.
-func (c *runCmd) oneShard(ctx context.Context, r *kmsencrypted.Rotator) (kmsencrypted.Slice, error) {
+func (c *runCmd) oneShard(ctx context.Context, r *rotation.Rotator) (rotation.Slice, error) {
 	const whole = 24 * time.Hour
 	run, err := r.Begin(ctx)
 	if err != nil {
-		return kmsencrypted.Slice{}, err
+		return rotation.Slice{}, err
 	}
-	return r.Work(ctx, run.ID, kmsencrypted.AnyShard, whole)
+	return r.Work(ctx, run.ID, rotation.AnyShard, whole)
 }
 
 // openShard opens the records of a shard without changing anything.
-func (t *table) openShard(ctx context.Context, number, batch int) (opened int64, failures []kmsencrypted.Failure, err error) {
+func (t *table) openShard(ctx context.Context, number, batch int) (opened int64, failures []rotation.Failure, err error) {
 	ranges, err := t.store.Ranges(ctx, shards)
 	if err != nil {
 		return 0, nil, err
 	}
 	r := ranges[min(number, len(ranges)-1)]
 	for {
-		b, err := t.store.Read(ctx, kmsencrypted.Selection{Range: r, Limit: batch, Kind: kmsencrypted.KindRewrap, Target: t.model.Box().Current(), All: true})
+		b, err := t.store.Read(ctx, rotation.Selection{Range: r, Limit: batch, Kind: rotation.Rewrap, Target: t.model.Box().Current(), All: true})
 		if err == nil {
 			err = b.Open(ctx, 0, b.Len())
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -156,10 +157,10 @@ var exitCodes = []struct {
 	is   func(error) bool
 	code int
 }{
-	{is(kmsencrypted.ErrPaused), ExitPaused},
+	{is(rotation.ErrPaused), ExitPaused},
 	{is(context.Canceled), ExitPaused},
-	{is(kmsencrypted.ErrTooManyFailures), ExitFailures},
-	{is(kmsencrypted.ErrHeldUp), ExitThrottled},
+	{is(rotation.ErrTooManyFailures), ExitFailures},
+	{is(rotation.ErrHeldUp), ExitThrottled},
 	{is(ErrUsage), ExitUsage},
 	{kmsencrypted.Retryable, ExitThrottled},
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -23,12 +24,12 @@ type neighbourFlags struct {
 	MaxWait        time.Duration `placeholder:"TIME" help:"Stop with exit code 4 when it had to wait for so long. Without it: after a minute and a half for a key service, never for the database."`
 }
 
-func (f neighbourFlags) apply(o *kmsencrypted.RotationOptions, d *Database) error {
+func (f neighbourFlags) apply(o *rotation.Options, d *Database) error {
 	if f.Nice < 0 || f.MaxLag < 0 || f.MaxConnections < 0 || f.MaxWait < 0 {
 		return usage("a negative --nice, --max-lag, --max-connections or --max-wait")
 	}
 	o.Nice, o.MaxWait = f.Nice, f.MaxWait
-	add := func(check kmsencrypted.Check, err error) error {
+	add := func(check rotation.Check, err error) error {
 		o.Checks = append(o.Checks, check)
 		return err
 	}
@@ -40,13 +41,13 @@ func (f neighbourFlags) apply(o *kmsencrypted.RotationOptions, d *Database) erro
 		errs = append(errs, add(sqlstore.ConnectionsCheck(d.DB, d.Dialect, f.MaxConnections)))
 	}
 	if f.HoldFile != "" {
-		errs = append(errs, add(kmsencrypted.FileCheck(f.HoldFile), nil))
+		errs = append(errs, add(rotation.FileCheck(f.HoldFile), nil))
 	}
 	if f.HoldQuery != "" {
 		errs = append(errs, add(sqlstore.QueryCheck(d.DB, "query", f.HoldQuery), nil))
 	}
 	if f.Window != (window{}) {
-		errs = append(errs, add(kmsencrypted.WindowCheck(f.Window.from, f.Window.to, time.Local), nil))
+		errs = append(errs, add(rotation.WindowCheck(f.Window.from, f.Window.to, time.Local), nil))
 	}
 	return errors.Join(errs...)
 }
@@ -77,14 +78,14 @@ func clock(text string) (time.Duration, error) {
 // limiter is the limit on calls to the key that is current, for all processes
 // that share the database; nil without a rate. Where the tables of rotations are
 // missing it is that of this process.
-func (t *table) limiter(ctx context.Context, perSecond float64) (kmsencrypted.Limiter, error) {
+func (t *table) limiter(ctx context.Context, perSecond float64) (rotation.Limiter, error) {
 	switch {
 	case perSecond < 0:
 		return nil, usage("--kms-rate: it must be above 0")
 	case perSecond == 0:
 		return nil, nil
 	case !t.database.hasLedger(ctx):
-		return kmsencrypted.NewLimiter(perSecond), nil
+		return rotation.NewLimiter(perSecond), nil
 	}
 	name := t.info().KeyID
 	if name == "" {
@@ -110,4 +111,4 @@ func (t *table) info() kmsencrypted.KeyInfo {
 }
 
 // prices are those of the key service of the current version.
-func (t *table) prices() kmsencrypted.Prices { return kmsencrypted.ListPrices(t.info().Provider) }
+func (t *table) prices() rotation.Prices { return rotation.ListPrices(t.info().Provider) }

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 type initCmd struct{}
@@ -99,9 +99,9 @@ func (f *rotationFlags) checkTarget(t *table) error {
 }
 
 func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
-	kind := kmsencrypted.RotationKind(f.Kind)
+	kind := rotation.Kind(f.Kind)
 	// A plan writes nothing, whoever the writers are.
-	rotator, err := t.rotator(kmsencrypted.RotationOptions{Kind: kind, WritersAreOurs: true})
+	rotator, err := t.rotator(rotation.Options{Kind: kind, WritersAreOurs: true})
 	if err != nil {
 		return tablePlan{}, err
 	}
@@ -122,7 +122,7 @@ func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
 		if v.Err != nil {
 			share.Problem = oneLine(v.Err)
 		}
-		if v.Need == kmsencrypted.KindRekey && kind == kmsencrypted.KindRewrap && v.Err == nil {
+		if v.Need == rotation.Rekey && kind == rotation.Rewrap && v.Err == nil {
 			p.Refused = "the format changes, which needs --kind rekey"
 		}
 		columns[v.Column] += v.Rows

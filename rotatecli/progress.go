@@ -12,7 +12,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 	"golang.org/x/term"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // progress shows what a rotation does: on a terminal by a bar, else by a line
@@ -78,24 +78,24 @@ func newBar(out io.Writer, name string, total int64) *progressbar.ProgressBar {
 }
 
 // observe takes the events of one call of Run.
-func (p *progress) observe(e kmsencrypted.RotationEvent) {
+func (p *progress) observe(e rotation.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch e.Type {
-	case kmsencrypted.EventBatch:
+	case rotation.EventBatch:
 		p.written += e.Outcome.Written
 		p.failed += e.Outcome.Failed
 		p.conflicts += e.Outcome.Conflicts
 		p.rate.add(p.now(), p.written)
 		p.throttled = ""
-	case kmsencrypted.EventOpened:
+	case rotation.EventOpened:
 		p.written, p.failed = e.Passed, e.Outcome.Failed
 		p.rate.add(p.now(), p.written)
-	case kmsencrypted.EventThrottled:
+	case rotation.EventThrottled:
 		p.throttled = "throttled: " + oneLine(e.Err)
-	case kmsencrypted.EventWaiting:
+	case rotation.EventWaiting:
 		p.throttled = "waiting: " + flat(e.Reason)
-	case kmsencrypted.EventGoesOn:
+	case rotation.EventGoesOn:
 		p.throttled = ""
 	}
 	switch {
@@ -211,7 +211,7 @@ func (r *rate) perSecond(now time.Time) float64 {
 	return float64(last.done-first.done) / seconds
 }
 
-// eventJSON is a [kmsencrypted.RotationEvent] as a line of JSON.
+// eventJSON is a [rotation.Event] as a line of JSON.
 type eventJSON struct {
 	Event     string  `json:"event"`
 	Table     string  `json:"table"`
@@ -229,12 +229,12 @@ type eventJSON struct {
 }
 
 // inShard are the events that belong to one.
-var inShard = map[kmsencrypted.RotationEventType]bool{
-	kmsencrypted.EventShard: true, kmsencrypted.EventBatch: true, kmsencrypted.EventConflict: true, kmsencrypted.EventFailure: true,
-	kmsencrypted.EventThrottled: true, kmsencrypted.EventLost: true, kmsencrypted.EventShardDone: true,
+var inShard = map[rotation.EventType]bool{
+	rotation.EventShard: true, rotation.EventBatch: true, rotation.EventConflict: true, rotation.EventFailure: true,
+	rotation.EventThrottled: true, rotation.EventLost: true, rotation.EventShardDone: true,
 }
 
-func eventLine(e kmsencrypted.RotationEvent) eventJSON {
+func eventLine(e rotation.Event) eventJSON {
 	line := eventJSON{
 		Event: string(e.Type), Table: e.Table, Run: e.Run, Pass: e.Pass, Planned: e.Planned, Seconds: e.Elapsed.Seconds(),
 		Written: e.Outcome.Written, Conflicts: e.Outcome.Conflicts, Failed: e.Outcome.Failed,

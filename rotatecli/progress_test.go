@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // Where there is no terminal a line is printed each ten seconds, with the rate of
@@ -21,14 +21,14 @@ func TestProgressLines(t *testing.T) {
 	clock := p.printed
 	p.now = func() time.Time { return clock }
 	batch := func(written, failed int64) {
-		p.observe(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Outcome: kmsencrypted.Outcome{Written: written, Failed: failed}})
+		p.observe(rotation.Event{Type: rotation.EventBatch, Outcome: rotation.Outcome{Written: written, Failed: failed}})
 	}
 	for range 10 {
 		clock = clock.Add(time.Second)
 		batch(1000, 0)
 	}
 	clock = clock.Add(10 * time.Second)
-	p.observe(kmsencrypted.RotationEvent{Type: kmsencrypted.EventThrottled, Err: errors.New("slow\ndown")})
+	p.observe(rotation.Event{Type: rotation.EventThrottled, Err: errors.New("slow\ndown")})
 	clock = clock.Add(10 * time.Second)
 	batch(1000, 2)
 	want := []string{
@@ -51,7 +51,7 @@ func TestProgressEdges(t *testing.T) {
 	p.now = func() time.Time { return clock }
 	for range 3 {
 		clock = clock.Add(time.Second)
-		p.observe(kmsencrypted.RotationEvent{Type: kmsencrypted.EventBatch, Outcome: kmsencrypted.Outcome{Written: 1000, Conflicts: 1}})
+		p.observe(rotation.Event{Type: rotation.EventBatch, Outcome: rotation.Outcome{Written: 1000, Conflicts: 1}})
 	}
 	if got, want := p.line(), "users  0 %  3,000/1,000,000  1,000 rows/s  0 failed  3 conflicts"; got != want {
 		t.Errorf("line() = %q, want %q", got, want)
@@ -67,9 +67,9 @@ func TestProgressJSON(t *testing.T) {
 	var out bytes.Buffer
 	s := &Session{Stdout: &out, Stderr: new(bytes.Buffer)}
 	p := s.newProgress("users", true, 10, 0)
-	p.observe(kmsencrypted.RotationEvent{
-		Type: kmsencrypted.EventFailure, Table: "users", Run: "r", Pass: 1, Elapsed: 1500 * time.Millisecond,
-		Failure: &kmsencrypted.Failure{Record: "id=7", Class: "decrypt", Err: errors.New("does\nnot open")},
+	p.observe(rotation.Event{
+		Type: rotation.EventFailure, Table: "users", Run: "r", Pass: 1, Elapsed: 1500 * time.Millisecond,
+		Failure: &rotation.Failure{Record: "id=7", Class: "decrypt", Err: errors.New("does\nnot open")},
 	})
 	var line map[string]any
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 type runCmd struct {
@@ -125,9 +126,9 @@ func preflight(ctx context.Context, tables []*table) error {
 	return nil
 }
 
-func (c *runCmd) options(ctx context.Context, t *table, observe func(kmsencrypted.RotationEvent)) (o kmsencrypted.RotationOptions, err error) {
-	o = kmsencrypted.RotationOptions{
-		Kind: kmsencrypted.RotationKind(c.Kind), WritersAreOurs: c.WritersAreOurs || c.DryRun,
+func (c *runCmd) options(ctx context.Context, t *table, observe func(rotation.Event)) (o rotation.Options, err error) {
+	o = rotation.Options{
+		Kind: rotation.Kind(c.Kind), WritersAreOurs: c.WritersAreOurs || c.DryRun,
 		Workers: c.Workers, BatchSize: c.Batch, MaxFailures: c.MaxFailures, Limit: c.Limit, Shards: shards, Observe: observe,
 	}
 	if o.Calls, err = t.limiter(ctx, c.KMSRate); err != nil {
@@ -194,10 +195,10 @@ func (s *Session) pausedOr(err error) error {
 }
 
 // summary is the last word on a table.
-func (s *Session) summary(table, verb string, r kmsencrypted.RunResult, took time.Duration, failures []kmsencrypted.Failure, err error) {
+func (s *Session) summary(table, verb string, r rotation.Result, took time.Duration, failures []rotation.Failure, err error) {
 	state := "done"
 	switch {
-	case errors.Is(err, kmsencrypted.ErrPaused):
+	case errors.Is(err, rotation.ErrPaused):
 		state = "paused by \"rotate pause\"; \"rotate resume\" and the same command let it go on"
 	case errors.Is(err, context.Canceled):
 		state = "interrupted; run the same command to go on"
@@ -211,7 +212,7 @@ func (s *Session) summary(table, verb string, r kmsencrypted.RunResult, took tim
 }
 
 // printFailures lists failed records by class, and some of each with its reason.
-func (s *Session) printFailures(failures []kmsencrypted.Failure, most int) {
+func (s *Session) printFailures(failures []rotation.Failure, most int) {
 	byClass := make(map[string]int64)
 	for _, f := range failures {
 		byClass[f.Class]++
@@ -246,7 +247,7 @@ type resultJSON struct {
 	Error     string `json:"error,omitempty"`
 }
 
-func printResult(s *Session, table string, r kmsencrypted.RunResult, err error) error {
+func printResult(s *Session, table string, r rotation.Result, err error) error {
 	line := resultJSON{Event: "result", Table: table, Run: r.Run, Pass: r.Pass, Done: r.Done, Written: r.Written, Conflicts: r.Conflicts, Failed: r.Failed}
 	if err != nil {
 		line.Error = oneLine(err)
@@ -264,8 +265,8 @@ func (c *runCmd) dry(ctx context.Context, s *Session, t *table) (clean bool, err
 	if err != nil {
 		return false, err
 	}
-	v, err := rotator.Verify(ctx, kmsencrypted.VerifyOptions{OnlyOld: true, MaxFailures: c.MaxFailures})
-	if err != nil && !errors.Is(err, kmsencrypted.ErrTooManyFailures) {
+	v, err := rotator.Verify(ctx, rotation.VerifyOptions{OnlyOld: true, MaxFailures: c.MaxFailures})
+	if err != nil && !errors.Is(err, rotation.ErrTooManyFailures) {
 		return false, err
 	}
 	if c.JSON {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -107,8 +108,8 @@ func (s *Session) all(ctx context.Context) ([]*table, error) {
 }
 
 // rotator makes the engine of a table.
-func (t *table) rotator(options kmsencrypted.RotationOptions) (*kmsencrypted.Rotator, error) {
-	return kmsencrypted.NewRotator(t.model.Box(), t.store, options)
+func (t *table) rotator(options rotation.Options) (*rotation.Rotator, error) {
+	return rotation.New(t.model.Box(), t.store, options)
 }
 
 // hasLedger reports whether the tables of rotations are there.

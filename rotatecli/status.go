@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 type statusCmd struct {
@@ -49,7 +49,7 @@ type tableStatus struct {
 	Failed     int64          `json:"failed"`
 	Failures   []failureJSON  `json:"failures,omitempty"`
 
-	failures   []kmsencrypted.Failure
+	failures   []rotation.Failure
 	unfinished bool
 }
 
@@ -190,19 +190,19 @@ type resumeCmd struct{ tablesFlag }
 type cancelCmd struct{ tablesFlag }
 
 func (c *pauseCmd) Run(ctx context.Context, s *Session) error {
-	return s.setState(ctx, c.Table, "paused", (*kmsencrypted.Rotator).Pause)
+	return s.setState(ctx, c.Table, "paused", (*rotation.Rotator).Pause)
 }
 
 func (c *resumeCmd) Run(ctx context.Context, s *Session) error {
-	return s.setState(ctx, c.Table, "may go on: call \"rotate run\"", (*kmsencrypted.Rotator).Resume)
+	return s.setState(ctx, c.Table, "may go on: call \"rotate run\"", (*rotation.Rotator).Resume)
 }
 
 func (c *cancelCmd) Run(ctx context.Context, s *Session) error {
-	return s.setState(ctx, c.Table, "canceled; what was written stays", (*kmsencrypted.Rotator).Cancel)
+	return s.setState(ctx, c.Table, "canceled; what was written stays", (*rotation.Rotator).Cancel)
 }
 
 // setState changes the unfinished runs of some tables.
-func (s *Session) setState(ctx context.Context, names []string, word string, set func(*kmsencrypted.Rotator, context.Context) error) error {
+func (s *Session) setState(ctx context.Context, names []string, word string, set func(*rotation.Rotator, context.Context) error) error {
 	tables, err := s.some(ctx, names)
 	if err != nil {
 		return err
@@ -215,7 +215,7 @@ func (s *Session) setState(ctx context.Context, names []string, word string, set
 				return err
 			}
 			if found && run.State.Unfinished() {
-				rotator, err := t.rotator(kmsencrypted.RotationOptions{})
+				rotator, err := t.rotator(rotation.Options{})
 				if err == nil {
 					err = set(rotator, ctx)
 				}

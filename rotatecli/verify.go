@@ -8,7 +8,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 type verifyCmd struct {
@@ -57,7 +57,7 @@ func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
 	clean := true
 	for _, t := range tables {
 		v, err := c.verify(ctx, s, t)
-		if err != nil && !errors.Is(err, kmsencrypted.ErrTooManyFailures) {
+		if err != nil && !errors.Is(err, rotation.ErrTooManyFailures) {
 			return err
 		}
 		target := t.model.Box().Current()
@@ -76,14 +76,14 @@ func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-func (c *verifyCmd) verify(ctx context.Context, s *Session, t *table) (kmsencrypted.Verification, error) {
+func (c *verifyCmd) verify(ctx context.Context, s *Session, t *table) (rotation.Verification, error) {
 	calls, err := t.limiter(ctx, c.KMSRate)
 	if err != nil {
-		return kmsencrypted.Verification{}, err
+		return rotation.Verification{}, err
 	}
 	var p *progress // once it is known how many there are
 	var once sync.Once
-	o := kmsencrypted.RotationOptions{Workers: c.Workers, Calls: calls, Observe: func(e kmsencrypted.RotationEvent) {
+	o := rotation.Options{Workers: c.Workers, Calls: calls, Observe: func(e rotation.Event) {
 		once.Do(func() { p = s.newProgress(t.name, false, e.Planned, 0) })
 		p.observe(e)
 	}}
@@ -94,14 +94,14 @@ func (c *verifyCmd) verify(ctx context.Context, s *Session, t *table) (kmsencryp
 	}()
 	rotator, err := t.rotator(o)
 	if err != nil {
-		return kmsencrypted.Verification{}, err
+		return rotation.Verification{}, err
 	}
-	return rotator.Verify(ctx, kmsencrypted.VerifyOptions{
+	return rotator.Verify(ctx, rotation.VerifyOptions{
 		Sample: float64(c.Sample), MaxFailures: c.MaxFailures, Derived: c.Derived, Note: t.database.hasLedger(ctx),
 	})
 }
 
-func (s *Session) printVerified(t *table, v kmsencrypted.Verification, sample float64, stopped error) {
+func (s *Session) printVerified(t *table, v rotation.Verification, sample float64, stopped error) {
 	target := t.model.Box().Current()
 	old := elsewhere(v.Versions, target)
 	verdict := "clean"
@@ -125,7 +125,7 @@ func (s *Session) printVerified(t *table, v kmsencrypted.Verification, sample fl
 }
 
 // elsewhere counts the keys at other versions.
-func elsewhere(counts []kmsencrypted.VersionCount, target int) (n int64) {
+func elsewhere(counts []rotation.VersionCount, target int) (n int64) {
 	for _, c := range counts {
 		if c.HasKey && c.Version != target {
 			n += c.Rows
@@ -151,7 +151,7 @@ type failureJSON struct {
 	Reason string `json:"reason"`
 }
 
-func failuresJSON(failures []kmsencrypted.Failure) []failureJSON {
+func failuresJSON(failures []rotation.Failure) []failureJSON {
 	list := make([]failureJSON, len(failures))
 	for i, f := range failures {
 		list[i] = failureJSON{f.Record, f.Class, oneLine(f.Err)}
@@ -159,7 +159,7 @@ func failuresJSON(failures []kmsencrypted.Failure) []failureJSON {
 	return list
 }
 
-func sharesJSON(counts []kmsencrypted.VersionCount) []plannedShare {
+func sharesJSON(counts []rotation.VersionCount) []plannedShare {
 	list := make([]plannedShare, len(counts))
 	for i, c := range counts {
 		list[i] = plannedShare{Column: c.Column, Version: c.Version, NoKey: !c.HasKey, Rows: c.Rows}
@@ -168,7 +168,7 @@ func sharesJSON(counts []kmsencrypted.VersionCount) []plannedShare {
 }
 
 // printVerification writes one; whole is false for a dry run.
-func printVerification(s *Session, table string, target int, v kmsencrypted.Verification, whole bool) error {
+func printVerification(s *Session, table string, target int, v rotation.Verification, whole bool) error {
 	event := "verified"
 	if !whole {
 		event = "dry run"

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 type versionsCmd struct {
@@ -176,7 +177,7 @@ func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason str
 	if !t.database.hasLedger(ctx) {
 		return "never verified: rotate init, then rotate verify", nil, nil
 	}
-	rotator, err := t.rotator(kmsencrypted.RotationOptions{})
+	rotator, err := t.rotator(rotation.Options{})
 	if err != nil {
 		return "", nil, err
 	}

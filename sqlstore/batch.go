@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // batch is some records that were read.
@@ -24,7 +25,7 @@ type batch[R any] struct {
 	least    int  // keys of a record: one that has none may get one
 	rows     []R
 	records  []record // beside rows
-	failures []kmsencrypted.Failure
+	failures []rotation.Failure
 	old      [][]kmsencrypted.DataKey // of the dependents, beside rows
 }
 
@@ -73,7 +74,7 @@ func (b *batch[R]) Keys(from, to int) (n int) {
 	return n
 }
 
-func (b *batch[R]) Failures() []kmsencrypted.Failure { return b.failures }
+func (b *batch[R]) Failures() []rotation.Failure { return b.failures }
 
 func (b *batch[R]) Rotate(ctx context.Context, from, to int) error {
 	b.rekeys = b.journals
@@ -153,8 +154,8 @@ func (b *batch[R]) each(ctx context.Context, from, to int, do func(context.Conte
 			stops = worse(stops, err)
 		default:
 			b.records[i].state = failed
-			b.failures = append(b.failures, kmsencrypted.Failure{
-				Record: b.store.recordName(b.records[i].id), Class: kmsencrypted.FailureClass(err), Err: err,
+			b.failures = append(b.failures, rotation.Failure{
+				Record: b.store.recordName(b.records[i].id), Class: rotation.FailureClass(err), Err: err,
 			})
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // What the Rotator costs beside a loop that somebody writes by hand to rewrap one
@@ -23,13 +24,13 @@ import (
 // and those of a large table have hundreds of batches. The promise is 0.7 of the loop.
 //
 //	go test ./sqlstore -run '^$' -bench Postgres
-func BenchmarkRewrapPostgres(b *testing.B) { benchmark(b, kmsencrypted.KindRewrap) }
+func BenchmarkRewrapPostgres(b *testing.B) { benchmark(b, rotation.Rewrap) }
 
 // A rekey also opens and seals both columns and keeps a journal; beside the same
 // loop, which only rewraps. The aim is 0.5 of it.
-func BenchmarkRekeyPostgres(b *testing.B) { benchmark(b, kmsencrypted.KindRekey) }
+func BenchmarkRekeyPostgres(b *testing.B) { benchmark(b, rotation.Rekey) }
 
-func benchmark(b *testing.B, kind kmsencrypted.RotationKind) {
+func benchmark(b *testing.B, kind rotation.Kind) {
 	const n = 20_000
 	dir, db := b.TempDir(), postgres.open(b)
 	first := model[person](b, box(b, dir, 1), "people")
@@ -62,7 +63,7 @@ func benchmark(b *testing.B, kind kmsencrypted.RotationKind) {
 	b.Run("limit", rounds(func(target int) int64 { return rewrapByHand(b, db, box(b, dir, target)) }))
 	b.Run("ours", rounds(func(target int) int64 {
 		to := box(b, dir, target)
-		result, err := rotator(b, postgres, db, to, model[person](b, to, "people"), kmsencrypted.RotationOptions{Kind: kind, Workers: 1, Shards: 2}).Run(b.Context())
+		result, err := rotator(b, postgres, db, to, model[person](b, to, "people"), rotation.Options{Kind: kind, Workers: 1, Shards: 2}).Run(b.Context())
 		must(b, err)
 		return result.Written
 	}))
@@ -161,7 +162,7 @@ func BenchmarkDistantPostgres(b *testing.B) {
 			for b.Loop() {
 				current = 3 - current
 				to := boxAt(current)
-				result, err := rotator(b, postgres, db, to, model[person](b, to, "people"), kmsencrypted.RotationOptions{Workers: 1, Shards: 1, BatchSize: 2000}).Run(b.Context())
+				result, err := rotator(b, postgres, db, to, model[person](b, to, "people"), rotation.Options{Workers: 1, Shards: 1, BatchSize: 2000}).Run(b.Context())
 				must(b, err)
 				if result.Written != int64(c.rows) {
 					b.Fatalf("%d rows rewrapped, want %d", result.Written, c.rows)

@@ -9,6 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // A plan and a run count the calls that the service gets: one for each key where
@@ -49,7 +50,7 @@ func TestCallsCountedSQLite(t *testing.T) {
 			}
 			insert(t, db, at(1), people)
 			m := at(2)
-			r := rotator(t, sqlite, db, m.Box(), m, kmsencrypted.RotationOptions{})
+			r := rotator(t, sqlite, db, m.Box(), m, rotation.Options{})
 			plan, err := r.Plan(t.Context())
 			must(t, err)
 			told := len(server.Calls("ReEncrypt", "Encrypt", "Decrypt"))

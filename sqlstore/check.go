@@ -10,12 +10,13 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // QueryCheck waits as long as a query answers with a number above 0; its reason
 // has the name and the number. NULL and no row count as 0. The query runs in the
 // database db, which may be another one than that of the records.
-func QueryCheck(db *sql.DB, name, query string) kmsencrypted.Check {
+func QueryCheck(db *sql.DB, name, query string) rotation.Check {
 	return numberCheck(db, query, func(n float64) string {
 		if n > 0 {
 			return fmt.Sprintf("%s: %g", name, n)
@@ -24,7 +25,7 @@ func QueryCheck(db *sql.DB, name, query string) kmsencrypted.Check {
 	})
 }
 
-func numberCheck(db *sql.DB, query string, reason func(float64) string) kmsencrypted.Check {
+func numberCheck(db *sql.DB, query string, reason func(float64) string) rotation.Check {
 	return func(ctx context.Context) (string, error) {
 		var n sql.Null[float64]
 		err := db.QueryRowContext(ctx, query).Scan(&n)
@@ -42,7 +43,7 @@ func numberCheck(db *sql.DB, query string, reason func(float64) string) kmsencry
 // the primary, which knows the lag of all its replicas; in MariaDB and MySQL db is
 // a replica, asked for its Seconds_Behind_Master, and one that does not replicate
 // is waited for. SQLite has no replicas: [kmsencrypted.ErrConfig].
-func LagCheck(db *sql.DB, d field.Dialect, most time.Duration) (kmsencrypted.Check, error) {
+func LagCheck(db *sql.DB, d field.Dialect, most time.Duration) (rotation.Check, error) {
 	reason := func(seconds float64) string {
 		if lag := time.Duration(seconds * float64(time.Second)); lag > most {
 			return fmt.Sprintf("replication lag %v", lag.Round(time.Second/10))
@@ -97,7 +98,7 @@ func secondsBehind(ctx context.Context, db *sql.DB) (seconds float64, replicates
 // ConnectionsCheck waits while more connections than most are at work in the
 // database: those of everybody, this rotation's included. SQLite has none:
 // [kmsencrypted.ErrConfig].
-func ConnectionsCheck(db *sql.DB, d field.Dialect, most int) (kmsencrypted.Check, error) {
+func ConnectionsCheck(db *sql.DB, d field.Dialect, most int) (rotation.Check, error) {
 	query := map[field.Dialect]string{
 		field.Postgres: "SELECT count(*)::float8 FROM pg_stat_activity WHERE state <> 'idle' AND backend_type = 'client backend'",
 		field.MySQL:    "SELECT count(*) FROM information_schema.processlist WHERE command NOT IN ('Sleep', 'Daemon')",

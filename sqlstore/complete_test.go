@@ -9,6 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/multi"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // Records that were written while one of two key services was away get their
@@ -42,7 +43,7 @@ func testComplete(t *testing.T, d database) {
 	}
 	before := columns()
 
-	r := rotator(t, d, db, m.Box(), m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindComplete, BatchSize: 20, Workers: 1})
+	r := rotator(t, d, db, m.Box(), m, rotation.Options{Kind: rotation.Complete, BatchSize: 20, Workers: 1})
 	plan, err := r.Plan(t.Context())
 	must(t, err)
 	if plan.Records != 2*n/each || plan.Keys != 2*n/each || plan.Calls != 3*plan.Keys {
@@ -81,7 +82,7 @@ func testComplete(t *testing.T, d database) {
 		}
 	}
 	one := at(1)
-	refusing := rotator(t, d, db, one.Box(), one, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindComplete})
+	refusing := rotator(t, d, db, one.Box(), one, rotation.Options{Kind: rotation.Complete})
 	if plan, err := refusing.Plan(t.Context()); err != nil || !errors.Is(plan.Refused, kmsencrypted.ErrConfig) {
 		t.Errorf("Plan() for a version of one wrap = %v, refused by %v; want ErrConfig", err, plan.Refused)
 	}

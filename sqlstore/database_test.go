@@ -18,6 +18,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -117,13 +118,13 @@ func model[R any](t testing.TB, b *kmsencrypted.Box, table string) *field.Model[
 	return m
 }
 
-func rotator[R any](t testing.TB, d database, db *sqlx.DB, b *kmsencrypted.Box, m *field.Model[R], o kmsencrypted.RotationOptions) *kmsencrypted.Rotator {
+func rotator[R any](t testing.TB, d database, db *sqlx.DB, b *kmsencrypted.Box, m *field.Model[R], o rotation.Options) *rotation.Rotator {
 	t.Helper()
 	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
 	o.WritersAreOurs = true
-	r, err := kmsencrypted.NewRotator(b, s, o)
+	r, err := rotation.New(b, s, o)
 	must(t, err)
 	return r
 }

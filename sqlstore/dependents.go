@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // Dependents are what lies in other tables under the data keys of the records: a
@@ -37,7 +38,7 @@ type Dependents interface {
 // with attached files that none of [Options.Dependents] takes along; a reindex
 // without an index. It is [kmsencrypted.ErrConfig]. No run begins then, and an
 // unfinished one, which another process began, does not go on.
-func (s *Store[R]) Ready(ctx context.Context, kind kmsencrypted.RotationKind) error {
+func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 	if err := s.suits(kind); err != nil {
 		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, kind, s.Table(), err)
 	}
@@ -173,7 +174,7 @@ func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
 		}
 		b.records[s.indexes[i]].state = failed
 		err := causes[at].Err
-		b.failures = append(b.failures, kmsencrypted.Failure{Record: b.store.recordName(u.id), Class: kmsencrypted.FailureClass(err), Err: err})
+		b.failures = append(b.failures, rotation.Failure{Record: b.store.recordName(u.id), Class: rotation.FailureClass(err), Err: err})
 	}
 	s.indexes, s.updates = indexes, updates
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -69,8 +70,8 @@ func testDependents(t *testing.T, d database) {
 	insert(t, db, old, people)
 	b := box(t, dir, 3)
 	m := model[person](t, b, "people")
-	for kind, refuse := range map[kmsencrypted.RotationKind]string{kmsencrypted.KindRewrap: "", kmsencrypted.KindRekey: "17"} {
-		if kind == kmsencrypted.KindRewrap {
+	for kind, refuse := range map[rotation.Kind]string{rotation.Rewrap: "", rotation.Rekey: "17"} {
+		if kind == rotation.Rewrap {
 			b, m = box(t, dir, 2), model[person](t, box(t, dir, 2), "people")
 		} else {
 			b = box(t, dir, 3)
@@ -81,7 +82,7 @@ func testDependents(t *testing.T, d database) {
 		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: []sqlstore.Dependents{hangs}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
-		r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{Kind: kind, WritersAreOurs: true, BatchSize: 10, Workers: 2, Shards: 4})
+		r, err := rotation.New(b, s, rotation.Options{Kind: kind, WritersAreOurs: true, BatchSize: 10, Workers: 2, Shards: 4})
 		must(t, err)
 		result, err := r.Run(t.Context())
 		must(t, err)
@@ -94,7 +95,7 @@ func testDependents(t *testing.T, d database) {
 		if int(result.Written) != want || moved != want {
 			t.Errorf("%s: %d written and %d moved, want %d", kind, result.Written, moved, want)
 		}
-		if kind == kmsencrypted.KindRewrap && hangs.rekeyed > 0 || kind == kmsencrypted.KindRekey && hangs.rekeyed < want {
+		if kind == rotation.Rewrap && hangs.rekeyed > 0 || kind == rotation.Rekey && hangs.rekeyed < want {
 			t.Errorf("%s: %d records with another data key", kind, hangs.rekeyed)
 		}
 		failures, err := r.Failures(t.Context(), 0)
@@ -119,21 +120,21 @@ func testWithoutDependents(t *testing.T, d database) {
 	create(t, d, db, m, "id bigint PRIMARY KEY")
 	files, err := field.NewModel[person](b, field.Config{Table: "people", Files: true})
 	must(t, err)
-	start := func(m *field.Model[person], kind kmsencrypted.RotationKind, given ...sqlstore.Dependents) error {
+	start := func(m *field.Model[person], kind rotation.Kind, given ...sqlstore.Dependents) error {
 		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: given})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
-		run := kmsencrypted.Run{ID: rand.Text(), Kind: kind, Target: 1, Pass: 1, State: kmsencrypted.RunActive}
-		err = s.Start(t.Context(), run, []kmsencrypted.Range{{}})
+		run := rotation.Run{ID: rand.Text(), Kind: kind, Target: 1, Pass: 1, State: rotation.RunActive}
+		err = s.Start(t.Context(), run, []rotation.Range{{}})
 		if err == nil {
-			must(t, s.SetState(t.Context(), run.ID, kmsencrypted.RunCanceled))
+			must(t, s.SetState(t.Context(), run.ID, rotation.RunCanceled))
 		}
 		return err
 	}
-	rotatorOf := func(m *field.Model[person], given ...sqlstore.Dependents) *kmsencrypted.Rotator {
+	rotatorOf := func(m *field.Model[person], given ...sqlstore.Dependents) *rotation.Rotator {
 		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: given})
 		must(t, err)
-		r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true})
+		r, err := rotation.New(b, s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
 		must(t, err)
 		return r
 	}
@@ -143,19 +144,19 @@ func testWithoutDependents(t *testing.T, d database) {
 			t.Errorf("%s = %v, want ErrConfig", what, err)
 		}
 	}
-	must(t, start(m, kmsencrypted.KindRekey))
-	refused("a model with files", start(files, kmsencrypted.KindRekey))
-	must(t, start(files, kmsencrypted.KindRewrap))
-	must(t, start(files, kmsencrypted.KindRekey, new(dependents)))
+	must(t, start(m, rotation.Rekey))
+	refused("a model with files", start(files, rotation.Rekey))
+	must(t, start(files, rotation.Rewrap))
+	must(t, start(files, rotation.Rekey, new(dependents)))
 	for table, column := range map[string]string{"kms_attachments": "record_table", "active_storage_attachments": "record_type"} {
 		db.MustExec("CREATE TABLE " + table + " (" + column + " varchar(100))")
 		db.MustExec("INSERT INTO " + table + " VALUES ('others')")
-		must(t, start(m, kmsencrypted.KindRekey))
+		must(t, start(m, rotation.Rekey))
 		db.MustExec("INSERT INTO " + table + " VALUES ('people')")
-		refused("a row in "+table, start(m, kmsencrypted.KindRekey))
-		refused("a row in "+table+" that the manager does not cover", start(files, kmsencrypted.KindRekey, &dependents{covers: "others"}))
-		must(t, start(files, kmsencrypted.KindRekey, &dependents{covers: table}))
-		must(t, start(files, kmsencrypted.KindRekey, new(dependents), &dependents{covers: table}))
+		refused("a row in "+table, start(m, rotation.Rekey))
+		refused("a row in "+table+" that the manager does not cover", start(files, rotation.Rekey, &dependents{covers: "others"}))
+		must(t, start(files, rotation.Rekey, &dependents{covers: table}))
+		must(t, start(files, rotation.Rekey, new(dependents), &dependents{covers: table}))
 		plan, err := rotatorOf(m).Plan(t.Context())
 		if err != nil || !errors.Is(plan.Refused, kmsencrypted.ErrConfig) {
 			t.Errorf("a row in %s: Plan = %v, %v, want it refused", table, plan.Refused, err)
@@ -166,7 +167,7 @@ func testWithoutDependents(t *testing.T, d database) {
 		must(t, err)
 		_, err = without.Begin(t.Context())
 		refused("resuming without the manager", err)
-		_, err = without.Work(t.Context(), run.ID, kmsencrypted.AnyShard, 1)
+		_, err = without.Work(t.Context(), run.ID, rotation.AnyShard, 1)
 		refused("working without the manager", err)
 		if resumed, err := with.Begin(t.Context()); err != nil || resumed.ID != run.ID {
 			t.Errorf("resuming with the manager = %v, %v, want run %s", resumed.ID, err, run.ID)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -43,18 +44,18 @@ func testDynamic(t *testing.T, d database) {
 	store, err := sqlstore.New(t.Context(), db.DB, d.dialect, keysOnly, sqlstore.Options{Independent: []string{"iban_ciphertext"}})
 	must(t, err)
 	must(t, store.CreateTables(t.Context()))
-	rekey, err := kmsencrypted.NewRotator(second, store, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true})
+	rekey, err := rotation.New(second, store, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
 	must(t, err)
 	if _, err := rekey.Run(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("a rekey with the keys only: %v, want ErrConfig", err)
 	}
-	rewrap := rotator(t, d, db, second, keysOnly, kmsencrypted.RotationOptions{BatchSize: 2, Shards: 2})
+	rewrap := rotator(t, d, db, second, keysOnly, rotation.Options{BatchSize: 2, Shards: 2})
 	result, err := rewrap.Run(t.Context())
 	must(t, err)
 	if !result.Done || result.Written != 5 {
 		t.Errorf("rewrapped %d, done %t", result.Written, result.Done)
 	}
-	verified, err := rewrap.Verify(t.Context(), kmsencrypted.VerifyOptions{})
+	verified, err := rewrap.Verify(t.Context(), rotation.VerifyOptions{})
 	must(t, err)
 	if !verified.Clean(2) || verified.Opened != 5 {
 		t.Errorf("verified %+v", verified)
@@ -63,7 +64,7 @@ func testDynamic(t *testing.T, d database) {
 	third := box(t, dir, 3)
 	full, err := field.NewDynamicModel(third, reflect.StructOf([]reflect.StructField{code, key, iban}), field.Config{Table: "accounts"})
 	must(t, err)
-	result, err = rotator(t, d, db, third, full, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, BatchSize: 2, Shards: 2}).Run(t.Context())
+	result, err = rotator(t, d, db, third, full, rotation.Options{Kind: rotation.Rekey, BatchSize: 2, Shards: 2}).Run(t.Context())
 	must(t, err)
 	if !result.Done || result.Written != 5 || result.Failed != 0 {
 		t.Errorf("rekeyed %+v", result)

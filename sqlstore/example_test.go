@@ -11,6 +11,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -61,7 +62,7 @@ func Example() {
 	if err := store.CreateTables(ctx); err != nil {
 		log.Fatal(err)
 	}
-	rotator, err := kmsencrypted.NewRotator(box, store, kmsencrypted.RotationOptions{Workers: 1})
+	rotator, err := rotation.New(box, store, rotation.Options{Workers: 1})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -75,7 +76,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	fmt.Println(result.Written, "rewrapped,", result.Failed, "failed, done:", result.Done)
-	verified, err := rotator.Verify(ctx, kmsencrypted.VerifyOptions{})
+	verified, err := rotator.Verify(ctx, rotation.VerifyOptions{})
 	if err != nil {
 		log.Fatal(err)
 	}

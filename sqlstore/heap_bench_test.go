@@ -12,6 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // keyOnly is a record without columns.
@@ -65,8 +66,8 @@ func heapOf(b *testing.B, n int64) (most uint64) {
 	must(b, err)
 	const batch = 500
 	batches, every := 0, n/batch/20
-	o := kmsencrypted.RotationOptions{Workers: 1, Shards: 8, BatchSize: batch, TargetTime: -1, Observe: func(e kmsencrypted.RotationEvent) {
-		if e.Type != kmsencrypted.EventBatch {
+	o := rotation.Options{Workers: 1, Shards: 8, BatchSize: batch, TargetTime: -1, Observe: func(e rotation.Event) {
+		if e.Type != rotation.EventBatch {
 			return
 		}
 		if batches++; int64(batches)%every == 0 {

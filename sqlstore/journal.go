@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // journal keeps the wrapped keys that a rekey replaced, so that what was missed
@@ -95,7 +96,7 @@ type journalEntry struct{ id, record, column, wrapped string }
 
 // Mend opens the records of a page of the journal, and mends columns that open
 // under the journal's key only.
-func (s *Store[R]) Mend(ctx context.Context, m kmsencrypted.Mending) (result kmsencrypted.Healing, next string, err error) {
+func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotation.Healing, next string, err error) {
 	entries, err := s.journalPage(ctx, m)
 	if err != nil || len(entries) == 0 {
 		return result, "", ledgerError("journal", err)
@@ -197,7 +198,7 @@ func (b *batch[R]) mendOne(ctx context.Context, row *R, entries []journalEntry, 
 	return errors.Join(still, b.store.model.Seal(ctx, row))
 }
 
-func (s *Store[R]) journalPage(ctx context.Context, m kmsencrypted.Mending) (entries []journalEntry, err error) {
+func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries []journalEntry, err error) {
 	after := int64(0)
 	if m.After != "" {
 		if after, err = strconv.ParseInt(m.After, 10, 64); err != nil {

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // Environment of the process that is killed.
@@ -20,10 +20,10 @@ const (
 	childDir = "KMSENCRYPTED_TEST_CHILD_DIR"
 )
 
-func killedOptions() kmsencrypted.RotationOptions {
-	return kmsencrypted.RotationOptions{
-		Kind: kmsencrypted.KindRekey, BatchSize: 50, Workers: 3, Shards: 24,
-		Lease: 400 * time.Millisecond, Calls: kmsencrypted.NewLimiter(10_000),
+func killedOptions() rotation.Options {
+	return rotation.Options{
+		Kind: rotation.Rekey, BatchSize: 50, Workers: 3, Shards: 24,
+		Lease: 400 * time.Millisecond, Calls: rotation.NewLimiter(10_000),
 	}
 }
 
@@ -94,7 +94,7 @@ func TestKillPostgres(t *testing.T) {
 }
 
 // waitForProgress waits until more rows are written; false if the child ended before.
-func waitForProgress(t *testing.T, r *kmsencrypted.Rotator, rows int64, ended chan error) bool {
+func waitForProgress(t *testing.T, r *rotation.Rotator, rows int64, ended chan error) bool {
 	t.Helper()
 	start := int64(-1)
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // kind is what a kind of rotation is to a table: which rows it selects, what it
@@ -23,19 +24,19 @@ type kind[R any] struct {
 
 func (s *Store[R]) keyColumns() []column { return s.keys }
 
-func kindOf[R any](k kmsencrypted.RotationKind) (kind[R], error) {
+func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	switch k {
-	case kmsencrypted.KindRewrap:
+	case rotation.Rewrap:
 		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rewrap, (*Store[R]).keyColumns, nil}, nil
-	case kmsencrypted.KindRekey:
+	case rotation.Rekey:
 		// Every column of the model, also one that is NULL: a value that somebody puts
 		// there meanwhile is sealed under the data key that is about to be replaced.
 		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }, nil}, nil
-	case kmsencrypted.KindMigrate:
+	case rotation.Migrate:
 		return kind[R]{(*Store[R]).selectUnfilled, (*batch[R]).migrate, (*Store[R]).migrated, nil}, nil
-	case kmsencrypted.KindReindex:
+	case rotation.Reindex:
 		return kind[R]{(*Store[R]).selectIndexed, (*batch[R]).reindex, (*Store[R]).indexed, nil}, nil
-	case kmsencrypted.KindComplete:
+	case rotation.Complete:
 		return kind[R]{(*Store[R]).selectCurrent, (*batch[R]).complete, (*Store[R]).keyColumns, (*field.Model[R]).Incomplete}, nil
 	}
 	return kind[R]{}, fmt.Errorf("sqlstore: %w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)

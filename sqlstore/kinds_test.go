@@ -16,6 +16,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -86,7 +87,7 @@ func testMigrate(t *testing.T, d database) {
 	m := patients(t, b, 'x')
 	seal(old, 3)
 	seal(m, 6)
-	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindMigrate, BatchSize: 40, Shards: 3, Workers: 2})
+	r := rotator(t, d, db, b, m, rotation.Options{Kind: rotation.Migrate, BatchSize: 40, Shards: 3, Workers: 2})
 	plan, err := r.Plan(t.Context())
 	must(t, err)
 	const filled = n * 2 / 3
@@ -95,7 +96,7 @@ func testMigrate(t *testing.T, d database) {
 	}
 	result, err := r.Run(t.Context())
 	must(t, err)
-	if result.Outcome != (kmsencrypted.Outcome{Written: filled}) || !result.Done || result.Pass != 2 {
+	if result.Outcome != (rotation.Outcome{Written: filled}) || !result.Done || result.Pass != 2 {
 		failures, _ := r.Failures(t.Context(), 2)
 		t.Errorf("Run() = %+v, want %d written in two passes; %v", result, filled, failures)
 	}
@@ -124,15 +125,15 @@ func testMigrate(t *testing.T, d database) {
 	derived := func(m *field.Model[patient]) map[string]string {
 		t.Helper()
 		var passed int64
-		r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{BatchSize: 40, Workers: 1, Observe: func(e kmsencrypted.RotationEvent) {
-			if e.Type == kmsencrypted.EventOpened {
+		r := rotator(t, d, db, b, m, rotation.Options{BatchSize: 40, Workers: 1, Observe: func(e rotation.Event) {
+			if e.Type == rotation.EventOpened {
 				if e.Planned != n || e.Passed < passed {
 					t.Errorf("verified %d of %d after %d of %d", e.Passed, e.Planned, passed, n)
 				}
 				passed = e.Passed
 			}
 		}})
-		v, err := r.Verify(t.Context(), kmsencrypted.VerifyOptions{Derived: true})
+		v, err := r.Verify(t.Context(), rotation.VerifyOptions{Derived: true})
 		must(t, err)
 		if passed != n {
 			t.Errorf("Verify() told of %d records, want %d", passed, n)
@@ -167,18 +168,18 @@ func testMigrate(t *testing.T, d database) {
 
 // swapping reads all that a kind selects, rotates it in memory, lets somebody
 // change the rows, and writes.
-func swapping[R any](t *testing.T, s *sqlstore.Store[R], kind kmsencrypted.RotationKind, meanwhile func()) kmsencrypted.Outcome {
+func swapping[R any](t *testing.T, s *sqlstore.Store[R], kind rotation.Kind, meanwhile func()) rotation.Outcome {
 	t.Helper()
 	must(t, s.CreateTables(t.Context()))
-	run := kmsencrypted.Run{ID: "r", Kind: kind, Target: 3, Pass: 1, State: kmsencrypted.RunActive}
-	must(t, s.Start(t.Context(), run, []kmsencrypted.Range{{}}))
+	run := rotation.Run{ID: "r", Kind: kind, Target: 3, Pass: 1, State: rotation.RunActive}
+	must(t, s.Start(t.Context(), run, []rotation.Range{{}}))
 	shard, _, err := s.Take(t.Context(), "r", "me", 0, 1e10)
 	must(t, err)
-	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 100, Kind: kind, Target: 3})
+	b, err := s.Read(t.Context(), rotation.Selection{Limit: 100, Kind: kind, Target: 3})
 	must(t, err)
 	must(t, b.Rotate(t.Context(), 0, b.Len()))
 	meanwhile()
-	o, err := b.Write(t.Context(), kmsencrypted.Position{Shard: shard, After: b.Last(), Done: true, Lease: 1e10})
+	o, err := b.Write(t.Context(), rotation.Position{Shard: shard, After: b.Last(), Done: true, Lease: 1e10})
 	must(t, err)
 	return o
 }
@@ -196,13 +197,13 @@ func testMigrateBesideOld(t *testing.T, d database) {
 	}
 	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
 	must(t, err)
-	o := swapping(t, s, kmsencrypted.KindMigrate, func() {
+	o := swapping(t, s, rotation.Migrate, func() {
 		db.MustExec("UPDATE patients SET name = 'Countess' WHERE id = 1")
 		db.MustExec("UPDATE patients SET weight = weight + 0.000001 WHERE id = 2")
 		_, err := db.Exec(db.Rebind("UPDATE patients SET born = ? WHERE id = 3"), time.Unix(1e9, 1000).UTC())
 		must(t, err)
 	})
-	if want := (kmsencrypted.Outcome{Written: 1, Conflicts: 3}); o != want {
+	if want := (rotation.Outcome{Written: 1, Conflicts: 3}); o != want {
 		t.Errorf("Write() = %+v, want %+v", o, want)
 	}
 }
@@ -226,7 +227,7 @@ func testReindex(t *testing.T, d database) {
 	db.MustExec("UPDATE patients SET name_bidx = NULL WHERE id = 50")
 	db.MustExec("UPDATE patients SET name_ciphertext = 'no ciphertext' WHERE id = 60")
 	before := versionsOf(t, db)
-	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindReindex, BatchSize: 30, Shards: 2, Workers: 2})
+	r := rotator(t, d, db, b, m, rotation.Options{Kind: rotation.Reindex, BatchSize: 30, Shards: 2, Workers: 2})
 	plan, err := r.Plan(t.Context())
 	must(t, err)
 	if plan.Records != n || plan.Calls != n {
@@ -234,7 +235,7 @@ func testReindex(t *testing.T, d database) {
 	}
 	result, err := r.Run(t.Context())
 	must(t, err)
-	if result.Outcome != (kmsencrypted.Outcome{Written: n - 20 - 1, Failed: 1}) || !result.Done || result.Pass != 1 {
+	if result.Outcome != (rotation.Outcome{Written: n - 20 - 1, Failed: 1}) || !result.Done || result.Pass != 1 {
 		t.Errorf("Run() = %+v, want all but 20 and the bad one written in one pass", result)
 	}
 	for column, index := range map[string]int{"Ada 7": 7, "Ada 50": 50, "Ada 119": 119} {
@@ -250,7 +251,7 @@ func testReindex(t *testing.T, d database) {
 		t.Error("a reindex changed a key column")
 	}
 	create(t, d, db, model[person](t, b, "people"), "id bigint PRIMARY KEY")
-	if _, err := rotator(t, d, db, b, model[person](t, b, "people"), kmsencrypted.RotationOptions{Kind: kmsencrypted.KindReindex}).Run(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) {
+	if _, err := rotator(t, d, db, b, model[person](t, b, "people"), rotation.Options{Kind: rotation.Reindex}).Run(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("reindex of a model without an index = %v, want ErrConfig", err)
 	}
 }
@@ -282,7 +283,7 @@ func testReindexBeside(t *testing.T, d database) {
 	insert(t, db, old, rows, "name")
 	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
 	must(t, err)
-	o := swapping(t, s, kmsencrypted.KindReindex, func() {
+	o := swapping(t, s, rotation.Reindex, func() {
 		p := patient{}
 		must(t, db.Get(&p, "SELECT * FROM patients WHERE id = 2"))
 		must(t, m.Open(t.Context(), &p))
@@ -291,7 +292,7 @@ func testReindexBeside(t *testing.T, d database) {
 		_, err := db.Exec(db.Rebind("UPDATE patients SET name_ciphertext = ?, name_bidx = ? WHERE id = 2"), p.NameSealed, p.NameIndex)
 		must(t, err)
 	})
-	if want := (kmsencrypted.Outcome{Written: 1, Conflicts: 1}); o != want {
+	if want := (rotation.Outcome{Written: 1, Conflicts: 1}); o != want {
 		t.Errorf("Write() = %+v, want %+v", o, want)
 	}
 }
@@ -315,10 +316,10 @@ func testHeal(t *testing.T, d database) {
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
 	var passes atomic.Int64
-	r, err := kmsencrypted.NewRotator(b, s, kmsencrypted.RotationOptions{
-		Kind: kmsencrypted.KindRekey, WritersAreOurs: true, BatchSize: 30, Shards: 3,
-		Observe: func(e kmsencrypted.RotationEvent) {
-			if e.Type == kmsencrypted.EventPassDone {
+	r, err := rotation.New(b, s, rotation.Options{
+		Kind: rotation.Rekey, WritersAreOurs: true, BatchSize: 30, Shards: 3,
+		Observe: func(e rotation.Event) {
+			if e.Type == rotation.EventPassDone {
 				passes.Add(1)
 			}
 		},
@@ -338,7 +339,7 @@ func testHeal(t *testing.T, d database) {
 	db.MustExec("UPDATE people SET email_ciphertext = 'no ciphertext' WHERE id = 100")
 	verify := func(want int) {
 		t.Helper()
-		v, err := r.Verify(t.Context(), kmsencrypted.VerifyOptions{Note: true})
+		v, err := r.Verify(t.Context(), rotation.VerifyOptions{Note: true})
 		must(t, err)
 		if len(v.Failures) != want || v.Clean(3) != (want == 0) {
 			t.Fatalf("Verify() = %v, want %d failures", v.Failures, want)
@@ -348,10 +349,10 @@ func testHeal(t *testing.T, d database) {
 	if status, _, err := r.Status(t.Context()); err != nil || !status.Verified.IsZero() {
 		t.Errorf("Status() = %+v, %v: verified, and it was not clean", status, err)
 	}
-	dry, err := r.Heal(t.Context(), run.Run, kmsencrypted.HealOptions{DryRun: true})
+	dry, err := r.Heal(t.Context(), run.Run, rotation.HealOptions{DryRun: true})
 	must(t, err)
 	verify(strays + 1)
-	for name, h := range map[string]kmsencrypted.Healing{"dry": dry, "other run": heal(t, r, "another")} {
+	for name, h := range map[string]rotation.Healing{"dry": dry, "other run": heal(t, r, "another")} {
 		if (name == "dry") != (h.Mended == strays && h.Looked == n && len(h.Failures) == 1) {
 			t.Errorf("Heal(%s) = %+v", name, h)
 		}
@@ -374,16 +375,16 @@ func testHeal(t *testing.T, d database) {
 	retireAndForget(t, r, s, db)
 }
 
-func heal(t *testing.T, r *kmsencrypted.Rotator, run string) kmsencrypted.Healing {
+func heal(t *testing.T, r *rotation.Rotator, run string) rotation.Healing {
 	t.Helper()
-	h, err := r.Heal(t.Context(), run, kmsencrypted.HealOptions{})
+	h, err := r.Heal(t.Context(), run, rotation.HealOptions{})
 	must(t, err)
 	return h
 }
 
 // retireAndForget goes on where the table is clean at version 3, with a journal of
 // keys at version 1.
-func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[person], db *sqlx.DB) {
+func retireAndForget(t *testing.T, r *rotation.Rotator, s *sqlstore.Store[person], db *sqlx.DB) {
 	t.Helper()
 	entries := func() (n int) {
 		must(t, db.Get(&n, "SELECT count(*) FROM kms_rotation_journal"))
@@ -396,10 +397,10 @@ func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[pe
 	}
 	retirement, err := r.Retirable(t.Context(), 1)
 	must(t, err)
-	if !errors.Is(retirement.Err(), kmsencrypted.ErrNotRetirable) || retirement.Journal != int64(before-1) || retirement.Rows != 0 || len(retirement.Unseen) == 0 {
+	if !errors.Is(retirement.Err(), rotation.ErrNotRetirable) || retirement.Journal != int64(before-1) || retirement.Rows != 0 || len(retirement.Unseen) == 0 {
 		t.Errorf("Retirable(1) = %+v, want the journal in the way", retirement)
 	}
-	if _, err := r.Retirable(t.Context(), 3); !errors.Is(err, kmsencrypted.ErrNotRetirable) {
+	if _, err := r.Retirable(t.Context(), 3); !errors.Is(err, rotation.ErrNotRetirable) {
 		t.Errorf("Retirable(current) = %v", err)
 	}
 	if n, err := r.ClearJournal(t.Context(), time.Hour); err != nil || n != 0 {
@@ -439,7 +440,7 @@ func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[pe
 		_, err := db.Exec(db.Rebind("UPDATE people SET encrypted_kms_key = ? WHERE id = 2"), stored)
 		must(t, err)
 	}
-	verify := func(o kmsencrypted.VerifyOptions) error {
+	verify := func(o rotation.VerifyOptions) error {
 		o.Note = true
 		_, err := r.Verify(context.Background(), o)
 		must(t, err)
@@ -448,14 +449,14 @@ func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[pe
 		return retirement.Err()
 	}
 	damage(was[:len(was)-8] + "AAAAAAA=")
-	if err := verify(kmsencrypted.VerifyOptions{Sample: 1}); !errors.Is(err, kmsencrypted.ErrNotRetirable) {
+	if err := verify(rotation.VerifyOptions{Sample: 1}); !errors.Is(err, rotation.ErrNotRetirable) {
 		t.Errorf("Retirable(1) with a record that does not open: %v", err)
 	}
 	damage(was)
-	if err := verify(kmsencrypted.VerifyOptions{Sample: 0.5}); !errors.Is(err, kmsencrypted.ErrNotRetirable) {
+	if err := verify(rotation.VerifyOptions{Sample: 0.5}); !errors.Is(err, rotation.ErrNotRetirable) {
 		t.Errorf("Retirable(1) after a sample was clean: %v", err)
 	}
-	if err := verify(kmsencrypted.VerifyOptions{}); err != nil {
+	if err := verify(rotation.VerifyOptions{}); err != nil {
 		t.Error(err)
 	}
 	// After a run that met a record, what was verified before says nothing any more,
@@ -466,7 +467,7 @@ func retireAndForget(t *testing.T, r *kmsencrypted.Rotator, s *sqlstore.Store[pe
 			t.Error(err)
 		}
 	}
-	if retirement, err = r.Retirable(t.Context(), 1); err != nil || !errors.Is(retirement.Err(), kmsencrypted.ErrNotRetirable) || retirement.Rows != 0 || !retirement.Verified.IsZero() {
+	if retirement, err = r.Retirable(t.Context(), 1); err != nil || !errors.Is(retirement.Err(), rotation.ErrNotRetirable) || retirement.Rows != 0 || !retirement.Verified.IsZero() {
 		t.Errorf("Retirable(1) after a run that failed at a record = %+v, %v, want unverified", retirement, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // sql finishes a statement over the ledger: ? are its arguments, NOW the clock
@@ -23,7 +24,7 @@ func (s *Store[R]) sql(query string) string {
 func timed(query, clock string) string { return strings.ReplaceAll(query, "NOW", clock) }
 
 func ledgerError(op string, err error) error {
-	if err == nil || errors.Is(err, kmsencrypted.ErrLeaseLost) {
+	if err == nil || errors.Is(err, rotation.ErrLeaseLost) {
 		return err
 	}
 	return fmt.Errorf("sqlstore: %s: %w", op, err)
@@ -82,21 +83,21 @@ func (s *Store[R]) exec(ctx context.Context, db Execer, query string, args ...an
 }
 
 // Newest returns the unfinished run of the table, or else the latest one.
-func (s *Store[R]) Newest(ctx context.Context) (kmsencrypted.RunStatus, bool, error) {
+func (s *Store[R]) Newest(ctx context.Context) (rotation.Status, bool, error) {
 	runs, err := s.runs(ctx, "CASE WHEN active = 1 THEN 0 ELSE 1 END, started DESC", 1)
 	if err != nil || len(runs) == 0 {
-		return kmsencrypted.RunStatus{}, false, ledgerError("status", err)
+		return rotation.Status{}, false, ledgerError("status", err)
 	}
 	return runs[0], true, nil
 }
 
 // History lists the latest runs of the table, the newest first.
-func (s *Store[R]) History(ctx context.Context, limit int) ([]kmsencrypted.RunStatus, error) {
+func (s *Store[R]) History(ctx context.Context, limit int) ([]rotation.Status, error) {
 	runs, err := s.runs(ctx, "started DESC", limit)
 	return runs, ledgerError("history", err)
 }
 
-func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []kmsencrypted.RunStatus, err error) {
+func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []rotation.Status, err error) {
 	query := `SELECT id, kind, state, target, pass, planned, started, ended, verified, waiting FROM kms_rotations
 		WHERE table_name = ? ORDER BY ` + order
 	if limit > 0 {
@@ -108,7 +109,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []km
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var r kmsencrypted.RunStatus
+		var r rotation.Status
 		var started, ended, verified sql.Null[int64]
 		var waiting sql.Null[string]
 		if err := rows.Scan(&r.ID, &r.Kind, &r.State, &r.Target, &r.Pass, &r.Planned, &started, &ended, &verified, &waiting); err != nil {
@@ -130,7 +131,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []km
 }
 
 // sumUp adds what the shards of a run say.
-func (s *Store[R]) sumUp(ctx context.Context, r *kmsencrypted.RunStatus) error {
+func (s *Store[R]) sumUp(ctx context.Context, r *rotation.Status) error {
 	var busy int64
 	err := s.db.QueryRowContext(ctx, s.sql(`SELECT count(*), coalesce(sum(done), 0), coalesce(sum(CASE WHEN owner <> '' AND lease_until >= NOW THEN 1 ELSE 0 END), 0),
 		coalesce(sum(written), 0), coalesce(sum(conflicts), 0), coalesce(sum(pass_failed), 0), coalesce(sum(calls), 0), coalesce(sum(busy), 0)
@@ -149,7 +150,7 @@ func timeOf(ms sql.Null[int64]) (t time.Time) {
 }
 
 // Start begins a run, unless it is not [Store.Ready] for it.
-func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kmsencrypted.Range) error {
+func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotation.Range) error {
 	if err := s.Ready(ctx, run.Kind); err != nil {
 		return err
 	}
@@ -179,22 +180,22 @@ func (s *Store[R]) Start(ctx context.Context, run kmsencrypted.Run, shards []kms
 }
 
 // suits refuses a kind of rotation that would lose something or has nothing to do.
-func (s *Store[R]) suits(k kmsencrypted.RotationKind) error {
+func (s *Store[R]) suits(k rotation.Kind) error {
 	switch {
 	case k.Journals() && s.model.KeysOnly():
 		return errors.New("the model declares its keys only, and every column is needed")
 	case k.Journals() && len(s.unknown) > 0:
 		return fmt.Errorf("the table has columns that the model does not, and that would become unreadable: %s", strings.Join(s.unknown, ", "))
-	case k == kmsencrypted.KindReindex && len(s.model.IndexColumns()) == 0:
+	case k == rotation.Reindex && len(s.model.IndexColumns()) == 0:
 		return errors.New("the model has no blind index")
 	}
 	return nil
 }
 
 // Take leases a free shard.
-func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, lease time.Duration) (kmsencrypted.Shard, kmsencrypted.Offer, error) {
-	shard := kmsencrypted.Shard{Run: run, Owner: owner}
-	offer := kmsencrypted.OfferWait
+func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, lease time.Duration) (rotation.Shard, rotation.Offer, error) {
+	shard := rotation.Shard{Run: run, Owner: owner}
+	offer := rotation.OfferWait
 	err := patiently(func() (err error) {
 		offer, err = s.take(ctx, &shard, number, lease)
 		return err
@@ -203,11 +204,11 @@ func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, leas
 }
 
 // take needs no transaction: the UPDATE says whether the shard was still free.
-func (s *Store[R]) take(ctx context.Context, shard *kmsencrypted.Shard, number int, lease time.Duration) (kmsencrypted.Offer, error) {
+func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, lease time.Duration) (rotation.Offer, error) {
 	var state string
 	err := s.db.QueryRowContext(ctx, s.sql("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
-	if err != nil || state != string(kmsencrypted.RunActive) {
-		return kmsencrypted.OfferNothing, err
+	if err != nil || state != string(rotation.RunActive) {
+		return rotation.OfferNothing, err
 	}
 	for {
 		err := s.db.QueryRowContext(ctx, s.sql(`SELECT shard, after_key, to_key FROM kms_rotation_shards
@@ -218,36 +219,36 @@ func (s *Store[R]) take(ctx context.Context, shard *kmsencrypted.Shard, number i
 			break
 		}
 		if err != nil {
-			return kmsencrypted.OfferWait, err
+			return rotation.OfferWait, err
 		}
 		taken, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET owner = ?, lease_until = NOW + ?, beat = beat + 1
 			WHERE rotation_id = ? AND shard = ? AND done = 0 AND after_key = ? AND (owner = '' OR lease_until < NOW)`,
 			shard.Owner, lease.Milliseconds(), shard.Run, shard.Number, shard.After)
 		if taken || err != nil {
-			return kmsencrypted.OfferShard, err
+			return rotation.OfferShard, err
 		}
 	}
 	var left int
 	err = s.db.QueryRowContext(ctx, s.sql("SELECT count(*) FROM kms_rotation_shards WHERE rotation_id = ? AND done = 0"), shard.Run).Scan(&left)
 	if left == 0 {
-		return kmsencrypted.OfferNextPass, err
+		return rotation.OfferNextPass, err
 	}
-	return kmsencrypted.OfferWait, err
+	return rotation.OfferWait, err
 }
 
 // Keep extends the lease of a shard.
-func (s *Store[R]) Keep(ctx context.Context, shard kmsencrypted.Shard, lease time.Duration) error {
+func (s *Store[R]) Keep(ctx context.Context, shard rotation.Shard, lease time.Duration) error {
 	held, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET lease_until = NOW + ?, beat = beat + 1
 		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
 		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`, lease.Milliseconds(), shard.Run, shard.Number, shard.Owner)
 	if err == nil && !held {
-		err = kmsencrypted.ErrLeaseLost
+		err = rotation.ErrLeaseLost
 	}
 	return ledgerError("keep a shard", err)
 }
 
 // Release gives a shard back.
-func (s *Store[R]) Release(ctx context.Context, shard kmsencrypted.Shard) error {
+func (s *Store[R]) Release(ctx context.Context, shard rotation.Shard) error {
 	return s.retried(ctx, "release a shard", func(tx *sqlx.Tx) error {
 		_, err := s.exec(ctx, tx, "UPDATE kms_rotation_shards SET owner = '' WHERE rotation_id = ? AND shard = ? AND owner = ?",
 			shard.Run, shard.Number, shard.Owner)
@@ -257,7 +258,7 @@ func (s *Store[R]) Release(ctx context.Context, shard kmsencrypted.Shard) error 
 
 // advance moves a shard on in the transaction that wrote its records. The owner
 // is what fences off a worker whose lease is over: its transaction ends here.
-func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to kmsencrypted.Position, o kmsencrypted.Outcome) error {
+func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to rotation.Position, o rotation.Outcome) error {
 	after, owner, done := to.After, to.Shard.Owner, 0
 	if after == "" {
 		after = to.Shard.After
@@ -272,7 +273,7 @@ func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to kmsencrypted.Pos
 		after, done, owner, to.Lease.Milliseconds(), o.Written, o.Conflicts, to.Calls, to.Busy.Milliseconds(), o.Written+o.Conflicts, o.Conflicts, o.Failed,
 		to.Shard.Run, to.Shard.Number, to.Shard.Owner)
 	if err == nil && !held {
-		err = kmsencrypted.ErrLeaseLost
+		err = rotation.ErrLeaseLost
 	}
 	return err
 }
@@ -286,7 +287,7 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 		if err != nil || !ours {
 			return err
 		}
-		var k kmsencrypted.RotationKind
+		var k rotation.Kind
 		if err := tx.QueryRowContext(ctx, s.sql("SELECT kind FROM kms_rotations WHERE id = ?"), run).Scan(&k); err != nil {
 			return err
 		}
@@ -307,7 +308,7 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 		ended = true
 		if again == 0 {
 			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1, state = ?, active = NULL, ended = NOW, waiting = NULL WHERE id = ?",
-				string(kmsencrypted.RunDone), run)
+				string(rotation.RunDone), run)
 			return err
 		}
 		return s.restart(ctx, tx, run, k.SelectsDone())
@@ -333,7 +334,7 @@ func (s *Store[R]) restart(ctx context.Context, tx *sqlx.Tx, run string, conflic
 }
 
 // SetState pauses, resumes or cancels a run.
-func (s *Store[R]) SetState(ctx context.Context, run string, state kmsencrypted.RunState) error {
+func (s *Store[R]) SetState(ctx context.Context, run string, state rotation.RunState) error {
 	query := "UPDATE kms_rotations SET state = ? WHERE id = ? AND active = 1"
 	if !state.Unfinished() {
 		query = "UPDATE kms_rotations SET state = ?, active = NULL, ended = NOW, waiting = NULL WHERE id = ? AND active = 1"
@@ -391,7 +392,7 @@ func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]in
 }
 
 // Failures lists what could not be moved in the last pass.
-func (s *Store[R]) Failures(ctx context.Context, run string, limit int) ([]kmsencrypted.Failure, error) {
+func (s *Store[R]) Failures(ctx context.Context, run string, limit int) ([]rotation.Failure, error) {
 	query := "SELECT record, class, reason FROM kms_rotation_failures WHERE rotation_id = ? ORDER BY shard, id"
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit)
@@ -401,9 +402,9 @@ func (s *Store[R]) Failures(ctx context.Context, run string, limit int) ([]kmsen
 		return nil, ledgerError("failures", err)
 	}
 	defer rows.Close()
-	var failures []kmsencrypted.Failure
+	var failures []rotation.Failure
 	for rows.Next() {
-		var f kmsencrypted.Failure
+		var f rotation.Failure
 		var reason string
 		if err := rows.Scan(&f.Record, &f.Class, &reason); err != nil {
 			return nil, ledgerError("failures", err)

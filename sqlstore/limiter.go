@@ -13,7 +13,7 @@ import (
 )
 
 // Limiter bounds the calls to a key service by all processes that share a
-// database: see [NewLimiter]. It is a [kmsencrypted.ThrottledLimiter] and safe for
+// database: see [NewLimiter]. It is a [rotation.ThrottledLimiter] and safe for
 // concurrent use.
 type Limiter struct {
 	db      *sql.DB
@@ -124,7 +124,7 @@ func (l *Limiter) Throttled(ctx context.Context) error {
 	return ledgerError("limiter "+l.name, err)
 }
 
-// Wait implements [kmsencrypted.Limiter].
+// Wait implements [rotation.Limiter].
 func (l *Limiter) Wait(ctx context.Context, n int) error {
 	_, wait, err := l.reserve(ctx, n)
 	if err != nil {

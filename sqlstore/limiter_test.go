@@ -14,6 +14,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -194,7 +195,7 @@ func testLimiterRate(t *testing.T, d database) {
 	if err := a.Wait(ended, 1); !errors.Is(err, context.Canceled) {
 		t.Errorf("Wait() after the end of ctx = %v", err)
 	}
-	var _ kmsencrypted.ThrottledLimiter = a
+	var _ rotation.ThrottledLimiter = a
 }
 
 func TestLimiterRatePostgres(t *testing.T) { t.Parallel(); testLimiterRate(t, postgres) }
@@ -219,7 +220,7 @@ func testChecks(t *testing.T, d database) {
 	db := d.open(t)
 	db.MustExec("CREATE TABLE load_now (n int)")
 	query := sqlstore.QueryCheck(db.DB, "queue length", "SELECT max(n) FROM load_now")
-	reason := func(c kmsencrypted.Check) string {
+	reason := func(c rotation.Check) string {
 		t.Helper()
 		text, err := c(t.Context())
 		must(t, err)

@@ -6,8 +6,8 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 type coded struct {
@@ -33,10 +33,10 @@ func TestArraysPostgres(t *testing.T) {
 			insert(t, db, old, rows)
 			b := box(t, dir, 3)
 			m := model[coded](t, b, "coded")
-			r := rotator(t, postgres, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, BatchSize: size, TargetTime: -1, Shards: 1, Workers: 1})
+			r := rotator(t, postgres, db, b, m, rotation.Options{Kind: rotation.Rekey, BatchSize: size, TargetTime: -1, Shards: 1, Workers: 1})
 			result, err := r.Run(t.Context())
 			must(t, err)
-			if result.Outcome != (kmsencrypted.Outcome{Written: int64(len(codes))}) {
+			if result.Outcome != (rotation.Outcome{Written: int64(len(codes))}) {
 				t.Errorf("Run() = %+v, want %d written", result, len(codes))
 			}
 			for _, row := range load(t, db, m) {

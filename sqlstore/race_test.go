@@ -16,6 +16,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // account has a column for each of six clients, two of which begin as NULL.
@@ -61,11 +62,11 @@ func testRace(t *testing.T, d database) {
 	}
 	for _, step := range []struct {
 		version int
-		kind    kmsencrypted.RotationKind
-	}{{2, kmsencrypted.KindRewrap}, {3, kmsencrypted.KindRekey}} {
+		kind    rotation.Kind
+	}{{2, rotation.Rewrap}, {3, rotation.Rekey}} {
 		b := box(t, dir, step.version)
 		m := model[account](t, b, "accounts")
-		r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: step.kind, BatchSize: 250, Workers: 2})
+		r := rotator(t, d, db, b, m, rotation.Options{Kind: step.kind, BatchSize: 250, Workers: 2})
 		ctx, stop := context.WithCancel(t.Context())
 		var group sync.WaitGroup
 		var updates, retries atomic.Int64

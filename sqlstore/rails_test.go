@@ -12,6 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/railsapp"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // railsEmail knows one of the columns only.
@@ -38,7 +39,7 @@ func TestRailsSQLite(t *testing.T) {
 	to := appOf(railsapp.Native)
 	stranger, err := field.NewModel[railsEmail](to.Box, field.Config{Table: "users", Name: "User"})
 	must(t, err)
-	_, err = rotator(t, sqlite, db, to.Box, stranger, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey}).Run(t.Context())
+	_, err = rotator(t, sqlite, db, to.Box, stranger, rotation.Options{Kind: rotation.Rekey}).Run(t.Context())
 	if !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Fatalf("Run() of a model that lacks columns = %v, want ErrConfig", err)
 	}
@@ -46,8 +47,8 @@ func TestRailsSQLite(t *testing.T) {
 	indexes := railsIndexes(t, db)
 	for _, step := range []struct {
 		version int
-		kind    kmsencrypted.RotationKind
-	}{{2, kmsencrypted.KindRewrap}, {railsapp.Native, kmsencrypted.KindRekey}, {3, kmsencrypted.KindRekey}} {
+		kind    rotation.Kind
+	}{{2, rotation.Rewrap}, {railsapp.Native, rotation.Rekey}, {3, rotation.Rekey}} {
 		app := appOf(step.version)
 		rows, err := app.Load(t.Context(), db)
 		must(t, err)
@@ -69,12 +70,12 @@ func TestRailsSQLite(t *testing.T) {
 }
 
 // rotateRails moves those of n rows of a table that are not at the version yet.
-func rotateRails[R any](t *testing.T, db *sqlx.DB, b *kmsencrypted.Box, m *field.Model[R], kind kmsencrypted.RotationKind, n int) {
+func rotateRails[R any](t *testing.T, db *sqlx.DB, b *kmsencrypted.Box, m *field.Model[R], kind rotation.Kind, n int) {
 	t.Helper()
 	to, left := b.Current(), n-versions(t, db, m.Table())[b.Current()]
-	r := rotator(t, sqlite, db, b, m, kmsencrypted.RotationOptions{Kind: kind, BatchSize: 7, Workers: 2})
+	r := rotator(t, sqlite, db, b, m, rotation.Options{Kind: kind, BatchSize: 7, Workers: 2})
 	if to == railsapp.Native {
-		_, err := rotator(t, sqlite, db, b, m, kmsencrypted.RotationOptions{}).Run(t.Context())
+		_, err := rotator(t, sqlite, db, b, m, rotation.Options{}).Run(t.Context())
 		if !errors.Is(err, kmsencrypted.ErrNeedsRekey) {
 			t.Errorf("rewrap of %s to another format = %v, want ErrNeedsRekey", m.Table(), err)
 		}

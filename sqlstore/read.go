@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"reflect"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // Read reads records in the order of their primary key: never by OFFSET, and
 // never "the first that are not done", both of which read again what is done.
-func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsencrypted.Batch, error) {
+func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.Batch, error) {
 	k, err := kindOf[R](sel.Kind)
 	if err != nil {
 		return nil, err
@@ -23,7 +23,7 @@ func (s *Store[R]) Read(ctx context.Context, sel kmsencrypted.Selection) (kmsenc
 	}
 	q.add(" ORDER BY ", q.list(names(s.ids)), fmt.Sprintf(" LIMIT %d", sel.Limit))
 	b := &batch[R]{store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals(), derived: sel.Derived}
-	if sel.Kind == kmsencrypted.KindMigrate {
+	if sel.Kind == rotation.Migrate {
 		b.least = 1
 	}
 	if b.rows, b.records, err = s.load(ctx, q); err != nil {
@@ -42,7 +42,7 @@ func (s *Store[R]) selectFrom(q *statement) {
 }
 
 // where adds the conditions of a selection.
-func (s *Store[R]) where(q *statement, sel kmsencrypted.Selection) error {
+func (s *Store[R]) where(q *statement, sel rotation.Selection) error {
 	k, err := kindOf[R](sel.Kind)
 	if err != nil {
 		return err
@@ -107,19 +107,19 @@ func (s *Store[R]) newRow() (row R) {
 // Ranges cuts an integer key into equal pieces of its values, which takes no
 // reading; any other key into pieces of equally many records, which reads the
 // index once. The first and the last range have no outer bound.
-func (s *Store[R]) Ranges(ctx context.Context, n int) ([]kmsencrypted.Range, error) {
+func (s *Store[R]) Ranges(ctx context.Context, n int) ([]rotation.Range, error) {
 	bounds, err := s.bounds(ctx, max(n, 1))
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: ranges of %s: %w", s.Table(), err)
 	}
-	var ranges []kmsencrypted.Range
+	var ranges []rotation.Range
 	after := ""
 	for _, id := range bounds {
 		to := encodeKey(id)
-		ranges = append(ranges, kmsencrypted.Range{After: after, To: to})
+		ranges = append(ranges, rotation.Range{After: after, To: to})
 		after = to
 	}
-	return append(ranges, kmsencrypted.Range{After: after}), nil
+	return append(ranges, rotation.Range{After: after}), nil
 }
 
 // bounds are at most n-1 primary keys between the ranges.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // isRefusal reports that the database does not take a row: a constraint, a
@@ -54,7 +54,7 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 	for i, u := range s.updates {
 		if err, ok := refused[i]; ok {
 			b.records[s.indexes[i]].state = failed
-			b.failures = append(b.failures, kmsencrypted.Failure{
+			b.failures = append(b.failures, rotation.Failure{
 				Record: b.store.recordName(u.id), Class: "database", Err: refusal(err),
 			})
 			continue

@@ -1,4 +1,4 @@
-// Package sqlstore lets a [kmsencrypted.Rotator] rotate the records of a SQL
+// Package sqlstore lets a [rotation.Rotator] rotate the records of a SQL
 // table: in PostgreSQL, in MariaDB and MySQL, and in SQLite.
 //
 //	users, err := field.NewModel[User](box, field.Config{Table: "users"})
@@ -7,7 +7,7 @@
 //	…
 //	err = store.CreateTables(ctx) // once
 //	…
-//	rotator, err := kmsencrypted.NewRotator(box, store, kmsencrypted.RotationOptions{})
+//	rotator, err := rotation.New(box, store, rotation.Options{})
 //	…
 //	result, err := rotator.Run(ctx)
 //
@@ -36,9 +36,10 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// Store is a [kmsencrypted.Store] of the records of a model. It is safe for
+// Store is a [rotation.Store] of the records of a model. It is safe for
 // concurrent use.
 type Store[R any] struct {
 	db      *sqlx.DB
@@ -238,7 +239,7 @@ func (s *Store[R]) Table() string { return s.model.Table() }
 
 // Count counts the records by the version of each key column. It reads the whole
 // table once for each.
-func (s *Store[R]) Count(ctx context.Context) (counts []kmsencrypted.VersionCount, err error) {
+func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, err error) {
 	for _, key := range s.keys {
 		name := s.dialect.Quoted(key.name)
 		var groups []struct {
@@ -251,9 +252,9 @@ func (s *Store[R]) Count(ctx context.Context) (counts []kmsencrypted.VersionCoun
 		if err != nil {
 			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
 		}
-		byVersion := make(map[kmsencrypted.VersionCount]int64)
+		byVersion := make(map[rotation.VersionCount]int64)
 		for _, g := range groups {
-			c := kmsencrypted.VersionCount{Column: key.name, HasKey: g.Prefix.Valid}
+			c := rotation.VersionCount{Column: key.name, HasKey: g.Prefix.Valid}
 			if c.HasKey {
 				c.Version = kmsencrypted.ColumnVersion(g.Prefix.V)
 			}
@@ -269,7 +270,7 @@ func (s *Store[R]) Count(ctx context.Context) (counts []kmsencrypted.VersionCoun
 }
 
 // Selected counts the rows of a selection.
-func (s *Store[R]) Selected(ctx context.Context, sel kmsencrypted.Selection) (n int64, err error) {
+func (s *Store[R]) Selected(ctx context.Context, sel rotation.Selection) (n int64, err error) {
 	q := &statement{dialect: s.dialect}
 	q.add("SELECT count(*) FROM ", q.QuotedTable(s.Table()), " WHERE 1 = 1")
 	if err := s.where(q, sel); err != nil {
@@ -281,7 +282,7 @@ func (s *Store[R]) Selected(ctx context.Context, sel kmsencrypted.Selection) (n 
 	return n, nil
 }
 
-func compareCounts(a, b kmsencrypted.VersionCount) int {
+func compareCounts(a, b rotation.VersionCount) int {
 	return cmp.Or(cmp.Compare(a.Column, b.Column), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Rows, b.Rows))
 }
 

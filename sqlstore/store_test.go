@@ -15,6 +15,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -143,14 +144,14 @@ func rotateThrough[R any](t *testing.T, d database, table, id string, rows []*R,
 	insert(t, db, old, rows)
 	for _, step := range []struct {
 		version int
-		kind    kmsencrypted.RotationKind
-	}{{2, kmsencrypted.KindRewrap}, {3, kmsencrypted.KindRekey}} {
+		kind    rotation.Kind
+	}{{2, rotation.Rewrap}, {3, rotation.Rekey}} {
 		b := box(t, dir, step.version)
 		m := model[R](t, b, table)
-		r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: step.kind, Shards: 5, BatchSize: 64, Workers: 3})
+		r := rotator(t, d, db, b, m, rotation.Options{Kind: step.kind, Shards: 5, BatchSize: 64, Workers: 3})
 		result, err := r.Run(t.Context())
 		must(t, err)
-		if want := (kmsencrypted.Outcome{Written: int64(len(rows))}); result.Outcome != want || !result.Done {
+		if want := (rotation.Outcome{Written: int64(len(rows))}); result.Outcome != want || !result.Done {
 			t.Fatalf("Run(%s) = %+v, want %+v and done", step.kind, result, want)
 		}
 		if got := versions(t, db, table); len(rows) > 0 && !maps.Equal(got, map[int]int{step.version: len(rows)}) {
@@ -161,7 +162,7 @@ func rotateThrough[R any](t *testing.T, d database, table, id string, rows []*R,
 				t.Errorf("after %s a row holds something else: %+v", step.kind, row)
 			}
 		}
-		v, err := r.Verify(t.Context(), kmsencrypted.VerifyOptions{})
+		v, err := r.Verify(t.Context(), rotation.VerifyOptions{})
 		must(t, err)
 		if !v.Clean(step.version) || v.Opened != int64(len(rows)) {
 			t.Errorf("Verify() = %+v, want %d opened and clean", v, len(rows))
@@ -215,7 +216,7 @@ func testBadRows(t *testing.T, d database) {
 	}
 	b := box(t, dir, 3)
 	m := model[person](t, b, "people")
-	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, BatchSize: 1000, Shards: 4})
+	r := rotator(t, d, db, b, m, rotation.Options{Kind: rotation.Rekey, BatchSize: 1000, Shards: 4})
 	result, err := r.Run(t.Context())
 	must(t, err)
 	if good := int64(n - len(want)); result.Written != good || !result.Done {
@@ -238,18 +239,18 @@ func testBadRows(t *testing.T, d database) {
 	}
 	result, err = r.Run(t.Context())
 	must(t, err)
-	if result.Outcome != (kmsencrypted.Outcome{Written: int64(len(want))}) || !result.Done {
+	if result.Outcome != (rotation.Outcome{Written: int64(len(want))}) || !result.Done {
 		t.Errorf("second Run() = %+v, want the %d mended ones written", result, len(want))
 	}
 	_, err = db.Exec("UPDATE people SET encrypted_kms_key = NULL WHERE id = 1")
 	must(t, err)
-	v, err := r.Verify(t.Context(), kmsencrypted.VerifyOptions{})
+	v, err := r.Verify(t.Context(), rotation.VerifyOptions{})
 	must(t, err)
 	if len(v.Failures) != 1 || v.Failures[0].Class != "no-data-key" || v.Opened != n-1 {
 		t.Errorf("Verify() = %d opened, failures %v, want one without key", v.Opened, v.Failures)
 	}
 	_, err = rotator(t, d, db, box(t, dir, 2), model[person](t, box(t, dir, 2), "people"),
-		kmsencrypted.RotationOptions{MaxFailures: 1}).Run(t.Context())
+		rotation.Options{MaxFailures: 1}).Run(t.Context())
 	must(t, err) // nothing fails any more, so one more version back is a rotation too
 	if got := versions(t, db, "people"); !maps.Equal(got, map[int]int{0: 1, 2: n - 1}) {
 		t.Errorf("versions after going back = %v", got)
@@ -279,10 +280,10 @@ func testNullColumn(t *testing.T, d database) {
 	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	must(t, s.Start(t.Context(), kmsencrypted.Run{ID: "r", Kind: kmsencrypted.KindRekey, Target: 3, Pass: 1, State: kmsencrypted.RunActive}, []kmsencrypted.Range{{}}))
-	shard, _, err := s.Take(t.Context(), "r", "me", kmsencrypted.AnyShard, 1e10)
+	must(t, s.Start(t.Context(), rotation.Run{ID: "r", Kind: rotation.Rekey, Target: 3, Pass: 1, State: rotation.RunActive}, []rotation.Range{{}}))
+	shard, _, err := s.Take(t.Context(), "r", "me", rotation.AnyShard, 1e10)
 	must(t, err)
-	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 10, Kind: kmsencrypted.KindRekey, Target: 3})
+	b, err := s.Read(t.Context(), rotation.Selection{Limit: 10, Kind: rotation.Rekey, Target: 3})
 	must(t, err)
 	must(t, b.Rotate(t.Context(), 0, 2))
 
@@ -291,9 +292,9 @@ func testNullColumn(t *testing.T, d database) {
 	_, err = db.Exec(db.Rebind("UPDATE people SET phone_ciphertext = ? WHERE id = 1"), rows[0].Phone)
 	must(t, err)
 
-	outcome, err := b.Write(t.Context(), kmsencrypted.Position{Shard: shard, After: b.Last(), Done: true, Lease: 1e10})
+	outcome, err := b.Write(t.Context(), rotation.Position{Shard: shard, After: b.Last(), Done: true, Lease: 1e10})
 	must(t, err)
-	if want := (kmsencrypted.Outcome{Written: 1, Conflicts: 1}); outcome != want {
+	if want := (rotation.Outcome{Written: 1, Conflicts: 1}); outcome != want {
 		t.Errorf("Write() = %+v, want %+v", outcome, want)
 	}
 	for _, p := range load(t, db, m) {
@@ -312,32 +313,32 @@ func testLostLease(t *testing.T, d database) {
 	s, err := sqlstore.New(t.Context(), db.DB, d.dialect, model[person](t, box(t, dir, 2), "people"), sqlstore.Options{})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	run := kmsencrypted.Run{ID: "r", Kind: kmsencrypted.KindRewrap, Target: 2, Pass: 1, State: kmsencrypted.RunActive}
-	must(t, s.Start(t.Context(), run, []kmsencrypted.Range{{}}))
+	run := rotation.Run{ID: "r", Kind: rotation.Rewrap, Target: 2, Pass: 1, State: rotation.RunActive}
+	must(t, s.Start(t.Context(), run, []rotation.Range{{}}))
 	run.ID = "other"
-	if err := s.Start(t.Context(), run, []kmsencrypted.Range{{}}); !errors.Is(err, kmsencrypted.ErrConflict) {
+	if err := s.Start(t.Context(), run, []rotation.Range{{}}); !errors.Is(err, kmsencrypted.ErrConflict) {
 		t.Errorf("second Start() = %v, want ErrConflict", err)
 	}
-	slow, offer, err := s.Take(t.Context(), "r", "slow", kmsencrypted.AnyShard, 0)
+	slow, offer, err := s.Take(t.Context(), "r", "slow", rotation.AnyShard, 0)
 	must(t, err)
-	if offer != kmsencrypted.OfferShard {
+	if offer != rotation.OfferShard {
 		t.Fatalf("Take() = %v, want a shard", offer)
 	}
-	b, err := s.Read(t.Context(), kmsencrypted.Selection{Limit: 10, Kind: kmsencrypted.KindRewrap, Target: 2})
+	b, err := s.Read(t.Context(), rotation.Selection{Limit: 10, Kind: rotation.Rewrap, Target: 2})
 	must(t, err)
 	must(t, b.Rotate(t.Context(), 0, 1))
 	for { // a lease of 0 is over with the next millisecond
-		_, offer, err = s.Take(t.Context(), "r", "quick", kmsencrypted.AnyShard, 1e10)
+		_, offer, err = s.Take(t.Context(), "r", "quick", rotation.AnyShard, 1e10)
 		must(t, err)
-		if offer == kmsencrypted.OfferShard {
+		if offer == rotation.OfferShard {
 			break
 		}
 	}
-	if err := s.Keep(t.Context(), slow, 1e10); !errors.Is(err, kmsencrypted.ErrLeaseLost) {
+	if err := s.Keep(t.Context(), slow, 1e10); !errors.Is(err, rotation.ErrLeaseLost) {
 		t.Errorf("Keep() = %v, want ErrLeaseLost", err)
 	}
-	_, err = b.Write(t.Context(), kmsencrypted.Position{Shard: slow, After: b.Last(), Done: true, Lease: 1e10})
-	if !errors.Is(err, kmsencrypted.ErrLeaseLost) {
+	_, err = b.Write(t.Context(), rotation.Position{Shard: slow, After: b.Last(), Done: true, Lease: 1e10})
+	if !errors.Is(err, rotation.ErrLeaseLost) {
 		t.Errorf("Write() = %v, want ErrLeaseLost", err)
 	}
 	if got := versions(t, db, "people"); got[1] != 1 {
@@ -356,8 +357,8 @@ func testComeAndGo(t *testing.T, d database) {
 		people[i] = &person{ID: int64(i + 1), Email: field.New(fmt.Sprint("person ", i+1))}
 	}
 	insert(t, db, before, people)
-	r := rotator(t, d, db, box(t, dir, 3), after, kmsencrypted.RotationOptions{
-		Kind: kmsencrypted.KindRekey, BatchSize: 100, Workers: 2, Calls: kmsencrypted.NewLimiter(6000),
+	r := rotator(t, d, db, box(t, dir, 3), after, rotation.Options{
+		Kind: rotation.Rekey, BatchSize: 100, Workers: 2, Calls: rotation.NewLimiter(6000),
 	})
 	var others sync.WaitGroup
 	var inserted, deleted atomic.Int64
@@ -426,9 +427,9 @@ func testShared(t *testing.T, d database) {
 	b := box(t, dir, 2)
 	m := model[person](t, b, "people")
 	var runs sync.WaitGroup
-	results := make([]kmsencrypted.RunResult, 2)
+	results := make([]rotation.Result, 2)
 	for i := range results {
-		r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{BatchSize: 20, Workers: 2, Shards: 16})
+		r := rotator(t, d, db, b, m, rotation.Options{BatchSize: 20, Workers: 2, Shards: 16})
 		runs.Go(func() {
 			var err error
 			if results[i], err = r.Run(t.Context()); err != nil {
@@ -458,10 +459,10 @@ func testPause(t *testing.T, d database) {
 	insert(t, db, old, people)
 	b := box(t, dir, 2)
 	m := model[person](t, b, "people")
-	other := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{})
+	other := rotator(t, d, db, b, m, rotation.Options{})
 	var paused sync.Once
-	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{BatchSize: 10, Workers: 1, Shards: 4, Observe: func(e kmsencrypted.RotationEvent) {
-		if e.Type == kmsencrypted.EventBatch {
+	r := rotator(t, d, db, b, m, rotation.Options{BatchSize: 10, Workers: 1, Shards: 4, Observe: func(e rotation.Event) {
+		if e.Type == rotation.EventBatch {
 			paused.Do(func() {
 				if err := other.Pause(t.Context()); err != nil {
 					t.Error(err)
@@ -470,7 +471,7 @@ func testPause(t *testing.T, d database) {
 		}
 	}})
 	result, err := r.Run(t.Context())
-	if !errors.Is(err, kmsencrypted.ErrPaused) || result.Written != 10 {
+	if !errors.Is(err, rotation.ErrPaused) || result.Written != 10 {
 		t.Errorf("Run() = %+v, %v, want ErrPaused after 10", result, err)
 	}
 	must(t, other.Resume(t.Context()))
@@ -494,7 +495,7 @@ func testRefused(t *testing.T, d database) {
 	insert(t, db, old, people)
 	b := box(t, dir, 3)
 	m := model[person](t, b, "people")
-	r := rotator(t, d, db, b, m, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, BatchSize: 100, Shards: 2})
+	r := rotator(t, d, db, b, m, rotation.Options{Kind: rotation.Rekey, BatchSize: 100, Shards: 2})
 	for _, written := range []int64{n - 2, 0} {
 		result, err := r.Run(t.Context())
 		must(t, err)
@@ -527,13 +528,13 @@ func testLimit(t *testing.T, d database) {
 	}
 	insert(t, db, old, people)
 	b := box(t, dir, 2)
-	r := rotator(t, d, db, b, model[person](t, b, "people"), kmsencrypted.RotationOptions{Limit: 100, Workers: 1})
+	r := rotator(t, d, db, b, model[person](t, b, "people"), rotation.Options{Limit: 100, Workers: 1})
 	plan, err := r.Plan(t.Context())
 	must(t, err)
 	if plan.Keys != n-10 || plan.Calls != 2*(n-10) || len(plan.Versions) != 2 {
 		t.Errorf("Plan() = %+v, want %d keys at version 1 and 10 rows without", plan, n-10)
 	}
-	dry, err := r.Verify(t.Context(), kmsencrypted.VerifyOptions{OnlyOld: true})
+	dry, err := r.Verify(t.Context(), rotation.VerifyOptions{OnlyOld: true})
 	must(t, err)
 	if dry.Opened != n-10 || len(dry.Failures) != 0 {
 		t.Errorf("dry run = %+v, want %d opened", dry, n-10)
@@ -551,7 +552,7 @@ func testLimit(t *testing.T, d database) {
 	must(t, r.Cancel(t.Context()))
 	status, found, err := r.Status(t.Context())
 	must(t, err)
-	if !found || status.State != kmsencrypted.RunCanceled || status.Written != 100 {
+	if !found || status.State != rotation.RunCanceled || status.Written != 100 {
 		t.Errorf("Status() = %+v, %v, want cancelled after 100", status, found)
 	}
 }

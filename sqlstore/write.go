@@ -14,6 +14,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // swap is the updates of one batch, all of the same columns. Every column that
@@ -64,9 +65,9 @@ func (s *swap) count() (n int64) {
 	return n
 }
 
-// Write implements [kmsencrypted.Batch]. It tries again after a deadlock or a
+// Write implements [rotation.Batch]. It tries again after a deadlock or a
 // lost race of transactions: nothing was written then.
-func (b *batch[R]) Write(ctx context.Context, to kmsencrypted.Position) (outcome kmsencrypted.Outcome, err error) {
+func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rotation.Outcome, err error) {
 	defer b.wipe(0, len(b.rows))
 	s, err := b.swap(to.Shard.Run)
 	if err != nil {
@@ -96,25 +97,25 @@ func (b *batch[R]) Write(ctx context.Context, to kmsencrypted.Position) (outcome
 // lockedOrOther names what a smaller batch may help against.
 func lockedOrOther(err error) error {
 	if err != nil && isLockTimeout(err) {
-		return fmt.Errorf("%w: %w", kmsencrypted.ErrLocked, err)
+		return fmt.Errorf("%w: %w", rotation.ErrLocked, err)
 	}
 	return err
 }
 
-func (b *batch[R]) write(ctx context.Context, s *swap, to kmsencrypted.Position) (outcome kmsencrypted.Outcome, err error) {
+func (b *batch[R]) write(ctx context.Context, s *swap, to rotation.Position) (outcome rotation.Outcome, err error) {
 	err = b.store.transaction(ctx, func(tx *sqlx.Tx) error {
 		outcome, err = b.writeIn(ctx, tx, s, to)
 		return err
 	})
 	if err != nil {
-		return kmsencrypted.Outcome{}, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
+		return rotation.Outcome{}, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
 	}
 	return outcome, nil
 }
 
 // writeIn makes one transaction of the records, the journal, the failures and the
 // position.
-func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to kmsencrypted.Position) (o kmsencrypted.Outcome, err error) {
+func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotation.Position) (o rotation.Outcome, err error) {
 	s.written = make([]bool, len(s.updates))
 	if len(s.updates) > 0 {
 		if err := b.store.writes(ctx, tx, s); err != nil {
@@ -218,7 +219,7 @@ func appendValues(args []any, values []driver.Value) []any {
 	return args
 }
 
-func (s *Store[R]) recordFailures(ctx context.Context, tx *sqlx.Tx, shard kmsencrypted.Shard, failures []kmsencrypted.Failure) error {
+func (s *Store[R]) recordFailures(ctx context.Context, tx *sqlx.Tx, shard rotation.Shard, failures []rotation.Failure) error {
 	values := make([][]any, len(failures))
 	for i, f := range failures {
 		values[i] = []any{shard.Run, shard.Number, f.Record, f.Class, cut(f.Err.Error())}

@@ -31,6 +31,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	kmsriver "github.com/kmsencrypted/kmsencrypted/river"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -107,7 +108,7 @@ func run(ctx context.Context, url string, out io.Writer) (err error) {
 		return err
 	}
 	fmt.Fprintf(out, "%s: %d rewrapped, %d conflicts, %d failed\n", status.State, status.Written, status.Conflicts, status.Failed)
-	verified, err := rotator.Verify(ctx, kmsencrypted.VerifyOptions{})
+	verified, err := rotator.Verify(ctx, rotation.VerifyOptions{})
 	if err != nil {
 		return err
 	}
@@ -141,7 +142,7 @@ func connect(ctx context.Context, url, schema string) (*pgxpool.Pool, error) {
 }
 
 // workers starts a client that does two jobs at the same time.
-func workers(ctx context.Context, pool *pgxpool.Pool, schema string, rotator *kmsencrypted.Rotator) (*river.Client[pgx.Tx], error) {
+func workers(ctx context.Context, pool *pgxpool.Pool, schema string, rotator *rotation.Rotator) (*river.Client[pgx.Tx], error) {
 	worker, err := kmsriver.NewWorker(rotator)
 	if err != nil {
 		return nil, err
@@ -172,7 +173,7 @@ func boxOf(dir string, current int) (*kmsencrypted.Box, error) {
 	return kmsencrypted.Config{Current: current, Versions: versions}.Box()
 }
 
-func rotatorOf(ctx context.Context, db *sql.DB, box *kmsencrypted.Box) (*kmsencrypted.Rotator, error) {
+func rotatorOf(ctx context.Context, db *sql.DB, box *kmsencrypted.Box) (*rotation.Rotator, error) {
 	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers"})
 	if err != nil {
 		return nil, err
@@ -184,7 +185,7 @@ func rotatorOf(ctx context.Context, db *sql.DB, box *kmsencrypted.Box) (*kmsencr
 	if err := store.CreateTables(ctx); err != nil {
 		return nil, err
 	}
-	return kmsencrypted.NewRotator(box, store, kmsencrypted.RotationOptions{Shards: 16})
+	return rotation.New(box, store, rotation.Options{Shards: 16})
 }
 
 // fill makes the table and its rows.

@@ -19,10 +19,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/internal/race"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -218,8 +218,8 @@ func rekey(t *testing.T, w *world, round int) {
 	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []sqlstore.Dependents{w.manager}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := kmsencrypted.NewRotator(w.model.Box(), s, kmsencrypted.RotationOptions{
-		Kind: kmsencrypted.KindRekey, WritersAreOurs: true, Workers: 1, Shards: 1, BatchSize: 2, Lease: 100 * time.Millisecond})
+	r, err := rotation.New(w.model.Box(), s, rotation.Options{
+		Kind: rotation.Rekey, WritersAreOurs: true, Workers: 1, Shards: 1, BatchSize: 2, Lease: 100 * time.Millisecond})
 	must(t, err)
 	result, err := r.Run(t.Context())
 	must(t, err)

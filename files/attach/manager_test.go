@@ -26,6 +26,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -232,13 +233,13 @@ func (w *world) holds(t testing.TB, a *attach.Attachment, want []byte) {
 }
 
 // rotate moves all customers to a version.
-func (w *world) rotate(t testing.TB, kind kmsencrypted.RotationKind, to int) kmsencrypted.RunResult {
+func (w *world) rotate(t testing.TB, kind rotation.Kind, to int) rotation.Result {
 	t.Helper()
 	w.use(t, to)
 	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []sqlstore.Dependents{w.manager}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := kmsencrypted.NewRotator(w.model.Box(), s, kmsencrypted.RotationOptions{Kind: kind, WritersAreOurs: true, Workers: 2, Shards: 4})
+	r, err := rotation.New(w.model.Box(), s, rotation.Options{Kind: kind, WritersAreOurs: true, Workers: 2, Shards: 4})
 	must(t, err)
 	result, err := r.Run(t.Context())
 	must(t, err)
@@ -433,14 +434,14 @@ func TestRotation(t *testing.T) {
 				t.Errorf("%s: other objects than before", what)
 			}
 		}
-		if got := w.rotate(t, kmsencrypted.KindRewrap, 2); got.Written != 20 {
+		if got := w.rotate(t, rotation.Rewrap, 2); got.Written != 20 {
 			t.Errorf("rewrap: %+v", got)
 		}
 		check("rewrap")
 		if !slices.Equal(wrapped(), before) {
 			t.Error("a rewrap changed file keys")
 		}
-		if got := w.rotate(t, kmsencrypted.KindRekey, 3); got.Written != 20 {
+		if got := w.rotate(t, rotation.Rekey, 3); got.Written != 20 {
 			t.Errorf("rekey: %+v", got)
 		}
 		check("rekey")
@@ -461,7 +462,7 @@ func TestUploadBesideRekey(t *testing.T) {
 		c := w.insert(t, 1)
 		p, err := w.manager.Upload(t.Context(), c, "license", strings.NewReader("content"), attach.Options{})
 		must(t, err)
-		w.rotate(t, kmsencrypted.KindRekey, 3)
+		w.rotate(t, rotation.Rekey, 3)
 		p2, err := w.manager.Upload(t.Context(), c, "scans", strings.NewReader("with the old record"), attach.Options{})
 		must(t, err)
 		for _, p := range []*attach.Pending[customer]{p, p2} {
@@ -484,7 +485,7 @@ func TestRekeyWithDamagedFileKey(t *testing.T) {
 			a[i] = w.attach(t, w.insert(t, int64(i+1)), "license", []byte("content"))
 		}
 		w.exec(t, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ?", a[0].WrappedKey, a[1].ID)
-		result := w.rotate(t, kmsencrypted.KindRekey, 3)
+		result := w.rotate(t, rotation.Rekey, 3)
 		if version, _ := w.read(t, 2).Key.Version(); result.Written != 2 || result.Failed == 0 || version != 1 {
 			t.Errorf("rekey = %+v, want 2 written, and the record with the damaged file key at version 1, not %d", result, version)
 		}
@@ -519,9 +520,9 @@ func TestEncryptOnly(t *testing.T) {
 			prefix := "fk1:"
 			switch how {
 			case "rekey":
-				w.rotate(t, kmsencrypted.KindRekey, 3)
+				w.rotate(t, rotation.Rekey, 3)
 			case "rewrap":
-				w.rotate(t, kmsencrypted.KindRewrap, 2)
+				w.rotate(t, rotation.Rewrap, 2)
 				prefix = "v2:"
 			default:
 				last := int64(0)

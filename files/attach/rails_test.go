@@ -27,6 +27,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -342,7 +343,7 @@ func (w *railsWorld) rekey(t testing.TB, to int) {
 	s, err := sqlstore.New(t.Context(), w.db, field.SQLite, w.documents, sqlstore.Options{Dependents: []sqlstore.Dependents{w.rails}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := kmsencrypted.NewRotator(w.documents.Box(), s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true, Workers: 1, Shards: 1, Lease: 100 * time.Millisecond})
+	r, err := rotation.New(w.documents.Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true, Workers: 1, Shards: 1, Lease: 100 * time.Millisecond})
 	must(t, err)
 	result, err := r.Run(t.Context())
 	must(t, err)

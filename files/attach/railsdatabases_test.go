@@ -8,10 +8,10 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -93,7 +93,7 @@ func TestRailsRowsPostgresMariaDBSQLite(t *testing.T) {
 		s, err := sqlstore.New(t.Context(), db, d.dialect, m, sqlstore.Options{Dependents: []sqlstore.Dependents{r}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
-		rotator, err := kmsencrypted.NewRotator(m.Box(), s, kmsencrypted.RotationOptions{Kind: kmsencrypted.KindRekey, WritersAreOurs: true})
+		rotator, err := rotation.New(m.Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
 		must(t, err)
 		if result, err := rotator.Run(t.Context()); err != nil || result.Written != 1 {
 			t.Fatalf("rekey = %+v, %v", result, err)

@@ -15,7 +15,7 @@
 // key disabled or gone - fails the write whatever the quorum, since every column
 // would silently lack its wrap from then on. [Provider.Missing] finds a column
 // with fewer wraps than there are providers, [kmsencrypted.Box.Rewrap] to the same
-// version completes it, and a rotation of [kmsencrypted.KindComplete] a table.
+// version completes it, and a rotation of [rotation.Complete] a table.
 //
 // # Reading
 //

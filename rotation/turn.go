@@ -1,4 +1,4 @@
-package kmsencrypted
+package rotation
 
 import (
 	"cmp"
@@ -6,6 +6,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
@@ -15,11 +16,11 @@ import (
 
 // turn works on a shard for a while, one batch at least, and gives it back unless
 // it is done.
-func (w *working) turn(ctx context.Context, shard Shard, d time.Duration) (done bool, err error) {
+func (w *runner) turn(ctx context.Context, shard Shard, d time.Duration) (done bool, err error) {
 	w.tell(EventShard, shard)
 	lease := w.keepAlive(ctx, shard)
 	defer lease.stop()
-	t := &turning{working: w, shard: shard, until: time.Now().Add(d), handed: time.Now()}
+	t := &shardTurn{runner: w, shard: shard, until: time.Now().Add(d), handed: time.Now()}
 	done, err = t.batches(ctx)
 	err = errors.Join(err, t.wrote(ctx))
 	if err == nil && done {
@@ -37,9 +38,9 @@ func (w *working) turn(ctx context.Context, shard Shard, d time.Duration) (done 
 	return false, errors.Join(err, w.giveBack(ctx, shard))
 }
 
-// turning is one turn.
-type turning struct {
-	*working
+// shardTurn is one turn.
+type shardTurn struct {
+	*runner
 	shard   Shard
 	until   time.Time
 	handed  time.Time // when the last batch went to be written
@@ -79,7 +80,7 @@ func (f *future[T]) wait() (T, error) {
 
 // batches moves batches until the shard is done or the time is over. Once read,
 // a batch is finished even if ctx ends, unless the key service makes it wait.
-func (t *turning) batches(ctx context.Context) (done bool, err error) {
+func (t *shardTurn) batches(ctx context.Context) (done bool, err error) {
 	if err := t.read(ctx, t.shard.Range); err != nil {
 		return false, err
 	}
@@ -110,7 +111,7 @@ func (t *turning) batches(ctx context.Context) (done bool, err error) {
 }
 
 // readAhead begins to read what follows a batch, if there is time for it.
-func (t *turning) readAhead(ctx context.Context, b readBatch, last bool) (ahead bool, err error) {
+func (t *shardTurn) readAhead(ctx context.Context, b readBatch, last bool) (ahead bool, err error) {
 	if last || ctx.Err() != nil || !time.Now().Before(t.until) {
 		return false, nil
 	}
@@ -122,7 +123,7 @@ func (t *turning) readAhead(ctx context.Context, b readBatch, last bool) (ahead 
 }
 
 // drop waits for a batch that was read for nothing, so that no query outlives the turn.
-func (t *turning) drop(ahead bool) {
+func (t *shardTurn) drop(ahead bool) {
 	if !ahead {
 		return
 	}
@@ -136,8 +137,8 @@ func (t *turning) drop(ahead bool) {
 const mostBursts = 100
 
 // read begins to read a batch, when the checks let it and the limit is not reached.
-func (t *turning) read(ctx context.Context, from Range) error {
-	if err := t.brake.pass(ctx, t.working, t.until); err != nil {
+func (t *shardTurn) read(ctx context.Context, from Range) error {
+	if err := t.brake.pass(ctx, t.runner, t.until); err != nil {
 		return err
 	}
 	size := t.size.now()
@@ -165,7 +166,7 @@ func (t *turning) read(ctx context.Context, from Range) error {
 
 // rotate moves the records of a batch in memory, no faster than the limiter
 // allows, and again after the key service throttled or gave no answer.
-func (t *turning) rotate(ctx context.Context, b *readBatch) error {
+func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
 	calls, finish := t.mostCallsPerKey(), context.WithoutCancel(ctx)
 	defer func(began time.Time) { b.stages.Wait = time.Since(began) - b.stages.Rotate }(time.Now())
 	return inPieces(ctx, t.options.Calls, b, calls, 0, b.Len(), func(from, to int) error {
@@ -175,7 +176,7 @@ func (t *turning) rotate(ctx context.Context, b *readBatch) error {
 			tried := time.Now()
 			err := b.Rotate(finish, from, to)
 			b.stages.Rotate += time.Since(tried)
-			if err == nil || !Retryable(err) {
+			if err == nil || !kmsencrypted.Retryable(err) {
 				return err
 			}
 			still := b.Keys(from, to)
@@ -198,12 +199,12 @@ func (t *turning) rotate(ctx context.Context, b *readBatch) error {
 }
 
 // throttled waits for the key service, and slows the limiter down.
-func (t *turning) throttled(ctx context.Context, cause error, wait time.Duration) error {
+func (t *shardTurn) throttled(ctx context.Context, cause error, wait time.Duration) error {
 	event := t.event(EventThrottled, t.shard)
 	event.Err = cause
 	t.options.Observe(event)
 	t.waits(ctx, cause.Error())
-	if limiter, ok := t.options.Calls.(ThrottledLimiter); ok && errors.Is(cause, ErrThrottled) {
+	if limiter, ok := t.options.Calls.(ThrottledLimiter); ok && errors.Is(cause, kmsencrypted.ErrThrottled) {
 		if err := limiter.Throttled(ctx); err != nil {
 			return err
 		}
@@ -212,7 +213,7 @@ func (t *turning) throttled(ctx context.Context, cause error, wait time.Duration
 }
 
 // write begins to write a batch.
-func (t *turning) write(ctx context.Context, b readBatch, last bool) {
+func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 	ctx = context.WithoutCancel(ctx)
 	now := time.Now()
 	to := Position{Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease, Calls: b.calls, Busy: now.Sub(t.handed)}
@@ -230,7 +231,7 @@ func (t *turning) write(ctx context.Context, b readBatch, last bool) {
 }
 
 // wrote waits for the batch that is being written, if there is one, and adds it up.
-func (t *turning) wrote(ctx context.Context) error {
+func (t *shardTurn) wrote(ctx context.Context) error {
 	if t.writing == nil {
 		return nil
 	}
@@ -246,7 +247,7 @@ func (t *turning) wrote(ctx context.Context) error {
 
 // rest waits until the batch is written and sleeps for a multiple of the time
 // worked, so that the database has as long for others; the end of ctx ends it.
-func (t *turning) rest(ctx context.Context, began time.Time) error {
+func (t *shardTurn) rest(ctx context.Context, began time.Time) error {
 	if t.options.Nice == 0 {
 		return nil
 	}

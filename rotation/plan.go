@@ -1,33 +1,35 @@
-package kmsencrypted
+package rotation
 
 import (
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Plan is what a run would do.
 type Plan struct {
 	Table    string
-	Kind     RotationKind
+	Kind     Kind
 	Target   int // version
 	Versions []PlannedVersion
 	// Records is how many records are selected.
 	Records int64
 	// Keys is how many data keys go through the key service. A record with
-	// several keys counts for each of them. Of a [KindComplete] it is the most that
+	// several keys counts for each of them. Of a [Complete] it is the most that
 	// it can be: which of them lack a wrap is seen when they are read.
 	Keys int64
 	// Calls is how many values go to the key service, at most: for each key one to
 	// be unwrapped and one to be wrapped, or several where the version wraps under
 	// several keys; or one in all where a rewrap stays inside the service
-	// ([RewrapForeteller]) and both versions have the default context. A service
+	// ([kmsencrypted.RewrapForeteller]) and both versions have the default context. A service
 	// that takes batches gets fewer requests.
 	Calls int64
 	// Refused is why a run would not begin, such as attached files that nobody
 	// would take along; nil if nothing is in the way. Of the stores, those know it
-	// that have a method Ready(context.Context, RotationKind) error.
+	// that have a method Ready(context.Context, Kind) error.
 	Refused error
 }
 
@@ -35,8 +37,8 @@ type Plan struct {
 type PlannedVersion struct {
 	VersionCount
 	// Need is what moves them; empty if they are at the target or have no key.
-	Need RotationKind
-	// Err is why the Box cannot read the version, such as [ErrVersionNotActive].
+	Need Kind
+	// Err is why the Box cannot read the version, such as [kmsencrypted.ErrVersionNotActive].
 	// A run records them as failures.
 	Err error
 }
@@ -55,7 +57,7 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 		return p, err
 	}
 	// What is wrong with the set-up is part of the answer.
-	if p.Refused = r.ready(ctx); p.Refused != nil && !errors.Is(p.Refused, ErrConfig) {
+	if p.Refused = r.ready(ctx); p.Refused != nil && !errors.Is(p.Refused, kmsencrypted.ErrConfig) {
 		return p, p.Refused
 	}
 	counts, err := r.store.Count(ctx)
@@ -71,7 +73,7 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 		columns[c.Column] = true
 		if c.HasKey && c.Version != p.Target {
 			from := c.Version
-			var recipe Version
+			var recipe kmsencrypted.Version
 			if recipe, v.Err = r.box.Version(from); v.Err != nil {
 				from, recipe = p.Target, target
 			}
@@ -81,7 +83,7 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 		}
 		p.Versions = append(p.Versions, v)
 	}
-	if p.Kind != KindRewrap && p.Kind != KindRekey { // selected for other reasons too
+	if p.Kind != Rewrap && p.Kind != Rekey { // selected for other reasons too
 		p.Keys = p.Records * int64(max(1, len(columns)))
 		p.Calls = p.Keys * int64(r.callsPerKey(p.Target))
 	}
@@ -95,11 +97,11 @@ func (r *Rotator) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, several := Ability[WrapCounter](target.Provider); r.options.Kind == KindComplete && !several && target.ProviderFor == nil {
-		return fmt.Errorf("%w: version %d wraps under one key: there is nothing to complete", ErrConfig, r.box.Current())
+	if _, several := kmsencrypted.Ability[kmsencrypted.WrapCounter](target.Provider); r.options.Kind == Complete && !several && target.ProviderFor == nil {
+		return fmt.Errorf("%w: version %d wraps under one key: there is nothing to complete", kmsencrypted.ErrConfig, r.box.Current())
 	}
 	if s, ok := r.store.(interface {
-		Ready(context.Context, RotationKind) error
+		Ready(context.Context, Kind) error
 	}); ok {
 		return s.Ready(ctx, r.options.Kind)
 	}
@@ -110,11 +112,11 @@ func (r *Rotator) ready(ctx context.Context) error {
 // the target makes of it.
 func (r *Rotator) callsPerKey(version int) int {
 	calls := kinds[r.options.Kind].calls
-	if r.options.Kind == KindRewrap && r.box.RewrapsInside(version) {
+	if r.options.Kind == Rewrap && r.box.RewrapsInside(version) {
 		return 1
 	}
 	target, err := r.box.Version(r.box.Current())
-	if several, ok := Ability[WrapCounter](target.Provider); err == nil && ok && calls == callsPerKey {
+	if several, ok := kmsencrypted.Ability[kmsencrypted.WrapCounter](target.Provider); err == nil && ok && calls == callsPerKey {
 		return 1 + several.Wraps()
 	}
 	return calls
@@ -136,8 +138,8 @@ func (p Plan) check() error {
 		return p.Refused
 	}
 	for _, v := range p.Versions {
-		if v.Need == KindRekey && p.Kind == KindRewrap && v.Err == nil {
-			return fmt.Errorf("version %d of %s: %w", v.Version, v.Column, ErrNeedsRekey)
+		if v.Need == Rekey && p.Kind == Rewrap && v.Err == nil {
+			return fmt.Errorf("version %d of %s: %w", v.Version, v.Column, kmsencrypted.ErrNeedsRekey)
 		}
 	}
 	return nil

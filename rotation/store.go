@@ -1,9 +1,11 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Store is the records of one table together with the state of their rotation,
@@ -49,7 +51,7 @@ type Range struct{ After, To string }
 type Selection struct {
 	Range
 	Limit  int // records; at least 1
-	Kind   RotationKind
+	Kind   Kind
 	Target int // version
 	// All selects every record.
 	All bool
@@ -69,7 +71,7 @@ type Batch interface {
 	// Rotate does in memory what the kind of the selection does, with the calls to
 	// the key service side by side. A record that cannot be moved becomes one of
 	// the Failures and does not spoil the others. The error concerns the whole
-	// batch: it is [Retryable], or [ConcernsAll], or that of ctx. After a
+	// batch: it is [kmsencrypted.Retryable], or [kmsencrypted.ConcernsAll], or that of ctx. After a
 	// retryable one Rotate may be called again and goes on with what is left.
 	Rotate(ctx context.Context, from, to int) error
 	// Open opens records without changing anything, with the errors of Rotate.
@@ -90,7 +92,7 @@ type Position struct {
 	After string // primary key of the last record that was dealt with; empty: unchanged
 	Done  bool   // the shard has no more records in this pass
 	Lease time.Duration
-	// Calls and Busy are what the batch took, for [RunStatus].
+	// Calls and Busy are what the batch took, for [Status].
 	Calls int64
 	Busy  time.Duration
 }
@@ -118,7 +120,7 @@ type Failure struct {
 // processes and restarts that takes.
 type Run struct {
 	ID     string
-	Kind   RotationKind
+	Kind   Kind
 	Target int // version
 	Pass   int // from 1
 	State  RunState
@@ -162,11 +164,11 @@ const (
 // survives its processes and several of them share the work.
 type Ledger interface {
 	// Newest returns the status of the latest run of the table, and false if there was none.
-	Newest(ctx context.Context) (RunStatus, bool, error)
+	Newest(ctx context.Context) (Status, bool, error)
 	// History lists the latest runs of the table, the newest first; 0 lists all.
-	History(ctx context.Context, limit int) ([]RunStatus, error)
+	History(ctx context.Context, limit int) ([]Status, error)
 	// Start begins a run with a shard for each range. If the table has an active
-	// run the error is [ErrConflict].
+	// run the error is [kmsencrypted.ErrConflict].
 	Start(ctx context.Context, run Run, shards []Range) error
 	// Take leases a shard that nobody holds, or whose lease is over, to owner:
 	// the one of that number, or [AnyShard].
@@ -177,7 +179,7 @@ type Ledger interface {
 	Release(ctx context.Context, shard Shard) error
 	// NextPass ends a pass whose shards are all done: the run is done if the
 	// pass neither wrote a record nor met a conflict, else all shards begin
-	// again. Of a kind that [RotationKind.SelectsDone] only shards that met a
+	// again. Of a kind that [Kind.SelectsDone] only shards that met a
 	// conflict begin again. It does nothing if somebody else did it already;
 	// ended says that it was this call that ended the pass.
 	NextPass(ctx context.Context, run string, pass int) (ended bool, err error)
@@ -230,22 +232,22 @@ var failureClasses = []struct {
 	err   error
 	class string
 }{
-	{ErrVersionNotActive, "version-not-active"},
-	{ErrVersionRetired, "version-retired"},
-	{ErrNeedsRekey, "needs-rekey"},
-	{ErrNoDataKey, "no-data-key"},
-	{ErrOtherDataKey, "other-data-key"},
-	{ErrNotCiphertext, "not-ciphertext"},
-	{ErrBinding, "binding"},
-	{ErrRecordSeal, "record-seal"},
-	{ErrMalformed, "malformed"},
-	{ErrType, "type"},
-	{ErrContext, "context"},
-	{ErrNoID, "no-id"},
-	{ErrKeyUnusable, "key-unusable"},
-	{ErrNotMigrated, "not-migrated"},
-	{ErrStaleIndex, "stale-index"},
-	{ErrDecrypt, "decrypt"},
+	{kmsencrypted.ErrVersionNotActive, "version-not-active"},
+	{kmsencrypted.ErrVersionRetired, "version-retired"},
+	{kmsencrypted.ErrNeedsRekey, "needs-rekey"},
+	{kmsencrypted.ErrNoDataKey, "no-data-key"},
+	{kmsencrypted.ErrOtherDataKey, "other-data-key"},
+	{kmsencrypted.ErrNotCiphertext, "not-ciphertext"},
+	{kmsencrypted.ErrBinding, "binding"},
+	{kmsencrypted.ErrRecordSeal, "record-seal"},
+	{kmsencrypted.ErrMalformed, "malformed"},
+	{kmsencrypted.ErrType, "type"},
+	{kmsencrypted.ErrContext, "context"},
+	{kmsencrypted.ErrNoID, "no-id"},
+	{kmsencrypted.ErrKeyUnusable, "key-unusable"},
+	{kmsencrypted.ErrNotMigrated, "not-migrated"},
+	{kmsencrypted.ErrStaleIndex, "stale-index"},
+	{kmsencrypted.ErrDecrypt, "decrypt"},
 }
 
 // FailureClass is a fixed word for what is wrong with a record: "decrypt",

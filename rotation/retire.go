@@ -1,4 +1,4 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
@@ -16,7 +16,7 @@ type Retirement struct {
 	// Without the version they heal nothing: see [Rotator.ClearJournal].
 	Journal int64
 	// Unfinished is a run that goes on, nil if there is none.
-	Unfinished *RunStatus
+	Unfinished *Status
 	// Verified is when a verification found every record clean, see
 	// [VerifyOptions.Note], unless a later run wrote a record, met a conflict or
 	// failed at one. Zero: never.
@@ -91,7 +91,7 @@ func (r *Rotator) retirable(ctx context.Context, answer *Retirement) error {
 // verified is when the records were found to be clean as they are now. The
 // outcome of a run is counted in the transactions that write its records, so a
 // run without one has left them as they were verified before it.
-func (r *Rotator) verified(ctx context.Context, last RunStatus) (time.Time, error) {
+func (r *Rotator) verified(ctx context.Context, last Status) (time.Time, error) {
 	if !last.Verified.IsZero() || !last.movedNothing() {
 		return last.Verified, nil
 	}
@@ -106,6 +106,6 @@ func (r *Rotator) verified(ctx context.Context, last RunStatus) (time.Time, erro
 
 // movedNothing reports that a run is over and had nothing to do. A conflict or a
 // failure is a record that it tried to move, and that somebody should look at.
-func (s RunStatus) movedNothing() bool {
+func (s Status) movedNothing() bool {
 	return !s.State.Unfinished() && s.Outcome == Outcome{}
 }

@@ -1,10 +1,12 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
@@ -34,8 +36,8 @@ const (
 	slowest       = 64 // the rate that was set is never divided by more
 )
 
-// NewLimiter allows so many calls a second, evenly spread, to all rotations of
-// this process that are given it. It is a [ThrottledLimiter]. Production shares
+// NewLimiter returns a limiter of perSecond calls a second, evenly spread and
+// shared by all rotations of this process that use it. It is a [ThrottledLimiter]. Production shares
 // the quota of the key service: a quarter of it is a good beginning. It panics
 // unless perSecond is above 0.
 func NewLimiter(perSecond float64) *RateLimiter {
@@ -58,7 +60,7 @@ type RateLimiter struct {
 // perSecond is above 0.
 func (l *RateLimiter) SetRate(perSecond float64) {
 	if !(perSecond > 0) {
-		panic("kmsencrypted: a limiter with a rate that is not above 0")
+		panic("rotation: a limiter with a rate that is not above 0")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -76,8 +78,12 @@ func (l *RateLimiter) Rate() float64 {
 // calls side by side.
 func (l *RateLimiter) Burst() int { return max(1, int(l.Rate()/20)) }
 
-// Wait implements [Limiter].
+// Wait implements [Limiter]. The zero RateLimiter has no rate: Wait returns
+// [kmsencrypted.ErrConfig].
 func (l *RateLimiter) Wait(ctx context.Context, n int) error {
+	if !(l.Rate() > 0) {
+		return fmt.Errorf("rotation: %w: a RateLimiter without a rate: make it with NewLimiter", kmsencrypted.ErrConfig)
+	}
 	return sleep.For(ctx, l.book(time.Now(), n))
 }
 

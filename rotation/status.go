@@ -1,12 +1,12 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
 	"time"
 )
 
-// RunStatus is what the ledger knows of a run. Times are those of the database.
-type RunStatus struct {
+// Status is what the ledger knows of a run. Times are those of the database.
+type Status struct {
 	Run
 	Shards, ShardsDone int // of this pass
 	// Working is how many shards are held by a worker now.
@@ -27,7 +27,7 @@ type RunStatus struct {
 
 // Rate is how many records a second are written by the workers that are at work
 // now, or by one if none is; 0 if nothing is known yet.
-func (s RunStatus) Rate() float64 {
+func (s Status) Rate() float64 {
 	if s.Busy <= 0 {
 		return 0
 	}
@@ -38,7 +38,7 @@ func (s RunStatus) Rate() float64 {
 type Report struct {
 	Plan // what is left to do, by version
 	// Last is the unfinished run, or else the latest one; nil if there was none.
-	Last *RunStatus
+	Last *Status
 	// Failures counts the failed records of that run by their [Failure.Class].
 	Failures map[string]int64
 	// Left is about how long the rest takes, 0 if that cannot be told yet or
@@ -48,13 +48,13 @@ type Report struct {
 
 // Status returns what the ledger says of the latest run, and false if there was
 // none. It reads no record; [Rotator.Report] does.
-func (r *Rotator) Status(ctx context.Context) (RunStatus, bool, error) {
+func (r *Rotator) Status(ctx context.Context) (Status, bool, error) {
 	s, found, err := r.store.Newest(ctx)
 	return s, found, r.failed("status", err)
 }
 
 // History lists the latest runs of the table, the newest first; 0 lists all.
-func (r *Rotator) History(ctx context.Context, limit int) ([]RunStatus, error) {
+func (r *Rotator) History(ctx context.Context, limit int) ([]Status, error) {
 	runs, err := r.store.History(ctx, limit)
 	return runs, r.failed("history", err)
 }

@@ -1,9 +1,11 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // HealOptions say what [Rotator.Heal] may do.
@@ -60,7 +62,7 @@ func (r *Rotator) Heal(ctx context.Context, run string, options HealOptions) (He
 		}
 		result.add(healing)
 		for _, f := range healing.Failures {
-			r.options.Observe(RotationEvent{Type: EventFailure, Table: r.store.Table(), Run: run, Failure: &f})
+			r.options.Observe(Event{Type: EventFailure, Table: r.store.Table(), Run: run, Failure: &f})
 		}
 		if next == "" {
 			return result, nil
@@ -73,10 +75,10 @@ func (r *Rotator) Heal(ctx context.Context, run string, options HealOptions) (He
 // the grace time and after which a verification was clean ([VerifyOptions.Note]).
 // It returns how many. What else may need them is the reason for a long grace
 // time: files that follow a record later, and backups that somebody may restore.
-// A negative grace time is [ErrConfig].
+// A negative grace time is [kmsencrypted.ErrConfig].
 func (r *Rotator) ClearJournal(ctx context.Context, grace time.Duration) (int64, error) {
 	if grace < 0 {
-		return 0, r.failed("clear the journal of the", fmt.Errorf("%w: a negative grace time", ErrConfig))
+		return 0, r.failed("clear the journal of the", fmt.Errorf("%w: a negative grace time", kmsencrypted.ErrConfig))
 	}
 	n, err := r.store.ClearJournal(ctx, grace)
 	return n, r.failed("clear the journal of the", err)

@@ -1,4 +1,4 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Whoever schedules work - the goroutines of [Rotator.Run], a job queue, a
@@ -16,15 +18,15 @@ import (
 // Begin returns the unfinished run of the table, or starts one if there is none;
 // its Shards are what there is to schedule. It works on nothing.
 //
-// The error is [ErrNeedsRekey] if the plan needs one, [ErrPaused], [ErrConflict]
+// The error is [kmsencrypted.ErrNeedsRekey] if the plan needs one, [ErrPaused], [kmsencrypted.ErrConflict]
 // for an unfinished run of another kind or to another version, or, also for an
 // unfinished one, what [Plan.Refused] says.
-func (r *Rotator) Begin(ctx context.Context) (RunStatus, error) {
+func (r *Rotator) Begin(ctx context.Context) (Status, error) {
 	status, err := r.begin(ctx)
 	return status, r.failed("begin", err)
 }
 
-func (r *Rotator) begin(ctx context.Context) (RunStatus, error) {
+func (r *Rotator) begin(ctx context.Context) (Status, error) {
 	const tries = 2 // somebody else may start one at the same time
 	for range tries {
 		status, found, err := r.store.Newest(ctx)
@@ -46,18 +48,18 @@ func (r *Rotator) begin(ctx context.Context) (RunStatus, error) {
 			return status, err
 		}
 		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Records}
-		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, ErrConflict) {
-			return RunStatus{Run: run, Shards: len(ranges)}, err
+		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, kmsencrypted.ErrConflict) {
+			return Status{Run: run, Shards: len(ranges)}, err
 		}
 	}
-	return RunStatus{}, ErrConflict
+	return Status{}, kmsencrypted.ErrConflict
 }
 
 // mayWorkOn refuses a run that this process cannot carry on as it was begun: the
 // one that began it may have had the managers of files, and this one not.
-func (r *Rotator) mayWorkOn(ctx context.Context, status RunStatus) error {
+func (r *Rotator) mayWorkOn(ctx context.Context, status Status) error {
 	if status.Kind != r.options.Kind || status.Target != r.box.Current() {
-		return fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", ErrConflict, status.Kind, status.Target)
+		return fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", kmsencrypted.ErrConflict, status.Kind, status.Target)
 	}
 	if status.State == RunPaused {
 		return ErrPaused
@@ -95,7 +97,7 @@ const (
 // slice of what [Rotator.Run] does, for programs that schedule slices
 // themselves: as many workers as they like, each calling Work with AnyShard
 // until Next is NextNothing. A shard whose worker died is free again after
-// [RotationOptions.Lease].
+// [Options.Lease].
 //
 // The errors are those of Run. After any of them the slice may be tried again;
 // [ErrTooManyFailures] comes again with the next failed record, because all
@@ -108,7 +110,7 @@ func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Durati
 	if err := r.mayWorkOn(ctx, status); err != nil {
 		return Slice{Pass: status.Pass, Next: NextWait}, r.failed("work", err)
 	}
-	w := r.working(status)
+	w := r.runner(status)
 	w.before = status.Failed
 	next, err := w.slice(ctx, shard, d)
 	slice := Slice{Outcome: w.outcome, Pass: status.Pass, Next: next}
@@ -119,7 +121,7 @@ func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Durati
 }
 
 // slice works on one shard.
-func (w *working) slice(ctx context.Context, number int, d time.Duration) (Next, error) {
+func (w *runner) slice(ctx context.Context, number int, d time.Duration) (Next, error) {
 	shard, offer, err := w.store.Take(ctx, w.run.ID, rand.Text(), number, w.options.Lease)
 	if err != nil {
 		return NextSlice, err
@@ -146,7 +148,7 @@ func (w *working) slice(ctx context.Context, number int, d time.Duration) (Next,
 }
 
 // afterPass looks whether the run goes on.
-func (w *working) afterPass(ctx context.Context) (pass int, next Next, err error) {
+func (w *runner) afterPass(ctx context.Context) (pass int, next Next, err error) {
 	status, found, err := w.store.Newest(ctx)
 	if err != nil {
 		return w.run.Pass, NextSlice, err

@@ -1,4 +1,4 @@
-package kmsencrypted_test
+package rotation_test
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 func TestWindowCheck(t *testing.T) {
@@ -29,7 +30,7 @@ func TestWindowCheck(t *testing.T) {
 			{9 * hour, 12 * hour, []int{9, 10, 11}},
 			{20 * hour, 24 * hour, []int{20, 21, 22, 23}},
 		} {
-			check := kmsencrypted.WindowCheck(c.from, c.to, zone)
+			check := rotation.WindowCheck(c.from, c.to, zone)
 			for range 24 {
 				reason, err := check(t.Context())
 				if now := time.Now().In(zone).Hour(); err != nil || (reason == "") != slices.Contains(c.open, now) {
@@ -39,7 +40,7 @@ func TestWindowCheck(t *testing.T) {
 			}
 		}
 		for _, c := range [][2]time.Duration{{-1, hour}, {hour, hour}, {24 * hour, hour}, {hour, 25 * hour}} {
-			if _, err := kmsencrypted.WindowCheck(c[0], c[1], zone)(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) {
+			if _, err := rotation.WindowCheck(c[0], c[1], zone)(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) {
 				t.Errorf("window %v = %v, want ErrConfig", c, err)
 			}
 		}
@@ -49,7 +50,7 @@ func TestWindowCheck(t *testing.T) {
 func TestFileCheck(t *testing.T) {
 	t.Parallel()
 	name := filepath.Join(t.TempDir(), "stop")
-	check := kmsencrypted.FileCheck(name)
+	check := rotation.FileCheck(name)
 	if reason, err := check(t.Context()); reason != "" || err != nil {
 		t.Errorf("without the file: %q, %v", reason, err)
 	}
@@ -69,13 +70,13 @@ func TestRotatorChecks(t *testing.T) {
 		began, busyUntil := time.Now(), time.Now().Add(time.Minute)
 		var events []string
 		var mu sync.Mutex
-		r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 10, Workers: 3, Observe: func(e kmsencrypted.RotationEvent) {
+		r := newRotator(t, m, rotation.Options{BatchSize: 10, Workers: 3, Observe: func(e rotation.Event) {
 			mu.Lock()
 			defer mu.Unlock()
-			if e.Type == kmsencrypted.EventWaiting || e.Type == kmsencrypted.EventGoesOn {
+			if e.Type == rotation.EventWaiting || e.Type == rotation.EventGoesOn {
 				events = append(events, string(e.Type)+" "+e.Reason)
 			}
-		}, Checks: []kmsencrypted.Check{func(context.Context) (string, error) {
+		}, Checks: []rotation.Check{func(context.Context) (string, error) {
 			if time.Now().Before(busyUntil) {
 				return "lag 7 s", nil
 			}
@@ -95,23 +96,23 @@ func TestRotatorHeldUp(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for name, c := range map[string]struct {
-			check func(m *memory) kmsencrypted.Check
+			check func(m *memory) rotation.Check
 			want  error
 		}{
-			"too long": {func(*memory) kmsencrypted.Check {
+			"too long": {func(*memory) rotation.Check {
 				return func(context.Context) (string, error) { return "always", nil }
-			}, kmsencrypted.ErrHeldUp},
-			"broken": {func(*memory) kmsencrypted.Check {
+			}, rotation.ErrHeldUp},
+			"broken": {func(*memory) rotation.Check {
 				return func(context.Context) (string, error) { return "", context.DeadlineExceeded }
 			}, context.DeadlineExceeded},
-			"paused meanwhile": {func(m *memory) kmsencrypted.Check {
+			"paused meanwhile": {func(m *memory) rotation.Check {
 				return func(ctx context.Context) (string, error) {
-					return "always", m.SetState(ctx, "", kmsencrypted.RunPaused)
+					return "always", m.SetState(ctx, "", rotation.RunPaused)
 				}
-			}, kmsencrypted.ErrPaused},
+			}, rotation.ErrPaused},
 		} {
 			m := ofVersion1(10)
-			result, err := newRotator(t, m, kmsencrypted.RotationOptions{MaxWait: time.Minute, Checks: []kmsencrypted.Check{c.check(m)}}).Run(t.Context())
+			result, err := newRotator(t, m, rotation.Options{MaxWait: time.Minute, Checks: []rotation.Check{c.check(m)}}).Run(t.Context())
 			if !errors.Is(err, c.want) || result.Written != 0 || m.owner != "" {
 				t.Errorf("%s: Run() = %+v, %v, want %v and the shard given back", name, result, err, c.want)
 			}
@@ -135,8 +136,8 @@ func TestRotatorBatchSize(t *testing.T) {
 			m := ofVersion1(30_000)
 			m.slow = c.perRecord
 			var sizes []int
-			r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: c.begin, Workers: 1, Observe: func(e kmsencrypted.RotationEvent) {
-				if e.Type == kmsencrypted.EventBatch && e.Outcome.Written > 0 {
+			r := newRotator(t, m, rotation.Options{BatchSize: c.begin, Workers: 1, Observe: func(e rotation.Event) {
+				if e.Type == rotation.EventBatch && e.Outcome.Written > 0 {
 					sizes = append(sizes, int(e.Outcome.Written))
 				}
 			}})
@@ -162,11 +163,11 @@ func TestRotatorLocked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := ofVersion1(100)
 		m.locked = func(records int) bool { return records > 10 }
-		result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 80, Workers: 1, TargetTime: -1}).Run(t.Context())
+		result, err := newRotator(t, m, rotation.Options{BatchSize: 80, Workers: 1, TargetTime: -1}).Run(t.Context())
 		if err != nil || result.Written != 100 || !result.Done {
 			t.Errorf("Run() = %+v, %v, want all written in small batches", result, err)
 		}
-		if len(m.reasons) < 2 || m.reasons[0] != kmsencrypted.ErrLocked.Error() || m.status.Waiting != "" {
+		if len(m.reasons) < 2 || m.reasons[0] != rotation.ErrLocked.Error() || m.status.Waiting != "" {
 			t.Errorf("reasons %q, at the end %q", m.reasons, m.status.Waiting)
 		}
 	})
@@ -179,7 +180,7 @@ func TestRotatorNice(t *testing.T) {
 			m := ofVersion1(1000)
 			m.think, m.slow = time.Millisecond, time.Millisecond
 			began := time.Now()
-			if _, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 100, Workers: 1, TargetTime: -1, Nice: nice}).Run(t.Context()); err != nil {
+			if _, err := newRotator(t, m, rotation.Options{BatchSize: 100, Workers: 1, TargetTime: -1, Nice: nice}).Run(t.Context()); err != nil {
 				t.Fatal(err)
 			}
 			d = time.Since(began)
@@ -209,17 +210,17 @@ func TestRotatorBadDay(t *testing.T) {
 				}
 				return nil
 			}
-			limiter := kmsencrypted.NewLimiter(1000)
+			limiter := rotation.NewLimiter(1000)
 			least := limiter.Rate()
 			var reasons []string
-			r := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 500, Workers: 1, Calls: limiter, Observe: func(e kmsencrypted.RotationEvent) {
+			r := newRotator(t, m, rotation.Options{BatchSize: 500, Workers: 1, Calls: limiter, Observe: func(e rotation.Event) {
 				least = min(least, limiter.Rate())
-				if e.Type == kmsencrypted.EventThrottled && errors.Is(e.Err, c.err) {
+				if e.Type == rotation.EventThrottled && errors.Is(e.Err, c.err) {
 					reasons = append(reasons, e.Err.Error())
 				}
 			}})
 			result, err := r.Run(t.Context())
-			if err != nil || result.Outcome != (kmsencrypted.Outcome{Written: 20_000}) || !result.Done {
+			if err != nil || result.Outcome != (rotation.Outcome{Written: 20_000}) || !result.Done {
 				t.Errorf("%s: Run() = %+v, %v", name, result, err)
 			}
 			if took := time.Since(began); took < 65*time.Second || len(reasons) < 5 || m.status.Waiting != "" || !slices.ContainsFunc(m.reasons, func(r string) bool { return strings.Contains(r, c.err.Error()) }) {
@@ -252,12 +253,12 @@ func TestRotatorRevoked(t *testing.T) {
 		}
 		return nil
 	}
-	result, err := newRotator(t, m, kmsencrypted.RotationOptions{BatchSize: 100, Workers: 1, TargetTime: -1}).Run(t.Context())
+	result, err := newRotator(t, m, rotation.Options{BatchSize: 100, Workers: 1, TargetTime: -1}).Run(t.Context())
 	if !errors.Is(err, kmsencrypted.ErrDenied) || m.status.Written != 500 || result.Written != 500 || m.owner != "" {
 		t.Errorf("Run() = %+v, %v, %d in the ledger; want 500 written and ErrDenied", result, err, m.status.Written)
 	}
 	m.rotate = nil
-	if result, err := newRotator(t, m, kmsencrypted.RotationOptions{}).Run(t.Context()); err != nil || result.Written != 500 || !result.Done {
+	if result, err := newRotator(t, m, rotation.Options{}).Run(t.Context()); err != nil || result.Written != 500 || !result.Done {
 		t.Errorf("Run() after that = %+v, %v, want the other 500", result, err)
 	}
 }
@@ -266,23 +267,23 @@ func TestRotatorRevoked(t *testing.T) {
 func TestRotatorReport(t *testing.T) {
 	t.Parallel()
 	m := ofVersion1(100_000)
-	r := newRotator(t, m, kmsencrypted.RotationOptions{Calls: kmsencrypted.NewLimiter(2500)})
-	cost, err := r.Cost(t.Context(), kmsencrypted.ListPrices("aws"))
+	r := newRotator(t, m, rotation.Options{Calls: rotation.NewLimiter(2500)})
+	cost, err := r.Cost(t.Context(), rotation.ListPrices("aws"))
 	if err != nil || cost.Calls != 200_000 || cost.Requests != 200_000 || cost.Price < 0.599 || cost.Price > 0.601 || cost.Currency != "USD" ||
 		cost.Duration != 80*time.Second || cost.LogBytes != 360_000_000 || cost.WALBytes != 110_000_000 {
 		t.Errorf("Cost() = %+v, %v", cost, err)
 	}
-	if free, err := r.Cost(t.Context(), kmsencrypted.ListPrices("local")); err != nil || free.Price != 0 || free.LogBytes != 0 {
+	if free, err := r.Cost(t.Context(), rotation.ListPrices("local")); err != nil || free.Price != 0 || free.LogBytes != 0 {
 		t.Errorf("Cost(local) = %+v, %v", free, err)
 	}
 	if report, err := r.Report(t.Context()); err != nil || report.Last != nil || report.Records != 100_000 {
 		t.Errorf("Report() before the first run = %+v, %v", report, err)
 	}
-	m.started, m.status = true, kmsencrypted.RunStatus{
-		Run: kmsencrypted.Run{ID: "r", State: kmsencrypted.RunActive, Target: 2, Planned: 110_000}, Working: 4,
-		Outcome: kmsencrypted.Outcome{Written: 9_990, Failed: 10}, Busy: 40 * time.Second,
+	m.started, m.status = true, rotation.Status{
+		Run: rotation.Run{ID: "r", State: rotation.RunActive, Target: 2, Planned: 110_000}, Working: 4,
+		Outcome: rotation.Outcome{Written: 9_990, Failed: 10}, Busy: 40 * time.Second,
 	}
-	m.failed = []kmsencrypted.Failure{{Class: "decrypt"}, {Class: "decrypt"}, {Class: "binding"}}
+	m.failed = []rotation.Failure{{Class: "decrypt"}, {Class: "decrypt"}, {Class: "binding"}}
 	report, err := r.Report(t.Context())
 	if err != nil || report.Last == nil || report.Failures["decrypt"] != 2 || report.Failures["binding"] != 1 {
 		t.Errorf("Report() = %+v, %v", report, err)
@@ -291,7 +292,7 @@ func TestRotatorReport(t *testing.T) {
 	if rate := report.Last.Rate(); rate != 1000 || report.Left.Round(time.Second) != 100*time.Second {
 		t.Errorf("rate %v/s, %v left; want 1000 and 100 s", rate, report.Left)
 	}
-	if kinds := kmsencrypted.RotationKinds(); len(kinds) != 5 {
+	if kinds := rotation.Kinds(); len(kinds) != 5 {
 		t.Errorf("RotationKinds() = %v", kinds)
 	}
 }

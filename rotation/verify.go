@@ -1,4 +1,4 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
@@ -22,8 +22,8 @@ type VerifyOptions struct {
 	// do, without its writing. This is the dry run.
 	OnlyOld bool
 	// Derived also compares what is made of the values of a record: blind indexes
-	// are computed again, [ErrStaleIndex], and columns that replace others are
-	// compared with these, [ErrNotMigrated]. Slow indexes take their time.
+	// are computed again, [kmsencrypted.ErrStaleIndex], and columns that replace others are
+	// compared with these, [kmsencrypted.ErrNotMigrated]. Slow indexes take their time.
 	Derived bool
 	// Note keeps a clean result of all records in the ledger, for
 	// [Rotator.Retirable] and [Rotator.ClearJournal], and takes what it kept before
@@ -49,7 +49,7 @@ func (v Verification) Clean(target int) bool {
 // Verify reads the table and opens its records, each with every column: it finds
 // what was tampered with, values under another data key, and data without a key.
 // It only reads records. It makes one call to the key service for each key that it
-// opens, within the bound of [RotationOptions.Calls].
+// opens, within the bound of [Options.Calls].
 func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verification, error) {
 	if options.MaxFailures == 0 {
 		options.MaxFailures = 1000
@@ -109,8 +109,8 @@ type verifying struct {
 	result Verification
 }
 
-func (v *verifying) event(kind RotationEventType) RotationEvent {
-	return RotationEvent{
+func (v *verifying) event(kind EventType) Event {
+	return Event{
 		Type: kind, Table: v.store.Table(), Planned: v.planned, Elapsed: time.Since(v.began),
 		Passed: v.passed, Outcome: Outcome{Failed: int64(len(v.result.Failures))},
 	}
@@ -179,7 +179,7 @@ func (v *verifying) account(passed, tried int64, failures []Failure) error {
 	v.result.Opened += tried - int64(len(failures))
 	v.result.Failures = append(v.result.Failures, failures...)
 	for _, f := range failures {
-		v.options.Observe(RotationEvent{Type: EventFailure, Table: v.store.Table(), Failure: &f})
+		v.options.Observe(Event{Type: EventFailure, Table: v.store.Table(), Failure: &f})
 	}
 	v.options.Observe(v.event(EventOpened))
 	if v.MaxFailures > 0 && len(v.result.Failures) >= v.MaxFailures {

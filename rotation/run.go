@@ -1,4 +1,4 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
@@ -15,11 +15,11 @@ import (
 // ErrPaused: somebody paused the run. [Rotator.Resume] lets it go on.
 var ErrPaused = errors.New("rotation is paused")
 
-// ErrTooManyFailures: a run stopped at [RotationOptions.MaxFailures].
+// ErrTooManyFailures: a run stopped at [Options.MaxFailures].
 var ErrTooManyFailures = errors.New("too many records failed")
 
-// RunResult is what a call of [Rotator.Run] did.
-type RunResult struct {
+// Result is what a call of [Rotator.Run] did.
+type Result struct {
 	Run     string
 	Outcome      // of this call; Failed counts a record once for each pass
 	Pass    int  // the last one
@@ -41,16 +41,16 @@ const (
 //
 // When ctx ends, the batches in flight are written and the shards given back, and
 // the error is that of ctx. After any error, Run may be called again. An
-// unfinished run of another kind or to another version is [ErrConflict].
-func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
+// unfinished run of another kind or to another version is [kmsencrypted.ErrConflict].
+func (r *Rotator) Run(ctx context.Context) (Result, error) {
 	run, err := r.Begin(ctx)
 	if err != nil {
-		return RunResult{}, err
+		return Result{}, err
 	}
-	w := r.working(run)
+	w := r.runner(run)
 	w.tell(EventPlanned, Shard{})
 	err = w.all(ctx)
-	result := RunResult{Run: run.ID, Outcome: w.outcome}
+	result := Result{Run: run.ID, Outcome: w.outcome}
 	if status, found, statusErr := r.store.Newest(context.WithoutCancel(ctx)); statusErr == nil && found && status.ID == run.ID {
 		result.Pass, result.Done = status.Pass, status.State == RunDone
 		if err == nil && status.State == RunPaused {
@@ -62,12 +62,12 @@ func (r *Rotator) Run(ctx context.Context) (RunResult, error) {
 	return result, r.failed("run", err)
 }
 
-func (r *Rotator) working(run RunStatus) *working {
-	return &working{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting}
+func (r *Rotator) runner(run Status) *runner {
+	return &runner{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting}
 }
 
-// working is one call of Run or Work.
-type working struct {
+// runner is one call of Run or Work.
+type runner struct {
 	*Rotator
 	run     Run
 	began   time.Time
@@ -83,7 +83,7 @@ type working struct {
 var errLimit = errors.New("limit reached")
 
 // all runs the workers. The first error stops them; each finishes its batch.
-func (w *working) all(ctx context.Context) error {
+func (w *runner) all(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	var workers sync.WaitGroup
@@ -102,7 +102,7 @@ func (w *working) all(ctx context.Context) error {
 }
 
 // work takes shards until the run is over.
-func (w *working) work(ctx context.Context) error {
+func (w *runner) work(ctx context.Context) error {
 	owner := rand.Text()
 	for {
 		if err := ctx.Err(); err != nil {
@@ -133,7 +133,7 @@ func (w *working) work(ctx context.Context) error {
 
 // endPass tells of the end of a pass only if it was not another worker, of this
 // process or any, that ended it.
-func (w *working) endPass(ctx context.Context, shard Shard) error {
+func (w *runner) endPass(ctx context.Context, shard Shard) error {
 	ended, err := w.store.NextPass(ctx, w.run.ID, shard.Pass)
 	if ended {
 		w.tell(EventPassDone, shard)
@@ -142,14 +142,14 @@ func (w *working) endPass(ctx context.Context, shard Shard) error {
 }
 
 // giveBack also works when ctx has ended.
-func (w *working) giveBack(ctx context.Context, shard Shard) error {
+func (w *runner) giveBack(ctx context.Context, shard Shard) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.options.Lease)
 	defer cancel()
 	return w.store.Release(ctx, shard)
 }
 
 // keepAlive extends the lease of a shard while its worker waits for a key service.
-func (w *working) keepAlive(ctx context.Context, shard Shard) *heartbeat {
+func (w *runner) keepAlive(ctx context.Context, shard Shard) *heartbeat {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	h := &heartbeat{cancel: cancel, ended: make(chan struct{})}
 	go func() {
@@ -173,7 +173,7 @@ func (h *heartbeat) stop() {
 }
 
 // active is [ErrLeaseLost] once the run was paused or cancelled.
-func (w *working) active(ctx context.Context) error {
+func (w *runner) active(ctx context.Context) error {
 	status, found, err := w.store.Newest(ctx)
 	if err == nil && (!found || status.ID != w.run.ID || status.State != RunActive) {
 		err = ErrLeaseLost
@@ -182,7 +182,7 @@ func (w *working) active(ctx context.Context) error {
 }
 
 // heldUp tells that a check holds the run up, or that it does no more.
-func (w *working) heldUp(ctx context.Context, reason string) {
+func (w *runner) heldUp(ctx context.Context, reason string) {
 	event := w.event(EventWaiting, Shard{})
 	if event.Reason = reason; reason == "" {
 		event.Type = EventGoesOn
@@ -193,7 +193,7 @@ func (w *working) heldUp(ctx context.Context, reason string) {
 
 // waits keeps in the ledger why the run waits, for others to see. The run does
 // not depend on it.
-func (w *working) waits(ctx context.Context, reason string) {
+func (w *runner) waits(ctx context.Context, reason string) {
 	w.mu.Lock()
 	changed := w.reason != reason
 	w.reason = reason
@@ -204,7 +204,7 @@ func (w *working) waits(ctx context.Context, reason string) {
 }
 
 // account adds up and tells what became of a batch.
-func (w *working) account(shard Shard, b readBatch) error {
+func (w *runner) account(shard Shard, b readBatch) error {
 	o := b.outcome
 	w.mu.Lock()
 	w.outcome = w.outcome.plus(o)
@@ -250,12 +250,12 @@ func inPieces(ctx context.Context, calls Limiter, b Batch, callsPerKey, from, to
 	return nil
 }
 
-func (w *working) tell(t RotationEventType, shard Shard) { w.options.Observe(w.event(t, shard)) }
+func (w *runner) tell(t EventType, shard Shard) { w.options.Observe(w.event(t, shard)) }
 
-func (w *working) event(t RotationEventType, shard Shard) RotationEvent {
+func (w *runner) event(t EventType, shard Shard) Event {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return RotationEvent{
+	return Event{
 		Type: t, Table: w.store.Table(), Run: w.run.ID, Pass: shard.Pass, Shard: shard.Number,
 		Outcome: w.outcome, Planned: w.run.Planned, Elapsed: time.Since(w.began),
 	}

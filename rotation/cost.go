@@ -1,8 +1,10 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Prices are what a key service and its audit log cost. The zero value is free.
@@ -26,7 +28,7 @@ var listPrices = map[string]Prices{
 	"vault": {LogBytes: 2_500}, // request and response lines
 }
 
-// ListPrices are the usual prices of a provider by its [KeyInfo.Provider]: a
+// ListPrices are the usual prices of a provider by its [kmsencrypted.KeyInfo.Provider]: a
 // beginning for an estimate, not an offer. One that is not known, such as a key
 // file, is free.
 func ListPrices(provider string) Prices { return listPrices[provider] }
@@ -60,7 +62,7 @@ func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) {
 	if err != nil {
 		return Cost{}, r.failed("cost", err)
 	}
-	_, size := batching(target.Provider)
+	size := perRequest(target.Provider)
 	c := Cost{Plan: plan, Requests: (plan.Calls + int64(size) - 1) / int64(size), Currency: p.Currency, WALBytes: plan.Records * walBytes}
 	c.Price = float64(c.Requests) * p.PerCall
 	c.LogBytes = c.Requests * p.LogBytes
@@ -73,4 +75,14 @@ func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) {
 		c.Duration = time.Duration(float64(plan.Calls) / rate * float64(time.Second))
 	}
 	return c, nil
+}
+
+// perRequest is the number of values that a provider takes in one request.
+// Several providers behind one take no batches.
+func perRequest(p kmsencrypted.Provider) int {
+	batch, ok := p.(kmsencrypted.BatchProvider)
+	if _, several := p.(kmsencrypted.MultiWrapper); several || !ok {
+		return 1
+	}
+	return max(batch.BatchSize(), 1)
 }

@@ -1,4 +1,4 @@
-package kmsencrypted
+package rotation
 
 import (
 	"context"
@@ -6,14 +6,14 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"sync"
 	"time"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
 // Check says why a rotation should wait, such as "replication lag 12 s", or
-// nothing if it may go on. The reason is shown in events and in [RunStatus]; it
+// nothing if it may go on. The reason is shown in events and in [Status]; it
 // must hold nothing secret. An error stops the run. The package sqlstore has
 // checks that ask a database.
 type Check func(ctx context.Context) (reason string, err error)
@@ -32,12 +32,12 @@ func FileCheck(name string) Check {
 
 // WindowCheck waits outside of a time of day: from 22 h to 6 h is
 // WindowCheck(22*time.Hour, 6*time.Hour, time.Local). Times that are not within
-// a day, or equal, are [ErrConfig] in the first check.
+// a day, or equal, are [kmsencrypted.ErrConfig] in the first check.
 func WindowCheck(from, to time.Duration, zone *time.Location) Check {
 	return func(context.Context) (string, error) {
 		const day = 24 * time.Hour
 		if from < 0 || to < 0 || from >= day || to > day || from == to {
-			return "", fmt.Errorf("%w: a time window from %v to %v", ErrConfig, from, to)
+			return "", fmt.Errorf("%w: a time window from %v to %v", kmsencrypted.ErrConfig, from, to)
 		}
 		now := time.Now().In(zone)
 		hour, minute, second := now.Clock()
@@ -54,7 +54,7 @@ func WindowCheck(from, to time.Duration, zone *time.Location) Check {
 }
 
 // ErrHeldUp: a run stopped because it had to wait for longer than
-// [RotationOptions.MaxWait].
+// [Options.MaxWait].
 var ErrHeldUp = errors.New("rotation is held up")
 
 // brake makes all workers of a process wait while a check says so. Checks are
@@ -75,7 +75,7 @@ type brake struct {
 var errTurnOver = errors.New("turn is over")
 
 // pass returns when all checks let the rotation go on, or with errTurnOver.
-func (b *brake) pass(ctx context.Context, w *working, until time.Time) error {
+func (b *brake) pass(ctx context.Context, w *runner, until time.Time) error {
 	if len(b.checks) == 0 {
 		return ctx.Err()
 	}
@@ -130,60 +130,4 @@ func (b *brake) check(ctx context.Context) (string, error) {
 		}
 	}
 	return "", nil
-}
-
-// batchSize steers the number of records in a batch, for all workers together,
-// so that its reading and writing takes the target time.
-type batchSize struct {
-	target      time.Duration // 0: the size stays
-	least, most float64
-
-	mu   sync.Mutex
-	size float64
-}
-
-const (
-	smallestBatch = 10
-	// Beyond it brings nothing and holds locks longer.
-	largestBatch = 2000
-	// maxStep is how much a batch may be larger or smaller than the one before.
-	maxStep = 0.2
-)
-
-func newBatchSize(size int, target time.Duration) *batchSize {
-	return &batchSize{
-		target: max(target, 0), size: float64(size),
-		least: float64(min(size, smallestBatch)), most: float64(max(size, largestBatch)),
-	}
-}
-
-func (b *batchSize) now() int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return int(b.size)
-}
-
-// took notes what a batch of n records took.
-func (b *batchSize) took(n int, d time.Duration) {
-	if b.target == 0 || n == 0 {
-		return
-	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	const smoothing = 0.5 // of what the last batch says
-	if float64(n) < b.size/2 {
-		return // the end of a shard: it says little of a whole batch
-	}
-	wanted := float64(n) * float64(b.target) / float64(max(d, time.Millisecond))
-	next := b.size + (wanted-b.size)*smoothing
-	next = min(max(next, b.size*(1-maxStep)), b.size*(1+maxStep))
-	b.size = min(max(next, b.least), b.most)
-}
-
-// shrink halves batches: one of them waited too long for somebody's lock.
-func (b *batchSize) shrink() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.size = max(b.size/2, 1)
-	b.least = min(b.least, b.size)
 }
