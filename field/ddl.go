@@ -32,21 +32,21 @@ var dialects = map[Dialect]dialectDDL{
 		text: "text", binary: "bytea", index: "text", quote: `"`,
 		key:    `%[1]s ~ '^v[0-9]+:'`,
 		base64: `%[1]s ~ '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
-		native: `%[1]s ~ '^w[A-Za-z0-9+/]+=*$' AND length(%[1]s) >= %[2]d`,
+		native: `%[1]s ~ '^w[A-Za-z0-9+/]+=*$' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
 		bytes:  `get_byte(%[1]s, 0) IN (192, 193) AND length(%[1]s) >= %[2]d`,
 	},
 	MySQL: {
-		text: "text", binary: "longblob", index: "varchar(255)", quote: "`",
+		text: "longtext", binary: "longblob", index: "varchar(255)", quote: "`",
 		key:    `%[1]s REGEXP '^v[0-9]+:'`,
 		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d)`,
-		native: `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d`, // 'w', whatever the collation
+		native: `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d AND char_length(%[1]s) %% 4 = 0`, // 'w', whatever the collation
 		bytes:  `ord(%[1]s) IN (192, 193) AND length(%[1]s) >= %[2]d`,
 	},
 	SQLite: {
 		text: "text", binary: "blob", index: "text", quote: `"`,
 		key:    `%[1]s GLOB 'v[0-9]*:*'`,
 		base64: `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
-		native: `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d`,
+		native: `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
 		bytes:  `hex(substr(%[1]s, 1, 1)) IN ('C0', 'C1') AND length(%[1]s) >= %[2]d`,
 	},
 }
