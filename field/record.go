@@ -59,8 +59,9 @@ func (r *record) failed(op, column string, err error) error {
 func (r record) id() []string {
 	ids := make([]string, len(r.schema.ids))
 	for i, id := range r.schema.ids {
-		text, known := idText(r.v.FieldByIndex(id.index))
-		if !known {
+		v := r.v.FieldByIndex(id.index)
+		text, known := idText(v)
+		if !known && !(len(ids) > 1 && (v.CanInt() || v.CanUint())) { // 0 in a composite key is a number
 			return nil
 		}
 		ids[i] = text
@@ -144,18 +145,18 @@ func idType(t reflect.Type) bool {
 
 // idText is a primary key as text. The zero value counts as not known yet.
 func idText(v reflect.Value) (text string, known bool) {
-	if v.IsZero() {
+	if v.IsZero() && !v.CanInt() && !v.CanUint() {
 		return "", false
 	}
 	if m, ok := v.Addr().Interface().(encoding.TextMarshaler); ok {
 		text, err := m.MarshalText()
-		return string(text), err == nil
+		return string(text), err == nil && !v.IsZero()
 	}
 	switch {
 	case v.CanInt():
-		return strconv.FormatInt(v.Int(), 10), true
+		return strconv.FormatInt(v.Int(), 10), !v.IsZero()
 	case v.CanUint():
-		return strconv.FormatUint(v.Uint(), 10), true
+		return strconv.FormatUint(v.Uint(), 10), !v.IsZero()
 	}
 	return v.String(), true
 }

@@ -128,7 +128,9 @@ func (t *table) isID(name string) bool {
 func (t *table) hasID(ctx context.Context, rows reflect.Value) bool {
 	for i := range rows.Len() {
 		for _, id := range t.ids {
-			if _, zero := id.ValueOf(ctx, rows.Index(i)); zero {
+			// A zero is an id of the database's, except of a number in a composite key.
+			number := len(t.ids) > 1 && (id.DataType == schema.Int || id.DataType == schema.Uint)
+			if _, zero := id.ValueOf(ctx, rows.Index(i)); zero && !number {
 				return false
 			}
 		}

@@ -222,7 +222,15 @@ func insertCompoundAndTextIDs(t *testing.T, e *env) {
 		t.Error("the update of a compound key was lost")
 	}
 	must(t, kms.Delete(t.Context(), e.db, m, &read))
-	wantError(t, "half an id", kms.Insert(t.Context(), e.db, m, &order{Tenant: "t1", Card: field.New(secret)}), kmsencrypted.ErrNoID)
+	for number := range int32(3) { // 0 is a number
+		must(t, kms.Insert(t.Context(), e.db, m, &order{Tenant: "t2", Number: number, Card: field.New(secret)}))
+	}
+	var all []order
+	must(t, kms.Select(t.Context(), e.db, m, &all, "SELECT * FROM "+e.table+" WHERE tenant = ?", "t2"))
+	if len(all) != 3 || all[0].Card.Must() != secret {
+		t.Errorf("%d records with numbers from 0", len(all))
+	}
+	wantError(t, "half an id", kms.Insert(t.Context(), e.db, m, &order{Number: 5, Card: field.New(secret)}), kmsencrypted.ErrNoID)
 }
 
 // Whatever fails, no row is there afterwards, and the records are as before.

@@ -180,10 +180,14 @@ func (t *table[R]) id(row *R) []any {
 	return id
 }
 
-// hasID reports whether the primary key is known. As in the model, a zero value is not.
+// hasID reports whether the primary key is known. As in the model, a zero value is
+// not, except of a number in a composite key.
 func (t *table[R]) hasID(row *R) bool {
 	v := reflect.ValueOf(row).Elem()
-	return !slices.ContainsFunc(t.ids, func(c column) bool { return v.FieldByIndex(c.field.Index).IsZero() })
+	return !slices.ContainsFunc(t.ids, func(c column) bool {
+		value := v.FieldByIndex(c.field.Index)
+		return value.IsZero() && !(len(t.ids) > 1 && (value.CanInt() || value.CanUint()))
+	})
 }
 
 // record names a row in errors: "customers id=7".
