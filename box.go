@@ -214,8 +214,8 @@ func (v Version) check(n int, mistake func(string, ...any)) {
 
 // checkProvider finds what makes the provider unfit for the version, as [ErrConfig].
 func (v Version) checkProvider() error {
-	if composed, ok := v.Provider.(interface{ Check() error }); ok {
-		if err := composed.Check(); err != nil {
+	if checker, ok := Ability[Checker](v.Provider); ok {
+		if err := checker.Check(); err != nil {
 			return err
 		}
 	}
@@ -268,12 +268,26 @@ func (v Version) route(n int) route {
 	return route{n, v.Provider}
 }
 
+// errNoBox: a zero Box has no provider and no versions.
+var errNoBox = fmt.Errorf("kmsencrypted: %w: the Box was not made by NewBox or Config.Box", ErrConfig)
+
+// usable returns [ErrConfig] for a nil or zero Box.
+func (b *Box) usable() error {
+	if b == nil || b.config.Versions == nil {
+		return errNoBox
+	}
+	return nil
+}
+
 // Current is the version that the Box writes.
 func (b *Box) Current() int { return b.config.Current }
 
 // Version returns the recipe of a version. The error is [ErrVersionNotActive]
 // or [ErrVersionRetired] with the number.
 func (b *Box) Version(n int) (Version, error) {
+	if err := b.usable(); err != nil {
+		return Version{}, err
+	}
 	v, listed := b.config.Versions[n]
 	switch {
 	case n < b.config.MinVersion:

@@ -146,3 +146,13 @@ func Retryable(err error) bool {
 // denied. A key that cannot be used is no such error, because services disable
 // single versions of a key.
 func ConcernsAll(err error) bool { return errors.Is(err, ErrDenied) }
+
+// located adds key and version to an error of a provider.
+func located(op Op, provider Provider, version int, err error) error {
+	info := provider.Info()
+	e := &Error{Op: string(op), Provider: info.Provider, KeyID: info.KeyID, Version: version, Err: err}
+	if known, ok := errors.AsType[*Error](err); ok {
+		e.Err, e.Cause = known.Err, known.Cause
+	}
+	return e
+}

@@ -5,51 +5,38 @@ import (
 	"sync"
 )
 
-// inflight makes one request of equal unwraps that are on their way at the same
-// time. Equal are those with the same [unwrapping.identity]: a caller with
-// another context or binding makes a request, and meets the checks, of its own.
+// inflight merges equal unwraps that run at the same time into one request.
+// Unwraps are equal if they have the same [unwrapping.identity]: a caller with
+// another context or binding makes its own request and its own checks.
 type inflight struct {
 	mu      sync.Mutex
 	flights map[identity]*flight
 }
 
-// flight is one column on its way, for everybody who waits for it. What the
-// provider returned is checked by the first of them, so that whoever makes the
-// requests goes on to the next one at once.
+// flight is one column whose unwrap is in flight, shared by all its callers. The
+// first caller to take the result checks what the provider returned, so that the
+// goroutine that makes the requests can go on with the next one.
 type flight struct {
 	*unwrapping
-	raw       []byte // as Err not to be read before request.done is closed
-	KeyResult        // the key once it is settled
+	raw       []byte // like Err not to be read before request.done is closed
+	KeyResult        // set by settle
 	settled   sync.Once
 	request   *request
-	waiting   int // guarded by inflight.mu
+	waiting   int // callers; guarded by inflight.mu
 }
 
-// request carries one flight or, where the provider takes batches, many.
+// request carries one flight or, if the provider takes batches, many.
 type request struct {
 	flights []*flight
 	done    chan struct{}
 	ctx     context.Context // of its own
 	cancel  context.CancelFunc
-	waiting int  // for all its flights; guarded by inflight.mu
+	waiting int  // callers of all its flights; guarded by inflight.mu
 	over    bool // guarded by inflight.mu
 }
 
-// InMemory is implemented by providers whose calls never leave the process, such
-// as a key file's. They take microseconds, so that sharing one would cost more
-// than it saves. A provider that forwards to another does not implement it.
-type InMemory interface {
-	Provider
-	InMemory()
-}
-
-func isInMemory(p Provider) bool {
-	_, ok := p.(InMemory)
-	return ok
-}
-
-// fetch unwraps a column by a request, or by one that is on its way already. The
-// result is the caller's own.
+// fetch unwraps a column by a new request, or joins one that is in flight
+// already. The result is a copy of the caller's own.
 func (b *Box) fetch(ctx context.Context, u *unwrapping) KeyResult {
 	if err := ctx.Err(); err != nil {
 		return KeyResult{Err: located(OpUnwrap, u.recipe.Provider, u.version, err)}
@@ -57,16 +44,18 @@ func (b *Box) fetch(ctx context.Context, u *unwrapping) KeyResult {
 	flights, own := b.inflight.board(ctx, []*unwrapping{u})
 	if own != nil {
 		go func() {
-			b.request(own.ctx, own.flights)
+			f := own.flights[0]
+			f.raw, f.Err = b.decrypt(own.ctx, f.unwrapping)
 			b.land(own)
 		}()
 	}
 	return b.wait(ctx, flights[0])
 }
 
-// board finds a flight for each unwrapping: one that is on its way, or one in
-// the new request, which is nil if nothing is left for it. That goes on while
-// anybody waits for it, whatever becomes of the ctx it began with.
+// board finds a flight for each unwrapping: one in the air already, or one in the
+// new request that it returns, nil if there is none left to make. The request
+// keeps running as long as anyone waits for it, even if ctx, which started it, is
+// cancelled.
 func (f *inflight) board(ctx context.Context, us []*unwrapping) (flights []*flight, own *request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -89,34 +78,8 @@ func (f *inflight) board(ctx context.Context, us []*unwrapping) (flights []*flig
 	return flights, own
 }
 
-// land ends a request. With a cache its keys are in there before anybody could
-// make the same request again.
-func (b *Box) land(r *request) {
-	if b.cache != nil {
-		for _, f := range r.flights {
-			b.settle(f)
-		}
-	}
-	b.inflight.release(r)
-}
-
-// release lets those go on who wait for a request, and nobody board any more.
-func (f *inflight) release(r *request) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	r.over = true
-	for _, shared := range r.flights {
-		f.remove(shared)
-		if shared.waiting == 0 {
-			shared.discard()
-		}
-	}
-	close(r.done)
-	r.cancel()
-}
-
-// wait returns the result of a flight with a key of the caller's own, or the
-// error of ctx if that ends first.
+// wait returns the result of a flight with a copy of the key, or the error of ctx
+// if ctx ends first.
 func (b *Box) wait(ctx context.Context, shared *flight) KeyResult {
 	select {
 	case <-shared.request.done:
@@ -128,7 +91,7 @@ func (b *Box) wait(ctx context.Context, shared *flight) KeyResult {
 	}
 }
 
-// settle makes the key of what the provider returned, once.
+// settle makes the key from what the provider returned, once.
 func (b *Box) settle(f *flight) {
 	f.settled.Do(func() {
 		if f.Err == nil {
@@ -138,8 +101,8 @@ func (b *Box) settle(f *flight) {
 	})
 }
 
-// take ends the wait for a flight that has landed. Whoever is last takes the key
-// itself.
+// take ends one caller's wait for a flight that has landed. The last caller gets
+// the key itself, all others a copy.
 func (f *inflight) take(shared *flight) KeyResult {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -151,8 +114,8 @@ func (f *inflight) take(shared *flight) KeyResult {
 	return shared.KeyResult
 }
 
-// leave ends the wait for a flight whatever becomes of it. If it has not landed
-// and nobody else waits for the request, nobody needs it any more.
+// leave ends one caller's wait for a flight without its result. It cancels a
+// request that nobody else waits for.
 func (f *inflight) leave(shared *flight) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -170,14 +133,41 @@ func (f *inflight) leave(shared *flight) {
 	}
 }
 
-// discard wipes what nobody waits for.
+// land ends a request. If there is a cache, it stores the keys before anyone
+// could make the same request again.
+func (b *Box) land(r *request) {
+	if b.cache != nil {
+		for _, f := range r.flights {
+			b.settle(f)
+		}
+	}
+	b.inflight.release(r)
+}
+
+// release lets the callers go on that wait for a request. No more callers join it.
+func (f *inflight) release(r *request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	r.over = true
+	for _, shared := range r.flights {
+		f.remove(shared)
+		if shared.waiting == 0 {
+			shared.discard()
+		}
+	}
+	close(r.done)
+	r.cancel()
+}
+
+// discard wipes a result that nobody waits for.
 func (f *flight) discard() {
 	clear(f.raw)
 	f.opened.Wipe()
 	f.Key.Wipe()
 }
 
-// remove lets nobody board any more. An abandoned flight may have been replaced.
+// remove keeps further callers from joining a flight. An abandoned flight may
+// have been replaced already.
 func (f *inflight) remove(shared *flight) {
 	if id := shared.identity(); f.flights[id] == shared {
 		delete(f.flights, id)

@@ -3,6 +3,7 @@ package kmsencrypted
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,7 @@ type Event struct {
 // Observer is told of every request to a key service, after it ended. It must be
 // safe for concurrent use and quick. A request that several callers share is
 // told once, with the values of the first caller's context; it may end after
-// that caller has given up. What the cache spares is no request.
+// that caller has given up. A cache hit is not reported.
 type Observer func(ctx context.Context, event Event)
 
 // Masked is an observer that sees, instead of each context, the text that mask
@@ -142,5 +143,23 @@ func (b *Box) observed(ctx context.Context, event func() Event, request func(con
 	return b.config.Observer.Observe(ctx, event, request)
 }
 
-// InFlight is how many requests to key services are on their way now.
+// batch makes one request for several items and reports it; one is the event of a
+// single item. It returns as many answers as there are items, or an error.
+func (b *Box) batch(ctx context.Context, one func() Event, items int, request func(context.Context) ([]Result, error)) (answers []Result, err error) {
+	event := func() Event {
+		e := one()
+		e.Count = items
+		return e
+	}
+	err = b.observed(ctx, event, func(ctx context.Context) (err error) {
+		answers, err = request(ctx)
+		if err == nil && len(answers) != items {
+			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), items)
+		}
+		return err
+	})
+	return answers, err
+}
+
+// InFlight returns the number of requests to key services that are in flight.
 func (b *Box) InFlight() int { return int(b.requests.Load()) }

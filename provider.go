@@ -7,26 +7,32 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// Provider wraps and unwraps small values, as a rule 32-byte data keys, under a
+// Provider wraps and unwraps small values, usually 32-byte data keys, under a
 // key-encryption key. The packages below providers/ implement it for AWS KMS,
 // Google Cloud KMS, Vault and OpenBao, a local key file and the insecure test
-// key; providers/providertest holds the suite that an implementation has to pass.
+// key. The package providers/providertest holds the tests that an implementation
+// has to pass.
 //
 // A provider is safe for concurrent use and honours cancellation. It keeps no
-// reference to the slices it is given and hands out slices that nobody else
-// uses; the caller wipes plaintexts. It returns one of this package's errors
-// with the service's own as its cause, never a plaintext or a token.
+// reference to the slices it is given and returns slices that nobody else uses.
+// The caller wipes plaintexts. Its errors are those of this package, with the
+// service's own error as the cause. They never hold a plaintext or a token.
 //
-// What a provider can do beyond this it declares by implementing
-// [BatchProvider], [Rewrapper], [BatchRewrapper], [Prober], [LegacyDecrypter],
-// [MultiWrapper] or [InMemory]. One with a method Check() error is asked for mistakes when a Box is made.
+// A provider declares what else it can do by implementing further interfaces.
+// Those that make calls are used only if the provider itself implements them, so
+// that no call goes around what decorates a provider: [BatchProvider],
+// [Rewrapper], [BatchRewrapper], [Prober], [LegacyDecrypter], [MultiWrapper] and
+// [InMemory]. Those that make no calls, or the last one, are found by [Ability]
+// behind decorators too: [Unwrapper], [Checker], [RewrapForeteller],
+// [WrapCounter] and [Closer]. Package internal/intercept writes decorators that
+// keep them all.
 type Provider interface {
 	// Info names the key-encryption key. It does not call the service.
 	Info() KeyInfo
 	// Encrypt wraps plaintext under the context.
 	Encrypt(ctx context.Context, plaintext []byte, ec BoundContext) (ciphertext []byte, err error)
 	// Decrypt unwraps what Encrypt returned. Another context, another key and
-	// changed bytes are all [ErrDecrypt].
+	// changed bytes all return [ErrDecrypt].
 	Decrypt(ctx context.Context, ciphertext []byte, ec BoundContext) (plaintext []byte, err error)
 }
 
@@ -34,16 +40,16 @@ type Provider interface {
 type KeyInfo struct {
 	Provider string // "aws", "gcp", "vault", "local", "insecure-test-key"
 	KeyID    string // as configured
-	// Tag is the short name that a native key column carries beside the wrap,
-	// at most 255 bytes, such as "aws eu-central-1". It helps to try the right
+	// Tag is the short name that a native key column stores with the wrap, at
+	// most 255 bytes, such as "aws eu-central-1". It helps to try the right
 	// provider first and is never used to find a key to call.
 	Tag string
-	// Insecure: whoever sees the ciphertext can open it. A Box refuses such a
-	// key beside real ones unless told otherwise.
+	// Insecure says that anyone who sees the ciphertext can open it. A Box
+	// refuses such a key next to real ones unless Config.AllowInsecure is set.
 	Insecure bool
-	// IgnoresContext: the service does not check the context (a Vault key that
-	// is not derived). Native versions carry a binding of their own; under a
-	// Ruby version nothing would protect the record's name.
+	// IgnoresContext says that the service does not check the context, as a Vault
+	// key that is not derived. Native versions carry a binding of their own; under
+	// a Ruby version nothing else would bind a column to its record.
 	IgnoresContext bool
 }
 
@@ -59,32 +65,21 @@ type Result struct {
 	Err   error
 }
 
-// BatchProvider handles many values in one request, as Vault does. Answers come
-// in the order of the items, and one bad item does not spoil the others; the
-// error returned beside them concerns the whole request.
-type BatchProvider interface {
-	Provider
-	// BatchSize is how many items one request takes.
-	BatchSize() int
-	EncryptBatch(ctx context.Context, items []Plain) ([]Result, error)
-	DecryptBatch(ctx context.Context, items []Wrapped) ([]Result, error)
-}
-
-// Plain is a plaintext to be wrapped under a context. It prints as "[redacted]".
+// Plain is a plaintext to wrap under a context. It prints as "[redacted]".
 type Plain struct {
 	redacted
 	hidden  secret.Pointer[[]byte]
 	Context BoundContext
 }
 
-// NewPlain makes an item of a batch. It copies nothing: the plaintext stays the
-// caller's, to wipe once the batch is answered.
+// NewPlain makes an item of a batch. It copies nothing: the caller keeps the
+// plaintext and wipes it after the batch has returned.
 func NewPlain(plaintext []byte, ec BoundContext) Plain {
 	return Plain{hidden: secret.Hide(plaintext), Context: ec}
 }
 
-// Plaintext returns the bytes themselves, which a provider neither changes nor
-// keeps. Those of the zero value are nil.
+// Plaintext returns the bytes themselves. A provider must neither change nor
+// keep them. The zero value returns nil.
 func (p Plain) Plaintext() []byte {
 	if hidden := p.hidden.Get(); hidden != nil {
 		return *hidden
@@ -92,45 +87,54 @@ func (p Plain) Plaintext() []byte {
 	return nil
 }
 
-// Rewrapper moves a ciphertext to the newest version of its own key, or to
-// another context, inside the service: the plaintext stays there (AWS
-// ReEncrypt, Vault rewrap). It returns [errors.ErrUnsupported] for a change that
-// the service cannot make, and the caller unwraps and wraps instead.
-type Rewrapper interface {
-	Provider
-	Rewrap(ctx context.Context, from Wrapped, source Provider, to BoundContext) (ciphertext []byte, err error)
-}
-
-// RewrapForeteller is a [Rewrapper] that says beforehand from which providers it
-// moves ciphertexts whose context stays. It is asked without a call, when calls
-// are planned and counted, and found by [Ability].
-type RewrapForeteller interface {
-	Rewrapper
-	RewrapsFrom(source Provider) bool
-}
-
-// Rewrapping is a ciphertext on its way to the newest version of a key, or to
+// Rewrapping is a ciphertext to move to the newest version of a key, or to
 // another context.
 type Rewrapping struct {
 	From Wrapped
 	To   BoundContext
 }
 
+// Wrap is one of the wraps in a native key column: the [KeyInfo.Tag] of the
+// provider that made it, and the ciphertext.
+type Wrap = keycolumn.Wrap
+
+// What a provider may be able to do, used on the provider itself.
+
+// BatchProvider handles many values in one request, as Vault does. Answers are
+// in the order of the items, and one bad item does not fail the others. The
+// error returned with them concerns the whole request.
+type BatchProvider interface {
+	Provider
+	// BatchSize is the largest number of items in one request.
+	BatchSize() int
+	EncryptBatch(ctx context.Context, items []Plain) ([]Result, error)
+	DecryptBatch(ctx context.Context, items []Wrapped) ([]Result, error)
+}
+
+// Rewrapper moves a ciphertext to the newest version of its own key, or to
+// another context, inside the service: the plaintext does not leave it (AWS
+// ReEncrypt, Vault rewrap). For a change that the service cannot make it returns
+// [errors.ErrUnsupported], and the caller unwraps and wraps instead.
+type Rewrapper interface {
+	Provider
+	Rewrap(ctx context.Context, from Wrapped, source Provider, to BoundContext) (ciphertext []byte, err error)
+}
+
 // BatchRewrapper is a [BatchProvider] that moves many ciphertexts of one source
-// in one request, at most BatchSize of them. Answers come in the order of the
-// items; one that the service cannot move in this way has
-// [errors.ErrUnsupported]. The error returned beside them concerns all: for
-// [errors.ErrUnsupported] the caller moves them one by one.
+// in one request, at most BatchSize of them. Answers are in the order of the
+// items. An item that the service cannot move this way returns
+// [errors.ErrUnsupported]. The error returned with the answers concerns all
+// items: after [errors.ErrUnsupported] the caller moves them one by one.
 type BatchRewrapper interface {
 	BatchProvider
 	Rewrapper
 	RewrapBatch(ctx context.Context, items []Rewrapping, source Provider) ([]Result, error)
 }
 
-// Prober tells before the first record whether the key can be used.
+// Prober tells whether the key can be used, before the first record.
 type Prober interface {
 	Provider
-	// Probe asks the service about the key without changing anything.
+	// Probe asks the service about the key and changes nothing.
 	Probe(ctx context.Context) error
 }
 
@@ -141,39 +145,6 @@ type LegacyDecrypter interface {
 	DecryptLegacy(ctx context.Context, column string, ec BoundContext) (plaintext []byte, err error)
 }
 
-// WrapCounter is a [MultiWrapper] that can tell whether a column has all wraps. It
-// is asked without a call, and found by [Ability].
-type WrapCounter interface {
-	MultiWrapper
-	// Wraps is how many wraps a data key gets.
-	Wraps() int
-	// Missing lists the tags of the wraps that a native key column lacks. What is
-	// no such column is [ErrMalformed].
-	Missing(column string) (tags []string, err error)
-}
-
-// Ability returns a provider as A, one of the optional interfaces of a provider. If
-// p is no A itself, Ability looks at the providers behind it, as far as each has a
-// method Unwrap that returns a Provider. Use it for questions that take no call,
-// such as [WrapCounter] and [RewrapForeteller]; a call must go to p itself, because
-// what stands in front of a provider may have to see it.
-func Ability[A any](p Provider) (a A, ok bool) {
-	for {
-		if a, ok = p.(A); ok {
-			return a, true
-		}
-		front, more := p.(interface{ Unwrap() Provider })
-		if !more {
-			return a, false
-		}
-		p = front.Unwrap()
-	}
-}
-
-// Wrap is one of the wraps of a native key column: the [KeyInfo.Tag] of the
-// provider that made it, and the ciphertext.
-type Wrap = keycolumn.Wrap
-
 // MultiWrapper wraps one value by several providers or regions at once, any of
 // which can open it. It serves native versions only: their commitment makes all
 // wraps of a column open to the same key.
@@ -181,7 +152,96 @@ type MultiWrapper interface {
 	Provider
 	// EncryptAll returns at least one wrap.
 	EncryptAll(ctx context.Context, plaintext []byte, ec BoundContext) ([]Wrap, error)
-	// DecryptAny tries the wraps by preference until one opens and check accepts
-	// the plaintext. It goes on to the next after an outage, not after a refusal.
+	// DecryptAny tries the wraps in order of preference until one opens and check
+	// accepts the plaintext. It tries the next one after an outage, not after a
+	// refusal.
 	DecryptAny(ctx context.Context, wraps []Wrap, ec BoundContext, check func(plaintext []byte) error) (plaintext []byte, err error)
+}
+
+// InMemory marks providers whose calls never leave the process, such as that of
+// a key file. Their calls take microseconds, so that sharing one between callers
+// would cost more than it saves. A provider that forwards to another does not
+// implement it, because it may wait.
+type InMemory interface {
+	Provider
+	InMemory()
+}
+
+func isInMemory(p Provider) bool {
+	_, ok := p.(InMemory)
+	return ok
+}
+
+// batching returns the provider's batches and how many values one request takes:
+// nil and 1 if it takes no batches. Several providers at once take none.
+func batching(provider Provider) (BatchProvider, int) {
+	if _, multi := provider.(MultiWrapper); multi {
+		return nil, 1
+	}
+	if batch, ok := provider.(BatchProvider); ok {
+		return batch, max(batch.BatchSize(), 1)
+	}
+	return nil, 1
+}
+
+// What is asked without a call to the service, and so found by [Ability] behind
+// decorators too.
+
+// Unwrapper is a provider that decorates another one, such as a guard.
+type Unwrapper interface {
+	Provider
+	// Unwrap returns the decorated provider.
+	Unwrap() Provider
+}
+
+// Checker is a provider that may have been configured wrongly. [Config.Box]
+// calls Check and reports its error, which should be [ErrConfig].
+type Checker interface {
+	Provider
+	// Check does not call the service.
+	Check() error
+}
+
+// Closer is a provider that holds connections.
+type Closer interface {
+	Provider
+	// Close releases the connections that opening the provider made. A client
+	// that the caller made stays open. The provider must not be used afterwards.
+	Close() error
+}
+
+// RewrapForeteller is a [Rewrapper] that tells in advance from which providers
+// it moves ciphertexts whose context does not change. Rotations ask it when they
+// plan and count calls.
+type RewrapForeteller interface {
+	Rewrapper
+	RewrapsFrom(source Provider) bool
+}
+
+// WrapCounter is a [MultiWrapper] that can tell whether a column has all wraps.
+type WrapCounter interface {
+	MultiWrapper
+	// Wraps is the number of wraps that a data key gets.
+	Wraps() int
+	// Missing lists the tags of the wraps that a native key column lacks. For
+	// text that is not a native key column it returns [ErrMalformed].
+	Missing(column string) (tags []string, err error)
+}
+
+// Ability finds an ability that is used without a call to the service: on p or
+// on the providers that it decorates ([Unwrapper]), the outermost first. Use a
+// type assertion for an ability that calls the service, so that the call does
+// not go around a decorator.
+func Ability[A Provider](p Provider) (a A, ok bool) {
+	for p != nil {
+		if a, ok = p.(A); ok {
+			return a, true
+		}
+		decorator, more := p.(Unwrapper)
+		if !more {
+			break
+		}
+		p = decorator.Unwrap()
+	}
+	return a, false
 }

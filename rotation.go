@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
@@ -66,8 +65,12 @@ func (b *Box) RewrapAll(ctx context.Context, columns []WrappedKey) []ColumnResul
 			outside = append(outside, r)
 		}
 	}
-	outside = append(outside, b.rewrapInside(ctx, inside)...)
-	b.rewrapOutside(ctx, outside)
+	if len(inside) > 0 {
+		outside = append(outside, b.rewrapInside(ctx, inside)...)
+	}
+	if len(outside) > 0 {
+		b.rewrapOutside(ctx, outside)
+	}
 	return results
 }
 
@@ -97,9 +100,9 @@ func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
 // staysInside reports whether the data key need not leave the key service. A
 // commitment cannot be computed there, so the binding has to stay what it was.
 func (r *rewrapping) staysInside() bool {
-	_, able := r.to.recipe.Provider.(Rewrapper)
+	_, can := r.to.recipe.Provider.(Rewrapper)
 	_, multi := r.to.recipe.Provider.(MultiWrapper)
-	return able && !multi && !r.from.legacy && bytes.Equal(r.from.binding, r.to.binding)
+	return can && !multi && !r.from.legacy && bytes.Equal(r.from.binding, r.to.binding)
 }
 
 // RewrapsInside reports whether every rewrap from a version to the current one is
@@ -161,7 +164,7 @@ func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewr
 	return left
 }
 
-// way is from which key to which.
+// way identifies the source and destination of a rewrap.
 func (r *rewrapping) way() [2]route { return [2]route{r.from.route(), r.to.route()} }
 
 // unit says with which others a column may go into one request: with those that
@@ -206,31 +209,26 @@ func (b *Box) rewrapBatch(ctx context.Context, unit []*rewrapping) (answers []Re
 			To:   r.to.context,
 		}
 	}
-	event := func() Event {
-		return Event{Op: OpRewrap, Key: service.Info(), Version: first.to.version, Context: first.to.context, Count: len(items)}
-	}
-	err = b.observed(ctx, event, func(ctx context.Context) (err error) {
-		answers, err = service.RewrapBatch(ctx, items, first.from.recipe.Provider)
-		if err == nil && len(answers) != len(items) {
-			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), len(items))
-		}
-		return err
+	return b.batch(ctx, first.event, len(items), func(ctx context.Context) ([]Result, error) {
+		return service.RewrapBatch(ctx, items, first.from.recipe.Provider)
 	})
-	return answers, err
 }
 
 func (b *Box) rewrapOne(ctx context.Context, r *rewrapping) (ciphertext []byte, err error) {
 	service := r.to.recipe.Provider.(Rewrapper)
-	event := func() Event {
-		return Event{Op: OpRewrap, Key: service.Info(), Version: r.to.version, Context: r.to.context, Count: 1}
-	}
 	err = r.from.firstThatOpens(func(old Wrapped) error {
-		return b.observed(ctx, event, func(ctx context.Context) (err error) {
+		return b.observed(ctx, r.event, func(ctx context.Context) (err error) {
 			ciphertext, err = service.Rewrap(ctx, old, r.from.recipe.Provider, r.to.context)
 			return err
 		})
 	})
 	return ciphertext, err
+}
+
+func (r *rewrapping) event() Event {
+	e := r.to.event()
+	e.Op = OpRewrap
+	return e
 }
 
 // rewrapOutside unwraps and wraps.

@@ -19,6 +19,9 @@ var secretLabel = canon.Strings("kmsencrypted/1 secret")
 // a Ruby version the key service encrypts the secret itself, exactly as
 // kms_encrypted's Box: AWS takes 4096 bytes, Google Cloud 65536.
 func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContext) (column string, err error) {
+	if err := b.usable(); err != nil {
+		return "", err
+	}
 	binding := Binding{Context: ec}
 	if b.config.Versions[b.config.Current].Format == Ruby {
 		w, err := b.target(binding, keycolumn.FormatSecret)

@@ -2,6 +2,7 @@ package kmsencrypted
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"runtime"
 	"sync/atomic"
@@ -9,14 +10,26 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
-// UnwrapAll opens many data keys side by side, [Config.Concurrency] requests at
-// a time, in few requests where the provider takes batches, and in none for keys
-// in the cache. Results come in the order of the columns. Identical columns with
-// the same binding cost one call; each result is a key of its own to wipe.
+// WrappedKey is a data key as a key column holds it, and what it is bound to.
+type WrappedKey struct {
+	Column  string
+	Binding Binding
+}
+
+// KeyResult is the answer for one [WrappedKey]: a data key or an error.
+type KeyResult struct {
+	Key DataKey
+	Err error
+}
+
+// UnwrapAll opens many data keys. It makes [Config.Concurrency] requests at a
+// time, few if the provider takes batches, and none for keys in the cache.
+// Results are in the order of the columns. Identical columns with the same
+// binding cost one call. The caller wipes each key, which is a copy of its own.
 //
-// A column that fails has its own error and does not hide the others. An error
-// that will meet all of a version, such as [ErrDenied], and the end of ctx stop
-// what has not begun; what was stopped has that error too.
+// A column that fails has its own error and does not affect the others. An error
+// that every column of a version would get, such as [ErrDenied], and the end of
+// ctx stop the requests that have not begun. Their columns get that error too.
 func (b *Box) UnwrapAll(ctx context.Context, columns []WrappedKey) []KeyResult {
 	results := make([]KeyResult, len(columns))
 	for i, result := range b.UnwrapEach(ctx, columns) {
@@ -25,9 +38,9 @@ func (b *Box) UnwrapAll(ctx context.Context, columns []WrappedKey) []KeyResult {
 	return results
 }
 
-// UnwrapEach is [Box.UnwrapAll] for whoever goes on with each key as it comes,
-// while requests for others are on their way: it yields the index of each column
-// and its result, in any order. A loop that ends early ends the requests.
+// UnwrapEach is like [Box.UnwrapAll] but yields each result as soon as it is
+// ready, with the index of its column, while other requests are still in flight.
+// The order is arbitrary. Leaving the loop early cancels the requests.
 func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[int, KeyResult] {
 	return func(yield func(int, KeyResult) bool) {
 		ctx, cancel := context.WithCancel(ctx)
@@ -78,10 +91,10 @@ func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[in
 type unwrapJob struct {
 	*unwrapping
 	KeyResult
-	places []int // where its result belongs
+	places []int // indexes of its result
 }
 
-// give hands the result out, to each place a key of its own.
+// give hands out the result, with a separate copy of the key for each place.
 func (j *unwrapJob) give(to func(int, KeyResult)) {
 	for _, i := range j.places[1:] {
 		again := KeyResult{Err: j.Err}
@@ -93,10 +106,10 @@ func (j *unwrapJob) give(to func(int, KeyResult)) {
 	to(j.places[0], j.KeyResult)
 }
 
-// unwrapUnit is what goes into one request.
+// unwrapUnit is a group of columns that take one request.
 type unwrapUnit struct {
 	jobs    []*unwrapJob
-	flights []*flight              // of the jobs, unless they have their results already
+	flights []*flight              // of the jobs; nil if they have their results already
 	stop    *atomic.Pointer[error] // of the route
 }
 
@@ -106,16 +119,15 @@ func (u *unwrapUnit) fail(errorOf func(*unwrapJob) error) {
 	}
 }
 
-// unwrapQueue makes the requests of one call, on a few goroutines that go from
-// one to the next at once: what is to be done with a result is for whoever takes
-// it by next, at the same time.
+// unwrapQueue sends the requests of one call from a few goroutines, which never
+// wait for the results to be used: the caller of next handles them concurrently.
 type unwrapQueue struct {
 	box     *Box
 	ctx     context.Context
 	open    map[route]*unwrapUnit // not yet full
 	stops   map[route]*atomic.Pointer[error]
-	waiting chan *unwrapUnit // for a runner
-	boarded chan *unwrapUnit // for next
+	waiting chan *unwrapUnit // to be sent by a runner
+	boarded chan *unwrapUnit // to be returned by next
 	units   int
 	runners int
 }
@@ -124,12 +136,12 @@ func newUnwrapQueue(ctx context.Context, b *Box, most int) *unwrapQueue {
 	return &unwrapQueue{
 		box: b, ctx: ctx,
 		open: make(map[route]*unwrapUnit), stops: make(map[route]*atomic.Pointer[error]),
-		// Nobody ever waits to send.
+		// Large enough that nobody ever waits to send.
 		waiting: make(chan *unwrapUnit, most), boarded: make(chan *unwrapUnit, most),
 	}
 }
 
-// add puts a job into a unit, and that on its way once it is full.
+// add puts a job into a unit, and starts the unit once it is full.
 func (q *unwrapQueue) add(job *unwrapJob) {
 	r := job.route()
 	stop := q.stops[r]
@@ -153,7 +165,7 @@ func (q *unwrapQueue) add(job *unwrapJob) {
 	}
 }
 
-// close puts what is left on its way.
+// close starts the units that are not full.
 func (q *unwrapQueue) close() {
 	for _, unit := range q.open {
 		q.start(unit)
@@ -168,7 +180,7 @@ func (q *unwrapQueue) start(unit *unwrapUnit) {
 		q.runners++
 		go q.run()
 		if q.runners == q.box.config.Concurrency {
-			runtime.Gosched() // what comes next can wait until these are on their way
+			runtime.Gosched() // let the runners send before more columns are parsed
 		}
 	}
 }
@@ -179,13 +191,14 @@ func (q *unwrapQueue) run() {
 		q.boarded <- unit
 		if own != nil {
 			q.box.request(own.ctx, own.flights)
-			q.heed(unit.stop, own.flights)
+			q.stopAfter(unit.stop, own.flights)
 			q.box.land(own)
 		}
 	}
 }
 
-// board finds the flights of a unit, or its results where it takes no request.
+// board finds the flights of a unit, and the request that the runner has to make
+// for them. A unit that takes no request gets its results at once.
 func (q *unwrapQueue) board(unit *unwrapUnit) (own *request) {
 	if q.ctx.Err() != nil {
 		q.end(unit)
@@ -212,12 +225,12 @@ func (q *unwrapQueue) board(unit *unwrapUnit) (own *request) {
 		q.box.settle(f)
 		unit.jobs[i].KeyResult = f.KeyResult
 	}
-	q.heed(unit.stop, flights)
+	q.stopAfter(unit.stop, flights)
 	return nil
 }
 
-// heed stops a route by an error that all of it would meet.
-func (q *unwrapQueue) heed(stop *atomic.Pointer[error], flights []*flight) {
+// stopAfter stops a route after an error that every request on it would get.
+func (q *unwrapQueue) stopAfter(stop *atomic.Pointer[error], flights []*flight) {
 	for _, f := range flights {
 		if f.Err != nil && ConcernsAll(f.Err) {
 			stop.Store(&f.Err)
@@ -232,13 +245,14 @@ func (q *unwrapQueue) end(unit *unwrapUnit) {
 	})
 }
 
-// next waits for the results of a unit, in the order in which they took off.
+// next waits for the results of a unit, in the order in which the units were sent.
 func (q *unwrapQueue) next() []*unwrapJob {
 	var unit *unwrapUnit
 	select {
 	case unit = <-q.boarded:
 	case <-q.ctx.Done():
-		for left := range q.waiting { // by the runners, who may wait for a provider
+		// The runners may be waiting for a provider, so fail here what they left.
+		for left := range q.waiting {
 			q.end(left)
 			q.boarded <- left
 		}
@@ -247,6 +261,46 @@ func (q *unwrapQueue) next() []*unwrapJob {
 	for i, f := range unit.flights {
 		unit.jobs[i].KeyResult = q.box.wait(q.ctx, f)
 	}
-	runtime.Gosched() // requests first
+	runtime.Gosched() // let the runners send before the caller uses the results
 	return unit.jobs
+}
+
+// request makes one request for the flights of a unit, and a request of its own
+// for each item of a batch that another context or wrap may open.
+func (b *Box) request(ctx context.Context, unit []*flight) {
+	single := unit
+	if len(unit) > 1 {
+		single = b.unwrapBatch(ctx, unit)
+	}
+	for _, f := range single {
+		f.raw, f.Err = b.decrypt(ctx, f.unwrapping)
+	}
+}
+
+// unwrapBatch makes one request for several flights and returns those that are
+// worth a request of their own.
+func (b *Box) unwrapBatch(ctx context.Context, unit []*flight) (again []*flight) {
+	provider, _ := batching(unit[0].recipe.Provider)
+	items := make([]Wrapped, len(unit))
+	for i, f := range unit {
+		items[i] = Wrapped{Ciphertext: f.candidates()[0].Ciphertext, Context: f.contexts[0]}
+	}
+	answers, err := b.batch(ctx, unit[0].event(items[0].Context), len(items), func(ctx context.Context) ([]Result, error) {
+		return provider.DecryptBatch(ctx, items)
+	})
+	for i, f := range unit {
+		if err != nil {
+			f.Err = located(OpUnwrap, provider, f.version, err)
+			continue
+		}
+		switch answer := answers[i]; {
+		case answer.Err == nil:
+			f.raw = answer.Bytes
+		case errors.Is(answer.Err, ErrDecrypt) && len(f.contexts)*len(f.candidates()) > 1:
+			again = append(again, f)
+		default:
+			f.Err = located(OpUnwrap, provider, f.version, answer.Err)
+		}
+	}
+	return again
 }

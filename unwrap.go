@@ -1,0 +1,333 @@
+package kmsencrypted
+
+import (
+	"context"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+)
+
+// The life of a key that is read: Unwrap parses the column and chooses the recipe
+// of its version (unwrapping), looks into the cache (cached, in cache.go), asks
+// the provider or joins a request for the same column (fetch, in inflight.go),
+// and compares what comes back with the commitment in the column (check).
+
+// Unwrap opens the data key in a key column, of any listed version and form. The
+// caller wipes the key, which is a copy of its own.
+//
+// Unwrap makes one call to the key service. It makes none if the key is in the
+// cache, and shares a call that is in flight for the same column and binding. A
+// Ruby column that does not open takes one more call for each other way in which
+// a Ruby process may have written its context.
+//
+// The error is [ErrDecrypt], [ErrBinding], [ErrVersionNotActive],
+// [ErrVersionRetired], [ErrMalformed], [ErrContext] or one of the key service.
+func (b *Box) Unwrap(ctx context.Context, column string, from Binding) (DataKey, error) {
+	u, err := b.unwrapping(column, from, keycolumn.FormatKey)
+	if err != nil {
+		return DataKey{}, err
+	}
+	return b.open(ctx, u)
+}
+
+// open takes a data key from the cache or unwraps it.
+func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
+	if cached, ok := b.cached(u); ok {
+		return cached.Key, cached.Err
+	}
+	return b.fresh(ctx, u)
+}
+
+// fresh unwraps a data key even if it is in the cache.
+func (b *Box) fresh(ctx context.Context, u *unwrapping) (DataKey, error) {
+	if isInMemory(u.recipe.Provider) {
+		f := flight{unwrapping: u}
+		f.raw, f.Err = b.decrypt(ctx, u)
+		b.settle(&f)
+		return f.Key, f.Err
+	}
+	r := b.fetch(ctx, u)
+	return r.Key, r.Err
+}
+
+// unwrapping is a column that is being read.
+type unwrapping struct {
+	column   string
+	id       string // memo of text
+	version  int
+	recipe   Version
+	wraps    []Wrap          // under Ruby one, without a tag
+	contexts []BoundContext  // the likeliest first; more than one under Ruby only
+	only     [1]BoundContext // backs contexts of a native column
+	legacy   bool            // the wrap is a column from before 1.0 that names its own key
+
+	commitment [keycolumn.CommitmentSize]byte // native only, as is the rest
+	binding    []byte
+	rest       []byte
+	opened     DataKey // set by check
+}
+
+// unwrapping parses a column and chooses the recipe of its version. format is
+// what the caller expects in a native column: a key or a secret.
+func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping, error) {
+	version, body, versioned := keycolumn.SplitVersion(column)
+	if !versioned {
+		version = 1
+	}
+	recipe, err := b.Version(version)
+	if err != nil {
+		return nil, err
+	}
+	u := &unwrapping{column: column, version: version, recipe: recipe}
+	switch {
+	case !versioned && looksVersioned.MatchString(column):
+		err = fmt.Errorf("%w: version with leading zeros or out of range", ErrMalformed)
+	case recipe.Format == Ruby:
+		err = b.rubyColumn(u, body, versioned, from)
+	case !versioned:
+		err = fmt.Errorf("%w: a column without a version is Ruby's, and version 1 is native", ErrMalformed)
+	default:
+		err = b.nativeColumn(u, body, from, format)
+	}
+	if err != nil {
+		return nil, &Error{Op: string(OpUnwrap), Version: version, Err: err}
+	}
+	return u, nil
+}
+
+// looksVersioned matches "v01:…": Ruby takes that for version 1, fails to remove
+// the prefix and decodes rubbish.
+var looksVersioned = regexp.MustCompile(`^v\d+:`)
+
+func (b *Box) nativeColumn(u *unwrapping, body string, from Binding, format byte) error {
+	ec, err := bind(from.Context, contextForm{version: u.version, escapes: railsDefault})
+	if err != nil {
+		return err
+	}
+	u.only[0] = ec
+	u.contexts = u.only[:]
+	if u.recipe, err = b.chosen(u.recipe, u.version, from.Subject, ec); err != nil {
+		return err
+	}
+	n, err := keycolumn.ParseText(body)
+	if err != nil || n.Format != format {
+		return ErrMalformed
+	}
+	if format == keycolumn.FormatKey {
+		want := 0
+		if u.recipe.RecordSeal {
+			want = keycolumn.SealSize
+		}
+		if len(n.Rest) != want {
+			return ErrMalformed
+		}
+	}
+	u.commitment, u.rest, u.wraps = n.Commitment, n.Rest, n.Wraps
+	u.binding = from.canonical(format, u.recipe, ec)
+	return nil
+}
+
+func (b *Box) rubyColumn(u *unwrapping, body string, versioned bool, from Binding) (err error) {
+	if u.contexts, err = b.rubyContexts(from.Context, u.version, !versioned); err != nil {
+		return err
+	}
+	if u.recipe, err = b.chosen(u.recipe, u.version, from.Subject, u.contexts[0]); err != nil {
+		return err
+	}
+	if !versioned {
+		u.legacyColumn()
+		return nil
+	}
+	u.wraps = []Wrap{{Ciphertext: rubycompat.Decode64(body)}}
+	return nil
+}
+
+// rubyContexts returns the forms in which a Ruby process may have written the
+// context, the default of Rails first. They differ only if that escapes a
+// character.
+func (b *Box) rubyContexts(ec EncryptionContext, version int, legacy bool) ([]BoundContext, error) {
+	if legacy && b.config.UpgradeContext {
+		ec = Context{}
+	}
+	var forms []BoundContext
+	for _, escapes := range rubycompat.JSONEscapes {
+		bound, err := bind(ec, contextForm{version: version, legacy: legacy, escapes: escapes})
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(forms, func(f BoundContext) bool { return f.text == bound.text }) {
+			forms = append(forms, bound)
+		}
+		if !strings.Contains(forms[0].text, `\u`) {
+			break
+		}
+	}
+	return forms, nil
+}
+
+// legacyColumn reads the forms that kms_encrypted wrote before 1.0.
+func (u *unwrapping) legacyColumn() {
+	switch {
+	case strings.HasPrefix(u.column, "$gc$"):
+		if _, ok := u.recipe.Provider.(LegacyDecrypter); ok {
+			u.legacy, u.wraps = true, []Wrap{{Ciphertext: []byte(u.column)}}
+		}
+	case strings.HasPrefix(u.column, "vault:"):
+		u.wraps = []Wrap{{Ciphertext: []byte(u.column)}}
+	default:
+		u.wraps = []Wrap{{Ciphertext: rubycompat.Decode64(u.column)}}
+	}
+}
+
+// decrypt calls the provider and returns what it unwrapped. Only several
+// providers at once have checked it.
+func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error) {
+	if multi, ok := u.recipe.Provider.(MultiWrapper); ok {
+		err = b.observed(ctx, u.event(u.contexts[0]), func(ctx context.Context) (err error) {
+			raw, err = multi.DecryptAny(ctx, u.wraps, u.contexts[0], u.check)
+			return err
+		})
+	} else {
+		err = u.firstThatOpens(func(w Wrapped) error {
+			return b.observed(ctx, u.event(w.Context), func(ctx context.Context) (err error) {
+				raw, err = u.decryptOne(ctx, w)
+				return err
+			})
+		})
+	}
+	if err != nil {
+		clear(raw)
+		return nil, located(OpUnwrap, u.recipe.Provider, u.version, err)
+	}
+	return raw, nil
+}
+
+// firstThatOpens tries every wrap under every context, the likeliest first,
+// until one does not fail with [ErrDecrypt].
+func (u *unwrapping) firstThatOpens(try func(Wrapped) error) error {
+	err := ErrDecrypt
+	for _, ec := range u.contexts {
+		for _, wrap := range u.candidates() {
+			err = try(Wrapped{Ciphertext: wrap.Ciphertext, Context: ec})
+			if !errors.Is(err, ErrDecrypt) {
+				return err
+			}
+		}
+	}
+	return err
+}
+
+// candidates returns the wraps that this provider may have made: those with its
+// tag, or all of them if none has it (a column that several providers wrote, read
+// by one whose name has changed).
+func (u *unwrapping) candidates() []Wrap {
+	if len(u.wraps) < 2 {
+		return u.wraps
+	}
+	tag := u.recipe.Provider.Info().Tag
+	var own []Wrap
+	for _, w := range u.wraps {
+		if w.Tag == tag {
+			own = append(own, w)
+		}
+	}
+	if own == nil {
+		return u.wraps
+	}
+	return own
+}
+
+func (u *unwrapping) decryptOne(ctx context.Context, w Wrapped) ([]byte, error) {
+	if u.legacy {
+		return u.recipe.Provider.(LegacyDecrypter).DecryptLegacy(ctx, string(w.Ciphertext), w.Context)
+	}
+	return u.recipe.Provider.Decrypt(ctx, w.Ciphertext, w.Context)
+}
+
+func (u *unwrapping) event(ec BoundContext) func() Event {
+	return func() Event {
+		return Event{Op: OpUnwrap, Key: u.recipe.Provider.Info(), Version: u.version, Context: ec, Count: 1}
+	}
+}
+
+// key makes the data key from what a provider returned, and wipes that. The error
+// is [ErrBinding] or [ErrMalformed].
+func (u *unwrapping) key(raw []byte) (k DataKey, err error) {
+	defer clear(raw)
+	switch {
+	case u.recipe.Format == Native && u.opened.IsZero():
+		err = u.check(raw)
+	case u.recipe.Format == Ruby && len(raw) != DataKeySize:
+		err = fmt.Errorf("%w: data key of %d bytes, want %d", ErrMalformed, len(raw), DataKeySize)
+	}
+	switch {
+	case err != nil:
+		return DataKey{}, located(OpUnwrap, u.recipe.Provider, u.version, err)
+	case u.recipe.Format == Ruby:
+		return copyDataKey(raw), nil
+	}
+	return u.opened, nil
+}
+
+// check accepts what a provider returned if the column is committed to it, and
+// keeps the key made from it. A Ruby column has nothing to check.
+func (u *unwrapping) check(raw []byte) error {
+	if u.recipe.Format == Ruby {
+		return nil
+	}
+	if len(raw) != DataKeySize {
+		return ErrBinding
+	}
+	k := copyDataKey(raw)
+	commitment, err := k.commit(u.binding)
+	if err == nil && subtle.ConstantTimeCompare(commitment[:], u.commitment[:]) != 1 {
+		err = ErrBinding
+	}
+	if err != nil {
+		k.Wipe()
+		return err
+	}
+	u.opened = k
+	return nil
+}
+
+func (u *unwrapping) route() route { return u.recipe.route(u.version) }
+
+// identity is equal for unwrappings that make the same request and the same
+// checks: the same text under the same context and binding, on the same route.
+type identity struct {
+	route route
+	text  string
+}
+
+func (u *unwrapping) identity() identity { return identity{u.route(), u.text()} }
+
+// text is the part of the identity that names column, context and binding. It
+// has the context twice, as it is bound and as it is sent: before kms_encrypted
+// 1.0 the order of pairs and the types of values made a difference.
+func (u *unwrapping) text() string {
+	if u.id == "" {
+		id := make([]byte, 0, len(u.column)+2*len(u.contexts[0].text)+len(u.binding)+64)
+		id = canon.AppendString(id, u.column)
+		id = u.contexts[0].appendCanonical(id)
+		id = canon.AppendString(id, u.contexts[0].text)
+		u.id = string(append(id, u.binding...))
+	}
+	return u.id
+}
+
+// ColumnVersion returns the version of a key column. Columns without one are
+// from before kms_encrypted 1.0 and count as version 1.
+func ColumnVersion(column string) int {
+	if version, _, ok := keycolumn.SplitVersion(column); ok {
+		return version
+	}
+	return 1
+}
