@@ -100,6 +100,11 @@ func bytesOrNil(s stored) []byte {
 // attrEncryptedCodec keeps values as Ruby's to_s gives them or, with marshal, in
 // Ruby's Marshal format.
 func attrEncryptedCodec(t reflect.Type, marshal bool) (codec, error) {
+	c, err := chooseAttrEncrypted(t, marshal)
+	return nullCodec(t, c), err
+}
+
+func chooseAttrEncrypted(t reflect.Type, marshal bool) (codec, error) {
 	if t.Kind() == reflect.Pointer {
 		inner, err := attrEncryptedCodec(t.Elem(), marshal)
 		return pointerCodec(inner), err
@@ -109,14 +114,15 @@ func attrEncryptedCodec(t reflect.Type, marshal bool) (codec, error) {
 		return sqlNullCodec(inner, field), err
 	}
 	if marshal {
-		return marshalCodec, nil
+		return marshalCodec, jsonFault(t)
 	}
 	if t == reflect.TypeFor[time.Time]() {
 		return codec{}, fmt.Errorf("%w: Ruby's to_s of a time is another text than Go's: keep a string", kmsencrypted.ErrConfig)
 	}
 	parse, ok := rubyText[t.Kind()]
+	var same func(in, out reflect.Value) bool
 	if isText(t) {
-		parse, ok = parseTextUnmarshaler, true
+		parse, ok, same = parseTextUnmarshaler, true, sameValue
 	} else if t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 {
 		parse, ok = func(v reflect.Value, text string) error { v.SetBytes([]byte(text)); return nil }, true
 	}
@@ -124,12 +130,12 @@ func attrEncryptedCodec(t reflect.Type, marshal bool) (codec, error) {
 		return codec{}, fmt.Errorf("%w: a %v has no text in attr_encrypted: tag it marshal", kmsencrypted.ErrConfig, t)
 	}
 	return codec{
-		name: "to_s",
+		name: "to_s", same: same,
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 			if m, ok := v.Addr().Interface().(encoding.TextMarshaler); ok {
 				text, err := m.MarshalText()
 				if err != nil {
-					return nil, false, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrConfig, v.Type())
+					return nil, false, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrLossy, v.Type())
 				}
 				return append(dst, text...), false, nil
 			}
@@ -213,7 +219,7 @@ func parseTextUnmarshaler(v reflect.Value, text string) error {
 // marshalCodec keeps the empty string as it is, which attr_encrypted does not
 // marshal either.
 var marshalCodec = codec{
-	name: "marshal",
+	name: "marshal", same: sameValue,
 	encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 		if v.Kind() == reflect.String && v.Len() == 0 {
 			return dst, false, nil

@@ -1,7 +1,6 @@
 package field
 
 import (
-	"database/sql"
 	"encoding"
 	"encoding/binary"
 	"encoding/json"
@@ -28,6 +27,38 @@ type codec struct {
 	// isText says that a string is its own plaintext. Most columns hold one, and
 	// reflection would cost a tenth of sealing it.
 	isText bool
+	// same reports whether out, which was decoded, is what in was. Nil: the codec
+	// is one of this package's own and loses nothing.
+	same func(in, out reflect.Value) bool
+	// mutable says that a value can be changed without Set.
+	mutable bool
+	// keeps says that the plaintext is kept beside the value: it is mutable, or the
+	// plaintext may say more than the value.
+	keeps bool
+}
+
+// write is encode for a value that is to be stored. Where somebody else's code
+// makes the plaintext, it is decoded and compared first: a value that would come
+// back as another one, or not at all, is [kmsencrypted.ErrLossy].
+func (c *codec) write(dst []byte, v reflect.Value) (out []byte, isNull bool, err error) {
+	out, isNull, err = c.encode(dst, v)
+	if err != nil || isNull || c.same == nil {
+		return out, isNull, err
+	}
+	if back, err := c.read(v.Type(), out[len(dst):]); err != nil || !c.same(v, back) {
+		return nil, false, fmt.Errorf("%w: a %v", kmsencrypted.ErrLossy, v.Type())
+	}
+	return out, false, nil
+}
+
+// read decodes plaintext into a new value of type t, zero where it stands for nil.
+func (c *codec) read(t reflect.Type, plaintext []byte) (reflect.Value, error) {
+	v := reflect.New(t).Elem()
+	err := c.decode(v, plaintext)
+	if err == errNull {
+		err = nil
+	}
+	return v, err
 }
 
 // Type describes how a Go type that this package does not know is kept in
@@ -41,11 +72,15 @@ type Type struct {
 // choose it once, change it never. encode returns the plaintext bytes of a
 // value, decode reads them back; both must be safe for concurrent use and must
 // not put the value into an error.
+//
+// Whenever a value is sealed, its bytes are decoded and compared with it: see
+// [Type.Unchecked].
 func TypeOf[T any](name string, encode func(T) ([]byte, error), decode func([]byte) (T, error)) Type {
 	return Type{
 		goType: reflect.TypeFor[T](),
 		codec: codec{
 			name: "custom:" + name,
+			same: sameValue,
 			encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 				data, err := encode(*v.Addr().Interface().(*T))
 				return append(dst, data...), false, err
@@ -60,6 +95,17 @@ func TypeOf[T any](name string, encode func(T) ([]byte, error), decode func([]by
 			},
 		},
 	}
+}
+
+// Unchecked switches off what Seal does for every type that this package does not
+// encode itself: to decode the bytes and compare the outcome with the value, by
+// the type's method Equal or Cmp if it has one and else field by field. Take it
+// for a type of which something is meant to be lost, such as a cache in it, or for
+// one that is too large to be decoded whenever it is sealed. What encode and decode
+// lose is then lost in silence.
+func (t Type) Unchecked() Type {
+	t.codec.same = nil
+	return t
 }
 
 // errNotOfType is all that a decoding error says of a value.
@@ -86,6 +132,11 @@ func isDynamic(t reflect.Type) bool {
 // nativeCodec chooses the codec for a Go type and the tag's type= option
 // (spec/native.md section 5).
 func nativeCodec(t reflect.Type, option string, config Config) (codec, error) {
+	c, err := chooseNative(t, option, config)
+	return nullCodec(t, c), err
+}
+
+func chooseNative(t reflect.Type, option string, config Config) (codec, error) {
 	for _, c := range config.Types {
 		if c.goType == t {
 			return c.codec, nil
@@ -106,7 +157,7 @@ func nativeCodec(t reflect.Type, option string, config Config) (codec, error) {
 	case isDynamic(t) && (option == "" || option == "json"):
 		return rubyCodec("json", t, "json", config)
 	case option == "json":
-		return jsonCodec, nil
+		return jsonCodec, jsonFault(t)
 	}
 	if t == reflect.TypeFor[time.Time]() {
 		layout, ok := timeLayouts[option]
@@ -129,7 +180,7 @@ func nativeCodec(t reflect.Type, option string, config Config) (codec, error) {
 	}
 	switch t.Kind() {
 	case reflect.Struct, reflect.Slice, reflect.Array, reflect.Map, reflect.Interface:
-		return jsonCodec, nil
+		return jsonCodec, jsonFault(t)
 	}
 	return codec{}, fmt.Errorf("%w: a %v cannot be kept in a column", kmsencrypted.ErrConfig, t)
 }
@@ -222,7 +273,7 @@ var (
 		},
 	}
 	// Nil maps, slices and interfaces are NULL.
-	jsonCodec = codec{name: "json",
+	jsonCodec = codec{name: "json", same: sameValue,
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 			switch v.Kind() {
 			case reflect.Map, reflect.Slice, reflect.Interface:
@@ -230,10 +281,10 @@ var (
 					return dst, true, nil
 				}
 			}
-			data, err := json.Marshal(v.Interface())
+			data, err := json.Marshal(v.Addr().Interface()) // also by methods of the pointer, as it is read
 			if err != nil {
 				// The error of a marshaller may quote the value.
-				return nil, false, fmt.Errorf("%w: a %v has no JSON", kmsencrypted.ErrConfig, v.Type())
+				return nil, false, fmt.Errorf("%w: a %v has no JSON", kmsencrypted.ErrLossy, v.Type())
 			}
 			return append(dst, data...), false, nil
 		},
@@ -300,11 +351,11 @@ func textCodec(t reflect.Type) codec {
 	case reflect.TypeFor[netip.Prefix]():
 		name = "prefix"
 	}
-	return codec{name: name,
+	return codec{name: name, same: sameValue,
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 			text, err := v.Addr().Interface().(encoding.TextMarshaler).MarshalText()
 			if err != nil {
-				return nil, false, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrConfig, t)
+				return nil, false, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrLossy, t)
 			}
 			return append(dst, text...), false, nil
 		},
@@ -313,52 +364,6 @@ func textCodec(t reflect.Type) codec {
 				return errNotOfType
 			}
 			return nil
-		},
-	}
-}
-
-// pointerCodec makes NULL of nil.
-func pointerCodec(inner codec) codec {
-	return codec{name: inner.name,
-		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
-			if v.IsNil() {
-				return dst, true, nil
-			}
-			return inner.encode(dst, v.Elem())
-		},
-		decode: func(v reflect.Value, plaintext []byte) error {
-			v.Set(reflect.New(v.Type().Elem()))
-			err := inner.decode(v.Elem(), plaintext)
-			if err == errNull {
-				v.SetZero()
-			}
-			return err
-		},
-	}
-}
-
-// sqlNull recognises sql.Null[T] and its older kin (sql.NullString, …): a struct
-// of package sql with a value and Valid.
-func sqlNull(t reflect.Type) (valueField int, ok bool) {
-	if t.Kind() != reflect.Struct || t.PkgPath() != reflect.TypeFor[sql.NullString]().PkgPath() || t.NumField() != 2 {
-		return 0, false
-	}
-	return 0, t.Field(1).Name == "Valid"
-}
-
-func sqlNullCodec(inner codec, valueField int) codec {
-	const valid = 1
-	return codec{name: inner.name,
-		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
-			if !v.Field(valid).Bool() {
-				return dst, true, nil
-			}
-			return inner.encode(dst, v.Field(valueField))
-		},
-		decode: func(v reflect.Value, plaintext []byte) error {
-			err := inner.decode(v.Field(valueField), plaintext)
-			v.Field(valid).SetBool(err == nil)
-			return err
 		},
 	}
 }

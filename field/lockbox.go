@@ -71,6 +71,11 @@ var errNull = errors.New("null")
 // lockboxCodec chooses the codec of a Go type for Lockbox's type: option, or for
 // the type that goes with it by itself.
 func lockboxCodec(t reflect.Type, option string, config Config) (codec, error) {
+	c, err := chooseLockbox(t, option, config)
+	return nullCodec(t, c), err
+}
+
+func chooseLockbox(t reflect.Type, option string, config Config) (codec, error) {
 	if t.Kind() == reflect.Pointer {
 		inner, err := lockboxCodec(t.Elem(), option, config)
 		return pointerCodec(inner), err
@@ -97,6 +102,7 @@ func lockboxCodec(t reflect.Type, option string, config Config) (codec, error) {
 	}
 	return codec{
 		name: option,
+		same: convert.same,
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 			value, err := convert.toRuby(v)
 			if err != nil {
@@ -154,6 +160,7 @@ func isText(t reflect.Type) bool {
 type converter struct {
 	toRuby   func(v reflect.Value) (any, error)
 	fromRuby func(v reflect.Value, parse func(into any) error) error
+	same     func(in, out reflect.Value) bool // as in [codec]
 }
 
 // converterOf finds the converter of a Go type for a Lockbox type.
@@ -182,6 +189,7 @@ func converterOf(t reflect.Type, lockboxType string) (converter, error) {
 		c, ok = through[float64](), k == reflect.Float32 || k == reflect.Float64
 	case "date", "datetime", "time":
 		c, ok = through[time.Time](), t == reflect.TypeFor[time.Time]()
+		c.same = sameRubyTime(lockboxType)
 	case "decimal":
 		switch {
 		case k == reflect.String:
@@ -193,11 +201,12 @@ func converterOf(t reflect.Type, lockboxType string) (converter, error) {
 		switch t {
 		case reflect.TypeFor[netip.Prefix]():
 			c, ok = through[netip.Prefix](), true
+			c.same = sameValue // no bits of a host: Ruby clears them
 		case reflect.TypeFor[netip.Addr]():
 			c, ok = throughAddr, true
 		}
 	default: // json, store, hash, array: whatever the value is
-		c, ok = anything, true
+		return anything, jsonFault(t)
 	}
 	if !ok {
 		return c, fmt.Errorf("%w: type=%s for a %v", kmsencrypted.ErrConfig, lockboxType, t)
@@ -225,13 +234,30 @@ func through[T any]() converter {
 	}
 }
 
+// sameRubyTime compares times as far as a type of Lockbox keeps them: to the day
+// that is shown, or to the microsecond.
+func sameRubyTime(lockboxType string) func(in, out reflect.Value) bool {
+	shown := map[string]func(time.Time) time.Time{
+		"date":     func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC) },
+		"datetime": func(t time.Time) time.Time { return t.Truncate(time.Microsecond) },
+		"time": func(t time.Time) time.Time {
+			t = t.UTC()
+			return time.Date(2000, 1, 1, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC).Truncate(time.Microsecond)
+		},
+	}[lockboxType]
+	return func(in, out reflect.Value) bool {
+		return shown(in.Interface().(time.Time)).Equal(out.Interface().(time.Time))
+	}
+}
+
 // throughText converts by way of a type's own text.
 func throughText[T ~string](parseText func(string) (T, error)) converter {
 	return converter{
+		same: sameValue,
 		toRuby: func(v reflect.Value) (any, error) {
 			text, err := v.Addr().Interface().(encoding.TextMarshaler).MarshalText()
 			if err != nil {
-				return nil, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrConfig, v.Type())
+				return nil, fmt.Errorf("%w: a %v has no text", kmsencrypted.ErrLossy, v.Type())
 			}
 			return parseText(string(text))
 		},
@@ -294,6 +320,7 @@ var (
 		},
 	}
 	throughAddr = converter{
+		same: sameValue,
 		toRuby: func(v reflect.Value) (any, error) {
 			addr := v.Interface().(netip.Addr)
 			return netip.PrefixFrom(addr, addr.BitLen()), nil
@@ -311,6 +338,7 @@ var (
 		},
 	}
 	anything = converter{
+		same:     sameValue,
 		toRuby:   func(v reflect.Value) (any, error) { return v.Interface(), nil },
 		fromRuby: func(v reflect.Value, parse func(any) error) error { return parse(v.Addr().Interface()) },
 	}

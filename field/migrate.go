@@ -1,12 +1,10 @@
 package field
 
 import (
-	"bytes"
 	"database/sql/driver"
 	"fmt"
 	"reflect"
 	"slices"
-	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -137,7 +135,7 @@ func (r *record) copyToOld(f *fieldSpec) error {
 	if o.head().state == plain {
 		value = indirect(o.plaintext())
 	}
-	if now, ok := r.oldValue(f); ok && sameValue(now.Interface(), value) {
+	if now, ok := r.oldValue(f); ok && sameValue(now, reflect.ValueOf(value)) {
 		return nil
 	}
 	if other, ok := old.Addr().Interface().(holder); ok {
@@ -168,11 +166,6 @@ func assignIndirect(v reflect.Value, value any) error {
 		v.Set(reflect.ValueOf(value))
 	}
 	return nil
-}
-
-func isNullable(t reflect.Type) bool {
-	_, ok := sqlNull(t)
-	return ok || t.Kind() == reflect.Slice || t.Kind() == reflect.Map || t.Kind() == reflect.Interface
 }
 
 // writeOld adds to a Write what goes with a field that replaces another.
@@ -279,7 +272,7 @@ func (r record) differs(f *fieldSpec) bool {
 	case h.state == null, h.read && h.loaded.null && has:
 		return has
 	case h.state == plain, h.state == opened:
-		return !has || !sameValue(was.Interface(), indirect(r.field(f).plaintext()))
+		return !has || !sameValue(was, reflect.ValueOf(indirect(r.field(f).plaintext())))
 	}
 	return false
 }
@@ -288,18 +281,4 @@ func (r record) differs(f *fieldSpec) bool {
 func (r record) isKnown(index []int) bool {
 	o, ok := r.at(index).Addr().Interface().(holder)
 	return !ok || o.head().state != closed && o.head().state != unset
-}
-
-// sameValue compares values of one Go type, one of which may have gone through a
-// database and the other through a ciphertext.
-func sameValue(a, b any) bool {
-	switch a := a.(type) {
-	case time.Time:
-		b, ok := b.(time.Time)
-		return ok && a.Equal(b)
-	case []byte:
-		b, ok := b.([]byte)
-		return ok && bytes.Equal(a, b)
-	}
-	return reflect.DeepEqual(a, b)
 }

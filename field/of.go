@@ -20,7 +20,14 @@ type redacted = secret.Redacted
 // netip.Prefix, a type with encoding.TextMarshaler and TextUnmarshaler, a type
 // given in [Config.Types], or any other type, which is kept as JSON. For a column
 // that may be NULL take a pointer or sql.Null of one of these; without, NULL
-// reads as the zero T, and [Of.IsNull] tells them apart.
+// reads as the zero T, and [Of.IsNull] tells them apart. A type of another library
+// whose Valid is false, such as uuid.NullUUID, is NULL too.
+//
+// NewModel refuses types that do not come back from JSON, such as a struct with
+// fields that are not exported and no methods to marshal them. Where the plaintext
+// is JSON, YAML or the type's own text, Seal decodes it and compares: a value that
+// would come back as another one is [kmsencrypted.ErrLossy]. That takes as long as
+// opening the value; [Type.Unchecked] switches it off for a type.
 //
 // The zero value was neither read nor set: it is NULL in a new record and left
 // alone in an update. A copy is independent: setting one leaves the other. Like
@@ -38,7 +45,7 @@ func New[T any](v T) (o Of[T]) {
 }
 
 // Set gives the field a new plaintext, to be sealed and written. A nil pointer,
-// slice, map or interface and a sql.Null that is not valid are NULL.
+// slice, map or interface and a value that is not Valid, as an sql.Null may be, are NULL.
 func (o *Of[T]) Set(v T) {
 	if isNull(reflect.ValueOf(&v).Elem()) {
 		o.SetNull()
@@ -51,18 +58,6 @@ func (o *Of[T]) Set(v T) {
 func (o *Of[T]) SetNull() {
 	o.h.state, o.h.set, o.h.filled, o.h.old = null, true, false, oldAlone
 	o.h.stored, o.v = nullColumn, secret.Pointer[T]{}
-}
-
-// isNull reports whether a Go value stands for NULL.
-func isNull(v reflect.Value) bool {
-	switch v.Kind() {
-	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
-		return v.IsNil()
-	case reflect.Struct:
-		_, ok := sqlNull(v.Type())
-		return ok && !v.Field(1).Bool()
-	}
-	return false
 }
 
 // Get returns the plaintext of a field that was set or opened, the zero T for
@@ -166,7 +161,7 @@ func (o *Of[T]) encode(c *codec, dst []byte) ([]byte, bool, error) {
 	if text, ok := any(o.v.Get()).(*string); ok && c.isText {
 		return append(dst, *text...), false, nil
 	}
-	return c.encode(dst, o.plaintext())
+	return c.write(dst, o.plaintext())
 }
 
 func (o *Of[T]) decode(c *codec, plaintext []byte) error {

@@ -187,7 +187,9 @@ func (r Reflection) hash(h Hash, depth int) (Hash, error) {
 func (r Reflection) list(v reflect.Value, depth int) (any, error) {
 	if v.Type().Elem().Kind() == reflect.Uint8 {
 		data := make([]byte, v.Len())
-		reflect.Copy(reflect.ValueOf(data), v)
+		for i := range data { // not reflect.Copy: the bytes may be of a type with a name
+			data[i] = byte(v.Index(i).Uint())
+		}
 		return data, nil
 	}
 	list := make([]any, v.Len())

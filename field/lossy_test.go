@@ -1,0 +1,90 @@
+package field_test
+
+import (
+	"errors"
+	"net/url"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+type holding[T any] struct {
+	ID  int64       `db:"id"`
+	Key field.Key   `db:"encrypted_kms_key"`
+	V   field.Of[T] `db:"v_ciphertext"`
+}
+
+// sealValue returns what sealing a value says.
+func sealValue[T any](t *testing.T, v T, types ...field.Type) (holding[T], error) {
+	t.Helper()
+	m := newModel[holding[T]](t, nativeBox(t, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "t", Types: types})
+	r := holding[T]{ID: 1, V: field.New(v)}
+	return r, m.Seal(t.Context(), &r)
+}
+
+type event struct{ Amount any }
+
+// What a value loses is refused before it is written, and the error does not hold it.
+func TestLossyValues(t *testing.T) {
+	t.Parallel()
+	for name, seal := range map[string]func() error{
+		"latin1 in a struct": func() error { _, err := sealValue(t, note{"caf\xe9"}); return err },
+		"latin1 in a list":   func() error { _, err := sealValue(t, []string{"caf\xe9"}); return err },
+		"integer in an any":  func() error { _, err := sealValue(t, event{int64(9007199254740993)}); return err },
+		"slice in an any":    func() error { _, err := sealValue(t, event{[]string{"a"}}); return err },
+	} {
+		if err := seal(); !errors.Is(err, kmsencrypted.ErrLossy) {
+			t.Errorf("Seal(%s) = %v, want ErrLossy", name, err)
+		}
+	}
+	for name, seal := range map[string]func() error{
+		"latin1 text":            func() error { _, err := sealValue(t, "caf\xe9"); return err },
+		"small number in an any": func() error { _, err := sealValue(t, event{7}); return err },
+		"integer in a map":       func() error { _, err := sealValue(t, map[string]any{"n": int64(9007199254740993)}); return err },
+		"a type that may lose": func() error {
+			_, err := sealValue(t, note{"x"}, field.TypeOf("forgetful", func(note) ([]byte, error) { return nil, nil }, func([]byte) (note, error) { return note{}, nil }).Unchecked())
+			return err
+		},
+	} {
+		if err := seal(); err != nil {
+			t.Errorf("Seal(%s) = %v", name, err)
+		}
+	}
+	r, err := sealValue(t, uuid.NullUUID{})
+	if got := column(t, r.V); got != nil || err != nil {
+		t.Errorf("uuid.NullUUID that is not valid: %v, %v, want NULL", got, err)
+	}
+	if r, err := sealValue(t, uuid.NullUUID{UUID: uuid.New(), Valid: true}); err != nil || column(t, r.V) == nil {
+		t.Errorf("uuid.NullUUID that is valid: %v", err)
+	}
+}
+
+func modelFault[T any](t *testing.T) error {
+	_, err := field.NewModel[holding[T]](nativeBox(t, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "t"})
+	return err
+}
+
+// What a type loses is refused by NewModel.
+func TestLossyTypes(t *testing.T) {
+	t.Parallel()
+	for name, err := range map[string]error{
+		"url":            modelFault[url.URL](t),
+		"pointer to url": modelFault[*url.URL](t),
+		"unexported":     modelFault[struct{ value string }](t),
+		"atomic":         modelFault[*atomic.Int64](t),
+		"interface":      modelFault[struct{ E error }](t),
+		"keys":           modelFault[map[bool]int](t),
+		"channel":        modelFault[[]chan int](t),
+		"hidden": modelFault[struct {
+			A int `json:"-"`
+		}](t),
+	} {
+		if !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("NewModel with %s = %v, want ErrConfig", name, err)
+		}
+	}
+}
