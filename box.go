@@ -53,6 +53,13 @@ type Version struct {
 	// is not known when they are sealed. Native only. A whole row can then be
 	// copied to another id unless the context names the id.
 	OmitID bool
+	// EncryptOnly says that this process may not decrypt under the version. It makes
+	// no call to try, and a stored record of which every field is set gets a new
+	// data key: see [field.Config.Complete]. Without it a stored record keeps its
+	// data key. Unlike the rest of a version it may differ between processes.
+	//
+	// [field.Config.Complete]: https://pkg.go.dev/github.com/kmsencrypted/kmsencrypted/field#Config
+	EncryptOnly bool
 	// AllowIgnoredContext accepts a key whose service does not check the context
 	// (a Vault key that is not derived) under the Ruby format, where nothing
 	// else binds a column to its record.

@@ -77,7 +77,7 @@ var (
 	// ErrNotLoaded: the column was neither read nor set.
 	ErrNotLoaded = errors.New("field was neither read nor set")
 	// ErrNeedsDecrypt: the change cannot be made without opening the record's data key.
-	ErrNeedsDecrypt = errors.New("needs permission to decrypt: set every field under the key, on a model that declares itself complete")
+	ErrNeedsDecrypt = errors.New("needs permission to decrypt; where the version is EncryptOnly, set every field under the key on a model that declares itself complete")
 	// ErrNeedsRekey: another format needs a new data key and every column sealed again.
 	ErrNeedsRekey = errors.New("a change of format needs a rekey, not a rewrap")
 	// ErrNeedsFiles: the record may have attached files under its data key, and a

@@ -87,6 +87,8 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 	}
 	u := &unwrapping{column: column, version: version, recipe: recipe}
 	switch {
+	case recipe.EncryptOnly:
+		err = fmt.Errorf("%w: the version is EncryptOnly in this process", ErrDenied)
 	case !versioned && looksVersioned.MatchString(column):
 		err = fmt.Errorf("%w: version with leading zeros or out of range", ErrMalformed)
 	case recipe.Format == Ruby:

@@ -20,12 +20,14 @@ type group struct {
 
 	need    need
 	rekeyed bool // by Rekey
-	version int
-	dataKey kmsencrypted.DataKey
-	cipher  recordCipher
-	native  nativeCipher // what cipher is under a native version
-	column  string       // new text of the key column; empty if it stays
-	err     error
+	// replaces: every field is set, and this process may not decrypt.
+	replaces bool
+	version  int
+	dataKey  kmsencrypted.DataKey
+	cipher   recordCipher
+	native   nativeCipher // what cipher is under a native version
+	column   string       // new text of the key column; empty if it stays
+	err      error
 }
 
 // need is what has to happen to the data key of a group.
@@ -155,7 +157,7 @@ func (g *group) commit() {
 	}
 	if g.column != "" {
 		g.key.store(g.column)
-		g.key.rekeyed, g.key.checked = g.rekeyed, true
+		g.key.rekeyed, g.key.replaces, g.key.checked = g.rekeyed, g.replaces, true
 	}
 	if !g.dataKey.IsZero() {
 		g.key.dataKey = g.dataKey

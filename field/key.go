@@ -14,10 +14,11 @@ import (
 // [Key.Wipe] ends that. It prints as "[redacted]". A copy is independent.
 type Key struct {
 	redacted
-	h       head
-	dataKey kmsencrypted.DataKey // zero while closed
-	rekeyed bool                 // by Rekey, and not written since
-	checked bool                 // the record seal was, or the record was sealed since it was read
+	h        head
+	dataKey  kmsencrypted.DataKey // zero while closed
+	rekeyed  bool                 // by Rekey, and not written since
+	checked  bool                 // the record seal was, or the record was sealed since it was read
+	replaces bool                 // the data key that the row has, which was not opened; not written since
 	// inserted: the row is this process's own, and nobody confirmed it yet.
 	inserted *inserted
 }

@@ -32,9 +32,14 @@ type Config struct {
 	// [kmsencrypted.ErrConfig], and so is a version with a record seal.
 	KeysOnly bool
 	// Complete says that the struct declares every column that is sealed under
-	// its keys. A record of which all fields are set can then be written without
-	// permission to decrypt, under a new data key.
+	// its keys. Where a version is [kmsencrypted.Version.EncryptOnly], a record of
+	// which all fields are set is then written under a new data key. Packages sqlx
+	// and gorm compare the declaration with the table, see [Write.Key]: a newer
+	// release may have added a column.
 	Complete bool
+	// Independent lists columns of the table that are named like encrypted ones and
+	// are not sealed under a key of this model: see [Model.UnknownColumns].
+	Independent []string
 	// Files says that records may have attached files (package files/attach), whose
 	// keys are wrapped under the data key of the record. A record that was stored
 	// then keeps its data key: what would give it another one without moving the

@@ -181,8 +181,21 @@ func TestUpdateKeepsDataKeyAndVersion(t *testing.T) {
 	full.Born.SetNull()
 	full.Notes.Set(nil)
 	full.Phone.SetNull()
-	if err := m2.Seal(t.Context(), &full); err != nil {
+	// A refusal of the key service is no permission: only the version's word is.
+	if err := m2.Seal(t.Context(), &full); !errors.Is(err, kmsencrypted.ErrNeedsDecrypt) {
+		t.Errorf("full update without permission: %v, want ErrNeedsDecrypt", err)
+	}
+	encryptOnly, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{1: {Provider: old, EncryptOnly: true}, 2: {Provider: current, EncryptOnly: true}}}.Box()
+	if err != nil {
 		t.Fatal(err)
+	}
+	calls := old.unwraps + current.unwraps
+	m3 := newModel[customer](t, encryptOnly, field.Config{Table: "customers", Complete: true})
+	if err := m3.Seal(t.Context(), &full); err != nil || old.unwraps+current.unwraps != calls {
+		t.Fatalf("full update of a server that may only encrypt: %v", err)
+	}
+	if w, err := m3.Write(&full); err != nil || w.Key != field.KeyReplaced || len(w.Set) != 5 {
+		t.Errorf("Write of it: %+v, %v, want every column", w, err)
 	}
 	if v, _ := full.Key.Version(); v != 2 {
 		t.Errorf("after a full update: version %d, want 2", v)

@@ -111,7 +111,8 @@ func TestRecordSealOfAFullUpdateIsNew(t *testing.T) {
 	row := setBack(t, m)
 	p.unwraps, p.denyDecrypt = 0, true
 	setEveryField(&row)
-	must(t, m.Seal(t.Context(), &row))
+	writer := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p, RecordSeal: true, EncryptOnly: true}), field.Config{Table: "customers", Complete: true})
+	must(t, writer.Seal(t.Context(), &row))
 	if p.unwraps != 0 {
 		t.Errorf("a full update made %d calls to decrypt, want none", p.unwraps)
 	}

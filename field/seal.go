@@ -13,9 +13,9 @@ import (
 //
 // A record without a data key gets one: one call to the key service, and nothing
 // is decrypted. Otherwise the record's own data key, version and form are used,
-// which takes one call unless the record was opened before. Where every field
-// under a key was set and [Config.Complete] says that there are no others, a new
-// data key is made and nothing is decrypted.
+// which takes one call unless the record was opened before. Where this process may
+// not decrypt ([kmsencrypted.Version.EncryptOnly]), every field under a key was set
+// and [Config.Complete] says that there are no others, a new data key is made.
 //
 // The error is that of the record, or [Failures] where there are many records;
 // a record that fails is unchanged. The id of a record must be known unless its
@@ -145,11 +145,27 @@ func (g *group) plan(mode sealMode) {
 	case key == null && ciphertexts > 0:
 		g.fail("seal", g.spec.column, kmsencrypted.ErrNoDataKey)
 	case toSeal == 0 && (key == null || mode == asNeeded && !g.sealsRecord()):
-	case key == null, mode == asRekeyed, dirty == len(g.slots) && g.schema.config.Complete && !g.schema.config.Files:
+	case key == null, mode == asRekeyed:
 		g.need = needNewKey
+	case dirty == len(g.slots) && g.mayReplaceKey():
+		g.need, g.replaces = needNewKey, true
 	default:
 		g.need = needOwnKey
 	}
+}
+
+// mayReplaceKey reports whether a record that is written as a whole gets a new data
+// key: only where this process may not open the old one, which another release may
+// have sealed columns under that this one does not know.
+func (g *group) mayReplaceKey() bool {
+	if c := g.schema.config; !c.Complete || c.Files {
+		return false
+	}
+	recipe, err := g.box.Version(kmsencrypted.ColumnVersion(g.key.h.stored.text))
+	if err != nil {
+		recipe, err = g.box.Version(g.box.Current())
+	}
+	return err == nil && recipe.EncryptOnly && !g.key.IsOpen()
 }
 
 // explainDenied says what a server that may not decrypt can do instead.

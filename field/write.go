@@ -22,7 +22,23 @@ type Write struct {
 	// replaces both of their columns. Compare so that NULL equals NULL. If no row
 	// matches, somebody else changed the row: see [Model.KeyChanged].
 	Where []Assignment
+	// Key is what becomes of the data key that the row has. Unless it is KeyKept,
+	// whatever else is sealed under the old one is lost. So lock the row first, and
+	// then compare the columns that the table has now, in the same transaction: see
+	// [Model.UnknownColumns]. After KeyRekeyed there must be none; after KeyReplaced
+	// they must be NULL, which is a condition of the UPDATE, or else the error is
+	// [kmsencrypted.ErrNeedsDecrypt].
+	Key KeyChange
 }
+
+// KeyChange is what a [Write] does to the data key of a row.
+type KeyChange uint8
+
+const (
+	KeyKept     KeyChange = iota // or its first one
+	KeyRekeyed                   // everything was opened and is sealed again
+	KeyReplaced                  // nothing was opened, and every field is set
+)
 
 // Assignment is a column and a value for it.
 type Assignment struct {
@@ -61,7 +77,8 @@ func (g *group) write(w *Write) error {
 	before := len(w.Set)
 	exact := g.key.rekeyed
 	put := func(column string, h *head) {
-		if h.changed() {
+		// Under a key that replaces another also what is NULL: somebody may have set it.
+		if h.changed() || g.key.replaces {
 			w.Set = append(w.Set, Assignment{Column: column, Value: h.stored.value()})
 		}
 		// After a rekey also what was NULL: a value set there meanwhile has the old key.
@@ -83,6 +100,14 @@ func (g *group) write(w *Write) error {
 		return nil
 	}
 	key := &g.key.h
+	if key.changed() && !key.before().null {
+		switch {
+		case g.key.replaces:
+			w.Key = KeyReplaced
+		case g.key.rekeyed && w.Key == KeyKept:
+			w.Key = KeyRekeyed
+		}
+	}
 	if key.changed() {
 		w.Set = append(w.Set, Assignment{Column: g.spec.column, Value: key.stored.value()})
 	}
@@ -115,7 +140,8 @@ func (m *Model[R]) Saved(rows ...*R) {
 	defer w.release()
 	w.eachHead((*head).saved)
 	for i := range w.groups {
-		w.groups[i].key.rekeyed, w.groups[i].key.inserted = false, nil
+		k := w.groups[i].key
+		k.rekeyed, k.replaces, k.inserted = false, false, nil
 	}
 }
 
@@ -183,7 +209,7 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 		return err
 	}
 	h := &g.key.h
-	if h.is(read.stored) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed {
+	if h.is(read.stored) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed || g.key.replaces {
 		return kmsencrypted.ErrConflict // the key column is not what stood in the way
 	}
 	key, err := g.box.Unwrap(ctx, read.stored.text, g.binding(g.spec))

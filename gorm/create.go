@@ -72,7 +72,13 @@ func (w *work) sealLater(db *gorm.DB) error {
 	}
 	w.later = true
 	w.leaveOut(stmt)
-	if _, inTransaction := stmt.ConnPool.(gorm.TxCommitter); !inTransaction && !db.DryRun {
+	return w.inTransaction(db)
+}
+
+// inTransaction begins a transaction for a statement that is in none.
+func (w *work) inTransaction(db *gorm.DB) error {
+	stmt := db.Statement
+	if _, already := stmt.ConnPool.(gorm.TxCommitter); !already && !db.DryRun {
 		tx := db.Begin()
 		if tx.Error != nil {
 			return tx.Error
@@ -80,6 +86,19 @@ func (w *work) sealLater(db *gorm.DB) error {
 		stmt.ConnPool, w.begun = tx.Statement.ConnPool, true
 	}
 	return nil
+}
+
+// end ends a transaction of inTransaction.
+func (w *work) end(db *gorm.DB) {
+	if !w.begun {
+		return
+	}
+	if db.Error != nil {
+		db.Rollback()
+	} else if db.Commit().Error == nil && !db.DryRun {
+		w.saved(w.rows)
+	}
+	db.Statement.ConnPool = db.ConnPool
 }
 
 // insertOnly turns an upsert of everything, with which GORM saves a record that
@@ -161,15 +180,7 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 			_ = db.AddError(err)
 		}
 	}
-	if !w.begun {
-		return
-	}
-	if db.Error != nil {
-		db.Rollback()
-	} else if db.Commit().Error == nil && !db.DryRun {
-		w.saved(w.rows)
-	}
-	db.Statement.ConnPool = db.ConnPool
+	w.end(db)
 }
 
 func (w *work) created(db *gorm.DB) error {

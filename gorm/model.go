@@ -14,6 +14,7 @@ type model struct {
 
 	sealMethod, sealNewMethod, openAllMethod, openLazilyMethod reflect.Value
 	writeMethod, savedMethod, sentMethod, keyChangedMethod     reflect.Value
+	unknownColumnsMethod                                       reflect.Value
 	insertedMethod, isUnconfirmedMethod, dropAssignedIDsMethod reflect.Value
 }
 
@@ -33,6 +34,7 @@ func newModel(m Model) (model, bool) {
 		sentMethod:       v.MethodByName("Sent"),
 		keyChangedMethod: v.MethodByName("KeyChanged"),
 
+		unknownColumnsMethod:  v.MethodByName("UnknownColumns"),
 		insertedMethod:        v.MethodByName("Inserted"),
 		isUnconfirmedMethod:   v.MethodByName("IsUnconfirmed"),
 		dropAssignedIDsMethod: v.MethodByName("DropAssignedIDs"),
@@ -64,6 +66,10 @@ func (m model) sent(rows reflect.Value) { m.sentMethod.CallSlice([]reflect.Value
 
 func (m model) inserted(idAssigned bool, rows reflect.Value) {
 	m.insertedMethod.CallSlice([]reflect.Value{reflect.ValueOf(idAssigned), rows})
+}
+
+func (m model) unknownColumns(existing []string) []string {
+	return m.unknownColumnsMethod.Call([]reflect.Value{reflect.ValueOf(existing)})[0].Interface().([]string)
 }
 
 func (m model) isUnconfirmed(row reflect.Value) bool {

@@ -2,6 +2,7 @@ package kmsgorm
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // beforeUpdate seals what was set in a record. GORM never writes an encrypted
@@ -52,17 +54,27 @@ func (t *table) beforeUpdate(db *gorm.DB) error {
 		}
 	}
 	w.rows = rows
-	return w.sealUpdate(stmt)
+	return w.sealUpdate(db)
 }
 
 // sealUpdate adds what a record has to write to what GORM makes of the rest.
-func (w *work) sealUpdate(stmt *gorm.Statement) error {
+func (w *work) sealUpdate(db *gorm.DB) error {
+	stmt := db.Statement
 	if err := w.seal(stmt.Context, w.rows); err != nil {
 		return err
 	}
 	write, err := w.write(w.rows.Index(0))
 	if err != nil {
 		return err
+	}
+	if write.Key != field.KeyKept && !db.DryRun {
+		if err := w.lockForKey(db, &write); err != nil {
+			if w.begun {
+				db.Statement.ConnPool.(gorm.TxCommitter).Rollback()
+				db.Statement.ConnPool, w.begun = db.ConnPool, false
+			}
+			return err
+		}
 	}
 	w.change, w.condition = &write, &unchanged{write.Where}
 	w.assigned = callbacks.ConvertToAssignments(stmt)
@@ -72,6 +84,51 @@ func (w *work) sealUpdate(stmt *gorm.Statement) error {
 	w.assign(stmt)
 	return nil
 }
+
+// lockForKey prepares for giving a row another data key: columns that the table has
+// by now and the model does not know must not be lost with the old one.
+func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
+	if err := w.inTransaction(db); err != nil {
+		return err
+	}
+	stmt := db.Statement
+	table := sqldialect.Table{Dialect: dialects[db.Dialector.Name()], Name: stmt.Table}
+	var id []any
+	for _, f := range w.ids {
+		value, _ := f.ValueOf(stmt.Context, w.rows.Index(0))
+		table.IDs, id = append(table.IDs, f.DBName), append(id, value)
+	}
+	if table.Dialect == 0 {
+		return w.refused("update", "", errors.ErrUnsupported, "a new data key in a database of the dialect "+db.Dialector.Name())
+	}
+	existing, err := table.LockedColumns(stmt.Context, stmt.ConnPool, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // the UPDATE finds no row
+	}
+	if err != nil {
+		return err
+	}
+	unknown := w.unknownColumns(existing)
+	if len(unknown) == 0 {
+		return nil
+	}
+	if write.Key == field.KeyRekeyed {
+		return &kmsencrypted.Error{Op: "update", Record: w.name, Err: kmsencrypted.ErrConfig, Cause: field.UnknownColumnsError(unknown)}
+	}
+	now := make(map[string]any)
+	if err := own(db).Select(unknown).Where(clause.Where{Exprs: w.byID(stmt.Context, w.rows.Index(0))}).Limit(1).Find(&now).Error; err != nil {
+		return err
+	}
+	for _, name := range unknown {
+		if now[name] != nil {
+			return &kmsencrypted.Error{Op: "update", Record: w.name, Column: name, Err: kmsencrypted.ErrNeedsDecrypt, Cause: field.UnknownColumnsError(unknown)}
+		}
+		write.Where = append(write.Where, field.Assignment{Column: name})
+	}
+	return nil
+}
+
+var dialects = map[string]sqldialect.Dialect{"postgres": sqldialect.Postgres, "mysql": sqldialect.MariaDB, "sqlite": sqldialect.SQLite}
 
 // assign gives GORM what to set. An empty list sets the id to itself, so that
 // Save learns whether the row is there.
@@ -153,6 +210,7 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		delete(db.Statement.Clauses, "SET")
 	}
 	w.restore(db.Statement)
+	w.end(db)
 }
 
 func (w *work) updated(db *gorm.DB) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -185,7 +186,7 @@ func (s *Store[R]) suits(k rotation.Kind) error {
 	case k.Journals() && s.model.KeysOnly():
 		return errors.New("the model declares its keys only, and every column is needed")
 	case k.Journals() && len(s.unknown) > 0:
-		return fmt.Errorf("the table has columns that the model does not, and that would become unreadable: %s", strings.Join(s.unknown, ", "))
+		return field.UnknownColumnsError(s.unknown)
 	case k == rotation.Reindex && len(s.model.IndexColumns()) == 0:
 		return errors.New("the model has no blind index")
 	}

@@ -29,7 +29,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/jmoiron/sqlx/reflectx"
@@ -147,11 +146,6 @@ type Options struct {
 	Dependents []Dependents
 }
 
-// looksEncrypted goes by the names that Lockbox and attr_encrypted give.
-func looksEncrypted(column string) bool {
-	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_")
-}
-
 // driverNames are names by which sqlx knows the placeholders of a database.
 var driverNames = map[field.Dialect]string{field.Postgres: "pgx", field.MySQL: "mysql", field.SQLite: "sqlite3"}
 
@@ -198,11 +192,7 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 	for i := range s.witnesses {
 		s.witnesses[i].witness = true
 	}
-	for _, name := range existing {
-		if looksEncrypted(name) && !slices.Contains(s.model.Columns(), name) && !slices.Contains(options.Independent, name) {
-			s.unknown = append(s.unknown, name)
-		}
-	}
+	s.unknown = slices.DeleteFunc(s.model.UnknownColumns(existing), func(name string) bool { return slices.Contains(options.Independent, name) })
 	for _, f := range fields.Index {
 		if f.Path == f.Name && fields.Names[f.Name] == f && slices.Contains(existing, f.Name) {
 			s.read = append(s.read, column{name: f.Name, index: f.Index})

@@ -118,7 +118,11 @@ func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) er
 		if len(w.Set)+len(columns) == 0 {
 			break
 		}
-		switch matched, err := t.update(ctx, db, row, w, columns); {
+		update := t.update
+		if w.Key != field.KeyKept {
+			update = t.updateLocked
+		}
+		switch matched, err := update(ctx, db, row, w, columns); {
 		case err != nil:
 			t.model.Sent(row) // the answer may be what got lost
 			return err
@@ -164,6 +168,36 @@ func (t *table[R]) update(ctx context.Context, db Ext, row *R, w field.Write, co
 		matched, err = t.Matched(result)
 	}
 	return matched, hide(err, args)
+}
+
+// updateLocked is update for a row that gets another data key: columns that the
+// table has by now and the model does not know must not be lost with the old one.
+func (t *table[R]) updateLocked(ctx context.Context, db Ext, row *R, w field.Write, columns []column) (matched bool, err error) {
+	err = atomically(ctx, db, func(tx Ext) error {
+		existing, err := t.LockedColumns(ctx, tx, t.id(row))
+		if err != nil {
+			return hide(err, nil)
+		}
+		unknown := t.model.UnknownColumns(existing)
+		if w.Key == field.KeyRekeyed && len(unknown) > 0 {
+			return fmt.Errorf("%w: rekey of table %s: %w", kmsencrypted.ErrConfig, t.Name, field.UnknownColumnsError(unknown))
+		}
+		var empty []field.Assignment
+		for _, name := range unknown {
+			empty = append(empty, field.Assignment{Column: name})
+		}
+		now, err := t.read(ctx, tx, row, empty)
+		if err != nil {
+			return err
+		}
+		if len(unknown) > 0 && slices.ContainsFunc(now, func(v any) bool { return v != nil }) {
+			return fmt.Errorf("%w: %w", kmsencrypted.ErrNeedsDecrypt, field.UnknownColumnsError(unknown))
+		}
+		w.Where = slices.Concat(w.Where, empty)
+		matched, err = t.update(ctx, tx, row, w, columns)
+		return err
+	})
+	return matched && err == nil, err
 }
 
 // reconsider reads the key columns of a row that did not match and lets the

@@ -83,7 +83,13 @@ type letter struct {
 }
 
 func letters(provider kmsencrypted.Provider, complete bool) *field.Model[letter] {
-	m, err := field.NewModel[letter](rubyBox(provider), field.Config{Table: "letters", Name: "Letter", Complete: complete})
+	box, err := kmsencrypted.Config{
+		Current: 1,
+		// With it nothing is decrypted, and a record that is set as a whole gets a new data key.
+		Versions: map[int]kmsencrypted.Version{1: {Provider: provider, Format: kmsencrypted.Ruby, EncryptOnly: provider.Info().KeyID == testkey.EncryptKeyID}},
+	}.Box()
+	check(err)
+	m, err := field.NewModel[letter](box, field.Config{Table: "letters", Name: "Letter", Complete: complete})
 	check(err)
 	return m
 }

@@ -3,11 +3,13 @@ package attach
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // Dependents are managers of what lies under the data keys of records: [Manager]
@@ -103,6 +105,20 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []D
 func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	w, err := m.model.Write(row)
 	if err != nil || len(w.Set) == 0 {
+		return err
+	}
+	table := sqldialect.Table{Dialect: m.Dialect, Name: m.model.Table(), IDs: m.model.IDColumns()}
+	existing, err := table.LockedColumns(ctx, tx, m.model.IDValues(row))
+	if errors.Is(err, sql.ErrNoRows) {
+		return kmsencrypted.ErrConflict
+	}
+	if err == nil {
+		err = field.UnknownColumnsError(m.model.UnknownColumns(existing))
+		if err != nil {
+			err = fmt.Errorf("%w: %w", kmsencrypted.ErrConfig, err)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	var q strings.Builder
