@@ -160,7 +160,7 @@ func (n *table) fill(ctx context.Context, notes *field.Model[note], from, to int
 	if err := notes.SealNew(ctx, field.Pointers(list)...); err != nil {
 		return err
 	}
-	_, err := n.pool.CopyFrom(ctx, pgx.Identifier{"notes"}, append([]string{"id"}, notes.Columns()...),
+	_, err := n.pool.CopyFrom(ctx, pgx.Identifier{"notes"}, append([]string{"id"}, notes.Adapter().Columns()...),
 		pgx.CopyFromSlice(len(list), func(i int) ([]any, error) {
 			return []any{list[i].ID, list[i].Key, list[i].Title, list[i].Body}, nil
 		}))
@@ -199,7 +199,7 @@ func (n *table) tally(t testing.TB, version int) tally {
 		if err != nil {
 			return err
 		}
-		opened := notes.OpenAll(t.Context(), field.Pointers(list))
+		opened := notes.Open(t.Context(), field.Pointers(list)...)
 		for i := range list {
 			if opened != nil && notes.Open(t.Context(), &list[i]) != nil {
 				unreadable.Add(1)

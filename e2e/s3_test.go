@@ -278,7 +278,7 @@ func TestAttachmentsS3(t *testing.T) {
 	must(t, model.SealNew(t.Context(), c))
 	_, err = db.Exec("INSERT INTO customers VALUES (?, ?, ?)", c.ID, c.Key, c.Email)
 	must(t, err)
-	model.Saved(c)
+	model.Adapter().Saved(c)
 
 	contents := [][]byte{numbered(9 << 20), numbered(100)}
 	var attached []*attach.Attachment
@@ -338,7 +338,7 @@ func TestAttachmentsS3(t *testing.T) {
 		s, err := sqlstore.New(t.Context(), db, field.SQLite, model, sqlstore.Options{Dependents: []sqlstore.Dependents{manager}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
-		r, err := rotation.New(model.Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
+		r, err := rotation.New(model.Adapter().Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
 		must(t, err)
 		if result, err := r.Run(t.Context()); err != nil || result.Written != 1 || result.Failed != 0 {
 			t.Errorf("rekey = %+v, %v", result, err)

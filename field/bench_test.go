@@ -141,7 +141,7 @@ func limitOpen(c limitCipher, columns [5]string) (texts [5]string) {
 // columns are ours.
 func TestNativeLimit(t *testing.T) {
 	m, r := sealedFive(t)
-	key, err := m.DataKeys(t.Context(), "encrypted_kms_key", &r)
+	key, err := m.Adapter().DataKeys(t.Context(), "encrypted_kms_key", &r)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,25 +6,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// KeyColumns are the columns of data keys, in the order of the struct.
-func (m *Model[R]) KeyColumns() (columns []string) {
-	for _, k := range m.schema.keys {
-		if !k.isMaster {
-			columns = append(columns, k.column)
-		}
-	}
-	return columns
-}
-
-// DataKeys returns the data keys in a key column of records that were read, for
-// what else lies under them: see [Config.Files]. Each has its bytes and is the
-// caller's to wipe; the zero value stands for a record without a data key. Keys
-// that are not open in the records are unwrapped side by side, and stay open.
-//
-// The error is that of the record, or [Failures] where there are many; the keys of
-// the others are returned all the same. A column that is no key of the model is
-// [kmsencrypted.ErrConfig], one that was not read [kmsencrypted.ErrNotLoaded].
-func (m *Model[R]) DataKeys(ctx context.Context, column string, rows ...*R) ([]kmsencrypted.DataKey, error) {
+func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]kmsencrypted.DataKey, error) {
 	const op = "unwrap"
 	w := newWork(m, rows)
 	defer w.release()
@@ -54,11 +36,7 @@ func (m *Model[R]) DataKeys(ctx context.Context, column string, rows ...*R) ([]k
 	return keys, w.outcome()
 }
 
-// AddKey gives a record a data key at the current version where it has none, by
-// one call, though there is nothing to be sealed yet. [Model.Write] then has the
-// key column. Where the record was read and has ciphertexts, but no data key, it
-// is [kmsencrypted.ErrNoDataKey].
-func (m *Model[R]) AddKey(ctx context.Context, column string, row *R) error {
+func (m *Model[R]) addKey(ctx context.Context, column string, row *R) error {
 	const op = "wrap"
 	w := newWork(m, []*R{row})
 	defer w.release()
@@ -99,32 +77,12 @@ func (w *work) under(column, table string) (groups []*group, err error) {
 	return groups, nil
 }
 
-// Key is the record's key in a key column; nil if the model has no such column.
-func (m *Model[R]) Key(column string, row *R) *Key {
-	for _, k := range m.schema.keys {
+// keyOf finds a key by its column.
+func (s *schema) keyOf(column string) *keySpec {
+	for _, k := range s.keys {
 		if k.column == column && !k.isMaster {
-			return m.record(row).key(k)
+			return k
 		}
 	}
 	return nil
 }
-
-// Binding is what the data key in a key column of a record is bound to. The zero
-// value stands for a column that is no key of the model.
-func (m *Model[R]) Binding(column string, row *R) kmsencrypted.Binding {
-	for _, k := range m.schema.keys {
-		if k.column == column && !k.isMaster {
-			return m.record(row).binding(k)
-		}
-	}
-	return kmsencrypted.Binding{}
-}
-
-// HasFiles reports [Config.Files].
-func (m *Model[R]) HasFiles() bool { return m.schema.config.Files }
-
-// Name is the model's name in encryption contexts.
-func (m *Model[R]) Name() string { return m.schema.name }
-
-// BoundTable is the table's name in what ciphertexts are bound to.
-func (m *Model[R]) BoundTable() string { return m.schema.table }

@@ -82,7 +82,7 @@ func (m *Model[R]) DDL(d Dialect) ([]string, error) {
 		}
 	}
 	var definitions []string
-	for _, column := range m.Columns() {
+	for _, column := range m.schema.managedColumns() {
 		definitions = append(definitions, sql.name(column)+" "+or(types[column], sql.text))
 	}
 	return definitions, nil

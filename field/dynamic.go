@@ -17,15 +17,17 @@ func NewDynamicModel(box *kmsencrypted.Box, row reflect.Type, config Config) (*M
 	return newModel[any](box, row, config)
 }
 
-// Dynamic is the same model over rows of type any, each a pointer to an R.
-func (m *Model[R]) Dynamic() *Model[any] {
-	return &Model[any]{box: m.box, schema: m.schema, row: m.row}
+// AnyModel is a [Model] of any record type. Programs and adapters take it that work
+// with models of several types.
+type AnyModel interface {
+	Table() string
+	Dynamic() *Model[any]
 }
 
-// RowType is the struct that a row is: R, or what the rows of a dynamic model
-// point to.
-func (m *Model[R]) RowType() reflect.Type { return m.row }
-
-// KeysOnly reports whether the model declares no column under its keys: see
-// [Config.KeysOnly].
-func (m *Model[R]) KeysOnly() bool { return m.schema.config.KeysOnly }
+// Dynamic returns the same model for rows of type any, each a pointer to an R.
+func (m *Model[R]) Dynamic() *Model[any] {
+	if m == nil {
+		return new(Model[any])
+	}
+	return &Model[any]{box: m.box, schema: m.schema, row: m.row}
+}

@@ -48,7 +48,7 @@ func TestDynamicModelNative(t *testing.T) {
 	if err := static.Seal(t.Context(), &row); err != nil {
 		t.Fatal(err)
 	}
-	other := reflect.New(dynamic.RowType())
+	other := reflect.New(dynamic.Adapter().RowType())
 	copyColumns(t, other.Interface(), &row)
 	pointer := other.Interface()
 	before := keyText(t, &row.Key)
@@ -68,8 +68,8 @@ func TestDynamicModelNative(t *testing.T) {
 	if err := erased.Open(t.Context(), &backRow); err != nil || back.Name.Must() != "Ada" {
 		t.Errorf("after the rekey: %v", err)
 	}
-	if erased.RowType() != reflect.TypeFor[dynamicStatic]() || erased.Box() != box {
-		t.Errorf("RowType() = %v", erased.RowType())
+	if erased.Adapter().RowType() != reflect.TypeFor[dynamicStatic]() || erased.Adapter().Box() != box {
+		t.Errorf("RowType() = %v", erased.Adapter().RowType())
 	}
 }
 
@@ -98,7 +98,7 @@ func TestKeysOnlyNative(t *testing.T) {
 	if err := full.Seal(t.Context(), &row); err != nil {
 		t.Fatal(err)
 	}
-	read := reflect.New(keys.RowType())
+	read := reflect.New(keys.Adapter().RowType())
 	copyColumns(t, read.Interface(), &row)
 	pointer := read.Interface()
 	if err := keys.Open(t.Context(), &pointer); err != nil {

@@ -57,7 +57,7 @@ func TestDataKeys(t *testing.T) {
 	none.ID, unread.ID = 3, 4
 	must(t, none.Key.Scan(nil))
 	p.unwraps = 0
-	keys, err := m.DataKeys(t.Context(), keyColumn, &a, &b, &none)
+	keys, err := m.Adapter().DataKeys(t.Context(), keyColumn, &a, &b, &none)
 	must(t, err)
 	must(t, m.Open(t.Context(), &a))
 	if p.unwraps != 2 {
@@ -67,20 +67,20 @@ func TestDataKeys(t *testing.T) {
 		t.Error("DataKeys mixes records up")
 	}
 	keys[0].Wipe()
-	again, err := m.DataKeys(t.Context(), keyColumn, &a)
+	again, err := m.Adapter().DataKeys(t.Context(), keyColumn, &a)
 	must(t, err)
 	if _, err := again[0].Raw(); err != nil {
 		t.Errorf("the key in the record is wiped with the one that was returned: %v", err)
 	}
-	if _, err := m.DataKeys(t.Context(), keyColumn, &unread); !errors.Is(err, kmsencrypted.ErrNotLoaded) {
+	if _, err := m.Adapter().DataKeys(t.Context(), keyColumn, &unread); !errors.Is(err, kmsencrypted.ErrNotLoaded) {
 		t.Errorf("DataKeys of a record that was not read = %v, want ErrNotLoaded", err)
 	}
-	if _, err := m.DataKeys(t.Context(), "email_ciphertext", &a); !errors.Is(err, kmsencrypted.ErrConfig) {
+	if _, err := m.Adapter().DataKeys(t.Context(), "email_ciphertext", &a); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("DataKeys of a column that is no key = %v, want ErrConfig", err)
 	}
 	b.Key.Wipe()
 	must(t, b.Key.Scan(column(t, a.Key)))
-	keys, err = m.DataKeys(t.Context(), keyColumn, &a, &b)
+	keys, err = m.Adapter().DataKeys(t.Context(), keyColumn, &a, &b)
 	if f, ok := errors.AsType[field.Failures](err); !ok || len(f) != 1 || f[0].Index != 1 || !errors.Is(err, kmsencrypted.ErrDecrypt) || keys[0].IsZero() {
 		t.Errorf("DataKeys with a key column of another record = %v, want ErrDecrypt of the second", err)
 	}
@@ -94,26 +94,26 @@ func TestAddKey(t *testing.T) {
 		m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t), RecordSeal: seals}), field.Config{Table: "customers"})
 		row := customer{ID: 7}
 		must(t, row.Key.Scan(nil))
-		must(t, m.AddKey(t.Context(), "encrypted_kms_key", &row))
-		w, err := m.Write(&row)
+		must(t, m.Adapter().AddKey(t.Context(), "encrypted_kms_key", &row))
+		w, err := m.Adapter().Write(&row)
 		must(t, err)
 		if len(w.Set) != 1 || len(w.Where) != 1 || w.Where[0].Value != nil {
 			t.Errorf("Write = %+v, want the key column if it is still NULL", w)
 		}
-		m.Saved(&row)
+		m.Adapter().Saved(&row)
 		read := customer{ID: 7}
 		must(t, errors.Join(read.Key.Scan(column(t, row.Key)), read.Email.Scan(nil), read.Born.Scan(nil), read.Notes.Scan(nil), read.Phone.Scan(nil)))
 		must(t, m.Open(t.Context(), &read))
 		read.Email.Set("a")
 		must(t, m.Seal(t.Context(), &read))
-		keys, err := m.DataKeys(t.Context(), "encrypted_kms_key", &row, &read)
+		keys, err := m.Adapter().DataKeys(t.Context(), "encrypted_kms_key", &row, &read)
 		must(t, err)
 		if !keys[0].Equal(keys[1]) {
 			t.Error("the first field was sealed under another data key")
 		}
 		damaged := reload(t, read)
 		must(t, damaged.Key.Scan(nil))
-		if err := m.AddKey(t.Context(), "encrypted_kms_key", &damaged); !errors.Is(err, kmsencrypted.ErrNoDataKey) {
+		if err := m.Adapter().AddKey(t.Context(), "encrypted_kms_key", &damaged); !errors.Is(err, kmsencrypted.ErrNoDataKey) {
 			t.Errorf("AddKey beside a ciphertext = %v, want ErrNoDataKey", err)
 		}
 	}
@@ -124,7 +124,7 @@ func TestFilesAlone(t *testing.T) {
 	t.Parallel()
 	box := nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)})
 	m := newModel[document](t, box, field.Config{Table: "documents", Files: true})
-	if got := m.KeyColumns(); !slices.Equal(got, []string{"encrypted_kms_key"}) {
+	if got := m.Adapter().KeyColumns(); !slices.Equal(got, []string{"encrypted_kms_key"}) {
 		t.Errorf("KeyColumns() = %v", got)
 	}
 	if _, err := field.NewModel[document](box, field.Config{Table: "documents"}); !errors.Is(err, kmsencrypted.ErrConfig) {
@@ -132,12 +132,12 @@ func TestFilesAlone(t *testing.T) {
 	}
 	row := document{ID: 7}
 	must(t, row.Key.Scan(nil))
-	must(t, m.AddKey(t.Context(), "encrypted_kms_key", &row))
-	m.Saved(&row)
-	before, err := m.DataKeys(t.Context(), "encrypted_kms_key", &row)
+	must(t, m.Adapter().AddKey(t.Context(), "encrypted_kms_key", &row))
+	m.Adapter().Saved(&row)
+	before, err := m.Adapter().DataKeys(t.Context(), "encrypted_kms_key", &row)
 	must(t, err)
-	must(t, m.RekeyWithFiles(t.Context(), &row))
-	after, err := m.DataKeys(t.Context(), "encrypted_kms_key", &row)
+	must(t, m.Adapter().RekeyWithFiles(t.Context(), &row))
+	after, err := m.Adapter().DataKeys(t.Context(), "encrypted_kms_key", &row)
 	must(t, err)
 	if before[0].Equal(after[0]) {
 		t.Error("the record has the data key that it had")
@@ -176,11 +176,11 @@ func TestScanRow(t *testing.T) {
 	t.Parallel()
 	m := newModel[document](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "documents", Files: true})
 	row := document{Title: "as it was"}
-	must(t, m.Scan(result{[]string{"other", "title", "encrypted_kms_key", "id"}, []any{1, nil, "v1:abc", int64(7)}}, &row))
+	must(t, m.Adapter().Scan(result{[]string{"other", "title", "encrypted_kms_key", "id"}, []any{1, nil, "v1:abc", int64(7)}}, &row))
 	if row.ID != 7 || row.Title != "as it was" || row.Key.IsNull() {
 		t.Errorf("Scan = %+v", row)
 	}
-	must(t, m.Scan(result{[]string{"title"}, []any{"new"}}, &row))
+	must(t, m.Adapter().Scan(result{[]string{"title"}, []any{"new"}}, &row))
 	if row.Title != "new" {
 		t.Errorf("Title = %q", row.Title)
 	}
@@ -196,12 +196,12 @@ func TestSetID(t *testing.T) {
 	}
 	m := newModel[compound](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "t"})
 	var row compound
-	must(t, m.SetID(&row, []string{"a", "200"}))
-	if got := m.ID(&row); !slices.Equal(got, []string{"a", "200"}) || row.Number != 200 {
+	must(t, m.Adapter().SetID(&row, []string{"a", "200"}))
+	if got := m.Adapter().ID(&row); !slices.Equal(got, []string{"a", "200"}) || row.Number != 200 {
 		t.Errorf("ID() = %q after SetID", got)
 	}
 	for _, id := range [][]string{nil, {"a"}, {"a", "256"}, {"a", "x"}, {"a", "1", "2"}} {
-		if err := m.SetID(&row, id); !errors.Is(err, kmsencrypted.ErrMalformed) {
+		if err := m.Adapter().SetID(&row, id); !errors.Is(err, kmsencrypted.ErrMalformed) {
 			t.Errorf("SetID(%q) = %v, want ErrMalformed", id, err)
 		}
 	}

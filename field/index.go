@@ -247,7 +247,7 @@ func (c *computing) run(ctx context.Context) {
 // Reindex computes every index of opened records anew, whether or not its field
 // was set: to fill the column of an index that is new, or to give all rows an
 // index under another key. A source that is not opened is
-// [kmsencrypted.ErrNotOpened]. [Model.Write] then has the columns that differ, on
+// [kmsencrypted.ErrNotOpened]. [Adapter.Write] then has the columns that differ, on
 // condition that the fields are still what was read.
 func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 	w := newWork(m, rows)
@@ -258,13 +258,7 @@ func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 	return failures(w.records)
 }
 
-// CheckDerived compares what opened records hold beside their values: each index
-// with what is computed from its fields, else the error is
-// [kmsencrypted.ErrStaleIndex]; and each field tagged migrating= with the one that
-// it replaces, else it is [kmsencrypted.ErrNotMigrated]. It changes nothing. A slow
-// index takes as long as when it is written. The error is [Failures] if there is
-// more than one record.
-func (m *Model[R]) CheckDerived(ctx context.Context, rows ...*R) error {
+func (m *Model[R]) checkDerived(ctx context.Context, rows []*R) error {
 	w := newWork(m, rows)
 	defer w.release()
 	for i := range w.records {

@@ -42,7 +42,7 @@ func TestIndexFollowsItsField(t *testing.T) {
 	m := searchModel(t)
 	r := searchable{ID: 1, Email: field.New("Ada@Example.org"), First: field.New(new("Ada")), Last: field.New("Byron")}
 	must(t, m.Seal(t.Context(), &r))
-	m.Saved(&r)
+	m.Adapter().Saved(&r)
 	direct, err := blindindex.Derive(indexKey, "users", "email_bidx", blindindex.Options{Algorithm: blindindex.HMAC{}, Expression: blindindex.Lower})
 	must(t, err)
 	want := func(email any) any {
@@ -59,7 +59,7 @@ func TestIndexFollowsItsField(t *testing.T) {
 	if got := column(t, r.EmailIndex); got != want("countess@example.org") {
 		t.Errorf("index = %v, want that of the new address", got)
 	}
-	m.Saved(&r)
+	m.Adapter().Saved(&r)
 	r.Email.SetNull()
 	must(t, m.Seal(t.Context(), &r))
 	wantWrite(t, m, &r, "NULL", "[email_ciphertext=NULL email_bidx=NULL email_domain_bidx=NULL]", "[key]")

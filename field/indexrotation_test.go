@@ -129,7 +129,7 @@ func readRotated(ctx context.Context, db *sqlx.DB, m *field.Model[rotated], i in
 
 // writeRotated reports whether the row was still what was read.
 func writeRotated(ctx context.Context, t *testing.T, db *sqlx.DB, m *field.Model[rotated], r *rotated) bool {
-	w, err := m.Write(r)
+	w, err := m.Adapter().Write(r)
 	if err != nil {
 		t.Error(err)
 		return true

@@ -5,17 +5,7 @@ import (
 	"reflect"
 )
 
-// Mend opens fields that did not open under the data key of their record, with
-// one that the record had before: wrapped is what the key column of that name
-// held then. Fields that open are set to their value, so that Seal seals them
-// under the record's own key; their columns are returned.
-//
-// The record must have been opened before. Such a field comes from a writer that
-// did not compare the key column while the record was rekeyed. Nothing tells it
-// from an old value that somebody put back, so mend only rows of which that is
-// known. A record under a record seal is not mended: what its seal does not
-// cover was never written by this library.
-func (m *Model[R]) Mend(ctx context.Context, row *R, keyColumn, wrapped string) (mended []string, err error) {
+func (m *Model[R]) mend(ctx context.Context, row *R, keyColumn, wrapped string) (mended []string, err error) {
 	before := m.clone(row)
 	now, was := m.record(row), m.record(before)
 	for _, k := range m.schema.keys {

@@ -13,7 +13,7 @@ import (
 
 // Config describes the table of a [Model]. Table is required.
 type Config struct {
-	// Table is the name of the table.
+	// Table returns the name of the table.
 	Table string
 	// As is the table's name in what ciphertexts are bound to, if the table was
 	// renamed since. Empty: Table.
@@ -38,7 +38,7 @@ type Config struct {
 	// release may have added a column.
 	Complete bool
 	// Independent lists columns of the table that are named like encrypted ones and
-	// are not sealed under a key of this model: see [Model.UnknownColumns].
+	// are not sealed under a key of this model: see [Adapter.UnknownColumns].
 	Independent []string
 	// Files says that records may have attached files (package files/attach), whose
 	// keys are wrapped under the data key of the record. A record that was stored
@@ -128,11 +128,8 @@ func (s *schema) suitsRuby(version int) (mistakes []error) {
 	return mistakes
 }
 
-// Table is the name of the model's table.
+// Table returns the name of the model's table.
 func (m *Model[R]) Table() string { return m.schema.config.Table }
-
-// Box is the Box that the model seals and opens with.
-func (m *Model[R]) Box() *kmsencrypted.Box { return m.box }
 
 // record is the view of one row that everything below works on.
 func (m *Model[R]) record(row *R) record {

@@ -194,7 +194,7 @@ func TestUpdateKeepsDataKeyAndVersion(t *testing.T) {
 	if err := m3.Seal(t.Context(), &full); err != nil || old.unwraps+current.unwraps != calls {
 		t.Fatalf("full update of a server that may only encrypt: %v", err)
 	}
-	if w, err := m3.Write(&full); err != nil || w.Key != field.KeyReplaced || len(w.Set) != 5 {
+	if w, err := m3.Adapter().Write(&full); err != nil || w.Key != field.KeyReplaced || len(w.Set) != 5 {
 		t.Errorf("Write of it: %+v, %v, want every column", w, err)
 	}
 	if v, _ := full.Key.Version(); v != 2 {
@@ -257,7 +257,7 @@ func TestRewrapAndRekey(t *testing.T) {
 	}
 }
 
-func TestOpenAllKeepsGoingAndNamesRecords(t *testing.T) {
+func TestOpenKeepsGoingAndNamesRecords(t *testing.T) {
 	t.Parallel()
 	p := localProvider(t)
 	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p}), field.Config{Table: "customers"})
@@ -270,10 +270,10 @@ func TestOpenAllKeepsGoingAndNamesRecords(t *testing.T) {
 		page = append(page, reload(t, c))
 	}
 	page[3].ID = 99 // a row's key column and ciphertexts moved to another row
-	err := m.OpenAll(t.Context(), field.Pointers(page))
+	err := m.Open(t.Context(), field.Pointers(page)...)
 	var failed field.Failures
 	if !errors.As(err, &failed) || len(failed) != 1 || failed[0].Index != 3 {
-		t.Fatalf("OpenAll: %v, want one failure at 3", err)
+		t.Fatalf("Open: %v, want one failure at 3", err)
 	}
 	if !strings.Contains(err.Error(), "customers id=99 column encrypted_kms_key") {
 		t.Errorf("error %q does not name record and column", err)
@@ -500,7 +500,7 @@ func TestRekeyGoesOnBesideABadRecord(t *testing.T) {
 		t.Fatalf("Rekey: %v, want one failure at 1", err)
 	}
 	for i := range page {
-		w, err := m.Write(&page[i])
+		w, err := m.Adapter().Write(&page[i])
 		must(t, err)
 		if rekeyed := len(w.Set) > 0; rekeyed != (i != 1) {
 			t.Errorf("record %d: rekeyed = %v", i, rekeyed)

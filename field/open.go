@@ -8,30 +8,27 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Open decrypts every field of a record that was read. It makes at most one call
-// to the key service for each key, none for a key without ciphertexts or one
-// that is open already. Columns that were not selected stay as they are.
+// Open decrypts every field of records that were read. It makes at most one call
+// to the key service for each key, none for a key without ciphertexts or one that
+// is open already. The data keys of many records are unwrapped concurrently.
+// Columns that were not selected stay as they are.
 //
-// Each column that does not open has an error, and the others are opened all the
-// same. Errors name record, column and operation: [kmsencrypted.ErrDecrypt],
+// A column that does not open, and a record that fails, do not keep the others from
+// being opened. Errors name record, column and operation: [kmsencrypted.ErrDecrypt],
 // [kmsencrypted.ErrOtherDataKey], [kmsencrypted.ErrNotCiphertext],
 // [kmsencrypted.ErrMalformed], [kmsencrypted.ErrNoDataKey],
-// [kmsencrypted.ErrRecordSeal], and those of [kmsencrypted.Box.Unwrap].
-func (m *Model[R]) Open(ctx context.Context, row *R) error {
-	return m.OpenAll(ctx, []*R{row})
-}
-
-// OpenAll opens many records with their data keys unwrapped side by side. A
-// record that fails does not hide the others; the error is [Failures] if there
-// is more than one record.
-func (m *Model[R]) OpenAll(ctx context.Context, rows []*R) error {
+// [kmsencrypted.ErrRecordSeal], and those of [kmsencrypted.Box.Unwrap]. The error is
+// [Failures] if there is more than one record.
+func (m *Model[R]) Open(ctx context.Context, rows ...*R) error {
 	w := newWork(m, rows)
 	defer w.release()
 	w.open(ctx, m.box)
 	return w.outcome()
 }
 
-// Pointers returns a pointer to each record of a slice, for [Model.OpenAll].
+// Pointers returns a pointer to each record of a slice, for calls that take many:
+//
+//	err := customers.Open(ctx, field.Pointers(list)...)
 func Pointers[R any](rows []R) []*R {
 	pointers := make([]*R, len(rows))
 	for i := range rows {

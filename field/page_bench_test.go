@@ -130,7 +130,7 @@ func (p *page) open(b *testing.B) int64 {
 		}
 		p.records[i].scan(b, p.columns[i])
 	}
-	if err := p.model.OpenAll(b.Context(), field.Pointers(p.records)); err != nil {
+	if err := p.model.Open(b.Context(), field.Pointers(p.records)...); err != nil {
 		b.Fatal(err)
 	}
 	return p.calls.Load() - before

@@ -32,7 +32,7 @@ func selectAll[R any](t *testing.T, db *sqlx.DB, m *field.Model[R]) []R {
 	t.Helper()
 	var rows []R
 	must(t, db.SelectContext(t.Context(), &rows, "SELECT * FROM "+m.Table()+" ORDER BY id"))
-	must(t, m.OpenAll(t.Context(), field.Pointers(rows)))
+	must(t, m.Open(t.Context(), field.Pointers(rows)...))
 	return rows
 }
 
@@ -141,7 +141,7 @@ func TestRailsRewrapOfAnEmptiedValue(t *testing.T) {
 	rows := selectAll(t, db, app.Users)
 	must(t, app.Users.Rewrap(t.Context(), field.Pointers(rows)...))
 	for i := range rows {
-		w, err := app.Users.Write(&rows[i])
+		w, err := app.Users.Adapter().Write(&rows[i])
 		must(t, err)
 		for _, a := range w.Set {
 			if !strings.HasPrefix(a.Column, "encrypted_kms_key") {
@@ -161,7 +161,7 @@ func writeBack[R any](t *testing.T, db *sqlx.DB, m *field.Model[R]) {
 		setAll(t, &after[i])
 		must(t, m.Seal(t.Context(), &after[i]))
 		sameShape(t, row, &before[i], &after[i])
-		w, err := m.Write(&after[i])
+		w, err := m.Adapter().Write(&after[i])
 		must(t, err)
 		for _, a := range w.Set {
 			if strings.HasSuffix(a.Column, "_bidx") || strings.Contains(a.Column, "_bidx_") {

@@ -83,7 +83,7 @@ func TestKeyChangedToASealingVersion(t *testing.T) {
 	mine.Email.Set("b")
 	must(t, m1.Seal(t.Context(), &mine))
 	must(t, m2.Rewrap(t.Context(), &theirs))
-	wantError(t, "KeyChanged to a sealing version", m2.KeyChanged(t.Context(), &mine, "encrypted_kms_key", column(t, theirs.Key)), kmsencrypted.ErrConflict)
+	wantError(t, "KeyChanged to a sealing version", m2.Adapter().KeyChanged(t.Context(), &mine, "encrypted_kms_key", column(t, theirs.Key)), kmsencrypted.ErrConflict)
 }
 
 // A record of which only the key column and NULLs were read.

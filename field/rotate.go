@@ -27,17 +27,8 @@ func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 
 const opComplete = "complete"
 
-// Complete adds the wraps that key columns at the current version lack, because a
-// key service was away when they were written, as [Model.Rewrap] does to all. One
-// that lacks a wrap afterwards too stays as it was, and the error is
-// [kmsencrypted.ErrUnavailable]. Key columns that lack none are left alone.
-func (m *Model[R]) Complete(ctx context.Context, rows ...*R) error {
-	return m.rewrap(ctx, opComplete, rows, (*group).lacksWrap)
-}
-
-// Incomplete counts the key columns of a record that [Model.Complete] would
-// write. It makes no call.
-func (m *Model[R]) Incomplete(row *R) (n int) {
+// incomplete counts the key columns that lack a wrap.
+func (m *Model[R]) incomplete(row *R) (n int) {
 	w := newWork(m, []*R{row})
 	defer w.release()
 	for i := range w.groups {
@@ -150,18 +141,14 @@ func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
 	if m.schema.config.Files {
 		return &kmsencrypted.Error{Op: "rekey", Record: m.Table(), Err: kmsencrypted.ErrNeedsFiles}
 	}
-	return m.RekeyWithFiles(ctx, rows...)
+	return m.rekey(ctx, rows)
 }
 
-// RekeyWithFiles is [Model.Rekey] for whoever moves in the same transaction what
-// lies elsewhere under the old data keys, which [Model.DataKeys] gives before, to
-// the new ones: package sqlstore with its Options.Dependents. Everybody else loses
-// the files of the records.
-func (m *Model[R]) RekeyWithFiles(ctx context.Context, rows ...*R) error {
+func (m *Model[R]) rekey(ctx context.Context, rows []*R) error {
 	if m.schema.config.KeysOnly {
 		return fmt.Errorf("field: %w: a model of keys only cannot rekey %s", kmsencrypted.ErrConfig, m.Table())
 	}
-	opened := m.OpenAll(ctx, rows)
+	opened := m.Open(ctx, rows...)
 	if opened == nil {
 		return m.seal(ctx, asRekeyed, rows)
 	}

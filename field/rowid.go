@@ -9,44 +9,21 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// ID is the primary key of a record as texts, in the order of [Model.IDColumns]:
-// as it is bound. It is nil while any of its columns is zero.
-func (m *Model[R]) ID(row *R) []string {
-	id := m.record(row).id()
-	if len(id) == 0 {
-		return nil
+// setID fills in the primary key.
+func (r record) setID(id []string) error {
+	if len(id) != len(r.schema.ids) {
+		return fmt.Errorf("field: %w: primary key of %s with %d columns", kmsencrypted.ErrMalformed, r.schema.config.Table, len(id))
 	}
-	return id
-}
-
-// IDValues are the columns of the primary key as arguments of a statement.
-func (m *Model[R]) IDValues(row *R) []any {
-	r := m.record(row)
-	values := make([]any, len(m.schema.ids))
-	for i, id := range m.schema.ids {
-		values[i] = r.at(id.index).Interface()
-	}
-	return values
-}
-
-// SetID fills in the primary key from the texts of [Model.ID]. Texts that are none
-// are [kmsencrypted.ErrMalformed]; so is a primary key that has a text and cannot
-// be read from it, for want of an [encoding.TextUnmarshaler].
-func (m *Model[R]) SetID(row *R, id []string) error {
-	if len(id) != len(m.schema.ids) {
-		return fmt.Errorf("field: %w: primary key of %s with %d columns", kmsencrypted.ErrMalformed, m.Table(), len(id))
-	}
-	r := m.record(row)
-	for i, spec := range m.schema.ids {
-		if !setID(r.at(spec.index), id[i]) {
-			return fmt.Errorf("field: %w: %s of %s", kmsencrypted.ErrMalformed, spec.column, m.Table())
+	for i, spec := range r.schema.ids {
+		if !parseID(r.at(spec.index), id[i]) {
+			return fmt.Errorf("field: %w: %s of %s", kmsencrypted.ErrMalformed, spec.column, r.schema.config.Table)
 		}
 	}
 	return nil
 }
 
-// setID is the inverse of idText.
-func setID(v reflect.Value, text string) bool {
+// parseID is the inverse of idText.
+func parseID(v reflect.Value, text string) bool {
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		return u.UnmarshalText([]byte(text)) == nil
 	}
@@ -67,31 +44,16 @@ func setID(v reflect.Value, text string) bool {
 	return true
 }
 
-// PlainColumns are the columns of the struct that this package neither seals nor
-// counts to the primary key, by their tags.
-func (m *Model[R]) PlainColumns() (columns []string) {
-	for _, f := range m.schema.plain {
-		columns = append(columns, f.column)
-	}
-	return columns
-}
-
-// Scan reads the current row of a result into a record, by the names of its
-// columns; those that the struct does not have are left out. NULL leaves a plain
-// field as it is. For [*sql.Rows] and what is like it.
-func (m *Model[R]) Scan(rows interface {
-	Columns() ([]string, error)
-	Scan(dest ...any) error
-}, row *R) error {
+// scan reads the current row of a result.
+func (r record) scan(rows Rows) error {
 	names, err := rows.Columns()
 	if err != nil {
 		return err
 	}
-	r := m.record(row)
 	into := make([]any, len(names))
 	var nullable []func()
 	for i, name := range names {
-		index, managed := m.schema.fieldOf(name)
+		index, managed := r.schema.fieldOf(name)
 		switch {
 		case index == nil:
 			into[i] = new(any)

@@ -127,7 +127,7 @@ func checkVectorRow[R any](t *testing.T, m *field.Model[R], r *R, row vectorRow)
 	// Setting every value again computes the same indexes.
 	setAll(t, r)
 	must(t, m.Seal(t.Context(), r))
-	w, err := m.Write(r)
+	w, err := m.Adapter().Write(r)
 	must(t, err)
 	for _, a := range w.Set {
 		if f := byColumn[a.Column]; f.Type() == reflect.TypeFor[field.Index]() {

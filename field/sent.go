@@ -89,10 +89,8 @@ type inserted struct {
 	assignedID []string // that the database made; nil if the program gave it
 }
 
-// Inserted tells records that they were inserted in a transaction that may still
-// be rolled back. idAssigned says that the database made their primary keys.
-func (m *Model[R]) Inserted(idAssigned bool, rows ...*R) {
-	m.Saved(rows...) // if the row is there it holds this
+func (m *Model[R]) insertedRows(idAssigned bool, rows []*R) {
+	m.saved(rows) // if the row is there it holds this
 	for _, row := range rows {
 		r := m.record(row)
 		mark := new(inserted)
@@ -105,17 +103,12 @@ func (m *Model[R]) Inserted(idAssigned bool, rows ...*R) {
 	}
 }
 
-// IsUnconfirmed reports whether the row of a record was inserted in a transaction
-// of which nobody knows whether it was committed.
-func (m *Model[R]) IsUnconfirmed(row *R) bool {
+func (m *Model[R]) isUnconfirmed(row *R) bool {
 	r := m.record(row)
 	return slices.ContainsFunc(m.schema.recordKeys(), func(k *keySpec) bool { return r.key(k).inserted != nil })
 }
 
-// DropAssignedIDs empties the primary keys of records that are to be inserted
-// once more, where the database had made them: after a rollback it may give them
-// to other rows.
-func (m *Model[R]) DropAssignedIDs(rows ...*R) {
+func (m *Model[R]) dropAssignedIDs(rows []*R) {
 	for _, row := range rows {
 		r := m.record(row)
 		for _, k := range m.schema.recordKeys() {

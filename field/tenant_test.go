@@ -60,9 +60,9 @@ func TestNativeKeyOfEachTenant(t *testing.T) {
 	}
 	rows[0], rows[1] = readAgain(t, rows[0]), readAgain(t, rows[1])
 	services["acme"].Set(kmstest.Revoke(1))
-	failed, ok := errors.AsType[field.Failures](m.OpenAll(t.Context(), field.Pointers(rows)))
+	failed, ok := errors.AsType[field.Failures](m.Open(t.Context(), field.Pointers(rows)...))
 	if !ok || len(failed) != 1 || failed[0].Index != 0 || !errors.Is(failed[0].Err, kmsencrypted.ErrDenied) {
-		t.Errorf("OpenAll without permission for acme's key: %v, want a failure of the first alone", failed)
+		t.Errorf("Open without permission for acme's key: %v, want a failure of the first alone", failed)
 	}
 	if email, err := rows[1].Email.Get(); err != nil || email != "g@example.org" {
 		t.Errorf("globex's email = %q, %v", email, err)

@@ -6,26 +6,30 @@ import (
 	"strings"
 )
 
-// UnknownColumns picks from the columns of a table those that look encrypted, by
-// the names that Lockbox and attr_encrypted give, and that neither the model nor
+// UnknownColumns picks from the columns of a table those for which [LooksEncrypted]
+// returns true and that neither the model nor
 // [Config.Independent] has: under a new data key they would become unreadable. A
 // release that is newer than this one may have added them, so ask the database for
 // the columns after the row is locked.
-func (m *Model[R]) UnknownColumns(existing []string) (unknown []string) {
-	known := m.Columns()
+func (a Adapter[R]) UnknownColumns(existing []string) (unknown []string) {
+	known := a.Columns()
 	for _, name := range existing {
-		if looksEncrypted(name) && !slices.Contains(known, name) && !slices.Contains(m.schema.config.Independent, name) {
+		if LooksEncrypted(name) && !slices.Contains(known, name) && !slices.Contains(a.schema.config.Independent, name) {
 			unknown = append(unknown, name)
 		}
 	}
 	return unknown
 }
 
-func looksEncrypted(column string) bool {
-	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_")
+// LooksEncrypted reports whether a column of that name holds ciphertext or a wrapped
+// key, by the names that Lockbox, attr_encrypted and kms_encrypted give. A blind
+// index such as "encrypted_email_bidx" does not: no data key seals it.
+func LooksEncrypted(column string) bool {
+	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_") && !strings.HasSuffix(column, "_bidx")
 }
 
-// UnknownColumnsError says of columns why their table is not rekeyed, nil if there are none.
+// UnknownColumnsError says why a table with such columns is not rekeyed. It returns
+// nil if there are none.
 func UnknownColumnsError(unknown []string) error {
 	if len(unknown) == 0 {
 		return nil

@@ -20,12 +20,12 @@ type Write struct {
 	// under the key; beside an index the fields that it was computed from
 	// and that are not in Set; beside a field that took the value of the one it
 	// replaces both of their columns. Compare so that NULL equals NULL. If no row
-	// matches, somebody else changed the row: see [Model.KeyChanged].
+	// matches, somebody else changed the row: see [Adapter.KeyChanged].
 	Where []Assignment
 	// Key is what becomes of the data key that the row has. Unless it is KeyKept,
 	// whatever else is sealed under the old one is lost. So lock the row first, and
 	// then compare the columns that the table has now, in the same transaction: see
-	// [Model.UnknownColumns]. After KeyRekeyed there must be none; after KeyReplaced
+	// [Adapter.UnknownColumns]. After KeyRekeyed there must be none; after KeyReplaced
 	// they must be NULL, which is a condition of the UPDATE, or else the error is
 	// [kmsencrypted.ErrNeedsDecrypt].
 	Key KeyChange
@@ -45,14 +45,12 @@ type Assignment struct {
 	Column string
 	Value  driver.Value // string, []byte or nil; of a plain column whatever it holds
 	// Or lists, in a condition, further values that the column may hold: what the
-	// record sent to it, see [Model.Sent]. An UPDATE that does not allow them is
+	// record sent to it, see [Adapter.Sent]. An UPDATE that does not allow them is
 	// safe too, it only meets a conflict where it need not.
 	Or []driver.Value
 }
 
-// Write tells what has to be written of a record. It makes no call. A plaintext
-// that was not sealed is [kmsencrypted.ErrUnsealed].
-func (m *Model[R]) Write(row *R) (Write, error) {
+func (m *Model[R]) write(row *R) (Write, error) {
 	var out Write
 	w := newWork(m, []*R{row})
 	defer w.release()
@@ -133,9 +131,7 @@ func (h *head) before() stored {
 	return h.loaded
 }
 
-// Saved tells records that the database has what [Model.Write] said, for good:
-// the statement was committed. Inside a transaction that goes on call [Model.Sent].
-func (m *Model[R]) Saved(rows ...*R) {
+func (m *Model[R]) saved(rows []*R) {
 	w := newWork(m, rows)
 	defer w.release()
 	w.eachHead((*head).saved)
@@ -145,12 +141,7 @@ func (m *Model[R]) Saved(rows ...*R) {
 	}
 }
 
-// Sent tells records that what [Model.Write] said was sent to the database and
-// may be in it or not: in a transaction that may still be rolled back, or before
-// an error that does not say. Until a record is read again, or [Model.Saved] says
-// that the transaction was committed, Write lists these columns again, on condition
-// that each holds what was read or what was sent.
-func (m *Model[R]) Sent(rows ...*R) {
+func (m *Model[R]) sent(rows []*R) {
 	w := newWork(m, rows)
 	defer w.release()
 	w.eachHead(func(h *head) {
@@ -187,12 +178,7 @@ func (h *head) saved() {
 	}
 }
 
-// KeyChanged decides what to do after a conditional update found no row: read
-// the key column again and pass what it holds now. If it still wraps the data
-// key that the record was sealed under - somebody rewrapped it meanwhile - the
-// record takes it over, and [Model.Write] may be tried once more. Everything
-// else is [kmsencrypted.ErrConflict]: reload the record and repeat the change.
-func (m *Model[R]) KeyChanged(ctx context.Context, row *R, column string, now any) error {
+func (m *Model[R]) keyChanged(ctx context.Context, row *R, column string, now any) error {
 	w := newWork(m, []*R{row})
 	defer w.release()
 	for i := range w.groups {
@@ -259,19 +245,9 @@ func (g *group) mergeSeal(read head) error {
 	return nil
 }
 
-// IDColumns are the columns of the primary key, in the order of the struct.
-func (m *Model[R]) IDColumns() []string {
-	columns := make([]string, len(m.schema.ids))
-	for i, id := range m.schema.ids {
-		columns[i] = id.column
-	}
-	return columns
-}
-
-// Columns are all columns that the model manages: keys, fields, their parts and
-// indexes.
-func (m *Model[R]) Columns() (columns []string) {
-	for _, k := range m.schema.keys {
+// managedColumns lists keys, fields, their parts and indexes.
+func (s *schema) managedColumns() (columns []string) {
+	for _, k := range s.keys {
 		if !k.isMaster {
 			columns = append(columns, k.column)
 		}
@@ -282,7 +258,7 @@ func (m *Model[R]) Columns() (columns []string) {
 			}
 		}
 	}
-	for _, x := range m.schema.indexes {
+	for _, x := range s.indexes {
 		columns = append(columns, x.column)
 	}
 	return columns

@@ -22,7 +22,7 @@ func names(list []field.Assignment) (out []string) {
 
 func wantWrite[R any](t *testing.T, m *field.Model[R], row *R, what, set, where string) {
 	t.Helper()
-	w, err := m.Write(row)
+	w, err := m.Adapter().Write(row)
 	must(t, err)
 	if got := fmt.Sprint(names(w.Set)); got != set {
 		t.Errorf("%s: Set = %s, want %s", what, got, set)
@@ -45,27 +45,27 @@ func TestWriteSaysWhatChanged(t *testing.T) {
 	t.Parallel()
 	m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "contacts"})
 	c := contact{ID: 7, Email: field.New("a")}
-	if _, err := m.Write(&c); err == nil {
+	if _, err := m.Adapter().Write(&c); err == nil {
 		t.Error("Write of an unsealed record succeeds")
 	}
 	must(t, m.Seal(t.Context(), &c))
 	// What the program said nothing about is not written over.
 	wantWrite(t, m, &c, "first key", "[email key]", "[key=NULL]")
-	m.Saved(&c)
+	m.Adapter().Saved(&c)
 	wantWrite(t, m, &c, "saved", "[]", "[]")
 
 	c.Email.Set("b")
 	must(t, m.Seal(t.Context(), &c))
 	wantWrite(t, m, &c, "one field", "[email]", "[key]")
-	m.Saved(&c)
+	m.Adapter().Saved(&c)
 	c.Email.SetNull()
 	c.Phone.Set("1")
 	must(t, m.Seal(t.Context(), &c))
 	wantWrite(t, m, &c, "NULL and another key", "[email=NULL phone phone_key]", "[key phone_key=NULL]")
-	m.Saved(&c)
+	m.Adapter().Saved(&c)
 	must(t, m.Rekey(t.Context(), &c))
 	wantWrite(t, m, &c, "rekey", "[key phone phone_key]", "[email=NULL notes=NULL key phone phone_key]")
-	m.Saved(&c)
+	m.Adapter().Saved(&c)
 	must(t, m.Rewrap(t.Context(), &c))
 	wantWrite(t, m, &c, "rewrap", "[key phone_key]", "[key phone_key]")
 }
@@ -96,15 +96,15 @@ func TestKeyChanged(t *testing.T) {
 		m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t), RecordSeal: sealed}), field.Config{Table: "contacts"})
 		c := contact{ID: 7, Email: field.New("a"), Notes: field.New("n")}
 		must(t, m.Seal(t.Context(), &c))
-		m.Saved(&c)
+		m.Adapter().Saved(&c)
 		mine := c
 		mine.Email.Set("b")
 		must(t, m.Seal(t.Context(), &mine))
 
 		rewrapped := c
 		must(t, m.Rewrap(t.Context(), &rewrapped))
-		must(t, m.KeyChanged(t.Context(), &mine, "key", column(t, rewrapped.Key)))
-		w, err := m.Write(&mine)
+		must(t, m.Adapter().KeyChanged(t.Context(), &mine, "key", column(t, rewrapped.Key)))
+		w, err := m.Adapter().Write(&mine)
 		must(t, err)
 		if got := w.Where[0].Value; got != column(t, rewrapped.Key) {
 			t.Errorf("sealed %v: after somebody's rewrap Where is %v, want the new key column", sealed, got)
@@ -119,9 +119,9 @@ func TestKeyChanged(t *testing.T) {
 
 		rekeyed := c
 		must(t, m.Rekey(t.Context(), &rekeyed))
-		wantError(t, "after somebody's rekey", m.KeyChanged(t.Context(), &mine, "key", column(t, rekeyed.Key)), kmsencrypted.ErrConflict)
-		wantError(t, "nothing changed", m.KeyChanged(t.Context(), &mine, "key", column(t, rewrapped.Key)), kmsencrypted.ErrConflict)
-		wantError(t, "the row lost its key", m.KeyChanged(t.Context(), &mine, "key", nil), kmsencrypted.ErrConflict)
+		wantError(t, "after somebody's rekey", m.Adapter().KeyChanged(t.Context(), &mine, "key", column(t, rekeyed.Key)), kmsencrypted.ErrConflict)
+		wantError(t, "nothing changed", m.Adapter().KeyChanged(t.Context(), &mine, "key", column(t, rewrapped.Key)), kmsencrypted.ErrConflict)
+		wantError(t, "the row lost its key", m.Adapter().KeyChanged(t.Context(), &mine, "key", nil), kmsencrypted.ErrConflict)
 		if sealed {
 			other := c
 			other.Notes.Set("m")
@@ -129,7 +129,7 @@ func TestKeyChanged(t *testing.T) {
 			fresh := c
 			fresh.Email.Set("b")
 			must(t, m.Seal(t.Context(), &fresh))
-			wantError(t, "somebody changed another column under the seal", m.KeyChanged(t.Context(), &fresh, "key", column(t, other.Key)), kmsencrypted.ErrConflict)
+			wantError(t, "somebody changed another column under the seal", m.Adapter().KeyChanged(t.Context(), &fresh, "key", column(t, other.Key)), kmsencrypted.ErrConflict)
 		}
 	}
 }

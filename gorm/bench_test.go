@@ -14,7 +14,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
-// The limit is GORM without the plugin and OpenAll by hand.
+// The limit is GORM without the plugin and Open by hand.
 func BenchmarkFind100(b *testing.B) {
 	must := func(err error) {
 		b.Helper()
@@ -49,7 +49,7 @@ func BenchmarkFind100(b *testing.B) {
 		for b.Loop() {
 			var list []Order
 			must(plain.Find(&list).Error)
-			must(orders.OpenAll(b.Context(), field.Pointers(list)))
+			must(orders.Open(b.Context(), field.Pointers(list)...))
 		}
 	})
 	b.Run("ours", func(b *testing.B) {

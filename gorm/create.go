@@ -26,31 +26,31 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 	if stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {
 		return t.checkForeign("create", db, stmt.ReflectValue)
 	}
-	rows, ok := t.find(stmt.ReflectValue)
+	found, ok := t.find(stmt.ReflectValue)
 	if !ok {
 		return t.refused("create", "", errors.ErrUnsupported, "pass a pointer, so that the record can be sealed")
 	}
-	t.dropAssignedIDs(rows)
-	w := t.begin(db, rows)
-	w.idAssigned = !t.hasID(stmt.Context, rows)
+	t.model.DropAssignedIDs(found...)
+	w := t.begin(db, found)
+	w.idAssigned = !t.hasID(stmt.Context, found)
 	included, restricted := t.included(stmt, true)
 	switch {
 	case !included:
 		w.leaveOut(stmt)
 		return nil
-	case !t.hasID(stmt.Context, rows):
+	case !t.hasID(stmt.Context, found):
 		return w.sealLater(db)
 	case restricted:
 		stmt.Selects = slices.Concat(stmt.Selects, t.columns)
 	}
 	if _, upsert := stmt.Clauses["ON CONFLICT"]; !upsert {
-		return t.sealNew(stmt.Context, rows)
+		return t.model.SealNew(stmt.Context, found...)
 	}
 	// The rows of some records may be there: GORM saves associations like this.
-	if err := t.seal(stmt.Context, rows); err != nil {
+	if err := t.model.Seal(stmt.Context, found...); err != nil {
 		return err
 	}
-	return t.insertOnly(stmt, rows)
+	return t.insertOnly(stmt, found)
 }
 
 // sealLater makes GORM insert the rows without their encrypted columns.
@@ -96,20 +96,20 @@ func (w *work) end(db *gorm.DB) {
 	if db.Error != nil {
 		db.Rollback()
 	} else if db.Commit().Error == nil && !db.DryRun {
-		w.saved(w.rows)
+		w.model.Saved(w.rows...)
 	}
 	db.Statement.ConnPool = db.ConnPool
 }
 
 // insertOnly turns an upsert of everything, with which GORM saves a record that
 // an UPDATE did not find, into an INSERT. A record that was read is no new one.
-func (t *table) insertOnly(stmt *gorm.Statement, rows reflect.Value) error {
+func (t *table) insertOnly(stmt *gorm.Statement, list rows) error {
 	upsert, _ := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
 	if !upsert.UpdateAll {
 		return nil
 	}
-	for i := range rows.Len() {
-		if t.wasRead(rows.Index(i)) && !t.isUnconfirmed(rows.Index(i)) {
+	for _, row := range list {
+		if t.wasRead(row) && !t.model.IsUnconfirmed(row) {
 			if stmt.ReflectValue.Kind() == reflect.Struct { // from Save: its row is gone
 				return t.refused("create", "", kmsencrypted.ErrConflict, "the row was deleted")
 			}
@@ -122,13 +122,13 @@ func (t *table) insertOnly(stmt *gorm.Statement, rows reflect.Value) error {
 
 // wasRead reports whether a key of the record, which is sealed, is in the
 // database.
-func (t *table) wasRead(row reflect.Value) bool {
-	write, err := t.write(row)
+func (t *table) wasRead(row *any) bool {
+	write, err := t.model.Write(row)
 	if err != nil {
 		return false
 	}
 	for column, f := range t.fields {
-		key, isKey := f.ReflectValueOf(context.Background(), row).Addr().Interface().(*field.Key)
+		key, isKey := f.ReflectValueOf(context.Background(), valueOf(row)).Addr().Interface().(*field.Key)
 		if !isKey {
 			continue
 		}
@@ -148,14 +148,14 @@ func (t *table) wasRead(row reflect.Value) bool {
 func oneByOne(insert func(*gorm.DB)) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		w := peekWork(db)
-		if w == nil || !w.later || w.rows.Len() < 2 || db.DryRun || db.Error != nil {
+		if w == nil || !w.later || len(w.rows) < 2 || db.DryRun || db.Error != nil {
 			insert(db)
 			return
 		}
 		stmt, inserted := db.Statement, int64(0)
 		all := stmt.ReflectValue
-		for i := range w.rows.Len() {
-			stmt.ReflectValue = w.rows.Index(i).Elem()
+		for _, row := range w.rows {
+			stmt.ReflectValue = valueOf(row).Elem()
 			stmt.SQL.Reset()
 			stmt.Vars = nil
 			insert(db)
@@ -185,16 +185,16 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 
 func (w *work) created(db *gorm.DB) error {
 	ctx := db.Statement.Context
-	all := db.RowsAffected == int64(w.rows.Len())
+	all := db.RowsAffected == int64(len(w.rows))
 	if w.later {
 		if !all || !w.hasID(ctx, w.rows) {
 			return w.refused("create", "", errors.ErrUnsupported, "not every record was inserted: give records an id before an upsert")
 		}
-		if err := w.sealNew(ctx, w.rows); err != nil {
+		if err := w.model.SealNew(ctx, w.rows...); err != nil {
 			return err
 		}
-		for i := range w.rows.Len() {
-			if err := w.fillIn(db, w.rows.Index(i)); err != nil {
+		for _, row := range w.rows {
+			if err := w.fillIn(db, row); err != nil {
 				return err
 			}
 		}
@@ -202,16 +202,16 @@ func (w *work) created(db *gorm.DB) error {
 	if !all { // some rows were there: nothing is known about what they hold
 		return nil
 	}
-	w.confirmed(db, func() { w.inserted(w.idAssigned, w.rows) })
+	w.confirmed(db, func() { w.model.Inserted(w.idAssigned, w.rows...) })
 	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
-		return w.openAll(ctx, w.rows) // what was read again
+		return w.model.Open(ctx, w.rows...) // what was read again
 	}
 	return nil
 }
 
 // fillIn writes the encrypted columns of a row that was inserted without them.
-func (w *work) fillIn(db *gorm.DB, row reflect.Value) error {
-	write, err := w.write(row)
+func (w *work) fillIn(db *gorm.DB, row *any) error {
+	write, err := w.model.Write(row)
 	if err != nil || len(write.Set) == 0 {
 		return err
 	}

@@ -8,25 +8,19 @@ import (
 	"gorm.io/gorm"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 )
-
-// Model is a [*field.Model]; nothing else will do.
-type Model interface {
-	Table() string
-	IDColumns() []string
-	Columns() []string
-}
 
 // Plugin is for [gorm.DB.Use], once for each database. It is safe for concurrent
 // use.
 type Plugin struct {
-	models []Model
+	models []field.AnyModel
 	tables []*table
 }
 
-// New returns a plugin for the tables of models. A table without a model is
-// GORM's alone.
-func New(models ...Model) *Plugin { return &Plugin{models: models} }
+// New returns a plugin for the tables of models, each a [*field.Model]. It leaves
+// tables without a model to GORM.
+func New(models ...field.AnyModel) *Plugin { return &Plugin{models: models} }
 
 // Name implements [gorm.Plugin].
 func (p *Plugin) Name() string { return "kmsencrypted" }

@@ -98,15 +98,22 @@ func (p *Plugin) afterQuery(db *gorm.DB) {
 	}
 }
 
-// open opens the records in v, or prepares them for [Lazily].
-func (p *Plugin) open(db *gorm.DB, t *table, v reflect.Value) {
-	rows, ok := t.find(v)
-	if !ok || rows.Len() == 0 {
+// open opens the records in values, or prepares them for [Lazily].
+func (p *Plugin) open(db *gorm.DB, t *table, values ...reflect.Value) {
+	var found rows
+	for _, v := range values {
+		more, ok := t.find(v)
+		if !ok {
+			return
+		}
+		found = append(found, more...)
+	}
+	if len(found) == 0 {
 		return
 	}
 	if lazily, _ := db.Get(settingLazily); lazily == true {
-		t.openLazily(rows)
-	} else if err := t.openAll(db.Statement.Context, rows); err != nil {
+		t.model.OpenLazily(found...)
+	} else if err := t.model.Open(db.Statement.Context, found...); err != nil {
 		_ = db.AddError(err)
 	}
 }
@@ -127,11 +134,7 @@ func (p *Plugin) openJoined(db *gorm.DB, path []string) {
 			}
 		}
 		if t := p.tableFor(relation.FieldSchema.ModelType); t != nil {
-			pointers := t.list()
-			for _, child := range children {
-				pointers = reflect.Append(pointers, child.Addr())
-			}
-			p.open(db, t, pointers)
+			p.open(db, t, children...)
 		}
 		parents, relations = children, relation.FieldSchema.Relationships.Relations
 	}

@@ -257,14 +257,9 @@ func TestUseChecksModels(t *testing.T) {
 			t.Errorf("Use: %v, want it to name %s", err, part)
 		}
 	}
-	d.wantError("Use of another type", kmsgorm.New(impostor{}).Initialize(d.db), kmsencrypted.ErrConfig)
+	d.wantError("Use of a nil model", kmsgorm.New((*field.Model[Person])(nil)).Initialize(d.db), kmsencrypted.ErrConfig)
+	d.wantError("Use of no model", kmsgorm.New(nil).Initialize(d.db), kmsencrypted.ErrConfig)
 }
-
-type impostor struct{}
-
-func (impostor) Table() string       { return "x" }
-func (impostor) IDColumns() []string { return nil }
-func (impostor) Columns() []string   { return nil }
 
 // Hooks of the program see plaintext: they run before sealing and after opening.
 type Hooked struct {

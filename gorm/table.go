@@ -18,7 +18,8 @@ import (
 
 // table is what the plugin knows about one model.
 type table struct {
-	model
+	model   field.Adapter[any]
+	rowType reflect.Type // the struct
 	name    string
 	columns []string // that the model manages
 	ids     []*schema.Field
@@ -29,16 +30,19 @@ type table struct {
 var keyType, partType = reflect.TypeFor[field.Key](), reflect.TypeFor[field.Part]()
 
 // newTable compares a model with GORM's view of the same struct.
-func newTable(db *gorm.DB, m Model) (*table, error) {
-	calls, ok := newModel(m)
-	if !ok {
-		return nil, configError("a %T is not a *field.Model", m)
+func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
+	if of == nil {
+		return nil, configError("a model is nil")
+	}
+	m := of.Dynamic().Adapter()
+	if m.RowType() == nil {
+		return nil, configError("a model is nil or was not made by field.NewModel")
 	}
 	stmt := &gorm.Statement{DB: db}
-	if err := stmt.Parse(reflect.New(calls.rowType).Interface()); err != nil {
-		return nil, configError("%v: %w: encrypted columns need a type, such as `gorm:\"type:text\"`", calls.rowType, err)
+	if err := stmt.Parse(reflect.New(m.RowType()).Interface()); err != nil {
+		return nil, configError("%v: %w: encrypted columns need a type, such as `gorm:\"type:text\"`", m.RowType(), err)
 	}
-	t := &table{model: calls, name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field)}
+	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field)}
 	var mistakes []error
 	if stmt.Schema.Table != t.name {
 		mistakes = append(mistakes, configError("%v: GORM's table is %q, the model's %q", t.rowType, stmt.Schema.Table, t.name))
@@ -125,12 +129,12 @@ func (t *table) isID(name string) bool {
 }
 
 // hasID reports whether the id of every record is known.
-func (t *table) hasID(ctx context.Context, rows reflect.Value) bool {
-	for i := range rows.Len() {
+func (t *table) hasID(ctx context.Context, list rows) bool {
+	for _, row := range list {
 		for _, id := range t.ids {
 			// A zero is an id of the database's, except of a number in a composite key.
 			number := len(t.ids) > 1 && (id.DataType == schema.Int || id.DataType == schema.Uint)
-			if _, zero := id.ValueOf(ctx, rows.Index(i)); zero && !number {
+			if _, zero := id.ValueOf(ctx, valueOf(row)); zero && !number {
 				return false
 			}
 		}
@@ -139,9 +143,9 @@ func (t *table) hasID(ctx context.Context, rows reflect.Value) bool {
 }
 
 // byID is the condition that finds a record.
-func (t *table) byID(ctx context.Context, row reflect.Value) (conditions []clause.Expression) {
+func (t *table) byID(ctx context.Context, row *any) (conditions []clause.Expression) {
 	for _, id := range t.ids {
-		value, _ := id.ValueOf(ctx, row)
+		value, _ := id.ValueOf(ctx, valueOf(row))
 		conditions = append(conditions, clause.Eq{Column: clause.Column{Name: id.DBName}, Value: value})
 	}
 	return conditions
@@ -166,7 +170,7 @@ func (t *table) included(stmt *gorm.Statement, create bool) (included, restricte
 // what is to be done after it.
 type work struct {
 	*table
-	rows           reflect.Value
+	rows           rows
 	selects, omits []string // as they were
 
 	later      bool // Create: seal when the ids are known
@@ -179,8 +183,8 @@ type work struct {
 	isSave    bool
 }
 
-func (t *table) begin(db *gorm.DB, rows reflect.Value) *work {
-	w := &work{table: t, rows: rows, selects: db.Statement.Selects, omits: db.Statement.Omits}
+func (t *table) begin(db *gorm.DB, list rows) *work {
+	w := &work{table: t, rows: list, selects: db.Statement.Selects, omits: db.Statement.Omits}
 	db.InstanceSet(settingWork, w)
 	return w
 }
@@ -206,7 +210,7 @@ func workOf(db *gorm.DB) *work {
 func (w *work) confirmed(db *gorm.DB, mark func()) {
 	_, inTransaction := db.Statement.ConnPool.(gorm.TxCommitter)
 	if !inTransaction {
-		w.saved(w.rows)
+		w.model.Saved(w.rows...)
 		return
 	}
 	mark()
@@ -219,7 +223,7 @@ func (w *work) confirmed(db *gorm.DB, mark func()) {
 func (p *Plugin) confirm(db *gorm.DB) {
 	if v, ok := db.InstanceGet(settingUnconfirmed); ok {
 		if w, _ := v.(*work); w != nil && db.Error == nil {
-			w.saved(w.rows)
+			w.model.Saved(w.rows...)
 		}
 		db.InstanceSet(settingUnconfirmed, (*work)(nil))
 	}

@@ -37,33 +37,33 @@ func (t *table) beforeUpdate(db *gorm.DB) error {
 	if values.Type() != t.rowType || stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {
 		return t.checkForeign("update", db, values)
 	}
-	w := t.begin(db, t.list())
+	w := t.begin(db, nil)
 	w.isSave = slices.Contains(stmt.Selects, "*") && len(whereOf(stmt).Exprs) == 0
 	included, _ := t.included(stmt, false)
 	w.leaveOut(stmt)
 	if !included {
 		return nil
 	}
-	rows, ok := t.find(stmt.ReflectValue)
-	if !ok || rows.Len() != 1 || len(t.ids) == 0 || !t.hasID(stmt.Context, rows) {
+	found, ok := t.find(stmt.ReflectValue)
+	if !ok || len(found) != 1 || len(t.ids) == 0 || !t.hasID(stmt.Context, found) {
 		return t.checkMany(stmt.Context, values)
 	}
 	if stmt.Dest != stmt.Model {
-		if err := t.transfer(stmt.Context, values, rows.Index(0)); err != nil {
+		if err := t.transfer(stmt.Context, values, valueOf(found[0])); err != nil {
 			return err
 		}
 	}
-	w.rows = rows
+	w.rows = found
 	return w.sealUpdate(db)
 }
 
 // sealUpdate adds what a record has to write to what GORM makes of the rest.
 func (w *work) sealUpdate(db *gorm.DB) error {
 	stmt := db.Statement
-	if err := w.seal(stmt.Context, w.rows); err != nil {
+	if err := w.model.Seal(stmt.Context, w.rows...); err != nil {
 		return err
 	}
-	write, err := w.write(w.rows.Index(0))
+	write, err := w.model.Write(w.rows[0])
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
 	table := sqldialect.Table{Dialect: dialects[db.Dialector.Name()], Name: stmt.Table}
 	var id []any
 	for _, f := range w.ids {
-		value, _ := f.ValueOf(stmt.Context, w.rows.Index(0))
+		value, _ := f.ValueOf(stmt.Context, valueOf(w.rows[0]))
 		table.IDs, id = append(table.IDs, f.DBName), append(id, value)
 	}
 	if table.Dialect == 0 {
@@ -108,7 +108,7 @@ func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
 	if err != nil {
 		return err
 	}
-	unknown := w.unknownColumns(existing)
+	unknown := w.model.UnknownColumns(existing)
 	if len(unknown) == 0 {
 		return nil
 	}
@@ -116,7 +116,7 @@ func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
 		return &kmsencrypted.Error{Op: "update", Record: w.name, Err: kmsencrypted.ErrConfig, Cause: field.UnknownColumnsError(unknown)}
 	}
 	now := make(map[string]any)
-	if err := own(db).Select(unknown).Where(clause.Where{Exprs: w.byID(stmt.Context, w.rows.Index(0))}).Limit(1).Find(&now).Error; err != nil {
+	if err := own(db).Select(unknown).Where(clause.Where{Exprs: w.byID(stmt.Context, w.rows[0])}).Limit(1).Find(&now).Error; err != nil {
 		return err
 	}
 	for _, name := range unknown {
@@ -199,7 +199,7 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 		return
 	}
 	if db.Error != nil && w.change != nil {
-		w.sent(w.rows) // the answer may be what got lost
+		w.model.Sent(w.rows...) // the answer may be what got lost
 	}
 	if db.Error == nil && !db.DryRun && w.change != nil {
 		if err := w.updated(db); err != nil {
@@ -220,9 +220,9 @@ func (w *work) updated(db *gorm.DB) error {
 			return err
 		}
 	}
-	w.confirmed(db, func() { w.sent(w.rows) })
+	w.confirmed(db, func() { w.model.Sent(w.rows...) })
 	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
-		return w.openAll(db.Statement.Context, w.rows) // what was read again
+		return w.model.Open(db.Statement.Context, w.rows...) // what was read again
 	}
 	return nil
 }
@@ -233,13 +233,13 @@ func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
 	if len(w.change.Where) == 0 && !w.isSave {
 		return false, nil // a condition of the program's
 	}
-	ctx, row := db.Statement.Context, w.rows.Index(0)
+	ctx, row := db.Statement.Context, w.rows[0]
 	now := make(map[string]any)
 	found := own(db).Select(w.idAndKeys()).Where(clause.Where{Exprs: w.byID(ctx, row)}).Limit(1).Find(&now)
 	switch {
 	case found.Error != nil:
 		return false, found.Error
-	case found.RowsAffected == 0 && w.wasRead(row) && !w.isUnconfirmed(row):
+	case found.RowsAffected == 0 && w.wasRead(row) && !w.model.IsUnconfirmed(row):
 		return false, w.refused("update", "", kmsencrypted.ErrConflict, "the row was deleted")
 	case found.RowsAffected == 0:
 		return false, nil // Save inserts it
@@ -251,8 +251,8 @@ func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
 		if f := w.fields[a.Column]; f == nil || f.FieldType != keyType || same(a, now[a.Column]) {
 			continue
 		}
-		err := w.keyChanged(ctx, row, a.Column, now[a.Column])
-		if errors.Is(err, kmsencrypted.ErrConflict) && w.isSave && w.isUnconfirmed(row) {
+		err := w.model.KeyChanged(ctx, row, a.Column, now[a.Column])
+		if errors.Is(err, kmsencrypted.ErrConflict) && w.isSave && w.model.IsUnconfirmed(row) {
 			return false, nil // its id went to another row: Save inserts it
 		}
 		if err != nil {
@@ -264,7 +264,7 @@ func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
 
 // again repeats the update for a record whose key was rewrapped meanwhile.
 func (w *work) again(db *gorm.DB) error {
-	write, err := w.write(w.rows.Index(0))
+	write, err := w.model.Write(w.rows[0])
 	if err != nil {
 		return err
 	}

@@ -126,7 +126,7 @@ func find(ctx context.Context, conn *pgx.Conn, customers *field.Model[Customer],
 	if err != nil {
 		return nil, err
 	}
-	return list, customers.OpenAll(ctx, field.Pointers(list))
+	return list, customers.Open(ctx, field.Pointers(list)...)
 }
 
 // update writes what was set in a record, if nobody else changed it since it was
@@ -136,7 +136,7 @@ func update(ctx context.Context, conn *pgx.Conn, customers *field.Model[Customer
 		return err
 	}
 	for range 2 {
-		w, err := customers.Write(c)
+		w, err := customers.Adapter().Write(c)
 		if err != nil || len(w.Set) == 0 {
 			return err
 		}
@@ -146,14 +146,14 @@ func update(ctx context.Context, conn *pgx.Conn, customers *field.Model[Customer
 			return err
 		}
 		if tag.RowsAffected() == 1 {
-			customers.Saved(c)
+			customers.Adapter().Saved(c)
 			return nil
 		}
 		var now any
 		if err := conn.QueryRow(ctx, "SELECT encrypted_kms_key FROM customers WHERE id = $1", c.ID).Scan(&now); err != nil {
 			return err
 		}
-		if err := customers.KeyChanged(ctx, c, "encrypted_kms_key", now); err != nil {
+		if err := customers.Adapter().KeyChanged(ctx, c, "encrypted_kms_key", now); err != nil {
 			return err // kmsencrypted.ErrConflict: read the record again
 		}
 	}
@@ -219,7 +219,7 @@ func TestCopyFromPostgres(t *testing.T) {
 	conn, customers := connect(t)
 	list := people()
 	must(t, prepare(t.Context(), conn, customers, list))
-	columns := append([]string{"id", "name"}, customers.Columns()...)
+	columns := append([]string{"id", "name"}, customers.Adapter().Columns()...)
 	n, err := conn.CopyFrom(t.Context(), pgx.Identifier{"customers"}, columns,
 		pgx.CopyFromSlice(len(list), func(i int) ([]any, error) { return values(&list[i]), nil }))
 	must(t, err)

@@ -35,7 +35,7 @@ func (c *checkCmd) Run(ctx context.Context, s *Session) error {
 	}
 	bad := false
 	for _, m := range d.Models {
-		model := m.Dynamic()
+		model := m.Dynamic().Adapter()
 		if len(c.Table) > 0 && !has(c.Table, model.Table()) {
 			continue
 		}
@@ -62,7 +62,7 @@ func (c *checkCmd) Run(ctx context.Context, s *Session) error {
 		}
 	}
 	for _, name := range c.Table {
-		if !slices.ContainsFunc(d.Models, func(m Model) bool { return m.Dynamic().Table() == name }) {
+		if !slices.ContainsFunc(d.Models, func(m field.AnyModel) bool { return m.Table() == name }) {
 			return usage("no table %s", name)
 		}
 	}
@@ -73,7 +73,7 @@ func (c *checkCmd) Run(ctx context.Context, s *Session) error {
 }
 
 // check compares a model with its table.
-func (d *Database) check(ctx context.Context, model *field.Model[any], independent []string) (findings []finding, err error) {
+func (d *Database) check(ctx context.Context, model field.Adapter[any], independent []string) (findings []finding, err error) {
 	columns, err := d.columns(ctx, model.Table())
 	if err != nil {
 		return nil, err
@@ -89,7 +89,7 @@ func (d *Database) check(ctx context.Context, model *field.Model[any], independe
 	}
 	for _, column := range columns {
 		switch {
-		case !LooksEncrypted(column), has(known, column), has(independent, column):
+		case !field.LooksEncrypted(column), has(known, column), has(independent, column):
 		case model.KeysOnly():
 			say(false, "%s is not declared: the table can be rewrapped, not rekeyed", column)
 		default:
@@ -107,11 +107,6 @@ func (d *Database) check(ctx context.Context, model *field.Model[any], independe
 		say(false, "no constraint keeps plaintext out: check --constraints prints it")
 	}
 	return findings, nil
-}
-
-// LooksEncrypted goes by the names that Lockbox, attr_encrypted and kms_encrypted give.
-func LooksEncrypted(column string) bool {
-	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_") && !strings.HasSuffix(column, "_bidx")
 }
 
 func (d *Database) columns(ctx context.Context, name string) ([]string, error) {

@@ -33,7 +33,7 @@ const (
 // Main runs the command line of the process over the tables of some models,
 // each a *field.Model or [With] options, and exits. The database is told from the
 // driver of db.
-func Main(ctx context.Context, db *sql.DB, models ...Model) {
+func Main(ctx context.Context, db *sql.DB, models ...field.AnyModel) {
 	ctx, stop := interruptible(ctx)
 	program := Program{Open: func(context.Context) (*Database, error) {
 		dialect, err := DialectOf(db)
@@ -52,22 +52,19 @@ func interruptible(ctx context.Context) (context.Context, func()) {
 	return ctx, stop
 }
 
-// Model is a *[field.Model] of any type.
-type Model interface{ Dynamic() *field.Model[any] }
-
 // With gives the table of a model options: the managers of files that are
 // attached to its records, without which they cannot be rekeyed, and columns that
 // look encrypted and are independent.
 //
 //	rotatecli.Main(ctx, db, customers, rotatecli.With(documents, sqlstore.Options{Dependents: …}))
-func With(m Model, options sqlstore.Options) Model { return modelWith{m, options} }
+func With(m field.AnyModel, options sqlstore.Options) field.AnyModel { return modelWith{m, options} }
 
 type modelWith struct {
-	Model
+	field.AnyModel
 	options sqlstore.Options
 }
 
-func optionsOf(m Model) sqlstore.Options {
+func optionsOf(m field.AnyModel) sqlstore.Options {
 	if with, ok := m.(modelWith); ok {
 		return with.options
 	}
@@ -78,7 +75,7 @@ func optionsOf(m Model) sqlstore.Options {
 type Database struct {
 	DB      *sql.DB
 	Dialect field.Dialect
-	Models  []Model
+	Models  []field.AnyModel
 }
 
 // Program is a command line. Main is enough for most.

@@ -34,7 +34,7 @@ type Session struct {
 // table is a model with its records.
 type table struct {
 	name     string
-	model    *field.Model[any]
+	model    field.Adapter[any]
 	store    *sqlstore.Store[any]
 	database *Database
 }
@@ -101,7 +101,7 @@ func (s *Session) all(ctx context.Context) ([]*table, error) {
 		if err != nil {
 			return nil, err
 		}
-		tables = append(tables, &table{name: model.Table(), model: model, store: store, database: d})
+		tables = append(tables, &table{name: model.Table(), model: model.Adapter(), store: store, database: d})
 	}
 	s.tables = tables
 	return tables, nil

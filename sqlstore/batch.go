@@ -122,7 +122,7 @@ func (b *batch[R]) openAndCompare(ctx context.Context, rows ...*R) error {
 }
 
 func (b *batch[R]) open(ctx context.Context, rows ...*R) error {
-	return b.store.model.OpenAll(ctx, rows)
+	return b.store.model.Open(ctx, rows...)
 }
 
 // each does something to the waiting records and sorts what became of them:

@@ -50,7 +50,7 @@ func TestCallsCountedSQLite(t *testing.T) {
 			}
 			insert(t, db, at(1), people)
 			m := at(2)
-			r := rotator(t, sqlite, db, m.Box(), m, rotation.Options{})
+			r := rotator(t, sqlite, db, m.Adapter().Box(), m, rotation.Options{})
 			plan, err := r.Plan(t.Context())
 			must(t, err)
 			told := len(server.Calls("ReEncrypt", "Encrypt", "Decrypt"))

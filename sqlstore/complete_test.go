@@ -43,7 +43,7 @@ func testComplete(t *testing.T, d database) {
 	}
 	before := columns()
 
-	r := rotator(t, d, db, m.Box(), m, rotation.Options{Kind: rotation.Complete, BatchSize: 20, Workers: 1})
+	r := rotator(t, d, db, m.Adapter().Box(), m, rotation.Options{Kind: rotation.Complete, BatchSize: 20, Workers: 1})
 	plan, err := r.Plan(t.Context())
 	must(t, err)
 	if plan.Records != 2*n/each || plan.Keys != 2*n/each || plan.Calls != 3*plan.Keys {
@@ -52,13 +52,13 @@ func testComplete(t *testing.T, d database) {
 	away.Set(kmstest.Unavailable(1))
 	var lacking person
 	must(t, db.Unsafe().Get(&lacking, "SELECT * FROM people WHERE id = 2"))
-	if n := m.Incomplete(&lacking); n != 1 {
+	if n := m.Adapter().Incomplete(&lacking); n != 1 {
 		t.Errorf("Incomplete() = %d, want 1", n)
 	}
-	if err := m.Complete(t.Context(), &lacking); !errors.Is(err, kmsencrypted.ErrUnavailable) {
+	if err := m.Adapter().Complete(t.Context(), &lacking); !errors.Is(err, kmsencrypted.ErrUnavailable) {
 		t.Errorf("Complete() while the service is away = %v, want ErrUnavailable", err)
 	}
-	if w, err := m.Write(&lacking); err != nil || len(w.Set) != 0 {
+	if w, err := m.Adapter().Write(&lacking); err != nil || len(w.Set) != 0 {
 		t.Errorf("a record that could not be completed is to be written: %d columns, %v", len(w.Set), err)
 	}
 	away.Set()
@@ -82,7 +82,7 @@ func testComplete(t *testing.T, d database) {
 		}
 	}
 	one := at(1)
-	refusing := rotator(t, d, db, one.Box(), one, rotation.Options{Kind: rotation.Complete})
+	refusing := rotator(t, d, db, one.Adapter().Box(), one, rotation.Options{Kind: rotation.Complete})
 	if plan, err := refusing.Plan(t.Context()); err != nil || !errors.Is(plan.Refused, kmsencrypted.ErrConfig) {
 		t.Errorf("Plan() for a version of one wrap = %v, refused by %v; want ErrConfig", err, plan.Refused)
 	}

@@ -74,7 +74,7 @@ func insert[R any](t testing.TB, db *sqlx.DB, m *field.Model[R], rows []*R, more
 }
 
 func insertSealed[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], rows []*R, more ...string) error {
-	columns := slices.Concat(m.IDColumns(), m.Columns(), more)
+	columns := slices.Concat(m.Adapter().IDColumns(), m.Adapter().Columns(), more)
 	for chunk := range slices.Chunk(rows, 200) {
 		_, err := db.NamedExecContext(ctx, "INSERT INTO "+m.Table()+" ("+strings.Join(columns, ", ")+") VALUES (:"+strings.Join(columns, ", :")+")", chunk)
 		if err != nil {
@@ -134,7 +134,7 @@ func load[R any](t testing.TB, db *sqlx.DB, m *field.Model[R]) []R {
 	t.Helper()
 	var rows []R
 	must(t, db.Unsafe().Select(&rows, "SELECT * FROM "+m.Table()))
-	must(t, m.OpenAll(t.Context(), field.Pointers(rows)))
+	must(t, m.Open(t.Context(), field.Pointers(rows)...))
 	return rows
 }
 

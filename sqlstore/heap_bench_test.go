@@ -97,7 +97,7 @@ func fill(b *testing.B, db *sqlx.DB, from *kmsencrypted.Box, n int64) {
 	must(b, err)
 	create(b, sqlite, db, m, "id integer PRIMARY KEY")
 	row := &keyOnly{ID: 1}
-	must(b, m.AddKey(b.Context(), "encrypted_kms_key", row))
+	must(b, m.Adapter().AddKey(b.Context(), "encrypted_kms_key", row))
 	_, err = db.Exec(`INSERT INTO keyed WITH RECURSIVE series(id) AS (SELECT 1 UNION ALL SELECT id + 1 FROM series WHERE id < ?)
 		SELECT id, ? FROM series`, n, row.Key)
 	must(b, err)

@@ -19,7 +19,7 @@ type kind[R any] struct {
 	rotate   func(b *batch[R], ctx context.Context, rows ...*R) error
 	compared func(s *Store[R]) []column
 	// keys counts the data keys of a row that are dealt with; nil: all that it has.
-	keys func(m *field.Model[R], row *R) int
+	keys func(m field.Adapter[R], row *R) int
 }
 
 func (s *Store[R]) keyColumns() []column { return s.keys }
@@ -37,7 +37,7 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	case rotation.Reindex:
 		return kind[R]{(*Store[R]).selectIndexed, (*batch[R]).reindex, (*Store[R]).indexed, nil}, nil
 	case rotation.Complete:
-		return kind[R]{(*Store[R]).selectCurrent, (*batch[R]).complete, (*Store[R]).keyColumns, (*field.Model[R]).Incomplete}, nil
+		return kind[R]{(*Store[R]).selectCurrent, (*batch[R]).complete, (*Store[R]).keyColumns, field.Adapter[R].Incomplete}, nil
 	}
 	return kind[R]{}, fmt.Errorf("sqlstore: %w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)
 }

@@ -366,7 +366,7 @@ func testHeal(t *testing.T, d database) {
 	verify(0)
 	var all []person
 	must(t, db.Select(&all, "SELECT * FROM people"))
-	must(t, m.OpenAll(t.Context(), field.Pointers(all)))
+	must(t, m.Open(t.Context(), field.Pointers(all)...))
 	for _, p := range all {
 		if phone := p.Phone.Must(); (p.ID <= strays) != (phone != nil && *phone == fmt.Sprint("phone ", p.ID)) {
 			t.Errorf("row %d has phone %v", p.ID, phone)

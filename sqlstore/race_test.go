@@ -160,7 +160,7 @@ func (c client) countUp(id int64) (int64, error) {
 // update writes a sealed row; if its key column changed, once more under the new one.
 func (c client) update(ctx context.Context, row *account) error {
 	for range 2 {
-		w, err := c.model.Write(row)
+		w, err := c.model.Adapter().Write(row)
 		if err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (c client) update(ctx context.Context, row *account) error {
 		if err := c.db.QueryRow(fmt.Sprintf("SELECT encrypted_kms_key FROM accounts WHERE id = %d", row.ID)).Scan(&now); err != nil {
 			return err
 		}
-		if err := c.model.KeyChanged(ctx, row, "encrypted_kms_key", now); err != nil {
+		if err := c.model.Adapter().KeyChanged(ctx, row, "encrypted_kms_key", now); err != nil {
 			return err
 		}
 	}

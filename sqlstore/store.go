@@ -42,7 +42,7 @@ import (
 // concurrent use.
 type Store[R any] struct {
 	db      *sqlx.DB
-	model   *field.Model[R]
+	model   field.Adapter[R]
 	dialect dialect
 	ids     []column // primary key, in the order of the model
 	keys    []column // that hold wrapped data keys
@@ -96,7 +96,7 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	if err != nil {
 		return nil, err
 	}
-	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m, dialect: known}
+	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m.Adapter(), dialect: known}
 	s.db.Mapper = reflectx.NewMapper("db")
 	if err := s.learn(ctx, options); err != nil {
 		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), err)

@@ -195,7 +195,7 @@ func BenchmarkSelect1000Postgres(b *testing.B) {
 	against.Limit(b, 1.25, func() {
 		var rows []plainFive
 		must(b, db.SelectContext(b.Context(), &rows, "SELECT * FROM plain ORDER BY id"))
-		must(b, db.OpenAll(b.Context(), field.Pointers(slices.Clone(closed))))
+		must(b, db.Open(b.Context(), field.Pointers(slices.Clone(closed))...))
 	}, func() {
 		var rows []five
 		must(b, kms.Select(b.Context(), db.DB, db.Model, &rows, "SELECT * FROM customers ORDER BY id"))

@@ -32,7 +32,7 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 	if err != nil {
 		return failed(op, m.Table(), err)
 	}
-	m.DropAssignedIDs(rows...)
+	m.Adapter().DropAssignedIDs(rows...)
 	in := insertion[R]{table: t}
 	for _, row := range rows {
 		if t.hasID(row) {
@@ -59,11 +59,11 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 		return failed(op, in.where(), err)
 	}
 	if confirms(db) {
-		m.Saved(rows...)
+		m.Adapter().Saved(rows...)
 		return nil
 	}
-	m.Inserted(false, known...)
-	m.Inserted(true, unknown...)
+	m.Adapter().Inserted(false, known...)
+	m.Adapter().Inserted(true, unknown...)
 	return nil
 }
 

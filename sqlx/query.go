@@ -85,7 +85,7 @@ func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R,
 		*dest = nil
 		return failed(op, m.Table(), hide(err, q.args))
 	}
-	err := m.OpenAll(ctx, field.Pointers(*dest))
+	err := m.Open(ctx, field.Pointers(*dest)...)
 	if err == nil && q.lookups != nil {
 		*dest, err = hits(db, q.lookups, *dest)
 	}

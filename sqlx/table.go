@@ -18,7 +18,7 @@ import (
 // table is a model's table as sqlx sees its struct.
 type table[R any] struct {
 	sqldialect.Table
-	model   *field.Model[R]
+	model   field.Adapter[R]
 	columns []column // that may be written, in the order of the struct
 	ids     []column // the primary key, which is among them
 	// insertRow inserts all columns of one row: the statement that is sent most.
@@ -64,7 +64,7 @@ func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R],
 	if !shared {
 		return makeTable(d, mapper, m)
 	}
-	t, err := m.Memo(tableKey{d, mapper}, func() (any, error) { return makeTable(d, mapper, m) })
+	t, err := m.Adapter().Memo(tableKey{d, mapper}, func() (any, error) { return makeTable(d, mapper, m) })
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +72,8 @@ func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R],
 }
 
 func makeTable[R any](d sqldialect.Dialect, mapper *reflectx.Mapper, m *field.Model[R]) (*table[R], error) {
-	t := &table[R]{Table: sqldialect.Table{Dialect: d, Name: m.Table(), IDs: m.IDColumns()}, model: m}
-	managed := m.Columns()
+	t := &table[R]{Table: sqldialect.Table{Dialect: d, Name: m.Table(), IDs: m.Adapter().IDColumns()}, model: m.Adapter()}
+	managed := m.Adapter().Columns()
 	fields := mapper.TypeMap(reflect.TypeFor[R]())
 	t.columns = make([]column, 0, len(fields.Names))
 	for _, f := range fields.Index {

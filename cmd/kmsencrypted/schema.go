@@ -92,7 +92,7 @@ func encryptedTables(ctx context.Context, db *sql.DB, dialect field.Dialect) ([]
 				k.Name = strings.TrimPrefix(rest, "_")
 			}
 			t.Keys = append(t.Keys, k)
-		case rotatecli.LooksEncrypted(column):
+		case field.LooksEncrypted(column):
 			t.columns = append(t.columns, column)
 		}
 	}

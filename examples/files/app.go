@@ -120,7 +120,7 @@ func (a *app) operations(out, progress io.Writer) rotatecli.Program {
 		Name: "files", Stdout: out, Stderr: progress,
 		Open: func(context.Context) (*rotatecli.Database, error) {
 			documents := rotatecli.With(a.model, sqlstore.Options{Dependents: []sqlstore.Dependents{a.files}})
-			return &rotatecli.Database{DB: a.db, Dialect: field.SQLite, Models: []rotatecli.Model{documents}}, nil
+			return &rotatecli.Database{DB: a.db, Dialect: field.SQLite, Models: []field.AnyModel{documents}}, nil
 		},
 	}
 }
@@ -156,7 +156,7 @@ func (a *app) list(ctx context.Context) ([]item, error) {
 			return nil, err
 		}
 	}
-	if err := a.model.OpenAll(ctx, documents); err != nil {
+	if err := a.model.Open(ctx, documents...); err != nil {
 		return nil, err
 	}
 	slices.SortFunc(items, func(a, b item) int { return b.File.Created.Compare(a.File.Created) })

@@ -205,7 +205,7 @@ func (a *app) update(ctx context.Context) error {
 	if err := a.users.Seal(ctx, u); err != nil { // no call: the record was opened
 		return err
 	}
-	w, err := a.users.Write(u)
+	w, err := a.users.Adapter().Write(u)
 	if err != nil {
 		return err
 	}
@@ -313,7 +313,7 @@ func (a *app) thereAndBack(ctx context.Context) error {
 		if err := users.Rekey(ctx, u); err != nil {
 			return err
 		}
-		w, err := users.Write(u)
+		w, err := users.Adapter().Write(u)
 		if err != nil {
 			return err
 		}

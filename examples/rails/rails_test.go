@@ -74,7 +74,7 @@ func (r records[R]) all() []R {
 func (r records[R]) raw(id int64) map[string]any {
 	r.t.Helper()
 	columns := make(map[string]any)
-	for _, name := range r.m.Columns() {
+	for _, name := range r.m.Adapter().Columns() {
 		var text *string
 		ok(r.t, r.db.Get(&text, "SELECT typeof("+name+") || ' ' || CASE typeof("+name+") WHEN 'blob' THEN hex("+name+") ELSE "+name+" END FROM "+r.m.Table()+" WHERE id = ?", id))
 		columns[name] = nil

@@ -168,7 +168,7 @@ func Example_firstDataKey() {
 	}
 	row.Text.Set("mine")
 	check(m.Seal(ctx, &row))
-	w, err := m.Write(&row)
+	w, err := m.Adapter().Write(&row)
 	check(err)
 	for _, condition := range w.Where {
 		fmt.Println(condition.Column, "must still be", condition.Value)
@@ -206,10 +206,10 @@ func Example_masterKeyToDataKey() {
 	check(m.Open(ctx, &p))
 	fmt.Println(*p.Email.Must(), m.Migrated(&p))
 	check(m.Seal(ctx, &p))
-	w, err := m.Write(&p)
+	w, err := m.Adapter().Write(&p)
 	check(err)
 	fmt.Println(names(w.Set))
-	m.Saved(&p)
+	m.Adapter().Saved(&p)
 	fmt.Println(m.Migrated(&p))
 	// Output:
 	// ada@example.org false

@@ -85,7 +85,7 @@ func run(ctx context.Context, rows int, out, progress io.Writer) error {
 	ops := rotatecli.Program{
 		Name: "ops", Stdout: out, Stderr: progress,
 		Open: func(context.Context) (*rotatecli.Database, error) {
-			return &rotatecli.Database{DB: db, Dialect: field.SQLite, Models: []rotatecli.Model{customers}}, nil
+			return &rotatecli.Database{DB: db, Dialect: field.SQLite, Models: []field.AnyModel{customers}}, nil
 		},
 	}
 	for _, step := range []struct {

@@ -258,11 +258,11 @@ func rows[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], l field.Lo
 	if err := db.SelectContext(ctx, &found, selectFrom(m)+` WHERE `+where+` ORDER BY id`, l.Args()...); err != nil {
 		return nil, err
 	}
-	return found, m.OpenAll(ctx, field.Pointers(found))
+	return found, m.Open(ctx, field.Pointers(found)...)
 }
 
 // selectFrom names the columns instead of *, so that a program goes on when
 // another one has added a column.
 func selectFrom[R any](m *field.Model[R]) string {
-	return `SELECT id, name, ` + strings.Join(m.Columns(), ", ") + ` FROM ` + m.Table()
+	return `SELECT id, name, ` + strings.Join(m.Adapter().Columns(), ", ") + ` FROM ` + m.Table()
 }

@@ -142,7 +142,7 @@ func pages(ctx context.Context, db *sqlx.DB, m *field.Model[Rotating]) iter.Seq2
 			var page []Rotating
 			err := db.SelectContext(ctx, &page, selectFrom(m)+` WHERE id > ? ORDER BY id LIMIT ?`, last, perPage)
 			if err == nil {
-				err = m.OpenAll(ctx, field.Pointers(page))
+				err = m.Open(ctx, field.Pointers(page)...)
 			}
 			if err != nil || len(page) == 0 {
 				if err != nil {
@@ -195,7 +195,7 @@ func change[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], id int64
 // save writes what changed in a customer, if the row still holds what it was
 // made from; else it is ErrConflict.
 func save[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], c *R, id int64) error {
-	w, err := m.Write(c)
+	w, err := m.Adapter().Write(c)
 	if err != nil || len(w.Set) == 0 {
 		return err
 	}

@@ -161,7 +161,7 @@ func (c customers) save(ctx context.Context, row *store.Customer) error {
 	if err != nil {
 		return err
 	}
-	if err := c.model.KeyChanged(ctx, row, "encrypted_kms_key", wrapped); err != nil {
+	if err := c.model.Adapter().KeyChanged(ctx, row, "encrypted_kms_key", wrapped); err != nil {
 		return err // kmsencrypted.ErrConflict: read the record again
 	}
 	return c.write(ctx, c.queries, row, row.Key)
@@ -184,7 +184,7 @@ func (c customers) write(ctx context.Context, queries *store.Queries, row *store
 		err = kmsencrypted.ErrConflict
 	}
 	if err == nil {
-		c.model.Saved(row)
+		c.model.Adapter().Saved(row)
 	}
 	return err
 }
@@ -229,6 +229,6 @@ func (c customers) open(ctx context.Context) func([]store.Customer, error) ([]st
 		if err != nil {
 			return nil, err
 		}
-		return rows, c.model.OpenAll(ctx, field.Pointers(rows))
+		return rows, c.model.Open(ctx, field.Pointers(rows)...)
 	}
 }

@@ -218,7 +218,7 @@ func rekey(t *testing.T, w *world, round int) {
 	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []sqlstore.Dependents{w.manager}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := rotation.New(w.model.Box(), s, rotation.Options{
+	r, err := rotation.New(w.model.Adapter().Box(), s, rotation.Options{
 		Kind: rotation.Rekey, WritersAreOurs: true, Workers: 1, Shards: 1, BatchSize: 2, Lease: 100 * time.Millisecond})
 	must(t, err)
 	result, err := r.Run(t.Context())

@@ -45,7 +45,7 @@ type Config struct {
 // a record is not.
 type Manager[R any] struct {
 	intents
-	model   *field.Model[R]
+	model   field.Adapter[R]
 	config  Config
 	key     string // column
 	columns []string
@@ -66,16 +66,17 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.M
 	if err != nil {
 		return nil, err
 	}
-	m := &Manager[R]{model: model, config: config, key: config.KeyColumn,
+	a := model.Adapter()
+	m := &Manager[R]{model: a, config: config, key: config.KeyColumn,
 		intents: intents{dialect: known, db: db, buckets: config.Buckets, lease: config.Lease, grace: config.Grace,
 			references: "SELECT count(*) FROM kms_attachments WHERE bucket = ? AND object = ?"}}
-	keys := model.KeyColumns()
+	keys := a.KeyColumns()
 	switch {
 	case reflect.TypeFor[R]().Kind() != reflect.Struct:
 		return nil, configError("the rows of %s are no struct", model.Table())
-	case !model.HasFiles():
+	case !a.HasFiles():
 		return nil, configError("the model of %s does not say that its records have files: set field.Config.Files", model.Table())
-	case len(model.IDColumns()) == 0:
+	case len(a.IDColumns()) == 0:
 		return nil, configError("the model of %s has no primary key", model.Table())
 	case m.key == "" && len(keys) > 0:
 		m.key = keys[0]

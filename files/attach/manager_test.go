@@ -154,7 +154,7 @@ func (w *world) insert(t testing.TB, id int64) *customer {
 	c := &customer{ID: id, Name: "Ada", Email: field.New("ada@example.org")}
 	must(t, w.model.SealNew(t.Context(), c))
 	w.exec(t, "INSERT INTO customers (id, name, encrypted_kms_key, email_ciphertext) VALUES (?, ?, ?, ?)", c.ID, c.Name, c.Key, c.Email)
-	w.model.Saved(c)
+	w.model.Adapter().Saved(c)
 	return w.read(t, id)
 }
 
@@ -239,7 +239,7 @@ func (w *world) rotate(t testing.TB, kind rotation.Kind, to int) rotation.Result
 	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []sqlstore.Dependents{w.manager}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := rotation.New(w.model.Box(), s, rotation.Options{Kind: kind, WritersAreOurs: true, Workers: 2, Shards: 4})
+	r, err := rotation.New(w.model.Adapter().Box(), s, rotation.Options{Kind: kind, WritersAreOurs: true, Workers: 2, Shards: 4})
 	must(t, err)
 	result, err := r.Run(t.Context())
 	must(t, err)
@@ -392,7 +392,7 @@ func TestNewRecords(t *testing.T) {
 		w.holds(t, w.attach(t, bob, "scans", []byte("two")), []byte("two"))
 		bob.Email.Set("bob@example.org")
 		must(t, w.model.Seal(t.Context(), bob))
-		write, err := w.model.Write(bob)
+		write, err := w.model.Adapter().Write(bob)
 		must(t, err)
 		if len(write.Set) != 1 {
 			t.Errorf("the record does not know its new data key: %+v", write)

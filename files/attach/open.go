@@ -21,7 +21,7 @@ import (
 // together - another record's row, another object, changed bytes - is
 // [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
 // [kmsencrypted.ErrNotCiphertext]. The other errors are those of
-// [field.Model.DataKeys] and of the store.
+// [field.Adapter.DataKeys] and of the store.
 func (m *Manager[R]) Open(ctx context.Context, a *Attachment) (*File, error) {
 	return m.open(ctx, a, nil)
 }

@@ -62,7 +62,7 @@ type RailsAttachment[R any] struct {
 // record's data key.
 type Rails[R any] struct {
 	intents
-	model   *field.Model[R]
+	model   field.Adapter[R]
 	config  RailsConfig[R]
 	records *Manager[R] // reads records
 }
@@ -89,23 +89,24 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	if common, err = common.check(); err != nil {
 		return nil, err
 	}
-	keys := model.KeyColumns()
+	adapter := model.Adapter()
+	keys := adapter.KeyColumns()
 	if common.KeyColumn == "" && len(keys) > 0 {
 		common.KeyColumn = keys[0]
 	}
 	switch {
-	case reflect.TypeFor[R]().Kind() != reflect.Struct, len(model.IDColumns()) != 1:
+	case reflect.TypeFor[R]().Kind() != reflect.Struct, len(adapter.IDColumns()) != 1:
 		return nil, configError("the rows of %s are no struct with one primary key", model.Table())
-	case needsKey && (!model.HasFiles() || model.Key(common.KeyColumn, new(R)) == nil):
+	case needsKey && (!adapter.HasFiles() || adapter.Key(common.KeyColumn, new(R)) == nil):
 		return nil, configError("attachments of %s are under the record's data key: the model needs a key column and field.Config.Files", model.Table())
 	}
 	if config.RecordType == "" {
-		config.RecordType = model.Name()
+		config.RecordType = adapter.Name()
 	}
 	i := intents{dialect: known, db: db, buckets: common.Buckets, lease: common.Lease, grace: common.Grace,
 		references: "SELECT count(*) FROM active_storage_blobs WHERE service_name = ? AND " + known.Quoted("key") + " = ?"}
 	config.Bucket = common.Bucket
-	r := &Rails[R]{intents: i, model: model, config: config, records: &Manager[R]{intents: i, model: model, config: common, key: common.KeyColumn}}
+	r := &Rails[R]{intents: i, model: adapter, config: config, records: &Manager[R]{intents: i, model: adapter, config: common, key: common.KeyColumn}}
 	for name, a := range config.Attachments {
 		if err := r.checkAttachment(name, a); err != nil {
 			return nil, err

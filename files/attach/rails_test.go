@@ -181,9 +181,9 @@ func TestRailsAttach(t *testing.T) {
 	if _, err := w.rails.Upload(t.Context(), d, "photo", strings.NewReader("x"), attach.Options{}); !errors.Is(err, kmsencrypted.ErrNoDataKey) {
 		t.Errorf("Upload under the data key of a record without one = %v, want ErrNoDataKey", err)
 	}
-	must(t, w.documents.AddKey(t.Context(), "encrypted_kms_key", d))
+	must(t, w.documents.Adapter().AddKey(t.Context(), "encrypted_kms_key", d))
 	w.exec(t, "UPDATE documents SET encrypted_kms_key = ? WHERE id = 100", d.Key)
-	w.documents.Saved(d)
+	w.documents.Adapter().Saved(d)
 	for _, name := range []string{"license", "photo", "draft", "scans", "scans", "plain"} {
 		for _, n := range []int{0, 8, 300_000} {
 			if n > 0 && name != "scans" { // has one
@@ -320,7 +320,7 @@ func (w *railsWorld) lockboxOpen(t testing.TB, d *document, name string, stored 
 			o.Algorithm = lockbox.XSalsa20
 		}
 	default:
-		keys, kerr := w.documents.DataKeys(t.Context(), "encrypted_kms_key", w.read(t, d.ID))
+		keys, kerr := w.documents.Adapter().DataKeys(t.Context(), "encrypted_kms_key", w.read(t, d.ID))
 		must(t, kerr)
 		key, err = keys[0].Raw()
 		if name == "draft" {
@@ -343,7 +343,7 @@ func (w *railsWorld) rekey(t testing.TB, to int) {
 	s, err := sqlstore.New(t.Context(), w.db, field.SQLite, w.documents, sqlstore.Options{Dependents: []sqlstore.Dependents{w.rails}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
-	r, err := rotation.New(w.documents.Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true, Workers: 1, Shards: 1, Lease: 100 * time.Millisecond})
+	r, err := rotation.New(w.documents.Adapter().Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true, Workers: 1, Shards: 1, Lease: 100 * time.Millisecond})
 	must(t, err)
 	result, err := r.Run(t.Context())
 	must(t, err)
@@ -429,7 +429,7 @@ func TestRailsTampering(t *testing.T) {
 		must(t, os.WriteFile(path, object, 0o600))
 		w.exec(t, "UPDATE active_storage_blobs SET byte_size = ? WHERE id = ?", len(object), photo.ID)
 	}
-	keys, err := w.documents.DataKeys(t.Context(), "encrypted_kms_key", d)
+	keys, err := w.documents.Adapter().DataKeys(t.Context(), "encrypted_kms_key", d)
 	must(t, err)
 	raw, err := keys[0].Raw()
 	must(t, err)

@@ -55,12 +55,12 @@ func TestRailsRowsPostgresMariaDBSQLite(t *testing.T) {
 		m, r := use(1)
 		doc := &document{ID: 7}
 		must(t, doc.Key.Scan(nil))
-		must(t, m.AddKey(t.Context(), "encrypted_kms_key", doc))
+		must(t, m.Adapter().AddKey(t.Context(), "encrypted_kms_key", doc))
 		key, err := doc.Key.Value()
 		must(t, err)
 		_, err = db.Exec("INSERT INTO documents (id, title, encrypted_kms_key) VALUES (7, 'title', '" + key.(string) + "')")
 		must(t, err)
-		m.Saved(doc)
+		m.Adapter().Saved(doc)
 		content := random(1, 300_000)
 		p, err := r.Upload(t.Context(), doc, "photo", bytes.NewReader(content), attach.Options{Name: "a.bin"})
 		must(t, err)
@@ -93,7 +93,7 @@ func TestRailsRowsPostgresMariaDBSQLite(t *testing.T) {
 		s, err := sqlstore.New(t.Context(), db, d.dialect, m, sqlstore.Options{Dependents: []sqlstore.Dependents{r}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
-		rotator, err := rotation.New(m.Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
+		rotator, err := rotation.New(m.Adapter().Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
 		must(t, err)
 		if result, err := rotator.Run(t.Context()); err != nil || result.Written != 1 {
 			t.Fatalf("rekey = %+v, %v", result, err)

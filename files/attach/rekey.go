@@ -101,7 +101,7 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []D
 	return nil
 }
 
-// update writes what [field.Model.Write] says, if the row is what was read.
+// update writes what [field.Adapter.Write] says, if the row is what was read.
 func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	w, err := m.model.Write(row)
 	if err != nil || len(w.Set) == 0 {

@@ -21,9 +21,9 @@ func TestRubyProcess(t *testing.T) {
 	w := railsWorldAt(t, database, objects, nil)
 	w.exec(t, "INSERT INTO documents (id, title, encrypted_kms_key) VALUES (100, 'new ü', NULL)")
 	d := w.read(t, 100)
-	must(t, w.documents.AddKey(t.Context(), "encrypted_kms_key", d))
+	must(t, w.documents.Adapter().AddKey(t.Context(), "encrypted_kms_key", d))
 	w.exec(t, "UPDATE documents SET encrypted_kms_key = ? WHERE id = 100", d.Key)
-	w.documents.Saved(d)
+	w.documents.Adapter().Saved(d)
 	type shown struct {
 		Name, Filename, Type, SHA256 string
 		Size                         int

@@ -43,7 +43,7 @@ const tries = 3
 //
 // The errors are those of src and of the store, [ErrSize], [ErrAbandoned] if the
 // source stood still for longer than [Config.Lease], those of
-// [field.Model.DataKeys], and [kmsencrypted.ErrConfig] for a name of none of the
+// [field.Adapter.DataKeys], and [kmsencrypted.ErrConfig] for a name of none of the
 // attachments.
 func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*Pending[R], error) {
 	if err := m.named(name); err != nil {

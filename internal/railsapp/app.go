@@ -84,7 +84,7 @@ func load[R any](ctx context.Context, db *sqlx.DB, m *field.Model[R], rows *[]R)
 	if err := db.Unsafe().SelectContext(ctx, rows, "SELECT * FROM "+m.Table()+" ORDER BY id"); err != nil {
 		return err
 	}
-	return m.OpenAll(ctx, field.Pointers(*rows))
+	return m.Open(ctx, field.Pointers(*rows)...)
 }
 
 // Rekey gives all rows data keys of the current version.

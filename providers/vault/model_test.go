@@ -136,13 +136,13 @@ func testPageWithBadRecords(t *testing.T, e *engine) {
 		for i, spoil := range bad {
 			spoil(&rows[i])
 		}
-		err := m.OpenAll(t.Context(), field.Pointers(rows))
+		err := m.Open(t.Context(), field.Pointers(rows)...)
 		if got := sent.taken(); !slices.Equal(got, []string{"decrypt/k"}) {
 			t.Errorf("opening 100 records takes the requests %v, want one", got)
 		}
 		failed, ok := errors.AsType[field.Failures](err)
 		if !ok || len(failed) != len(bad) {
-			t.Fatalf("OpenAll: %v, want three failures", err)
+			t.Fatalf("Open: %v, want three failures", err)
 		}
 		for _, f := range failed {
 			if bad[f.Index] == nil || !errors.Is(f.Err, kmsencrypted.ErrDecrypt) {
@@ -196,7 +196,7 @@ func testRewrapPage(t *testing.T, e *engine) {
 		if got := sent.taken(); !slices.Equal(got, []string{"rewrap/k"}) {
 			t.Errorf("rewrapping 100 records takes the requests %v, want one", got)
 		}
-		must(t, m.OpenAll(t.Context(), field.Pointers(rows)))
+		must(t, m.Open(t.Context(), field.Pointers(rows)...))
 		for i := range rows {
 			version, _ := rows[i].Key.Version()
 			if email, err := rows[i].Email.Get(); err != nil || email != fmt.Sprintf("%d@example.org", i+1) || version != 2 {

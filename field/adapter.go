@@ -1,0 +1,310 @@
+package field
+
+import (
+	"context"
+	"reflect"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Adapter is what a [Model] offers to code that writes SQL for it: an adapter for
+// a database library, or a program with statements of its own. It has all methods
+// of the model and those below. An Adapter is a small value that shares the model;
+// it is safe for concurrent use.
+//
+// To read records:
+//
+//  1. Select the columns of [Adapter.IDColumns] and [Adapter.Columns], and read
+//     them into the struct with its Scan methods or with [Adapter.Scan].
+//  2. Call [Model.Open] with all records of the result, or [Model.OpenLazily].
+//
+// To insert records:
+//
+//  1. Set the primary key, if the database does not make it.
+//  2. Call [Model.SealNew].
+//  3. Insert the columns of [Adapter.Columns] with the values of the struct, whose
+//     fields are [driver.Valuer].
+//  4. Call [Adapter.Saved] once the statement was committed, or [Adapter.Inserted]
+//     inside a transaction that goes on. To repeat an insert after a rollback,
+//     begin with [Adapter.DropAssignedIDs].
+//
+// To insert a record whose primary key the database makes, insert the plain
+// columns first, set the key, and go on as for an update, in one transaction.
+//
+// To update a record:
+//
+//  1. Call [Model.Seal], [Model.Rewrap], [Model.Rekey] or [Model.Reindex].
+//  2. Call [Adapter.Write]. If its Set is empty there is nothing to write.
+//  3. UPDATE the columns in Set, on condition that the primary key matches and that
+//     the columns in Where hold what Where says. NULL must equal NULL there.
+//  4. If one row matched, call [Adapter.Saved], or [Adapter.Sent] inside a
+//     transaction that goes on.
+//  5. If none matched, read the key columns in Where again. Pass each that differs
+//     to [Adapter.KeyChanged]. If that returns nil go back to step 2, once;
+//     otherwise return its error.
+//
+// Compare the number of rows that matched, not of those that changed: MySQL reports
+// the latter by default.
+//
+// Lists of columns are in the order of the struct.
+type Adapter[R any] struct{ *Model[R] }
+
+// Adapter returns the methods for writers of adapters. Programs that use one of
+// the adapters in this module do not need it.
+func (m *Model[R]) Adapter() Adapter[R] { return Adapter[R]{m} }
+
+// Columns returns all columns that the model manages: keys, fields, their parts
+// and indexes.
+func (a Adapter[R]) Columns() []string { return a.schema.managedColumns() }
+
+// IDColumns returns the columns of the primary key.
+func (a Adapter[R]) IDColumns() []string {
+	columns := make([]string, len(a.schema.ids))
+	for i, id := range a.schema.ids {
+		columns[i] = id.column
+	}
+	return columns
+}
+
+// KeyColumns returns the columns of data keys.
+func (a Adapter[R]) KeyColumns() (columns []string) {
+	for _, k := range a.schema.keys {
+		if !k.isMaster {
+			columns = append(columns, k.column)
+		}
+	}
+	return columns
+}
+
+// PlainColumns returns the columns of the struct that the model does not manage
+// and that are not part of the primary key, by their tags.
+func (a Adapter[R]) PlainColumns() (columns []string) {
+	for _, f := range a.schema.plain {
+		columns = append(columns, f.column)
+	}
+	return columns
+}
+
+// Replacement is a column that replaces another one, by the tag migrating=.
+type Replacement struct{ Column, Old string }
+
+// Replacements returns the columns that replace others. Compare both columns when
+// either is written for many records.
+func (a Adapter[R]) Replacements() (list []Replacement) {
+	for _, f := range a.migrating() {
+		list = append(list, Replacement{f.column, f.oldColumn})
+	}
+	return list
+}
+
+// IndexColumn is the column of a blind index and the columns it is computed from.
+type IndexColumn struct {
+	Column  string
+	Sources []string
+}
+
+// IndexColumns returns the blind indexes.
+func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
+	for _, x := range a.schema.indexes {
+		index := IndexColumn{Column: x.column}
+		for _, s := range x.sources {
+			index.Sources = append(index.Sources, s.column)
+		}
+		list = append(list, index)
+	}
+	return list
+}
+
+// Box returns the Box that the model seals and opens with.
+func (a Adapter[R]) Box() *kmsencrypted.Box { return a.box }
+
+// Name returns the model's name in encryption contexts.
+func (a Adapter[R]) Name() string { return a.schema.name }
+
+// BoundTable returns the table's name in what ciphertexts are bound to: see
+// [Config.As].
+func (a Adapter[R]) BoundTable() string { return a.schema.table }
+
+// KeysOnly reports whether the model declares no column under its keys: see
+// [Config.KeysOnly].
+func (a Adapter[R]) KeysOnly() bool { return a.schema.config.KeysOnly }
+
+// HasFiles reports whether records may have attached files: see [Config.Files].
+func (a Adapter[R]) HasFiles() bool { return a.schema.config.Files }
+
+// RowType returns the struct type of a row: R, or the type that the rows of a
+// dynamic model point to.
+func (a Adapter[R]) RowType() reflect.Type { return a.row }
+
+// Memo returns what f returned when it was first called for key. It saves an
+// adapter from comparing the struct with its library at every call. Keys are
+// compared with ==; use a type of your own. f may run more than once at the same
+// time. The first result is kept; an error is not.
+func (a Adapter[R]) Memo(key any, f func() (any, error)) (any, error) {
+	if v, ok := a.memo.Load(key); ok {
+		return v, nil
+	}
+	v, err := f()
+	if err != nil {
+		return nil, err
+	}
+	v, _ = a.memo.LoadOrStore(key, v)
+	return v, nil
+}
+
+// ID returns the primary key of a record as texts, in the order of
+// [Adapter.IDColumns]. These are the texts that ciphertexts are bound to. It
+// returns nil while any column of the key is zero.
+func (a Adapter[R]) ID(row *R) []string {
+	id := a.record(row).id()
+	if len(id) == 0 {
+		return nil
+	}
+	return id
+}
+
+// IDValues returns the columns of the primary key as arguments of a statement.
+func (a Adapter[R]) IDValues(row *R) []any {
+	r := a.record(row)
+	values := make([]any, len(a.schema.ids))
+	for i, id := range a.schema.ids {
+		values[i] = r.at(id.index).Interface()
+	}
+	return values
+}
+
+// SetID fills in the primary key from the texts of [Adapter.ID]. Texts that are
+// not valid are [kmsencrypted.ErrMalformed]. So is a primary key that has a text
+// but no [encoding.TextUnmarshaler] to read it.
+func (a Adapter[R]) SetID(row *R, id []string) error { return a.record(row).setID(id) }
+
+// Scan reads the current row of a result into a record, by the names of its
+// columns. Columns that the struct does not have are skipped. NULL leaves a plain
+// field as it is. rows is a [*sql.Rows] or similar.
+func (a Adapter[R]) Scan(rows Rows, row *R) error { return a.record(row).scan(rows) }
+
+// Rows is what [Adapter.Scan] needs of a [*sql.Rows].
+type Rows interface {
+	Columns() ([]string, error)
+	Scan(dest ...any) error
+}
+
+// Write returns what has to be written of a record. It makes no call. A plaintext
+// that was not sealed is [kmsencrypted.ErrUnsealed].
+func (a Adapter[R]) Write(row *R) (Write, error) { return a.write(row) }
+
+// Saved tells records that the database now holds what [Adapter.Write] returned,
+// for good: the statement was committed. Inside a transaction that goes on call
+// [Adapter.Sent] or [Adapter.Inserted] instead.
+func (a Adapter[R]) Saved(rows ...*R) { a.saved(rows) }
+
+// Sent tells records that what [Adapter.Write] returned was sent to the database
+// and may be there or not: in a transaction that may still be rolled back, or before
+// an error that does not say. Until a record is read again, or [Adapter.Saved] says
+// that the transaction was committed, Write lists these columns again, on condition
+// that each holds what was read or what was sent.
+func (a Adapter[R]) Sent(rows ...*R) { a.sent(rows) }
+
+// Inserted tells records that they were inserted in a transaction that may still
+// be rolled back. idAssigned says that the database made their primary keys.
+func (a Adapter[R]) Inserted(idAssigned bool, rows ...*R) { a.insertedRows(idAssigned, rows) }
+
+// IsUnconfirmed reports whether a record was inserted in a transaction whose end
+// it does not know.
+func (a Adapter[R]) IsUnconfirmed(row *R) bool { return a.isUnconfirmed(row) }
+
+// DropAssignedIDs empties the primary keys of records that are to be inserted once
+// more, where the database had made them: after a rollback it may give them to
+// other rows.
+func (a Adapter[R]) DropAssignedIDs(rows ...*R) { a.dropAssignedIDs(rows) }
+
+// KeyChanged decides what to do when a conditional update matched no row. Read
+// the key column again and pass its value. If it still wraps the data key that the
+// record was sealed under, somebody rewrapped it: the record takes over the new
+// column, KeyChanged returns nil, and [Adapter.Write] may be tried once more.
+// Otherwise it returns [kmsencrypted.ErrConflict]: read the record again and repeat
+// the change.
+func (a Adapter[R]) KeyChanged(ctx context.Context, row *R, column string, now any) error {
+	return a.keyChanged(ctx, row, column, now)
+}
+
+// Key returns the record's key in a key column; nil if the model has no such column.
+func (a Adapter[R]) Key(column string, row *R) *Key {
+	if k := a.schema.keyOf(column); k != nil {
+		return a.record(row).key(k)
+	}
+	return nil
+}
+
+// Binding returns what the data key in a key column of a record is bound to. It
+// returns the zero value if the column is not a key of the model.
+func (a Adapter[R]) Binding(column string, row *R) kmsencrypted.Binding {
+	if k := a.schema.keyOf(column); k != nil {
+		return a.record(row).binding(k)
+	}
+	return kmsencrypted.Binding{}
+}
+
+// AddKey gives a record without a data key one at the current version, although
+// nothing has to be sealed yet. It makes one call. [Adapter.Write] then has the key
+// column. A record that was read with ciphertexts but without a data key is
+// [kmsencrypted.ErrNoDataKey].
+func (a Adapter[R]) AddKey(ctx context.Context, column string, row *R) error {
+	return a.addKey(ctx, column, row)
+}
+
+// DataKeys returns the data keys in a key column of records that were read, for
+// other data under them, such as files: see [Config.Files]. Each has its bytes, and
+// the caller must wipe it. The zero value means a record without a data key. Keys
+// that are not open in the records are unwrapped concurrently and stay open.
+//
+// The error is that of the record, or [Failures] if there are many records; the keys
+// of the others are returned all the same. A column that is not a key of the model
+// is [kmsencrypted.ErrConfig], one that was not read [kmsencrypted.ErrNotLoaded].
+func (a Adapter[R]) DataKeys(ctx context.Context, column string, rows ...*R) ([]kmsencrypted.DataKey, error) {
+	return a.dataKeys(ctx, column, rows)
+}
+
+// RekeyWithFiles is like [Model.Rekey] but accepts a model with [Config.Files]. The
+// caller must move everything else under the old data keys, which [Adapter.DataKeys]
+// returned before, to the new ones in the same transaction. Package sqlstore does
+// this with its Options.Dependents. Without it the files of the records are lost.
+func (a Adapter[R]) RekeyWithFiles(ctx context.Context, rows ...*R) error {
+	return a.rekey(ctx, rows)
+}
+
+// Complete adds the wraps that key columns at the current version lack because a
+// key service was away when they were written. A column that still lacks a wrap
+// afterwards stays as it was, and the error is [kmsencrypted.ErrUnavailable]. Other
+// key columns are left alone.
+func (a Adapter[R]) Complete(ctx context.Context, rows ...*R) error {
+	return a.rewrap(ctx, opComplete, rows, (*group).lacksWrap)
+}
+
+// Incomplete returns the number of key columns of a record that [Adapter.Complete]
+// would write. It makes no call.
+func (a Adapter[R]) Incomplete(row *R) int { return a.incomplete(row) }
+
+// CheckDerived compares what opened records hold besides their values. An index
+// that differs from what is computed from its fields is
+// [kmsencrypted.ErrStaleIndex]. A field tagged migrating= that differs from the one
+// it replaces is [kmsencrypted.ErrNotMigrated]. CheckDerived changes nothing. A slow
+// index takes as long as when it is written. The error is [Failures] if there is
+// more than one record.
+func (a Adapter[R]) CheckDerived(ctx context.Context, rows ...*R) error {
+	return a.checkDerived(ctx, rows)
+}
+
+// Mend opens fields that do not open under the data key of their record with a
+// data key that the record had before: wrapped is what the key column of that name
+// held then. Fields that open are set to their value, so that Seal seals them under
+// the record's own key. Mend returns their columns.
+//
+// The record must have been opened before. Such a field comes from a writer that
+// did not compare the key column while the record was rekeyed. It cannot be told
+// from an old value that somebody put back, so mend only rows whose history is
+// known. A record under a record seal is not mended: this library never wrote a
+// column that its seal does not cover.
+func (a Adapter[R]) Mend(ctx context.Context, row *R, keyColumn, wrapped string) (mended []string, err error) {
+	return a.mend(ctx, row, keyColumn, wrapped)
+}

@@ -1,0 +1,39 @@
+package kmsgorm
+
+import "reflect"
+
+// rows are records as a model of type [field.Model] [any] takes them: each any
+// holds a pointer to the struct.
+type rows []*any
+
+// rowOf returns the struct v as a row.
+func rowOf(v reflect.Value) *any {
+	row := v.Addr().Interface()
+	return &row
+}
+
+// valueOf returns the pointer in a row, which is what GORM's schema takes.
+func valueOf(row *any) reflect.Value { return reflect.ValueOf(*row) }
+
+// find lists the records in a value of GORM's: a struct, or a slice or array of
+// structs or of pointers. It returns false if there is anything else in it, or a
+// struct that cannot be changed because it was passed by value.
+func (t *table) find(v reflect.Value) (found rows, ok bool) {
+	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	if v.Kind() == reflect.Slice || v.Kind() == reflect.Array {
+		for i := range v.Len() {
+			more, ok := t.find(v.Index(i))
+			if !ok {
+				return nil, false
+			}
+			found = append(found, more...)
+		}
+		return found, true
+	}
+	if !v.IsValid() || v.Type() != t.rowType || !v.CanAddr() {
+		return nil, false
+	}
+	return rows{rowOf(v)}, true
+}
