@@ -2,6 +2,7 @@ package field
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -25,8 +26,11 @@ func (a Adapter[R]) UnknownColumns(existing []string) (unknown []string) {
 // key, by the names that Lockbox, attr_encrypted and kms_encrypted give. A blind
 // index such as "encrypted_email_bidx" does not: no data key seals it.
 func LooksEncrypted(column string) bool {
-	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_") && !strings.HasSuffix(column, "_bidx")
+	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_") && !isIndex.MatchString(column)
 }
+
+// isIndex matches the names that package blindindex gives to columns.
+var isIndex = regexp.MustCompile(`_bidx(_v\d+)?$`)
 
 // UnknownColumnsError says why a table with such columns is not rekeyed. It returns
 // nil if there are none.
