@@ -30,7 +30,7 @@
 //	column, err := box.Encrypt(ctx, token, kmsencrypted.Context{"purpose": "webhook"})
 //	token, err = box.Decrypt(ctx, column, kmsencrypted.Context{"purpose": "webhook"})
 //
-// Package sqlx inserts, reads and updates whole rows beside jmoiron/sqlx, package
+// Package kmssqlx inserts, reads and updates whole rows beside jmoiron/sqlx, package
 // files/attach attaches files to them. Package rotation moves all records
 // of a table to the current version; package rotatecli makes a command line of it.
 //

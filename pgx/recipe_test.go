@@ -1,4 +1,4 @@
-package pgx_test
+package kmspgx_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/against"
 	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // What the package costs beside sqlx itself, on PostgreSQL over loopback with a
@@ -128,7 +128,7 @@ func BenchmarkInsertPostgres(b *testing.B) {
 	}, func() {
 		id++
 		r := newFive(id)
-		must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
+		must(b, kmssqlx.Insert(b.Context(), db.DB, db.Model, &r))
 	})
 }
 
@@ -142,7 +142,7 @@ func BenchmarkInsertWithoutIDPostgres(b *testing.B) {
 		must(b, db.GetContext(b.Context(), &r.ID, "INSERT INTO plain (encrypted_kms_key, a, b, c, d, e) VALUES ($1, $2, $3, $4, $5, $6) RETURNING id", r.Key, r.A, r.B, r.C, r.D, r.E))
 	}, func() {
 		r := newFive(0)
-		must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
+		must(b, kmssqlx.Insert(b.Context(), db.DB, db.Model, &r))
 	})
 }
 
@@ -150,25 +150,25 @@ func BenchmarkUpdatePostgres(b *testing.B) {
 	db := newBench(b)
 	plain, r := newPlainFive(1), newFive(1)
 	must2(b)(db.NamedExecContext(b.Context(), insertPlain, plain))
-	must(b, kms.Insert(b.Context(), db.DB, db.Model, &r))
+	must(b, kmssqlx.Insert(b.Context(), db.DB, db.Model, &r))
 	against.Limit(b, 1.35, func() {
 		must2(b)(db.NamedExecContext(b.Context(), "UPDATE plain SET a = :a WHERE id = :id", plain))
 	}, func() {
 		r.A.Set(plaintexts[0])
-		must(b, kms.Update(b.Context(), db.DB, db.Model, &r))
+		must(b, kmssqlx.Update(b.Context(), db.DB, db.Model, &r))
 	})
 }
 
 func BenchmarkGetPostgres(b *testing.B) {
 	db := newBench(b)
 	must2(b)(db.NamedExecContext(b.Context(), insertPlain, newPlainFive(1)))
-	must(b, kms.Insert(b.Context(), db.DB, db.Model, new(newFive(1))))
+	must(b, kmssqlx.Insert(b.Context(), db.DB, db.Model, new(newFive(1))))
 	against.Limit(b, 1.35, func() {
 		var r plainFive
 		must(b, db.GetContext(b.Context(), &r, "SELECT * FROM plain WHERE id = $1", 1))
 	}, func() {
 		var r five
-		must(b, kms.Get(b.Context(), db.DB, db.Model, &r, "SELECT * FROM customers WHERE id = $1", 1))
+		must(b, kmssqlx.Get(b.Context(), db.DB, db.Model, &r, "SELECT * FROM customers WHERE id = $1", 1))
 	})
 }
 
@@ -183,7 +183,7 @@ func BenchmarkInsert1000Postgres(b *testing.B) {
 	}, func() {
 		db.MustExec("TRUNCATE customers")
 		rows := newPage()
-		must(b, kms.Insert(b.Context(), db.DB, db.Model, field.Pointers(rows)...))
+		must(b, kmssqlx.Insert(b.Context(), db.DB, db.Model, field.Pointers(rows)...))
 	})
 }
 
@@ -198,7 +198,7 @@ func BenchmarkSelect1000Postgres(b *testing.B) {
 		must(b, db.Open(b.Context(), field.Pointers(slices.Clone(closed))...))
 	}, func() {
 		var rows []five
-		must(b, kms.Select(b.Context(), db.DB, db.Model, &rows, "SELECT * FROM customers ORDER BY id"))
+		must(b, kmssqlx.Select(b.Context(), db.DB, db.Model, &rows, "SELECT * FROM customers ORDER BY id"))
 	})
 }
 
@@ -258,7 +258,7 @@ func newSlowPage(b *testing.B, concurrency int, cache *kmsencrypted.CacheConfig)
 	p.bench = newBenchWith(b, kmsencrypted.Config{
 		Current: 1, Concurrency: concurrency, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: p.key}},
 	})
-	must(b, kms.Insert(b.Context(), p.DB, p.Model, field.Pointers(newPage()[:p.rows])...))
+	must(b, kmssqlx.Insert(b.Context(), p.DB, p.Model, field.Pointers(newPage()[:p.rows])...))
 	var err error
 	p.wrapped, err = p.key.Encrypt(b.Context(), make([]byte, kmsencrypted.DataKeySize), kmsencrypted.BoundContext{})
 	must(b, err)
@@ -269,7 +269,7 @@ func newSlowPage(b *testing.B, concurrency int, cache *kmsencrypted.CacheConfig)
 func (p slowPage) read(b *testing.B, want int64) {
 	before := p.key.calls.Load()
 	var rows []five
-	must(b, kms.Select(b.Context(), p.DB, p.Model, &rows, p.query))
+	must(b, kmssqlx.Select(b.Context(), p.DB, p.Model, &rows, p.query))
 	if calls := p.key.calls.Load() - before; calls != want || int64(len(rows)) != p.rows {
 		b.Fatalf("%d calls for %d rows, want %d for %d", calls, len(rows), want, p.rows)
 	}
@@ -301,7 +301,7 @@ func newPage() []five {
 func (db bench) ciphertexts(b *testing.B) (stored []plainFive) {
 	b.Helper()
 	rows := newPage()
-	must(b, kms.Insert(b.Context(), db.DB, db.Model, field.Pointers(rows)...))
+	must(b, kmssqlx.Insert(b.Context(), db.DB, db.Model, field.Pointers(rows)...))
 	must(b, db.SelectContext(b.Context(), &stored, "SELECT * FROM customers ORDER BY id"))
 	return stored
 }

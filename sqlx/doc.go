@@ -1,4 +1,4 @@
-// Package sqlx reads and writes records with encrypted columns through
+// Package kmssqlx reads and writes records with encrypted columns through
 // [github.com/jmoiron/sqlx], on PostgreSQL, MariaDB and MySQL, and SQLite.
 //
 // A program that uses sqlx keeps its handles, its queries and its struct tags. It
@@ -100,4 +100,4 @@
 // columns are quoted, so they are to be spelt as the database has them. On
 // MariaDB an update sets LAST_INSERT_ID() to 1: it tells a row that matched from
 // one that changed.
-package sqlx
+package kmssqlx

@@ -1,4 +1,4 @@
-package sqlx
+package kmssqlx
 
 import (
 	"context"
@@ -105,7 +105,7 @@ func underSavepoint(ctx context.Context, tx Ext, statements func(Ext) error) err
 	if err := statements(tx); err != nil {
 		// Even if ctx is what ended it: the caller may commit the rest.
 		if _, undo := tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT"+name); undo != nil {
-			return errors.Join(err, fmt.Errorf("sqlx: roll the transaction back: %w", hide(undo, nil)))
+			return errors.Join(err, fmt.Errorf("kmssqlx: roll the transaction back: %w", hide(undo, nil)))
 		}
 		return err
 	}

@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 func insertWithID(t *testing.T, e *env) {
@@ -17,7 +17,7 @@ func insertWithID(t *testing.T, e *env) {
 	s := e.customers(t)
 	db := e.recorder()
 	c := customer{ID: 7, Name: "Ada", Email: field.New(email(7))}
-	wraps, unwraps := s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &c)) })
+	wraps, unwraps := s.kms.calls(func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c)) })
 	if wraps != 1 || unwraps != 0 {
 		t.Errorf("Insert made %d wraps and %d unwraps, want one call", wraps, unwraps)
 	}
@@ -29,7 +29,7 @@ func insertWithID(t *testing.T, e *env) {
 		t.Errorf("read back: %+v", read)
 	}
 	c.Email.Set(email(8))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c)) // without reading it first
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c)) // without reading it first
 	if got := s.get(t, 7).Email.Must(); got != email(8) {
 		t.Error("an update right after the insert was lost")
 	}
@@ -39,7 +39,7 @@ func insertWithoutID(t *testing.T, e *env) {
 	s := e.customers(t)
 	db := e.recorder()
 	c := customer{Name: "Ada", Email: field.New(email(0))}
-	wraps, _ := s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &c)) })
+	wraps, _ := s.kms.calls(func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c)) })
 	if c.ID == 0 || wraps != 1 {
 		t.Errorf("Insert: id %d, %d calls, want the database's id and one call", c.ID, wraps)
 	}
@@ -51,11 +51,11 @@ func insertWithoutID(t *testing.T, e *env) {
 	}
 	// A record with nothing to seal needs no data key.
 	empty := customer{Name: "Nobody"}
-	wraps, _ = s.kms.calls(func() { must(t, kms.Insert(t.Context(), db, s.Model, &empty)) })
+	wraps, _ = s.kms.calls(func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &empty)) })
 	if read := s.get(t, empty.ID); !read.Key.IsNull() || wraps != 0 {
 		t.Errorf("a record without values: %d calls, key NULL = %v", wraps, read.Key.IsNull())
 	}
-	must(t, kms.Insert(t.Context(), db, s.Model)) // nothing at all
+	must(t, kmssqlx.Insert(t.Context(), db, s.Model)) // nothing at all
 }
 
 func insertManyWithoutID(t *testing.T, e *env) {
@@ -63,7 +63,7 @@ func insertManyWithoutID(t *testing.T, e *env) {
 	const n = 1205
 	all := s.insert(t, n)
 	var read []customer
-	must(t, kms.Select(t.Context(), e.db, s.Model, &read, "SELECT * FROM "+e.table+" ORDER BY id"))
+	must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &read, "SELECT * FROM "+e.table+" ORDER BY id"))
 	if len(read) != n {
 		t.Fatalf("%d rows, want %d", len(read), n)
 	}
@@ -89,7 +89,7 @@ func insertInFewStatements(t *testing.T, e *env) {
 		all[i] = customer{Name: fmt.Sprint("name", i), Email: field.New(email(i))}
 	}
 	db := &recorder{Ext: tx, driver: e.driver}
-	must(t, kms.Insert(t.Context(), db, s.Model, field.Pointers(all)...))
+	must(t, kmssqlx.Insert(t.Context(), db, s.Model, field.Pointers(all)...))
 	want := map[string]int{
 		"Postgres": 2,     // ids, INSERT
 		"MariaDB":  3 + 2, // a question, INSERT, UPDATE, and a savepoint around
@@ -117,7 +117,7 @@ func insertIDsThatCannotBeFetched(t *testing.T, e *env) {
 	}
 	// Some ids given, some not.
 	mixed := []customer{{ID: 900, Name: "given", Email: field.New(email(900))}, {Name: "made", Email: field.New(email(901))}}
-	must(t, kms.Insert(t.Context(), e.db, s.Model, field.Pointers(mixed)...))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, field.Pointers(mixed)...))
 	if mixed[0].ID != 900 || s.get(t, 900).Name != "given" || s.get(t, mixed[1].ID).Name != "made" {
 		t.Errorf("mixed ids: %d and %d", mixed[0].ID, mixed[1].ID)
 	}
@@ -137,9 +137,9 @@ func insertReturnedID(t *testing.T, e *env) {
 		e.db.MustExec("CREATE TRIGGER id BEFORE INSERT ON " + e.table + " FOR EACH ROW EXECUTE FUNCTION " + e.table + "_id()")
 	}
 	orders := []order{{Card: field.New(secret)}, {Card: field.New(secret + "2")}}
-	must(t, kms.Insert(t.Context(), e.db, m, field.Pointers(orders)...))
+	must(t, kmssqlx.Insert(t.Context(), e.db, m, field.Pointers(orders)...))
 	var read []order
-	must(t, kms.Select(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table+" ORDER BY id"))
+	must(t, kmssqlx.Select(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table+" ORDER BY id"))
 	if len(read) != 2 || read[0].ID != orders[0].ID || read[0].Card.Must() != secret || read[1].Card.Must() != secret+"2" {
 		t.Errorf("read back %d orders, of ids %d and %d", len(read), orders[0].ID, orders[1].ID)
 	}
@@ -168,9 +168,9 @@ func insertOwnContext(t *testing.T, e *env) {
 		}}})
 		createTable(t, &own, m, "id "+e.id)
 		c := customer{Email: field.New(email(1))}
-		must(t, kms.Insert(t.Context(), e.db, m, &c))
+		must(t, kmssqlx.Insert(t.Context(), e.db, m, &c))
 		var read customer
-		must(t, kms.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+own.table+" WHERE id = ?", c.ID))
+		must(t, kmssqlx.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+own.table+" WHERE id = ?", c.ID))
 		if read.Email.Must() != email(1) {
 			t.Errorf("%s: read back another value", name)
 		}
@@ -188,7 +188,7 @@ func insertUnboundID(t *testing.T, e *env) {
 	})
 	db := e.recorder()
 	c := customer{Name: "Ada", Email: field.New(email(0))}
-	must(t, kms.Insert(t.Context(), db, s.Model, &c))
+	must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c))
 	if want := map[field.Dialect]int{field.Postgres: 2, field.MySQL: 1, field.SQLite: 1}[e.dialect]; len(db.sent) != want {
 		t.Errorf("Insert sent %q, want %d statements", db.sent, want)
 	}
@@ -213,24 +213,24 @@ func insertCompoundAndTextIDs(t *testing.T, e *env) {
 	q := map[field.Dialect]string{field.Postgres: `"`, field.MySQL: "`", field.SQLite: `"`}[e.dialect]
 	createTable(t, e, m, "tenant varchar(20), "+q+"order"+q+" int, "+q+"group"+q+" varchar(20)", "PRIMARY KEY (tenant, "+q+"order"+q+")")
 	o := order{Tenant: "t1", Number: 5, Group: "g", Card: field.New(secret)}
-	must(t, kms.Insert(t.Context(), e.db, m, &o))
+	must(t, kmssqlx.Insert(t.Context(), e.db, m, &o))
 	o.Card.Set(secret + "2")
-	must(t, kms.Update(t.Context(), e.db, m, &o, "group"))
+	must(t, kmssqlx.Update(t.Context(), e.db, m, &o, "group"))
 	var read order
-	must(t, kms.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table+" WHERE tenant = ?", "t1"))
+	must(t, kmssqlx.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table+" WHERE tenant = ?", "t1"))
 	if read.Card.Must() != secret+"2" {
 		t.Error("the update of a compound key was lost")
 	}
-	must(t, kms.Delete(t.Context(), e.db, m, &read))
+	must(t, kmssqlx.Delete(t.Context(), e.db, m, &read))
 	for number := range int32(3) { // 0 is a number
-		must(t, kms.Insert(t.Context(), e.db, m, &order{Tenant: "t2", Number: number, Card: field.New(secret)}))
+		must(t, kmssqlx.Insert(t.Context(), e.db, m, &order{Tenant: "t2", Number: number, Card: field.New(secret)}))
 	}
 	var all []order
-	must(t, kms.Select(t.Context(), e.db, m, &all, "SELECT * FROM "+e.table+" WHERE tenant = ?", "t2"))
+	must(t, kmssqlx.Select(t.Context(), e.db, m, &all, "SELECT * FROM "+e.table+" WHERE tenant = ?", "t2"))
 	if len(all) != 3 || all[0].Card.Must() != secret {
 		t.Errorf("%d records with numbers from 0", len(all))
 	}
-	wantError(t, "half an id", kms.Insert(t.Context(), e.db, m, &order{Number: 5, Card: field.New(secret)}), kmsencrypted.ErrNoID)
+	wantError(t, "half an id", kmssqlx.Insert(t.Context(), e.db, m, &order{Number: 5, Card: field.New(secret)}), kmsencrypted.ErrNoID)
 }
 
 // Whatever fails, no row is there afterwards, and the records are as before.
@@ -262,15 +262,15 @@ func insertAllOrNone(t *testing.T, e *env) {
 			}
 		}
 		all := records()
-		check("unique violation", all, kms.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...))
+		check("unique violation", all, kmssqlx.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...))
 		// The same records once more, with the mistake mended.
 		all[1].Name = "other"
-		must(t, kms.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...))
+		must(t, kmssqlx.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...))
 		if s.get(t, all[1].ID).Email.Must() != email(2) {
 			t.Error("insert after a failed one")
 		}
-		must(t, kms.Delete(t.Context(), own.db, s.Model, &all[0]))
-		must(t, kms.Delete(t.Context(), own.db, s.Model, &all[1]))
+		must(t, kmssqlx.Delete(t.Context(), own.db, s.Model, &all[0]))
+		must(t, kmssqlx.Delete(t.Context(), own.db, s.Model, &all[1]))
 
 		var calls atomic.Int64
 		throttled := func(context.Context) error {
@@ -282,13 +282,13 @@ func insertAllOrNone(t *testing.T, e *env) {
 		all = records()
 		all[1].Name = "other"
 		s.kms.before.Store(&throttled)
-		check("key service fails", all, kms.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...), kmsencrypted.ErrThrottled)
+		check("key service fails", all, kmssqlx.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...), kmsencrypted.ErrThrottled)
 		s.kms.before.Store(nil)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancelled := func(context.Context) error { cancel(); return nil }
 		s.kms.before.Store(&cancelled)
-		err := kms.Insert(ctx, own.db, s.Model, field.Pointers(all)...)
+		err := kmssqlx.Insert(ctx, own.db, s.Model, field.Pointers(all)...)
 		s.kms.before.Store(nil)
 		check("context ends during the insert", all, err, context.Canceled)
 	}
@@ -301,7 +301,7 @@ func insertCopy(t *testing.T, e *env) {
 	original := s.insert(t, 1)[0]
 	read := s.get(t, original.ID)
 	read.ID, read.Name = 0, "copy"
-	must(t, kms.Insert(t.Context(), e.db, s.Model, &read))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, &read))
 	if got := s.get(t, read.ID); got.Email.Must() != email(0) {
 		t.Error("the copy holds another value")
 	}
@@ -312,7 +312,7 @@ func insertCopy(t *testing.T, e *env) {
 	var closed customer
 	must(t, e.db.Get(&closed, "SELECT * FROM "+e.table+" WHERE id = "+fmt.Sprint(original.ID)))
 	closed.ID, closed.Name = 0, "closed"
-	wantError(t, "copy of a closed record", kms.Insert(t.Context(), e.db, s.Model, &closed), kmsencrypted.ErrNotOpened)
+	wantError(t, "copy of a closed record", kmssqlx.Insert(t.Context(), e.db, s.Model, &closed), kmsencrypted.ErrNotOpened)
 	if errors.Is(s.Open(t.Context(), &second), kmsencrypted.ErrDecrypt) {
 		t.Error("the copy does not open")
 	}

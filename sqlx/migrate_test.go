@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"bytes"
@@ -11,7 +11,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // moving is a table whose column city becomes an encrypted one with an index.
@@ -54,7 +54,7 @@ func (e *env) migration(t *testing.T, rows int) migration {
 
 func (m migration) get(t *testing.T, id int64) (row moving) {
 	t.Helper()
-	must(t, kms.Get(t.Context(), m.db, m.Model, &row, "SELECT * FROM "+m.table+" WHERE id = ?", id))
+	must(t, kmssqlx.Get(t.Context(), m.db, m.Model, &row, "SELECT * FROM "+m.table+" WHERE id = ?", id))
 	return row
 }
 
@@ -69,7 +69,7 @@ func (m migration) asBefore(t *testing.T, id int64, city any) {
 func (m migration) columns(t *testing.T, id int64) string {
 	t.Helper()
 	var row moved
-	must(t, kms.Get(t.Context(), m.db, model[moved](t, m.env, m.config), &row,
+	must(t, kmssqlx.Get(t.Context(), m.db, model[moved](t, m.env, m.config), &row,
 		"SELECT id, encrypted_kms_key, city_ciphertext, city_bidx FROM "+m.table+" WHERE id = ?", id))
 	var plain *string
 	must(t, m.db.Get(&plain, m.db.Rebind("SELECT city FROM "+m.table+" WHERE id = ?"), id))
@@ -103,26 +103,26 @@ func migratingWrites(t *testing.T, e *env) {
 	if *row.City.Must() != "city0" || m.Migrated(&row) {
 		t.Errorf("an old row: migrated = %t", m.Migrated(&row))
 	}
-	must(t, kms.Update(t.Context(), e.db, m.Model, &row))
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &row))
 	want("filled", "city0 city0")
 	if !m.Migrated(&row) {
 		t.Error("a filled row is not migrated")
 	}
 	row = m.get(t, id)
 	row.City.Set(new("Paris"))
-	must(t, kms.Update(t.Context(), e.db, m.Model, &row))
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &row))
 	want("set", "Paris Paris")
 	row.City.Set(new("Rome"))
-	must(t, kms.Update(t.Context(), e.db, m.Model, &row, "*"))
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &row, "*"))
 	want("set, with all plain columns", "Rome Rome")
 	row.City.SetNull()
-	must(t, kms.Update(t.Context(), e.db, m.Model, &row))
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &row))
 	want("set to NULL", "NULL NULL")
 
 	m.asBefore(t, id, "Oslo")
 	row = m.get(t, id)
 	row.City.SetNull() // the new column is NULL already, the old one has to be
-	must(t, kms.Update(t.Context(), e.db, m.Model, &row))
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &row))
 	want("an old value set to NULL", "NULL NULL")
 }
 
@@ -132,25 +132,25 @@ func migratingGivesWay(t *testing.T, e *env) {
 	id := m.ids(t)[0]
 	row := m.get(t, id)
 	row.Email.Set(secret) // the row has a data key for another column
-	must(t, kms.Update(t.Context(), e.db, m.Model, &row))
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &row))
 	m.asBefore(t, id, "Oslo")
 	must2(t)(e.db.Exec("UPDATE " + e.table + " SET city_ciphertext = NULL, city_bidx = NULL"))
 
 	mine, theirs := m.get(t, id), m.get(t, id)
 	theirs.City.Set(new("Rome"))
-	must(t, kms.Update(t.Context(), e.db, m.Model, &theirs))
-	wantError(t, "filling after somebody set both", kms.Update(t.Context(), e.db, m.Model, &mine), kmsencrypted.ErrConflict)
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &theirs))
+	wantError(t, "filling after somebody set both", kmssqlx.Update(t.Context(), e.db, m.Model, &mine), kmsencrypted.ErrConflict)
 	if got := m.columns(t, id); got != "Rome Rome" {
 		t.Errorf("the columns hold %s", got)
 	}
 	must2(t)(e.db.Exec("UPDATE " + e.table + " SET city_ciphertext = NULL, city_bidx = NULL"))
 	mine = m.get(t, id)
 	m.asBefore(t, id, "Bern")
-	wantError(t, "filling after a program of before", kms.Update(t.Context(), e.db, m.Model, &mine), kmsencrypted.ErrConflict)
+	wantError(t, "filling after a program of before", kmssqlx.Update(t.Context(), e.db, m.Model, &mine), kmsencrypted.ErrConflict)
 	if got := m.columns(t, id); got != "Bern NULL" {
 		t.Errorf("the columns hold %s", got)
 	}
-	must(t, kms.Update(t.Context(), e.db, m.Model, new(m.get(t, id))))
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, new(m.get(t, id))))
 
 	// Programs of before change the old column of a row that was filled.
 	for _, city := range []any{"Wien", nil} {
@@ -160,7 +160,7 @@ func migratingGivesWay(t *testing.T, e *env) {
 			t.Error("columns that differ count as migrated")
 		}
 		m.TakeOld(&mine)
-		must(t, kms.Update(t.Context(), e.db, m.Model, &mine))
+		must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &mine))
 		if want := fmt.Sprintf("%v %v", city, city); m.columns(t, id) != map[any]string{"Wien": want, nil: "NULL NULL"}[city] {
 			t.Errorf("after TakeOld: %s", m.columns(t, id))
 		}
@@ -187,7 +187,7 @@ func migrateTable(t *testing.T, e *env) {
 		for {
 			row := m.get(t, ids[i])
 			row.City.Set(&city)
-			err := kms.Update(t.Context(), e.db, m.Model, &row)
+			err := kmssqlx.Update(t.Context(), e.db, m.Model, &row)
 			if errors.Is(err, kmsencrypted.ErrConflict) {
 				continue
 			}
@@ -243,7 +243,7 @@ func migrateTable(t *testing.T, e *env) {
 			want = fmt.Sprint("city", i)
 		}
 		var row moved
-		must(t, kms.Get(t.Context(), e.db, done, &row, "SELECT * FROM "+e.table+" WHERE city_bidx IN (?)", done.Lookup("City", want)))
+		must(t, kmssqlx.Get(t.Context(), e.db, done, &row, "SELECT * FROM "+e.table+" WHERE city_bidx IN (?)", done.Lookup("City", want)))
 		if row.ID != id {
 			t.Errorf("row %d holds %s, want %s", id, *row.City.Must(), want)
 		}
@@ -258,7 +258,7 @@ func (m migration) fill(ctx context.Context, most int) (filled int, err error) {
 	const batch = 7
 	for last := int64(0); filled < most; {
 		var page []moving
-		if err := kms.Select(ctx, m.db, m.Model, &page, "SELECT * FROM "+m.table+
+		if err := kmssqlx.Select(ctx, m.db, m.Model, &page, "SELECT * FROM "+m.table+
 			" WHERE id > ? AND city IS NOT NULL AND city_ciphertext IS NULL ORDER BY id LIMIT "+fmt.Sprint(batch), last); err != nil {
 			return filled, err
 		}
@@ -266,7 +266,7 @@ func (m migration) fill(ctx context.Context, most int) (filled int, err error) {
 			return filled, nil
 		}
 		for i := range page {
-			switch err := kms.Update(ctx, m.db, m.Model, &page[i]); {
+			switch err := kmssqlx.Update(ctx, m.db, m.Model, &page[i]); {
 			case err == nil:
 				filled++
 			case !errors.Is(err, kmsencrypted.ErrConflict): // who changed the row has filled it, or it comes up again
@@ -281,7 +281,7 @@ func (m migration) fill(ctx context.Context, most int) (filled int, err error) {
 // verify compares both columns of every row and lets the old one win.
 func (m migration) verify(ctx context.Context) (healed int, err error) {
 	var all []moving
-	if err := kms.Select(ctx, m.db, m.Model, &all, "SELECT * FROM "+m.table); err != nil {
+	if err := kmssqlx.Select(ctx, m.db, m.Model, &all, "SELECT * FROM "+m.table); err != nil {
 		return 0, err
 	}
 	for i := range all {
@@ -290,7 +290,7 @@ func (m migration) verify(ctx context.Context) (healed int, err error) {
 		}
 		healed++
 		m.TakeOld(&all[i])
-		if err := kms.Update(ctx, m.db, m.Model, &all[i]); err != nil {
+		if err := kmssqlx.Update(ctx, m.db, m.Model, &all[i]); err != nil {
 			return healed, err
 		}
 	}
@@ -320,10 +320,10 @@ func migrateMasterKey(t *testing.T, e *env) {
 	createTable(t, e, m, "id "+e.id)
 
 	list := []before{{Email: field.New(new(email(0)))}, {Email: field.New(new(email(1)))}, {}}
-	must(t, kms.Insert(t.Context(), e.db, old, field.Pointers(list)...))
+	must(t, kmssqlx.Insert(t.Context(), e.db, old, field.Pointers(list)...))
 	get := func(i int) (row between) {
 		t.Helper()
-		must(t, kms.Get(t.Context(), e.db, m, &row, "SELECT * FROM "+e.table+" WHERE id = ?", list[i].ID))
+		must(t, kmssqlx.Get(t.Context(), e.db, m, &row, "SELECT * FROM "+e.table+" WHERE id = ?", list[i].ID))
 		return row
 	}
 	row := get(0)
@@ -332,27 +332,27 @@ func migrateMasterKey(t *testing.T, e *env) {
 	}
 	// A Rails process that knows the old column alone changes it meanwhile.
 	list[0].Email.Set(new(email(5)))
-	must(t, kms.Update(t.Context(), e.db, old, &list[0]))
-	wantError(t, "filling after the old column changed", kms.Update(t.Context(), e.db, m, &row), kmsencrypted.ErrConflict)
+	must(t, kmssqlx.Update(t.Context(), e.db, old, &list[0]))
+	wantError(t, "filling after the old column changed", kmssqlx.Update(t.Context(), e.db, m, &row), kmsencrypted.ErrConflict)
 	for i := range list {
 		row := get(i)
-		must(t, kms.Update(t.Context(), e.db, m, &row))
+		must(t, kmssqlx.Update(t.Context(), e.db, m, &row))
 	}
 	// And once more after the filling.
 	list[0].Email.Set(new(email(6)))
-	must(t, kms.Update(t.Context(), e.db, old, &list[0]))
+	must(t, kmssqlx.Update(t.Context(), e.db, old, &list[0]))
 	row = get(0)
 	if m.Migrated(&row) || *row.Email.Must() != email(5) {
 		t.Error("an old column that changed after the filling is not noticed")
 	}
 	m.TakeOld(&row)
-	must(t, kms.Update(t.Context(), e.db, m, &row))
+	must(t, kmssqlx.Update(t.Context(), e.db, m, &row))
 
 	row = get(1)
 	row.Email.Set(new(email(7)))
-	must(t, kms.Update(t.Context(), e.db, m, &row))
+	must(t, kmssqlx.Update(t.Context(), e.db, m, &row))
 	var asBefore before
-	must(t, kms.Get(t.Context(), e.db, old, &asBefore, "SELECT id, email_ciphertext FROM "+e.table+" WHERE id = ?", row.ID))
+	must(t, kmssqlx.Get(t.Context(), e.db, old, &asBefore, "SELECT id, email_ciphertext FROM "+e.table+" WHERE id = ?", row.ID))
 	if *asBefore.Email.Must() != email(7) {
 		t.Error("a program of before does not see what was set")
 	}
@@ -365,7 +365,7 @@ func migrateMasterKey(t *testing.T, e *env) {
 	done, err := field.NewModel[after](box, field.Config{Table: e.table})
 	must(t, err)
 	var all []after
-	must(t, kms.Select(t.Context(), e.db, done, &all, "SELECT id, encrypted_kms_key, email_kms_ciphertext FROM "+e.table+" ORDER BY id"))
+	must(t, kmssqlx.Select(t.Context(), e.db, done, &all, "SELECT id, encrypted_kms_key, email_kms_ciphertext FROM "+e.table+" ORDER BY id"))
 	if *all[0].Email.Must() != email(6) || *all[1].Email.Must() != email(7) || !all[2].Email.IsNull() || !all[2].Key.IsNull() {
 		t.Error("after the move a row holds another value")
 	}

@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"context"
@@ -13,7 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // stored is what lies in the database for a field or key.
@@ -28,29 +28,29 @@ func getAndSelect(t *testing.T, e *env) {
 	s := e.customers(t)
 	all := s.insert(t, 3)
 	var c customer
-	must(t, kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", all[1].ID))
+	must(t, kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", all[1].ID))
 	if c.Email.Must() != email(1) || c.Name != "name1" {
 		t.Errorf("Get = %+v", c)
 	}
 	if text := fmt.Sprintf("%v %+v %#v", c, c, c); containsSecret(text) {
 		t.Errorf("a record prints its plaintext: %s", text)
 	}
-	if err := kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", -1); err != sql.ErrNoRows {
+	if err := kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", -1); err != sql.ErrNoRows {
 		t.Errorf("Get of no row: %v, want sql.ErrNoRows itself", err)
 	}
 	if c.Name != "name1" {
 		t.Error("Get without a row changed the record")
 	}
 	page := []customer{{Name: "old"}, {Name: "old"}, {Name: "old"}, {Name: "old"}}
-	must(t, kms.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table+" ORDER BY id"))
+	must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table+" ORDER BY id"))
 	if len(page) != 3 || page[2].Email.Must() != email(2) {
 		t.Errorf("Select = %d records", len(page))
 	}
-	must(t, kms.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table+" WHERE id < 0"))
+	must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table+" WHERE id < 0"))
 	if len(page) != 0 {
 		t.Errorf("Select of nothing = %d records", len(page))
 	}
-	wantError(t, "Select of a column without a field", kms.Select(t.Context(), e.db, s.Model, &page, "SELECT *, 1 AS more FROM "+e.table))
+	wantError(t, "Select of a column without a field", kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT *, 1 AS more FROM "+e.table))
 }
 
 // A struct that is used again holds nothing of the record before.
@@ -58,7 +58,7 @@ func getReplaces(t *testing.T, e *env) {
 	s := e.customers(t)
 	all := s.insert(t, 2)
 	c := s.get(t, all[0].ID)
-	must(t, kms.Get(t.Context(), e.db, s.Model, &c, "SELECT id, name FROM "+e.table+" WHERE id = ?", all[1].ID))
+	must(t, kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT id, name FROM "+e.table+" WHERE id = ?", all[1].ID))
 	if v, err := c.Email.Get(); !errors.Is(err, kmsencrypted.ErrNotLoaded) || v != "" {
 		t.Errorf("Email after a read without it: %v, want ErrNotLoaded", err)
 	}
@@ -70,7 +70,7 @@ func selectArguments(t *testing.T, e *env) {
 	query := func(args []any, where string) int {
 		t.Helper()
 		var found []customer
-		must(t, kms.Select(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE "+where, args...))
+		must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE "+where, args...))
 		return len(found)
 	}
 	if n := query([]any{[]int64{all[0].ID, all[2].ID}, "name1"}, "id IN (?) OR name = ?"); n != 3 {
@@ -94,9 +94,9 @@ func selectArguments(t *testing.T, e *env) {
 		}
 	}
 	var c customer
-	wantError(t, "an empty list", kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id IN (?)", []int64{}))
-	wantError(t, "an unsealed field as an argument", kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = ?", field.New(secret)), kmsencrypted.ErrUnsealed)
-	wantError(t, "an unsealed field among lists", kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = ? AND id IN (?)", field.New(secret), []int{1}), kmsencrypted.ErrUnsealed)
+	wantError(t, "an empty list", kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id IN (?)", []int64{}))
+	wantError(t, "an unsealed field as an argument", kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = ?", field.New(secret)), kmsencrypted.ErrUnsealed)
+	wantError(t, "an unsealed field among lists", kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = ? AND id IN (?)", field.New(secret), []int{1}), kmsencrypted.ErrUnsealed)
 }
 
 func namedQueries(t *testing.T, e *env) {
@@ -106,33 +106,33 @@ func namedQueries(t *testing.T, e *env) {
 	must(t, err)
 	defer conn.Close()
 	var c customer
-	for _, db := range []kms.Ext{e.db, conn} { // a Conn of sqlx itself has no named queries
-		must(t, kms.NamedGet(t.Context(), db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"name": "name2"}))
+	for _, db := range []kmssqlx.Ext{e.db, conn} { // a Conn of sqlx itself has no named queries
+		must(t, kmssqlx.NamedGet(t.Context(), db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"name": "name2"}))
 		if c.Email.Must() != email(2) {
 			t.Error("a named query found another row")
 		}
-		must(t, kms.NamedGet(t.Context(), db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = :id AND name = :name", all[3]))
+		must(t, kmssqlx.NamedGet(t.Context(), db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = :id AND name = :name", all[3]))
 		if c.Email.Must() != email(3) {
 			t.Error("a named query by a record found another row")
 		}
 	}
 	// Lists and look-ups are spread, under names too.
 	var found []customer
-	must(t, kms.NamedSelect(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE email_bidx IN (:emails) AND id IN (:ids) ORDER BY id",
+	must(t, kmssqlx.NamedSelect(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE email_bidx IN (:emails) AND id IN (:ids) ORDER BY id",
 		map[string]any{"emails": s.Lookup("Email", email(0), email(1), email(3)), "ids": []int64{all[1].ID, all[2].ID, all[3].ID}}))
 	if len(found) != 2 || found[0].ID != all[1].ID || found[1].Email.Must() != email(3) {
 		t.Errorf("NamedSelect found %d rows, want 1 and 3", len(found))
 	}
-	if err := kms.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"name": "nobody"}); err != sql.ErrNoRows {
+	if err := kmssqlx.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"name": "nobody"}); err != sql.ErrNoRows {
 		t.Errorf("NamedGet of no row: %v, want sql.ErrNoRows itself", err)
 	}
 	unsealed := customer{Email: field.New(secret)}
-	wantError(t, "an unsealed field under a name", kms.NamedSelect(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE name = :email_ciphertext", unsealed), kmsencrypted.ErrUnsealed)
+	wantError(t, "an unsealed field under a name", kmssqlx.NamedSelect(t.Context(), e.db, s.Model, &found, "SELECT * FROM "+e.table+" WHERE name = :email_ciphertext", unsealed), kmsencrypted.ErrUnsealed)
 	if found != nil {
 		t.Error("NamedSelect left records of the query before")
 	}
-	wantError(t, "a name without a value", kms.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"nom": secret}))
-	err = kms.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :nom", struct{ PIN int }{4711})
+	wantError(t, "a name without a value", kmssqlx.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :name", map[string]any{"nom": secret}))
+	err = kmssqlx.NamedGet(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = :nom", struct{ PIN int }{4711})
 	if err == nil || strings.Contains(err.Error(), "4711") || !strings.Contains(err.Error(), "nom") {
 		t.Errorf("a name that the struct does not have: %v, want one that says which and holds no value", err)
 	}
@@ -160,7 +160,7 @@ func selectOneCallEach(t *testing.T, e *env) {
 	s.kms.before.Store(&wait)
 	var page []customer
 	wraps, unwraps := s.kms.calls(func() {
-		must(t, kms.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table))
+		must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table))
 	})
 	if wraps != 0 || unwraps != 40 {
 		t.Errorf("Select of 40 records made %d wraps and %d unwraps", wraps, unwraps)
@@ -174,7 +174,7 @@ func selectDamaged(t *testing.T, e *env) {
 	other := stored(t, all[0].Email)
 	must2(t)(e.db.Exec(e.db.Rebind("UPDATE "+e.table+" SET email_ciphertext = ? WHERE name = 'name3'"), other))
 	var page []customer
-	err := kms.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table+" ORDER BY id")
+	err := kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table+" ORDER BY id")
 	wantError(t, "two damaged rows", err, kmsencrypted.ErrNoDataKey, kmsencrypted.ErrOtherDataKey)
 	failures, ok := errors.AsType[field.Failures](err)
 	if !ok || len(failures) != 2 || failures[0].Index != 1 || failures[1].Index != 3 {
@@ -186,7 +186,7 @@ func selectDamaged(t *testing.T, e *env) {
 		}
 	}
 	var c customer
-	err = kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = 'name3'")
+	err = kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table+" WHERE name = 'name3'")
 	wantError(t, "Get of a damaged row", err, kmsencrypted.ErrOtherDataKey)
 	if c.Name != "name3" {
 		t.Error("Get of a damaged row does not show the rest of it")
@@ -210,14 +210,14 @@ func selectCancelled(t *testing.T, e *env) {
 	}
 	s.kms.before.Store(&wait)
 	var page []customer
-	err := kms.Select(ctx, e.db, s.Model, &page, "SELECT * FROM "+e.table+" ORDER BY id")
+	err := kmssqlx.Select(ctx, e.db, s.Model, &page, "SELECT * FROM "+e.table+" ORDER BY id")
 	wantError(t, "cancelled while opening", err, context.Canceled)
 	for _, c := range page {
 		if v, err := c.Email.Get(); err != nil && (v != "" || !errors.Is(err, kmsencrypted.ErrNotOpened)) {
 			t.Errorf("a record of a cancelled list: %v", err)
 		}
 	}
-	wantError(t, "cancelled before", kms.Select(ctx, e.db, s.Model, &page, "SELECT * FROM "+e.table), context.Canceled)
+	wantError(t, "cancelled before", kmssqlx.Select(ctx, e.db, s.Model, &page, "SELECT * FROM "+e.table), context.Canceled)
 	if page != nil {
 		t.Errorf("a query that failed left %d records", len(page))
 	}
@@ -230,7 +230,7 @@ func lookupHits(t *testing.T, e *env) {
 	query := "SELECT * FROM " + e.table + " WHERE email_bidx IN (?) ORDER BY id"
 	find := func(values ...any) (found []customer) {
 		t.Helper()
-		must(t, kms.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Email", values...)))
+		must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Email", values...)))
 		return found
 	}
 	if found := find("CUSTOMER1@"+secret, email(3)); len(found) != 2 || found[0].ID != all[1].ID || found[1].ID != all[3].ID {
@@ -242,19 +242,19 @@ func lookupHits(t *testing.T, e *env) {
 		t.Errorf("Lookup found %d rows, want the real one", len(found))
 	}
 	var c customer
-	must(t, kms.Get(t.Context(), e.db, s.Model, &c, query, s.Lookup("Email", email(1))))
+	must(t, kmssqlx.Get(t.Context(), e.db, s.Model, &c, query, s.Lookup("Email", email(1))))
 	if c.ID != all[1].ID {
 		t.Errorf("Get by index found row %d, want %d", c.ID, all[1].ID)
 	}
-	if err := kms.Get(t.Context(), e.db, s.Model, &c, query, s.Lookup("Email", email(9))); err != sql.ErrNoRows {
+	if err := kmssqlx.Get(t.Context(), e.db, s.Model, &c, query, s.Lookup("Email", email(9))); err != sql.ErrNoRows {
 		t.Errorf("Get by index of nobody: %v, want sql.ErrNoRows", err)
 	}
 	var found []customer
 	partial := "SELECT id, name FROM " + e.table + " WHERE email_bidx IN (?)"
-	wantError(t, "hits that cannot be checked", kms.Select(t.Context(), e.db, s.Model, &found, partial, s.Lookup("Email", email(1))), kmsencrypted.ErrNotLoaded)
-	wantError(t, "a lookup without an index", kms.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Phone", secret)), kmsencrypted.ErrConfig)
-	wantError(t, "a lookup of NULL", kms.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Email", nil)), kmsencrypted.ErrConfig)
-	wantError(t, "a lookup of nothing", kms.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Email")))
+	wantError(t, "hits that cannot be checked", kmssqlx.Select(t.Context(), e.db, s.Model, &found, partial, s.Lookup("Email", email(1))), kmsencrypted.ErrNotLoaded)
+	wantError(t, "a lookup without an index", kmssqlx.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Phone", secret)), kmsencrypted.ErrConfig)
+	wantError(t, "a lookup of NULL", kmssqlx.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Email", nil)), kmsencrypted.ErrConfig)
+	wantError(t, "a lookup of nothing", kmssqlx.Select(t.Context(), e.db, s.Model, &found, query, s.Lookup("Email")))
 }
 
 // What was not selected stays as it is, in the struct and in the database.
@@ -263,14 +263,14 @@ func partialRead(t *testing.T, e *env) {
 	all := s.insert(t, 1)
 	id := all[0].ID
 	all[0].Phone.Set(new("phone@" + secret))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &all[0]))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &all[0]))
 	read := func(columns string) (c customer, err error) {
-		return c, kms.Get(t.Context(), e.db, s.Model, &c, "SELECT "+columns+" FROM "+e.table+" WHERE id = ?", id)
+		return c, kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT "+columns+" FROM "+e.table+" WHERE id = ?", id)
 	}
 	c, err := read("id, encrypted_kms_key, email_ciphertext")
 	must(t, err)
 	c.Email.Set(email(5))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 	if got := s.get(t, id); got.Name != "name0" || got.Email.Must() != email(5) || *got.Phone.Must() != "phone@"+secret {
 		t.Errorf("after the update of a partial read: %+v", got)
 	}
@@ -283,10 +283,10 @@ func partialRead(t *testing.T, e *env) {
 	c.Email.Set(email(6))
 	// It looks like a record that is not in the database yet, so it gets a first
 	// key, which the row refuses.
-	wantError(t, "an update without the key column", kms.Update(t.Context(), e.db, s.Model, &c), kmsencrypted.ErrConflict)
+	wantError(t, "an update without the key column", kmssqlx.Update(t.Context(), e.db, s.Model, &c), kmsencrypted.ErrConflict)
 	c, err = read("id, encrypted_kms_key")
 	must(t, err)
-	wantError(t, "a rekey of a partial read", kms.Rekey(t.Context(), e.db, s.Model, &c), kmsencrypted.ErrNotLoaded)
+	wantError(t, "a rekey of a partial read", kmssqlx.Rekey(t.Context(), e.db, s.Model, &c), kmsencrypted.ErrNotLoaded)
 	if got := s.get(t, id); got.Email.Must() != email(5) {
 		t.Error("a refused update changed the row")
 	}

@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"strings"
@@ -6,7 +6,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // wider is what the next release makes of narrow.
@@ -54,13 +54,13 @@ func must1[T any](v T, err error) func(*testing.T) T {
 func (r releases) insert(t *testing.T, phone *string) int64 {
 	t.Helper()
 	w := wider{Email: field.New(email(0)), Phone: field.New(phone)}
-	must(t, kms.Insert(t.Context(), r.db, r.new, &w))
+	must(t, kmssqlx.Insert(t.Context(), r.db, r.new, &w))
 	return w.ID
 }
 
 func (r releases) get(t *testing.T, id int64) (w wider) {
 	t.Helper()
-	must(t, kms.Get(t.Context(), r.db, r.new, &w, "SELECT * FROM "+r.table+" WHERE id = ?", id))
+	must(t, kmssqlx.Get(t.Context(), r.db, r.new, &w, "SELECT * FROM "+r.table+" WHERE id = ?", id))
 	return w
 }
 
@@ -77,13 +77,13 @@ func keyKeptByAnOldRelease(t *testing.T, e *env) {
 	r := e.releases(t)
 	id := r.insert(t, new("phone@"+secret))
 	var c narrow
-	must(t, kms.Get(t.Context(), e.db, r.old, &c, "SELECT "+narrowColumns+" FROM "+e.table+" WHERE id = ?", id))
+	must(t, kmssqlx.Get(t.Context(), e.db, r.old, &c, "SELECT "+narrowColumns+" FROM "+e.table+" WHERE id = ?", id))
 	c.Email.Set(email(1))
-	must(t, kms.Update(t.Context(), e.db, r.old, &c))
+	must(t, kmssqlx.Update(t.Context(), e.db, r.old, &c))
 	c = narrow{}
 	r.closed(t, &c, narrowColumns, id)
 	c.Email.Set(email(2))
-	must(t, kms.Update(t.Context(), e.db, r.old, &c))
+	must(t, kmssqlx.Update(t.Context(), e.db, r.old, &c))
 	if w := r.get(t, id); w.Email.Must() != email(2) || *w.Phone.Must() != "phone@"+secret {
 		t.Error("an old release lost a column of the new one")
 	}
@@ -98,7 +98,7 @@ func encryptOnlyReplaces(t *testing.T, e *env) {
 		r.closed(t, &c, narrowColumns, id)
 		c.Email.Set(email(1))
 		var err error
-		_, unwraps := r.kms.calls(func() { err = kms.Update(t.Context(), e.db, r.oldEncrypts, &c) })
+		_, unwraps := r.kms.calls(func() { err = kmssqlx.Update(t.Context(), e.db, r.oldEncrypts, &c) })
 		if unwraps != 0 {
 			t.Errorf("%d calls to decrypt", unwraps)
 		}
@@ -117,13 +117,13 @@ func encryptOnlyReplaces(t *testing.T, e *env) {
 	var w wider
 	r.closed(t, &w, "*", full)
 	w.Email.Set(email(3))
-	wantError(t, "an update of some fields", kms.Update(t.Context(), e.db, r.newEncrypts, &w), kmsencrypted.ErrNeedsDecrypt)
+	wantError(t, "an update of some fields", kmssqlx.Update(t.Context(), e.db, r.newEncrypts, &w), kmsencrypted.ErrNeedsDecrypt)
 	w.Phone.SetNull()
 	// Somebody who may decrypt sets a column between reading and writing.
 	other := r.get(t, full)
 	other.Phone.Set(new("fax@" + secret))
-	must(t, kms.Update(t.Context(), e.db, r.new, &other))
-	must(t, kms.Update(t.Context(), e.db, r.newEncrypts, &w))
+	must(t, kmssqlx.Update(t.Context(), e.db, r.new, &other))
+	must(t, kmssqlx.Update(t.Context(), e.db, r.newEncrypts, &w))
 	if got := r.get(t, full); got.Email.Must() != email(3) || !got.Phone.IsNull() {
 		t.Error("an update of every field was lost")
 	}
@@ -134,8 +134,8 @@ func rekeyKnowsEveryColumn(t *testing.T, e *env) {
 	r := e.releases(t)
 	id := r.insert(t, new("phone@"+secret))
 	var c narrow
-	must(t, kms.Get(t.Context(), e.db, r.old, &c, "SELECT "+narrowColumns+" FROM "+e.table+" WHERE id = ?", id))
-	err := kms.Rekey(t.Context(), e.db, r.old, &c)
+	must(t, kmssqlx.Get(t.Context(), e.db, r.old, &c, "SELECT "+narrowColumns+" FROM "+e.table+" WHERE id = ?", id))
+	err := kmssqlx.Rekey(t.Context(), e.db, r.old, &c)
 	wantError(t, "Rekey", err, kmsencrypted.ErrConfig)
 	if err != nil && !strings.Contains(err.Error(), "the table has columns that the model does not, and that would become unreadable: phone_ciphertext") {
 		t.Errorf("Rekey: %v", err)
@@ -144,8 +144,8 @@ func rekeyKnowsEveryColumn(t *testing.T, e *env) {
 	if w.Email.Must() != email(0) || *w.Phone.Must() != "phone@"+secret {
 		t.Error("a refused rekey changed the row")
 	}
-	must(t, kms.Rekey(t.Context(), e.db, r.new, &w))
+	must(t, kmssqlx.Rekey(t.Context(), e.db, r.new, &w))
 	// A column that another release adds between reading and writing.
 	e.db.MustExec("ALTER TABLE " + e.table + " ADD COLUMN notes_ciphertext text")
-	wantError(t, "Rekey beside a new column", kms.Rekey(t.Context(), e.db, r.new, &w), kmsencrypted.ErrConfig)
+	wantError(t, "Rekey beside a new column", kmssqlx.Rekey(t.Context(), e.db, r.new, &w), kmsencrypted.ErrConfig)
 }

@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"testing"
@@ -7,13 +7,13 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // retried runs do in a transaction that is rolled back and again in one that is
 // committed, as a program does after a serialization failure; with savepoints it
 // is rolled back to one and goes on in the same transaction.
-func (e *env) retried(t *testing.T, savepoints bool, do func(kms.Ext) error) {
+func (e *env) retried(t *testing.T, savepoints bool, do func(kmssqlx.Ext) error) {
 	t.Helper()
 	tx, err := e.db.BeginTxx(t.Context(), nil)
 	must(t, err)
@@ -48,20 +48,20 @@ func retryUpdate(t *testing.T, e *env) {
 		c := s.get(t, all[n].ID)
 		n++
 		c.Email.Set(email(10))
-		e.retried(t, savepoints, func(db kms.Ext) error { return kms.Update(t.Context(), db, s.Model, &c) })
+		e.retried(t, savepoints, func(db kmssqlx.Ext) error { return kmssqlx.Update(t.Context(), db, s.Model, &c) })
 		if got := s.get(t, c.ID).Email.Must(); got != email(10) {
 			t.Errorf("after a retry the row holds %s", got)
 		}
 		// Another field goes on from what was committed.
 		c.Phone.Set(new("phone@" + secret))
-		must(t, kms.Update(t.Context(), e.db, s.Model, &c))
+		must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 		got := s.get(t, c.ID)
 		if got.Email.Must() != email(10) || got.Phone.IsNull() {
 			t.Error("after a retry and another update something is lost")
 		}
 		// What is confirmed is not sent again.
 		db := e.recorder()
-		must(t, kms.Update(t.Context(), db, s.Model, &c))
+		must(t, kmssqlx.Update(t.Context(), db, s.Model, &c))
 		if len(db.sent) != 0 {
 			t.Errorf("an update that was committed sends %q", db.sent)
 		}
@@ -73,13 +73,13 @@ func retryUpdate(t *testing.T, e *env) {
 	defer tx.Rollback()
 	for i := range 3 {
 		c.Email.Set(email(20 + i))
-		must(t, kms.Update(t.Context(), tx, s.Model, &c))
+		must(t, kmssqlx.Update(t.Context(), tx, s.Model, &c))
 		if i == 1 {
 			tx.MustExec("SAVEPOINT middle")
 		}
 	}
 	tx.MustExec("ROLLBACK TO SAVEPOINT middle")
-	must(t, kms.Update(t.Context(), tx, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), tx, s.Model, &c))
 	must(t, tx.Commit())
 	if got := s.get(t, c.ID).Email.Must(); got != email(22) {
 		t.Errorf("after a rollback to the middle the row holds %s", got)
@@ -92,27 +92,27 @@ func retryFirstKey(t *testing.T, e *env) {
 	eachRetry(t, func(t *testing.T, savepoints bool) {
 		n++
 		c := customer{Name: string(rune('a' + n))}
-		must(t, kms.Insert(t.Context(), e.db, s.Model, &c))
+		must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, &c))
 		c = s.get(t, c.ID)
 		c.Email.Set(email(1))
-		e.retried(t, savepoints, func(db kms.Ext) error { return kms.Update(t.Context(), db, s.Model, &c) })
+		e.retried(t, savepoints, func(db kmssqlx.Ext) error { return kmssqlx.Update(t.Context(), db, s.Model, &c) })
 		c.Phone.Set(new("phone@" + secret))
-		must(t, kms.Update(t.Context(), e.db, s.Model, &c))
+		must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 		if got := s.get(t, c.ID); got.Email.Must() != email(1) || got.Phone.IsNull() {
 			t.Error("the first key was lost")
 		}
 	})
 	// The key is rolled back, and only another column is written afterwards.
 	c := customer{Name: "other"}
-	must(t, kms.Insert(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, &c))
 	c = s.get(t, c.ID)
 	c.Email.Set(email(2))
 	tx, err := e.db.BeginTxx(t.Context(), nil)
 	must(t, err)
-	must(t, kms.Update(t.Context(), tx, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), tx, s.Model, &c))
 	must(t, tx.Rollback())
 	c.Phone.Set(new("phone@" + secret))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 	if got := s.get(t, c.ID); got.Email.Must() != email(2) || got.Phone.IsNull() {
 		t.Error("a column without its key, or lost")
 	}
@@ -124,13 +124,13 @@ func retryRekey(t *testing.T, e *env) {
 	n := 0
 	eachRetry(t, func(t *testing.T, savepoints bool) {
 		c := old.get(t, all[n].ID)
-		e.retried(t, savepoints, func(db kms.Ext) error { return kms.Rekey(t.Context(), db, current.Model, &c) })
+		e.retried(t, savepoints, func(db kmssqlx.Ext) error { return kmssqlx.Rekey(t.Context(), db, current.Model, &c) })
 		got := current.get(t, c.ID)
 		if v, _ := got.Key.Version(); v != 2 || got.Email.Must() != email(n) {
 			t.Errorf("after a retried rekey: version %d", v)
 		}
 		c.Email.Set(email(5))
-		must(t, kms.Update(t.Context(), e.db, current.Model, &c))
+		must(t, kmssqlx.Update(t.Context(), e.db, current.Model, &c))
 		if got := current.get(t, c.ID); got.Email.Must() != email(5) {
 			t.Error("the update after a retried rekey was lost")
 		}
@@ -148,27 +148,27 @@ func retryInsert(t *testing.T, e *env) {
 			n++
 			c := customer{Name: string(rune('a' + n)), Email: field.New(email(n))}
 			first, between := true, customer{Name: string(rune('k' + n)), Email: field.New(email(10 * n))}
-			e.retried(t, savepoints, func(db kms.Ext) error {
+			e.retried(t, savepoints, func(db kmssqlx.Ext) error {
 				if !first { // somebody takes the id that was given back
-					if err := kms.Insert(t.Context(), db, s.Model, &between); err != nil {
+					if err := kmssqlx.Insert(t.Context(), db, s.Model, &between); err != nil {
 						return err
 					}
 				}
 				first = false
-				return kms.Insert(t.Context(), db, s.Model, &c)
+				return kmssqlx.Insert(t.Context(), db, s.Model, &c)
 			})
 			if s.get(t, c.ID).Email.Must() != email(n) || s.get(t, between.ID).Email.Must() != email(10*n) {
 				t.Error("a repeated insert wrote something else")
 			}
 			c.Phone.Set(new("phone@" + secret))
-			must(t, kms.Update(t.Context(), e.db, s.Model, &c))
+			must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 			if got := s.get(t, c.ID); got.Email.Must() != email(n) || got.Phone.IsNull() {
 				t.Error("an update after a repeated insert was lost")
 			}
 		})
 		// A program's own id stays.
 		c := customer{ID: 4711, Name: "own", Email: field.New(email(3))}
-		e.retried(t, false, func(db kms.Ext) error { return kms.Insert(t.Context(), db, s.Model, &c) })
+		e.retried(t, false, func(db kmssqlx.Ext) error { return kmssqlx.Insert(t.Context(), db, s.Model, &c) })
 		if c.ID != 4711 || s.get(t, 4711).Email.Must() != email(3) {
 			t.Errorf("a record with an id of its own became %d", c.ID)
 		}
@@ -188,23 +188,23 @@ func resendRevertsNothing(t *testing.T, e *env) {
 		must(t, tx.Commit())
 	}
 	c.Email.Set(email(1))
-	inTx(func(tx *sqlx.Tx) { must(t, kms.Update(t.Context(), tx, s.Model, &c)) })
+	inTx(func(tx *sqlx.Tx) { must(t, kmssqlx.Update(t.Context(), tx, s.Model, &c)) })
 	other := s.get(t, c.ID)
 	other.Email.Set(email(2))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &other))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &other))
 	c.Phone.Set(new("phone@" + secret))
-	wantError(t, "an update that would send an old value again", kms.Update(t.Context(), e.db, s.Model, &c), kmsencrypted.ErrConflict)
+	wantError(t, "an update that would send an old value again", kmssqlx.Update(t.Context(), e.db, s.Model, &c), kmsencrypted.ErrConflict)
 	if got := s.get(t, c.ID); got.Email.Must() != email(2) || !got.Phone.IsNull() {
 		t.Error("a resend reverted what somebody else wrote")
 	}
 	// A rewrap between does not hold it up.
 	c = s.get(t, c.ID)
 	c.Email.Set(email(3))
-	inTx(func(tx *sqlx.Tx) { must(t, kms.Update(t.Context(), tx, s.Model, &c)) })
+	inTx(func(tx *sqlx.Tx) { must(t, kmssqlx.Update(t.Context(), tx, s.Model, &c)) })
 	other = s.get(t, c.ID)
-	must(t, kms.Rewrap(t.Context(), e.db, s.Model, &other))
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, s.Model, &other))
 	c.Phone.Set(new("phone@" + secret))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 	if got := s.get(t, c.ID); got.Email.Must() != email(3) || got.Phone.IsNull() {
 		t.Error("an update after a rewrap was lost")
 	}

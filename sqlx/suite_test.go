@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"cmp"
@@ -23,7 +23,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // Every text that is encrypted in these tests holds secret, and whatever is
@@ -293,14 +293,14 @@ func (s store) insert(t testing.TB, n int) []customer {
 	for i := range all {
 		all[i] = customer{Name: fmt.Sprintf("name%d", i), Email: field.New(email(i)), Born: field.New(time.Unix(0, 0).UTC().AddDate(0, 0, i))}
 	}
-	must(t, kms.Insert(t.Context(), s.db, s.Model, field.Pointers(all)...))
+	must(t, kmssqlx.Insert(t.Context(), s.db, s.Model, field.Pointers(all)...))
 	return all
 }
 
 // get reads one customer by id.
 func (s store) get(t testing.TB, id int64) (c customer) {
 	t.Helper()
-	must(t, kms.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id))
+	must(t, kmssqlx.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id))
 	return c
 }
 
@@ -336,7 +336,7 @@ func wantError(t testing.TB, what string, err error, want ...error) {
 
 // recorder keeps what is sent. It is like a transaction.
 type recorder struct {
-	kms.Ext
+	kmssqlx.Ext
 	driver string
 	sent   []string
 }

@@ -1,4 +1,4 @@
-package sqlx
+package kmssqlx
 
 import (
 	"context"
@@ -102,11 +102,11 @@ func makeTable[R any](d sqldialect.Dialect, mapper *reflectx.Mapper, m *field.Mo
 // check finds columns of the model that sqlx has under another name.
 func (t *table[R]) check(managed []string) error {
 	if len(t.IDs) == 0 {
-		return fmt.Errorf("sqlx: %w: the model of %s has no primary key: tag it `kms:\"id\"`", kmsencrypted.ErrConfig, t.Name)
+		return fmt.Errorf("kmssqlx: %w: the model of %s has no primary key: tag it `kms:\"id\"`", kmsencrypted.ErrConfig, t.Name)
 	}
 	for _, name := range slices.Concat(t.IDs, managed) {
 		if !slices.ContainsFunc(t.columns, func(c column) bool { return c.name == name }) {
-			return fmt.Errorf("sqlx: %w: column %s of %s is no column to sqlx: does its struct tag say so?", kmsencrypted.ErrConfig, name, t.Name)
+			return fmt.Errorf("kmssqlx: %w: column %s of %s is no column to sqlx: does its struct tag say so?", kmsencrypted.ErrConfig, name, t.Name)
 		}
 	}
 	return nil

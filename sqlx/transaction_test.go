@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 func transactions(t *testing.T, e *env) {
@@ -21,12 +21,12 @@ func transactions(t *testing.T, e *env) {
 	must(t, err)
 	defer tx.Rollback()
 	c := customer{Name: "Ada", Email: field.New(email(0))}
-	must(t, kms.Insert(t.Context(), tx, s.Model, &c))
+	must(t, kmssqlx.Insert(t.Context(), tx, s.Model, &c))
 	c.Email.Set(email(1))
-	must(t, kms.Update(t.Context(), tx, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), tx, s.Model, &c))
 	var read customer
-	must(t, kms.Get(t.Context(), tx, s.Model, &read, "SELECT * FROM "+e.table+" WHERE id = ?", c.ID))
-	must(t, kms.Rekey(t.Context(), tx, s.Model, &read))
+	must(t, kmssqlx.Get(t.Context(), tx, s.Model, &read, "SELECT * FROM "+e.table+" WHERE id = ?", c.ID))
+	must(t, kmssqlx.Rekey(t.Context(), tx, s.Model, &read))
 	must(t, tx.Commit())
 	if got := s.get(t, c.ID); got.Email.Must() != email(1) {
 		t.Error("the transaction was lost")
@@ -45,11 +45,11 @@ func updateInOldSnapshot(t *testing.T, e *env) {
 	must(t, err)
 	defer tx.Rollback()
 	var c customer
-	must(t, kms.Get(t.Context(), tx, old.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", id))
+	must(t, kmssqlx.Get(t.Context(), tx, old.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", id))
 	theirs := old.get(t, id)
-	must(t, kms.Rewrap(t.Context(), e.db, current.Model, &theirs))
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, current.Model, &theirs))
 	c.Email.Set(email(1))
-	must(t, kms.Update(t.Context(), tx, old.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), tx, old.Model, &c))
 	must(t, tx.Commit())
 	got := old.get(t, id)
 	if v, _ := got.Key.Version(); v != 2 || got.Email.Must() != email(1) {
@@ -65,20 +65,20 @@ func rollback(t *testing.T, e *env) {
 	tx, err := e.db.BeginTxx(t.Context(), nil)
 	must(t, err)
 	c := customer{Name: "Ada", Email: field.New(email(1))}
-	must(t, kms.Insert(t.Context(), tx, s.Model, &c))
+	must(t, kmssqlx.Insert(t.Context(), tx, s.Model, &c))
 	kept.Email.Set(email(2))
-	must(t, kms.Update(t.Context(), tx, s.Model, &kept))
+	must(t, kmssqlx.Update(t.Context(), tx, s.Model, &kept))
 	must(t, tx.Rollback())
 	if s.count(t) != 1 || s.get(t, kept.ID).Email.Must() != email(0) {
 		t.Error("a rollback left something behind")
 	}
-	must(t, kms.Insert(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, &c))
 	if s.get(t, c.ID).Email.Must() != email(1) {
 		t.Error("insert after a rollback")
 	}
 	kept = s.get(t, kept.ID)
 	kept.Email.Set(email(2))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &kept))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &kept))
 	if s.get(t, kept.ID).Email.Must() != email(2) {
 		t.Error("update after a rollback")
 	}
@@ -89,7 +89,7 @@ func rollback(t *testing.T, e *env) {
 	kept.Email.Set(email(3))
 	must(t, s.Seal(t.Context(), &kept))
 	must(t, tx.Rollback())
-	must(t, kms.Update(t.Context(), e.db, s.Model, &kept))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &kept))
 	if s.get(t, kept.ID).Email.Must() != email(3) {
 		t.Error("what was sealed and not written was forgotten")
 	}
@@ -107,16 +107,16 @@ func savepointKeepsTheRest(t *testing.T, e *env) {
 	denied := func(context.Context) error { return kmsencrypted.ErrDenied }
 	s.kms.before.Store(&denied)
 	c := customer{Name: "Ada", Email: field.New(email(0))}
-	wantError(t, "insert without permission", kms.Insert(t.Context(), tx, s.Model, &c), kmsencrypted.ErrDenied)
+	wantError(t, "insert without permission", kmssqlx.Insert(t.Context(), tx, s.Model, &c), kmsencrypted.ErrDenied)
 	ctx, cancel := context.WithCancel(t.Context())
 	ends := func(context.Context) error { cancel(); return nil }
 	s.kms.before.Store(&ends)
-	wantError(t, "context ends inside an insert", kms.Insert(ctx, tx, s.Model, &c), context.Canceled)
+	wantError(t, "context ends inside an insert", kmssqlx.Insert(ctx, tx, s.Model, &c), context.Canceled)
 	s.kms.before.Store(nil)
 	c.Name = "first" // is there already
-	wantError(t, "unique violation in a transaction", kms.Insert(t.Context(), tx, s.Model, &c))
+	wantError(t, "unique violation in a transaction", kmssqlx.Insert(t.Context(), tx, s.Model, &c))
 	c.Name = "second"
-	must(t, kms.Insert(t.Context(), tx, s.Model, &c))
+	must(t, kmssqlx.Insert(t.Context(), tx, s.Model, &c))
 	must(t, tx.Commit())
 	if s.count(t) != 2 || s.get(t, c.ID).Email.Must() != email(0) {
 		t.Errorf("%d rows after a failure inside a transaction, want 2", s.count(t))
@@ -146,11 +146,11 @@ func deadlock(t *testing.T, e *env) {
 				defer tx.Rollback()
 				for i, id := range []int64{from, to} {
 					var c customer
-					if err := kms.Get(ctx, tx, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", id); err != nil {
+					if err := kmssqlx.Get(ctx, tx, s.Model, &c, "SELECT * FROM "+e.table+" WHERE id = ?", id); err != nil {
 						return err
 					}
 					c.Email.Set(email(n))
-					if err := kms.Update(ctx, tx, s.Model, &c); err != nil {
+					if err := kmssqlx.Update(ctx, tx, s.Model, &c); err != nil {
 						return err
 					}
 					if i == 0 && attempts == 1 {
@@ -214,9 +214,9 @@ func sqliteBusy(t *testing.T, e *env) {
 	_, err = conn.ExecContext(t.Context(), "PRAGMA busy_timeout = 1")
 	must(t, err)
 	c.Email.Set(email(1))
-	wantError(t, "update beside another writer", kms.Update(t.Context(), conn, s.Model, &c))
+	wantError(t, "update beside another writer", kmssqlx.Update(t.Context(), conn, s.Model, &c))
 	must(t, tx.Rollback())
-	must(t, kms.Update(t.Context(), conn, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), conn, s.Model, &c))
 	if s.get(t, c.ID).Email.Must() != email(1) {
 		t.Error("the repeated update was lost")
 	}
@@ -236,13 +236,13 @@ func connectionLost(t *testing.T, e *env) {
 	all := []customer{{Name: "Ada", Email: field.New(email(0))}, {Name: "Grace", Email: field.New(email(1))}}
 	drop := func(context.Context) error { return e.dropConnections(t) }
 	s.kms.before.Store(&drop)
-	err := kms.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...)
+	err := kmssqlx.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...)
 	s.kms.before.Store(nil)
 	wantError(t, "insert over a lost connection", err)
 	if n := s.count(t); n != 0 || all[0].ID != 0 || all[1].ID != 0 {
 		t.Errorf("after a lost connection: %d rows, ids %d and %d", n, all[0].ID, all[1].ID)
 	}
-	must(t, kms.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...))
 	c := s.get(t, all[1].ID)
 	if c.Email.Must() != email(1) {
 		t.Error("the repeated insert wrote another value")
@@ -253,10 +253,10 @@ func connectionLost(t *testing.T, e *env) {
 	must(t, err)
 	defer tx.Rollback()
 	c.Email.Set(email(2))
-	must(t, kms.Update(t.Context(), tx, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), tx, s.Model, &c))
 	must(t, e.dropConnections(t))
 	c.Phone.Set(new("phone@" + secret))
-	wantError(t, "update over a lost connection", kms.Update(t.Context(), tx, s.Model, &c))
+	wantError(t, "update over a lost connection", kmssqlx.Update(t.Context(), tx, s.Model, &c))
 	if tx.Commit() == nil {
 		t.Error("a transaction without a connection was committed")
 	}
@@ -305,23 +305,23 @@ func handles(t *testing.T, e *env) {
 	must(t, err)
 	defer tx.Rollback()
 	unknown := sqlx.NewDb(e.db.DB, "a driver that nobody knows")
-	for _, db := range []kms.Ext{tx, conn, e.db, wrapped{e.db}, unknown, e.db.Unsafe()} {
+	for _, db := range []kmssqlx.Ext{tx, conn, e.db, wrapped{e.db}, unknown, e.db.Unsafe()} {
 		c := customer{Name: strings.Repeat("x", s.countWith(t, db)+1), Email: field.New(email(0))}
-		must(t, kms.Insert(t.Context(), db, s.Model, &c))
+		must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c))
 		c.Email.Set(email(1))
-		must(t, kms.Update(t.Context(), db, s.Model, &c, "*"))
-		must(t, kms.Get(t.Context(), db, s.Model, &c, fmt.Sprintf("SELECT * FROM %s WHERE id = %d", e.table, c.ID)))
-		must(t, kms.Rekey(t.Context(), db, s.Model, &c))
+		must(t, kmssqlx.Update(t.Context(), db, s.Model, &c, "*"))
+		must(t, kmssqlx.Get(t.Context(), db, s.Model, &c, fmt.Sprintf("SELECT * FROM %s WHERE id = %d", e.table, c.ID)))
+		must(t, kmssqlx.Rekey(t.Context(), db, s.Model, &c))
 		if c.Email.Must() != email(1) {
 			t.Errorf("%T: another value", db)
 		}
-		if db == kms.Ext(tx) {
+		if db == kmssqlx.Ext(tx) {
 			must(t, tx.Commit())
 		}
 	}
 }
 
-func (s store) countWith(t *testing.T, db kms.Ext) (n int) {
+func (s store) countWith(t *testing.T, db kmssqlx.Ext) (n int) {
 	t.Helper()
 	must(t, sqlx.GetContext(t.Context(), db, &n, "SELECT count(*) FROM "+s.table))
 	return n

@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 func containsSecret(text string) bool { return strings.Contains(text, secret) }
@@ -85,7 +85,7 @@ func otherStructs(t *testing.T, e *env) {
 	k := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: s.kms}}}
 	m := model[contact](t, e, k)
 	var contacts []contact
-	must(t, kms.Select(t.Context(), e.db, m, &contacts, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table))
+	must(t, kmssqlx.Select(t.Context(), e.db, m, &contacts, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table))
 	if contacts[0].Email.Must() != email(0) {
 		t.Error("another struct over the same table reads another value")
 	}
@@ -93,11 +93,11 @@ func otherStructs(t *testing.T, e *env) {
 	elsewhere := *e
 	elsewhere.table += "_elsewhere"
 	wantError(t, "rows of another table",
-		kms.Select(t.Context(), e.db, model[contact](t, &elsewhere, k), &contacts, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table), kmsencrypted.ErrDecrypt)
+		kmssqlx.Select(t.Context(), e.db, model[contact](t, &elsewhere, k), &contacts, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table), kmsencrypted.ErrDecrypt)
 	// A ciphertext is never encrypted a second time.
 	twice := s.get(t, c.ID)
 	twice.Email.Set(stored(t, twice.Email))
-	wantError(t, "a ciphertext as a value", kms.Update(t.Context(), e.db, s.Model, &twice), kmsencrypted.ErrAlreadyEncrypted)
+	wantError(t, "a ciphertext as a value", kmssqlx.Update(t.Context(), e.db, s.Model, &twice), kmsencrypted.ErrAlreadyEncrypted)
 }
 
 // The texts of drivers quote values; those of this package do not.
@@ -106,15 +106,15 @@ func errorsHoldNoArguments(t *testing.T, e *env) {
 	s.insert(t, 1)
 	const value = "Lovelace"
 	first := customer{Name: value, Email: field.New(email(1))}
-	must(t, kms.Insert(t.Context(), e.db, s.Model, &first))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, &first))
 	second := customer{Name: value, Email: field.New(email(2))}
 	var page []customer
 	get := func(query string, args ...any) error {
-		return kms.Select(t.Context(), e.db, s.Model, &page, query, args...)
+		return kmssqlx.Select(t.Context(), e.db, s.Model, &page, query, args...)
 	}
 	tooLong := strings.Repeat(value, 100)
 	for what, err := range map[string]error{
-		"unique violation":  kms.Insert(t.Context(), e.db, s.Model, &second),
+		"unique violation":  kmssqlx.Insert(t.Context(), e.db, s.Model, &second),
 		"wrong type":        get("SELECT * FROM "+e.table+" WHERE id = ? AND nonsense = 1", value),
 		"syntax":            get("SELECT * FRO "+e.table+" WHERE name = ?", value),
 		"too few arguments": get("SELECT * FROM "+e.table+" WHERE name = ? AND id = ?", value),
@@ -131,13 +131,13 @@ func errorsHoldNoArguments(t *testing.T, e *env) {
 		}
 	}
 	// The driver's own error is still there for who asks.
-	err := kms.Insert(t.Context(), e.db, s.Model, &second)
+	err := kmssqlx.Insert(t.Context(), e.db, s.Model, &second)
 	if code := driverCode(err); code != map[field.Dialect]string{field.Postgres: "23505", field.MySQL: "1062", field.SQLite: "2067"}[e.dialect] {
 		t.Errorf("code of a unique violation = %q in %v", code, err)
 	}
 	if e.name != "SQLite" { // which has no limit
 		second.Name = tooLong
-		err := kms.Insert(t.Context(), e.db, s.Model, &second)
+		err := kmssqlx.Insert(t.Context(), e.db, s.Model, &second)
 		wantError(t, "too long", err)
 		if strings.Contains(err.Error(), value) {
 			t.Errorf("too long: %v", err)
@@ -168,7 +168,7 @@ func writers(t *testing.T, e *env) {
 	for i := range all {
 		all[i].Name = fmt.Sprint("name", i) // without a key as yet
 	}
-	must(t, kms.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...))
 	deadline := time.Now().Add(20 * time.Second)
 	var wg sync.WaitGroup
 	for w := range 2 * rows {
@@ -184,7 +184,7 @@ func writers(t *testing.T, e *env) {
 	}
 	wg.Wait()
 	var page []customer
-	must(t, kms.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table))
+	must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table))
 	for _, c := range page {
 		if c.Email.Must() != email(rounds-1) || *c.Phone.Must() != email(rounds-1) {
 			t.Errorf("%s: a write that was acknowledged is gone", c.Name)
@@ -198,7 +198,7 @@ func writers(t *testing.T, e *env) {
 // change writes one column of a row.
 func (s store) change(t *testing.T, id int64, which, n int) error {
 	var c customer
-	if err := kms.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id); err != nil {
+	if err := kmssqlx.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id); err != nil {
 		return err
 	}
 	// What this writer, the only one of the column, was told to be written is there.
@@ -216,19 +216,19 @@ func (s store) change(t *testing.T, id int64, which, n int) error {
 	} else {
 		c.Phone.Set(new(email(n)))
 	}
-	return kms.Update(t.Context(), s.db, s.Model, &c)
+	return kmssqlx.Update(t.Context(), s.db, s.Model, &c)
 }
 
 // rotateRow rewraps or rekeys a row.
 func (s store) rotateRow(t *testing.T, id int64) error {
 	var c customer
-	if err := kms.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id); err != nil {
+	if err := kmssqlx.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id); err != nil {
 		return err
 	}
 	if rand.IntN(2) == 0 {
-		return kms.Rewrap(t.Context(), s.db, s.Model, &c)
+		return kmssqlx.Rewrap(t.Context(), s.db, s.Model, &c)
 	}
-	return kms.Rekey(t.Context(), s.db, s.Model, &c)
+	return kmssqlx.Rekey(t.Context(), s.db, s.Model, &c)
 }
 
 // repeat does what a program does about a conflict.

@@ -1,4 +1,4 @@
-package sqlx_test
+package kmssqlx_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	kms "github.com/kmsencrypted/kmsencrypted/sqlx"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 func updateWritesWhatChanged(t *testing.T, e *env) {
@@ -20,31 +20,31 @@ func updateWritesWhatChanged(t *testing.T, e *env) {
 	// Two programs change different columns: neither undoes the other's change.
 	c.Email.Set(email(1))
 	other.Name, other.Status = "Ada", new("gone")
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &other, "name"))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &other, "name"))
 	if got := s.get(t, id); got.Email.Must() != email(1) || got.Name != "Ada" || got.Status != nil || got.Shout != "ADA" {
 		t.Errorf("after two updates: %+v", got)
 	}
-	must(t, kms.Update(t.Context(), e.db, s.Model, &other, "*"))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &other, "*"))
 	if got := s.get(t, id); *got.Status != "gone" || got.Email.Must() != email(1) {
 		t.Errorf("after an update of all plain columns: %+v", got)
 	}
 	c.Born.Set(time.Date(1815, 12, 10, 0, 0, 0, 0, time.UTC))
 	c.Email.SetNull()
 	c.Status = nil
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c, "status"))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c, "status"))
 	if got := s.get(t, id); !got.Email.IsNull() || got.Born.Must().Year() != 1815 || got.Status != nil {
 		t.Errorf("after setting NULL: %+v", got)
 	}
 	for _, name := range []string{"shout", "email_ciphertext", "encrypted_kms_key", "id", "nonsense"} {
-		wantError(t, "an update of "+name, kms.Update(t.Context(), e.db, s.Model, &c, name), kmsencrypted.ErrConfig)
+		wantError(t, "an update of "+name, kmssqlx.Update(t.Context(), e.db, s.Model, &c, name), kmsencrypted.ErrConfig)
 	}
 
 	// Saved twice: the second time there is nothing to write or to encrypt again.
 	c.Email.Set(email(2))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 	db, before := e.recorder(), stored(t, s.get(t, id).Email)
-	must(t, kms.Update(t.Context(), db, s.Model, &c))
+	must(t, kmssqlx.Update(t.Context(), db, s.Model, &c))
 	if after := stored(t, s.get(t, id).Email); len(db.sent) != 0 || after != before {
 		t.Errorf("a second update sent %q", db.sent)
 	}
@@ -57,13 +57,13 @@ func updateWithoutChange(t *testing.T, e *env) {
 	id := s.insert(t, 1)[0].ID
 	for range 2 {
 		c := s.get(t, id)
-		must(t, kms.Update(t.Context(), e.db, s.Model, &c, "*"))
+		must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c, "*"))
 	}
 	one, other := s.get(t, id), s.get(t, id)
 	one.Email.SetNull()
 	other.Email.SetNull()
-	must(t, kms.Update(t.Context(), e.db, s.Model, &one))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &other))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &one))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &other))
 }
 
 // versions are a box at version 1 and one at version 2 for the same table.
@@ -82,15 +82,15 @@ func updateAfterRewrap(t *testing.T, e *env) {
 	old, current := versions(t, e)
 	id := old.insert(t, 1)[0].ID
 	mine, theirs := old.get(t, id), old.get(t, id)
-	must(t, kms.Rewrap(t.Context(), e.db, current.Model, &theirs))
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, current.Model, &theirs))
 	mine.Email.Set(email(1))
-	must(t, kms.Update(t.Context(), e.db, old.Model, &mine))
+	must(t, kmssqlx.Update(t.Context(), e.db, old.Model, &mine))
 	got := current.get(t, id)
 	if v, _ := got.Key.Version(); v != 2 || got.Email.Must() != email(1) {
 		t.Errorf("after a rewrap and an update: version %d", v)
 	}
 	mine.Email.Set(email(2)) // the record has learned the new key column
-	must(t, kms.Update(t.Context(), e.db, old.Model, &mine))
+	must(t, kmssqlx.Update(t.Context(), e.db, old.Model, &mine))
 	if old.get(t, id).Email.Must() != email(2) {
 		t.Error("a second update was lost")
 	}
@@ -100,32 +100,32 @@ func updateAfterRekey(t *testing.T, e *env) {
 	old, current := versions(t, e)
 	id := old.insert(t, 1)[0].ID
 	mine, theirs := old.get(t, id), old.get(t, id)
-	must(t, kms.Rekey(t.Context(), e.db, current.Model, &theirs))
+	must(t, kmssqlx.Rekey(t.Context(), e.db, current.Model, &theirs))
 	mine.Email.Set(email(1))
-	wantError(t, "update after a rekey", kms.Update(t.Context(), e.db, old.Model, &mine), kmsencrypted.ErrConflict)
+	wantError(t, "update after a rekey", kmssqlx.Update(t.Context(), e.db, old.Model, &mine), kmsencrypted.ErrConflict)
 	if got := current.get(t, id); got.Email.Must() != email(0) {
 		t.Error("the refused update changed the row")
 	}
 	mine = old.get(t, id)
 	mine.Email.Set(email(1))
-	must(t, kms.Update(t.Context(), e.db, old.Model, &mine))
+	must(t, kmssqlx.Update(t.Context(), e.db, old.Model, &mine))
 
 	// A rekey does not undo an update that came between.
 	mine, theirs = old.get(t, id), old.get(t, id)
 	mine.Email.Set(email(2))
-	must(t, kms.Update(t.Context(), e.db, old.Model, &mine))
-	wantError(t, "rekey after an update", kms.Rekey(t.Context(), e.db, current.Model, &theirs), kmsencrypted.ErrConflict)
+	must(t, kmssqlx.Update(t.Context(), e.db, old.Model, &mine))
+	wantError(t, "rekey after an update", kmssqlx.Rekey(t.Context(), e.db, current.Model, &theirs), kmsencrypted.ErrConflict)
 	if got := current.get(t, id); got.Email.Must() != email(2) {
 		t.Error("the refused rekey changed the row")
 	}
 	// Nor one of a column that was NULL when the rekey read it.
 	mine, theirs = old.get(t, id), old.get(t, id)
 	mine.Phone.Set(new("phone@" + secret))
-	must(t, kms.Update(t.Context(), e.db, old.Model, &mine))
-	wantError(t, "rekey after a first value", kms.Rekey(t.Context(), e.db, current.Model, &theirs), kmsencrypted.ErrConflict)
+	must(t, kmssqlx.Update(t.Context(), e.db, old.Model, &mine))
+	wantError(t, "rekey after a first value", kmssqlx.Rekey(t.Context(), e.db, current.Model, &theirs), kmsencrypted.ErrConflict)
 	theirs = old.get(t, id)
 	theirs.Phone.SetNull() // and a rekey may come with changes
-	must(t, kms.Rekey(t.Context(), e.db, current.Model, &theirs))
+	must(t, kmssqlx.Rekey(t.Context(), e.db, current.Model, &theirs))
 	if got := current.get(t, id); got.Email.Must() != email(2) || !got.Phone.IsNull() {
 		t.Error("a rekey with a change lost something")
 	}
@@ -135,11 +135,11 @@ func updateGone(t *testing.T, e *env) {
 	s := e.customers(t)
 	all := s.insert(t, 1)
 	c := s.get(t, all[0].ID)
-	must(t, kms.Delete(t.Context(), e.db, s.Model, &all[0]))
+	must(t, kmssqlx.Delete(t.Context(), e.db, s.Model, &all[0]))
 	c.Email.Set(email(1))
-	wantError(t, "update of a row that is gone", kms.Update(t.Context(), e.db, s.Model, &c), sql.ErrNoRows)
-	wantError(t, "the same of a plain column", kms.Update(t.Context(), e.db, s.Model, &all[0], "name"), sql.ErrNoRows)
-	wantError(t, "delete of a row that is gone", kms.Delete(t.Context(), e.db, s.Model, &c), sql.ErrNoRows)
+	wantError(t, "update of a row that is gone", kmssqlx.Update(t.Context(), e.db, s.Model, &c), sql.ErrNoRows)
+	wantError(t, "the same of a plain column", kmssqlx.Update(t.Context(), e.db, s.Model, &all[0], "name"), sql.ErrNoRows)
+	wantError(t, "delete of a row that is gone", kmssqlx.Delete(t.Context(), e.db, s.Model, &c), sql.ErrNoRows)
 	if s.count(t) != 0 {
 		t.Error("an update made a row")
 	}
@@ -152,15 +152,15 @@ func updateFailedIsRepeated(t *testing.T, e *env) {
 	c := s.get(t, all[0].ID)
 	c.Email.Set(email(5))
 	c.Name = "name1"
-	wantError(t, "unique violation", kms.Update(t.Context(), e.db, s.Model, &c, "name"))
+	wantError(t, "unique violation", kmssqlx.Update(t.Context(), e.db, s.Model, &c, "name"))
 	if got := s.get(t, c.ID); got.Email.Must() != email(0) {
 		t.Error("a failed update wrote the encrypted column")
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	wantError(t, "context ended", kms.Update(ended, e.db, s.Model, &c), context.Canceled)
+	wantError(t, "context ended", kmssqlx.Update(ended, e.db, s.Model, &c), context.Canceled)
 	c.Name = "free"
-	must(t, kms.Update(t.Context(), e.db, s.Model, &c, "name"))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c, "name"))
 	if got := s.get(t, c.ID); got.Email.Must() != email(5) || got.Name != "free" {
 		t.Errorf("the repeated update wrote %+v", got)
 	}
@@ -177,12 +177,12 @@ func updateBoundTo(t *testing.T, e *env) {
 	m := model[user](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newKMS(t), Format: kmsencrypted.Ruby}}})
 	createTable(t, e, m, "id "+e.id+", name varchar(20)")
 	u := user{Name: "Ada", Email: field.New(email(0))}
-	must(t, kms.Insert(t.Context(), e.db, m, &u))
+	must(t, kmssqlx.Insert(t.Context(), e.db, m, &u))
 	u.Name = "Countess"
 	u.Email.Set(email(1))
-	must(t, kms.Update(t.Context(), e.db, m, &u)) // the name is not mentioned
+	must(t, kmssqlx.Update(t.Context(), e.db, m, &u)) // the name is not mentioned
 	var read user
-	must(t, kms.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table))
+	must(t, kmssqlx.Get(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table))
 	if read.Name != "Countess" || read.Email.Must() != email(1) {
 		t.Errorf("after the update: %+v", read)
 	}
@@ -192,15 +192,15 @@ func updateBoundTo(t *testing.T, e *env) {
 func firstKeyRace(t *testing.T, e *env) {
 	s := e.customers(t)
 	c := customer{Name: "Ada"}
-	must(t, kms.Insert(t.Context(), e.db, s.Model, &c))
+	must(t, kmssqlx.Insert(t.Context(), e.db, s.Model, &c))
 	one, other := s.get(t, c.ID), s.get(t, c.ID)
 	one.Email.Set(email(1))
 	other.Phone.Set(new("phone@" + secret))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &one))
-	wantError(t, "the second first key", kms.Update(t.Context(), e.db, s.Model, &other), kmsencrypted.ErrConflict)
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &one))
+	wantError(t, "the second first key", kmssqlx.Update(t.Context(), e.db, s.Model, &other), kmsencrypted.ErrConflict)
 	other = s.get(t, c.ID)
 	other.Phone.Set(new("phone@" + secret))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &other))
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &other))
 	if got := s.get(t, c.ID); got.Email.Must() != email(1) || *got.Phone.Must() != "phone@"+secret {
 		t.Errorf("after the race: %+v", got)
 	}
@@ -214,11 +214,11 @@ func recordSeal(t *testing.T, e *env) {
 	one, other := s.get(t, id), s.get(t, id)
 	one.Email.Set(email(1))
 	other.Phone.Set(new("phone@" + secret))
-	must(t, kms.Update(t.Context(), e.db, s.Model, &one))
-	wantError(t, "a second writer under a record seal", kms.Update(t.Context(), e.db, s.Model, &other), kmsencrypted.ErrConflict)
+	must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &one))
+	wantError(t, "a second writer under a record seal", kmssqlx.Update(t.Context(), e.db, s.Model, &other), kmsencrypted.ErrConflict)
 	e.db.MustExec("UPDATE " + e.table + " SET email_ciphertext = NULL")
 	var c customer
-	wantError(t, "a column emptied", kms.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table), kmsencrypted.ErrRecordSeal)
+	wantError(t, "a column emptied", kmssqlx.Get(t.Context(), e.db, s.Model, &c, "SELECT * FROM "+e.table), kmsencrypted.ErrRecordSeal)
 }
 
 func severalKeys(t *testing.T, e *env) {
@@ -236,18 +236,18 @@ func severalKeys(t *testing.T, e *env) {
 	current := model[user](t, e, config)
 	createTable(t, e, old, "id "+e.id)
 	u := user{Email: field.New(email(0)), Phone: field.New("phone@" + secret)}
-	must(t, kms.Insert(t.Context(), e.db, old, &u))
+	must(t, kmssqlx.Insert(t.Context(), e.db, old, &u))
 	get := func() (read user) {
 		t.Helper()
-		must(t, kms.Get(t.Context(), e.db, current, &read, "SELECT * FROM "+e.table))
+		must(t, kmssqlx.Get(t.Context(), e.db, current, &read, "SELECT * FROM "+e.table))
 		return read
 	}
 	// Both keys are rewrapped while somebody changes a column under each.
 	mine, theirs := get(), get()
-	must(t, kms.Rewrap(t.Context(), e.db, current, &theirs))
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, current, &theirs))
 	mine.Email.Set(email(1))
 	mine.Phone.Set("fax@" + secret)
-	must(t, kms.Update(t.Context(), e.db, old, &mine))
+	must(t, kmssqlx.Update(t.Context(), e.db, old, &mine))
 	if got := get(); got.Email.Must() != email(1) || got.Phone.Must() != "fax@"+secret {
 		t.Error("an update under two rewrapped keys was lost")
 	}
@@ -263,38 +263,38 @@ func severalKeys(t *testing.T, e *env) {
 	mailings := model[mailing](t, e, config)
 	var letter mailing
 	must(t, next.Open(t.Context(), &mine))
-	must(t, kms.Get(t.Context(), e.db, mailings, &letter, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table))
-	must(t, kms.Rewrap(t.Context(), e.db, mailings, &letter))
+	must(t, kmssqlx.Get(t.Context(), e.db, mailings, &letter, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table))
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, mailings, &letter))
 	mine.Email.Set(email(2))
 	mine.Phone.Set("home@" + secret)
-	must(t, kms.Update(t.Context(), e.db, next, &mine))
+	must(t, kmssqlx.Update(t.Context(), e.db, next, &mine))
 	current = next
 
 	// The other key is rekeyed: that concerns only who writes under it.
 	mine, theirs = get(), get()
-	must(t, kms.Rekey(t.Context(), e.db, current, &theirs))
+	must(t, kmssqlx.Rekey(t.Context(), e.db, current, &theirs))
 	mine.Phone.Set("phone@" + secret)
-	wantError(t, "update under a rekeyed key", kms.Update(t.Context(), e.db, old, &mine), kmsencrypted.ErrConflict)
+	wantError(t, "update under a rekeyed key", kmssqlx.Update(t.Context(), e.db, old, &mine), kmsencrypted.ErrConflict)
 }
 
 func rotateOne(t *testing.T, e *env) {
 	old, current := versions(t, e)
 	all := old.insert(t, 2)
 	c := old.get(t, all[0].ID)
-	must(t, kms.Rewrap(t.Context(), e.db, current.Model, &c))
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, current.Model, &c))
 	rewrapped := current.get(t, c.ID)
 	if v, _ := rewrapped.Key.Version(); v != 2 || stored(t, rewrapped.Email) != stored(t, all[0].Email) || rewrapped.Email.Must() != email(0) {
 		t.Errorf("Rewrap: version %d", v)
 	}
-	must(t, kms.Rekey(t.Context(), e.db, current.Model, &c))
+	must(t, kmssqlx.Rekey(t.Context(), e.db, current.Model, &c))
 	rekeyed := current.get(t, c.ID)
 	if stored(t, rekeyed.Key) == stored(t, rewrapped.Key) || stored(t, rekeyed.Email) == stored(t, rewrapped.Email) || rekeyed.Email.Must() != email(0) {
 		t.Error("Rekey left the key or a column as it was")
 	}
 	// Two rewraps at once agree.
 	one, other := old.get(t, all[1].ID), old.get(t, all[1].ID)
-	must(t, kms.Rewrap(t.Context(), e.db, current.Model, &one))
-	if err := kms.Rewrap(t.Context(), e.db, current.Model, &other); err != nil && !errors.Is(err, kmsencrypted.ErrConflict) {
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, current.Model, &one))
+	if err := kmssqlx.Rewrap(t.Context(), e.db, current.Model, &other); err != nil && !errors.Is(err, kmsencrypted.ErrConflict) {
 		t.Errorf("a second rewrap: %v", err)
 	}
 	if got := current.get(t, all[1].ID); got.Email.Must() != email(1) {
@@ -302,7 +302,7 @@ func rotateOne(t *testing.T, e *env) {
 	}
 	// A record without a key has nothing to rotate.
 	empty := customer{Name: "empty"}
-	must(t, kms.Insert(t.Context(), e.db, old.Model, &empty))
-	must(t, kms.Rewrap(t.Context(), e.db, current.Model, &empty))
-	must(t, kms.Rekey(t.Context(), e.db, current.Model, &empty))
+	must(t, kmssqlx.Insert(t.Context(), e.db, old.Model, &empty))
+	must(t, kmssqlx.Rewrap(t.Context(), e.db, current.Model, &empty))
+	must(t, kmssqlx.Rekey(t.Context(), e.db, current.Model, &empty))
 }
