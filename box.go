@@ -83,8 +83,8 @@ type Subject struct {
 // a secret outside any table ([Box.Encrypt]) has a Version only.
 //
 // Nothing in a key column says which key it is under, so the same record must
-// get the same key for as long as the version is listed: a record that moves to
-// another tenant has to be opened before, and sealed anew. The function is asked
+// get the same key for as long as the version is listed. A record moves to another
+// tenant by columns that are tagged context in package field. The function is asked
 // before each wrap and unwrap, by many goroutines, and must not call the Box; its
 // errors end the call. It returns the same value for the same key each time: what
 // goes to one provider is sent together, cached and merged, and two are one if

@@ -191,7 +191,9 @@ type Rows interface {
 
 // Write returns what has to be written of a record. It makes no call. A plaintext
 // that was not sealed is [kmsencrypted.ErrUnsealed].
-func (a Adapter[R]) Write(row *R) (Write, error) { return a.write(row) }
+// plain names the plain columns that the caller sets in the same statement: those
+// tagged context are compared, and the key with them.
+func (a Adapter[R]) Write(row *R, plain ...string) (Write, error) { return a.write(row, plain) }
 
 // Saved tells records that the database now holds what [Adapter.Write] returned,
 // for good: the statement was committed. Inside a transaction that goes on call

@@ -19,6 +19,7 @@ func (o options) String() string {
 	text := func(name, value string) { add(value != "", name+"="+value) }
 	count := func(name string, n int) { add(n > 0, name+"="+strconv.Itoa(n)) }
 	add(o.id, "id")
+	add(o.context, "context")
 	add(o.binary, "binary")
 	text("name", o.name)
 	text("key", o.key)

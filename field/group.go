@@ -19,7 +19,9 @@ type group struct {
 	slots []slot
 
 	need    need
-	rekeyed bool // by Rekey
+	rekeyed bool    // by Rekey
+	moved   bool    // the record has, under the same provider
+	placed  *placed // of column
 	// replaces: every field is set, and this process may not decrypt.
 	replaces bool
 	version  int
@@ -89,6 +91,10 @@ func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 func (g *group) opened(op string, key kmsencrypted.DataKey, err error) {
 	g.dataKey = key
 	g.fail(op, g.spec.column, err)
+	if err == nil && !g.key.IsOpen() {
+		g.key.placed, err = g.place(g.version)
+		g.fail(op, g.spec.column, err)
+	}
 	g.prepare(op)
 }
 
@@ -127,6 +133,10 @@ func rewrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 func (g *group) wrapped(op, column string, err error) {
 	g.version, g.column = g.box.Current(), column
 	g.fail(op, g.spec.column, err)
+	if err == nil {
+		g.placed, err = g.place(g.version)
+		g.fail(op, g.spec.column, err)
+	}
 	g.prepare(op)
 }
 
@@ -155,8 +165,13 @@ func (g *group) commit() {
 	if g.isNew {
 		g.key.h, g.key.inserted = head{state: null, stored: nullColumn, filled: true}, nil
 	}
+	if g.isNew && !g.spec.isMaster {
+		g.key.was = nil
+		g.note()
+	}
 	if g.column != "" {
 		g.key.store(g.column)
+		g.key.placed = g.placed
 		g.key.rekeyed, g.key.replaces, g.key.checked = g.rekeyed, g.replaces, true
 	}
 	if !g.dataKey.IsZero() {

@@ -19,6 +19,8 @@ type Key struct {
 	rekeyed  bool                 // by Rekey, and not written since
 	checked  bool                 // the record seal was, or the record was sealed since it was read
 	replaces bool                 // the data key that the row has, which was not opened; not written since
+	placed   *placed              // where the wrap is; nil if unknown, or if it cannot change
+	was      companions           // the columns that the context is made of; nil if there are none
 	// inserted: the row is this process's own, and nobody confirmed it yet.
 	inserted *inserted
 }

@@ -40,6 +40,7 @@ func Pointers[R any](rows []R) []*R {
 func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 	const op = "open"
 	for i := range w.groups {
+		w.groups[i].note()
 		switch g := &w.groups[i]; {
 		case !g.hasClosed() && !g.mayBeEmptied() && !(g.schema.config.KeysOnly && g.key.h.ciphertext()):
 		case g.spec.isMaster:
@@ -123,6 +124,7 @@ func (m *Model[R]) OpenLazily(rows ...*R) {
 	w := newWork(m, rows) // not released: the fields keep it
 	for i := range w.groups {
 		g := &w.groups[i]
+		g.note()
 		shared := &lazyKey{group: g}
 		for _, s := range g.slots {
 			if h := s.head(); h.state == closed || h.state == null && g.mayBeEmptied() {

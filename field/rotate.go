@@ -64,6 +64,10 @@ func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(
 			if !picked {
 				continue
 			}
+			g.note()
+			if g.move(op, asNeeded) == asRekeyed {
+				g.fail(op, g.spec.column, fmt.Errorf("%w: the record has moved to another key", kmsencrypted.ErrNeedsRekey))
+			}
 			g.need = g.rewrapNeed()
 			g.fail(op, g.spec.column, g.keepsFormat())
 			if g.hasSealToCheck() && !g.isWhole() {

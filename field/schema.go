@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -19,6 +20,9 @@ type schema struct {
 	keys    []*keySpec
 	indexes []*indexSpec
 	master  masterCipher // of the columns under Lockbox's master key
+
+	// companions are those of plain that contexts are made of.
+	companions []*idSpec
 
 	plain   []*idSpec        // the application's own columns
 	managed map[string][]int // keys, fields, parts and indexes by column
@@ -135,11 +139,14 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 		o.id = true
 	}
 	if !isColumn(f.Type) && !o.id {
-		if hasTag {
+		if hasTag && (o != options{context: true}) {
 			b.mistake(where, "a kms tag on a %v, which is neither encrypted nor marked id", f.Type)
 		}
 		if column != "" && f.IsExported() {
 			b.plain = append(b.plain, &idSpec{column: column, index: index})
+		}
+		if o.context {
+			b.addCompanion(f, index, column, where)
 		}
 		return
 	}
@@ -172,6 +179,20 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 	}
 }
 
+// addCompanion takes in a plain column that contexts are made of. A database must
+// find its value again, so it can be no time and no fraction.
+func (b *builder) addCompanion(f reflect.StructField, index []int, column, where string) {
+	t := indirectType(f.Type)
+	switch {
+	case column == "" || !f.IsExported():
+		b.mistake(where, "a column that contexts are made of has no column")
+	case t == reflect.TypeFor[time.Time](), t.Kind() == reflect.Float32, t.Kind() == reflect.Float64:
+		b.mistake(where, "contexts made of a %v: a database does not find it again", f.Type)
+	default:
+		b.companions = append(b.companions, &idSpec{column: column, index: index})
+	}
+}
+
 func (b *builder) addKey(index []int, column string, o options, where string) {
 	if (o != options{name: o.name, as: o.as}) {
 		b.mistake(where, "a key takes the options name and as only")
@@ -187,8 +208,8 @@ func (b *builder) addKey(index []int, column string, o options, where string) {
 
 func (b *builder) addField(f reflect.StructField, index []int, column string, o options, where string) {
 	s := &fieldSpec{goName: f.Name, column: column, bound: or(o.as, column), index: index, options: o}
-	if o.id || o.name != "" {
-		b.mistake(where, "the options id and name do not go with an encrypted column")
+	if o.id || o.context || o.name != "" {
+		b.mistake(where, "the options id, context and name do not go with an encrypted column")
 	}
 	t := reflect.New(f.Type).Interface().(holder).valueType()
 	s.goType = t

@@ -58,9 +58,11 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	for i := range w.groups {
 		g := &w.groups[i]
 		g.isNew = mode == asNew || mode == asNeeded && !g.read
-		g.plan(mode)
+		g.note()
+		g.plan(g.move(op, mode))
 	}
 	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
+	w.rewrapMoved(ctx, op)
 	wrapped := w.pick(needNewKey)
 	for _, g := range wrapped {
 		g.dataKey = kmsencrypted.NewDataKey()
@@ -84,6 +86,24 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 		}
 	}
 	return err
+}
+
+// rewrapMoved wraps the data keys of records that moved under their new contexts.
+func (w *work) rewrapMoved(ctx context.Context, op string) {
+	var moved []*group
+	for _, g := range w.pick(needOwnKey) {
+		if !g.moved {
+			continue
+		}
+		key, err := g.dataKey.Fresh(ctx) // one from the cache has no bytes to wrap
+		g.dataKey = key
+		if g.fail(op, g.spec.column, err); err == nil {
+			moved = append(moved, g)
+		}
+	}
+	if len(moved) > 0 {
+		wrapKeys(ctx, moved[0].box, op, moved)
+	}
 }
 
 // sealIndexes computes the indexes of all fields that were set.
@@ -139,11 +159,13 @@ func (g *group) plan(mode sealMode) {
 	case g.spec.isMaster:
 	case g.isNew && toSeal > 0:
 		g.need = needNewKey
-	case g.isNew, mode == asNeeded && dirty == 0:
+	case g.isNew, mode == asNeeded && dirty == 0 && !g.moved:
 	case key == unset:
 		g.fail("seal", g.spec.column, kmsencrypted.ErrNotLoaded)
 	case key == null && ciphertexts > 0:
 		g.fail("seal", g.spec.column, kmsencrypted.ErrNoDataKey)
+	case g.moved:
+		g.need = needOwnKey
 	case toSeal == 0 && (key == null || mode == asNeeded && !g.sealsRecord()):
 	case key == null, mode == asRekeyed:
 		g.need = needNewKey

@@ -14,6 +14,7 @@ import (
 // are separated by commas; a value may not hold one.
 type options struct {
 	id        bool   // id: the field is (part of) the primary key
+	context   bool   // context: of a plain column that encryption contexts are made of
 	name      string // name=: of a Key, for fields to refer to
 	key       string // key=: the name of the Key that seals the field
 	as        string // as=: the column's name in what is bound, if the column was renamed
@@ -60,6 +61,7 @@ type option struct {
 
 var knownOptions = map[string]option{
 	"id":             {false, func(o *options, _ string) error { o.id = true; return nil }},
+	"context":        {false, func(o *options, _ string) error { o.context = true; return nil }},
 	"binary":         {false, func(o *options, _ string) error { o.binary = true; return nil }},
 	"name":           {true, func(o *options, v string) error { o.name = v; return nil }},
 	"key":            {true, func(o *options, v string) error { o.key = v; return nil }},

@@ -13,7 +13,7 @@ import (
 
 type tenantRow struct {
 	ID     int64            `db:"id" kms:"id"`
-	Tenant string           `db:"tenant"`
+	Tenant string           `db:"tenant" kms:"context"`
 	Key    field.Key        `db:"encrypted_kms_key"`
 	Email  field.Of[string] `db:"email_ciphertext"`
 }

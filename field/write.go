@@ -3,6 +3,7 @@ package field
 import (
 	"context"
 	"database/sql/driver"
+	"fmt"
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -50,12 +51,12 @@ type Assignment struct {
 	Or []driver.Value
 }
 
-func (m *Model[R]) write(row *R) (Write, error) {
+func (m *Model[R]) write(row *R, plain []string) (Write, error) {
 	var out Write
 	w := newWork(m, []*R{row})
 	defer w.release()
 	for i := range w.groups {
-		if err := w.groups[i].write(&out); err != nil {
+		if err := w.groups[i].write(&out, m.schema.sends(plain)); err != nil {
 			return Write{}, err
 		}
 	}
@@ -71,7 +72,7 @@ func (m *Model[R]) write(row *R) (Write, error) {
 	return out, nil
 }
 
-func (g *group) write(w *Write) error {
+func (g *group) write(w *Write, sends bool) error {
 	before := len(w.Set)
 	exact := g.key.rekeyed
 	put := func(column string, h *head) {
@@ -110,7 +111,13 @@ func (g *group) write(w *Write) error {
 		w.Set = append(w.Set, Assignment{Column: g.spec.column, Value: key.stored.value()})
 	}
 	// A row that is not confirmed may be somebody else's by now: its key tells.
-	if len(w.Set) > before || g.key.inserted != nil && key.ciphertext() {
+	if key.changed() || sends {
+		g.writeCompanions(w)
+	}
+	if sends && key.state == unset {
+		return g.failed("write", g.spec.column, kmsencrypted.ErrNotLoaded)
+	}
+	if len(w.Set) > before || sends || g.key.inserted != nil && key.ciphertext() {
 		w.Where = append(w.Where, key.unchanged(g.spec.column))
 	}
 	return nil
@@ -138,12 +145,20 @@ func (m *Model[R]) saved(rows []*R) {
 	for i := range w.groups {
 		k := w.groups[i].key
 		k.rekeyed, k.replaces, k.inserted = false, false, nil
+		if k.was != nil {
+			k.was = companions{w.groups[i].record.companions()}
+		}
 	}
 }
 
 func (m *Model[R]) sent(rows []*R) {
 	w := newWork(m, rows)
 	defer w.release()
+	for i := range w.groups {
+		if k := w.groups[i].key; k.was != nil && k.h.changed() {
+			k.was = append(slices.Clip(k.was), w.groups[i].record.companions())
+		}
+	}
 	w.eachHead(func(h *head) {
 		if h.state != plain && h.changed() {
 			h.send()
@@ -198,13 +213,19 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 	if h.is(read.stored) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed || g.key.replaces {
 		return kmsencrypted.ErrConflict // the key column is not what stood in the way
 	}
-	key, err := g.box.Unwrap(ctx, read.stored.text, g.binding(g.spec))
+	key, moved, err := g.unwrapAsRead(ctx, read.stored.text)
+	if isForeign(err) {
+		return fmt.Errorf("%w: %w", kmsencrypted.ErrConflict, err)
+	}
 	if err != nil {
 		return err
 	}
 	defer key.Wipe()
 	if !key.Equal(g.key.dataKey) {
 		return kmsencrypted.ErrConflict
+	}
+	if moved {
+		return g.keepWrap(read)
 	}
 	switch {
 	case !g.seals(read.stored.text):
@@ -214,6 +235,30 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 		return kmsencrypted.ErrConflict
 	}
 	*h = read
+	return nil
+}
+
+// unwrapAsRead opens a key column of the row. If the record moved, the row still has
+// the context of before.
+func (g *group) unwrapAsRead(ctx context.Context, column string) (key kmsencrypted.DataKey, moved bool, err error) {
+	key, err = g.box.Unwrap(ctx, column, g.binding(g.spec))
+	if err == nil || !g.key.h.changed() {
+		return key, false, err
+	}
+	for _, values := range g.key.was {
+		if then := g.as(values); err != nil {
+			key, err = g.box.Unwrap(ctx, column, then.binding(g.spec))
+		}
+	}
+	return key, true, err
+}
+
+// keepWrap keeps the wrap of a record that moved; only the condition changes.
+func (g *group) keepWrap(read head) error {
+	if g.seals(read.stored.text) {
+		return kmsencrypted.ErrConflict // its seal may be another one by now
+	}
+	g.key.h.read, g.key.h.loaded, g.key.h.sent = true, read.stored, nil
 	return nil
 }
 

@@ -63,7 +63,8 @@ func (w *work) sealUpdate(db *gorm.DB) error {
 	if err := w.model.Seal(stmt.Context, w.rows...); err != nil {
 		return err
 	}
-	write, err := w.model.Write(w.rows[0])
+	w.assigned = callbacks.ConvertToAssignments(stmt)
+	write, err := w.model.Write(w.rows[0], w.assignedNames()...)
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,6 @@ func (w *work) sealUpdate(db *gorm.DB) error {
 		}
 	}
 	w.change, w.condition = &write, &unchanged{write.Where}
-	w.assigned = callbacks.ConvertToAssignments(stmt)
 	if len(write.Where) > 0 {
 		stmt.AddClause(clause.Where{Exprs: []clause.Expression{w.condition}})
 	}
@@ -262,9 +262,17 @@ func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
 	return true, w.again(db)
 }
 
+// assignedNames are the columns that GORM sets itself.
+func (w *work) assignedNames() (names []string) {
+	for _, a := range w.assigned {
+		names = append(names, a.Column.Name)
+	}
+	return names
+}
+
 // again repeats the update for a record whose key was rewrapped meanwhile.
 func (w *work) again(db *gorm.DB) error {
-	write, err := w.model.Write(w.rows[0])
+	write, err := w.model.Write(w.rows[0], w.assignedNames()...)
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func (t *table[R]) named(wanted []string) ([]column, error) {
 func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) error {
 	const tries = 2
 	for try := range tries {
-		w, err := t.model.Write(row)
+		w, err := t.model.Write(row, names(named)...)
 		if err != nil {
 			return err
 		}

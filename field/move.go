@@ -1,0 +1,166 @@
+package field
+
+import (
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// A record moves when a plain column changes that its encryption context or
+// [kmsencrypted.Version.ProviderFor] is made of, such as its tenant. The data key
+// is then wrapped under the new context in the same statement, or if the provider
+// is another one, replaced. Contexts are functions, so the columns that they read
+// are declared by the tag kms:"context"; the change of any other is an error.
+
+// placed is where the data key in a key column is wrapped.
+type placed struct {
+	version int
+	place   kmsencrypted.Place
+}
+
+// companions are the columns tagged context of a record as the row has them, and
+// what was sent to the row since; the oldest comes first. The lists never change.
+type companions [][]reflect.Value
+
+// hasOwnContext reports whether the context or the provider of a version may depend
+// on more than the primary key, which never changes.
+func (g *group) hasOwnContext(version int) bool {
+	recipe, err := g.box.Version(version)
+	return err == nil && !g.spec.isMaster && (g.schema.config.Context != nil || recipe.Context != nil || recipe.ProviderFor != nil)
+}
+
+// place is where a version wraps the key of the group now; nil where it cannot change.
+func (g *group) place(version int) (*placed, error) {
+	if !g.hasOwnContext(version) {
+		return nil, nil
+	}
+	p, err := g.box.Place(version, g.binding(g.spec))
+	return &placed{version, p}, err
+}
+
+// now are the columns tagged context as they are in the struct.
+func (r record) companions() []reflect.Value {
+	values := make([]reflect.Value, len(r.schema.companions))
+	for i, c := range r.schema.companions {
+		values[i] = reflect.New(r.at(c.index).Type()).Elem()
+		values[i].Set(r.at(c.index))
+	}
+	return values
+}
+
+// note remembers the columns tagged context of a record that was just read.
+func (g *group) note() {
+	if len(g.schema.companions) > 0 && !g.spec.isMaster && g.key.was == nil {
+		g.key.was = companions{g.record.companions()}
+	}
+}
+
+// as is the record with other values in the columns tagged context.
+func (g *group) as(values []reflect.Value) *group {
+	then, r := *g, *g.recordWork
+	row := reflect.New(r.v.Type())
+	row.Elem().Set(r.v)
+	r.row, r.v = row.Interface(), row.Elem()
+	for i, c := range r.schema.companions {
+		r.at(c.index).Set(values[i])
+	}
+	then.recordWork = &r
+	return &then
+}
+
+// wasPlaced reports whether the columns tagged context explain where the key is.
+func (g *group) wasPlaced(at placed) bool {
+	if g.key.was == nil {
+		return false
+	}
+	then, err := g.as(g.key.was[len(g.key.was)-1]).place(at.version)
+	return err == nil && then != nil && then.place == at.place
+}
+
+// move notices that a record has moved since its key was opened or wrapped.
+func (g *group) move(op string, mode sealMode) sealMode {
+	if g.isNew || g.spec.isMaster || g.key.placed == nil || !g.key.h.ciphertext() || g.err != nil {
+		return mode
+	}
+	was := *g.key.placed
+	now, err := g.place(was.version)
+	if err != nil || now == nil || now.place == was.place {
+		g.fail(op, g.spec.column, err)
+		return mode
+	}
+	if !g.wasPlaced(was) {
+		g.fail(op, g.spec.column, fmt.Errorf("%w: the encryption context or the provider of the record has changed, by a column that is not tagged `kms:\"context\"`", kmsencrypted.ErrConfig))
+		return mode
+	}
+	switch {
+	case g.schema.config.Files && mode != asRekeyed:
+		g.fail(op, g.spec.column, kmsencrypted.ErrNeedsFiles)
+	case mode == asRekeyed:
+	case !now.place.SameProvider(was.place), g.keepsFormat() != nil:
+		return asRekeyed
+	case !g.key.IsOpen():
+		g.fail(op, g.spec.column, fmt.Errorf("%w: the record has moved", kmsencrypted.ErrNotOpened))
+	default:
+		g.moved = true
+	}
+	return mode
+}
+
+// writeCompanions adds the columns tagged context to a write that touches one of
+// them or the key.
+func (g *group) writeCompanions(w *Write) {
+	if g.key.was == nil {
+		return
+	}
+	now := g.record.companions()
+	for i, c := range g.schema.companions {
+		if !hasAssignment(w.Set, c.column) {
+			w.Set = append(w.Set, Assignment{Column: c.column, Value: plainValue(now[i])})
+		}
+		a := Assignment{Column: c.column, Value: plainValue(g.key.was[0][i])}
+		for _, sent := range g.key.was[1:] {
+			a.Or = append(a.Or, plainValue(sent[i]))
+		}
+		if !hasAssignment(w.Where, c.column) {
+			w.Where = append(w.Where, a)
+		}
+	}
+}
+
+func hasAssignment(list []Assignment, column string) bool {
+	for _, a := range list {
+		if a.Column == column {
+			return true
+		}
+	}
+	return false
+}
+
+// plainValue is a plain field as an argument of a statement.
+func plainValue(v reflect.Value) driver.Value {
+	value, err := driver.DefaultParameterConverter.ConvertValue(v.Interface())
+	if err != nil {
+		return v.Interface() // a type that only the driver knows
+	}
+	return value
+}
+
+// sends reports whether a program writes one of the columns tagged context itself.
+func (s *schema) sends(plain []string) bool {
+	for _, c := range s.companions {
+		for _, name := range plain {
+			if name == c.column {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isForeign reports that a wrap is not that of this record under its context.
+func isForeign(err error) bool {
+	return errors.Is(err, kmsencrypted.ErrDecrypt) || errors.Is(err, kmsencrypted.ErrBinding)
+}

@@ -1,0 +1,32 @@
+package kmsencrypted
+
+// Place is where a data key is wrapped: the provider, and the encryption context
+// together with the rest of the binding. Places are compared with ==.
+type Place struct {
+	provider Provider
+	binding  string
+}
+
+// SameProvider reports whether two places are under one key-encryption key.
+func (p Place) SameProvider(other Place) bool { return p.provider == other.provider }
+
+// Place tells where a version wraps the data key of a binding. It asks the
+// functions of the version for context and provider, and makes no call.
+func (b *Box) Place(version int, to Binding) (Place, error) {
+	recipe, err := b.Version(version)
+	if err != nil {
+		return Place{}, err
+	}
+	ec, err := bind(to.Context, contextForm{version: version, escapes: railsDefault})
+	if err == nil {
+		recipe, err = b.chosen(recipe, version, to.Subject, ec)
+	}
+	if err != nil {
+		return Place{}, &Error{Op: string(OpWrap), Version: version, Err: err}
+	}
+	p := Place{binding: string(to.canonical(0, recipe, ec))}
+	if recipe.ProviderFor != nil { // else it is the version's own, which may not be comparable
+		p.provider = recipe.Provider
+	}
+	return p, nil
+}
