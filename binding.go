@@ -3,6 +3,7 @@ package kmsencrypted
 import (
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/mac"
 )
 
 // Binding is what a wrapped data key belongs to. The key service binds it to
@@ -70,5 +71,5 @@ func (k DataKey) commit(binding []byte) ([keycolumn.CommitmentSize]byte, error) 
 	if err != nil {
 		return [keycolumn.CommitmentSize]byte{}, err
 	}
-	return hmacSHA256(keys.commitment[:], binding, keys.tag[:]), nil
+	return mac.SHA256(keys.commitment[:], binding, keys.tag[:]), nil
 }

@@ -4,12 +4,13 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha512"
+	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/mac"
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
@@ -125,25 +126,27 @@ func (k DataKey) Raw() ([]byte, error) {
 	return raw, err
 }
 
-// Derive returns size bytes (at most 16320) for a use of their own, by
-// HKDF-Expand-SHA-512 under label. One label serves one use; labels that begin
-// with "kmsencrypted/" are this module's. The caller wipes the result. The error
-// is [ErrWiped] or [ErrCached].
+// ownLabels is the prefix of the labels under which this module derives keys.
+const ownLabels = "kmsencrypted/"
+
+// Derive returns size bytes, 1 to 16320, for a use of their own, by
+// HKDF-Expand-SHA-512 under label. Use one label for one purpose. The caller must
+// wipe the result.
+//
+// The error is [ErrWiped] or [ErrCached], and [ErrConfig] for another size or a
+// label that begins with "kmsencrypted/": this module derives its own keys under
+// such labels, and no caller may get them.
 func (k DataKey) Derive(label string, size int) ([]byte, error) {
+	switch {
+	case size < 1 || size > mac.MaxExpand:
+		return nil, fmt.Errorf("kmsencrypted: derive: %w: size %d, want 1 to %d", ErrConfig, size, mac.MaxExpand)
+	case strings.HasPrefix(label, ownLabels):
+		return nil, fmt.Errorf("kmsencrypted: derive: %w: labels that begin with %q are reserved", ErrConfig, ownLabels)
+	}
 	var out []byte
 	var derr error
-	err := k.use(func(key *[DataKeySize]byte) {
-		// The data key is uniformly random, so there is nothing to extract.
-		if size > sha512.Size || size < 0 {
-			out, derr = hkdf.Expand(sha512.New, key[:], label, size)
-			return
-		}
-		// One block of HKDF-Expand is HMAC(key, info || 1), which in itself takes
-		// much less time.
-		block := hmacSHA512(key[:], append([]byte(label), 1))
-		out = append(make([]byte, 0, size), block[:size]...)
-		clear(block[:])
-	})
+	// The data key is uniformly random, so there is nothing to extract.
+	err := k.use(func(key *[DataKeySize]byte) { out, derr = mac.Expand(key[:], label, size) })
 	if err != nil {
 		return nil, err
 	}
@@ -250,7 +253,7 @@ func deriveRecordKeys(key *[DataKeySize]byte) (*recordKeys, error) {
 	keys := new(recordKeys)
 	const sealingSize = 32
 	// HKDF-Expand of exactly one block is HMAC(key, info || 1).
-	okm := hmacSHA512(key[:], recordInfo)
+	okm := mac.SHA512(key[:], recordInfo)
 	defer clear(okm[:])
 	var err error
 	if keys.sealing, err = newGCM(okm[:sealingSize]); err != nil {

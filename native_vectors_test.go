@@ -19,6 +19,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/mac"
 	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
@@ -172,13 +173,17 @@ func TestNativeKeysVectors(t *testing.T) {
 			t.Errorf("%s: Open = %q, %v, want what was sealed under %x", c.Name, got, err, c.SealingKey)
 		}
 		for _, d := range c.Derived {
-			if got, err := k.Derive(d.Label, len(d.Bytes)); err != nil || !bytes.Equal(got, d.Bytes) {
+			derive := k.Derive
+			if strings.HasPrefix(d.Label, "kmsencrypted/") { // which Derive refuses
+				derive = func(label string, size int) ([]byte, error) { return mac.Expand(c.DataKey, label, size) }
+			}
+			if got, err := derive(d.Label, len(d.Bytes)); err != nil || !bytes.Equal(got, d.Bytes) {
 				t.Errorf("%s: Derive(%q, %d) = %x, %v, want %x", c.Name, d.Label, len(d.Bytes), got, err, d.Bytes)
 			}
 		}
 		// The commitment key has no method; that it is used, key_column.json shows.
 		parts := slices.Concat(c.SealingKey, c.KeyTag, c.CommitmentKey)
-		if all, err := k.Derive("kmsencrypted/1 record", 64); err != nil || !bytes.Equal(all, parts) {
+		if all, err := mac.Expand(c.DataKey, "kmsencrypted/1 record", 64); err != nil || !bytes.Equal(all, parts) {
 			t.Errorf("%s: the keys of the record are %x, %v, want %x", c.Name, all, err, parts)
 		}
 	}

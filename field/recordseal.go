@@ -9,6 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/mac"
 )
 
 // recordSealLabel is the HKDF info of the key of record seals (spec/native.md section 7).
@@ -103,7 +104,12 @@ func (s slot) after() (column stored, known bool) {
 // out, and the authentication tag of each, in the order of their names. A column
 // that is declared later is NULL in old rows and so does not disturb their seals.
 func (g *group) recordSeal(key kmsencrypted.DataKey, columnOf func(slot) (stored, bool)) ([]byte, error) {
-	macKey, err := key.Derive(recordSealLabel, sha256.Size)
+	raw, err := key.Raw()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	macKey, err := mac.Expand(raw, recordSealLabel, sha256.Size)
 	if err != nil {
 		return nil, err
 	}
@@ -122,9 +128,9 @@ func (g *group) recordSeal(key kmsencrypted.DataKey, columnOf func(slot) (stored
 		input = canon.AppendString(input, s.spec.bound)
 		input = canon.AppendBytes(input, tagOf(column, s.spec.binary))
 	}
-	mac := hmac.New(sha256.New, macKey)
-	mac.Write(input)
-	return mac.Sum(nil), nil
+	seal := hmac.New(sha256.New, macKey)
+	seal.Write(input)
+	return seal.Sum(nil), nil
 }
 
 // tagOf is the authentication tag of a native column.

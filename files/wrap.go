@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/mac"
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
@@ -48,7 +49,7 @@ var strictBase64 = base64.RawURLEncoding.Strict()
 //
 // A place without format, table, attachment or file is [kmsencrypted.ErrConfig],
 // one without a record [kmsencrypted.ErrNoID]. The other errors are those of
-// [kmsencrypted.DataKey.Derive], and [kmsencrypted.ErrWiped] for the file key.
+// [kmsencrypted.DataKey.Raw], and [kmsencrypted.ErrWiped] for the file key.
 func WrapKey(dataKey kmsencrypted.DataKey, k Key, p Place) (string, error) {
 	return wrapKey(func() (*Wrapper, error) { return NewWrapper(dataKey) }, k, p)
 }
@@ -61,7 +62,7 @@ type Wrapper struct {
 	hidden secret.Pointer[cipher.AEAD]
 }
 
-// NewWrapper returns a Wrapper. The errors are those of [kmsencrypted.DataKey.Derive].
+// NewWrapper returns a Wrapper. The errors are those of [kmsencrypted.DataKey.Raw].
 func NewWrapper(dataKey kmsencrypted.DataKey) (*Wrapper, error) {
 	aead, err := wrappingCipher(dataKey)
 	if err != nil {
@@ -149,7 +150,12 @@ func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, er
 func IsWrappedKey(text string) bool { return strings.HasPrefix(text, wrapPrefix) }
 
 func wrappingCipher(dataKey kmsencrypted.DataKey) (cipher.AEAD, error) {
-	key, err := dataKey.Derive(wrapLabel, KeySize)
+	raw, err := dataKey.Raw()
+	if err != nil {
+		return nil, err
+	}
+	defer clear(raw)
+	key, err := mac.Expand(raw, wrapLabel, KeySize)
 	if err != nil {
 		return nil, err
 	}

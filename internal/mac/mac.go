@@ -1,8 +1,16 @@
-package kmsencrypted
+// Package mac computes HMACs of short messages under short keys, and HKDF-Expand
+// of a uniformly random key.
+//
+// Every record takes two HMACs of public messages, and crypto/hmac spends as long
+// on the objects that it makes as on hashing. So this package hashes memory on the
+// stack and wipes the blocks that hold the key. In FIPS 140 mode it calls
+// crypto/hmac, because the validated module has to compute the whole HMAC.
+package mac
 
 import (
 	"bytes"
 	"crypto/fips140"
+	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/sha512"
@@ -10,22 +18,18 @@ import (
 	"hash"
 )
 
-// HMAC of short public messages under short keys. Every record takes two of them,
-// and crypto/hmac spends as long on the objects that it makes as on hashing, so
-// here the two hashes are taken over memory on the stack, of which the blocks with
-// the key are wiped. In FIPS 140 mode the validated module has to do it whole.
-
 // The two blocks that HMAC combines with its key.
 var (
 	innerPad = [sha512.BlockSize]byte(bytes.Repeat([]byte{0x36}, sha512.BlockSize))
 	outerPad = [sha512.BlockSize]byte(bytes.Repeat([]byte{0x5c}, sha512.BlockSize))
 )
 
-// usualMessage is what finds room on the stack.
+// usualMessage is the size in bytes of a message that fits on the stack.
 const usualMessage = 320
 
-// hmacSHA512 is HMAC-SHA-512, of a message in parts, under a key of at most 128 bytes.
-func hmacSHA512(key []byte, message ...[]byte) [sha512.Size]byte {
+// SHA512 returns the HMAC-SHA-512 of a message in parts, under a key of at most
+// 128 bytes.
+func SHA512(key []byte, message ...[]byte) [sha512.Size]byte {
 	if fips140.Enabled() {
 		return [sha512.Size]byte(moduleHMAC(sha512.New, key, message))
 	}
@@ -45,8 +49,9 @@ func hmacSHA512(key []byte, message ...[]byte) [sha512.Size]byte {
 	return sum
 }
 
-// hmacSHA256 is HMAC-SHA-256, of a message in parts, under a key of at most 64 bytes.
-func hmacSHA256(key []byte, message ...[]byte) [sha256.Size]byte {
+// SHA256 returns the HMAC-SHA-256 of a message in parts, under a key of at most
+// 64 bytes.
+func SHA256(key []byte, message ...[]byte) [sha256.Size]byte {
 	if fips140.Enabled() {
 		return [sha256.Size]byte(moduleHMAC(sha256.New, key, message))
 	}
@@ -80,4 +85,21 @@ func moduleHMAC(newHash func() hash.Hash, key []byte, message [][]byte) []byte {
 		mac.Write(part)
 	}
 	return mac.Sum(nil)
+}
+
+// MaxExpand is the largest size in bytes that [Expand] returns.
+const MaxExpand = 255 * sha512.Size
+
+// Expand returns size bytes, 1 to [MaxExpand], by HKDF-Expand-SHA-512 of a key of
+// at most 128 bytes under label. There is no extraction, so the key must be
+// uniformly random. The caller must wipe the result.
+func Expand(key []byte, label string, size int) ([]byte, error) {
+	if size > sha512.Size || size < 1 {
+		return hkdf.Expand(sha512.New, key, label, size)
+	}
+	// One block of HKDF-Expand is HMAC(key, info || 1), which in itself takes
+	// much less time.
+	block := SHA512(key, append([]byte(label), 1))
+	defer clear(block[:])
+	return append(make([]byte, 0, size), block[:size]...), nil
 }
