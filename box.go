@@ -194,12 +194,12 @@ func (c Config) check() error {
 		case v.Provider != nil && v.ProviderFor != nil:
 			mistake("version %d has both Provider and ProviderFor", n)
 			continue
-		case v.Provider != nil && v.Provider.Info().Insecure:
-			insecure++
 		}
 		if v.Provider != nil {
 			if err := v.checkProvider(); err != nil {
 				mistakes = append(mistakes, fmt.Errorf("kmsencrypted: version %d: %w", n, err))
+			} else if v.Provider.Info().Insecure {
+				insecure++
 			}
 		}
 		v.check(n, mistake)
@@ -253,13 +253,16 @@ func (b *Box) chosen(v Version, n int, subject Subject, ec BoundContext) (Versio
 	case !reflect.ValueOf(v.Provider).Comparable():
 		return v, fmt.Errorf("%w: ProviderFor gives a %T, which == cannot compare", ErrConfig, v.Provider)
 	}
+	if err := v.checkProvider(); err != nil {
+		return v, err
+	}
 	if v.Provider.Info().Insecure {
 		if !b.config.AllowInsecure {
 			return v, fmt.Errorf("%w: ProviderFor gives an insecure key, and AllowInsecure is not set", ErrConfig)
 		}
 		b.insecure.Do(func() { b.config.warnInsecure(n, v.Provider) })
 	}
-	return v, v.checkProvider()
+	return v, nil
 }
 
 // route is what requests have in common that may be one.
@@ -286,8 +289,13 @@ func (b *Box) usable() error {
 	return nil
 }
 
-// Current is the version that the Box writes.
-func (b *Box) Current() int { return b.config.Current }
+// Current is the version that the Box writes, 0 for a nil or zero Box.
+func (b *Box) Current() int {
+	if b.usable() != nil {
+		return 0
+	}
+	return b.config.Current
+}
 
 // Version returns the recipe of a version. The error is [ErrVersionNotActive]
 // or [ErrVersionRetired] with the number.
@@ -305,8 +313,12 @@ func (b *Box) Version(n int) (Version, error) {
 	return v, nil
 }
 
-// Versions lists the numbers of all versions that can be read, in order.
+// Versions lists the numbers of all versions that can be read, in order. A nil or
+// zero Box has none.
 func (b *Box) Versions() []int {
+	if b.usable() != nil {
+		return nil
+	}
 	all := slices.Sorted(maps.Keys(b.config.Versions))
 	return slices.DeleteFunc(all, func(n int) bool { return n < b.config.MinVersion })
 }

@@ -161,5 +161,11 @@ func (b *Box) batch(ctx context.Context, one func() Event, items int, request fu
 	return answers, err
 }
 
-// InFlight returns the number of requests to key services that are in flight.
-func (b *Box) InFlight() int { return int(b.requests.Load()) }
+// InFlight returns the number of requests to key services that are in flight, 0
+// for a nil or zero Box.
+func (b *Box) InFlight() int {
+	if b.usable() != nil {
+		return 0
+	}
+	return int(b.requests.Load())
+}

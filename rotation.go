@@ -29,6 +29,9 @@ func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewra
 // lacks: a key service was away when it was written. [Box.Rewrap] adds them. Of a
 // column at another version, or where the provider makes one wrap, it is nil.
 func (b *Box) Missing(column string, binding Binding) (tags []string, err error) {
+	if err := b.usable(); err != nil {
+		return nil, err
+	}
 	if ColumnVersion(column) != b.config.Current {
 		return nil, nil
 	}

@@ -35,7 +35,8 @@ const label = "kmsencrypted/1 local"
 type redacted = secret.Redacted
 
 // Provider wraps data keys under local keys. It is immutable and safe for
-// concurrent use, and prints as "[redacted]".
+// concurrent use, and prints as "[redacted]". The zero value has no keys, and its
+// calls return [kmsencrypted.ErrConfig].
 type Provider struct {
 	redacted
 	hidden secret.Pointer[ring]
@@ -73,7 +74,25 @@ func newProvider(source string, keys []key) (*Provider, error) {
 	return &Provider{hidden: secret.Hide(r)}, nil
 }
 
-func (p *Provider) ring() *ring { return p.hidden.Get() }
+// noKeys is the ring of a nil or zero Provider.
+var noKeys = ring{source: "local"}
+
+func (p *Provider) ring() *ring {
+	if p != nil {
+		if r := p.hidden.Get(); r != nil {
+			return r
+		}
+	}
+	return &noKeys
+}
+
+// Check returns [kmsencrypted.ErrConfig] for a nil or zero Provider.
+func (p *Provider) Check() error {
+	if len(p.ring().keys) == 0 {
+		return fmt.Errorf("local: %w: the provider was not made by this package and has no keys", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
 
 // Info names the file or variable.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
@@ -89,6 +108,9 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	id := p.ring().first
 	out := make([]byte, 0, 1+len(id)+12+len(plaintext)+16)
 	out = append(out, byte(len(id)))
@@ -100,6 +122,9 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 // not in the file any more, the text of the [kmsencrypted.ErrDecrypt] names it.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := p.Check(); err != nil {
 		return nil, err
 	}
 	if len(ciphertext) == 0 || len(ciphertext) < 1+int(ciphertext[0]) {
@@ -123,8 +148,13 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 // InMemory says that unwrapping is quick, so that nobody waits to share it.
 func (p *Provider) InMemory() {}
 
-// Probe always succeeds: the keys are in memory.
-func (p *Provider) Probe(ctx context.Context) error { return ctx.Err() }
+// Probe succeeds for every provider that has keys, because they are in memory.
+func (p *Provider) Probe(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return p.Check()
+}
 
 func (p *Provider) failed(err, cause error) error {
 	return &kmsencrypted.Error{Op: "decrypt", Provider: "local", KeyID: p.ring().source, Err: err, Cause: cause}

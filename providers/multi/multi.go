@@ -139,8 +139,11 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 		if _, nested := provider.(kmsencrypted.MultiWrapper); nested {
 			mistake("provider %d is several itself", i)
 		}
-		if checked, ok := provider.(interface{ Check() error }); ok && checked.Check() != nil {
-			mistakes = append(mistakes, checked.Check())
+		if checker, ok := kmsencrypted.Ability[kmsencrypted.Checker](provider); ok {
+			if err := checker.Check(); err != nil {
+				mistakes = append(mistakes, err)
+				continue
+			}
 		}
 		tag := o.tag(i, provider)
 		if tags[tag] {
@@ -160,8 +163,14 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 	return errors.Join(mistakes...)
 }
 
-// Check reports the mistakes in what the provider was made of.
-func (p *Provider) Check() error { return p.mistake }
+// Check returns the mistakes in the arguments of [New] or [Options.New]. A nil or
+// zero Provider is a mistake too.
+func (p *Provider) Check() error {
+	if p == nil || p.mistake == nil && len(p.members) == 0 {
+		return fmt.Errorf("multi: %w: the provider was not made by New and has no members", kmsencrypted.ErrConfig)
+	}
+	return p.mistake
+}
 
 // Wraps is how many wraps a data key gets: one call to a key service each.
 func (p *Provider) Wraps() int { return len(p.members) }
@@ -183,8 +192,8 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 
 // EncryptAll wraps plaintext by all providers side by side.
 func (p *Provider) EncryptAll(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]kmsencrypted.Wrap, error) {
-	if p.mistake != nil {
-		return nil, p.failed(kmsencrypted.OpWrap, p.mistake, nil)
+	if err := p.Check(); err != nil {
+		return nil, p.failed(kmsencrypted.OpWrap, err, nil)
 	}
 	wraps := make([]kmsencrypted.Wrap, len(p.members))
 	errs := p.each(func(i int, m member) error {
@@ -217,8 +226,8 @@ func (p *Provider) EncryptAll(ctx context.Context, plaintext []byte, ec kmsencry
 // it answers. A column none of whose wraps carries the tag of a provider is
 // tried by all of them, as names may have changed.
 func (p *Provider) DecryptAny(ctx context.Context, wraps []kmsencrypted.Wrap, ec kmsencrypted.BoundContext, check func(plaintext []byte) error) ([]byte, error) {
-	if p.mistake != nil {
-		return nil, p.failed(kmsencrypted.OpUnwrap, p.mistake, nil)
+	if err := p.Check(); err != nil {
+		return nil, p.failed(kmsencrypted.OpUnwrap, err, nil)
 	}
 	var passed []error
 	for _, try := range p.tries(wraps) {
@@ -293,8 +302,8 @@ func (p *Provider) Missing(column string) (tags []string, err error) {
 // Probe asks all providers that can be asked, and reports all that fail.
 func (p *Provider) Probe(ctx context.Context) error {
 	const op = "probe"
-	if p.mistake != nil {
-		return p.failed(op, p.mistake, nil)
+	if err := p.Check(); err != nil {
+		return p.failed(op, err, nil)
 	}
 	errs := p.each(func(_ int, m member) error {
 		prober, ok := m.Provider.(kmsencrypted.Prober)
