@@ -211,6 +211,9 @@ func (b *builder) addField(f reflect.StructField, index []int, column string, o 
 	if o.id || o.context || o.name != "" {
 		b.mistake(where, "the options id, context and name do not go with an encrypted column")
 	}
+	if why := o.misplaced(); why != "" {
+		b.mistake(where, "%s", why)
+	}
 	t := reflect.New(f.Type).Interface().(holder).valueType()
 	s.goType = t
 	var err error

@@ -132,3 +132,16 @@ func (o *options) setRuby(form rubyForm) error {
 	o.ruby = form
 	return nil
 }
+
+// misplaced says which options of an encrypted column have no effect there.
+func (o *options) misplaced() string {
+	switch {
+	case o.of != "", o.expression != "", o.slow, o.size != 0, o.bits != 0:
+		return "the options of, expression, slow, size and bits are for a field.Index"
+	case o.ruby == "" && (o.algorithm != "" || o.mode != "" || o.marshal || o.zeroIV):
+		return "the options algorithm, mode, marshal and zero_iv need lockbox or attr_encrypted"
+	case !o.master && (o.keyTable != "" || o.keyAttr != ""):
+		return "the options key_table and key_attribute need master"
+	}
+	return ""
+}
