@@ -24,7 +24,7 @@ import (
 // [Rewrapper], [BatchRewrapper], [Prober], [LegacyDecrypter], [MultiWrapper] and
 // [InMemory]. Those that make no calls, or the last one, are found by [Ability]
 // behind decorators too: [Unwrapper], [Checker], [RewrapForeteller],
-// [WrapCounter] and [Closer]. Package internal/intercept writes decorators that
+// [WrapCounter] and [Closer]. Package providers/intercept makes decorators that
 // keep them all.
 type Provider interface {
 	// Info names the key-encryption key. It does not call the service.

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/intercept"
+	"github.com/kmsencrypted/kmsencrypted/providers/intercept"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 

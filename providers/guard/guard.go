@@ -26,8 +26,8 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/intercept"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
+	"github.com/kmsencrypted/kmsencrypted/providers/intercept"
 )
 
 // Options of a guard. The zero value limits neither concurrency nor rate and has

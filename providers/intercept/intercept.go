@@ -1,5 +1,18 @@
-// Package intercept puts a function in front of every call to a provider, and
-// keeps exactly the optional abilities that the provider has.
+// Package intercept puts a function in front of every request to a provider: to
+// log it, to bound it, to repeat it, to fail it in a test.
+//
+// A type that embeds a [kmsencrypted.Provider] would lose what the provider can do
+// beyond its three methods, such as batches: the Box asks by type assertion. [Wrap]
+// returns a provider with exactly the abilities of the one behind it:
+//
+//	counted := intercept.Wrap(provider, nil, func(ctx context.Context, call *intercept.Call, next func(context.Context) error) error {
+//		err := next(ctx) // makes the request
+//		requests.Add(1)
+//		return err
+//	})
+//
+// providers/guard is made with it. A function must not log what [Call.Answers]
+// holds: the answers to unwraps are plaintext data keys.
 package intercept
 
 import (
@@ -10,32 +23,41 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// OpProbe is a [kmsencrypted.Prober]'s question about the key.
+// OpProbe is the Op of a request made by a [kmsencrypted.Prober].
 const OpProbe kmsencrypted.Op = "probe"
 
 // Call is one request to a provider.
 type Call struct {
 	Op kmsencrypted.Op
-	// Contexts of the values in the request; none for a probe.
+	// Contexts has the encryption context of each value in the request. A probe
+	// has none.
 	Contexts []kmsencrypted.BoundContext
-	// Answers are the values that came back with the last success, the caller's
-	// own slices. Those of refused items of a batch are nil.
+	// Answers has the values that the last successful request returned, nil for
+	// each refused item of a batch. They are the slices that the caller receives.
+	// After an unwrap they are secret: do not keep, change or log them.
 	Answers [][]byte
 }
 
-// Func stands in front of a call. It makes the request by calling next, as often
-// as it wants to, and returns what the caller is to see as its error. A rewrap
-// that the provider cannot make is [errors.ErrUnsupported] without a request.
+// Func is called instead of a request. It makes the request by calling next, any
+// number of times, and returns the error that the caller receives. It is called by
+// many goroutines at the same time. If next returns [errors.ErrUnsupported] for a
+// rewrap, the provider made no request.
 type Func func(ctx context.Context, call *Call, next func(context.Context) error) error
 
-// Wrap returns a provider whose calls all go through f, with exactly those
-// abilities of inner that package kmsencrypted names. mistake, if there is one,
-// lies in the configuration of f: a Box that is given the provider reports it.
+// Wrap returns a provider that passes every request through f. It has exactly the
+// abilities of inner that package kmsencrypted names; those that need no request,
+// such as [kmsencrypted.WrapCounter], are found by [kmsencrypted.Ability]. A Box
+// reports mistake, an error in the configuration of f, when it is made with the
+// provider; nil is no mistake. For a nil inner provider Wrap
+// returns nil.
 func Wrap(inner kmsencrypted.Provider, mistake error, f Func) kmsencrypted.Provider {
+	if inner == nil {
+		return nil
+	}
 	return with(&provider{inner, mistake, f}, abilitiesOf(inner))
 }
 
-// provider is what all shapes have in common.
+// provider is the part that all shapes have in common.
 type provider struct {
 	inner   kmsencrypted.Provider
 	mistake error
@@ -49,7 +71,7 @@ func (p *provider) Unwrap() kmsencrypted.Provider { return p.inner }
 
 // Check reports mistakes in the configuration, also of the provider behind.
 func (p *provider) Check() error {
-	if checked, ok := p.inner.(interface{ Check() error }); ok {
+	if checked, ok := p.inner.(kmsencrypted.Checker); ok {
 		return errors.Join(p.mistake, checked.Check())
 	}
 	return p.mistake
@@ -152,11 +174,11 @@ func (r rewrap) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping
 	})
 }
 
-// behind is the provider behind whatever stands in front of it, so that another
-// one can recognise its own kind.
+// behind returns the innermost provider, so that another one can recognise its own
+// kind.
 func behind(source kmsencrypted.Provider) kmsencrypted.Provider {
 	for {
-		front, ok := source.(interface{ Unwrap() kmsencrypted.Provider })
+		front, ok := source.(kmsencrypted.Unwrapper)
 		if !ok {
 			return source
 		}

@@ -4,6 +4,11 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -35,7 +40,7 @@ func TestAbilitiesAreKept(t *testing.T) {
 		if got := abilitiesOf(Wrap(inner, nil, pass)); got != has {
 			t.Errorf("Wrap of %05b has %05b", has, got)
 		}
-		if Wrap(inner, nil, pass).(interface{ Unwrap() kmsencrypted.Provider }).Unwrap() != inner {
+		if Wrap(inner, nil, pass).(kmsencrypted.Unwrapper).Unwrap() != inner {
 			t.Errorf("Unwrap of %05b is not what was wrapped", has)
 		}
 	}
@@ -221,5 +226,34 @@ func TestMistakesAreReported(t *testing.T) {
 	}
 	if err := Wrap(plain{}, nil, nil).(interface{ Check() error }).Check(); err != nil {
 		t.Errorf("Check() = %v", err)
+	}
+}
+
+// TestEveryAbilityIsKnown reads provider.go: an interface there that embeds
+// Provider is either one that a request goes to, and so has a shape here, or one
+// that Ability finds behind this package's providers.
+func TestEveryAbilityIsKnown(t *testing.T) {
+	t.Parallel()
+	known := []string{"BatchProvider", "Rewrapper", "BatchRewrapper", "Prober", "LegacyDecrypter", "MultiWrapper", // shapes
+		"InMemory",                                                          // of calls that a function in front would slow down
+		"Unwrapper", "Checker", "Closer", "RewrapForeteller", "WrapCounter"} // without a request
+	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "provider.go"), nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.TypeSpec); ok {
+			if _, ok := spec.Type.(*ast.InterfaceType); ok && spec.Name.Name != "Provider" {
+				found++
+				if !slices.Contains(known, spec.Name.Name) {
+					t.Errorf("provider.go has the ability %s: give it a shape in this package, or add it to this list", spec.Name.Name)
+				}
+			}
+		}
+		return true
+	})
+	if found != len(known) {
+		t.Errorf("provider.go has %d abilities, this test knows %d", found, len(known))
 	}
 }
