@@ -255,7 +255,13 @@ func (x *Index) spread(p Plaintext) (int, error) {
 	return n, nil
 }
 
+// errNoIndex: a nil or zero Index has no key.
+var errNoIndex = fmt.Errorf("blindindex: %w: the Index was not made by New or Derive", kmsencrypted.ErrConfig)
+
 func (x *Index) express(value any) (Plaintext, error) {
+	if x == nil || x.sum == nil {
+		return Plaintext{}, errNoIndex
+	}
 	p, err := plaintextOf(value)
 	if err == nil && x.expression != nil {
 		p, err = x.expression(p)

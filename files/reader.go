@@ -45,6 +45,9 @@ type Reader struct {
 // a chunk that was changed, or belongs elsewhere, is [kmsencrypted.ErrDecrypt],
 // a missing end [ErrTruncated]. Every later call fails in the same way.
 func NewReader(ctx context.Context, src io.Reader, k Key, o Options) (*Reader, error) {
+	if src == nil {
+		return nil, errNoSource
+	}
 	start, err := readStart(ctx, src)
 	if err != nil {
 		return nil, err
@@ -56,6 +59,11 @@ func NewReader(ctx context.Context, src io.Reader, k Key, o Options) (*Reader, e
 	r.id = ID(start[idOffset:HeaderSize])
 	return r, nil
 }
+
+var (
+	errNoSource = configError("no source to read from")
+	errNoReader = configError("the reader was not made by NewReader or NewReaderAt")
+)
 
 // readStart reads header, salt and commitment and checks the header.
 func readStart(ctx context.Context, src io.Reader) ([]byte, error) {
@@ -95,6 +103,9 @@ func (r *Reader) ID() ID { return r.id }
 // Read decrypts into p. With a p of at least [ChunkSize] bytes it decrypts
 // straight into it, and may use all of p for that.
 func (r *Reader) Read(p []byte) (n int, err error) {
+	if r.body == nil {
+		return 0, errNoReader
+	}
 	for n < len(p) {
 		if len(r.plain) > 0 {
 			m := copy(p[n:], r.plain)
@@ -174,6 +185,9 @@ func (r *Reader) refill() error {
 
 // WriteTo decrypts all that is left to dst and returns how many bytes that was.
 func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
+	if r.body == nil {
+		return 0, errNoReader
+	}
 	write := func(plaintext []byte) error {
 		if err := fullio.Write(dst, plaintext); err != nil {
 			return err

@@ -37,6 +37,9 @@ const maxPooled = 72 * sealedChunk
 // object's [kmsencrypted.ErrDecrypt]; otherwise the errors are those of
 // [NewReader]. The chunks between are authenticated when they are read.
 func NewReaderAt(ctx context.Context, src io.ReaderAt, size int64, k Key) (*ReaderAt, error) {
+	if src == nil {
+		return nil, errNoSource
+	}
 	start, err := readStart(ctx, io.NewSectionReader(src, 0, max(size, 0)))
 	if err != nil {
 		return nil, err
@@ -89,6 +92,9 @@ func (r *ReaderAt) Section() *io.SectionReader { return io.NewSectionReader(r, 0
 // chunk is [kmsencrypted.ErrDecrypt], a source that has become shorter
 // [ErrTruncated], a negative offset [fs.ErrInvalid].
 func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
+	if r.body == nil {
+		return 0, errNoReader
+	}
 	if err := r.ctx.Err(); err != nil {
 		return 0, err
 	}

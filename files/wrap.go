@@ -82,13 +82,13 @@ func wrapKey(under func() (*Wrapper, error), k Key, p Place) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	w, err := under()
+	aead, err := cipherOf(under)
 	if err != nil {
 		return "", err
 	}
 	wrapped := make([]byte, 0, wrappedSize)
 	err = k.use(func(key []byte) error {
-		wrapped = (*w.hidden.Get()).Seal(wrapped, nil, key, associatedData)
+		wrapped = aead.Seal(wrapped, nil, key, associatedData)
 		return nil
 	})
 	if err != nil {
@@ -133,11 +133,11 @@ func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, er
 	if err != nil || len(sealed) != wrappedSize {
 		return Key{}, malformed("wrapped key")
 	}
-	w, err := under()
+	aead, err := cipherOf(under)
 	if err != nil {
 		return Key{}, err
 	}
-	raw, err := (*w.hidden.Get()).Open(sealed[:0], nil, sealed, associatedData)
+	raw, err := aead.Open(sealed[:0], nil, sealed, associatedData)
 	if err != nil {
 		return Key{}, fmt.Errorf("files: wrapped key: %w", kmsencrypted.ErrDecrypt)
 	}
@@ -148,6 +148,21 @@ func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, er
 // IsWrappedKey reports whether text begins as what [WrapKey] returns does. What
 // does not may be the text of a [kmsencrypted.Box].
 func IsWrappedKey(text string) bool { return strings.HasPrefix(text, wrapPrefix) }
+
+// cipherOf returns the cipher of a Wrapper, or [kmsencrypted.ErrConfig] for one that
+// is nil or zero.
+func cipherOf(under func() (*Wrapper, error)) (cipher.AEAD, error) {
+	w, err := under()
+	if err != nil {
+		return nil, err
+	}
+	if w != nil {
+		if aead := w.hidden.Get(); aead != nil {
+			return *aead, nil
+		}
+	}
+	return nil, configError("the Wrapper was not made by NewWrapper")
+}
 
 func wrappingCipher(dataKey kmsencrypted.DataKey) (cipher.AEAD, error) {
 	raw, err := dataKey.Raw()

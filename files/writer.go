@@ -52,6 +52,9 @@ func sealObject(ctx context.Context, dst io.Writer, k Key, o Options, id ID, sal
 
 // newWriter writes a body alone, bound to a context.
 func newWriter(ctx context.Context, dst io.Writer, k Key, o Options, salt, context []byte) (*Writer, error) {
+	if dst == nil {
+		return nil, configError("no destination to write to")
+	}
 	o, err := o.check()
 	if err != nil {
 		return nil, err
@@ -183,7 +186,10 @@ func (w *Writer) readBatch(b *batch, src io.Reader) (got int, more bool) {
 // destination. After an error, and once the context is done, it seals nothing and
 // returns that error. A second Close returns what the first did.
 func (w *Writer) Close() error {
-	if w.closed {
+	switch {
+	case w.body == nil:
+		return errNoWriter
+	case w.closed:
 		return w.err
 	}
 	w.closed = true
@@ -206,8 +212,14 @@ func (w *Writer) wipe() {
 	w.pending, w.out = nil, nil
 }
 
+// errNoWriter: a zero Writer has neither key nor destination.
+var errNoWriter = configError("the Writer was not made by NewWriter")
+
 // ready reports why nothing can be written any more.
 func (w *Writer) ready() error {
+	if w.body == nil {
+		return errNoWriter
+	}
 	if w.closed {
 		return errClosed
 	}

@@ -128,8 +128,8 @@ func newBox(v version, o Options) (*Box, error) {
 	v.padding, v.unbound = o.Padding, o.Unbound
 	versions := []version{v}
 	for _, previous := range o.Previous {
-		if previous == nil {
-			return nil, configError("a previous box is nil")
+		if len(previous.versions()) == 0 {
+			return nil, errNoBox
 		}
 		versions = append(versions, previous.versions()...)
 	}
@@ -140,7 +140,17 @@ func newBox(v version, o Options) (*Box, error) {
 	return &Box{hidden: secret.Hide(versions), shortest: shortest}, nil
 }
 
-func (b *Box) versions() []version { return *b.hidden.Get() }
+// versions is empty for a nil or zero Box.
+func (b *Box) versions() []version {
+	if b != nil {
+		if versions := b.hidden.Get(); versions != nil {
+			return *versions
+		}
+	}
+	return nil
+}
+
+var errNoBox = configError("the Box was not made by New or NewHybrid")
 
 func (v *version) overhead() int {
 	if v.open != nil {
@@ -158,7 +168,11 @@ func (v *version) overhead() int {
 // encryption key, are [kmsencrypted.ErrConfig]. Under one key of [AESGCM] seal
 // at most 2^32 boxes.
 func (b *Box) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
-	v := &b.versions()[0]
+	versions := b.versions()
+	if len(versions) == 0 {
+		return nil, errNoBox
+	}
+	v := &versions[0]
 	switch {
 	case v.seal == nil:
 		return nil, configError("no encryption key")
@@ -193,11 +207,15 @@ var errBinding = configError("these options have no associated data")
 // the padding are wrong; a box that is too short to be one is
 // [kmsencrypted.ErrMalformed]. The caller wipes the plaintext.
 func (b *Box) Open(dst, box, associatedData []byte) ([]byte, error) {
-	if len(box) < b.shortest {
+	versions := b.versions()
+	switch {
+	case len(versions) == 0:
+		return nil, errNoBox
+	case len(box) < b.shortest:
 		return nil, errShort
 	}
-	for i := range b.versions() {
-		plaintext, err := b.versions()[i].unseal(dst, box, associatedData)
+	for i := range versions {
+		plaintext, err := versions[i].unseal(dst, box, associatedData)
 		if err != errDecrypt {
 			return plaintext, err
 		}
@@ -234,7 +252,11 @@ func (v *version) unseal(dst, box, associatedData []byte) ([]byte, error) {
 // SealText is [Box.Seal] with the box in padded standard base64 without
 // newlines (encode: true in Ruby). The box itself lies in memory behind the text.
 func (b *Box) SealText(dst, plaintext, associatedData []byte) ([]byte, error) {
-	size := b.versions()[0].boxSize(len(plaintext))
+	versions := b.versions()
+	if len(versions) == 0 {
+		return nil, errNoBox
+	}
+	size := versions[0].boxSize(len(plaintext))
 	text := base64.StdEncoding.EncodedLen(size)
 	dst = slices.Grow(dst, text+size)
 	box, err := b.Seal(behind(dst, text), plaintext, associatedData)

@@ -11,7 +11,10 @@ type Column struct {
 }
 
 // storesEmpty reports whether the empty plaintext is stored as it is.
-func (c Column) storesEmpty() bool { return c.Box.versions()[0].padding == 0 }
+func (c Column) storesEmpty() bool {
+	versions := c.Box.versions()
+	return len(versions) > 0 && versions[0].padding == 0
+}
 
 // Seal appends what is stored for plaintext to dst. See [Box.Seal].
 func (c Column) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {

@@ -33,6 +33,9 @@ func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reade
 	if err := r.records.named(name); err != nil {
 		return nil, err
 	}
+	if row == nil || src == nil {
+		return nil, errNoUpload
+	}
 	p := &RailsPending[R]{rails: r, row: row, b: &Blob{Name: name, Service: r.config.Bucket, FileName: CleanName(o.Name)}}
 	return p, r.put(ctx, p, src, o)
 }

@@ -44,10 +44,13 @@ const tries = 3
 // The errors are those of src and of the store, [ErrSize], [ErrAbandoned] if the
 // source stood still for longer than [Config.Lease], those of
 // [field.Adapter.DataKeys], and [kmsencrypted.ErrConfig] for a name of none of the
-// attachments.
+// attachments, a nil row and a nil src.
 func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*Pending[R], error) {
 	if err := m.named(name); err != nil {
 		return nil, err
+	}
+	if row == nil || src == nil {
+		return nil, errNoUpload
 	}
 	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: name}, o)
 	if err != nil {
@@ -59,6 +62,9 @@ func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Rea
 // Replace uploads another file in the place of one. After Commit the attachment
 // has the same ID and what was derived from the old file is gone.
 func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.Reader, o Options) (*Pending[R], error) {
+	if row == nil || a == nil || src == nil {
+		return nil, errNoUpload
+	}
 	old := *a
 	p, err := m.prepare(ctx, row, &Attachment{ID: a.ID, Name: a.Name, Variant: a.Variant, Parent: a.Parent}, o)
 	if err != nil {
@@ -67,6 +73,8 @@ func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.
 	p.old = &old
 	return p, m.upload(ctx, p, src, o)
 }
+
+var errNoUpload = configError("an upload needs a record and a reader, and a replacement also the attachment")
 
 func newID() string { return strings.ToLower(rand.Text()) }
 
