@@ -140,6 +140,7 @@
 //
 //	option          on      meaning                                                      without it                example
 //	id              plain   the field is a column of the primary key                     true of the column "id"   id
+//	context         plain   encryption contexts are made of the field                    a change of it is refused context
 //	name            Key     the name that key= refers to                                 the unnamed key           name=phone
 //	key             Of      the name of the Key that seals the column                    the unnamed key           key=phone
 //	as              Key Of  the column's name in what is bound, if it was renamed        the column's name         as=mail
