@@ -180,7 +180,7 @@ func converterOf(t reflect.Type, lockboxType string) (converter, error) {
 			c, ok = bytesAsString, true
 		}
 	case "binary":
-		c, ok = through[[]byte](), isBytes
+		c, ok = bytesAsBinary, isBytes
 	case "boolean":
 		c, ok = through[bool](), k == reflect.Bool
 	case "integer":
@@ -281,6 +281,16 @@ var (
 			var value string
 			err := parse(&value)
 			v.SetBytes([]byte(value))
+			return err
+		},
+	}
+	// A slice of a byte type with a name does not convert to []byte.
+	bytesAsBinary = converter{
+		toRuby: func(v reflect.Value) (any, error) { return v.Bytes(), nil },
+		fromRuby: func(v reflect.Value, parse func(any) error) error {
+			var value []byte
+			err := parse(&value)
+			v.SetBytes(value)
 			return err
 		},
 	}
