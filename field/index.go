@@ -250,6 +250,9 @@ func (c *computing) run(ctx context.Context) {
 // [kmsencrypted.ErrNotOpened]. [Adapter.Write] then has the columns that differ, on
 // condition that the fields are still what was read.
 func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
+	if err := m.usable(rows); err != nil {
+		return err
+	}
 	w := newWork(m, rows)
 	defer w.release()
 	for _, c := range m.recompute(ctx, w) {

@@ -94,6 +94,9 @@ func newModel[R any](box *kmsencrypted.Box, row reflect.Type, config Config) (*M
 
 // suits checks the schema against the versions that its columns may have.
 func (s *schema) suits(box *kmsencrypted.Box) error {
+	if _, err := box.Version(0); errors.Is(err, kmsencrypted.ErrConfig) {
+		return err // a nil or zero Box
+	}
 	var mistakes []error
 	for _, n := range box.Versions() {
 		v, err := box.Version(n)

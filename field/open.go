@@ -20,6 +20,9 @@ import (
 // [kmsencrypted.ErrRecordSeal], and those of [kmsencrypted.Box.Unwrap]. The error is
 // [Failures] if there is more than one record.
 func (m *Model[R]) Open(ctx context.Context, rows ...*R) error {
+	if err := m.usable(rows); err != nil {
+		return err
+	}
 	w := newWork(m, rows)
 	defer w.release()
 	w.open(ctx, m.box)

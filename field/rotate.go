@@ -51,6 +51,9 @@ func (g *group) lacks(column string) (bool, error) {
 
 // rewrap moves the key columns that are picked.
 func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(*group) (bool, error)) error {
+	if err := m.usable(rows); err != nil {
+		return err
+	}
 	w := newWork(m, rows)
 	defer w.release()
 	for i := range w.groups {
@@ -142,6 +145,9 @@ func (g *group) keepsFormat() error {
 // A record that does not open is left as it was and does not hold up the others.
 // A model with [Config.Files] is [kmsencrypted.ErrNeedsFiles].
 func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
+	if err := m.usable(rows); err != nil {
+		return err
+	}
 	if m.schema.config.Files {
 		return &kmsencrypted.Error{Op: "rekey", Record: m.Table(), Err: kmsencrypted.ErrNeedsFiles}
 	}

@@ -43,6 +43,9 @@ const (
 
 func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	const op = "seal"
+	if err := m.usable(rows); err != nil {
+		return err
+	}
 	if m.schema.config.KeysOnly {
 		return fmt.Errorf("field: %w: a model of keys only cannot seal %s", kmsencrypted.ErrConfig, m.Table())
 	}
