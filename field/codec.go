@@ -30,11 +30,6 @@ type codec struct {
 	// same reports whether out, which was decoded, is what in was. Nil: the codec
 	// is one of this package's own and loses nothing.
 	same func(in, out reflect.Value) bool
-	// mutable says that a value can be changed without Set.
-	mutable bool
-	// keeps says that the plaintext is kept beside the value: it is mutable, or the
-	// plaintext may say more than the value.
-	keeps bool
 }
 
 // write is encode for a value that is to be stored. Where somebody else's code

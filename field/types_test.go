@@ -35,7 +35,7 @@ type (
 	celsius   float64
 	word      string
 	flags     uint8
-	token     struct{ value string }
+	token     struct{ value string } //lint:ignore U1000 state that no encoding sees
 	pair2     struct{ A, B any }
 	tree      struct{ Kids []*tree }
 	withMap   struct{ M map[string][]int }
@@ -96,7 +96,10 @@ func (s *sealedState) MarshalJSON() ([]byte, error) { return json.Marshal(s.n) }
 func (s *sealedState) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &s.n) }
 
 // halfState loses its second half.
-type halfState struct{ N, lost int64 }
+type halfState struct {
+	N    int64
+	lost int64 //lint:ignore U1000 state that its own encoding forgets
+}
 
 func (s halfState) MarshalJSON() ([]byte, error)  { return json.Marshal(s.N) }
 func (s *halfState) UnmarshalJSON(b []byte) error { return json.Unmarshal(b, &s.N) }

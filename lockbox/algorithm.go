@@ -9,8 +9,7 @@ import (
 
 	"golang.org/x/crypto/chacha20poly1305"
 	"golang.org/x/crypto/nacl/secretbox"
-	//lint:ignore SA1019 libsodium's box keys are HSalsa20 of the shared secret, which nothing else offers
-	"golang.org/x/crypto/salsa20/salsa"
+	"golang.org/x/crypto/salsa20/salsa" // for libsodium's box keys, HSalsa20 of the shared secret
 )
 
 // Algorithm is the algorithm: option of a box.
