@@ -22,9 +22,9 @@ import (
 // Those that make calls are used only if the provider itself implements them, so
 // that no call goes around what decorates a provider: [BatchProvider],
 // [Rewrapper], [BatchRewrapper], [Prober], [LegacyDecrypter], [MultiWrapper] and
-// [InMemory]. Those that make no calls, or the last one, are found by [Ability]
-// behind decorators too: [Unwrapper], [Checker], [RewrapForeteller],
-// [WrapCounter] and [Closer]. Package providers/intercept makes decorators that
+// [InMemory]. Those that make no calls are found by [Ability]
+// behind decorators too: [Unwrapper], [Checker], [RewrapForeteller] and
+// [WrapCounter]. Package providers/intercept makes decorators that
 // keep them all.
 type Provider interface {
 	// Info names the key-encryption key. It does not call the service.
@@ -200,14 +200,6 @@ type Checker interface {
 	Provider
 	// Check does not call the service.
 	Check() error
-}
-
-// Closer is a provider that holds connections.
-type Closer interface {
-	Provider
-	// Close releases the connections that opening the provider made. A client
-	// that the caller made stays open. The provider must not be used afterwards.
-	Close() error
 }
 
 // RewrapForeteller is a [Rewrapper] that tells in advance from which providers
