@@ -149,6 +149,9 @@ type ColumnResult struct {
 // it makes [Config.Concurrency] requests at a time, and few if the provider takes
 // batches. Results are in the order of the keys, and each has its own error.
 func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
+	if len(keys) == 0 {
+		return nil
+	}
 	results := make([]ColumnResult, len(keys))
 	jobs := make([]*wrapJob, 0, len(keys))
 	stopped := make(map[route]*atomic.Pointer[error], 1)

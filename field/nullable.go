@@ -22,6 +22,19 @@ func isNull(v reflect.Value) bool {
 	return false
 }
 
+// mayMeanNull reports whether isNull can be true of a value of this kind.
+func mayMeanNull(k reflect.Kind) bool {
+	switch k {
+	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface, reflect.Struct:
+		return true
+	}
+	return false
+}
+
+// meansNull is [isNull] of a copy. Reflection moves what it looks at to the
+// heap, and this way it moves no more than the values that may mean NULL.
+func meansNull[T any](v T) bool { return isNull(reflect.ValueOf(&v).Elem()) }
+
 // validFlag is the flag of a struct that says whether there is a value: its field
 // Valid, or that of the one struct that it embeds.
 func validFlag(v reflect.Value) (flag reflect.Value, ok bool) {

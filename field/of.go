@@ -47,7 +47,7 @@ func New[T any](v T) (o Of[T]) {
 // Set gives the field a new plaintext, to be sealed and written. A nil pointer,
 // slice, map or interface and a value that is not Valid, as an sql.Null may be, are NULL.
 func (o *Of[T]) Set(v T) {
-	if isNull(reflect.ValueOf(&v).Elem()) {
+	if mayMeanNull(reflect.TypeFor[T]().Kind()) && meansNull(v) {
 		o.SetNull()
 		return
 	}
