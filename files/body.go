@@ -16,8 +16,8 @@ import (
 //
 //	salt 24 || commitment 32 || chunk 0 || chunk 1 || ... || last chunk
 //
-// where every chunk but the last is 16384 bytes and a tag of 16, and the last is
-// shorter. That it is shorter says that it is the last.
+// Every chunk but the last has 16384 bytes and a tag of 16 bytes. The last chunk
+// is shorter, which marks it as the last.
 const (
 	derivationLabel = "c2sp.org/chunked-encryption@v1+AEAD_AES_256_GCM\x00"
 	aeadKeySize     = 32
@@ -31,8 +31,8 @@ type body struct {
 	commitment [commitSize]byte
 }
 
-// newBody derives what one object is sealed under. The context is what is bound
-// to the body: the header.
+// newBody derives the keys of one object. context is bound to the body: it is the
+// header.
 func newBody(k Key, salt, context []byte) (*body, error) {
 	b := new(body)
 	return b, k.use(func(key []byte) error {
@@ -46,7 +46,8 @@ func newBody(k Key, salt, context []byte) (*body, error) {
 		if err != nil {
 			return configError("%w", err)
 		}
-		// Derived nonces are not FIPS 140's: fails under GODEBUG=fips140=only.
+		// Derived nonces are not allowed by FIPS 140: this fails under
+		// GODEBUG=fips140=only.
 		if b.aead, err = cipher.NewGCM(block); err != nil {
 			return configError("%w", err)
 		}
@@ -56,7 +57,8 @@ func newBody(k Key, salt, context []byte) (*body, error) {
 	})
 }
 
-// openBody is newBody for a body that begins with prefix, salt and commitment.
+// openBody is like newBody for a body that begins with prefix: salt and
+// commitment.
 func openBody(k Key, prefix, context []byte) (*body, error) {
 	b, err := newBody(k, prefix[:saltSize], context)
 	if err != nil {
@@ -77,14 +79,14 @@ func (b *body) nonce(index int64) []byte {
 
 // seal appends a sealed chunk to dst.
 func (b *body) seal(dst, chunk []byte, index int64) ([]byte, error) {
-	// The chunk with the highest number is never a full one.
+	// The chunk with the highest number is never full.
 	if index >= maxChunks-1 && (index >= maxChunks || len(chunk) == ChunkSize) {
 		return dst, errSize
 	}
 	return b.aead.Seal(dst, b.nonce(index), chunk, nil), nil
 }
 
-// sealAll appends whole chunks, the first of which has the given number.
+// sealAll appends sealed whole chunks. index is the number of the first.
 func (b *body) sealAll(dst, chunks []byte, index int64) (_ []byte, err error) {
 	for ; len(chunks) > 0 && err == nil; index++ {
 		dst, err = b.seal(dst, chunks[:ChunkSize], index)
@@ -109,7 +111,7 @@ func (b *body) open(dst, sealed []byte, index int64) ([]byte, error) {
 }
 
 // openAll appends the plaintext of sealed chunks, up to the first that does not
-// open. The last may be a short one.
+// open. The last may be shorter.
 func (b *body) openAll(dst, sealed []byte, index int64) (_ []byte, err error) {
 	for ; len(sealed) > 0 && err == nil; index++ {
 		n := min(len(sealed), sealedChunk)

@@ -19,17 +19,17 @@
 //	r, err := files.NewReaderAt(ctx, object, size, key)              // any part of it
 //	http.ServeContent(w, request, "license.pdf", time.Time{}, r.Section())
 //
-// The format is that of spec/files.md: a header of 32 bytes and a body in the
+// The format is defined in spec/files.md: a header of 32 bytes and a body in the
 // published format c2sp.org/chunked-encryption, with AES-256-GCM and SHA-512. It
-// commits to the key, its length cannot be forged, and a part of a file is read
-// by reading that part of the object. There is no way to choose a salt or nonce.
+// commits to the key, and its length cannot be forged. Reading a part of a file
+// reads only that part of the object. Salts and nonces cannot be chosen.
 //
-// A key seals one object; a file that changes takes a new key. Whoever may write
-// to the store can then remove an object, or put an older one back, but the key
-// in the row does not open it.
+// A key seals one object; a file that changes takes a new key. Somebody who can
+// write to the store can remove an object or put back an older one, but the key in
+// the row does not open the older one.
 //
-// Nonces are derived from the key, so GODEBUG=fips140=only, which allows none but
-// random ones, makes writers and readers fail with [kmsencrypted.ErrConfig].
+// Nonces are derived from the key. GODEBUG=fips140=only allows only random nonces,
+// so writers and readers fail there with [kmsencrypted.ErrConfig].
 //
 // A file that belongs to no record has no data key to wrap its key: encrypt
 // [Key.Raw] with a [kmsencrypted.Box] and read it back with [KeyFrom].

@@ -7,9 +7,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// ErrTruncated: the object ends before its last chunk. It is a
-// [kmsencrypted.ErrMalformed] too. An object that was cut inside a chunk cannot
-// be told from one that was changed there: that is [kmsencrypted.ErrDecrypt].
+// ErrTruncated reports an object that ends before its last chunk. It also
+// matches [kmsencrypted.ErrMalformed]. An object that was cut inside a chunk
+// looks like one that was changed there: both return [kmsencrypted.ErrDecrypt].
 var ErrTruncated = malformed("object is cut short")
 
 var (

@@ -15,15 +15,16 @@ import (
 // HeaderSize is the size in bytes of the header in front of the chunked body.
 const HeaderSize = 32
 
-// An object begins with (spec/files.md section 2)
+// An object begins with this header (spec/files.md section 2):
 //
 //	0        8         9       10          11      12              16        32
 //	+--------+---------+-------+-----------+-------+---------------+---------+
 //	| magic  | version | suite | placement | flags | header length | file id |
 //	+--------+---------+-------+-----------+-------+---------------+---------+
 //
-// All of it is bound to the body. A high bit, both kinds of line end and the
-// end-of-file character make damage by a text mode show at once.
+// The whole header is bound to the body. The magic contains a byte with the high
+// bit, both kinds of line end and the end-of-file character, so that damage by
+// text-mode transfer is detected at once.
 const (
 	magic = "\x89KEF\r\n\x1a\n"
 	// fixedFields: version 1, suite 1, key placement outside, no flags, 32 bytes.
@@ -31,19 +32,19 @@ const (
 	idOffset    = len(magic) + len(fixedFields)
 )
 
-// ID is the random name of one object. It stands in the object's header and in
-// the row that has the wrapped key.
+// ID is the random name of one object. It is stored in the object's header and in
+// the row with the wrapped key.
 type ID [16]byte
 
-// NewID makes a random id, for an object whose format has none of its own. A
+// NewID returns a random id, for an object whose format has none of its own. A
 // [Writer] makes its id itself.
 func NewID() (id ID) {
 	rand.Read(id[:])
 	return id
 }
 
-// ParseID reads what [ID.String] writes: 32 hex digits. Anything else is
-// [kmsencrypted.ErrMalformed].
+// ParseID parses the result of [ID.String], 32 hex digits. It returns
+// [kmsencrypted.ErrMalformed] for anything else.
 func ParseID(text string) (ID, error) {
 	var id ID
 	if n, err := hex.Decode(id[:], []byte(text[:min(len(text), 2*len(id))])); err != nil || n != len(id) || len(text) != 2*len(id) {
@@ -58,13 +59,13 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 // IsZero reports whether id is the zero value, which no object has.
 func (id ID) IsZero() bool { return id == ID{} }
 
-// ReadID reads the header of an object, [HeaderSize] bytes, and returns the file
-// id: compare it with the row's before asking for the key. The id is not
-// authenticated before the object is opened.
+// ReadID reads the header of an object, [HeaderSize] bytes, and returns its file
+// id. Compare the id with the row's before you unwrap the key. The id is not
+// authenticated until the object is opened.
 //
-// What is no object of this format is [kmsencrypted.ErrNotCiphertext], one of an
-// unknown version or suite [kmsencrypted.ErrMalformed], less than a header
-// [ErrTruncated].
+// ReadID returns [kmsencrypted.ErrNotCiphertext] if r is not an object of this
+// format, [kmsencrypted.ErrMalformed] for an unknown version or suite, and
+// [ErrTruncated] if r is shorter than a header.
 func ReadID(r io.Reader) (ID, error) {
 	var header [HeaderSize]byte
 	n, err := fullio.Read(r, header[:])
@@ -78,7 +79,7 @@ func appendHeader(dst []byte, id ID) []byte {
 	return append(append(append(dst, magic...), fixedFields...), id[:]...)
 }
 
-// fieldNames are what the bytes behind the magic say.
+// fieldNames names the fields of the header after the magic, for error texts.
 var fieldNames = [...]struct {
 	name   string
 	offset int
@@ -87,8 +88,7 @@ var fieldNames = [...]struct {
 	{"version", 8, 1}, {"suite", 9, 1}, {"key placement", 10, 1}, {"flags", 11, 1}, {"header length", 12, 4},
 }
 
-// parseHeader reads a header, of which there are fewer bytes where the object
-// ends inside it.
+// parseHeader parses a header, which is shorter if the object ends inside it.
 func parseHeader(header []byte) (ID, error) {
 	n := min(len(header), len(magic))
 	switch {

@@ -13,9 +13,9 @@ const KeySize = 32
 
 // Key is the random key of one file. It prints as "[redacted]".
 //
-// A Key is a handle: copies share one key, and [Key.Wipe] ends them all. It is
-// safe for concurrent use. The zero value is no key and fails like a wiped one,
-// with [kmsencrypted.ErrWiped].
+// A Key is a handle: copies share one key, and [Key.Wipe] wipes it for all of them. It
+// is safe for concurrent use. The zero value fails like a wiped key, with
+// [kmsencrypted.ErrWiped].
 type Key struct {
 	secret.Redacted
 	hidden secret.Pointer[material]
@@ -27,16 +27,18 @@ type material struct {
 	wiped bool
 }
 
-// NewKey makes a random key. Use it for one object: whatever changes takes a new one.
+// NewKey returns a new random key. Use it for one object: a changed file needs a new
+// key. The caller must wipe it.
 func NewKey() Key {
 	k := Key{hidden: secret.Hide(material{})}
 	rand.Read(k.hidden.Get().raw[:])
 	return k
 }
 
-// KeyFrom copies a key that was stored in some other way than by [WrapKey]. It
-// must have come from [Key.Raw] or be as random. A size other than [KeySize] is
-// [kmsencrypted.ErrConfig].
+// KeyFrom returns a key with a copy of raw. Use it for a key that was stored in
+// another way than by [WrapKey]. raw must come from [Key.Raw] or be as random. KeyFrom
+// returns [kmsencrypted.ErrConfig] if raw does not have [KeySize] bytes. The caller
+// must wipe both raw and the key.
 func KeyFrom(raw []byte) (Key, error) {
 	if len(raw) != KeySize {
 		return Key{}, configError("a file key has %d bytes, not %d", KeySize, len(raw))
@@ -46,8 +48,9 @@ func KeyFrom(raw []byte) (Key, error) {
 	return k, nil
 }
 
-// Raw returns a copy of the 32 bytes, for instance to encrypt them with a
-// [kmsencrypted.Box]. The caller wipes it with clear.
+// Raw returns a copy of the 32 bytes, for example to encrypt them with a
+// [kmsencrypted.Box]. The caller must wipe the copy with clear. Raw returns
+// [kmsencrypted.ErrWiped] after Wipe.
 func (k Key) Raw() ([]byte, error) {
 	var raw []byte
 	err := k.use(func(key []byte) error {
@@ -57,8 +60,8 @@ func (k Key) Raw() ([]byte, error) {
 	return raw, err
 }
 
-// Wipe overwrites the key. Writers and readers that were made with it before go
-// on: they hold a cipher, which Go offers no way to overwrite.
+// Wipe overwrites the key. Writers and readers made from it before continue to work:
+// they hold a cipher, which Go cannot overwrite.
 func (k Key) Wipe() {
 	m := k.hidden.Get()
 	if m == nil {

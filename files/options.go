@@ -2,18 +2,16 @@ package files
 
 import "runtime"
 
-// Options change how an object is written or read, never its bytes. The zero
-// value is right for most programs.
+// Options change how an object is written or read, never its bytes. The zero value suits most programs.
 type Options struct {
-	// Workers is how many goroutines [Writer.ReadFrom] and [Reader.WriteTo], and
-	// so io.Copy, use at most, each with buffers of 1 MiB, or half of that for the
-	// only one. Zero is 2, or 1 on a machine with one core. They call source, destination and Progress one at a
-	// time, but not always from the caller's goroutine, and are gone when the
-	// method returns. With 1 everything happens in the caller's goroutine, as it
-	// always does in Write and Read.
+	// Workers is the maximum number of goroutines that [Writer.ReadFrom] and [Reader.WriteTo], and so
+	// io.Copy, use. Each has buffers of 1 MiB; a single one has half of that. Zero means 2, or 1 on a
+	// machine with one core. The goroutines call source, destination and Progress one at a time, but not
+	// always from the caller's goroutine, and have ended when the method returns. With 1, everything happens
+	// in the caller's goroutine, as it always does in Write and Read.
 	Workers int
-	// Progress, if not nil, is told how many bytes of plaintext are done, after
-	// every batch. It is never called twice at the same time.
+	// Progress, if not nil, receives the number of plaintext bytes done after every batch. Calls never
+	// overlap.
 	Progress func(done int64)
 }
 

@@ -7,53 +7,52 @@ import (
 	"sync"
 )
 
-// batchChunks is how many chunks are read and written together, 256 KiB. Twice as
-// many, read and written, do not fit into a second-level cache any more.
+// batchChunks is the number of chunks read and written together, 256 KiB. The
+// buffers of twice as many do not fit into a second-level cache.
 const batchChunks = 16
 
-// batch is what is in hand at once.
+// batch is one unit of work.
 type batch struct {
 	in, out []byte
 	index   int64 // of the first chunk
-	err     error // of reading: what comes behind in is lost
+	err     error // of reading; set if chunks after in are missing
 
 	room   *room
 	failed error // of work
-	worked bool  // out and failed are there
+	worked bool  // out and failed are set
 }
 
-// room is what a batch lies in, [0] what is read and [1] what is written.
+// room holds the buffers of a batch: [0] is read into, [1] is written from.
 type room [2][batchChunks * sealedChunk]byte
 
-// rooms are wiped when they come back. Fresh memory for each file would cost a
-// small one more than its encryption does.
+// rooms reuses buffers, which are wiped when they come back. Allocating memory for
+// each small file would cost more than encrypting it.
 var rooms = sync.Pool{New: func() any { return new(room) }}
 
-// pipeline moves batches from a source to a sink through several workers. A
-// worker does what there is to do: write the batch whose turn it is, or else
-// read one, or else work on one. With two batches for each worker it nearly
-// always finds something, whatever the others are about; workers that waited for
-// their turn to read and write lost a tenth to a sixth of the time. No goroutine
-// is left when run returns.
+// pipeline moves batches from a source to a sink with several workers. A worker
+// takes the next task there is: write the batch whose turn it is, otherwise read
+// one, otherwise work on one. With two batches per worker there is nearly always a
+// task. Workers that waited for their turn to read and write took a tenth to a
+// sixth longer. No goroutine is left when run returns.
 type pipeline struct {
 	ctx     context.Context
 	workers int
-	size    int                      // how many bytes are read for a batch
+	size    int                      // bytes to read for a batch
 	read    func(*batch) (more bool) // one at a time, in order
-	work    func(*batch) error       // at the same time; out is good up to an error
+	work    func(*batch) error       // concurrent; out is valid up to an error
 	write   func(*batch) error       // one at a time, in the order of read
 
-	mu      sync.Mutex // guards what follows; not held in read, work and write
-	change  sync.Cond  // of what there is to do
+	mu      sync.Mutex // guards the fields below; not held in read, work and write
+	change  sync.Cond  // there may be a new task
 	reading bool
 	writing bool
-	ended   bool     // nothing more is read
-	free    []*batch // the last one is warm in a cache
-	queue   []*batch // read and not written, in order
-	begun   int      // how many of queue are worked on or done
+	ended   bool     // nothing more to read
+	free    []*batch // the last one is warm in the cache
+	queue   []*batch // read and not written yet, in order
+	begun   int      // how many of queue are being worked on or done
 	started int      // workers
-	made    int      // batches
-	err     error    // the first in order: nothing is written behind it
+	made    int      // batches allocated
+	err     error    // the first in order: nothing is written after it
 	done    sync.WaitGroup
 }
 
@@ -66,7 +65,7 @@ func (p *pipeline) run() error {
 	return p.err
 }
 
-// release wipes what the batches lay in, once all workers are gone.
+// release wipes the buffers of the batches once all workers have ended.
 func (p *pipeline) release() {
 	p.done.Wait()
 	for _, b := range append(p.queue, p.free...) {
@@ -78,7 +77,7 @@ func (p *pipeline) release() {
 
 func (p *pipeline) worker() {
 	p.mu.Lock()
-	// Also where source or destination panics.
+	// This also runs if source or destination panics.
 	defer func() {
 		p.ended = true
 		p.change.Broadcast()
@@ -93,7 +92,7 @@ func (p *pipeline) worker() {
 		case p.begun < len(p.queue):
 			p.workNext()
 		case p.ended:
-			return // whoever still works on a batch or writes one does the rest
+			return // a worker that still holds a batch does the rest
 		default:
 			p.change.Wait()
 			continue
@@ -102,7 +101,7 @@ func (p *pipeline) worker() {
 	}
 }
 
-// most is how many batches there are at most.
+// most returns the maximum number of batches.
 func (p *pipeline) most() int {
 	if p.workers == 1 {
 		return 1
@@ -128,14 +127,14 @@ func (p *pipeline) readNext() {
 	p.reading = false
 	p.ended = p.ended || !more || b.err != nil
 	p.queue = append(p.queue, b)
-	// A short file is done before a second worker would have started.
+	// A short file is done before a second worker would start.
 	if !p.ended && p.started < p.workers {
 		p.started++
 		p.done.Go(p.worker)
 	}
 }
 
-// empty takes a batch with nothing in it.
+// empty returns an unused batch.
 func (p *pipeline) empty() *batch {
 	var b *batch
 	if last := len(p.free) - 1; last >= 0 {
@@ -155,7 +154,7 @@ func (p *pipeline) workNext() {
 	b.worked = true
 }
 
-// writeNext writes what was good before it notes what was not.
+// writeNext writes the valid part of the next batch before it records an error.
 func (p *pipeline) writeNext() {
 	b := p.queue[0]
 	p.writing = true

@@ -11,12 +11,12 @@ import (
 // Reader decrypts one object from its beginning to its end. It is not safe for
 // concurrent use.
 //
-// What it gives out is authentic, chunk by chunk, but only at io.EOF it is
-// certain that nothing is missing behind it: whoever must not act on the
-// beginning of a damaged file reads it through once before, or uses [NewReaderAt],
-// which knows the length from the start.
+// The bytes it returns are authenticated chunk by chunk, but only io.EOF proves
+// that none are missing at the end. If you must not act on the beginning of a
+// damaged file, read it through once first, or use [NewReaderAt], which
+// authenticates the length at the start.
 type Reader struct {
-	secret.Redacted // of what lies in plain
+	secret.Redacted // because of the plaintext
 
 	ctx     context.Context
 	src     io.Reader
@@ -24,26 +24,26 @@ type Reader struct {
 	id      ID
 	options Options
 
-	buffer []byte // what sealed lies in
-	sealed []byte // read and not opened yet
-	index  int64  // of its first chunk
+	buffer []byte // holds sealed
+	sealed []byte // read and not decrypted yet
+	index  int64  // of the first chunk of sealed
 	ended  bool   // the source has nothing more
 
-	chunk []byte // what plain lies in
-	plain []byte // opened and not given out yet
+	chunk []byte // holds plain
+	plain []byte // decrypted and not returned yet
 
 	done int64
 	err  error // the first; io.EOF at the end
 }
 
-// NewReader reads header and commitment of an object from src, 88 bytes, and
-// returns a reader of the file. Once the context is done, every method fails with
-// its error.
+// NewReader reads the header and the commitment of an object from src, 88 bytes,
+// and returns a reader of the file. Once ctx is done, every method fails with its
+// error.
 //
-// The errors are those of [ReadID], [kmsencrypted.ErrDecrypt] if the key is
-// another one or the header was changed, and [kmsencrypted.ErrWiped]. Reading on,
-// a chunk that was changed, or belongs elsewhere, is [kmsencrypted.ErrDecrypt],
-// a missing end [ErrTruncated]. Every later call fails in the same way.
+// NewReader returns the errors of [ReadID], [kmsencrypted.ErrDecrypt] if the key
+// is wrong or the header was changed, and [kmsencrypted.ErrWiped]. The reader
+// returns [kmsencrypted.ErrDecrypt] for a chunk that was changed or moved, and
+// [ErrTruncated] if the end is missing. Every later call returns the same error.
 func NewReader(ctx context.Context, src io.Reader, k Key, o Options) (*Reader, error) {
 	if src == nil {
 		return nil, errNoSource
@@ -84,7 +84,7 @@ func readStart(ctx context.Context, src io.Reader) ([]byte, error) {
 	return start, nil
 }
 
-// newReader reads the chunks behind salt and commitment, bound to a context.
+// newReader reads the chunks after prefix, salt and commitment, bound to context.
 func newReader(ctx context.Context, src io.Reader, k Key, o Options, prefix, context []byte) (*Reader, error) {
 	o, err := o.check()
 	if err != nil {
@@ -97,11 +97,11 @@ func newReader(ctx context.Context, src io.Reader, k Key, o Options, prefix, con
 	return &Reader{ctx: ctx, src: src, body: b, options: o}, nil
 }
 
-// ID returns the file id, which is authentic.
+// ID returns the file id, which is authenticated.
 func (r *Reader) ID() ID { return r.id }
 
-// Read decrypts into p. With a p of at least [ChunkSize] bytes it decrypts
-// straight into it, and may use all of p for that.
+// Read decrypts into p. If p has at least [ChunkSize] bytes, Read decrypts
+// directly into it and may use all of p as scratch space.
 func (r *Reader) Read(p []byte) (n int, err error) {
 	if r.body == nil {
 		return 0, errNoReader
@@ -114,7 +114,7 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 			n += m
 			continue
 		}
-		// The source is asked only while there is nothing to give out.
+		// Ask the source only if there is nothing to return.
 		if r.err != nil || n > 0 && len(r.sealed) == 0 {
 			break
 		}
@@ -128,8 +128,8 @@ func (r *Reader) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// next opens the next chunk, into p if that has room for it, and else into
-// r.plain. It returns how many bytes it put into p.
+// next decrypts the next chunk, into p if it has room, otherwise into r.plain. It
+// returns the number of bytes put into p.
 func (r *Reader) next(p []byte) (direct int) {
 	if r.err = r.ctx.Err(); r.err == nil && len(r.sealed) == 0 {
 		r.err = r.refill()
@@ -162,8 +162,8 @@ func (r *Reader) next(p []byte) (direct int) {
 	return 0
 }
 
-// refill reads a batch of sealed chunks. The source must not be at its end: the
-// last chunk, which is a short one, would have been met before.
+// refill reads a batch of sealed chunks. The source must not be at its end,
+// because then the short last chunk would have come before.
 func (r *Reader) refill() error {
 	if r.ended {
 		return ErrTruncated
@@ -183,7 +183,7 @@ func (r *Reader) refill() error {
 	return err
 }
 
-// WriteTo decrypts all that is left to dst and returns how many bytes that was.
+// WriteTo decrypts the rest to dst and returns the number of bytes written.
 func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
 	if r.body == nil {
 		return 0, errNoReader
@@ -197,7 +197,7 @@ func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
 		r.options.Progress(r.done)
 		return nil
 	}
-	// First what Read has left over.
+	// First write what Read has left over.
 	for len(r.plain) > 0 || len(r.sealed) > 0 && r.err == nil {
 		if len(r.plain) == 0 {
 			r.next(nil)
@@ -219,7 +219,7 @@ func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
 	return n, r.err
 }
 
-// stream decrypts from the next batch of the source to its end.
+// stream decrypts from the next batch of the source to the end.
 func (r *Reader) stream(write func([]byte) error) error {
 	p := pipeline{
 		ctx: r.ctx, workers: r.options.Workers, size: batchChunks * sealedChunk,
@@ -236,7 +236,7 @@ func (r *Reader) stream(write func([]byte) error) error {
 				}
 			default:
 				b.err = err
-				b.in = b.in[:n-n%sealedChunk] // a part of a chunk proves nothing
+				b.in = b.in[:n-n%sealedChunk] // a partial chunk proves nothing
 			}
 			return false
 		},

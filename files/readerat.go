@@ -25,17 +25,18 @@ type ReaderAt struct {
 	buffers sync.Pool // of *[]byte
 }
 
-// maxPooled bounds the buffers that are kept between calls: 1 MiB that begins in
-// the middle of a chunk, and what the allocator rounds up.
+// maxPooled limits the buffers kept between calls: 1 MiB that begins in the
+// middle of a chunk, rounded up as the allocator does.
 const maxPooled = 72 * sealedChunk
 
-// NewReaderAt opens an object of size bytes: it reads the header, then the last
-// chunk, so that the length of the file is authentic before anything is read.
-// Once the context is done, every method fails with its error.
+// NewReaderAt opens an object of size bytes. It reads the header and the last
+// chunk, so the length of the file is authenticated before anything is read. Once
+// ctx is done, every method fails with its error.
 //
-// A size that no object has is [ErrTruncated], and a size that is not this
-// object's [kmsencrypted.ErrDecrypt]; otherwise the errors are those of
-// [NewReader]. The chunks between are authenticated when they are read.
+// NewReaderAt returns [ErrTruncated] for a size that no object can have, and
+// [kmsencrypted.ErrDecrypt] for a size that is not this object's. The other
+// errors are those of [NewReader]. The other chunks are authenticated when they
+// are read.
 func NewReaderAt(ctx context.Context, src io.ReaderAt, size int64, k Key) (*ReaderAt, error) {
 	if src == nil {
 		return nil, errNoSource
@@ -52,7 +53,7 @@ func NewReaderAt(ctx context.Context, src io.ReaderAt, size int64, k Key) (*Read
 	return r, nil
 }
 
-// newReaderAt reads the chunks between start and end, bound to a context.
+// newReaderAt reads the chunks between start and end, bound to context.
 func newReaderAt(ctx context.Context, src io.ReaderAt, start, end int64, k Key, prefix, context []byte) (*ReaderAt, error) {
 	size, err := openedSize(end - start)
 	if err != nil {
@@ -76,21 +77,21 @@ func newReaderAt(ctx context.Context, src io.ReaderAt, start, end int64, k Key, 
 	return r, nil
 }
 
-// ID returns the file id, which is authentic.
+// ID returns the file id, which is authenticated.
 func (r *ReaderAt) ID() ID { return r.id }
 
-// Size returns the size of the file in bytes, which is authentic.
+// Size returns the size of the file in bytes, which is authenticated.
 func (r *ReaderAt) Size() int64 { return r.size }
 
-// Section returns a new reader of the whole file, which can seek: for
-// http.ServeContent, archive/zip and whatever else wants one.
+// Section returns a new reader of the whole file that can seek, as
+// http.ServeContent and archive/zip need.
 func (r *ReaderAt) Section() *io.SectionReader { return io.NewSectionReader(r, 0, r.size) }
 
-// ReadAt decrypts the bytes at off into p, with one read of the source and as
-// much memory again as p, beyond 1 MiB freshly allocated. On an
-// error, n bytes are authentic and the rest of p is zero or as it was. A changed
-// chunk is [kmsencrypted.ErrDecrypt], a source that has become shorter
-// [ErrTruncated], a negative offset [fs.ErrInvalid].
+// ReadAt decrypts the bytes at off into p. It reads the source once and uses as
+// much memory again as p; above 1 MiB it allocates that memory anew. After an
+// error, n bytes are authentic and the rest of p is zero or unchanged. ReadAt
+// returns [kmsencrypted.ErrDecrypt] for a changed chunk, [ErrTruncated] if the
+// source has become shorter, and [fs.ErrInvalid] for a negative offset.
 func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
 	if r.body == nil {
 		return 0, errNoReader
@@ -127,7 +128,8 @@ func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
 	return n, err
 }
 
-// fetch reads the sealed chunks first to last, into buffer if that has the room.
+// fetch reads the sealed chunks first to last, into buffer if that is large
+// enough.
 func (r *ReaderAt) fetch(buffer []byte, first, last int64) ([]byte, error) {
 	from := r.start + first*sealedChunk
 	n := int(min(r.start+(last+1)*sealedChunk, r.end) - from)
@@ -144,7 +146,7 @@ func (r *ReaderAt) fetch(buffer []byte, first, last int64) ([]byte, error) {
 	}
 }
 
-// open decrypts sealed chunks into p, without the first skip bytes.
+// open decrypts sealed chunks into p, skipping the first skip bytes.
 func (r *ReaderAt) open(p, sealed []byte, index int64, skip int) (n int, err error) {
 	for ; n < len(p); index++ {
 		chunk := sealed[:min(len(sealed), sealedChunk)]
@@ -156,7 +158,7 @@ func (r *ReaderAt) open(p, sealed []byte, index int64, skip int) (n int, err err
 			n += ChunkSize
 			continue
 		}
-		// In its place: only a part of it is wanted.
+		// Decrypt in place, because only a part of it is wanted.
 		plaintext, err := r.body.open(chunk[:0], chunk, index)
 		if err != nil {
 			return n, err

@@ -1,8 +1,8 @@
 package files
 
 const (
-	// ChunkSize is how many bytes of plaintext a chunk holds; the last one holds
-	// fewer, perhaps none.
+	// ChunkSize is the number of plaintext bytes in a chunk. The last chunk holds fewer,
+	// possibly none.
 	ChunkSize = 16 << 10
 
 	tagSize     = 16
@@ -15,15 +15,16 @@ const (
 	maxChunks = 1 << 32
 )
 
-// MaxSize is the size in bytes of the longest file: 2^32 chunks, 64 TiB less one byte.
+// MaxSize is the size in bytes of the longest file: 2^32 chunks less one byte, just
+// below 64 TiB.
 const MaxSize = maxChunks*ChunkSize - 1
 
-// SealedSize returns how many bytes the object of a file of n bytes has:
+// SealedSize returns the size in bytes of the object for a file of n bytes:
 //
 //	88 + n + 16 * (n/16384 + 1)
 //
-// A file longer than [MaxSize] is [kmsencrypted.ErrTooLarge], a negative n
-// [kmsencrypted.ErrConfig].
+// It returns [kmsencrypted.ErrTooLarge] if n is more than [MaxSize], and
+// [kmsencrypted.ErrConfig] if n is negative.
 func SealedSize(n int64) (int64, error) {
 	switch {
 	case n < 0:
@@ -34,13 +35,13 @@ func SealedSize(n int64) (int64, error) {
 	return bodyStart + n + tagSize*(n/ChunkSize+1), nil
 }
 
-// OpenedSize is the inverse of [SealedSize]: the size of the file in an object of
-// n bytes. A length that no object has is [ErrTruncated], one beyond the limit
-// [kmsencrypted.ErrTooLarge]. Only opening the last chunk, as [NewReaderAt]
-// does, proves that the object was written with this length.
+// OpenedSize is the inverse of [SealedSize]: it returns the size in bytes of the file
+// in an object of n bytes. It returns [ErrTruncated] for a length that no object can
+// have, and [kmsencrypted.ErrTooLarge] above the limit. Only opening the last chunk, as
+// [NewReaderAt] does, proves that the object was written with this length.
 func OpenedSize(n int64) (int64, error) { return openedSize(max(n, 0) - bodyStart) }
 
-// openedSize is [OpenedSize] for the chunks alone.
+// openedSize is like [OpenedSize] for the chunks alone.
 func openedSize(chunks int64) (int64, error) {
 	if chunks < tagSize || chunks%sealedChunk < tagSize {
 		return 0, ErrTruncated

@@ -13,7 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// Format is the format of an object, as a wrapped key is bound to it.
+// Format is the format of an object. A wrapped key is bound to it.
 type Format string
 
 // The formats of objects.
@@ -22,13 +22,13 @@ const (
 	Lockbox Format = "lockbox" // package files/lockbox
 )
 
-// Place is what a wrapped key belongs to: a copy in another row, or beside
-// another object, does not open.
+// Place identifies what a wrapped key belongs to. A key copied to another row, or
+// used for another object, does not open.
 type Place struct {
 	Format     Format
 	Table      string
-	ID         []string // the primary key's columns of the record as text
-	Attachment string   // the attachment's name, such as "license"
+	ID         []string // the columns of the record's primary key, as text
+	Attachment string   // the name of the attachment, such as "license"
 	File       ID
 }
 
@@ -44,25 +44,27 @@ const (
 
 var strictBase64 = base64.RawURLEncoding.Strict()
 
-// WrapKey encrypts a file key under the data key of its record, in about a
-// microsecond and without a key service, and returns 84 characters of ASCII.
+// WrapKey encrypts a file key under the data key of its record and returns 84 ASCII
+// characters. It takes about a microsecond and does not call the key service.
 //
-// A place without format, table, attachment or file is [kmsencrypted.ErrConfig],
-// one without a record [kmsencrypted.ErrNoID]. The other errors are those of
-// [kmsencrypted.DataKey.Raw], and [kmsencrypted.ErrWiped] for the file key.
+// WrapKey returns [kmsencrypted.ErrConfig] for a place without format, table,
+// attachment or file, [kmsencrypted.ErrNoID] for a place without a record, and
+// [kmsencrypted.ErrWiped] for a wiped file key. The other errors are those of
+// [kmsencrypted.DataKey.Raw].
 func WrapKey(dataKey kmsencrypted.DataKey, k Key, p Place) (string, error) {
 	return wrapKey(func() (*Wrapper, error) { return NewWrapper(dataKey) }, k, p)
 }
 
-// Wrapper is [WrapKey] and [UnwrapKey] under one data key, for the files of a
-// record: what is derived from the data key is derived once. It is safe for
-// concurrent use, goes on after the data key was wiped, and prints as "[redacted]".
+// Wrapper does [WrapKey] and [UnwrapKey] under one data key, for all files of a
+// record. It derives its key once. It is safe for concurrent use, keeps working
+// after the data key was wiped, and prints as "[redacted]".
 type Wrapper struct {
 	secret.Redacted
 	hidden secret.Pointer[cipher.AEAD]
 }
 
-// NewWrapper returns a Wrapper. The errors are those of [kmsencrypted.DataKey.Raw].
+// NewWrapper returns a Wrapper for a data key. The errors are those of
+// [kmsencrypted.DataKey.Raw].
 func NewWrapper(dataKey kmsencrypted.DataKey) (*Wrapper, error) {
 	aead, err := wrappingCipher(dataKey)
 	if err != nil {
@@ -71,12 +73,12 @@ func NewWrapper(dataKey kmsencrypted.DataKey) (*Wrapper, error) {
 	return &Wrapper{hidden: secret.Hide(aead)}, nil
 }
 
-// Wrap is [WrapKey].
+// Wrap is like [WrapKey].
 func (w *Wrapper) Wrap(k Key, p Place) (string, error) {
 	return wrapKey(func() (*Wrapper, error) { return w, nil }, k, p)
 }
 
-// wrapKey needs the data key only for a place that can be.
+// wrapKey asks for the data key only if the place is valid.
 func wrapKey(under func() (*Wrapper, error), k Key, p Place) (string, error) {
 	associatedData, err := p.canonical()
 	if err != nil {
@@ -100,22 +102,22 @@ func wrapKey(under func() (*Wrapper, error), k Key, p Place) (string, error) {
 	return string(text[:]), nil
 }
 
-// UnwrapKey decrypts what [WrapKey] returned. The caller wipes the key.
+// UnwrapKey decrypts what [WrapKey] returned. The caller must wipe the key.
 //
-// Text without the prefix is [kmsencrypted.ErrNotCiphertext], text that is not in
-// the format behind it [kmsencrypted.ErrMalformed]. Another data key, another
-// place or changed text is [kmsencrypted.ErrDecrypt]. The other errors are those
-// of WrapKey.
+// UnwrapKey returns [kmsencrypted.ErrNotCiphertext] for text without the prefix,
+// [kmsencrypted.ErrMalformed] for text that is malformed after it, and
+// [kmsencrypted.ErrDecrypt] for another data key, another place or changed text. The
+// other errors are those of WrapKey.
 func UnwrapKey(dataKey kmsencrypted.DataKey, wrapped string, p Place) (Key, error) {
 	return unwrapKey(func() (*Wrapper, error) { return NewWrapper(dataKey) }, wrapped, p)
 }
 
-// Unwrap is [UnwrapKey].
+// Unwrap is like [UnwrapKey].
 func (w *Wrapper) Unwrap(wrapped string, p Place) (Key, error) {
 	return unwrapKey(func() (*Wrapper, error) { return w, nil }, wrapped, p)
 }
 
-// unwrapKey needs the data key only for what may be a wrapped key.
+// unwrapKey asks for the data key only if text may be a wrapped key.
 func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, error) {
 	associatedData, err := p.canonical()
 	if err != nil {
@@ -128,7 +130,7 @@ func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, er
 	if len(text) != wrappedText {
 		return Key{}, malformed("wrapped key")
 	}
-	// The decoder skips line breaks, so the length of what it gives counts too.
+	// The decoder skips line breaks, so check the decoded length too.
 	sealed, err := strictBase64.DecodeString(text)
 	if err != nil || len(sealed) != wrappedSize {
 		return Key{}, malformed("wrapped key")
@@ -145,12 +147,12 @@ func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, er
 	return KeyFrom(raw)
 }
 
-// IsWrappedKey reports whether text begins as what [WrapKey] returns does. What
-// does not may be the text of a [kmsencrypted.Box].
+// IsWrappedKey reports whether text begins like the result of [WrapKey]. Other text
+// may be the result of a [kmsencrypted.Box].
 func IsWrappedKey(text string) bool { return strings.HasPrefix(text, wrapPrefix) }
 
-// cipherOf returns the cipher of a Wrapper, or [kmsencrypted.ErrConfig] for one that
-// is nil or zero.
+// cipherOf returns the cipher of a Wrapper. It returns [kmsencrypted.ErrConfig] for
+// a nil or zero Wrapper.
 func cipherOf(under func() (*Wrapper, error)) (cipher.AEAD, error) {
 	w, err := under()
 	if err != nil {
@@ -182,10 +184,10 @@ func wrappingCipher(dataKey kmsencrypted.DataKey) (cipher.AEAD, error) {
 	return cipher.NewGCMWithRandomNonce(block)
 }
 
-// usualPlace is what finds room without growing.
+// usualPlace is the capacity that a typical place fits into.
 const usualPlace = 128
 
-// canonical is the place as the wrap's associated data.
+// canonical returns the place as associated data of the wrapped key.
 func (p Place) canonical() ([]byte, error) {
 	switch {
 	case p.Format == "", p.Table == "", p.Attachment == "", p.File.IsZero():

@@ -11,9 +11,9 @@ import (
 // Writer encrypts what is written to it into one object. It is not safe for
 // concurrent use.
 //
-// The object is complete when [Writer.Close] has returned nil, and only then:
-// to give up, do not call Close, or cancel the context before. What was written
-// until then is no object, and every reader refuses it.
+// The object is complete only when [Writer.Close] has returned nil. To give up, do
+// not call Close, or cancel the context first. Every reader refuses an incomplete
+// object.
 type Writer struct {
 	ctx     context.Context
 	dst     io.Writer
@@ -22,24 +22,24 @@ type Writer struct {
 	options Options
 
 	pending []byte // plaintext of a chunk that is not full yet
-	out     []byte // what is not written yet: header, sealed chunks
+	out     []byte // not written yet: header, sealed chunks
 	index   int64  // of the next chunk
 	err     error  // the first; nothing is written after it
 	closed  bool
 }
 
-// NewWriter returns a writer to dst, to which it writes nothing yet. Salt and
-// file id are random. Once the context is done, every method fails with its error.
+// NewWriter returns a writer to dst. It writes nothing yet. Salt and file id are
+// random. Once ctx is done, every method fails with its error.
 //
-// A wiped key is [kmsencrypted.ErrWiped], impossible options are
-// [kmsencrypted.ErrConfig].
+// NewWriter returns [kmsencrypted.ErrWiped] for a wiped key and
+// [kmsencrypted.ErrConfig] for invalid options.
 func NewWriter(ctx context.Context, dst io.Writer, k Key, o Options) (*Writer, error) {
 	var salt [saltSize]byte
 	rand.Read(salt[:])
 	return sealObject(ctx, dst, k, o, NewID(), salt[:])
 }
 
-// sealObject takes id and salt, which nobody outside may choose.
+// sealObject takes id and salt, which callers of this package cannot choose.
 func sealObject(ctx context.Context, dst io.Writer, k Key, o Options, id ID, salt []byte) (*Writer, error) {
 	header := appendHeader(nil, id)
 	w, err := newWriter(ctx, dst, k, o, salt, header)
@@ -50,7 +50,7 @@ func sealObject(ctx context.Context, dst io.Writer, k Key, o Options, id ID, sal
 	return w, nil
 }
 
-// newWriter writes a body alone, bound to a context.
+// newWriter writes only a body, bound to context.
 func newWriter(ctx context.Context, dst io.Writer, k Key, o Options, salt, context []byte) (*Writer, error) {
 	if dst == nil {
 		return nil, configError("no destination to write to")
@@ -66,16 +66,16 @@ func newWriter(ctx context.Context, dst io.Writer, k Key, o Options, salt, conte
 	return &Writer{ctx: ctx, dst: dst, body: b, options: o, out: append(salt[:saltSize:saltSize], b.commitment[:]...)}, nil
 }
 
-// ID returns the file id, which belongs into the row beside the wrapped key.
+// ID returns the file id. Store it in the row with the wrapped key.
 func (w *Writer) ID() ID { return w.id }
 
-// Write encrypts p. It writes to the destination when 256 KiB have come together.
+// Write encrypts p. It writes to the destination after every 256 KiB.
 func (w *Writer) Write(p []byte) (n int, err error) {
 	if err := w.ready(); err != nil {
 		return 0, err
 	}
 	for n < len(p) {
-		// A full chunk is never the last one, so it can be sealed at once.
+		// A full chunk is never the last, so it can be sealed at once.
 		if len(w.pending) == 0 && len(p)-n >= ChunkSize {
 			err = w.seal(p[n:][:ChunkSize])
 			if err == nil {
@@ -95,7 +95,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	return n, w.fail(err)
 }
 
-// keep appends to the pending chunk what has room in it.
+// keep appends the part of p that fits to the pending chunk.
 func (w *Writer) keep(p []byte) int {
 	if w.pending == nil {
 		w.pending = make([]byte, 0, ChunkSize)
@@ -121,7 +121,8 @@ func (w *Writer) seal(chunk []byte) error {
 	return nil
 }
 
-// flush writes what is sealed: done bytes of the file are now written.
+// flush writes what is sealed. done is the number of bytes of the file written so
+// far.
 func (w *Writer) flush(done int64) error {
 	if err := fullio.Write(w.dst, w.out); err != nil {
 		return err
@@ -131,8 +132,9 @@ func (w *Writer) flush(done int64) error {
 	return nil
 }
 
-// ReadFrom encrypts all that src gives and returns how many bytes that was. If
-// src fails, so does every later call: half a file is never sealed as a whole one.
+// ReadFrom encrypts everything from src and returns the number of bytes read. If
+// src fails, every later call fails too, so that half a file is never sealed as a
+// whole one.
 func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	if err := w.ready(); err != nil {
 		return 0, err
@@ -163,8 +165,8 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	return n, w.fail(err)
 }
 
-// readBatch fills b with what is pending and what src gives. At the end of src
-// the rest that makes no chunk is pending again.
+// readBatch fills b with the pending bytes and bytes from src. At the end of src,
+// the incomplete last chunk is pending again.
 func (w *Writer) readBatch(b *batch, src io.Reader) (got int, more bool) {
 	b.in = append(b.in, w.pending...)
 	w.pending = w.pending[:0]
@@ -182,9 +184,9 @@ func (w *Writer) readBatch(b *batch, src io.Reader) (got int, more bool) {
 	return got, err == nil
 }
 
-// Close seals the last chunk and writes what is left. It does not close the
-// destination. After an error, and once the context is done, it seals nothing and
-// returns that error. A second Close returns what the first did.
+// Close seals the last chunk and writes the rest. It does not close the
+// destination. After an error, or once ctx is done, it seals nothing and returns
+// that error. A second Close returns the same as the first.
 func (w *Writer) Close() error {
 	switch {
 	case w.body == nil:
@@ -212,10 +214,10 @@ func (w *Writer) wipe() {
 	w.pending, w.out = nil, nil
 }
 
-// errNoWriter: a zero Writer has neither key nor destination.
+// errNoWriter reports a zero Writer, which has neither key nor destination.
 var errNoWriter = configError("the Writer was not made by NewWriter")
 
-// ready reports why nothing can be written any more.
+// ready reports why nothing more can be written.
 func (w *Writer) ready() error {
 	if w.body == nil {
 		return errNoWriter
@@ -229,7 +231,7 @@ func (w *Writer) ready() error {
 	return w.err
 }
 
-// fail notes the first error and returns err.
+// fail records the first error and returns err.
 func (w *Writer) fail(err error) error {
 	if w.err == nil {
 		w.err = err

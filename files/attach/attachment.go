@@ -9,21 +9,21 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// Attachment is a file that is attached to a record: a row of the table
-// kms_attachments. File name and content type are neither secret nor authentic.
+// Attachment is a file attached to a record: a row of the table kms_attachments. Its
+// file name and content type are neither encrypted nor authenticated.
 type Attachment struct {
 	ID       string
-	Table    string   // of the record, as it is bound
+	Table    string   // of the record, as bound in the encryption context
 	RecordID []string // its primary key
-	Name     string   // the attachment's, such as "license"
+	Name     string   // of the attachment, such as "license"
 
-	// Of a derived file (a preview, a smaller picture): what it is, and the ID of
-	// the attachment that it was made from. Else empty.
+	// For a derived file (a preview, a smaller picture): what it is, and the ID of the
+	// attachment it was made from. Otherwise empty.
 	Variant, Parent string
 
-	Bucket, Object string       // where the object lies
+	Bucket, Object string       // where the object is stored
 	Format         files.Format // of the object
-	File           files.ID     // another one with every change of the object: an ETag
+	File           files.ID     // changes whenever the object changes: usable as an ETag
 	WrappedKey     string
 
 	Size, ObjectSize      int64 // of the file and of the object, in bytes
@@ -43,16 +43,17 @@ func (a *Attachment) filePlace() files.Place {
 	return files.Place{Format: a.Format, Table: a.Table, ID: a.RecordID, Attachment: a.place(), File: a.File}
 }
 
-// recordID is a primary key as a column: the text itself, or a JSON list of several.
+// recordID returns a primary key as the text of a column: the value itself, or a JSON
+// list of several.
 func recordID(id []string) string {
 	if len(id) == 1 {
 		return id[0]
 	}
-	text, _ := json.Marshal(id) // strings cannot fail
+	text, _ := json.Marshal(id) // marshalling strings cannot fail
 	return string(text)
 }
 
-// parseRecordID is the inverse for a primary key of n columns.
+// parseRecordID is the inverse of recordID for a primary key of n columns.
 func parseRecordID(text string, n int) ([]string, error) {
 	if n == 1 {
 		return []string{text}, nil

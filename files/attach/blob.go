@@ -16,16 +16,16 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// Blob is a file that Active Storage knows: a row of active_storage_attachments
-// and the one of active_storage_blobs that it names.
+// Blob is a file of Active Storage: a row of active_storage_attachments and the row
+// of active_storage_blobs that it refers to.
 type Blob struct {
 	ID, AttachmentID int64
 	RecordID         string
-	Name             string // the attachment's
+	Name             string // of the attachment
 	Key, Service     string // object and bucket
 	FileName         string
 	ContentType      string
-	ObjectSize       int64  // in bytes; what Rails calls byte_size
+	ObjectSize       int64  // in bytes; Rails calls it byte_size
 	Checksum         string // MD5 of the object, base64
 	Encrypted        bool
 	Created          time.Time
@@ -33,20 +33,21 @@ type Blob struct {
 	metadata map[string]json.RawMessage
 }
 
-// adoptedKey is the blob's own file key in its metadata, after a rekey.
+// adoptedKey names the entry of the blob's metadata that holds its own file key after
+// a rekey.
 const adoptedKey = "kms_file_key"
 
 func (b *Blob) wrappedKey() (wrapped string) {
-	json.Unmarshal(b.metadata[adoptedKey], &wrapped) // stays empty
+	json.Unmarshal(b.metadata[adoptedKey], &wrapped) // wrapped stays empty on an error
 	return wrapped
 }
 
-// Adopted reports whether the file has a key of its own since a rekey of its record.
+// Adopted reports whether the file got a key of its own in a rekey of its record.
 func (b *Blob) Adopted() bool { return b.metadata[adoptedKey] != nil }
 
-// place is what an adopted file key is bound to. The checksum stands for the
-// object: under the old data key there were columns too, and the ciphertext of one
-// could else be passed off as the file.
+// place returns what an adopted file key is bound to. The checksum identifies the
+// object. Without it, the ciphertext of a column under the old data key could be
+// passed off as the file.
 func (r *Rails[R]) place(b *Blob) (files.Place, error) {
 	sum, err := base64.StdEncoding.DecodeString(b.Checksum)
 	if err != nil || len(sum) != md5.Size {
@@ -89,7 +90,8 @@ func (r *Rails[R]) query(ctx context.Context, db Tx, condition string, args ...a
 	return list, rows.Err()
 }
 
-// railsLayout is how Rails writes a time where the database has no type for it.
+// railsLayout is the format of a time that Rails writes where the database has no
+// type for it.
 const railsLayout = "2006-01-02 15:04:05.000000"
 
 func railsTime(v any) time.Time {
@@ -105,7 +107,7 @@ func railsTime(v any) time.Time {
 	return time.Time{}
 }
 
-// recordID is the record as an argument for the column record_id.
+// recordID returns the record's ID as an argument for the column record_id.
 func (r *Rails[R]) recordID(row *R) (any, error) {
 	id := r.model.ID(row)
 	if id == nil {
@@ -126,8 +128,8 @@ func (r *Rails[R]) List(ctx context.Context, row *R, name string) ([]*Blob, erro
 	return r.query(ctx, r.db, "a.record_id = ? AND a.name = ? ORDER BY a.id", id, name)
 }
 
-// Get returns the first attachment of a record under a name. Without one it is
-// [fs.ErrNotExist].
+// Get returns the first attachment of a record under a name. It returns
+// [fs.ErrNotExist] if there is none.
 func (r *Rails[R]) Get(ctx context.Context, row *R, name string) (*Blob, error) {
 	list, err := r.List(ctx, row, name)
 	if err == nil && len(list) == 0 {
@@ -139,7 +141,7 @@ func (r *Rails[R]) Get(ctx context.Context, row *R, name string) (*Blob, error) 
 	return list[0], nil
 }
 
-// insert makes both rows, as Rails does.
+// insert adds both rows, as Rails does.
 func (r *Rails[R]) insert(ctx context.Context, tx Tx, b *Blob, record any) error {
 	metadata := `{"identified":true,"analyzed":true}`
 	if b.Encrypted {
@@ -165,9 +167,9 @@ func (r *Rails[R]) insert(ctx context.Context, tx Tx, b *Blob, record any) error
 	return tx.QueryRowContext(ctx, r.sql("SELECT max(id) FROM active_storage_attachments WHERE blob_id = ?"), b.ID).Scan(&b.AttachmentID)
 }
 
-// Delete detaches a file in the caller's transaction; its object is deleted by
-// [Rails.Sweep] after the grace, unless another attachment has the same blob. One
-// that is gone already is [kmsencrypted.ErrConflict].
+// Delete detaches a file in the caller's transaction. [Rails.Sweep] deletes its
+// object after the grace period, unless another attachment uses the same blob. Delete
+// returns [kmsencrypted.ErrConflict] if the file is already detached.
 func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	gone, err := r.exec(ctx, tx, "DELETE FROM active_storage_attachments WHERE id = ? AND blob_id = ?", b.AttachmentID, b.ID)
 	if err == nil && !gone {
@@ -189,7 +191,7 @@ func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	return r.failed("delete", b, err)
 }
 
-// failed locates an error in a blob.
+// failed adds the blob to an error.
 func (r *Rails[R]) failed(op string, b *Blob, err error) error {
 	if err == nil {
 		return nil
@@ -197,7 +199,7 @@ func (r *Rails[R]) failed(op string, b *Blob, err error) error {
 	return &kmsencrypted.Error{Op: op, Record: r.model.Table() + " " + b.RecordID, Column: b.Name + " blob " + strconv.FormatInt(b.ID, 10), Err: err}
 }
 
-// railsContentType leaves out the parameters, which Rails does not keep.
+// railsContentType removes the parameters, which Rails does not keep.
 func railsContentType(contentType string) string {
 	kind, _, err := mime.ParseMediaType(contentType)
 	if err != nil {

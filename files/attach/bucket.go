@@ -5,34 +5,34 @@ import (
 	"io"
 )
 
-// Bucket keeps objects: bytes under a name, which never change. [Dir] and
-// [Memory] are buckets; package files/gocloud makes one of S3, Google Cloud
-// Storage, Azure and whatever else gocloud.dev/blob knows. Package
-// files/attach/buckettest tests one. A Bucket is safe for concurrent use.
+// Bucket stores objects: immutable bytes under a name. [Dir] and [Memory] are
+// buckets. Package files/gocloud makes buckets from S3, Google Cloud Storage,
+// Azure and every other store of gocloud.dev/blob. Package
+// files/attach/buckettest tests a Bucket. A Bucket is safe for concurrent use.
 //
-// Names are 28 letters a to z and digits where this package makes them. They may
-// hold what [io/fs.ValidPath] allows where Active Storage made them.
+// Names made by this package have 28 letters a to z and digits. Names made by
+// Active Storage may be anything that [io/fs.ValidPath] allows.
 type Bucket interface {
-	// Put stores what write writes, under a name that no object has. When it
-	// returns nil the object is complete, durable, and found by Open. When it
-	// returns an error, which is write's own if that failed, there is no object of
-	// that name; should the process die on the way, Delete removes what is left.
-	// A name that is taken is [io/fs.ErrExist]; a store that cannot tell may do
-	// without, because nobody asks for the same name twice.
+	// Put stores what write writes under a new name. When Put returns nil, the
+	// object is complete and durable, and Open finds it. When Put returns an error,
+	// no object of that name exists; an error of write is returned unchanged. If the
+	// process dies during Put, Delete removes what is left. Put returns
+	// [io/fs.ErrExist] if the name is taken. A store that cannot detect this may
+	// omit the check, because this package never uses a name twice.
 	Put(ctx context.Context, name string, write func(io.Writer) error) error
-	// Open opens an object; the caller closes it. Reading may go on for as long as
-	// ctx lives. An object that is not there is [io/fs.ErrNotExist].
+	// Open opens an object. The caller closes it. The object can be read until ctx
+	// is done. Open returns [io/fs.ErrNotExist] if there is no such object.
 	Open(ctx context.Context, name string) (Object, error)
-	// Delete removes an object and whatever a Put that did not end left of it. One
-	// that is not there is no error.
+	// Delete removes an object and the remains of an interrupted Put. It returns nil
+	// if there is nothing to remove.
 	Delete(ctx context.Context, name string) error
 }
 
-// Object is an object that can be read in any part. ReadAt is safe for
+// Object is an open object that can be read at any offset. ReadAt is safe for
 // concurrent use.
 type Object interface {
 	io.ReaderAt
 	io.Closer
-	// Size is that of the object in bytes.
+	// Size returns the size of the object in bytes.
 	Size() int64
 }

@@ -8,11 +8,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// Derive makes another file of an attached one: a preview, a smaller picture. f
-// reads the file and writes the derived one, which is encrypted as it comes. The
-// result becomes an attachment of its own by [Pending.Commit], under its parent's
-// name and variant, and goes with its parent when that is replaced or deleted.
-// There is one for each variant: a second one is [kmsencrypted.ErrConflict].
+// Derive makes a file from an attached one, such as a preview or a smaller picture. f
+// reads the attached file and writes the derived one, which is encrypted as f writes
+// it. [Pending.Commit] makes the result an attachment of its own, under the name of
+// its parent and the variant. It is deleted when its parent is replaced or deleted.
+// Each variant exists once: Commit returns [kmsencrypted.ErrConflict] for a second
+// one.
 func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant string, o Options, f func(dst io.Writer, src *File) error) (*Pending[R], error) {
 	if variant == "" || strings.Contains(variant, "/") || a.Variant != "" {
 		return nil, configError("variant %q of %s", variant, a.place())
@@ -33,13 +34,14 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 	return p, err
 }
 
-// Reencrypt moves a file to a new object under a new file key: because the old key
-// may be known to somebody. The attachment keeps its ID and everything else, and
-// readers see the old object or the new one. The new one is read back before it
-// counts; the old one is deleted by [Manager.Sweep] after [Config.Grace].
-// progress, which may be nil, is told how many bytes of the file are done.
+// Reencrypt moves a file to a new object under a new file key, for example because the
+// old key may have leaked. The attachment keeps its ID and all other fields. Readers
+// see the old object or the new one. The new object is read back before the row refers
+// to it. [Manager.Sweep] deletes the old one after [Config.Grace]. progress, which may
+// be nil, receives the number of bytes of the file that are done.
 //
-// A file that was replaced, deleted or moved meanwhile is [kmsencrypted.ErrConflict].
+// Reencrypt returns [kmsencrypted.ErrConflict] if the file was replaced, deleted or
+// moved meanwhile.
 func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func(done, total int64)) (*Attachment, error) {
 	row, err := m.load(ctx, m.db, a.RecordID, "")
 	if err != nil {
@@ -72,7 +74,8 @@ func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func
 			return moved, nil
 		}
 	}
-	// If it was the answer to the COMMIT that was lost, the object is listed no more.
+	// If only the answer to COMMIT was lost, the object is not listed any more and
+	// Discard does nothing.
 	p.Discard(ctx)
 	return nil, a.failed("reencrypt", err)
 }

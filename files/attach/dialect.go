@@ -9,25 +9,26 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// Tx is what a [*sql.Tx] does for this package, and with it a transaction of
-// whatever SQL library.
+// Tx is the part of [*sql.Tx] that this package uses. A transaction of another SQL
+// library can implement it.
 type Tx interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// dialect is what the databases write differently.
+// dialect holds what differs between databases.
 type dialect struct {
 	sqldialect.Dialect
-	own  field.Dialect // the same
-	lock string        // ends a SELECT whose rows nobody else may change meanwhile
+	own  field.Dialect // the same database as package field names it
+	lock string        // ends a SELECT that locks its rows
 }
 
 var dialects = map[field.Dialect]dialect{
 	field.Postgres: {sqldialect.Postgres, field.Postgres, " FOR UPDATE"},
 	field.MySQL:    {sqldialect.MariaDB, field.MySQL, " FOR UPDATE"},
-	// One transaction writes at a time; whoever means to has written before it reads.
+	// SQLite has one writer at a time, and a transaction that will write has already
+	// written before it reads.
 	field.SQLite: {sqldialect.SQLite, field.SQLite, ""},
 }
 
@@ -39,13 +40,13 @@ func dialectOf(d field.Dialect) (dialect, error) {
 	return known, nil
 }
 
-// sql finishes a statement: ? are its arguments, {now} and {lock} what the
-// database calls so.
+// sql completes a statement. ? stands for an argument, {now} and {lock} for the
+// database's own expressions.
 func (d dialect) sql(query string) string {
 	return d.Placeholders(strings.NewReplacer("{now}", d.Now(), "{lock}", d.lock).Replace(query))
 }
 
-// exec reports whether a statement changed any row.
+// exec runs a statement and reports whether it changed any row.
 func (d dialect) exec(ctx context.Context, db Tx, query string, args ...any) (changed bool, err error) {
 	result, err := db.ExecContext(ctx, d.sql(query), args...)
 	if err != nil {

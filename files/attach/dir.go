@@ -12,17 +12,18 @@ import (
 	"strings"
 )
 
-// Dir is a [Bucket] in a folder. An object lies where Active Storage's Disk
-// service has it, "ab/cd/abcd…". It is written to a file beside, which is synced
-// and renamed, and so are the folders: what Put confirmed survives a crash of the
-// machine. Nobody but the process's user may read the files.
+// Dir is a [Bucket] in a folder. It stores an object at the path that Active
+// Storage's Disk service uses, "ab/cd/abcd…". Put writes to a temporary file in the
+// same folder, syncs it, renames it and syncs the folders, so what Put confirmed
+// survives a crash of the machine. Only the user of the process may read the files.
 type Dir struct{ root *os.Root }
 
-// partSuffix ends the name of an object that is being written.
+// partSuffix ends the name of an object that is still being written.
 const partSuffix = ".part"
 
-// OpenDir returns a bucket in a folder, which it makes if it is missing. Names of
-// objects never lead out of it, also through symbolic links. The caller closes it.
+// OpenDir returns a bucket in a folder, which it creates if it is missing. Object
+// names cannot lead outside the folder, not even through symbolic links. The caller
+// closes the bucket.
 func OpenDir(name string) (*Dir, error) {
 	if err := os.MkdirAll(name, 0o700); err != nil {
 		return nil, err
@@ -34,10 +35,10 @@ func OpenDir(name string) (*Dir, error) {
 	return &Dir{root}, nil
 }
 
-// Close ends the use of the folder. Objects that are open stay so.
+// Close closes the folder. Open objects stay open.
 func (d *Dir) Close() error { return d.root.Close() }
 
-// pathOf is where an object lies.
+// pathOf returns the path of an object.
 func pathOf(name string) (string, error) {
 	if len(name) < 4 || !fs.ValidPath(name) || strings.HasSuffix(name, partSuffix) {
 		return "", fmt.Errorf("attach: object name %q: %w", name, fs.ErrInvalid)
@@ -78,7 +79,7 @@ func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error)
 	return nil
 }
 
-// fill writes a file and closes it.
+// fill writes the file and closes it.
 func fill(ctx context.Context, file *os.File, write func(io.Writer) error) error {
 	buffered := bufio.NewWriterSize(cancelable{ctx, file}, 256<<10)
 	err := write(buffered)
@@ -107,7 +108,8 @@ func (c cancelable) Write(p []byte) (int, error) {
 	return c.w.Write(p)
 }
 
-// makeFolders makes a folder and those above it, and syncs where one is new.
+// makeFolders creates a folder and its parents, and syncs the parent of each new
+// one.
 func (d *Dir) makeFolders(name string) error {
 	for i := range len(name) + 1 {
 		if i < len(name) && name[i] != '/' {
@@ -125,7 +127,7 @@ func (d *Dir) makeFolders(name string) error {
 	return nil
 }
 
-// sync makes the names in a folder durable.
+// sync makes the entries of a folder durable.
 func (d *Dir) sync(folder string) error {
 	f, err := d.root.Open(folder)
 	if err != nil {
@@ -135,7 +137,7 @@ func (d *Dir) sync(folder string) error {
 	return f.Sync()
 }
 
-// removed forgives a file that is not there.
+// removed ignores the error for a file that does not exist.
 func removed(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

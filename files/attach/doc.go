@@ -15,24 +15,25 @@
 //	f, err := attachments.Open(ctx, att) // io.ReadSeekCloser, io.ReaderAt; nothing decrypted that is not read
 //	http.ServeContent(w, r, f.Name(), f.ModTime(), f)
 //
-// Each file has a random key of its own, which lies in a row of the table
+// Each file has a random key of its own. It is stored in a row of the table
 // kms_attachments, wrapped under the record's data key and bound to table, record,
-// name and file (spec/files.md section 4). A file costs the record's one call to
-// the key service. A process that may only encrypt attaches files too: the key
-// service wraps their keys, until the next rekey or [Manager.WrapKeys].
+// name and file (spec/files.md section 4). Opening a file costs one call to the key
+// service, to unwrap the record's data key. A process that may only encrypt can
+// attach files too: then the key service wraps the file keys, until the next rekey
+// or [Manager.WrapKeys].
 //
 // # Nothing is lost, nothing is left behind
 //
 // An object is listed in the table kms_attachment_objects before its first byte is
-// written, and leaves the list in the transaction that attaches it; a file that is
-// deleted or replaced puts its object on the list in the transaction that does so.
-// So a process may die at any point. [Manager.Sweep], called now and then, deletes
-// what is on the list and whose time has come.
+// written. The transaction that attaches it removes it from the list. The
+// transaction that deletes or replaces a file puts its object on the list again. So
+// a process may die at any point. [Manager.Sweep], called now and then, deletes the
+// listed objects whose time has come.
 //
 // # Rotation
 //
-// Give the manager to sqlstore.Options.Dependents: a rekey of the records then
-// wraps the file keys under the new data keys in the same transaction. A rekey
-// without it does not start. [Manager.Reencrypt] moves a file to a new key, which
-// is what helps against somebody who knows the old one.
+// Add the manager to sqlstore.Options.Dependents: a rekey of the records then wraps
+// the file keys under the new data keys in the same transaction. A rekey without it
+// refuses to start. [Manager.Reencrypt] moves a file to a new key, which protects
+// it from somebody who knows the old one.
 package attach

@@ -7,19 +7,19 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// ErrAbandoned: an upload was given up, because nobody heard of it for the time of
-// its lease: its object is deleted or about to be. Upload the file again.
+// ErrAbandoned reports an upload that was given up because its lease ended. Its
+// object is deleted or about to be. Upload the file again.
 var ErrAbandoned = errors.New("attach: the upload was given up: upload the file again")
 
-// ErrSize: the source has more or fewer bytes than were declared, or more than are
+// ErrSize reports a source with more or fewer bytes than declared, or more than
 // allowed. Nothing was attached.
-var ErrSize = errors.New("attach: the file is not of the size that was declared or allowed")
+var ErrSize = errors.New("attach: the file does not have the declared size, or is too large")
 
 func configError(format string, args ...any) error {
 	return fmt.Errorf("attach: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
 }
 
-// failed locates an error in an attachment.
+// failed adds the attachment to an error.
 func (a *Attachment) failed(op string, err error) error {
 	if err == nil {
 		return nil

@@ -9,8 +9,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// File is an attached file that is open: an [io.ReadSeekCloser] and an
-// [io.ReaderAt] of its plaintext. ReadAt is safe for concurrent use, the rest is not.
+// File is an open attached file: an [io.ReadSeekCloser] and an [io.ReaderAt] of its
+// plaintext. ReadAt is safe for concurrent use, the other methods are not.
 type File struct {
 	attachment Attachment
 	at         io.ReaderAt
@@ -26,29 +26,29 @@ func newFile(a Attachment, at io.ReaderAt, size int64, object io.Closer) *File {
 	return &File{attachment: a, at: at, size: size, object: object}
 }
 
-// Name is the file's name, clean in the sense of [CleanName].
+// Name returns the name of the file, cleaned by [CleanName].
 func (f *File) Name() string { return f.attachment.FileName }
 
-// ContentType is what the file's first bytes say it is.
+// ContentType returns the type of the file, as determined by its first bytes.
 func (f *File) ContentType() string { return f.attachment.ContentType }
 
-// ModTime is when the file was uploaded.
+// ModTime returns the time at which the file was uploaded.
 func (f *File) ModTime() time.Time { return f.attachment.Created }
 
-// Size is that of the file in bytes. It is authentic.
+// Size returns the size of the file in bytes, which is authenticated.
 func (f *File) Size() int64 { return f.size }
 
-// ETag changes whenever the object does.
+// ETag returns an entity tag that changes whenever the object does.
 func (f *File) ETag() string { return `"` + f.attachment.File.String() + `"` }
 
-// Attachment is the row that the file was opened by.
+// Attachment returns the row that the file was opened by.
 func (f *File) Attachment() Attachment { return f.attachment }
 
 // ReadAt decrypts a part of the file.
 func (f *File) ReadAt(p []byte, offset int64) (int, error) { return f.at.ReadAt(p, offset) }
 
-// readSize is how much Read decrypts at least, in whole chunks: a small p would
-// else decrypt each chunk many times.
+// readSize is the least that Read decrypts at once, in whole chunks. Otherwise a small
+// p would decrypt each chunk many times.
 const readSize = 4 * files.ChunkSize
 
 // Read implements [io.Reader].
@@ -82,7 +82,7 @@ func (f *File) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// notAtEnd leaves the end to the next call.
+// notAtEnd leaves io.EOF to the next call.
 func notAtEnd(n int, err error) error {
 	if n > 0 && err == io.EOF {
 		return nil
@@ -111,7 +111,7 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 	return offset, nil
 }
 
-// Close closes the object and wipes what was decrypted ahead.
+// Close closes the object and wipes the plaintext that was decrypted ahead.
 func (f *File) Close() error {
 	if f.at == nil {
 		return fs.ErrClosed
@@ -123,7 +123,7 @@ func (f *File) Close() error {
 	return object.Close()
 }
 
-// closed is what is left of a file.
+// closed replaces the object of a file after Close.
 type closed struct{}
 
 func (closed) ReadAt([]byte, int64) (int, error) { return 0, fs.ErrClosed }

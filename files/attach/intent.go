@@ -12,20 +12,20 @@ import (
 
 // The table kms_attachment_objects lists every object that may have to be deleted:
 //
-//	pending  it is being uploaded, or uploaded and not attached yet: until a time
-//	         that its uploader puts off (the lease)
-//	doomed   nothing refers to it any more: it is deleted after a time (the grace)
+//	pending  being uploaded, or uploaded and not attached yet, until a time that the
+//	         uploader keeps extending (the lease)
+//	doomed   referenced by no row; deleted after a time (the grace period)
 //
-// An object is listed before its first byte is written, and leaves the list in the
-// transaction that attaches it. It comes back in the transaction that detaches it.
-// So whatever happens between, no object is unknown, and none is deleted that a
-// row refers to.
+// An object is listed before its first byte is written. The transaction that
+// attaches it removes it, the transaction that detaches it lists it again. So every
+// object is either referenced by a row or listed, and no referenced object is
+// deleted.
 const (
 	pending = "pending"
 	doomed  = "doomed"
 )
 
-// intents is that table, with the buckets whose objects are in it.
+// intents accesses that table, and the buckets that hold the objects.
 type intents struct {
 	dialect
 	db           *sql.DB
@@ -34,8 +34,8 @@ type intents struct {
 	references   string // counts the rows that name an object
 }
 
-// store writes a new object. It is listed before, and given up if anything fails;
-// done tells how far it has come.
+// store writes a new object. It lists the object first, and gives it up if anything
+// fails. done counts the bytes written.
 func (i intents) store(ctx context.Context, bucket, object string, done *atomic.Int64, write func(ctx context.Context, w io.Writer) error) (err error) {
 	if err := i.begin(ctx, bucket, object); err != nil {
 		return fmt.Errorf("attach: list an object: %w", err)
@@ -55,13 +55,13 @@ func (i intents) store(ctx context.Context, bucket, object string, done *atomic.
 	if err != nil {
 		return err
 	}
-	// Whoever was stopped for longer than the lease must not leave an object that
-	// the sweeper has been looking for already.
+	// If this process was stopped for longer than the lease, the sweeper may already
+	// be looking for the object, so it must not stay.
 	return i.extend(ctx, i.db, bucket, object)
 }
 
-// discard deletes an object that is not attached, now if that works and else with
-// the next sweep.
+// discard deletes an object that is not attached: now if that works, otherwise the
+// next sweep does.
 func (i intents) discard(ctx context.Context, bucket, object string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
@@ -71,17 +71,18 @@ func (i intents) discard(ctx context.Context, bucket, object string) error {
 	return i.deleteObject(ctx, bucket, object)
 }
 
-// begin lists an object that is about to be written.
+// begin lists an object before it is written.
 func (i intents) begin(ctx context.Context, bucket, object string) error {
 	_, err := i.exec(ctx, i.db, "INSERT INTO kms_attachment_objects (bucket, object, state, until) VALUES (?, ?, '"+pending+"', {now} + ?)",
 		bucket, object, i.lease.Milliseconds())
 	return err
 }
 
-// extend puts off the end of the lease. It is [ErrAbandoned] if the object is not
-// pending any more.
+// extend extends the lease. It returns [ErrAbandoned] if the object is not pending
+// any more.
 func (i intents) extend(ctx context.Context, tx Tx, bucket, object string) error {
-	// The row also changes where the clock stands still: MariaDB counts changes.
+	// The row changes even if the clock stands still, because MariaDB counts changed
+	// rows.
 	held, err := i.exec(ctx, tx, "UPDATE kms_attachment_objects SET until = CASE WHEN until >= {now} + ? THEN until + 1 ELSE {now} + ? END WHERE bucket = ? AND object = ? AND state = '"+pending+"'",
 		i.lease.Milliseconds(), i.lease.Milliseconds(), bucket, object)
 	if err == nil && !held {
@@ -90,7 +91,7 @@ func (i intents) extend(ctx context.Context, tx Tx, bucket, object string) error
 	return err
 }
 
-// settle takes an object from the list that a row refers to now.
+// settle removes an object from the list because a row refers to it now.
 func (i intents) settle(ctx context.Context, tx Tx, bucket, object string) error {
 	held, err := i.exec(ctx, tx, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state = '"+pending+"'", bucket, object)
 	if err == nil && !held {
@@ -106,14 +107,14 @@ func (i intents) doom(ctx context.Context, tx Tx, bucket, object string) error {
 	return err
 }
 
-// giveUp dooms an object that is not attached, at once.
+// giveUp dooms an unattached object at once.
 func (i intents) giveUp(ctx context.Context, bucket, object string) error {
 	_, err := i.exec(ctx, i.db, "UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} - 1 WHERE bucket = ? AND object = ? AND state = '"+pending+"'", bucket, object)
 	return err
 }
 
-// keep extends the lease of an upload as long as it moves on, which done tells.
-// When the lease is lost it ends the upload.
+// keep extends the lease of an upload while done grows. When the lease is lost, it
+// cancels the upload.
 func (i intents) keep(ctx context.Context, cancel context.CancelCauseFunc, bucket, object string, done *atomic.Int64) {
 	beat := time.NewTicker(max(i.lease/3, time.Millisecond))
 	defer beat.Stop()
@@ -125,10 +126,10 @@ func (i intents) keep(ctx context.Context, cancel context.CancelCauseFunc, bucke
 		}
 		now := done.Load()
 		if now == before {
-			continue // a client that stalls
+			continue // the client stalls
 		}
 		before = now
-		// An error of the database says nothing of the lease.
+		// An error of the database says nothing about the lease.
 		if err := i.extend(ctx, i.db, bucket, object); err == ErrAbandoned {
 			cancel(err)
 			return

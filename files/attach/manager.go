@@ -17,46 +17,47 @@ import (
 
 // Config describes the attachments of a model's records.
 type Config struct {
-	// One and Many are the names of attachments: those of which a record has at
-	// most one file, and those of which it may have many. A name has no slash.
+	// One and Many are the names of attachments: a record has at most one file under
+	// each name in One, and any number under each in Many. A name must not contain a
+	// slash.
 	One, Many []string
-	// Buckets are the stores of objects by name. The names stand in rows: keep a
+	// Buckets are the stores of objects by name. Rows refer to these names: keep a
 	// bucket listed as long as it holds objects.
 	Buckets map[string]Bucket
-	// Bucket is the one for new files. Empty: the only one.
+	// Bucket is the bucket for new files. It may be empty if there is only one.
 	Bucket string
-	// KeyColumn is the key column whose data key the file keys are wrapped under.
-	// Empty: the model's first.
+	// KeyColumn is the key column whose data key wraps the file keys. Empty means the
+	// model's first.
 	KeyColumn string
 	// MaxSize is the size in bytes of the largest file; 0 sets no limit.
 	MaxSize int64
-	// Lease is how long an upload may stand still, or wait for its Commit, before
-	// it counts as given up; 0 is 1 h.
+	// Lease is how long an upload may make no progress, or wait for its Commit, before
+	// it counts as given up. 0 means 1 h.
 	Lease time.Duration
-	// Grace is how long an object stays after nothing refers to it any more: for
-	// downloads under way, and longer than the age of a backup of the database
-	// that may be restored; 0 is 24 h.
+	// Grace is how long an object is kept after nothing refers to it any more. It must
+	// be long enough for downloads under way, and longer than the age of a database
+	// backup that may be restored. 0 means 24 h.
 	Grace time.Duration
-	// Workers is that of [files.Options].
+	// Workers is passed to [files.Options].
 	Workers int
 }
 
 // Manager attaches files to the records of a model. It is safe for concurrent use;
-// a record is not.
+// a single record is not.
 type Manager[R any] struct {
 	intents
 	model   field.Adapter[R]
 	config  Config
-	key     string // column
+	key     string // key column
 	columns []string
 }
 
-// New returns a manager of the attachments of a model, which must be one with
-// [field.Config.Files] and a primary key. It asks the database for the columns of
-// the table. The tables of [Tables] must be there before the first upload. The
+// New returns a manager of the attachments of a model. The model must have a
+// primary key and set [field.Config.Files]. New asks the database for the columns
+// of the table. The tables of [Tables] must exist before the first upload. The
 // manager closes neither db nor the buckets.
 //
-// Mistakes are [kmsencrypted.ErrConfig].
+// New returns [kmsencrypted.ErrConfig] for an invalid configuration.
 func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.Model[R], config Config) (*Manager[R], error) {
 	known, err := dialectOf(d)
 	if err != nil {
@@ -73,7 +74,7 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.M
 	keys := a.KeyColumns()
 	switch {
 	case reflect.TypeFor[R]().Kind() != reflect.Struct:
-		return nil, configError("the rows of %s are no struct", model.Table())
+		return nil, configError("the rows of %s are not structs", model.Table())
 	case !a.HasFiles():
 		return nil, configError("the model of %s does not say that its records have files: set field.Config.Files", model.Table())
 	case len(a.IDColumns()) == 0:
@@ -119,8 +120,8 @@ func (c Config) check() (Config, error) {
 	return c, nil
 }
 
-// learn lists what is to be read of a record: its primary key, its key column, and
-// the plain columns that its encryption context may be made of.
+// learn lists the columns to read of a record: its primary key, its key column, and
+// the plain columns that its encryption context may use.
 func (m *Manager[R]) learn(ctx context.Context) ([]string, error) {
 	rows, err := m.db.QueryContext(ctx, "SELECT * FROM "+m.QuotedTable(m.model.Table())+" WHERE 1 = 0")
 	if err != nil {
@@ -148,8 +149,8 @@ func (m *Manager[R]) learn(ctx context.Context) ([]string, error) {
 	return columns, rows.Err()
 }
 
-// load reads a record; lock ends the statement. One that is not there is
-// [sql.ErrNoRows].
+// load reads a record. lock ends the statement. load returns [sql.ErrNoRows] if
+// there is no such record.
 func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) (*R, error) {
 	row := new(R)
 	if err := m.model.SetID(row, id); err != nil {
@@ -181,7 +182,7 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 	return row, rows.Close()
 }
 
-// whereID is the condition on a primary key.
+// whereID returns the condition on the primary key.
 func (m *Manager[R]) whereID() string {
 	var q strings.Builder
 	for i, c := range m.model.IDColumns() {
@@ -191,12 +192,12 @@ func (m *Manager[R]) whereID() string {
 	return q.String()
 }
 
-// KeyColumn is the column whose data keys the file keys are wrapped under. With
+// KeyColumn returns the column whose data keys wrap the file keys. With
 // [Manager.Rotated] it makes the manager one of the Dependents of package sqlstore.
 func (m *Manager[R]) KeyColumn() string { return m.key }
 
-// wrap wraps a file key for its row: under the data key of the record, or where
-// this process may not decrypt that, by the Box. data may be zero.
+// wrap wraps a file key for its row: under the data key of the record, or by the
+// Box if this process may not decrypt that data key. data may be zero.
 func (m *Manager[R]) wrap(ctx context.Context, row *R, data kmsencrypted.DataKey, key files.Key, a *Attachment) (string, error) {
 	if !data.IsZero() {
 		return files.WrapKey(data, key, a.filePlace())
@@ -209,7 +210,7 @@ func (m *Manager[R]) wrap(ctx context.Context, row *R, data kmsencrypted.DataKey
 	return m.model.Box().Encrypt(ctx, raw, m.context(row, a))
 }
 
-// unwrap opens what wrap returned; data is the data key of the record.
+// unwrap opens what wrap returned. data is the data key of the record.
 func (m *Manager[R]) unwrap(ctx context.Context, row *R, data kmsencrypted.DataKey, a *Attachment) (files.Key, error) {
 	if files.IsWrappedKey(a.WrappedKey) {
 		return files.UnwrapKey(data, a.WrappedKey, a.filePlace())
@@ -222,7 +223,8 @@ func (m *Manager[R]) unwrap(ctx context.Context, row *R, data kmsencrypted.DataK
 	return files.KeyFrom(raw)
 }
 
-// context is that of a file key that the key service wraps itself.
+// context returns the encryption context of a file key that the key service wraps
+// itself.
 func (m *Manager[R]) context(row *R, a *Attachment) kmsencrypted.EncryptionContext {
 	return kmsencrypted.ContextWith(m.model.Binding(m.key, row).Context,
 		kmsencrypted.Pair{Name: "attachment", Value: a.place()}, kmsencrypted.Pair{Name: "file_id", Value: a.File.String()})

@@ -68,8 +68,8 @@ func (m *Memory) Names() []string {
 	return names
 }
 
-// Change replaces the bytes of an object by what f makes of a copy of them: what
-// whoever may write to a store can do.
+// Change replaces the bytes of an object by what f returns for a copy of them, as
+// an attacker with write access to the store could.
 func (m *Memory) Change(name string, f func(object []byte) []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"unicode/utf8"
 )
 
-// newObjectName makes the name of an object: 28 letters and digits, as Active
+// newObjectName returns the name of a new object: 28 letters and digits, as Active
 // Storage does, about 145 bits.
 func newObjectName() string {
 	const alphabet = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -27,14 +27,14 @@ func newObjectName() string {
 	return string(name)
 }
 
-// maxFileName bounds a file name in bytes, as file systems do.
+// maxFileName is the limit of a file name in bytes, as in file systems.
 const maxFileName = 255
 
-// CleanName makes a name for a file of what a client says: the last part of a path,
-// whatever its separators, without control and formatting characters (which could
-// turn the text around), spaces and dots at its ends; at most 255 bytes of UTF-8,
-// "file" if nothing is left. Quotes stay: whoever puts the name into a header or a
-// page escapes it.
+// CleanName returns a file name made from what a client sent. It keeps the last part
+// of a path with any separator, and removes control and formatting characters, which
+// could reverse the text, and spaces and dots at both ends. The result has at most
+// 255 bytes of UTF-8, and is "file" if nothing is left. Quotes stay: the caller must
+// escape the name in a header or a page.
 func CleanName(name string) string {
 	name = strings.ToValidUTF8(name, "�")
 	name = name[strings.LastIndexAny(name, `/\`)+1:]
@@ -49,7 +49,7 @@ func CleanName(name string) string {
 	}, name)
 	name = strings.Trim(name, " .")
 	if len(name) > maxFileName {
-		// The extension says what the file is, so it stays.
+		// Keep the extension, because it says what the file is.
 		extension := ""
 		if dot := strings.LastIndexByte(name, '.'); dot >= 0 && len(name)-dot <= 20 {
 			extension = name[dot:]
@@ -66,12 +66,12 @@ func CleanName(name string) string {
 	return name
 }
 
-// sniffLen is how much of a file tells its type.
+// sniffLen is how many bytes of a file determine its type.
 const sniffLen = 512
 
-// contentType decides the type of a file by its first bytes. What the client
-// declares counts only where the bytes cannot tell, and never makes something of
-// them that a browser runs.
+// contentType determines the type of a file from its first bytes. The declared type
+// counts only if the bytes leave it open, and never turns them into something that a
+// browser runs.
 func contentType(head []byte, declared string) string {
 	sniffed := http.DetectContentType(head)
 	kind, _, err := mime.ParseMediaType(declared)
@@ -82,11 +82,12 @@ func contentType(head []byte, declared string) string {
 	return declared
 }
 
-// active are types that run in a browser; what is really HTML or XML is sniffed.
+// active are the types that run in a browser. HTML and XML themselves are recognised
+// by sniffing.
 var active = []string{"text/html", "text/xml", "application/xml", "text/javascript", "application/javascript", "application/x-javascript", "text/ecmascript", "application/ecmascript"}
 
-// refines reports whether bytes of the sniffed type may be of the declared one: a
-// type that sniffing would have seen is a lie where it did not.
+// refines reports whether bytes of the sniffed type may be of the declared one. A
+// declared type that sniffing would have recognised cannot be true.
 func refines(sniffed, declared string) bool {
 	group, _, _ := strings.Cut(declared, "/")
 	switch sniffed {
@@ -100,7 +101,7 @@ func refines(sniffed, declared string) bool {
 	return false
 }
 
-// recognised are the types that [http.DetectContentType] knows by a signature.
+// recognised are the types that [http.DetectContentType] recognises by a signature.
 var recognised = []string{
 	"image/png", "image/jpeg", "image/gif", "image/webp", "image/bmp", "image/x-icon", "image/vnd.microsoft.icon",
 	"application/pdf", "application/postscript", "application/zip", "application/x-gzip", "application/gzip", "application/x-rar-compressed",

@@ -12,22 +12,22 @@ import (
 )
 
 // Open opens an attached file. It reads the row and the record again, because both
-// may have been rotated since a was read, and unwraps the record's data key: one
-// call to the key service. The file reads under ctx and is closed by the caller.
+// may have been rotated since a was read, and unwraps the record's data key with
+// one call to the key service. The file reads under ctx. The caller closes it.
 //
-// Before the first byte, the row's file id is compared with the object's, and the
-// length of the file is authentic; each part is when it is read. An attachment or
-// object that is not there is [fs.ErrNotExist]. Everything that does not belong
-// together - another record's row, another object, changed bytes - is
-// [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
-// [kmsencrypted.ErrNotCiphertext]. The other errors are those of
-// [field.Adapter.DataKeys] and of the store.
+// Before it returns, Open compares the file id of the row with the object's and
+// authenticates the length of the file. Each part is authenticated when it is read.
+// Open returns [fs.ErrNotExist] if the attachment or its object does not exist. It
+// returns [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
+// [kmsencrypted.ErrNotCiphertext] for everything that does not belong together:
+// another record's row, another object, changed bytes. The other errors are those
+// of [field.Adapter.DataKeys] and of the store.
 func (m *Manager[R]) Open(ctx context.Context, a *Attachment) (*File, error) {
 	return m.open(ctx, a, nil)
 }
 
-// OpenFrom is Open with a record at hand, whose key column was read: without a
-// call to the key service if its data key is open, and without reading the record.
+// OpenFrom is like Open for a record whose key column was read. It does not read
+// the record, and makes no call to the key service if the data key of row is open.
 func (m *Manager[R]) OpenFrom(ctx context.Context, row *R, a *Attachment) (*File, error) {
 	return m.open(ctx, a, row)
 }
@@ -35,7 +35,7 @@ func (m *Manager[R]) OpenFrom(ctx context.Context, row *R, a *Attachment) (*File
 func (m *Manager[R]) open(ctx context.Context, a *Attachment, row *R) (*File, error) {
 	var err error
 	for range tries {
-		// A rotation may come between two reads.
+		// A rotation may happen between two reads.
 		var now *Attachment
 		if now, err = m.one(ctx, m.db, "id = ? AND record_table = ? AND record_id = ?", a.ID, m.model.BoundTable(), recordID(a.RecordID)); err != nil {
 			break
@@ -52,7 +52,7 @@ func (m *Manager[R]) open(ctx context.Context, a *Attachment, row *R) (*File, er
 	return nil, a.failed("open", err)
 }
 
-// openNow opens a file by a row that was just read.
+// openNow opens a file by a row that has just been read.
 func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (f *File, err error) {
 	object, err := m.openObject(ctx, a)
 	if err != nil {
@@ -66,7 +66,7 @@ func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (f *Fil
 	if id, err := files.ReadID(io.NewSectionReader(object, 0, object.Size())); err != nil {
 		return nil, err
 	} else if id != a.File {
-		return nil, fmt.Errorf("%w: the object is another file's", kmsencrypted.ErrDecrypt)
+		return nil, fmt.Errorf("%w: the object belongs to another file", kmsencrypted.ErrDecrypt)
 	}
 	key, err := m.fileKey(ctx, a, row)
 	if err != nil {
@@ -78,7 +78,7 @@ func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (f *Fil
 		return nil, err
 	}
 	if r.Size() != a.Size {
-		return nil, fmt.Errorf("%w: the row says another size", kmsencrypted.ErrMalformed)
+		return nil, fmt.Errorf("%w: the row has another size", kmsencrypted.ErrMalformed)
 	}
 	return newFile(*a, r, r.Size(), object), nil
 }
@@ -91,7 +91,7 @@ func (m *Manager[R]) openObject(ctx context.Context, a *Attachment) (Object, err
 	}
 	var object Object
 	var err error
-	for range tries { // opening changes nothing
+	for range tries { // opening changes nothing, so it can be repeated
 		object, err = bucket.Open(ctx, a.Object)
 		if err == nil || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
 			break
@@ -113,7 +113,7 @@ func (m *Manager[R]) openObject(ctx context.Context, a *Attachment) (Object, err
 	return object, nil
 }
 
-// fileKey unwraps the key of a file; row may be nil.
+// fileKey unwraps the key of a file. row may be nil.
 func (m *Manager[R]) fileKey(ctx context.Context, a *Attachment, row *R) (files.Key, error) {
 	if row == nil {
 		var err error

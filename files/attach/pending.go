@@ -12,30 +12,30 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// Pending is a file that was uploaded and belongs to nothing yet. It is not safe
-// for concurrent use. One that is neither committed nor discarded is given up after
-// [Config.Lease].
+// Pending is an uploaded file that is not attached yet. It is not safe for
+// concurrent use. A Pending that is neither committed nor discarded is given up
+// after [Config.Lease].
 type Pending[R any] struct {
 	manager *Manager[R]
 	row     *R
 	a       *Attachment
 	key     files.Key
-	old     *Attachment // whose place it takes
-	keep    bool        // what was derived from old stays: the file is the same
+	old     *Attachment // the attachment it replaces
+	keep    bool        // keep what was derived from old, because the file is the same
 
-	dataKey kmsencrypted.DataKey // of the record, if it was read; to be wiped
-	column  string               // that it was unwrapped from
-	denied  bool                 // to decrypt
+	dataKey kmsencrypted.DataKey // of the record, if it was read; must be wiped
+	column  string               // the key column it was unwrapped from
+	denied  bool                 // this process may not decrypt
 }
 
-// Size is that of the file in bytes.
+// Size returns the size of the file in bytes.
 func (p *Pending[R]) Size() int64 { return p.a.Size }
 
-// ContentType is what the file turned out to be.
+// ContentType returns the type of the file, as determined by its first bytes.
 func (p *Pending[R]) ContentType() string { return p.a.ContentType }
 
-// Discard gives the file up and deletes its object, now if that works and else
-// with the next sweep.
+// Discard gives the file up and deletes its object: now if that works, otherwise the
+// next sweep does.
 func (p *Pending[R]) Discard(ctx context.Context) error {
 	return errors.Join(p.wipe(), p.manager.discard(ctx, p.a.Bucket, p.a.Object))
 }
@@ -47,20 +47,21 @@ func (p *Pending[R]) wipe() error {
 	return nil
 }
 
-// Commit attaches the file in the caller's transaction, in which the record may
-// have been inserted. It locks the record's row until the end of the transaction,
-// so that the file key is wrapped under the data key that the record really has: a
-// rotation comes before or after it. It makes no call to the key service, except
-// where the record has no data key yet, where it was not read before [Manager.Upload]
-// or was rotated since, and where this process may not decrypt.
+// Commit attaches the file in the caller's transaction, in which the record may have
+// been inserted. It locks the record's row until the end of the transaction, so that
+// a rotation runs before or after it and the file key is wrapped under the record's
+// current data key. It calls the key service only if the record has no data key yet,
+// was not read before [Manager.Upload], was rotated since, or if this process may not
+// decrypt.
 //
-// After an error roll the transaction back; Commit may then be called in another
-// one. After success, and when the transaction was committed too, the file is
-// there; if that failed, it is as if Commit had not been called.
+// After an error roll the transaction back; Commit may then be called in another one.
+// The file is attached once the transaction is committed. If the transaction fails,
+// the state is as if Commit had not been called.
 //
-// A name of [Config.One] that has a file already, and for [Manager.Replace] a file
-// that was replaced or deleted meanwhile, is [kmsencrypted.ErrConflict]. A record
-// that is not there is [sql.ErrNoRows]. [ErrAbandoned] is the end of the lease.
+// Commit returns [kmsencrypted.ErrConflict] if a name of [Config.One] already has a
+// file, or if the attachment of [Manager.Replace] was replaced or deleted meanwhile.
+// It returns [sql.ErrNoRows] if the record does not exist, and [ErrAbandoned] if the
+// lease has ended.
 func (p *Pending[R]) Commit(ctx context.Context, tx Tx) (*Attachment, error) {
 	a := *p.a
 	if a.RecordID = p.manager.model.ID(p.row); a.RecordID == nil {
@@ -74,7 +75,7 @@ func (p *Pending[R]) Commit(ctx context.Context, tx Tx) (*Attachment, error) {
 
 func (p *Pending[R]) commit(ctx context.Context, tx Tx, a *Attachment) error {
 	m := p.manager
-	// First of all a change: it holds off the sweeper, and is what SQLite locks by.
+	// Write first: that holds off the sweeper, and SQLite takes its lock on a write.
 	if err := m.extend(ctx, tx, a.Bucket, a.Object); err != nil {
 		return err
 	}
@@ -99,14 +100,14 @@ func (p *Pending[R]) commit(ctx context.Context, tx Tx, a *Attachment) error {
 	return m.settle(ctx, tx, a.Bucket, a.Object)
 }
 
-// check sees whether there is room for the attachment. The record is locked, and
-// with it everything that belongs to it.
+// check checks that the attachment may be added. It locks the record, and with it
+// everything that belongs to it.
 func (p *Pending[R]) check(ctx context.Context, tx Tx, a *Attachment) error {
 	m := p.manager
 	switch {
 	case p.old != nil:
 		if !slices.Equal(p.old.RecordID, a.RecordID) {
-			return fmt.Errorf("%w: the attachment is another record's", kmsencrypted.ErrConfig)
+			return fmt.Errorf("%w: the attachment belongs to another record", kmsencrypted.ErrConfig)
 		}
 	case a.Variant != "":
 		_, err := m.one(ctx, tx, "id = ? AND record_table = ? AND record_id = ?{lock}", a.Parent, a.Table, recordID(a.RecordID))
@@ -131,7 +132,7 @@ func (p *Pending[R]) check(ctx context.Context, tx Tx, a *Attachment) error {
 	return nil
 }
 
-// write makes the row, and takes away what it replaces.
+// write inserts the row and removes what it replaces.
 func (p *Pending[R]) write(ctx context.Context, tx Tx, a *Attachment) error {
 	m := p.manager
 	if p.old == nil {
@@ -146,8 +147,9 @@ func (p *Pending[R]) write(ctx context.Context, tx Tx, a *Attachment) error {
 	return m.removeDerived(ctx, tx, a)
 }
 
-// currentDataKey is the data key of a record that was just read under lock; zero
-// where this process may not decrypt it. A record without one gets one.
+// currentDataKey returns the data key of a record that was just read under lock, or
+// a zero key if this process may not decrypt it. It gives a data key to a record
+// without one.
 func (p *Pending[R]) currentDataKey(ctx context.Context, tx Tx, now *R) (kmsencrypted.DataKey, error) {
 	m := p.manager
 	key := m.model.Key(m.key, now)
@@ -174,8 +176,8 @@ func (p *Pending[R]) currentDataKey(ctx context.Context, tx Tx, now *R) (kmsencr
 	return keys[0], nil
 }
 
-// addDataKey gives a record its first data key. The caller's record takes it over
-// if it was read without one.
+// addDataKey gives a record its first data key. The caller's record takes it over if
+// it was read without one.
 func (p *Pending[R]) addDataKey(ctx context.Context, tx Tx, now *R) (kmsencrypted.DataKey, error) {
 	m := p.manager
 	if err := m.model.AddKey(ctx, m.key, now); err != nil {

@@ -14,63 +14,63 @@ import (
 // RailsConfig describes the attachments of a Rails model: Active Storage with
 // Lockbox's encrypts_attached.
 type RailsConfig[R any] struct {
-	// Attachments are the model's, by name.
+	// Attachments are the attachments of the model, by name.
 	Attachments map[string]RailsAttachment[R]
-	// MasterKey is Lockbox's.
+	// MasterKey is the master key of Lockbox.
 	MasterKey lockbox.MasterKey
-	// RecordType is the class in the rows of active_storage_attachments. Empty: the
-	// model's name. Of subclasses it is the base class.
+	// RecordType is the class in the rows of active_storage_attachments. Empty means
+	// the model's name. For subclasses it is the base class.
 	RecordType string
 	// Buckets are the services by name, as in config/storage.yml. Bucket is the one
-	// for new files; empty: the only one.
+	// for new files; it may be empty if there is only one.
 	Buckets map[string]Bucket
 	Bucket  string
-	// KeyColumn, MaxSize, Lease and Grace are those of [Config].
+	// KeyColumn, MaxSize, Lease and Grace are as in [Config].
 	KeyColumn    string
 	MaxSize      int64
 	Lease, Grace time.Duration
 }
 
-// RailsAttachment is a has_one_attached or has_many_attached and its
+// RailsAttachment describes a has_one_attached or has_many_attached and its
 // encrypts_attached.
 type RailsAttachment[R any] struct {
 	Many bool
-	// Plain says that there is no encrypts_attached.
+	// Plain means that there is no encrypts_attached.
 	Plain bool
-	// RecordKey says that the key is the record's data key (key: :kms_key). Else it
-	// is derived from the master key.
+	// RecordKey means that the key is the record's data key (key: :kms_key). Otherwise
+	// the key is derived from the master key.
 	RecordKey bool
-	// KeyTable and KeyAttribute are key_table: and key_attribute:. Empty: the
+	// KeyTable and KeyAttribute are key_table: and key_attribute:. Empty means the
 	// model's table and the attachment's name.
 	KeyTable, KeyAttribute string
-	// Lockbox holds algorithm, padding and older options.
+	// Lockbox holds the algorithm, the padding and the older options.
 	Lockbox filebox.Options
-	// AssociatedData is associated_data:. Nil: none.
+	// AssociatedData is associated_data:. Nil means none.
 	AssociatedData func(*R) []byte
 }
 
-// Rails reads and writes attachments as a Rails application with Active Storage
-// and Lockbox keeps them: its rows, and its objects byte for byte, each in both
-// directions. Writing takes constant memory under aes-gcm; reading goes over the
-// object once before the first byte, and never gives out one that is not authentic.
-// It is safe for concurrent use.
+// Rails reads and writes attachments as a Rails application with Active Storage and
+// Lockbox stores them, byte for byte in both directions. Writing takes constant
+// memory under aes-gcm. Opening reads the whole object once before the first byte,
+// so no unauthenticated byte is returned. It is safe for concurrent use.
 //
-// A rekey of the records adopts the files under their data keys (RecordKey): the
-// old data key becomes the file's own key, wrapped under the new one in the blob's
-// metadata, bound to the object by its MD5 checksum, and no object is touched.
-// Rails cannot read an adopted file until [Rails.Reencrypt] has moved it to the
-// record's data key.
+// A rekey of the records adopts the files under their data keys (RecordKey). The
+// old data key becomes the file's own key: it is wrapped under the new data key,
+// stored in the metadata of the blob and bound to the object by its MD5 checksum.
+// No object changes. Rails cannot read an adopted file until [Rails.Reencrypt] has
+// moved it to the record's data key.
 type Rails[R any] struct {
 	intents
 	model   field.Adapter[R]
 	config  RailsConfig[R]
-	records *Manager[R] // reads records
+	records *Manager[R] // reads the records
 }
 
-// NewRails returns a manager of a Rails model's attachments. The model is one with
-// [field.Config.Files] if any of them is under the record's data key, with a
-// primary key of one column. The table kms_attachment_objects of [Tables] must be
-// there before anything is written. Mistakes are [kmsencrypted.ErrConfig].
+// NewRails returns a manager of the attachments of a Rails model. The model must
+// have a primary key of one column, and set [field.Config.Files] if any attachment
+// is under the record's data key. The table kms_attachment_objects of [Tables] must
+// exist before the first upload. NewRails returns [kmsencrypted.ErrConfig] for an
+// invalid configuration.
 func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.Model[R], config RailsConfig[R]) (*Rails[R], error) {
 	known, err := dialectOf(d)
 	if err != nil {
@@ -96,7 +96,7 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	}
 	switch {
 	case reflect.TypeFor[R]().Kind() != reflect.Struct, len(adapter.IDColumns()) != 1:
-		return nil, configError("the rows of %s are no struct with one primary key", model.Table())
+		return nil, configError("the rows of %s are not structs with one primary key", model.Table())
 	case needsKey && (!adapter.HasFiles() || adapter.Key(common.KeyColumn, new(R)) == nil):
 		return nil, configError("attachments of %s are under the record's data key: the model needs a key column and field.Config.Files", model.Table())
 	}
@@ -118,7 +118,7 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	return r, nil
 }
 
-// checkAttachment makes a codec to see whether the options are good.
+// checkAttachment makes a codec to check the options.
 func (r *Rails[R]) checkAttachment(name string, a RailsAttachment[R]) error {
 	if a.Plain {
 		return nil
@@ -146,8 +146,8 @@ func (r *Rails[R]) masterKey(name string, a RailsAttachment[R]) ([]byte, error) 
 	return r.config.MasterKey.AttributeKey(table, attribute)
 }
 
-// Sweep is [Manager.Sweep].
+// Sweep is like [Manager.Sweep].
 func (r *Rails[R]) Sweep(ctx context.Context) (Swept, error) { return r.sweep(ctx) }
 
-// KeyColumn is that of [Manager.KeyColumn].
+// KeyColumn is like [Manager.KeyColumn].
 func (r *Rails[R]) KeyColumn() string { return r.records.key }

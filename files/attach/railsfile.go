@@ -17,18 +17,18 @@ import (
 	filebox "github.com/kmsencrypted/kmsencrypted/files/lockbox"
 )
 
-// RailsPending is a file that was uploaded and belongs to nothing yet. It is not
-// safe for concurrent use.
+// RailsPending is an uploaded file that is not attached yet. It is not safe for
+// concurrent use.
 type RailsPending[R any] struct {
 	rails  *Rails[R]
 	row    *R
 	b      *Blob
-	column string // the key column that the data key came from, for a file under it
+	column string // the key column of the data key, for a file encrypted under it
 }
 
-// Upload encrypts src as Rails would and returns when the object is durable; see
+// Upload encrypts src as Rails would and returns when the object is durable, like
 // [Manager.Upload]. A file under the record's data key needs a record that was
-// read and has one: [kmsencrypted.ErrNoDataKey].
+// read with its data key. Otherwise Upload returns [kmsencrypted.ErrNoDataKey].
 func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*RailsPending[R], error) {
 	if err := r.records.named(name); err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (b *byteReader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// progress tells how much was read.
+// progress reports how much was read.
 type progress struct {
 	io.Reader
 	done *atomic.Int64
@@ -113,7 +113,8 @@ func (p progress) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// codecFor is what a new file is sealed with; nil for one that is not encrypted.
+// codecFor returns the codec that seals a new file, or nil for a file that is not
+// encrypted.
 func (r *Rails[R]) codecFor(ctx context.Context, p *RailsPending[R], a RailsAttachment[R]) (*filebox.Codec, error) {
 	if a.Plain {
 		return nil, nil
@@ -145,9 +146,10 @@ func (r *Rails[R]) codecFor(ctx context.Context, p *RailsPending[R], a RailsAtta
 	return filebox.New(key, a.Lockbox)
 }
 
-// Commit attaches the file in the caller's transaction, with the rows that Rails
-// makes; see [Pending.Commit]. If the record was given another data key meanwhile,
-// a file under it is [kmsencrypted.ErrConflict]: upload it again.
+// Commit attaches the file in the caller's transaction by adding the rows that
+// Rails adds; see [Pending.Commit]. It returns [kmsencrypted.ErrConflict] if the
+// file is under the record's data key and the record has got another one
+// meanwhile: upload the file again.
 func (p *RailsPending[R]) Commit(ctx context.Context, tx Tx) (*Blob, error) {
 	b := *p.b
 	if err := p.commit(ctx, tx, &b); err != nil {
@@ -181,7 +183,7 @@ func (p *RailsPending[R]) commit(ctx context.Context, tx Tx, b *Blob) error {
 	return r.settle(ctx, tx, b.Service, b.Key)
 }
 
-// lockRecord locks a record and sees whether it has the data key still that the
+// lockRecord locks a record and checks that it still has the data key that the
 // file was sealed under.
 func (r *Rails[R]) lockRecord(ctx context.Context, tx Tx, p *RailsPending[R], b *Blob) error {
 	if err := r.extend(ctx, tx, b.Service, b.Key); err != nil {
@@ -211,15 +213,15 @@ func (r *Rails[R]) lockRecord(ctx context.Context, tx Tx, p *RailsPending[R], b 
 	return nil
 }
 
-// Discard gives the file up.
+// Discard gives the file up and deletes its object, like [Pending.Discard].
 func (p *RailsPending[R]) Discard(ctx context.Context) error {
 	return p.rails.discard(ctx, p.b.Service, p.b.Key)
 }
 
-// Open opens an attached file, by one call to the key service if it is under the
-// record's data key and that is not open in row. The object is read once before
-// Open returns, and no byte comes out that is not authentic. The file reads under
-// ctx and is closed by the caller. Its errors are those of [Manager.Open].
+// Open opens an attached file. It makes one call to the key service if the file is
+// under the record's data key and that is not open in row. Open reads the whole
+// object once, so that no unauthenticated byte is returned. The file reads under
+// ctx. The caller closes it. The errors are those of [Manager.Open].
 func (r *Rails[R]) Open(ctx context.Context, row *R, b *Blob) (*File, error) {
 	f, err := r.open(ctx, row, b)
 	return f, r.failed("open", b, err)
@@ -227,7 +229,7 @@ func (r *Rails[R]) Open(ctx context.Context, row *R, b *Blob) (*File, error) {
 
 func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err error) {
 	if id := r.model.ID(row); id == nil || id[0] != b.RecordID {
-		return nil, fmt.Errorf("%w: the blob is another record's", kmsencrypted.ErrConfig)
+		return nil, fmt.Errorf("%w: the blob belongs to another record", kmsencrypted.ErrConfig)
 	}
 	a, known := r.config.Attachments[b.Name]
 	if !known {
@@ -288,7 +290,7 @@ func (c closers) Close() error {
 	return errors.Join(errs...)
 }
 
-// checkSum sees whether an object is the one that a file key was bound to.
+// checkSum checks that the object is the one its file key was bound to.
 func checkSum(ctx context.Context, object Object, want files.ID) error {
 	sum := md5.New()
 	src := io.NewSectionReader(object, 0, object.Size())
@@ -307,12 +309,12 @@ func checkSum(ctx context.Context, object Object, want files.ID) error {
 		}
 	}
 	if files.ID(sum.Sum(nil)) != want {
-		return fmt.Errorf("%w: the object is another one than the file key was made for", kmsencrypted.ErrDecrypt)
+		return fmt.Errorf("%w: the object is not the one that the file key was made for", kmsencrypted.ErrDecrypt)
 	}
 	return nil
 }
 
-// fileKey is the key of a file that is there; the caller clears it.
+// fileKey returns the key of an existing file. The caller clears it.
 func (r *Rails[R]) fileKey(ctx context.Context, row *R, b *Blob, a RailsAttachment[R]) ([]byte, error) {
 	if !a.RecordKey {
 		return r.masterKey(b.Name, a)

@@ -15,8 +15,8 @@ import (
 )
 
 // Rotated adopts the files of records that were just rekeyed, in the same
-// transaction: see [Rails]. It is one of the Dependents of package sqlstore; for one
-// record there is [Rails.Rekey].
+// transaction; see [Rails]. It makes Rails one of the Dependents of package sqlstore.
+// For a single record use [Rails.Rekey].
 func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
 	var names []any
 	for name, a := range r.config.Attachments {
@@ -36,7 +36,7 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 		args := slices.Clone(names)
 		for _, rotated := range chunk {
 			if rotated.New.IsZero() {
-				return nil // a rewrap, which leaves the data keys
+				return nil // a rewrap keeps the data keys
 			}
 			row := new(R)
 			if err := r.model.SetID(row, rotated.ID); err != nil {
@@ -66,10 +66,11 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 	return nil
 }
 
-// adopt gives a file the old data key as its own, or wraps the one that it has anew.
+// adopt makes the old data key the file's own key, or wraps the file's own key under
+// the new data key.
 func (r *Rails[R]) adopt(ctx context.Context, tx Tx, b *Blob, rotated field.Rotated) error {
 	if !b.Encrypted {
-		return nil // from before encrypts_attached
+		return nil // attached before encrypts_attached was added
 	}
 	if rotated.Old.IsZero() {
 		return kmsencrypted.ErrNoDataKey
@@ -114,18 +115,18 @@ func keyFromDataKey(k kmsencrypted.DataKey) (files.Key, error) {
 	return files.KeyFrom(raw)
 }
 
-// Adopted lists adopted files, which Rails cannot read until they are re-encrypted,
-// at most limit of them beyond the blob with the ID after.
+// Adopted returns at most limit adopted files with blob IDs above after, in that
+// order. Rails cannot read them until they are re-encrypted.
 func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob, error) {
 	return r.query(ctx, r.db, fmt.Sprintf("b.id > ? AND b.metadata LIKE '%%\"%s\"%%' ORDER BY b.id LIMIT %d", adoptedKey, max(limit, 0)), after)
 }
 
-// Reencrypt moves a file to a new object under the key that Rails uses today: for
-// an adopted one the record's data key. Attachment and blob keep their IDs. row is
-// the record, with its key column read. progress, which may be nil, is told how
-// many bytes of the file are done. A file or record that changed meanwhile is
-// [kmsencrypted.ErrConflict]. The old object is deleted by [Rails.Sweep] after the
-// grace.
+// Reencrypt moves a file to a new object under the key that Rails uses today. For an
+// adopted file that is the record's data key. Attachment and blob keep their IDs. row
+// is the record, read with its key column. progress, which may be nil, receives the
+// number of bytes of the file that are done. Reencrypt returns
+// [kmsencrypted.ErrConflict] if the file or the record changed meanwhile.
+// [Rails.Sweep] deletes the old object after the grace period.
 func (r *Rails[R]) Reencrypt(ctx context.Context, row *R, b *Blob, progress func(done, total int64)) (*Blob, error) {
 	src, err := r.Open(ctx, row, b)
 	if err != nil {
@@ -144,7 +145,7 @@ func (r *Rails[R]) Reencrypt(ctx context.Context, row *R, b *Blob, progress func
 			moved.metadata[name] = value
 		}
 	}
-	// It has to open before the old one goes.
+	// The new object must open before the old one is dropped.
 	again, err := r.open(ctx, row, &moved)
 	if err == nil {
 		err = again.Close()

@@ -12,8 +12,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// Dependents are managers of what lies under the data keys of records: [Manager]
-// and [Rails], and whatever else is one of package sqlstore.
+// Dependents manages other data under the data keys of records. [Manager] and [Rails]
+// implement it, and so may the other Dependents of package sqlstore.
 type Dependents interface {
 	KeyColumn() string
 	Covers(table string) bool
@@ -22,30 +22,31 @@ type Dependents interface {
 
 var _, _ Dependents = (*Manager[struct{}])(nil), (*Rails[struct{}])(nil)
 
-// Covers tells package sqlstore that the manager moves the rows of kms_attachments.
+// Covers reports whether table is kms_attachments, whose rows the manager moves.
+// Package sqlstore calls it.
 func (m *Manager[R]) Covers(table string) bool { return table == "kms_attachments" }
 
-// Covers tells package sqlstore that the manager moves the files of
-// active_storage_attachments.
+// Covers reports whether table is active_storage_attachments, whose files the manager
+// moves. Package sqlstore calls it.
 func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_attachments" }
 
-// Rekey gives one record new data keys at the current version, seals it under them
-// and writes it, and wraps its file keys anew, all in the caller's transaction; no
-// object is touched. A rotation does the same for all records, this is for one:
-// after a leak, or when its owner asks for it.
+// Rekey gives one record new data keys at the current version, seals it under them,
+// writes it, and wraps its file keys anew, all in the caller's transaction. No object
+// changes. A rotation does the same for all records. Use Rekey for one record, for
+// example after a leak or when its owner asks for it.
 //
-// row was read with its primary key, its key columns and every encrypted column,
-// as for [field.Model.Rekey]. If the record has files of other managers too, pass
-// these as others, or their files are lost. A row that is no longer what was read
-// is [kmsencrypted.ErrConflict]; a file key that does not open, or a column that
-// was not read, fails the whole. After any error read the record again: row then has
-// data keys that nobody stored.
+// row must have been read with its primary key, its key columns and every encrypted
+// column, as for [field.Model.Rekey]. If the record also has files of other managers,
+// pass those managers as others. Otherwise their files are lost. Rekey returns
+// [kmsencrypted.ErrConflict] if the row in the database is not what was read. It
+// fails if a file key does not open or a column was not read. After any error read
+// the record again, because row then has data keys that were never stored.
 func (m *Manager[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
 	return m.rekey(ctx, tx, row, append([]Dependents{m}, others...))
 }
 
-// Rekey is that of [Manager.Rekey] for a record of Rails: its files are adopted, as
-// [Rails] says.
+// Rekey is like [Manager.Rekey] for a record of Rails. It adopts the record's files,
+// as described at [Rails].
 func (r *Rails[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
 	return r.records.rekey(ctx, tx, row, append([]Dependents{r}, others...))
 }
@@ -84,7 +85,8 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []D
 	if err := keys(func(r *field.Rotated) *kmsencrypted.DataKey { return &r.New }); err != nil {
 		return failed(err)
 	}
-	// The record first: that locks it, so that no file is committed in between.
+	// Write the record first: that locks it, so that no file can be committed in
+	// between.
 	if err := m.update(ctx, tx, row); err != nil {
 		return failed(err)
 	}
@@ -101,7 +103,8 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []D
 	return nil
 }
 
-// update writes what [field.Adapter.Write] says, if the row is what was read.
+// update writes what [field.Adapter.Write] returns, if the row is still what was
+// read.
 func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	w, err := m.model.Write(row)
 	if err != nil || len(w.Set) == 0 {

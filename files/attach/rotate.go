@@ -14,14 +14,14 @@ import (
 )
 
 // Rotated moves the file keys of records that were just rotated, in the same
-// transaction, and touches no object. After a rekey each is wrapped under the
-// record's new data key, in microseconds; also one that a process without
-// permission to decrypt had wrapped by the key service, which takes a call. A
-// rewrap leaves the keys as they are, but for those of the key service, which are
+// transaction. No object changes. After a rekey it wraps each file key under the
+// record's new data key, which takes microseconds. A file key that the key
+// service wrapped, because a process was not permitted to decrypt, takes a call.
+// A rewrap changes only the file keys that the key service wrapped: they are
 // wrapped at the current version.
 //
-// It is one of the Dependents of package sqlstore; for one record there is
-// [Manager.Rekey].
+// Rotated makes the manager one of the Dependents of package sqlstore. For a
+// single record use [Manager.Rekey].
 func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
 	byID := make(map[string]int, len(records))
 	for i, r := range records {
@@ -56,13 +56,13 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 	return nil
 }
 
-// isOfFile reports an error that says something of one file key only.
+// isOfFile reports whether an error concerns one file key only.
 func isOfFile(err error) bool {
 	return slices.ContainsFunc([]error{kmsencrypted.ErrDecrypt, kmsencrypted.ErrMalformed, kmsencrypted.ErrNotCiphertext, kmsencrypted.ErrBinding,
 		kmsencrypted.ErrNoDataKey, kmsencrypted.ErrVersionNotActive, kmsencrypted.ErrVersionRetired}, func(e error) bool { return errors.Is(err, e) })
 }
 
-// wrappers keeps what is derived from data keys for the next file of the record.
+// wrappers caches what is derived from data keys for the next file of the record.
 type wrappers map[kmsencrypted.DataKey]*files.Wrapper
 
 func (w wrappers) under(k kmsencrypted.DataKey) (*files.Wrapper, error) {
@@ -117,7 +117,7 @@ func (w wrappers) rewrap(wrapped string, place files.Place, r field.Rotated) (st
 	return new.Wrap(key, place)
 }
 
-// rotateDirect is rewrap for a key that the key service wraps itself.
+// rotateDirect is like rewrap for a key that the key service wraps itself.
 func (m *Manager[R]) rotateDirect(ctx context.Context, tx Tx, a *Attachment, r field.Rotated) (string, error) {
 	row, err := m.load(ctx, tx, a.RecordID, "")
 	if err != nil {
@@ -131,9 +131,9 @@ func (m *Manager[R]) rotateDirect(ctx context.Context, tx Tx, a *Attachment, r f
 	return m.wrap(ctx, row, r.New, key, a)
 }
 
-// Count counts the file keys of the table that the key service wraps itself, by
-// their version: a version may be retired when neither a record nor a file key
-// has it. File keys under data keys have none.
+// Count returns the number of file keys of the table that the key service wraps
+// itself, by version. A version may be retired when neither a record nor a file
+// key uses it. File keys under data keys have no version.
 func (m *Manager[R]) Count(ctx context.Context) (map[int]int64, error) {
 	counts := make(map[int]int64)
 	err := m.eachDirect(ctx, func(a *Attachment) error {
@@ -143,10 +143,11 @@ func (m *Manager[R]) Count(ctx context.Context) (map[int]int64, error) {
 	return counts, err
 }
 
-// WrapKeys wraps under the data keys of their records all file keys that the key
-// service wraps itself, as processes do that may not decrypt. It takes two calls
-// for each. progress, which may be nil, is told how many of how many are done.
-// One that cannot be moved does not hold up the others; the error tells of all.
+// WrapKeys wraps all file keys that the key service wraps itself under the data
+// keys of their records. Such file keys come from processes that may not decrypt.
+// Each takes two calls. progress, which may be nil, receives the number of file
+// keys done and the total. A file key that cannot be moved does not stop the
+// others; the returned error joins all errors.
 func (m *Manager[R]) WrapKeys(ctx context.Context, progress func(done, total int64)) error {
 	counts, err := m.Count(ctx)
 	if err != nil {
@@ -172,8 +173,8 @@ func (m *Manager[R]) WrapKeys(ctx context.Context, progress func(done, total int
 	return errors.Join(append(failures, err)...)
 }
 
-// wrapKey unwraps both keys before it locks the record, and starts again if that
-// was rotated meanwhile.
+// wrapKey unwraps both keys before it locks the record, and starts again if the
+// record was rotated meanwhile.
 func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
 	row, err := m.load(ctx, m.db, a.RecordID, "")
 	if err != nil {
@@ -192,7 +193,7 @@ func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
 	}
 	return m.transaction(ctx, func(tx Tx) error {
 		before := a.WrappedKey
-		// A change that changes nothing: it is what SQLite locks by.
+		// SQLite takes its lock on a write, so write without changing anything.
 		if _, err := m.exec(ctx, tx, "UPDATE kms_attachment_objects SET until = until WHERE bucket = ? AND object = ?", a.Bucket, a.Object); err != nil {
 			return err
 		}
@@ -210,11 +211,11 @@ func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
 			return err
 		}
 		_, err = m.exec(ctx, tx, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ? AND wrapped_key = ?", wrapped, a.ID, before)
-		return err // somebody else may have wrapped it
+		return err // another process may have wrapped it
 	})
 }
 
-// eachDirect goes through the file keys that the key service wraps itself.
+// eachDirect calls do for each file key that the key service wraps itself.
 func (m *Manager[R]) eachDirect(ctx context.Context, do func(*Attachment) error) error {
 	for after := ""; ; {
 		list, err := m.query(ctx, m.db, "record_table = ? AND wrapped_key LIKE 'v%' AND id > ? ORDER BY id LIMIT 500", m.model.BoundTable(), after)

@@ -40,7 +40,8 @@ func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ..
 	return list, rows.Err()
 }
 
-// one is query for an attachment that must be there.
+// one is like query for exactly one attachment. It returns [fs.ErrNotExist] without
+// one.
 func (m *Manager[R]) one(ctx context.Context, db Tx, condition string, args ...any) (*Attachment, error) {
 	list, err := m.query(ctx, db, condition, args...)
 	if err == nil && len(list) == 0 {
@@ -63,7 +64,7 @@ func (m *Manager[R]) insert(ctx context.Context, tx Tx, a *Attachment) error {
 	return err
 }
 
-// swap makes a row name another object, if it names old's still.
+// swap makes a row refer to another object, if it still refers to the object of old.
 func (m *Manager[R]) swap(ctx context.Context, tx Tx, old, a *Attachment) error {
 	set := strings.Split(attachmentColumns, ", ")[6:] // from bucket on
 	args := append(a.values()[6:], old.ID, old.Bucket, old.Object)
@@ -74,8 +75,8 @@ func (m *Manager[R]) swap(ctx context.Context, tx Tx, old, a *Attachment) error 
 	return err
 }
 
-// remove deletes the row of an attachment, if it names that object still, and
-// those of what was derived from it, and dooms the objects.
+// remove deletes the row of an attachment if it still refers to the same object, and
+// the rows derived from it, and dooms their objects.
 func (m *Manager[R]) remove(ctx context.Context, tx Tx, a *Attachment) error {
 	removed, err := m.exec(ctx, tx, "DELETE FROM kms_attachments WHERE id = ? AND bucket = ? AND object = ?", a.ID, a.Bucket, a.Object)
 	if err == nil && !removed {
@@ -98,7 +99,7 @@ func (m *Manager[R]) removeDerived(ctx context.Context, tx Tx, parent *Attachmen
 	return err
 }
 
-// record names a record in kms_attachments.
+// record returns the table and the ID of a record as in kms_attachments.
 func (m *Manager[R]) record(row *R) (table, id string, err error) {
 	texts := m.model.ID(row)
 	if texts == nil {
@@ -108,7 +109,7 @@ func (m *Manager[R]) record(row *R) (table, id string, err error) {
 }
 
 // List returns the attachments of a record under a name, the oldest first, without
-// what was derived from them.
+// derived ones.
 func (m *Manager[R]) List(ctx context.Context, row *R, name string) ([]*Attachment, error) {
 	if err := m.named(name); err != nil {
 		return nil, err
@@ -120,8 +121,8 @@ func (m *Manager[R]) List(ctx context.Context, row *R, name string) ([]*Attachme
 	return m.query(ctx, m.db, "record_table = ? AND record_id = ? AND name = ? AND variant = '' ORDER BY created, id", table, id, name)
 }
 
-// Get returns the attachment of a record under a name of [Config.One]. Without one
-// it is [fs.ErrNotExist].
+// Get returns the attachment of a record under a name of [Config.One]. It returns
+// [fs.ErrNotExist] if there is none.
 func (m *Manager[R]) Get(ctx context.Context, row *R, name string) (*Attachment, error) {
 	list, err := m.List(ctx, row, name)
 	if err == nil && len(list) == 0 {
@@ -133,26 +134,28 @@ func (m *Manager[R]) Get(ctx context.Context, row *R, name string) (*Attachment,
 	return list[0], nil
 }
 
-// Find returns the attachment with an ID, of any record of the table. Without one
-// it is [fs.ErrNotExist]. Whether the caller may see it is the caller's to decide.
+// Find returns the attachment with an ID, of any record of the table. It returns
+// [fs.ErrNotExist] if there is none. The caller must check whether its user may see
+// the attachment.
 func (m *Manager[R]) Find(ctx context.Context, id string) (*Attachment, error) {
 	return m.one(ctx, m.db, "id = ? AND record_table = ?", id, m.model.BoundTable())
 }
 
-// Derived returns what was derived from an attachment under a name by
-// [Manager.Derive]. Without it it is [fs.ErrNotExist].
+// Derived returns what [Manager.Derive] made from an attachment under a variant. It
+// returns [fs.ErrNotExist] if there is none.
 func (m *Manager[R]) Derived(ctx context.Context, a *Attachment, variant string) (*Attachment, error) {
 	return m.one(ctx, m.db, "parent_id = ? AND variant = ? AND record_table = ? AND record_id = ?", a.ID, variant, a.Table, recordID(a.RecordID))
 }
 
 // Delete detaches a file and what was derived from it in the caller's transaction.
-// The objects are deleted by [Manager.Sweep] after [Config.Grace]. If the row names
-// another object by now, or is gone, it is [kmsencrypted.ErrConflict].
+// [Manager.Sweep] deletes the objects after [Config.Grace]. Delete returns
+// [kmsencrypted.ErrConflict] if the row is gone or refers to another object by now.
 func (m *Manager[R]) Delete(ctx context.Context, tx Tx, a *Attachment) error {
 	return a.failed("delete", m.remove(ctx, tx, a))
 }
 
-// DeleteAll detaches all files of a record, for when it is deleted itself.
+// DeleteAll detaches all files of a record. Call it before the record itself is
+// deleted.
 func (m *Manager[R]) DeleteAll(ctx context.Context, tx Tx, row *R) error {
 	table, id, err := m.record(row)
 	if err != nil {
@@ -172,7 +175,7 @@ func (m *Manager[R]) named(name string) error {
 	return nil
 }
 
-// transaction runs statements of the manager's own.
+// transaction runs do in a transaction of the manager's own.
 func (i intents) transaction(ctx context.Context, do func(Tx) error) error {
 	tx, err := i.db.BeginTx(ctx, nil)
 	if err != nil {

@@ -6,23 +6,23 @@ import (
 	"fmt"
 )
 
-// Swept is what a sweep did.
+// Swept counts what a sweep did.
 type Swept struct {
-	GivenUp int64 // uploads whose lease is over; their objects go after the grace
-	Deleted int64 // objects
+	GivenUp int64 // uploads whose lease ended; their objects are deleted after the grace period
+	Deleted int64 // objects deleted
 }
 
-// Sweep deletes the objects that nothing refers to: those of uploads that were
-// given up, and of files that were deleted, replaced or re-encrypted, each after
-// [Config.Grace]. Call it now and then, in any number of processes: it may be
-// killed at any point. It deals with the objects of all tables in the buckets of
-// this manager. An object that cannot be deleted does not hold up the others and
-// is met again by the next sweep; the error tells of all.
+// Sweep deletes the objects that nothing refers to: those of abandoned uploads and
+// of files that were deleted, replaced or re-encrypted, each after [Config.Grace].
+// Call it now and then, from any number of processes. It may be killed at any
+// point. It handles the objects of all tables in the buckets of this manager. An
+// object that cannot be deleted does not stop the others, and the next sweep tries
+// it again; the returned error joins all errors.
 func (m *Manager[R]) Sweep(ctx context.Context) (Swept, error) { return m.sweep(ctx) }
 
 func (i intents) sweep(ctx context.Context) (s Swept, err error) {
-	// The decision is durable before anything is deleted: a Commit that comes later
-	// finds its object listed otherwise.
+	// Make the decision durable before deleting anything: a later Commit then finds
+	// its object doomed.
 	result, err := i.db.ExecContext(ctx, i.sql("UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} + ? WHERE state = '"+pending+"' AND until < {now}"), i.grace.Milliseconds())
 	if err != nil {
 		return s, fmt.Errorf("attach: sweep: %w", err)
@@ -60,7 +60,7 @@ func (i intents) sweepBucket(ctx context.Context, bucket string) (deleted int64,
 	}
 }
 
-// doomedAfter lists some objects whose time has come, in the order of their names.
+// doomedAfter returns some objects whose grace period is over, ordered by name.
 func (i intents) doomedAfter(ctx context.Context, bucket, after string) (list []string, err error) {
 	rows, err := i.db.QueryContext(ctx, i.sql("SELECT object FROM kms_attachment_objects WHERE state = '"+doomed+"' AND until <= {now} AND bucket = ? AND object > ? ORDER BY object LIMIT 100"), bucket, after)
 	if err != nil {
@@ -77,9 +77,9 @@ func (i intents) doomedAfter(ctx context.Context, bucket, after string) (list []
 	return list, rows.Err()
 }
 
-// deleteObject deletes a doomed object and then takes it from the list. One that a
-// row refers to all the same, as after a backup was restored, is only taken from
-// the list.
+// deleteObject deletes a doomed object and then removes it from the list. An object
+// that a row refers to after all, as after a backup was restored, is only removed
+// from the list.
 func (i intents) deleteObject(ctx context.Context, bucket, object string) error {
 	var rows int
 	err := i.db.QueryRowContext(ctx, i.sql(i.references), bucket, object).Scan(&rows)

@@ -9,7 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/tables"
 )
 
-// attachmentTables hold the attachments. An object belongs to one attachment.
+// attachmentTables hold the attachments. Each object belongs to one attachment.
 var attachmentTables = tables.Set{Name: "attachments", Tables: []tables.Table{
 	{Name: "kms_attachments", Body: []string{
 		"id {name} NOT NULL PRIMARY KEY",
@@ -33,8 +33,8 @@ var attachmentTables = tables.Set{Name: "attachments", Tables: []tables.Table{
 	}, Indexes: []tables.Index{{Since: 2, Name: "kms_attachments_parent", Columns: "parent_id"}}},
 }}
 
-// objectTables hold what has to be done with objects; Active Storage's rows need
-// them too.
+// objectTables list the objects that may have to be deleted. Attachments of
+// Active Storage need them too.
 var objectTables = tables.Set{Name: "attachment_objects", Tables: []tables.Table{
 	{Name: "kms_attachment_objects", Body: []string{
 		"bucket {name} NOT NULL",
@@ -46,9 +46,9 @@ var objectTables = tables.Set{Name: "attachment_objects", Tables: []tables.Table
 }}
 
 // Tables returns the statements that create the tables of attachments, for a
-// migration: kms_attachments and kms_attachment_objects, and kms_tables, which
-// records their version. Statements that are run again change nothing. The error
-// is [kmsencrypted.ErrConfig] for an unknown dialect.
+// migration: kms_attachments, kms_attachment_objects, and kms_tables, which
+// records their version. Running the statements again changes nothing. Tables
+// returns [kmsencrypted.ErrConfig] for an unknown dialect.
 func Tables(d field.Dialect) ([]string, error) {
 	statements, err := tables.DDL(d, attachmentTables, objectTables)
 	if err != nil {
@@ -57,8 +57,8 @@ func Tables(d field.Dialect) ([]string, error) {
 	return statements, nil
 }
 
-// CreateTables creates the tables of [Tables] where they are missing, and adds
-// what an older release's tables lack. That release can go on using them.
+// CreateTables creates the tables of [Tables] if they are missing, and adds what
+// the tables of an older release lack. The older release can still use them.
 func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 	return createTables(ctx, db, d, attachmentTables, objectTables)
 }
@@ -70,13 +70,13 @@ func createTables(ctx context.Context, db *sql.DB, d field.Dialect, sets ...tabl
 	return nil
 }
 
-// CreateTables is the function [CreateTables] for the database of the manager.
+// CreateTables calls the function [CreateTables] for the database of the manager.
 func (m *Manager[R]) CreateTables(ctx context.Context) error {
 	return CreateTables(ctx, m.db, m.own)
 }
 
 // CreateTables creates the table kms_attachment_objects if it is missing. The
-// other tables are Active Storage's.
+// other tables belong to Active Storage.
 func (r *Rails[R]) CreateTables(ctx context.Context) error {
 	return createTables(ctx, r.db, r.own, objectTables)
 }

@@ -15,36 +15,36 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
 )
 
-// Options say what is known of a file. The zero value is a file without a name.
+// Options describe a file to upload. The zero value is a file without a name.
 type Options struct {
-	// Name is the file's name as the client says it; it is kept as [CleanName] has it.
+	// Name is the file's name as sent by the client. [CleanName] is applied to it.
 	Name string
-	// ContentType is what the client says. The first bytes of the file decide; this
-	// counts where they cannot tell.
+	// ContentType is the type as sent by the client. It counts only if the first bytes
+	// of the file do not determine the type.
 	ContentType string
-	// Size is how many bytes the file has; a source with more or fewer is [ErrSize].
-	// 0 says nothing.
+	// Size is the expected size of the file in bytes; a source of another size fails
+	// with [ErrSize]. 0 means unknown.
 	Size int64
-	// Progress, if not nil, is told how many bytes of how many are done; total is 0
-	// where it is not known.
+	// Progress, if not nil, receives the number of bytes done and the total, which is
+	// 0 if unknown.
 	Progress func(done, total int64)
 }
 
-// tries is how often is tried what can be repeated.
+// tries is the number of attempts for an operation that can be repeated.
 const tries = 3
 
-// Upload encrypts src into a new object, in constant memory, and returns when that
-// is durable. There is no file yet: [Pending.Commit] makes it one, else the object
-// is deleted by [Manager.Sweep]. row needs no primary key before Commit.
+// Upload encrypts src into a new object, in constant memory, and returns when the
+// object is durable. The file is not attached until [Pending.Commit]; without it,
+// [Manager.Sweep] deletes the object. row needs no primary key before Commit.
 //
-// Where the record has a data key and this process may decrypt, it is unwrapped
-// here, by one call, so that Commit makes none. A source that can seek is read
-// again when the store fails.
+// If the record has a data key and this process may decrypt, Upload unwraps it with
+// one call, so that Commit needs none. If the store fails, Upload starts again with
+// a source that can seek.
 //
-// The errors are those of src and of the store, [ErrSize], [ErrAbandoned] if the
-// source stood still for longer than [Config.Lease], those of
-// [field.Adapter.DataKeys], and [kmsencrypted.ErrConfig] for a name of none of the
-// attachments, a nil row and a nil src.
+// The errors are those of src, of the store and of [field.Adapter.DataKeys]. Upload
+// returns [ErrSize] for a source of the wrong size, [ErrAbandoned] if the source
+// made no progress for longer than [Config.Lease], and [kmsencrypted.ErrConfig] for
+// an unknown name, a nil row or a nil src.
 func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*Pending[R], error) {
 	if err := m.named(name); err != nil {
 		return nil, err
@@ -59,8 +59,8 @@ func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Rea
 	return p, m.upload(ctx, p, src, o)
 }
 
-// Replace uploads another file in the place of one. After Commit the attachment
-// has the same ID and what was derived from the old file is gone.
+// Replace uploads a file that takes the place of another. After Commit the
+// attachment has the same ID, and what was derived from the old file is deleted.
 func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.Reader, o Options) (*Pending[R], error) {
 	if row == nil || a == nil || src == nil {
 		return nil, errNoUpload
@@ -92,12 +92,12 @@ func (m *Manager[R]) prepare(ctx context.Context, row *R, a *Attachment, o Optio
 	return p, p.openDataKey(ctx)
 }
 
-// openDataKey unwraps the data key of a record that was read, ahead of Commit.
+// openDataKey unwraps the data key of a record that was read, before Commit.
 func (p *Pending[R]) openDataKey(ctx context.Context) error {
 	m := p.manager
 	column, err := keyText(m.model.Key(m.key, p.row))
 	if err != nil || column == "" || m.model.ID(p.row) == nil {
-		return nil // not read, or none: Commit will see
+		return nil // not read, or NULL: Commit handles both
 	}
 	keys, err := m.model.DataKeys(ctx, m.key, p.row)
 	switch {
@@ -111,26 +111,26 @@ func (p *Pending[R]) openDataKey(ctx context.Context) error {
 	return nil
 }
 
-// keyText is a key column as it was read; empty for NULL.
+// keyText returns the text of a key column, or "" for NULL.
 func keyText(key *field.Key) (string, error) {
 	switch text, err := key.Value(); text := text.(type) {
 	case string:
 		return text, err
-	case []byte: // as some drivers give a text
+	case []byte: // some drivers return text as bytes
 		return string(text), err
 	default:
 		return "", err
 	}
 }
 
-// upload puts a source into an object; a failed try leaves none.
+// upload writes a source to an object. A failed attempt leaves no object.
 func (m *Manager[R]) upload(ctx context.Context, p *Pending[R], src io.Reader, o Options) error {
 	seeker, _ := src.(io.Seeker)
 	var start int64
 	if seeker != nil {
 		var err error
 		if start, err = seeker.Seek(0, io.SeekCurrent); err != nil {
-			seeker = nil // a pipe has the method too
+			seeker = nil // a pipe has the method, but cannot seek
 		}
 	}
 	for try := 1; ; try++ {
@@ -153,7 +153,7 @@ func (m *Manager[R]) upload(ctx context.Context, p *Pending[R], src io.Reader, o
 	}
 }
 
-// limit is the size of the largest file that is taken.
+// limit returns the size in bytes of the largest file accepted.
 func (m *Manager[R]) limit(o Options) int64 {
 	switch {
 	case o.Size > 0:
@@ -164,7 +164,7 @@ func (m *Manager[R]) limit(o Options) int64 {
 	return files.MaxSize
 }
 
-// put writes the object of a Pending under a new name and key.
+// put writes the object of a Pending under a new name and a new key.
 func (m *Manager[R]) put(ctx context.Context, p *Pending[R], o Options, fill func(*sealer) error) error {
 	key, object := files.NewKey(), newObjectName()
 	s := &sealer{declared: o.ContentType}
@@ -198,11 +198,11 @@ func (m *Manager[R]) put(ctx context.Context, p *Pending[R], o Options, fill fun
 	return nil
 }
 
-// source is what is uploaded.
+// source is the file being uploaded.
 type source struct {
 	io.Reader
 	limit, n int64
-	failed   bool // it and not the store
+	failed   bool // whether the source failed, not the store
 }
 
 func (s *source) Read(p []byte) (int, error) {
@@ -218,7 +218,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// check compares what came with what was declared.
+// check compares what was read with what was declared.
 func (s *source) check(o Options) error {
 	if o.Size > 0 && s.n != o.Size {
 		s.failed = true
@@ -238,13 +238,13 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// sealer is the file that is being written. It looks at its beginning before that
-// is encrypted.
+// sealer writes a file. It determines the content type from the first bytes before
+// it encrypts them.
 type sealer struct {
 	w           *files.Writer
 	declared    string
 	head        []byte
-	contentType string // empty until the beginning was seen
+	contentType string // empty until the first bytes were seen
 	n           int64
 }
 
@@ -269,7 +269,7 @@ func (s *sealer) sniffed() error {
 	return err
 }
 
-// fill writes all that src gives, on several cores.
+// fill writes everything from src, using several cores.
 func (s *sealer) fill(src io.Reader) error {
 	s.head = make([]byte, sniffLen)
 	n, err := fullio.Read(src, s.head)

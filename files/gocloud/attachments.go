@@ -13,10 +13,11 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 )
 
-// Attachments makes a bucket of gocloud.dev, not an encrypted one, the store of
-// attached files, which package attach encrypts itself. Objects are as durable as
-// the bucket's driver makes them when its writer closes: for a folder take
-// [attach.OpenDir], which waits for the disk. The caller closes the bucket.
+// Attachments returns a store of attached files in a bucket of gocloud.dev. The
+// bucket must not be an encrypted one, because package attach encrypts the files
+// itself. Objects are as durable as the bucket's driver makes them when its writer
+// closes. For a folder use [attach.OpenDir], which waits for the disk. The caller
+// closes the bucket.
 func Attachments(bucket *blob.Bucket) attach.Bucket { return attachments{bucket} }
 
 type attachments struct{ bucket *blob.Bucket }
@@ -40,13 +41,13 @@ func (a attachments) Put(ctx context.Context, name string, write func(io.Writer)
 		return fmt.Errorf("gocloud: object %s: %w: %w", name, fs.ErrExist, err)
 	}
 	if err != nil {
-		// It may have arrived all the same.
+		// The object may have arrived nevertheless.
 		return errors.Join(err, a.Delete(context.WithoutCancel(ctx), name))
 	}
 	return nil
 }
 
-// Open reads the first chunk, by which most of what is read next begins.
+// Open reads the first chunk, which most reads need first.
 func (a attachments) Open(ctx context.Context, name string) (attach.Object, error) {
 	s, err := newSource(ctx, a.bucket, name, oneChunk, nil)
 	if isNotFound(err) {

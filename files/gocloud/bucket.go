@@ -9,13 +9,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Options change how a [Bucket] works. The zero value is right for most programs.
+// Options change how a [Bucket] works. The zero value suits most programs.
 type Options struct {
-	// Context makes the encryption context of an object; nil is {"object": key}.
-	// It must give the same for the same key for as long as the object lives. A
-	// context that does not name the key lets objects be moved by the store's own
-	// tools, together with their sidecars, and hides which one was read from the
-	// key service's audit log.
+	// Context returns the encryption context of an object; nil means {"object": key}.
+	// It must return the same for the same key for as long as the object exists. A
+	// context without the key allows the store's own tools to move objects, together
+	// with their sidecars, but the key service's audit log then does not show which
+	// object was read.
 	Context func(key string) kmsencrypted.EncryptionContext
 }
 
@@ -28,14 +28,14 @@ type Bucket struct {
 	readers readers
 }
 
-// Encrypt returns a bucket that encrypts what goes into inner, with the default
-// options. Closing it closes inner.
+// Encrypt returns a bucket that encrypts what is written to inner, with the
+// default options. Closing it closes inner.
 func Encrypt(inner *blob.Bucket, box *kmsencrypted.Box) *blob.Bucket {
 	return New(inner, box, Options{}).Blob()
 }
 
-// New returns an encrypted view of inner, under keys that box encrypts. To use
-// only a part of a bucket, prefix inner with [blob.PrefixedBucket].
+// New returns an encrypted view of inner whose keys box encrypts. To use only a
+// part of a bucket, prefix inner with [blob.PrefixedBucket].
 func New(inner *blob.Bucket, box *kmsencrypted.Box, o Options) *Bucket {
 	if o.Context == nil {
 		o.Context = func(key string) kmsencrypted.EncryptionContext {
@@ -47,12 +47,12 @@ func New(inner *blob.Bucket, box *kmsencrypted.Box, o Options) *Bucket {
 	return b
 }
 
-// Blob returns the bucket for everything that gocloud.dev can do. It is the same
-// one every time; closing it closes the inner bucket. Its As finds the Bucket
-// again, given a **Bucket.
+// Blob returns the bucket for everything that gocloud.dev can do. Every call
+// returns the same bucket; closing it closes the inner bucket. Its As method
+// returns the Bucket into a **Bucket.
 func (b *Bucket) Blob() *blob.Bucket { return b.outer }
 
-// driverBucket is the Bucket as package blob drives it.
+// driverBucket implements the driver of package blob.
 type driverBucket struct{ *Bucket }
 
 func (d driverBucket) As(i any) bool {

@@ -6,10 +6,10 @@ import (
 	"gocloud.dev/blob/driver"
 )
 
-// Copy decrypts the source and encrypts it again under a key of its own. A copy
-// inside the store would have the same file id, and so bring back the name of a
-// sidecar that somebody is about to delete; and if the source were written over
-// meanwhile, the copy would lie there without its key.
+// Copy decrypts the source and encrypts it again under a new key. A copy made
+// inside the store would have the same file id, and so use a sidecar name again
+// that another process is about to delete. And if the source were overwritten
+// meanwhile, the copy would be left without a key.
 func (d driverBucket) Copy(ctx context.Context, to, from string, o *driver.CopyOptions) error {
 	if err := checkKey(to); err != nil {
 		return err
@@ -20,7 +20,7 @@ func (d driverBucket) Copy(ctx context.Context, to, from string, o *driver.CopyO
 	}
 	defer source.card.key.Wipe()
 	if o.BeforeCopy != nil {
-		// The store makes no copy, so there is no request of it to change.
+		// The store makes no copy, so there is no request to change.
 		if err := o.BeforeCopy(func(any) bool { return false }); err != nil {
 			return err
 		}

@@ -1,6 +1,6 @@
 // Package gocloud encrypts buckets of gocloud.dev/blob: S3, Google Cloud Storage,
-// Azure, disk and memory. What comes out is a *blob.Bucket again, so programs
-// change in one line:
+// Azure, disk and memory. The result is again a *blob.Bucket, so a program changes
+// one line:
 //
 //	bucket := gocloud.Encrypt(inner, box)
 //	err = bucket.WriteAll(ctx, "contracts/7.pdf", pdf, nil)
@@ -12,15 +12,15 @@
 //
 // # What the store sees
 //
-// Each object is one of package files under a random key of its own. That key,
-// with content type, metadata and the other attributes, lies beside it, encrypted
-// by the Box, in a small object called sidecar:
+// Each object is in the format of package files under a random key of its own.
+// That key, with content type, metadata and the other attributes, is stored next
+// to it, encrypted by the Box, in a small object called sidecar:
 //
 //	contracts/7.pdf                                        the object, application/octet-stream
 //	contracts/7.pdf.9f0c…(32 digits).kek                   its sidecar, text "v1:…" (spec/buckets.md)
 //
-// Names of objects, their sizes and times stay readable. Sidecars do not show in
-// lists. A key that ends like a sidecar's name is refused, [ErrReserved].
+// Names, sizes and times of objects stay readable. Lists do not show sidecars. A
+// key that ends like the name of a sidecar is refused with [ErrReserved].
 //
 // The encryption context is {"object": key}, so the key service's audit log shows
 // who read what, and an object that was moved to another key does not open. Move
@@ -30,40 +30,40 @@
 // # What each method costs and returns
 //
 // Opening an object, reading attributes (and so Exists) and each write make one
-// call to the key service, a copy two. List and Delete make none. A reader that
-// seeks keeps its key. Reading fetches the chunks that are needed and no others;
-// while it goes on in order, it reads ahead, from 64 KiB up to 2 MiB. The sequence
-// of requests is: the beginning of the object, then its sidecar and its last
-// chunk side by side, then what is read. A copy reads and writes the object
-// through the program and has a key of its own; copying an object onto itself
-// gives it a new key.
+// call to the key service, a copy makes two. List and Delete make none. A reader
+// that seeks keeps its key. Reading fetches only the chunks that are needed. While
+// reads are sequential, it reads ahead, from 64 KiB up to 2 MiB. The sequence of
+// requests is: the beginning of the object, then its sidecar and its last chunk
+// concurrently, then what is read. A copy reads and writes the object through the
+// program and has a key of its own. Copying an object onto itself gives it a new
+// key.
 //
-// Attributes and lists give the size of the file, which follows from the object's;
-// it is authentic once the object is opened. The ETag is the file id: it changes
-// with each write, and stays in a rewrap. The MD5 is that of the file if the
-// writer was given one, as WriteAll does, and nil in lists. As and the options of
-// a provider reach the requests for the object; BeforeRead is called for each
-// request of a reader, BeforeCopy without a request.
+// Attributes and lists return the size of the file, computed from the size of the
+// object; it is authenticated when the object is opened. The ETag is the file id:
+// it changes with each write, and a rewrap keeps it. The MD5 is that of the file
+// if the writer was given one, as WriteAll does, and nil in lists. As and the
+// options of a provider apply to the requests for the object. BeforeRead is called
+// for each request of a reader, BeforeCopy without a request.
 //
-// SignedURL is refused with [ErrSignedURL], since whoever has the link would get
-// ciphertext, or upload plaintext: package files/serve has links of its own.
+// SignedURL fails with [ErrSignedURL], because such a link would return ciphertext
+// or accept plaintext. Package files/serve has links of its own.
 //
 // # Writing over, crashes and races
 //
-// The sidecar is written before the object becomes visible, and named after the
-// file id in it, so there is no moment at which an object lies there without its
-// key, and writers of one key need no lock: one of them wins as without
-// encryption. What a crash or a lost race leaves behind is a sidecar without an
-// object, which [Bucket.Prune] deletes. A reader reads one version of an object:
-// if it is replaced meanwhile, it fails with [ErrReplaced].
+// The sidecar is written before the object becomes visible, and its name contains
+// the file id of the object. So an object never exists without its key, and
+// writers of the same key need no lock: one of them wins, as without encryption. A
+// crash or a lost race leaves a sidecar without an object, which [Bucket.Prune]
+// deletes. A reader reads one version of an object: if the object is replaced
+// meanwhile, it fails with [ErrReplaced].
 //
 // # Rotation
 //
-// [Bucket.Rewrap] brings sidecars to the current version of the Box. No object is
-// read or written.
+// [Bucket.Rewrap] moves sidecars to the current version of the Box. It reads and
+// writes no object.
 //
 // # Attached files
 //
-// Files that belong to a record are encrypted by package attach, with keys in the
-// database. [Attachments] keeps their objects in any bucket of gocloud.dev.
+// Package attach encrypts files that belong to a record, with keys in the
+// database. [Attachments] stores their objects in any bucket of gocloud.dev.
 package gocloud

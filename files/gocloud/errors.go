@@ -9,23 +9,25 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// What can go wrong beyond the errors of package files, the Box and the store.
-// [errors.Is] finds all of them through the errors of a *blob.Bucket.
+// Errors in addition to those of package files, the Box and the store. [errors.Is]
+// finds all of them through the errors of a *blob.Bucket.
 var (
-	// ErrNoKey: the object is there, but the sidecar with its key is not.
+	// ErrNoKey reports an object whose sidecar with the key is missing.
 	ErrNoKey = errors.New("gocloud: object has no key: its sidecar is missing")
-	// ErrReplaced: the object was replaced while it was read. Open it again.
+	// ErrReplaced reports an object that was replaced while it was read. Open it
+	// again.
 	ErrReplaced = errors.New("gocloud: object was replaced while it was read: open it again")
-	// ErrReserved: the key ends like the name of a sidecar.
+	// ErrReserved reports a key that ends like the name of a sidecar.
 	ErrReserved = errors.New("gocloud: key is reserved for a sidecar")
-	// ErrSignedURL: a link to the store would give out ciphertext, or take plaintext.
+	// ErrSignedURL reports a request for a link to the store, which would return
+	// ciphertext or accept plaintext.
 	ErrSignedURL = errors.New("gocloud: no signed links to encrypted objects: serve them with package files/serve")
 )
 
-// errRaced: whoever else writes to the key did not let us finish.
+// errRaced reports that other writers of the key kept interfering.
 var errRaced = errors.New("gocloud: object keeps changing")
 
-// codes are what the portable type shows of our errors.
+// codes maps errors to the error codes of package blob.
 var codes = []struct {
 	err  error
 	code gcerrors.ErrorCode
@@ -60,7 +62,7 @@ func (d driverBucket) ErrorCode(err error) gcerrors.ErrorCode {
 
 func isNotFound(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
 
-// located names the object in errors of methods that no *blob.Bucket wraps.
+// located adds the object to errors of methods that package blob does not call.
 func located(op, key string, err error) error {
 	if err == nil {
 		return nil

@@ -16,9 +16,9 @@ import (
 
 const maxPage = 1000
 
-// pageToken says where a page ends: in the page of the store that begins with
-// Store, behind the key After. The page is longer than ours, as it has sidecars in
-// it, and the store's own token knows only its end.
+// pageToken marks the end of a page: after the key After, in the store's page that
+// begins at Store. The store's page is longer, because it includes sidecars, and
+// the store's own token only marks its end.
 type pageToken struct {
 	Store []byte
 	After string
@@ -37,12 +37,12 @@ func (d driverBucket) ListPaged(ctx context.Context, o *driver.ListOptions) (*dr
 	options := &blob.ListOptions{Prefix: o.Prefix, Delimiter: o.Delimiter, BeforeList: o.BeforeList}
 	fold := folder{prefix: o.Prefix}
 	if n := len(o.Delimiter); n > 0 && strings.IndexByte(sidecarDigits, o.Delimiter[n-1]) >= 0 {
-		// In the store's list a sidecar could pass for a folder.
+		// In the store's list a sidecar could look like a folder.
 		fold.delimiter, options.Delimiter = o.Delimiter, ""
 	}
 	page := new(driver.ListPage)
-	after := token.After // of no use behind the page of the store that it lies in
-	// One more than two for each object, so that the end is mostly in sight.
+	after := token.After // not valid beyond its page of the store
+	// Ask for one more than two per object, so that the end usually shows.
 	size := min(2*want+1, maxPage)
 	for {
 		objects, next, err := d.inner.ListPage(ctx, token.Store, size, options)
@@ -68,10 +68,11 @@ func (d driverBucket) ListPaged(ctx context.Context, o *driver.ListOptions) (*dr
 	}
 }
 
-// folder makes folders where the store does not.
+// folder groups keys into folders, because the store does not.
 type folder struct{ prefix, delimiter string }
 
-// key returns the key that an object is listed under. A sidecar is not.
+// key returns the key that an object is listed under. It returns false for a
+// sidecar.
 func (f folder) key(o *blob.ListObject) (key string, isDir, ok bool) {
 	if o.IsDir {
 		return o.Key, true, true
@@ -93,7 +94,7 @@ func listed(o *blob.ListObject, key string, isDir bool) *driver.ListObject {
 	}
 	size, err := files.OpenedSize(o.Size)
 	if err != nil {
-		size = 0 // no object of ours; reading it says so
+		size = 0 // not an object of ours; reading it returns the error
 	}
 	return &driver.ListObject{Key: key, ModTime: o.ModTime, Size: size, AsFunc: o.As}
 }

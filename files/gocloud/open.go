@@ -18,10 +18,10 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// attempts is how often something is tried again because another writer was faster.
+// attempts is the number of attempts while other writers are faster.
 const attempts = 5
 
-// object is an opened one.
+// object is an open object.
 type object struct {
 	card
 	source *source
@@ -31,8 +31,8 @@ type object struct {
 	users int // guarded by readers.mu
 }
 
-// open reads the beginning of an object, n bytes of it, its sidecar and its last
-// chunk. The caller wipes the key.
+// open reads the first n bytes of an object, its sidecar and its last chunk. The
+// caller wipes the key.
 func (b *Bucket) open(ctx context.Context, key string, n int64, before func(func(any) bool) error) (*object, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
@@ -50,7 +50,7 @@ func (b *Bucket) open(ctx context.Context, key string, n int64, before func(func
 		if err == nil {
 			return o, nil
 		}
-		// A writer deletes the sidecar of what it has written over.
+		// A writer deletes the sidecar of the object that it overwrote.
 		if !errors.Is(err, ErrNoKey) && !errors.Is(err, ErrReplaced) {
 			return nil, s.explain(err)
 		}
@@ -85,8 +85,8 @@ func (b *Bucket) openSource(s *source, id files.ID) (*object, error) {
 	return o, nil
 }
 
-// explain tells an object that was replaced by one of the same size within the
-// same tick of the store's clock from one that was damaged.
+// explain distinguishes a damaged object from one that was replaced by another of
+// the same size within one tick of the store's clock.
 func (s *source) explain(err error) error {
 	if !errors.Is(err, kmsencrypted.ErrDecrypt) || len(s.head.data) < files.HeaderSize {
 		return err
@@ -119,8 +119,8 @@ func (o *object) download(ctx context.Context, w io.Writer) error {
 }
 
 // readers are the objects that readers of package blob have open. A reader that
-// seeks makes a new one of the driver with the same options: it gets the same
-// object, so that it reads one version, and asks the key service once.
+// seeks makes a new reader of the driver with the same options. It gets the same
+// object, so that it reads one version and makes one call to the key service.
 type readers struct {
 	mu   sync.Mutex
 	open map[readerID]*object
@@ -162,22 +162,20 @@ func (r *readers) release(id readerID, o *object) {
 	}
 }
 
-// File is an opened object: an [io.ReadSeekCloser] for one goroutine, and an
-// [io.ReaderAt] for any number of them. Once the context it was opened with is
-// done, it fails with its error. Reading in order reads ahead, ReadAt elsewhere
-// fetches the chunks that it needs. It holds at most about 3 MiB.
-//
-// It fits package files/serve.
+// File is an open object: an [io.ReadSeekCloser] for one goroutine, and an
+// [io.ReaderAt] for any number of them. Once the context it was opened with is done,
+// it fails with its error. Sequential reads read ahead; ReadAt at other offsets
+// fetches the chunks that it needs. A File holds at most about 3 MiB. Package
+// files/serve accepts it.
 type File struct {
 	*io.SectionReader
 	object *object
 }
 
-// Open opens an object, with one call to the key service. The caller closes the
-// file. A missing object is [fs.ErrNotExist]; the other errors are those of the
-// store, [ErrNoKey], [ErrReserved], those of
-// [kmsencrypted.Box.Decrypt] and those of [files.NewReaderAt]. A read returns in
-// addition [ErrReplaced].
+// Open opens an object with one call to the key service. The caller closes the file.
+// Open returns [fs.ErrNotExist] for a missing object. The other errors are those of
+// the store, [ErrNoKey], [ErrReserved], and those of [kmsencrypted.Box.Decrypt] and
+// [files.NewReaderAt]. A read may also return [ErrReplaced].
 func (b *Bucket) Open(ctx context.Context, key string) (*File, error) {
 	o, err := b.open(ctx, key, oneChunk, nil)
 	if isNotFound(err) {
@@ -190,8 +188,8 @@ func (b *Bucket) Open(ctx context.Context, key string) (*File, error) {
 	return &File{SectionReader: io.NewSectionReader(o, 0, o.plain.Size()), object: o}, nil
 }
 
-// Name returns the file name of the content disposition that the object was
-// written with, or the last part of its key.
+// Name returns the file name of the content disposition that the object was written
+// with, or else the last part of its key.
 func (f *File) Name() string {
 	_, params, err := mime.ParseMediaType(f.object.attributes.ContentDisposition)
 	if name := params["filename"]; err == nil && name != "" {
@@ -200,23 +198,24 @@ func (f *File) Name() string {
 	return path.Base(f.object.name)
 }
 
-// ContentType returns what the object was written with, application/octet-stream
-// if that was nothing.
+// ContentType returns the content type that the object was written with, or
+// application/octet-stream if there was none.
 func (f *File) ContentType() string { return f.object.attributes.contentType() }
 
-// ModTime returns when the object was written, as the store says.
+// ModTime returns the time at which the object was written, according to the store.
 func (f *File) ModTime() time.Time { return f.object.source.modTime }
 
-// ID returns the file id, which is another one after each write.
+// ID returns the file id, which changes with each write.
 func (f *File) ID() files.ID { return f.object.id }
 
 // ETag returns the file id in quotes, a strong entity tag.
 func (f *File) ETag() string { return etag(f.object.id) }
 
-// Metadata returns what the object was written with. The caller must not change it.
+// Metadata returns the metadata that the object was written with. The caller must
+// not change it.
 func (f *File) Metadata() map[string]string { return f.object.attributes.Metadata }
 
-// Close lets go of what was read ahead.
+// Close releases what was read ahead.
 func (f *File) Close() error {
 	f.object.source.forget()
 	return nil

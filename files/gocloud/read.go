@@ -12,7 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// Attributes reads three things: the store's attributes, the header and the sidecar.
+// Attributes reads the store's attributes, the header and the sidecar.
 func (d driverBucket) Attributes(ctx context.Context, key string) (*driver.Attributes, error) {
 	if err := checkKey(key); err != nil {
 		return nil, err
@@ -29,7 +29,7 @@ func (d driverBucket) Attributes(ctx context.Context, key string) (*driver.Attri
 		text, err := d.getSidecar(ctx, key, id)
 		if errors.Is(err, ErrNoKey) {
 			if now, nowErr := d.fileID(ctx, key); nowErr != nil || now != id {
-				continue // written over meanwhile
+				continue // overwritten meanwhile
 			}
 		}
 		if err != nil {
@@ -63,7 +63,7 @@ func (d driverBucket) Attributes(ctx context.Context, key string) (*driver.Attri
 	return nil, errRaced
 }
 
-// reader is a part of a file in order.
+// reader reads a range of a file sequentially.
 type reader struct {
 	ctx     context.Context
 	readers *readers
@@ -74,8 +74,8 @@ type reader struct {
 	closed  bool
 }
 
-// smallReads is the buffer that keeps reads of a few bytes from decrypting the
-// same chunk again and again. Larger reads go past it.
+// smallReads is the size in bytes of the buffer that keeps small reads from
+// decrypting the same chunk repeatedly. Larger reads bypass it.
 const smallReads = 64 << 10
 
 func (d driverBucket) NewRangeReader(ctx context.Context, key string, offset, length int64, o *driver.ReaderOptions) (driver.Reader, error) {
@@ -105,8 +105,7 @@ func (d driverBucket) NewRangeReader(ctx context.Context, key string, offset, le
 	}, nil
 }
 
-// bound keeps the source from reading ahead of what the first end bytes of the
-// file need.
+// bound stops read-ahead beyond what the first end bytes of the file need.
 func (s *source) bound(end int64) {
 	const header, sealedChunk = oneChunk - files.ChunkSize - 16, files.ChunkSize + 16
 	s.mu.Lock()
@@ -116,12 +115,12 @@ func (s *source) bound(end int64) {
 
 func (r *reader) Read(p []byte) (int, error) { return r.plain.Read(p) }
 
-// Download is the only read of a reader of the whole file.
+// Download reads the whole file at once.
 func (r *reader) Download(w io.Writer) error { return r.object.download(r.ctx, w) }
 
 func (r *reader) Attributes() *driver.ReaderAttributes { return &r.attrs }
 
-// As is that of the store's reader of the first bytes.
+// As calls As of the store's reader of the first bytes.
 func (r *reader) As(i any) bool { return r.object.source.asFunc(i) }
 
 func (r *reader) Close() error {

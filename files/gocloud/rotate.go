@@ -14,27 +14,27 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// RewrapOptions say what [Bucket.Rewrap] does. The zero value moves all objects.
+// RewrapOptions configure [Bucket.Rewrap]. The zero value moves all objects.
 type RewrapOptions struct {
-	// Prefix leaves out objects whose key does not begin with it.
+	// Prefix limits the rewrap to objects whose key begins with it.
 	Prefix string
-	// Workers is how many sidecars are worked on side by side; 0 is 8.
+	// Workers is the number of sidecars handled concurrently; 0 means 8.
 	Workers int
-	// DryRun counts what there is and changes nothing: two passes make a plan and
-	// a verification. It makes no call to the key service.
+	// DryRun counts the sidecars and changes nothing. Run it before and after a
+	// rewrap to plan and to verify. It makes no call to the key service.
 	DryRun bool
-	// Progress, if not nil, is told after each sidecar how many of them are done,
-	// one call at a time.
+	// Progress, if not nil, is called after each sidecar with the number done. Calls
+	// never overlap.
 	Progress func(done, total int64)
 }
 
-// RewrapResult is what [Bucket.Rewrap] found and did.
+// RewrapResult reports what [Bucket.Rewrap] found and did.
 type RewrapResult struct {
-	// Found counts the sidecars by the version they had.
+	// Found counts the sidecars by version before the rewrap.
 	Found map[int]int64
-	// Rewrapped is how many were moved to the current version.
+	// Rewrapped counts the sidecars that were moved to the current version.
 	Rewrapped int64
-	// Failed is how many could not be moved, and Failures the first hundred of them.
+	// Failed counts those that could not be moved. Failures holds the first hundred.
 	Failed   int64
 	Failures []RewrapFailure
 }
@@ -51,16 +51,16 @@ const (
 )
 
 // Rewrap moves the keys of all objects to the current version of the Box: another
-// key, key service, context or format. Objects are neither read nor written, so
-// it works at any size and under a retention lock on them. It is safe beside
-// readers and writers, and beside itself: each sidecar has one file key, and
-// every wrap of it is right. It makes two calls to the key service for each
-// sidecar of another version; what is current already is left, so a rewrap that
-// was stopped goes on where it was.
+// key, key service, context or format. It neither reads nor writes objects, so it
+// works at any size and under a retention lock on them. It is safe while others
+// read and write, and while another Rewrap runs: each sidecar has one file key,
+// and every wrap of it is valid. It makes two calls to the key service for each
+// sidecar of another version and skips current ones, so a stopped rewrap can be
+// run again to continue.
 //
-// An object that fails is recorded and does not stop the others. Permission
-// denied, the end of the context and a bucket that cannot be listed do; the
-// result is that of what was done.
+// An object that fails is recorded and does not stop the others. Rewrap stops if
+// permission is denied, ctx ends or the bucket cannot be listed; the result then
+// reports what was done so far.
 func (b *Bucket) Rewrap(ctx context.Context, o RewrapOptions) (RewrapResult, error) {
 	if o.Workers < 0 {
 		return RewrapResult{}, fmt.Errorf("gocloud: rewrap: %w: %d workers", kmsencrypted.ErrConfig, o.Workers)
@@ -120,7 +120,7 @@ func (r *rewrapping) run(ctx context.Context) error {
 	return err
 }
 
-// one returns the error that stops the others.
+// one rewraps a sidecar. It returns only an error that stops the others.
 func (r *rewrapping) one(ctx context.Context, s sidecar) error {
 	version, moved, err := r.move(ctx, s)
 	if ctx.Err() != nil {
@@ -154,7 +154,7 @@ func (r *rewrapping) move(ctx context.Context, s sidecar) (version int, moved bo
 	b := r.bucket
 	text, err := b.getSidecar(ctx, s.key, s.id)
 	if errors.Is(err, ErrNoKey) {
-		return 0, false, nil // its object was deleted or written over since
+		return 0, false, nil // its object was deleted or overwritten since
 	} else if err != nil {
 		return 0, false, err
 	}
@@ -171,22 +171,23 @@ func (r *rewrapping) move(ctx context.Context, s sidecar) (version int, moved bo
 	if err != nil {
 		return version, false, err
 	}
-	// If the object goes meanwhile, and its sidecar with it, this one is left for
-	// Prune. Whether it went or is still being written cannot be told from here.
+	// If the object and its sidecar are deleted meanwhile, this sidecar is left for
+	// Prune. It is not known here whether the object was deleted or is still being
+	// written.
 	if err := b.putSidecar(ctx, s.key, s.id, text); err != nil {
 		return version, false, err
 	}
 	return version, true, nil
 }
 
-// sidecar is one in the list of the store.
+// sidecar is a sidecar in the list of the store.
 type sidecar struct {
 	key     string // of the object
 	id      files.ID
 	modTime time.Time
 }
 
-// sidecars calls f for each sidecar, until it fails.
+// sidecars calls f for each sidecar until f fails.
 func (b *Bucket) sidecars(ctx context.Context, prefix string, f func(sidecar) error) error {
 	list := b.inner.List(&blob.ListOptions{Prefix: prefix})
 	for {
@@ -205,15 +206,14 @@ func (b *Bucket) sidecars(ctx context.Context, prefix string, f func(sidecar) er
 	}
 }
 
-// minPruneAge is longer than it takes from writing a sidecar to finishing the
-// object that belongs to it.
+// minPruneAge is longer than the time between writing a sidecar and finishing its
+// object.
 const minPruneAge = time.Hour
 
-// Prune deletes the sidecars of which the object is no longer there: what crashes,
-// refused uploads and races of writers left behind. It leaves those that were
-// written within age, whose object may still be on its way; that is at least an
-// hour, and a day is a good choice. It returns how many were deleted. Objects are
-// never deleted.
+// Prune deletes sidecars whose object does not exist: the remains of crashes,
+// refused uploads and races between writers. It keeps those written within age,
+// whose object may still be being written. age must be at least an hour; a day is
+// a good choice. Prune returns the number deleted. It never deletes objects.
 func (b *Bucket) Prune(ctx context.Context, prefix string, age time.Duration) (deleted int64, err error) {
 	if age < minPruneAge {
 		return 0, located("prune", prefix, fmt.Errorf("%w: an age of %v, want at least %v", kmsencrypted.ErrConfig, age, minPruneAge))

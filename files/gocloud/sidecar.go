@@ -13,15 +13,15 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// The name of a sidecar is that of its object with ".", the file id and ".kek".
-// As the id is random, no two writers write the same sidecar.
+// The name of a sidecar is the name of its object, ".", the file id and ".kek". The
+// id is random, so no two writers write the same sidecar.
 const (
 	sidecarEnd    = ".kek"
 	sidecarIDSize = 2 * len(files.ID{})
 	sidecarSuffix = 1 + sidecarIDSize + len(sidecarEnd)
-	// sidecarDigits are the characters of which the suffix is made.
+	// sidecarDigits are the characters of the suffix.
 	sidecarDigits = ".0123456789abcdefk"
-	// maxSidecar bounds what is read of one, whatever lies there.
+	// maxSidecar limits how many bytes of a sidecar are read.
 	maxSidecar = 1 << 20
 )
 
@@ -47,7 +47,7 @@ func checkKey(key string) error {
 	return nil
 }
 
-// card is what a sidecar holds (spec/buckets.md section 2). Its bytes are
+// card is the content of a sidecar (spec/buckets.md section 2). Its bytes are
 //
 //	0         1          17              49
 //	+---------+----------+---------------+------------+
@@ -66,7 +66,7 @@ const (
 	cardKeyEnd  = cardIDEnd + files.KeySize
 )
 
-// attributes are those of package blob that belong to the file and not to the
+// attributes are the attributes of package blob that belong to the file, not to the
 // object in the store.
 type attributes struct {
 	ContentType        string            `json:"type,omitempty"`
@@ -78,7 +78,8 @@ type attributes struct {
 	MD5                []byte            `json:"md5,omitempty"`
 }
 
-// contentType is never empty, as package blob demands.
+// contentType returns the content type, which is never empty, as package blob
+// requires.
 func (a attributes) contentType() string {
 	if a.ContentType == "" {
 		return storedContentType
@@ -103,7 +104,7 @@ func (b *Bucket) encryptCard(ctx context.Context, key string, c card) (string, e
 	return b.box.Encrypt(ctx, plaintext, b.context(key))
 }
 
-// decryptCard reads the text of a sidecar. The caller wipes the key.
+// decryptCard decrypts the text of a sidecar. The caller wipes the key.
 func (b *Bucket) decryptCard(ctx context.Context, key, text string, id files.ID) (card, error) {
 	plaintext, err := b.box.Decrypt(ctx, text, b.context(key))
 	if err != nil {
@@ -114,7 +115,7 @@ func (b *Bucket) decryptCard(ctx context.Context, key, text string, id files.ID)
 		return card{}, fmt.Errorf("gocloud: sidecar: %w", kmsencrypted.ErrMalformed)
 	}
 	c := card{id: files.ID(plaintext[1:cardIDEnd])}
-	if c.id != id { // renamed by somebody, to pass for the key of another version
+	if c.id != id { // renamed, to pass for the key of another version
 		return card{}, fmt.Errorf("gocloud: sidecar of another object: %w", kmsencrypted.ErrBinding)
 	}
 	if json.Unmarshal(plaintext[cardKeyEnd:], &c.attributes) != nil {
@@ -128,8 +129,8 @@ func (b *Bucket) putSidecar(ctx context.Context, key string, id files.ID, text s
 	return b.inner.WriteAll(ctx, sidecarName(key, id), []byte(text), &blob.WriterOptions{ContentType: "text/plain"})
 }
 
-// getSidecar returns the text of a sidecar. That there is none is [ErrNoKey], and
-// no error of the store, so that nobody takes it for a missing object.
+// getSidecar returns the text of a sidecar. If there is none, it returns [ErrNoKey]
+// instead of the store's error, which would look like a missing object.
 func (b *Bucket) getSidecar(ctx context.Context, key string, id files.ID) (string, error) {
 	r, err := b.inner.NewRangeReader(ctx, sidecarName(key, id), 0, maxSidecar+1, nil)
 	if isNotFound(err) {
@@ -148,16 +149,16 @@ func (b *Bucket) getSidecar(ctx context.Context, key string, id files.ID) (strin
 	return string(text), nil
 }
 
-// dropSidecar deletes the sidecar of an object that is no longer there. An id never
-// comes back, so nobody needs it again. If it cannot be deleted, it is left to
-// [Bucket.Prune].
+// dropSidecar deletes the sidecar of an object that no longer exists. The id is
+// never used again, so nobody needs it. If it cannot be deleted, [Bucket.Prune] does
+// it later.
 func (b *Bucket) dropSidecar(ctx context.Context, key string, id files.ID) {
 	if !id.IsZero() {
 		b.inner.Delete(ctx, sidecarName(key, id))
 	}
 }
 
-// fileID reads the id of the object that lies at key now.
+// fileID reads the id of the object that is stored at key now.
 func (b *Bucket) fileID(ctx context.Context, key string) (files.ID, error) {
 	r, err := b.inner.NewRangeReader(ctx, key, 0, files.HeaderSize, nil)
 	if err != nil {

@@ -15,26 +15,26 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// Read-ahead begins with minAhead and doubles up to maxAhead while reads go on
-// where the last one ended. More than maxAhead would make a large object take more
-// memory than a small one; who wants it whole has Download, which is one request.
+// Read-ahead begins with minAhead and doubles up to maxAhead while each read
+// continues the last one. With more than maxAhead a large object would take more
+// memory than a small one. Download reads the whole object with one request.
 const (
 	minAhead = 64 << 10
 	maxAhead = 2 << 20
-	// oneChunk is the beginning of an object with its first chunk whole, enough
-	// to open most small objects in one request.
+	// oneChunk is the size in bytes of the beginning of an object up to the end of
+	// its first chunk, enough to open most small objects with one request.
 	oneChunk = 88 + files.ChunkSize + 16
 )
 
 // source reads one version of one object. Random reads fetch what they ask for,
-// side by side; reads in order are served from what was read ahead.
+// concurrently. Sequential reads are served from read-ahead.
 type source struct {
 	ctx    context.Context
 	bucket *blob.Bucket
 	key    string
 	before func(asFunc func(any) bool) error // ReaderOptions.BeforeRead, or nil
 
-	// What the first request told. Every other one must tell the same.
+	// From the first response. Every other response must match.
 	size    int64
 	modTime time.Time
 	asFunc  func(any) bool
@@ -43,8 +43,8 @@ type source struct {
 	head, tail segment // kept: they are read at opening, and often again
 	ahead      segment
 	next       int64 // where the last read ended
-	window     int64 // what is read ahead next
-	limit      int64 // nothing is read ahead behind it
+	window     int64 // size of the next read-ahead
+	limit      int64 // no read-ahead beyond this
 }
 
 // segment is a part of the object.
@@ -53,7 +53,8 @@ type segment struct {
 	data []byte
 }
 
-// copy returns how many bytes of p, which lie at off, it had.
+// copy copies what the segment has of p, which is at off, and returns the number
+// of bytes.
 func (s segment) copy(p []byte, off int64) int {
 	if off < s.off || off >= s.off+int64(len(s.data)) {
 		return 0
@@ -61,7 +62,7 @@ func (s segment) copy(p []byte, off int64) int {
 	return copy(p, s.data[off-s.off:])
 }
 
-// newSource reads the first n bytes of an object, or all if there are fewer.
+// newSource reads the first n bytes of an object, or all if it is shorter.
 func newSource(ctx context.Context, bucket *blob.Bucket, key string, n int64, before func(func(any) bool) error) (*source, error) {
 	s := &source{ctx: ctx, bucket: bucket, key: key, before: before, size: -1, window: minAhead / 2}
 	r, err := s.request(0, n)
@@ -78,7 +79,7 @@ func newSource(ctx context.Context, bucket *blob.Bucket, key string, n int64, be
 	return s, nil
 }
 
-// request asks the store for n bytes at off, and finds out if the object is still
+// request asks the store for n bytes at off, and checks that the object is still
 // the same.
 func (s *source) request(off, n int64) (*blob.Reader, error) {
 	r, err := s.bucket.NewRangeReader(s.ctx, s.key, off, n, &blob.ReaderOptions{BeforeRead: s.before})
@@ -96,8 +97,8 @@ func (s *source) request(off, n int64) (*blob.Reader, error) {
 	return r, nil
 }
 
-// ReadAt implements [io.ReaderAt] for what lies in the object; there is no end in
-// files.ReaderAt's requests that it could run into.
+// ReadAt implements [io.ReaderAt] for ranges within the object. files.ReaderAt
+// never asks for more.
 func (s *source) ReadAt(p []byte, off int64) (n int, err error) {
 	n, err = s.buffered(p, off)
 	if n == len(p) || err != nil {
@@ -109,8 +110,8 @@ func (s *source) ReadAt(p []byte, off int64) (n int, err error) {
 	return len(p), nil
 }
 
-// buffered serves a read from memory, reading ahead if it is one in order. What
-// it leaves is to be fetched.
+// buffered serves a read from memory, and reads ahead if the reads are sequential.
+// The caller must fetch the rest.
 func (s *source) buffered(p []byte, off int64) (n int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -185,8 +186,8 @@ func (s *source) fetch(p []byte, off int64) error {
 	return err
 }
 
-// stream reads a part of the object in order. A transfer that breaks off is taken
-// up where it broke.
+// stream reads a range of the object sequentially. It resumes an interrupted
+// transfer.
 type stream struct {
 	*source
 	reader   *blob.Reader // nil before the first request and after a failure
@@ -194,7 +195,7 @@ type stream struct {
 	failures int // since the last byte
 }
 
-// A transfer that fails more often than patience without a byte between fails.
+// A transfer fails after more than patience failures without a byte in between.
 const (
 	patience   = 2
 	firstPause = 50 * time.Millisecond
@@ -244,7 +245,8 @@ func (st *stream) Close() error {
 	return nil
 }
 
-// mayTryAgain leaves out what the store will say again.
+// mayTryAgain reports whether a retry may help, which it does not if the store
+// would give the same answer.
 func mayTryAgain(err error) bool {
 	switch gcerrors.Code(err) {
 	case gcerrors.NotFound, gcerrors.InvalidArgument, gcerrors.Unimplemented, gcerrors.FailedPrecondition,

@@ -12,7 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
-// storedContentType is what the store is told of every object.
+// storedContentType is the content type of every object in the store.
 const storedContentType = "application/octet-stream"
 
 // writer encrypts one object.
@@ -34,7 +34,7 @@ func (d driverBucket) NewTypedWriter(ctx context.Context, key, contentType strin
 		ContentEncoding:    o.ContentEncoding,
 		ContentLanguage:    o.ContentLanguage,
 		Metadata:           o.Metadata,
-		// Package blob compares it with what is written before it closes us.
+		// Package blob compares it with what was written before it closes the writer.
 		MD5: o.ContentMD5,
 	}, o)
 	if err != nil {
@@ -43,7 +43,7 @@ func (d driverBucket) NewTypedWriter(ctx context.Context, key, contentType strin
 	return w, nil
 }
 
-// newWriter takes from o what concerns the request to the store.
+// newWriter uses the options in o that concern the request to the store.
 func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *driver.WriterOptions) (*writer, error) {
 	if key == "" {
 		return nil, errEmptyKey
@@ -58,7 +58,7 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 	if w.Writer, err = files.NewWriter(ctx, sink{w}, fileKey, files.Options{}); err != nil {
 		return nil, err
 	}
-	// The key service is asked first, so that a refusal costs no upload.
+	// Call the key service first, so that a refusal costs no upload.
 	w.card, err = b.encryptCard(ctx, key, card{id: w.ID(), key: fileKey, attributes: a})
 	if err != nil {
 		return nil, err
@@ -82,26 +82,27 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 
 var errEmptyKey = located("write", "", kmsencrypted.ErrConfig)
 
-// sink passes ciphertext on to the store's writer, which is opened last.
+// sink passes ciphertext to the store's writer, which is opened at the first
+// write.
 type sink struct{ w *writer }
 
 func (s sink) Write(p []byte) (int, error) { return s.w.inner.Write(p) }
 
-// Upload is the only write of a writer.
+// Upload writes the whole file at once.
 func (w *writer) Upload(r io.Reader) error {
 	_, err := w.ReadFrom(r)
 	return err
 }
 
 // Close makes the file visible: first its key, then the object. If it fails
-// before the object was sent off, there is none and the old one stays.
+// before the object was sent, no new object exists and the old one stays.
 func (w *writer) Close() error {
 	defer w.cancel()
 	err := w.Writer.Close()
 	var old files.ID
 	if err == nil {
-		// What cannot be read is not cleaned up after; a server that may only
-		// write can write.
+		// Without read permission nothing is cleaned up: a server that may only write
+		// can still write.
 		old, _ = w.bucket.fileID(w.ctx, w.key)
 		err = w.bucket.putSidecar(w.ctx, w.key, w.ID(), w.card)
 	}
@@ -111,8 +112,8 @@ func (w *writer) Close() error {
 		return err
 	}
 	if err := w.inner.Close(); err != nil {
-		// Only where the store says that it refused, there is no object for
-		// certain: after a broken connection there may be one, or may be soon.
+		// Only if the store reports a refusal is it certain that there is no object.
+		// After a broken connection there may be one, now or soon.
 		if gcerrors.Code(err) == gcerrors.FailedPrecondition {
 			w.bucket.dropSidecar(w.ctx, w.key, w.ID())
 		}

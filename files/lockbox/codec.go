@@ -12,25 +12,25 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
 
-// Options are the options of a codec beside its key. The zero value is Lockbox's
-// default: AES-256-GCM without padding.
+// Options are the options of a codec other than its key. The zero value is
+// Lockbox's default: AES-256-GCM without padding.
 type Options struct {
-	// Algorithm: empty is [lockbox.AESGCM].
+	// Algorithm is the algorithm; empty means [lockbox.AESGCM].
 	Algorithm lockbox.Algorithm
-	// Padding is that of [lockbox.Options].
+	// Padding is as in [lockbox.Options].
 	Padding int
-	// Previous are the codecs of older options (previous_versions: in Ruby),
-	// tried in this order on what the codec itself cannot open. Each is one more
-	// pass over the ciphertext.
+	// Previous are the codecs of older options (previous_versions: in Ruby), tried in
+	// this order on what the codec itself cannot open. Each takes one more pass over
+	// the ciphertext.
 	Previous []*Codec
-	// Unbound is that of [lockbox.Options].
+	// Unbound is as in [lockbox.Options].
 	Unbound bool
-	// MaxInMemory is the size in bytes of the largest object that is read or
-	// written under an algorithm other than aes-gcm, which takes about twice as
-	// much memory. Zero is 64 MiB.
+	// MaxInMemory is the size in bytes of the largest object that is read or written
+	// under an algorithm other than aes-gcm. Such an object takes about twice its size
+	// in memory. Zero means 64 MiB.
 	MaxInMemory int64
-	// TempDir is where the ciphertext goes of a source that cannot seek and gives
-	// more than 1 MiB. Empty is [os.TempDir].
+	// TempDir is the folder for the ciphertext of a source that cannot seek and has
+	// more than 1 MiB. Empty means [os.TempDir].
 	TempDir string
 }
 
@@ -47,7 +47,7 @@ type Codec struct {
 // version is one set of options, ready for use.
 type version struct {
 	box     *lockbox.Box
-	key     []byte // of aes-gcm, which needs no box; else nil
+	key     []byte // for aes-gcm, which needs no box; otherwise nil
 	padding int
 	unbound bool
 	limit   int64
@@ -60,8 +60,8 @@ var (
 	errLarge   = fmt.Errorf("lockbox: file: %w", kmsencrypted.ErrTooLarge)
 )
 
-// New returns a codec under a key of 32 bytes, which it copies. Mistakes in key
-// and options are [kmsencrypted.ErrConfig].
+// New returns a codec under a key of 32 bytes, which it copies. It returns
+// [kmsencrypted.ErrConfig] for an invalid key or option.
 func New(key []byte, o Options) (*Codec, error) {
 	box, err := lockbox.New(key, o.box())
 	if err != nil {
@@ -74,7 +74,8 @@ func New(key []byte, o Options) (*Codec, error) {
 	return newCodec(v, o)
 }
 
-// NewHybrid returns a codec of algorithm hybrid, with the keys of [lockbox.NewHybrid].
+// NewHybrid returns a codec of algorithm hybrid, with the keys of
+// [lockbox.NewHybrid].
 func NewHybrid(encryptionKey, decryptionKey []byte, o Options) (*Codec, error) {
 	box, err := lockbox.NewHybrid(encryptionKey, decryptionKey, o.box())
 	if err != nil {
@@ -109,11 +110,12 @@ func configError(format string, args ...any) error {
 	return fmt.Errorf("lockbox: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
 }
 
-// Seal reads src to its end and writes the object to dst. After an error, what
-// was written is no object. Absent and empty associated data are the same.
+// Seal reads src to its end and writes the object to dst. After an error, what was
+// written is not a valid object. Absent and empty associated data are the same.
 //
-// Associated data that the algorithm does not have, and a missing encryption key,
-// are [kmsencrypted.ErrConfig]; too large a file is [kmsencrypted.ErrTooLarge].
+// Seal returns [kmsencrypted.ErrConfig] for associated data that the algorithm does
+// not support and for a missing encryption key, and [kmsencrypted.ErrTooLarge] for
+// too large a file.
 func (c *Codec) Seal(ctx context.Context, dst io.Writer, src io.Reader, associatedData []byte) error {
 	v := (*c.hidden.Get())[0]
 	if v.key != nil {
@@ -132,14 +134,15 @@ func (c *Codec) Seal(ctx context.Context, dst io.Writer, src io.Reader, associat
 }
 
 // Open reads an object from src to its end, checks it, and only then writes the
-// file to dst. If src is an [io.Seeker] it is read from where it stands, more than
-// once; should it change meanwhile, Open fails, after a beginning that is
-// authentic.
+// file to dst. If src is an [io.Seeker], Open reads it more than once from its
+// current position. If it changes meanwhile, Open fails; what it wrote until then
+// is authentic.
 //
-// What does not open is [kmsencrypted.ErrDecrypt], whether the key, the associated
-// data, the bytes or the padding are wrong; an object that is too short to be one
-// is [kmsencrypted.ErrMalformed], a missing decryption key
-// [kmsencrypted.ErrConfig], too large an object [kmsencrypted.ErrTooLarge].
+// Open returns [kmsencrypted.ErrDecrypt] for an object that does not open, whether
+// the key, the associated data, the bytes or the padding are wrong. It returns
+// [kmsencrypted.ErrMalformed] for an object that is too short,
+// [kmsencrypted.ErrConfig] for a missing decryption key, and
+// [kmsencrypted.ErrTooLarge] for too large an object.
 func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associatedData []byte) error {
 	object, err := c.rewindable(ctx, src, associatedData)
 	if err != nil {
@@ -161,8 +164,8 @@ func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associat
 			open = func() error { return object.checked.open(ctx, dst, object) }
 		}
 		switch err := open(); err {
-		case errDecrypt: // itself, so nothing was written yet
-		case errLarge: // for this version; another may be aes-gcm
+		case errDecrypt: // compared by identity: nothing was written yet
+		case errLarge: // another version may be aes-gcm, which has no limit
 			failed = err
 		default:
 			return err
@@ -171,10 +174,11 @@ func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associat
 	return failed
 }
 
-// overhead is what a box has beyond its plaintext: nonce and tag.
+// overhead returns how many bytes a box has in addition to its plaintext: nonce and
+// tag.
 func (v *version) overhead() int64 {
 	if v.key != nil {
 		return nonceSize + tagSize
 	}
-	return 24 + tagSize // the same under all other algorithms
+	return 24 + tagSize // the same for all other algorithms
 }

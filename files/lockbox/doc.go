@@ -5,18 +5,18 @@
 //
 //	nonce 12 || ciphertext || tag 16   (aes-gcm, the default)
 //
-// Under aes-gcm a [Codec] works in constant memory although the tag stands at the
-// end. Writing, it encrypts as it goes. Reading, it goes over the ciphertext
-// twice: first it checks the tag, then it decrypts. A source that can seek is read
-// twice; of any other the ciphertext goes to a temporary file. No byte is given
-// out that is not authentic, and no plaintext touches the disk. The other
-// algorithms need the whole file in memory; [Options.MaxInMemory] bounds it.
+// Under aes-gcm a [Codec] works in constant memory although the tag comes last.
+// Writing encrypts in one pass. Reading makes two passes over the ciphertext: the
+// first checks the tag, the second decrypts. A source that can seek is read twice;
+// the ciphertext of any other goes to a temporary file. No unauthenticated byte is
+// returned, and no plaintext is written to disk. The other algorithms need the
+// whole file in memory; [Options.MaxInMemory] limits it.
 //
-// The key is the one that Ruby uses: of the attribute
-// ([lockbox.MasterKey.AttributeKey] with the name of the attachment), or the data
-// key of the record ([kmsencrypted.DataKey.Raw]), or the raw key of a file whose
-// record was rotated ([files.Key.Raw]).
+// The key is the one that Ruby uses: the key of the attribute
+// ([lockbox.MasterKey.AttributeKey] with the name of the attachment), the data key
+// of the record ([kmsencrypted.DataKey.Raw]), or the raw key of a file whose record
+// was rotated ([files.Key.Raw]).
 //
-// For new files package [github.com/kmsencrypted/kmsencrypted/files] is the better
-// format: it is read in parts, has no two passes, and names its key.
+// For new files package [github.com/kmsencrypted/kmsencrypted/files] has the better
+// format: it can be read in parts, needs one pass, and identifies its key.
 package lockbox

@@ -3,9 +3,9 @@ package lockbox
 // padMark begins the padding of ISO/IEC 7816-4 and libsodium; zeros follow.
 const padMark = 0x80
 
-// pad appends to the last segment what makes the whole a multiple of size, at
-// least one byte. The segments before it are not all multiples of size, so it
-// is told how many bytes there are in all.
+// pad appends the padding to the last segment, so that the total is a multiple
+// of size. It adds at least one byte. total is the number of bytes in all
+// segments, because the other segments need not be multiples of size.
 func pad(segment []byte, total int64, size int) []byte {
 	start := len(segment)
 	segment = segment[:start+size-int(total%int64(size))]
@@ -14,8 +14,8 @@ func pad(segment []byte, total int64, size int) []byte {
 	return segment
 }
 
-// paddingOf returns how many bytes of padding there are at the end of the last
-// bytes of a plaintext.
+// paddingOf returns the number of padding bytes at the end of a plaintext,
+// given its last bytes.
 func paddingOf(tail []byte) (n int, ok bool) {
 	for i := len(tail) - 1; i >= 0; i-- {
 		switch tail[i] {

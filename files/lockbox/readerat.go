@@ -12,12 +12,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/gcmstream"
 )
 
-// ReaderAt gives any part of one object, which was checked as a whole before. It
-// is safe for concurrent use if its source is. Close wipes what it holds.
+// ReaderAt reads any part of one object, which was checked as a whole before. It is
+// safe for concurrent use if its source is. Close wipes its memory.
 //
 // Under aes-gcm each part is read from the object again and compared with what was
-// checked, in constant memory but for 64 bytes for each MiB. Under the other
-// algorithms the file is in memory.
+// checked, in constant memory plus 64 bytes per MiB. Under the other algorithms the
+// file is in memory.
 type ReaderAt struct {
 	ctx  context.Context
 	src  io.ReaderAt
@@ -28,12 +28,12 @@ type ReaderAt struct {
 
 	mu      sync.Mutex
 	current []byte // plaintext of a segment, or of the file
-	index   int64  // which; -1 for none
+	index   int64  // of the current segment; -1 for none
 	sealed  int64  // bytes of ciphertext
 }
 
 // NewReaderAt checks an object of size bytes and returns a reader of the file. It
-// reads the object once. Its errors are those of [Codec.Open].
+// reads the object once. The errors are those of [Codec.Open].
 func (c *Codec) NewReaderAt(ctx context.Context, src io.ReaderAt, size int64, associatedData []byte) (*ReaderAt, error) {
 	failed := errShort
 	for _, v := range *c.hidden.Get() {
@@ -72,11 +72,12 @@ func (v *version) readerAt(ctx context.Context, src io.ReaderAt, object *source,
 	return &ReaderAt{ctx: ctx, src: src, message: o.message, proofs: o.proofs, index: -1, sealed: o.size, size: o.size - o.padding}, nil
 }
 
-// Size returns the size of the file in bytes, which is authentic.
+// Size returns the size of the file in bytes, which is authenticated.
 func (r *ReaderAt) Size() int64 { return r.size }
 
-// ReadAt decrypts the bytes at offset into p. An object that is not what it was is
-// [kmsencrypted.ErrDecrypt], a negative offset [fs.ErrInvalid].
+// ReadAt decrypts the bytes at offset into p. It returns [kmsencrypted.ErrDecrypt]
+// if the object has changed since it was checked, and [fs.ErrInvalid] for a
+// negative offset.
 func (r *ReaderAt) ReadAt(p []byte, offset int64) (n int, err error) {
 	if offset < 0 {
 		return 0, fmt.Errorf("lockbox: offset %d: %w", offset, fs.ErrInvalid)
@@ -103,7 +104,7 @@ func (r *ReaderAt) ReadAt(p []byte, offset int64) (n int, err error) {
 	return n, nil
 }
 
-// open makes a segment the current one.
+// open decrypts a segment and makes it the current one.
 func (r *ReaderAt) open(index int64) error {
 	if r.index == index {
 		return nil

@@ -14,10 +14,10 @@ type source struct {
 	io.ReadSeeker
 	start, size int64
 	file        *os.File // a temporary one, or nil
-	checked     *checked // nil if nobody did
+	checked     *checked // nil if it was not checked yet
 }
 
-// checked is an object that was checked while it came in.
+// checked is an object that was checked while it was read.
 type checked struct {
 	*opening
 	err error
@@ -30,12 +30,12 @@ func (s *source) seek(offset int64) error {
 	return nil
 }
 
-// rewindable returns src itself if it can seek, and else what it gives, in memory or
-// in a temporary file, which was checked under the codec's current version if that
-// is aes-gcm.
+// rewindable returns src itself if it can seek. Otherwise it reads src to memory or
+// to a temporary file, and checks it meanwhile under the codec's current version if
+// that is aes-gcm.
 func (c *Codec) rewindable(ctx context.Context, src io.Reader, associatedData []byte) (*source, error) {
 	if seeker, ok := src.(io.ReadSeeker); ok {
-		// A pipe has the method too, and fails.
+		// A pipe has the method too, but it fails.
 		if start, err := seeker.Seek(0, io.SeekCurrent); err == nil {
 			end, err := seeker.Seek(0, io.SeekEnd)
 			if err != nil {
@@ -53,16 +53,16 @@ func (c *Codec) rewindable(ctx context.Context, src io.Reader, associatedData []
 	return s, nil
 }
 
-// spoolSize is what is written to the temporary file at a time, at multiples of
-// it: writes that begin or end within a page take the kernel twice as long. An
-// object that is not larger needs no file.
+// spoolSize is the number of bytes written to the temporary file at once, at
+// multiples of it: writes that begin or end within a page take the kernel twice as
+// long. An object of at most this size needs no file.
 const spoolSize = 4 * segmentSize
 
-// spool reads src to its end. Meanwhile it makes v's first pass over it, which so
-// needs no reading.
+// spool reads src to its end. Meanwhile it makes v's first pass, which so needs no
+// reading of its own.
 func (s *source) spool(ctx context.Context, src io.Reader, tempDir string, v *version, associatedData []byte) error {
-	// In front of what is read lies what was read before and belongs to a segment
-	// that is not known to be whole: the tag may be in it.
+	// The buffer begins with bytes of the last read whose segment may not be complete:
+	// they may contain the tag.
 	buffer := make([]byte, segmentSize+spoolSize)
 	fresh, rest := buffer[segmentSize:], segmentSize
 	for {
@@ -97,7 +97,7 @@ func (s *source) spool(ctx context.Context, src io.Reader, tempDir string, v *ve
 	}
 }
 
-// keep puts away what was read.
+// keep stores what was read.
 func (s *source) keep(p []byte, ended bool, tempDir string) error {
 	s.size += int64(len(p))
 	if s.file == nil {
@@ -141,7 +141,7 @@ func (s *source) check(segment []byte) {
 	}
 }
 
-// open gives out what was checked.
+// open writes the plaintext of an object that was checked.
 func (c *checked) open(ctx context.Context, dst io.Writer, object *source) error {
 	defer c.wipe()
 	if c.err != nil {
@@ -150,8 +150,8 @@ func (c *checked) open(ctx context.Context, dst io.Writer, object *source) error
 	return c.decrypt(ctx, dst, object)
 }
 
-// eachSegment calls f with all that src gives, a buffer at a time. The last call
-// may have an empty segment.
+// eachSegment calls f with everything from src, one buffer at a time. The last
+// segment may be empty.
 func eachSegment(ctx context.Context, src io.Reader, buffer []byte, f func(segment []byte, last bool) error) error {
 	for {
 		if err := ctx.Err(); err != nil {

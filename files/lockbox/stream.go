@@ -16,7 +16,7 @@ const (
 	nonceSize = gcmstream.NonceSize
 	tagSize   = gcmstream.TagSize
 
-	// segmentSize is how much is in hand at a time. It is not smaller than the
+	// segmentSize is the number of bytes handled at once. It is at least the
 	// largest padding, and a multiple of the cipher's block.
 	segmentSize = 256 << 10
 	maxPadding  = 1 << 16
@@ -28,7 +28,7 @@ func newNonce() []byte {
 	return nonce
 }
 
-// sealStream takes the nonce, which nobody outside may choose.
+// sealStream takes the nonce, which callers of this package cannot choose.
 func (v *version) sealStream(ctx context.Context, dst io.Writer, src io.Reader, nonce, associatedData []byte) error {
 	if v.unbound && len(associatedData) > 0 {
 		return configError("these options have no associated data")
@@ -60,8 +60,8 @@ func (v *version) sealStream(ctx context.Context, dst io.Writer, src io.Reader, 
 	return fullio.Write(dst, tag[:])
 }
 
-// open returns errDecrypt or errLarge itself for whatever another version may
-// still open, and then has written nothing.
+// open returns errDecrypt or errLarge itself, and has written nothing, if
+// another version may still open the object.
 func (v *version) open(ctx context.Context, dst io.Writer, object *source, associatedData []byte) error {
 	if err := object.seek(0); err != nil {
 		return err
@@ -87,7 +87,7 @@ func (v *version) open(ctx context.Context, dst io.Writer, object *source, assoc
 	return fullio.Write(dst, plaintext)
 }
 
-// openStream goes over the ciphertext twice.
+// openStream makes both passes over the ciphertext.
 func (v *version) openStream(ctx context.Context, dst io.Writer, object *source, associatedData []byte) error {
 	o, err := v.opening(object, associatedData)
 	if err != nil {
@@ -100,7 +100,7 @@ func (v *version) openStream(ctx context.Context, dst io.Writer, object *source,
 	return o.decrypt(ctx, dst, object)
 }
 
-// opening begins to read an object.
+// opening starts to read an object.
 func (v *version) opening(object *source, associatedData []byte) (*opening, error) {
 	size := object.size - nonceSize - tagSize
 	switch {
@@ -132,17 +132,17 @@ func (v *version) openingUnder(nonce, associatedData []byte) (*opening, error) {
 	return &opening{message: message, most: v.padding, buffer: make([]byte, segmentSize+tagSize)}, nil
 }
 
-// opening is an object on its way through both passes.
+// opening is the state of reading an object, through both passes.
 type opening struct {
 	message *gcmstream.Message
 	object  *source
 	size    int64 // of the ciphertext
 	buffer  []byte
-	most    int    // how large the padding may be
-	tail    []byte // the last bytes of the ciphertext, as many
+	most    int    // the largest possible padding, in bytes
+	tail    []byte // the last most bytes of the ciphertext
 
-	// What the first pass found authentic might be exchanged before the second: so
-	// each segment has a proof, which makes 64 bytes for each MiB.
+	// Somebody could change the object between the passes. So the first pass keeps
+	// a proof of each segment, 64 bytes per MiB.
 	proofs  [][tagSize]byte
 	padding int64
 }
@@ -159,7 +159,7 @@ func (o *opening) check(ctx context.Context) error {
 	return o.finish(tag)
 }
 
-// take takes the next segment of the ciphertext into the tag.
+// take adds the next segment of the ciphertext to the tag.
 func (o *opening) take(segment []byte) error {
 	if len(segment) == 0 {
 		return nil
@@ -173,8 +173,8 @@ func (o *opening) take(segment []byte) error {
 	return nil
 }
 
-// finish checks the tag and then the padding. From here on the ciphertext is as
-// authentic as its proofs.
+// finish checks the tag and then the padding. After that, a segment is authentic
+// if it matches its proof.
 func (o *opening) finish(tag []byte) error {
 	want := o.message.Tag()
 	if subtle.ConstantTimeCompare(tag, want[:]) != 1 {
@@ -193,8 +193,8 @@ func (o *opening) finish(tag []byte) error {
 	return nil
 }
 
-// decrypt is the second pass, over an object that was checked: it gives out a
-// segment if that is what the proof is of.
+// decrypt is the second pass, over an object that was checked. It writes a
+// segment only if it matches its proof.
 func (o *opening) decrypt(ctx context.Context, dst io.Writer, object *source) error {
 	if err := object.seek(nonceSize); err != nil {
 		return err
@@ -212,7 +212,7 @@ func (o *opening) decrypt(ctx context.Context, dst io.Writer, object *source) er
 	})
 }
 
-// eachSegment reads the ciphertext. Behind a segment is room for a tag.
+// eachSegment reads the ciphertext. There is room for a tag after each segment.
 func (o *opening) eachSegment(ctx context.Context, f func(segment []byte) error) error {
 	for left := o.size; left > 0; {
 		if err := ctx.Err(); err != nil {
@@ -232,7 +232,7 @@ func (o *opening) eachSegment(ctx context.Context, f func(segment []byte) error)
 
 func (o *opening) wipe() { clear(o.buffer) }
 
-// changed is the error of reading what was there before.
+// changed returns the error for a failure to read again what was read before.
 func changed(err error) error {
 	if err == io.EOF {
 		return errChanged

@@ -7,19 +7,19 @@ import (
 	"strings"
 )
 
-// Inline reports whether a content type is one that browsers show by default:
-// images (not SVG), audio, video, PDF and plain text.
+// Inline reports whether browsers show a content type by default: images (not SVG),
+// audio, video, PDF and plain text.
 func Inline(contentType string) bool {
 	group, _, _ := strings.Cut(contentType, "/")
 	return group == "image" || group == "audio" || group == "video" ||
 		contentType == "application/pdf" || contentType == "text/plain"
 }
 
-// octets is the type of what a browser is to make nothing of.
+// octets is the type that a browser does not interpret.
 const octets = "application/octet-stream"
 
 // active reports whether a browser may run scripts in a document of this type.
-// Every kind of XML may hold some.
+// Every kind of XML may contain scripts.
 func active(mediaType string) bool {
 	group, name, _ := strings.Cut(mediaType, "/")
 	return group == "multipart" || strings.HasSuffix(name, "xml") ||
@@ -27,8 +27,8 @@ func active(mediaType string) bool {
 		slices.Contains([]string{"text/cache-manifest", "text/css", "text/xsl", "application/wasm", "application/x-shockwave-flash"}, mediaType)
 }
 
-// Policies of what is shown. A sandbox would also stop the browser's own viewer of
-// PDF, which runs nothing in the site's name.
+// Policies for files that are shown. A sandbox would also block the browser's PDF
+// viewer, which runs nothing in the origin of the site.
 const (
 	policy        = "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 	sandboxPolicy = policy + "; sandbox"
@@ -63,7 +63,8 @@ func setHeaders(h http.Header, f File, o Options) {
 	}
 }
 
-// safeType returns the header for a declared content type, and the type alone.
+// safeType returns the header for a declared content type, and the media type
+// alone.
 func safeType(declared string) (header, mediaType string) {
 	mediaType, params, err := mime.ParseMediaType(declared)
 	if err != nil || !strings.Contains(mediaType, "/") || active(mediaType) {
@@ -78,8 +79,8 @@ func safeType(declared string) (header, mediaType string) {
 	return header, mediaType
 }
 
-// strongTag reports whether a tag is one that [http.ServeContent] takes: no weak
-// one, which ranges could not be compared by, and no stray characters.
+// strongTag reports whether [http.ServeContent] accepts a tag: it must not be weak,
+// because ranges cannot be compared by weak tags, and have no stray characters.
 func strongTag(tag string) bool {
 	if len(tag) < 3 || tag[0] != '"' || tag[len(tag)-1] != '"' {
 		return false

@@ -18,33 +18,33 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// Why a link is not honoured.
+// Errors of links that are refused.
 var (
-	// ErrLink: nobody signed it with our key, it was changed, or it is for another
-	// purpose.
+	// ErrLink reports a link that was not signed with our key, was changed, or is for
+	// another purpose.
 	ErrLink = errors.New("serve: invalid link")
-	// ErrExpired: it was good once.
+	// ErrExpired reports a link that was valid once.
 	ErrExpired = errors.New("serve: link has expired")
 )
 
-// Link is what a signed link says.
+// Link is the content of a signed link.
 type Link struct {
-	// ID names the file: whatever the open function takes.
+	// ID identifies the file for the open function.
 	ID string
-	// Purpose keeps a link for one thing from being used for another, such as one
-	// for a preview to get the original.
+	// Purpose prevents the use of a link for something else, such as a link to a
+	// preview for the original.
 	Purpose string
-	// Expires is when the link ends, to the second.
+	// Expires is when the link expires, to the second.
 	Expires time.Time
 	// Download makes browsers save the file.
 	Download bool
 }
 
-// minSecret is the least that a signing secret may have, in bytes.
+// minSecret is the minimum size of a signing secret in bytes.
 const minSecret = 32
 
-// Links signs and checks links: whoever has one can fetch the file until it
-// expires, without logging in. It is safe for concurrent use and prints as
+// Links signs and verifies links. Anybody who has a link can fetch the file until
+// it expires, without logging in. Links is safe for concurrent use and prints as
 // "[redacted]".
 type Links struct {
 	secret.Redacted
@@ -52,10 +52,11 @@ type Links struct {
 	now  func() time.Time
 }
 
-// NewLinks returns a signer. The first secret signs and all are accepted, so that
-// a secret can be changed without breaking links: put the new one in front, and
-// drop the old one when its last link has expired. Each is at least 32 random
-// bytes, which nothing else should use; fewer are [kmsencrypted.ErrConfig].
+// NewLinks returns a signer. The first secret signs and all are accepted. To
+// change a secret without breaking links, add the new one in front, and remove the
+// old one when its last link has expired. Each secret must have at least 32 random
+// bytes and no other use. NewLinks returns [kmsencrypted.ErrConfig] for a shorter
+// one.
 func NewLinks(secrets ...[]byte) (*Links, error) {
 	if len(secrets) == 0 {
 		return nil, fmt.Errorf("serve: links: %w: no secret", kmsencrypted.ErrConfig)
@@ -74,8 +75,8 @@ func NewLinks(secrets ...[]byte) (*Links, error) {
 }
 
 // Sign returns the token of a link: letters, digits, "-", "_" and one ".", for a
-// part of a path. It can be read by anyone who has it. A link without an expiry,
-// or one that is past, is [kmsencrypted.ErrConfig].
+// segment of a path. Anybody who has the token can read its content. Sign returns
+// [kmsencrypted.ErrConfig] if the link has no expiry or one in the past.
 func (l *Links) Sign(link Link) (string, error) {
 	if !link.Expires.After(l.now()) {
 		return "", fmt.Errorf("serve: links: %w: link without an expiry in the future", kmsencrypted.ErrConfig)
@@ -84,8 +85,8 @@ func (l *Links) Sign(link Link) (string, error) {
 	return encode(said) + "." + encode(l.mac((*l.keys.Get())[0], link.Purpose, said)), nil
 }
 
-// Verify returns what a token says, if it was signed for this purpose and has not
-// expired; else [ErrLink] or [ErrExpired].
+// Verify returns the link in a token that was signed for this purpose and has not
+// expired. Otherwise it returns [ErrLink] or [ErrExpired].
 func (l *Links) Verify(token, purpose string) (Link, error) {
 	first, second, _ := strings.Cut(token, ".")
 	said, mac := decode(first), decode(second)
@@ -144,7 +145,7 @@ func (l *Links) mac(key []byte, purpose string, said []byte) []byte {
 
 func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
 
-// decode returns nil for what encode does not write.
+// decode returns nil for text that encode does not write.
 func decode(text string) []byte {
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil || strings.ContainsAny(text, "\r\n") {
@@ -154,7 +155,7 @@ func decode(text string) []byte {
 }
 
 // LinkHandler serves the files of signed links for one purpose. The token is the
-// wildcard {token} of the pattern it is registered under; open gets the id in it.
+// wildcard {token} of the registered pattern. open receives the id in the token.
 //
 //	http.Handle("GET /shared/{token}", serve.LinkHandler(links, "share", bucket.Open, serve.Options{}))
 func LinkHandler[F File](l *Links, purpose string, open func(context.Context, string) (F, error), o Options) http.Handler {

@@ -6,13 +6,14 @@ import (
 	"unicode/utf8"
 )
 
-// maxName is how many bytes of a name file systems take, less what browsers add
-// to it while they download.
+// maxName is the length in bytes that file systems accept, less what browsers
+// append while they download.
 const maxName = 200
 
-// cleanName makes a file name of what somebody once called a file: no path, no
-// control characters, none that turn the direction of writing and so hide an
-// ending, and not too long. Names that are nothing else become "file".
+// cleanName turns the original name of a file into a safe file name: without a
+// path, without control characters, without characters that reverse the writing
+// direction and so hide an extension, and not too long. It returns "file" if
+// nothing is left.
 func cleanName(name string) string {
 	name = strings.ToValidUTF8(name, "_")
 	if i := strings.LastIndexAny(name, `/\`); i >= 0 {
@@ -22,7 +23,7 @@ func cleanName(name string) string {
 		switch {
 		case unicode.IsControl(r), unicode.Is(unicode.Cf, r), unicode.Is(unicode.Zl, r), unicode.Is(unicode.Zp, r):
 			return -1
-		case strings.ContainsRune(`<>:"|?*`, r): // what Windows does not take
+		case strings.ContainsRune(`<>:"|?*`, r): // not allowed by Windows
 			return '_'
 		case unicode.IsSpace(r):
 			return ' '
@@ -36,7 +37,7 @@ func cleanName(name string) string {
 	return name
 }
 
-// shorten keeps the ending of a long name.
+// shorten keeps the extension of a long name.
 func shorten(name string) string {
 	if len(name) <= maxName {
 		return name
@@ -52,8 +53,8 @@ func shorten(name string) string {
 	return strings.TrimRight(name[:cut], " .") + ending
 }
 
-// dispositionName is the name as parameters of Content-Disposition (RFC 6266): in
-// ASCII for old clients, and behind it as it is.
+// dispositionName returns the name as parameters of Content-Disposition (RFC
+// 6266): in ASCII for old clients, followed by the full name.
 func dispositionName(name string) string {
 	ascii := strings.Map(func(r rune) rune {
 		if r >= utf8.RuneSelf || r == '%' || r == '\\' || r == '"' {
@@ -68,7 +69,7 @@ func dispositionName(name string) string {
 	return out
 }
 
-// percent encodes all but the attr-char of RFC 5987.
+// percent escapes everything but the attr-char of RFC 5987.
 func percent(s string) string {
 	const digits = "0123456789ABCDEF"
 	var b strings.Builder

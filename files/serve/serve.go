@@ -12,34 +12,34 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// File is an opened file. Content closes nothing; handlers close it.
+// File is an open file. Content does not close it; handlers do.
 type File interface {
 	io.ReadSeeker
 	io.Closer
-	// Name is what the file is saved as; it is cleaned before it is used.
+	// Name is the name to save the file under; it is cleaned before use.
 	Name() string
-	// ContentType is a media type, which may lie.
+	// ContentType is a media type, which need not be true.
 	ContentType() string
-	// ModTime is when the file was written; the zero value if that is not known.
+	// ModTime is when the file was written, or the zero value if unknown.
 	ModTime() time.Time
-	// ETag is a strong entity tag in quotes, another one for other bytes, such as
-	// the file id. Empty if there is none.
+	// ETag is a strong entity tag in quotes that changes with the content, such as
+	// the file id. Empty means none.
 	ETag() string
 }
 
-// Options change how files are served. The zero value is right for most programs.
+// Options change how files are served. The zero value suits most programs.
 type Options struct {
 	// Download makes browsers save every file, whatever its type.
 	Download bool
-	// Inline says which content types a browser may show; nil is [Inline]. It gets
-	// the type in lower case, without parameters. Types that can run scripts are
-	// never shown.
+	// Inline reports whether a browser may show a content type; nil means [Inline].
+	// It receives the type in lower case, without parameters. Types that can run
+	// scripts are never shown.
 	Inline func(contentType string) bool
-	// Stall is how long a client may take nothing before the connection is closed.
-	// 0 is one minute, below 0 there is no limit but the server's own.
+	// Stall is how long a client may read nothing before the connection is closed. 0
+	// means one minute; below 0 only the server's own limit applies.
 	Stall time.Duration
-	// Logger is told of what the client is not: why opening failed, and why a
-	// transfer was broken off. Nil is silent.
+	// Logger receives what the client is not told: why opening failed and why a
+	// transfer was aborted. Nil logs nothing.
 	Logger *slog.Logger
 }
 
@@ -58,26 +58,27 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Errors that an authorize function may return, beside those of package io/fs and
-// of the library.
+// Errors that an authorize function may return, in addition to those of package
+// io/fs and of the library.
 var (
-	// ErrUnauthorized: nobody is logged in. The answer is 401; set WWW-Authenticate
-	// before, if the client is to ask for a password.
+	// ErrUnauthorized means that nobody is logged in. The answer is 401. Set
+	// WWW-Authenticate before, if the client should ask for a password.
 	ErrUnauthorized = errors.New("serve: not logged in")
-	// ErrForbidden: whoever is logged in may not. The answer is 403.
+	// ErrForbidden means that the logged-in user has no permission. The answer is
+	// 403.
 	ErrForbidden = errors.New("serve: forbidden")
 )
 
-// Handler serves files. For each request it first calls authorize, which says
-// whether the client may have a file, and which; only then it calls open. Both
-// get the context of the request. The handler closes the file.
+// Handler serves files. For each request it first calls authorize, which decides
+// whether the client may have a file, and returns which one. Only then it calls
+// open. Both receive the context of the request. The handler closes the file.
 //
-// Only GET and HEAD are answered. An error of either function is answered by its
-// status and nothing else: [ErrUnauthorized] 401, [ErrForbidden] and
-// [fs.ErrPermission] 403, [fs.ErrNotExist] and [ErrLink] 404, [ErrExpired] 410,
-// a key service or store that may recover ([kmsencrypted.Retryable]) 503, all
-// others 500. To hide which files there are, return fs.ErrNotExist where others
-// return ErrForbidden.
+// It answers only GET and HEAD. For an error of either function it sends the
+// status and nothing else: 401 for [ErrUnauthorized], 403 for [ErrForbidden] and
+// [fs.ErrPermission], 404 for [fs.ErrNotExist] and [ErrLink], 410 for
+// [ErrExpired], 503 for a key service or store that may recover
+// ([kmsencrypted.Retryable]), 500 for all others. To hide which files exist,
+// return fs.ErrNotExist instead of ErrForbidden.
 func Handler[T any, F File](authorize func(*http.Request) (T, error), open func(context.Context, T) (F, error), o Options) http.Handler {
 	return handler(func(r *http.Request) (T, bool, error) {
 		which, err := authorize(r)
@@ -85,7 +86,8 @@ func Handler[T any, F File](authorize func(*http.Request) (T, error), open func(
 	}, open, o)
 }
 
-// handler lets authorize say in addition that the file is to be saved.
+// handler is like Handler, but authorize also decides whether the browser saves
+// the file.
 func handler[T any, F File](authorize func(*http.Request) (which T, download bool, err error), open func(context.Context, T) (F, error), o Options) http.Handler {
 	o = o.withDefaults()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -111,7 +113,7 @@ func handler[T any, F File](authorize func(*http.Request) (which T, download boo
 	})
 }
 
-// statuses are the answers to errors.
+// statuses maps errors to answers.
 var statuses = []struct {
 	err    error
 	status int
@@ -146,15 +148,16 @@ func fail(w http.ResponseWriter, status int) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// Content answers a request with a file: [http.ServeContent] with the headers and
-// the care of this package. It does not close the file. If reading fails on the
-// way, it panics with [http.ErrAbortHandler], which breaks the connection off.
+// Content answers a request with a file. It is like [http.ServeContent] with the
+// headers and checks of this package. It does not close the file. If reading fails
+// during the transfer, it panics with [http.ErrAbortHandler], which aborts the
+// connection.
 func Content(w http.ResponseWriter, r *http.Request, f File, o Options) {
 	o = o.withDefaults()
 	setHeaders(w.Header(), f, o)
 	source := &source{File: f}
 	out := &client{ResponseWriter: w, control: http.NewResponseController(w), stall: o.Stall}
-	// The name is only for guessing a type, which is set.
+	// The name is used only to guess a type, which is already set.
 	http.ServeContent(out, r, "", f.ModTime(), source)
 	if err := source.failed(); err != nil {
 		if r.Context().Err() == nil {

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// source notes why reading failed, which [http.ServeContent] keeps to itself. It
-// reads several ranges on a goroutine of its own.
+// source records why reading failed, because [http.ServeContent] does not report it.
+// ServeContent reads several ranges on a goroutine of its own.
 type source struct {
 	File
 	mu  sync.Mutex
@@ -45,7 +45,8 @@ func (s *source) failed() error {
 	return s.err
 }
 
-// client is the other side: it gets at least a little now and then, or is given up.
+// client is the connection to the client. It is closed if the client reads nothing
+// for too long.
 type client struct {
 	http.ResponseWriter
 	control *http.ResponseController
@@ -54,14 +55,14 @@ type client struct {
 
 func (c *client) Write(p []byte) (int, error) {
 	if c.stall > 0 {
-		// A server behind other middleware may not know deadlines; its own hold then.
+		// A server behind other middleware may not support deadlines; then its own apply.
 		c.control.SetWriteDeadline(time.Now().Add(c.stall))
 	}
 	return c.ResponseWriter.Write(p)
 }
 
-// transferSize is what is decrypted and written at a time: 16 chunks, so that a
-// range that begins inside one decrypts little twice.
+// transferSize is the number of bytes decrypted and written at once: 16 chunks, so
+// that a range that begins inside a chunk decrypts little twice.
 const transferSize = 256 << 10
 
 var transfers = sync.Pool{New: func() any { return new([transferSize]byte) }}
@@ -90,5 +91,5 @@ func (c *client) ReadFrom(r io.Reader) (n int64, err error) {
 	}
 }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap is called by [http.ResponseController].
 func (c *client) Unwrap() http.ResponseWriter { return c.ResponseWriter }

@@ -1,5 +1,5 @@
-// Package buckettest tests implementations of [attach.Bucket]: call [Run] from a
-// test of yours.
+// Package buckettest tests implementations of [attach.Bucket]. Call [Run] from a
+// test of your own.
 package buckettest
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 )
 
-// Run checks what [attach.Bucket] promises, with objects under random names,
-// which it removes again. It takes about 3 MiB.
+// Run checks what [attach.Bucket] promises. It writes objects under random names,
+// about 3 MiB, and removes them again.
 func Run(t *testing.T, bucket attach.Bucket) {
 	for name, test := range map[string]func(*testing.T, attach.Bucket){
 		"round trip": roundTrip, "missing": missing, "failing source": failingSource, "canceled": canceled,
@@ -28,7 +28,8 @@ func Run(t *testing.T, bucket attach.Bucket) {
 	}
 }
 
-// name makes names as package attach does, and removes the object in the end.
+// name returns a name as package attach makes it, and removes the object when the
+// test ends.
 func name(t *testing.T, bucket attach.Bucket) string {
 	n := strings.ToLower(rand.Text())
 	t.Cleanup(func() { bucket.Delete(context.WithoutCancel(t.Context()), n) })
@@ -88,7 +89,8 @@ func missing(t *testing.T, bucket attach.Bucket) {
 	}
 }
 
-// A source that fails leaves no object, however much it gave before.
+// failingSource checks that a source that fails leaves no object, however much it
+// gave before.
 func failingSource(t *testing.T, bucket attach.Bucket) {
 	broken := errors.New("source is broken")
 	for _, before := range []int{0, 1000, 1 << 20} {

@@ -1,4 +1,4 @@
-// Package fullio reads and writes whole buffers, and never takes a source that
+// Package fullio reads and writes whole buffers, and never mistakes a source that
 // failed for one that ended.
 package fullio
 
@@ -8,16 +8,16 @@ import (
 	"io"
 )
 
-// ErrCount: a reader broke its contract.
+// ErrCount reports a reader that broke its contract.
 var ErrCount = errors.New("a reader returned an impossible count")
 
-// patience is how many empty reads in a row are too many, as package bufio has it.
+// patience is the number of empty reads in a row that is too many, as in package
+// bufio.
 const patience = 100
 
-// Read reads until p is full. The error is [io.EOF] itself where the source ended
-// before, and never stands for anything else: [io.ReadFull] cannot tell a source
-// that ended from one that failed with [io.ErrUnexpectedEOF], as a broken upload
-// does. Other errors are wrapped.
+// Read reads until p is full. It returns [io.EOF] itself only if the source ended
+// before. [io.ReadFull] cannot distinguish a source that ended from one that failed
+// with [io.ErrUnexpectedEOF], as a broken upload does. Other errors are wrapped.
 func Read(r io.Reader, p []byte) (n int, err error) {
 	for empty := 0; n < len(p); {
 		m, err := r.Read(p[n:])
@@ -29,7 +29,7 @@ func Read(r io.Reader, p []byte) (n int, err error) {
 			empty = 0
 		}
 		switch {
-		case n == len(p) && err == io.EOF: // the next call says so
+		case n == len(p) && err == io.EOF: // the next call returns io.EOF
 		case err == io.EOF:
 			return n, err
 		case err != nil:
@@ -41,7 +41,7 @@ func Read(r io.Reader, p []byte) (n int, err error) {
 	return n, nil
 }
 
-// Failed is the error of a source.
+// Failed wraps the error of a source.
 func Failed(err error) error { return fmt.Errorf("files: reading: %w", err) }
 
 // Write writes p and reports a short write as an error.
