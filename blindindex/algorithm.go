@@ -12,14 +12,14 @@ import (
 )
 
 // Algorithm turns a key and a value into the bytes of an index. It is one of
-// [Argon2id], [Argon2i], [PBKDF2], [Scrypt] and [HMAC]; the zero value of each
+// [Argon2id], [Argon2i], [PBKDF2], [Scrypt] and [HMAC]. The zero value of each
 // has the defaults of blind_index.
 //
-// In all but HMAC the value is the password and the key is the salt.
+// In all of them but HMAC, the value is the password and the key is the salt.
 type Algorithm interface {
-	// hasher checks the parameters; a bad one is ErrConfig.
+	// hasher checks the parameters. It returns ErrConfig for an invalid one.
 	hasher() (hasher, error)
-	// String names the algorithm and its cost, for logs.
+	// String returns the name and the cost of the algorithm, for logs.
 	String() string
 }
 
@@ -28,20 +28,20 @@ type hasher struct {
 	sum func(key, value []byte, size int) ([]byte, error)
 	// minSize is the smallest output in bytes.
 	minSize int
-	// memoryHard: a call takes so much memory that calls have to be limited.
+	// whether a call takes so much memory that concurrent calls must be limited
 	memoryHard bool
 }
 
 // Argon2id is the default: version 0x13, one lane. One value takes about 10 ms
-// and 4 MiB, so that whoever gets hold of the index key still needs some hundred
-// days of a core for a thousand million telephone numbers.
+// and 4 MiB. Somebody who gets hold of the index key still needs some hundred
+// days of a core to try a thousand million telephone numbers.
 type Argon2id struct {
-	Slow       bool // 4 passes over 32 MiB where Time and MemoryLog2 do not say otherwise
+	Slow       bool // 4 passes over 32 MiB, unless Time and MemoryLog2 are set
 	Time       int  // passes, 3 to 10; 0 is 3, or 4 if Slow
 	MemoryLog2 int  // memory as a power of two in KiB, 3 to 22; 0 is 12 (4 MiB), or 15 (32 MiB) if Slow
 }
 
-// Argon2i is Argon2 in its side-channel resistant form, version 0x13, one lane.
+// Argon2i is the side-channel resistant form of Argon2, version 0x13, one lane.
 // It is for columns that already use it.
 type Argon2i struct {
 	Time       int // passes, 3 to 10; 0 is 3
@@ -49,8 +49,8 @@ type Argon2i struct {
 }
 
 // PBKDF2 is PBKDF2-HMAC-SHA-256. It is for columns that already use it, and for
-// processes that are held to FIPS 140: of the slow algorithms it alone is
-// approved. Under GODEBUG=fips140=only a smaller [Options.Size] than 14 fails.
+// processes restricted to FIPS 140, which approves no other slow algorithm here.
+// Under GODEBUG=fips140=only an [Options.Size] below 14 fails.
 type PBKDF2 struct {
 	Slow       bool // 100,000 iterations where Iterations is 0
 	Iterations int  // 0 is 10,000
@@ -63,21 +63,21 @@ type Scrypt struct {
 	P int // parallelisation; 0 is 1
 }
 
-// HMAC is HMAC-SHA-256: about a microsecond a value. Ruby's blind_index does not
+// HMAC is HMAC-SHA-256, about a microsecond a value. Ruby's blind_index does not
 // have it.
 //
 // It is safe only for values that cannot be guessed: random tokens, UUIDs of
-// version 4, session ids, digests of keys. Whoever learns the index key tries a
-// million guesses a second on each core, and so reads the e-mail addresses,
-// telephone numbers, names and birthdays in the column. As long as the key stays
-// secret HMAC is as good as the rest; the slow algorithms are for the day it
-// does not. It is never a default.
+// version 4, session ids, digests of keys. Somebody who learns the index key can
+// try a million guesses a second on each core, and so read the e-mail addresses,
+// telephone numbers, names and birthdays in the column. While the key stays
+// secret, HMAC is as good as the other algorithms; the slow ones protect the
+// values after the key has leaked. HMAC is never a default.
 type HMAC struct{}
 
-// ParseAlgorithm returns the algorithm that blind_index knows by this name:
-// "argon2id", "argon2i" or "argon2", "pbkdf2_sha256" or "pbkdf2_hmac",
-// "scrypt"; and "hmac_sha256" for [HMAC]. Slow is ignored where the gem ignores
-// it. Another name is [kmsencrypted.ErrConfig].
+// ParseAlgorithm returns the algorithm that blind_index calls by this name:
+// "argon2id", "argon2i" or "argon2", "pbkdf2_sha256" or "pbkdf2_hmac", "scrypt";
+// and [HMAC] for "hmac_sha256". slow is ignored where the gem ignores it.
+// ParseAlgorithm returns [kmsencrypted.ErrConfig] for another name.
 func ParseAlgorithm(name string, slow bool) (Algorithm, error) {
 	switch name {
 	case "argon2id":
@@ -168,7 +168,7 @@ func (p PBKDF2) hasher() (hasher, error) {
 }
 
 // maxScryptMemory in bytes is as much as the largest Argon2 takes. It also keeps
-// parameters far from the overflows that RFC 7914 leaves to the caller.
+// the parameters far below the overflows that RFC 7914 leaves to the caller.
 const maxScryptMemory = 4 << 30
 
 func (s Scrypt) hasher() (hasher, error) {

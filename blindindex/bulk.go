@@ -9,44 +9,44 @@ import (
 	"sync"
 )
 
-// ErrPanic: the function given to [Bulk] panicked.
+// ErrPanic reports that the function given to [Bulk] panicked.
 var ErrPanic = errors.New("computing panicked")
 
-// BulkOptions say how [Bulk] works. The zero value uses all processors and
-// reports nothing.
+// BulkOptions configure [Bulk]. The zero value uses all processors and reports no
+// progress.
 type BulkOptions struct {
-	// Workers is how many items are computed at a time; 0 is GOMAXPROCS. Each
-	// takes the memory of one hash, 4 MiB with Argon2id. An [Index] never runs
-	// more memory-hard hashes at a time than there are processors.
+	// Workers is the number of items computed concurrently; 0 means GOMAXPROCS. Each
+	// takes the memory of one hash, 4 MiB with Argon2id. An [Index] never runs more
+	// memory-hard hashes at once than there are processors.
 	Workers int
-	// Total is the number of items if it is known, for Progress.
+	// Total is the number of items for Progress, if it is known.
 	Total int
 	// Progress is called after each item, in order, by the goroutine that ranges
-	// over the results; nil reports nothing. Total is 0 if it is not known.
+	// over the results. total is 0 if unknown. Nil reports nothing.
 	Progress func(done, total int)
 }
 
-// Computed is an item with what was computed for it.
+// Computed is an item with its result.
 type Computed[T, R any] struct {
 	Item   T
 	Result R
 }
 
-// Bulk computes the index columns of many items on all processors: for a first
-// filling, a rotation, an import or a long IN. It yields the items in the order
-// in which they came, each with its result or its error.
+// Bulk computes the index columns of many items on all processors, for a first
+// filling, a rotation, an import or a long IN. It yields the items in their
+// order, each with its result or its error.
 //
-// compute is called by several goroutines at once; as a rule it calls
+// compute is called by several goroutines at once. It usually calls
 // [Index.Compute] or [Rotation.Compute] with a field of the item. If it fails or
-// panics, that error, or [ErrPanic], comes with its item, and the rest goes on.
-// An error that items yields is handed through in its place.
+// panics, the item is yielded with its error or [ErrPanic], and the others
+// continue. An error from items is yielded in its place.
 //
-// When ctx ends, the last thing yielded is a zero item with ctx's error, after at
-// most the time of one hash. Breaking out of the loop ends the work as well; no
-// goroutine is left behind in either case.
+// When ctx ends, Bulk yields a zero item with the error of ctx as the last one,
+// after at most the time of one hash. Breaking out of the loop ends the work as
+// well. No goroutine is left in either case.
 //
-// Items are read one by one by the goroutine that ranges over the results, and
-// not more than four for each worker are held at a time, however many there are.
+// The goroutine that ranges over the results reads the items one by one. At most
+// four items per worker are held at a time.
 func Bulk[T, R any](ctx context.Context, items iter.Seq2[T, error], compute func(T) (R, error), o BulkOptions) iter.Seq2[Computed[T, R], error] {
 	return func(yield func(Computed[T, R], error) bool) {
 		workers := o.Workers
@@ -78,21 +78,21 @@ type bulk[T, R any] struct {
 	total    int
 	yield    func(Computed[T, R], error) bool
 
-	// jobs is what the workers have not begun yet. Its capacity is also that of
-	// the window, so that a send never waits.
+	// jobs holds the items that no worker has started. Its capacity is that of the
+	// window, so that a send never blocks.
 	jobs    chan job[T, R]
 	window  []<-chan outcome[T, R] // items not yet delivered, oldest first
 	workers sync.WaitGroup
 	done    int
 }
 
-// outcome is a pair that is going to be yielded.
+// outcome is a pair to be yielded.
 type outcome[T, R any] struct {
 	Computed[T, R]
 	err error
 }
 
-// job is an item and where its outcome is waited for.
+// job is an item and the channel for its outcome.
 type job[T, R any] struct {
 	item T
 	out  chan<- outcome[T, R]
@@ -109,7 +109,7 @@ func (b *bulk[T, R]) run(ctx context.Context, items iter.Seq2[T, error]) {
 	}
 }
 
-// start puts an item at the end of the window and gives it to the workers.
+// start appends an item to the window and passes it to the workers.
 func (b *bulk[T, R]) start(item T, err error) {
 	out := make(chan outcome[T, R], 1)
 	b.window = append(b.window, out)
@@ -120,7 +120,8 @@ func (b *bulk[T, R]) start(item T, err error) {
 	b.jobs <- job[T, R]{item, out}
 }
 
-// deliver waits for the oldest item and yields it. It reports whether to go on.
+// deliver waits for the oldest item and yields it. It reports whether to
+// continue.
 func (b *bulk[T, R]) deliver(ctx context.Context) bool {
 	var oldest outcome[T, R]
 	select {
@@ -141,11 +142,11 @@ func (b *bulk[T, R]) deliver(ctx context.Context) bool {
 	return true
 }
 
-// work is one worker. What is left when ctx ends nobody waits for.
+// work runs one worker. When ctx ends, nobody waits for the remaining items.
 func (b *bulk[T, R]) work(ctx context.Context) {
 	ended := false
 	defer func() {
-		if !ended { // compute called runtime.Goexit and took the worker along
+		if !ended { // compute called runtime.Goexit and ended the worker
 			b.workers.Go(func() { b.work(ctx) })
 		}
 	}()
@@ -157,7 +158,7 @@ func (b *bulk[T, R]) work(ctx context.Context) {
 	ended = true
 }
 
-// computeOne always answers, even if compute does not return.
+// computeOne always sends an outcome, even if compute does not return.
 func (b *bulk[T, R]) computeOne(j job[T, R]) {
 	answer := outcome[T, R]{Computed[T, R]{Item: j.item}, fmt.Errorf("blindindex: %w", ErrPanic)}
 	defer func() { j.out <- answer }()
@@ -169,8 +170,8 @@ func (b *bulk[T, R]) computeOne(j job[T, R]) {
 	answer.Result, answer.err = b.compute(j.item)
 }
 
-// panicError tells a panic without what it may quote of a plaintext: the
-// runtime's own errors hold lengths and indexes only, a program's anything.
+// panicError describes a panic without quoting a plaintext. Errors of the runtime
+// contain only lengths and indexes; other values may contain anything.
 func panicError(cause any) error {
 	if err, ok := cause.(runtime.Error); ok {
 		return fmt.Errorf("blindindex: %w: %w", ErrPanic, err)

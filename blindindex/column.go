@@ -10,14 +10,14 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// Column is an index value as it lies in the database: text, raw bytes or NULL.
-// The zero value is NULL. It goes into and out of database/sql by itself, as an
-// argument of a query, as a field of a struct and as a target of Scan.
+// Column is an index value as stored in the database: text, raw bytes or NULL.
+// The zero value is NULL. database/sql accepts it as an argument of a query, as a
+// field of a struct and as a target of Scan.
 //
-// It is no plaintext, but equal values can be recognised by it; so, as with
+// It contains no plaintext, but reveals which values are equal. So, as in
 // blind_index, it prints as "[blind index]" in fmt, slog and JSON. A Column is a
-// plain value; what [Index.Compute] returns may be compared with == and used as
-// the key of a map.
+// plain value: the results of [Index.Compute] can be compared with == and used as
+// keys of a map.
 type Column struct {
 	kind columnKind
 	data string
@@ -31,10 +31,10 @@ const (
 	columnBytes
 )
 
-// TextColumn is a column that holds text.
+// TextColumn returns a column that holds text.
 func TextColumn(text string) Column { return Column{columnText, text} }
 
-// BytesColumn is a column that holds raw bytes, which are copied. Nil is NULL.
+// BytesColumn returns a column that holds a copy of raw. Nil is NULL.
 func BytesColumn(raw []byte) Column {
 	if raw == nil {
 		return Column{}
@@ -45,10 +45,10 @@ func BytesColumn(raw []byte) Column {
 // IsNull reports whether the column is NULL.
 func (c Column) IsNull() bool { return c.kind == columnNull }
 
-// Text is what the column holds, as a string; empty for NULL.
+// Text returns the content of the column as a string, "" for NULL.
 func (c Column) Text() string { return c.data }
 
-// Bytes is a copy of what the column holds; nil for NULL.
+// Bytes returns a copy of the content of the column, nil for NULL.
 func (c Column) Bytes() []byte {
 	if c.IsNull() {
 		return nil
@@ -57,7 +57,7 @@ func (c Column) Bytes() []byte {
 }
 
 // Equal reports whether both columns hold the same bytes, or both NULL. Unlike
-// == it does not care whether a driver delivered text as a string or as bytes.
+// ==, it ignores whether a driver returned text as a string or as bytes.
 func (c Column) Equal(other Column) bool {
 	return c.data == other.data && c.IsNull() == other.IsNull()
 }
@@ -73,8 +73,8 @@ func (c Column) Value() (driver.Value, error) {
 	return nil, nil
 }
 
-// Scan implements [database/sql.Scanner] for text, bytes and NULL. Anything
-// else is [kmsencrypted.ErrMalformed].
+// Scan implements [database/sql.Scanner] for text, bytes and NULL. It returns
+// [kmsencrypted.ErrMalformed] for anything else.
 func (c *Column) Scan(src any) error {
 	switch v := src.(type) {
 	case nil:
@@ -101,15 +101,16 @@ func (c Column) LogValue() slog.Value { return slog.StringValue(redactedColumn) 
 func (c Column) MarshalJSON() ([]byte, error) { return []byte(`"` + redactedColumn + `"`), nil }
 
 // Encoding turns the bytes of an index into a column. [Base64] and [Raw] are
-// ready; any other function may be given, for instance one that calls
-// [TextColumn] with hex digits. It must not depend on anything but its argument.
+// predefined. Any other function may be used, for example one that calls
+// [TextColumn] with hex digits. The result must depend only on the argument.
 type Encoding func(hash []byte) Column
 
 // Base64 is the default: standard alphabet, padded, no newline.
 func Base64(hash []byte) Column { return TextColumn(rubycompat.StrictEncode64(hash)) }
 
-// Raw stores the bytes themselves, for binary columns: blind_index's encode: false.
+// Raw stores the bytes themselves, for binary columns (encode: false in
+// blind_index).
 func Raw(hash []byte) Column { return BytesColumn(hash) }
 
-// base64Line is what blind_index writes with legacy: true.
+// base64Line is the encoding of blind_index with legacy: true.
 func base64Line(hash []byte) Column { return TextColumn(rubycompat.Encode64(hash)) }

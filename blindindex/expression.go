@@ -10,32 +10,31 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/unicode15"
 )
 
-// Expression says what of a value is indexed. It is applied to stored values
-// and to those looked up alike, must give the same answer every time, and is
-// called by many goroutines at once. To return the zero Plaintext is to index
-// NULL; an error stops the computing of this value. Its errors should not quote
-// the value.
+// Expression returns the part of a value to index. It is applied to stored values
+// and to values looked up, must always return the same result for the same value,
+// and is called by many goroutines at once. The zero Plaintext indexes NULL. An
+// error makes computing this value fail; it should not quote the value.
 //
-// It is called for NULL too, as in blind_index, so that one such as
-// ->(v) { v.to_s.downcase }, which gives NULL the index of the empty text, can be
-// written. Unlike in Ruby it always receives text, of an integer its digits.
+// As in blind_index, it is also called for NULL. So an expression such as ->(v) {
+// v.to_s.downcase }, which gives NULL the index of the empty text, can be written.
+// Unlike in Ruby it always receives text: the digits of an integer.
 //
-// Whatever an expression drops, the index no longer tells apart: look-ups return
-// more rows than those sought, and the opened value has to be compared. What it
-// keeps is what the column leaks, and the fewer values are possible the more
-// the frequency of each says: an index of last digits or domains deserves a
-// look at [Propose].
+// The index cannot distinguish what an expression drops: look-ups return more rows
+// than were sought, and the opened values must be compared. The column reveals
+// what the expression keeps. The fewer values are possible, the more their
+// frequency reveals: check an index of last digits or domains with [Propose].
 type Expression func(Plaintext) (Plaintext, error)
 
-// Transform makes an [Expression] of a function on text. NULL stays NULL, and
-// text that is not valid UTF-8 is [ErrValue], as it is an error in Ruby.
+// Transform returns an [Expression] that applies f to text. NULL stays NULL. It
+// returns [ErrValue] for text that is not valid UTF-8, which is an error in Ruby
+// too.
 func Transform(f func(text string) string) Expression {
 	return func(p Plaintext) (Plaintext, error) {
 		return onText(p, func(text string) Plaintext { return Text(f(text)) })
 	}
 }
 
-// Chain applies expressions one after the other.
+// Chain returns an expression that applies expressions one after the other.
 func Chain(expressions ...Expression) Expression {
 	return func(p Plaintext) (Plaintext, error) {
 		for _, e := range expressions {
@@ -59,17 +58,17 @@ func onText(p Plaintext, f func(text string) Plaintext) (Plaintext, error) {
 }
 
 // Lower is Ruby's downcase: the full Unicode lower case of each character,
-// whatever its neighbours (Σ becomes σ at the end of a word too). It differs from
-// [strings.ToLower] in İ, which becomes i and a combining dot.
+// independent of its neighbours (Σ becomes σ at the end of a word too). It differs
+// from [strings.ToLower] in İ, which becomes i and a combining dot.
 //
-// Its table is that of Unicode 15.0.0 under every release of Go, so that an index
-// value does not depend on the compiler. Letters that came later, such as those
-// of the alphabet Garay in Unicode 16, are left as they are. Ruby 3.2 and 3.3
-// have the same table. Older ones lack the alphabet Vithkuqi and a few historical
-// letters of Unicode 14; newer ones know letters that Lower leaves alone.
+// It uses the table of Unicode 15.0.0 under every release of Go, so that an index
+// value does not depend on the compiler. It does not change letters added later,
+// such as those of the alphabet Garay in Unicode 16. Ruby 3.2 and 3.3 have the
+// same table. Older ones lack the alphabet Vithkuqi and a few historical letters
+// of Unicode 14; newer ones know letters that Lower does not change.
 //
-// It does no case folding (ß and ss stay apart) and no normalisation (é in one
-// and in two characters stay apart): package unicodeform does.
+// It does no case folding (ß and ss stay different) and no normalisation (é as one
+// and as two characters stay different). Package unicodeform does.
 //
 // Leaks: which rows are equal but for case.
 func Lower(p Plaintext) (Plaintext, error) {
@@ -78,7 +77,7 @@ func Lower(p Plaintext) (Plaintext, error) {
 	})
 }
 
-// dottedI is the one character whose lower case is more than one.
+// dottedI is the only character whose lower case has more than one character.
 const dottedI = '\u0130'
 
 func lowerRune(r rune) rune {
@@ -116,7 +115,7 @@ func Prefix(n uint) Expression {
 	return Transform(func(text string) string { return firstRunes(text, n) })
 }
 
-// firstRunes is the first n characters of a text, or all of it.
+// firstRunes returns the first n characters of a text, or all of it.
 func firstRunes(text string, n uint) string {
 	for i := range text {
 		if n == 0 {
@@ -127,8 +126,8 @@ func firstRunes(text string, n uint) string {
 	return text
 }
 
-// Digits keeps the digits 0 to 9 and drops everything else: Ruby's
-// gsub(/\D/, ""). A text without digits becomes the empty text, not NULL.
+// Digits keeps the digits 0 to 9 and drops everything else, like Ruby's gsub(/\D/,
+// ""). A text without digits becomes the empty text, not NULL.
 //
 // Leaks: which rows hold the same number however it is written.
 func Digits(p Plaintext) (Plaintext, error) {
@@ -142,8 +141,8 @@ func Digits(p Plaintext) (Plaintext, error) {
 	})
 }
 
-// Domain keeps what follows the last @ of an e-mail address, in lower case as
-// [Lower]. Without an @, or with nothing behind it, it is NULL.
+// Domain keeps what follows the last @ of an e-mail address, in lower case like
+// [Lower]. It returns NULL if there is no @ or nothing after it.
 //
 // Leaks: which rows share a domain. A few large providers stand out by their
 // frequency alone, and a domain of one company names its staff; a truncated
@@ -162,8 +161,8 @@ func Domain(p Plaintext) (Plaintext, error) {
 	return Lower(domain)
 }
 
-// Presence turns a text of nothing but white space, or of nothing at all, into
-// NULL and leaves every other as it is: Rails' presence.
+// Presence turns an empty text and a text of only white space into NULL and keeps
+// every other text: Rails' presence.
 //
 // Leaks: which rows are blank, as NULLs do anyway.
 func Presence(p Plaintext) (Plaintext, error) {
@@ -175,11 +174,10 @@ func Presence(p Plaintext) (Plaintext, error) {
 	})
 }
 
-// ParseExpression returns the expression of a short text, as tags and
-// configuration files have it: "lower", "digits", "domain", "presence", "last4"
-// and "prefix3" (of any number from 1 to 65535), or several joined with "+" that
-// are applied from left to right: "presence+lower". Anything else is
-// [kmsencrypted.ErrConfig].
+// ParseExpression parses a short text, as used in tags and configuration files:
+// "lower", "digits", "domain", "presence", "last4" and "prefix3" (with any number
+// from 1 to 65535), or several joined with "+" that are applied from left to
+// right: "presence+lower". It returns [kmsencrypted.ErrConfig] for anything else.
 func ParseExpression(text string) (Expression, error) {
 	var chain []Expression
 	for name := range strings.SplitSeq(text, "+") {

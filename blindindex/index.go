@@ -13,58 +13,60 @@ import (
 // MaxSize is the largest size of an index in bytes.
 const MaxSize = 32
 
-// MaxPartitions is the largest answer of [Options.Partitions].
+// MaxPartitions is the largest result of [Options.Partitions].
 const MaxPartitions = 256
 
-// Options say how an index is computed. The zero value is blind_index's default:
-// Argon2id, 32 bytes, strict Base64, the value as it is. All options but Bits
-// and Partitions have their like in blind_index and give the same bytes.
+// Options configure an index. The zero value is blind_index's default: Argon2id,
+// 32 bytes, strict Base64, the value as it is. All options but Bits and
+// Partitions exist in blind_index too and give the same bytes.
 type Options struct {
-	// Algorithm; nil is [Argon2id]{}, or [PBKDF2]{} if Legacy.
+	// Algorithm computes the hash; nil means [Argon2id]{}, or [PBKDF2]{} if Legacy.
 	Algorithm Algorithm
-	// Size of the hash in bytes, 1 to 32, with Argon2 4 to 32; 0 is 32. With
-	// Argon2 another size is another hash, not a part of it.
+	// Size is the size of the hash in bytes, 1 to 32, with Argon2 4 to 32; 0 means
+	// 32. With Argon2 another size gives another hash, not a part of it.
 	Size int
-	// Bits truncates the index to this many bits, 1 to 256, so that several
-	// values share one and the column tells less; 0 does not. [Propose] finds a
-	// width. A look-up then returns rows of other values too: open them and
-	// compare. Not with Size, and not for Ruby.
+	// Bits truncates the index to this many bits, 1 to 256, so that several values
+	// share one index value and the column reveals less; 0 does not truncate.
+	// [Propose] finds a width. A look-up then also returns rows of other values:
+	// open them and compare. It cannot be combined with Size and is not compatible
+	// with Ruby.
 	//
-	// The form: of the 32-byte hash the first Bits bits, in as few bytes as hold
-	// them, spare low bits of the last byte zero. A narrower index is thus the
-	// head of a wider one and can be made from it without the plaintext.
+	// The result is the first Bits bits of the 32-byte hash, in as few bytes as hold
+	// them. Spare low bits of the last byte are zero. A narrower index is thus the
+	// beginning of a wider one and can be made from it without the plaintext.
 	Bits int
-	// Encoding of the stored column; nil is [Base64].
+	// Encoding is the encoding of the stored column; nil means [Base64].
 	Encoding Encoding
-	// Expression is applied to each value first, those looked up included; nil
-	// takes values as they are.
+	// Expression is applied to each value first, also to values looked up; nil keeps
+	// values as they are.
 	Expression Expression
-	// Partitions says over how many index values a value is spread, 1 to 256; nil
-	// is one for every value. Give frequent values as many more as they are more
-	// frequent than the rest, and how often an index value occurs no longer tells
-	// them from others. A row gets one of them at random; a look-up searches for
-	// all, at a hash each. The function sees the value after the expression. For a
-	// given value its answer may grow later without touching rows, but not shrink;
-	// one out of range is [kmsencrypted.ErrConfig] when the value is computed.
+	// Partitions returns over how many index values a value is spread, 1 to 256; nil
+	// means one for every value. If a frequent value gets as many more as it is more
+	// frequent than the rest, the frequency of its index values no longer reveals
+	// it. A row gets one of them at random. A look-up searches for all, with one
+	// hash each. The function receives the value after the expression. Its result
+	// for a value may grow later without changing rows, but must not shrink. A
+	// result out of range is [kmsencrypted.ErrConfig] when the value is computed.
 	//
-	// Equal values then have different columns, so a unique index on the column
-	// means nothing. Not for Ruby.
+	// Equal values then have different columns, so a unique index on the column does
+	// not work. It is not compatible with Ruby.
 	Partitions func(text string) int
 	// Legacy is blind_index's option for indexes from before version 1.0: PBKDF2
-	// unless Algorithm says otherwise, and Base64 that ends in a newline.
+	// unless Algorithm is set, and Base64 that ends in a newline.
 	Legacy bool
-	// InsecureKey lets PBKDF2 use a key of any length but zero, for indexes from
-	// the earliest releases of blind_index. Such a key is taken as it is: if it
-	// was configured as hex text, the digits are the key.
+	// InsecureKey allows PBKDF2 to use a key of any length but zero, for indexes
+	// from the earliest releases of blind_index. The key is used as it is: if it was
+	// configured as hex text, the digits are the key.
 	InsecureKey bool
 }
 
 // Index computes the values of one index column. It is immutable and safe for
-// concurrent use; it keeps its key and prints without it.
+// concurrent use. It keeps its key and never prints it.
 //
-// With [Argon2id], [Argon2i] and [Scrypt] no more hashes are computed at a time
-// than the process has processors (GOMAXPROCS when the Index was made); further
-// calls wait. A thousand requests at once thus do not take a thousand times 4 MiB.
+// With [Argon2id], [Argon2i] and [Scrypt] it computes at most as many hashes at
+// once as the process has processors (GOMAXPROCS when the Index was created);
+// other calls wait. So a thousand concurrent requests do not take a thousand
+// times 4 MiB.
 type Index struct {
 	secret.Redacted
 	name      string
@@ -75,14 +77,13 @@ type Index struct {
 	encode     Encoding
 	expression Expression
 	partitions func(text string) int
-	// slots limits memory-hard calls; nil for the others.
+	// slots limits memory-hard calls; nil for other algorithms.
 	slots chan struct{}
 }
 
-// New makes the index of a column from its own key: 32 bytes, which are copied.
-// Mistakes in the options or the key are [kmsencrypted.ErrConfig], whatever
-// value is computed later; blind_index notices them at the first value that is
-// not nil.
+// New returns the index of a column under its own key of 32 bytes, which it
+// copies. It returns [kmsencrypted.ErrConfig] for an invalid option or key;
+// blind_index reports these only at the first value that is not nil.
 func New(key []byte, column string, o Options) (*Index, error) {
 	x, err := newIndex(key, column, o)
 	if err != nil {
@@ -91,8 +92,8 @@ func New(key []byte, column string, o Options) (*Index, error) {
 	return x, nil
 }
 
-// Derive makes the index of a table's column under a master key, as blind_index
-// does: [New] with the key from [MasterKey.IndexKey].
+// Derive returns the index of a table's column under a master key, as in
+// blind_index. It calls [New] with the key from [MasterKey.IndexKey].
 func Derive(master MasterKey, table, column string, o Options) (*Index, error) {
 	key, err := master.IndexKey(table, column)
 	if err != nil {
@@ -188,22 +189,25 @@ func checkKey(key []byte, o Options) error {
 	return nil
 }
 
-// Name is the name of the index column.
+// Name returns the name of the index column.
 func (x *Index) Name() string { return x.name }
 
-// Bits is the width of the index in bits: how much of a value it can tell apart.
+// Bits returns the width of the index in bits: how many values it can
+// distinguish.
 func (x *Index) Bits() int { return x.bits }
 
-// Deterministic reports whether equal values always give equal columns: whether
-// there are no [Options.Partitions]. A unique index on the column and a check
-// whether a stored column is up to date need that.
+// Deterministic reports whether equal values always give equal columns, which is
+// so without [Options.Partitions]. A unique index on the column, and a check
+// whether a stored column is up to date, need that.
 func (x *Index) Deterministic() bool { return x.partitions == nil }
 
-// Compute returns the column to store for a value: what [PlaintextOf] takes, put
-// through the expression. NULL stays NULL; an empty text has an index as any
-// other. The value may be long: 1 MB costs a few milliseconds more.
+// Compute returns the column to store for a value of a type that [PlaintextOf]
+// accepts, after applying the expression. NULL stays NULL; an empty text has an
+// index like any other. The value may be long: 1 MB costs a few milliseconds
+// more.
 //
-// Errors are [ErrValue] for a type without a text, and those of the expression.
+// Compute returns [ErrValue] for a type without a text, and the errors of the
+// expression.
 func (x *Index) Compute(value any) (Column, error) {
 	p, err := x.express(value)
 	if err != nil {
@@ -213,13 +217,12 @@ func (x *Index) Compute(value any) (Column, error) {
 }
 
 // Plaintext returns what is hashed for a value: its text after the expression.
-// Two values have the same index if their plaintexts are equal; compare these
-// to tell real hits of a look-up from others.
+// Two values have the same index if their plaintexts are equal. Compare
+// plaintexts to separate the real hits of a look-up from the others.
 func (x *Index) Plaintext(value any) (Plaintext, error) { return x.express(value) }
 
-// computeOne returns one of the columns of a value that was put through the
-// expression. Nothing secret rests on the choice: whoever sees the column sees
-// the partitions anyway.
+// computeOne returns one of the columns of a value, after the expression. The
+// choice needs no secrecy, because the column reveals the partition anyway.
 func (x *Index) computeOne(p Plaintext) (Column, error) {
 	n, err := x.spread(p)
 	if err != nil {
@@ -228,7 +231,7 @@ func (x *Index) computeOne(p Plaintext) (Column, error) {
 	return x.hash(p, rand.IntN(n))
 }
 
-// computeAll returns all columns that computeOne may give.
+// computeAll returns all columns that computeOne may return.
 func (x *Index) computeAll(p Plaintext) ([]Column, error) {
 	n, err := x.spread(p)
 	if err != nil {
@@ -243,7 +246,7 @@ func (x *Index) computeAll(p Plaintext) ([]Column, error) {
 	return columns, nil
 }
 
-// spread is the number of a value's partitions.
+// spread returns the number of partitions of a value.
 func (x *Index) spread(p Plaintext) (int, error) {
 	if p.IsNull() || x.partitions == nil {
 		return 1, nil
@@ -255,7 +258,7 @@ func (x *Index) spread(p Plaintext) (int, error) {
 	return n, nil
 }
 
-// errNoIndex: a nil or zero Index has no key.
+// errNoIndex reports a nil or zero Index, which has no key.
 var errNoIndex = fmt.Errorf("blindindex: %w: the Index was not made by New or Derive", kmsencrypted.ErrConfig)
 
 func (x *Index) express(value any) (Plaintext, error) {

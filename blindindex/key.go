@@ -18,9 +18,10 @@ import (
 // KeySize is the size in bytes of an index key and of a master key.
 const KeySize = 32
 
-// ParseKey decodes a key written as text: exactly 64 hex digits in either case.
-// Anything else is [kmsencrypted.ErrConfig], above all 32 characters of text:
-// bytes of a key are a []byte, so that the two forms cannot be mixed up.
+// ParseKey decodes a key written as text: exactly 64 hex digits in either case. It
+// returns [kmsencrypted.ErrConfig] for anything else, including 32 characters of
+// text: pass the bytes of a key as a []byte, so that the two forms cannot be
+// confused.
 func ParseKey(text string) ([]byte, error) {
 	key, err := hex.DecodeString(text)
 	if err != nil || len(key) != KeySize {
@@ -29,14 +30,15 @@ func ParseKey(text string) ([]byte, error) {
 	return key, nil
 }
 
-// MasterKey is the key that those of indexes are derived from. It prints as
-// "[redacted]" and is safe for concurrent use. The zero value is no key.
+// MasterKey is the key that index keys are derived from. It prints as "[redacted]"
+// and is safe for concurrent use. The zero value holds no key.
 type MasterKey struct {
 	secret.Redacted
 	hidden secret.Pointer[[KeySize]byte]
 }
 
-// NewMasterKey copies a master key of 32 bytes. Another size is [kmsencrypted.ErrConfig].
+// NewMasterKey returns a master key with a copy of key. It returns
+// [kmsencrypted.ErrConfig] if key does not have 32 bytes.
 func NewMasterKey(key []byte) (MasterKey, error) {
 	if len(key) != KeySize {
 		return MasterKey{}, fmt.Errorf("blindindex: %w: the master key has %d bytes, not %d", kmsencrypted.ErrConfig, len(key), KeySize)
@@ -44,7 +46,7 @@ func NewMasterKey(key []byte) (MasterKey, error) {
 	return MasterKey{hidden: secret.Hide([KeySize]byte(key))}, nil
 }
 
-// ParseMasterKey reads a master key in the form of [ParseKey].
+// ParseMasterKey parses a master key in the form of [ParseKey].
 func ParseMasterKey(text string) (MasterKey, error) {
 	key, err := ParseKey(text)
 	if err != nil {
@@ -54,9 +56,9 @@ func ParseMasterKey(text string) (MasterKey, error) {
 	return NewMasterKey(key)
 }
 
-// MasterKeyFromEnv reads the master key where a Ruby process finds it: in the
-// environment variable BLIND_INDEX_MASTER_KEY, else in LOCKBOX_MASTER_KEY. The
-// form is that of [ParseKey]; no key at all is [kmsencrypted.ErrConfig].
+// MasterKeyFromEnv reads the master key from the environment variable that Ruby
+// uses: BLIND_INDEX_MASTER_KEY, or else LOCKBOX_MASTER_KEY. The form is that of
+// [ParseKey]. MasterKeyFromEnv returns [kmsencrypted.ErrConfig] if neither is set.
 func MasterKeyFromEnv() (MasterKey, error) {
 	for _, name := range []string{"BLIND_INDEX_MASTER_KEY", "LOCKBOX_MASTER_KEY"} {
 		if text, ok := os.LookupEnv(name); ok {
@@ -66,13 +68,14 @@ func MasterKeyFromEnv() (MasterKey, error) {
 	return MasterKey{}, fmt.Errorf("blindindex: %w: set BLIND_INDEX_MASTER_KEY", kmsencrypted.ErrConfig)
 }
 
-// IsZero reports whether m is no key.
+// IsZero reports whether m holds no key.
 func (m MasterKey) IsZero() bool { return m.hidden.Get() == nil }
 
-// IndexKey returns the 32-byte key of one index, that of a column of a table,
-// which the caller may wipe. It is blind_index's BlindIndex.index_key with table
-// and bidx_attribute; the column is that of the index ("email_bidx"), not that of
-// the value. An empty name and the zero MasterKey are [kmsencrypted.ErrConfig].
+// IndexKey returns the 32-byte key of the index on a column of a table. The caller
+// may wipe it. It equals BlindIndex.index_key of blind_index with table and
+// bidx_attribute. column is the name of the index column ("email_bidx"), not of
+// the value's column. IndexKey returns [kmsencrypted.ErrConfig] for an empty name
+// and for the zero MasterKey.
 //
 //	root = HKDF-SHA384(secret = master key, salt = table, info = 32 × 7e || column)
 //	key  = HMAC-SHA256(root, uint32 LE 3 || for each of table, column, column: uint64 LE length || bytes)
@@ -96,10 +99,10 @@ func (m MasterKey) IndexKey(table, column string) ([]byte, error) {
 	return hmacSHA256(root, message), nil
 }
 
-// ColumnName is the column that blind_index uses for an index on an attribute:
-// "email_bidx" for version 1, "email_bidx_v2" for version 2 and so on. Indexes
-// declared legacy put "encrypted_" before it. The name goes into the key, so
-// each version has a key of its own even under the same master key.
+// ColumnName returns the column that blind_index uses for an index on an
+// attribute: "email_bidx" for version 1, "email_bidx_v2" for version 2 and so on.
+// Indexes declared legacy have the prefix "encrypted_". The key is derived from
+// the name, so each version has a key of its own even under the same master key.
 func ColumnName(attribute string, version int, legacy bool) string {
 	name := attribute + "_bidx"
 	if legacy {
@@ -111,9 +114,9 @@ func ColumnName(attribute string, version int, legacy bool) string {
 	return name
 }
 
-// partitionKey is the key under which a partition's values are hashed.
-// Partition 0 has the key of the index itself, so a value can be given more
-// partitions later and is still found where it was written before.
+// partitionKey returns the key that hashes the values of a partition. Partition 0
+// uses the key of the index itself, so a value that gets more partitions later is
+// still found where it was written before.
 //
 //	key of partition i > 0 = HMAC-SHA256(key, "kmsencrypted blind index partition" || uint32 BE i)
 func partitionKey(key []byte, partition int) []byte {

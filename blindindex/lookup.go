@@ -7,18 +7,20 @@ import (
 )
 
 // Lookup is what to search for in an index column: rows whose column is one of
-// Columns, and rows whose column is NULL if Null is set. With neither nothing is
-// sought, and no row is the answer.
+// Columns, and rows whose column is NULL if Null is set. If both are empty, no row
+// matches.
 //
 // Open the rows found and compare: a truncated index and most expressions find
-// others too, and whoever can write to the database can change an index column.
+// other rows too, and somebody who can write to the database can change an index
+// column.
 type Lookup struct {
 	Name    string   // of the index column
-	Columns []Column // each once, never NULL, since in SQL NULL equals nothing
-	Null    bool     // IS NULL is sought too
+	Columns []Column // each once, never NULL, because in SQL NULL equals nothing
+	Null    bool     // search for IS NULL too
 }
 
-// Args is Columns as arguments of a query: one for each placeholder of IN (…).
+// Args returns Columns as arguments of a query: one for each placeholder of IN
+// (…).
 func (l Lookup) Args() []any {
 	args := make([]any, len(l.Columns))
 	for i, c := range l.Columns {
@@ -27,7 +29,7 @@ func (l Lookup) Args() []any {
 	return args
 }
 
-// add puts columns into the lookup, each once.
+// add adds columns to the lookup, each once.
 func (l *Lookup) add(columns []Column, seen map[Column]bool) {
 	for _, c := range columns {
 		switch {
@@ -41,9 +43,9 @@ func (l *Lookup) add(columns []Column, seen map[Column]bool) {
 }
 
 // Lookup returns what to search for to find any of the values: one value, the
-// values of an IN, or nil for NULL. Values are what [Index.Compute] takes, and
-// so are the errors. They are computed one after the other; for lists of
-// hundreds under a slow algorithm see [Bulk].
+// values of an IN, or nil for NULL. It accepts the same values as [Index.Compute]
+// and returns the same errors. It computes the values one after the other; for
+// lists of hundreds under a slow algorithm see [Bulk].
 func (x *Index) Lookup(values ...any) (Lookup, error) {
 	l := Lookup{Name: x.name}
 	seen := make(map[Column]bool, len(values))
@@ -61,32 +63,32 @@ func (x *Index) Lookup(values ...any) (Lookup, error) {
 	return l, nil
 }
 
-// Assignment is a column to write: its name and what goes in.
+// Assignment is a column to write: its name and its value.
 type Assignment struct {
 	Name   string
 	Column Column
 }
 
-// Rotation is an index and its successor while rows move from one to the other:
-// another key, algorithm, expression or width. It is immutable and safe for
+// Rotation pairs an index with its successor while rows move from one to the
+// other: another key, algorithm, expression or width. It is immutable and safe for
 // concurrent use.
 //
-// With two columns, the way of blind_index ("email_bidx" and "email_bidx_v2"):
-// add the second column and let every program write both; only when no program
-// is left that writes the first alone, compute the second for all rows, not just
-// for those where it is NULL, since the others may be stale; then make its unique
-// index if the first has one, look up under the new index alone, and drop the
-// first.
+// With two columns, as in blind_index ("email_bidx" and "email_bidx_v2"): add the
+// second column and let every program write both. Only when no program writes the
+// first alone any more, compute the second for all rows, not just for those where
+// it is NULL, because the others may be stale. Then create its unique index if the
+// first has one, look up under the new index alone, and drop the first.
 //
-// With one column for both: rows hold one or the other, every write stores the
+// With one column for both: a row holds one or the other, every write stores the
 // new one, and look-ups search for both. It needs no second column, but a unique
-// index does not see that an old and a new row hold the same value.
+// index does not notice that an old and a new row hold the same value.
 type Rotation struct {
 	before, after *Index
 }
 
-// NewRotation pairs an index with its successor; neither may be nil. They may
-// use the same column or two. The same index twice is [kmsencrypted.ErrConfig].
+// NewRotation returns the rotation from an index to its successor. They may use
+// the same column or two. NewRotation returns [kmsencrypted.ErrConfig] if one is
+// nil or both are the same index.
 func NewRotation(before, after *Index) (*Rotation, error) {
 	if before == nil || after == nil || before == after {
 		return nil, fmt.Errorf("blindindex: %w: a rotation needs an old and a new index", kmsencrypted.ErrConfig)
@@ -94,8 +96,8 @@ func NewRotation(before, after *Index) (*Rotation, error) {
 	return &Rotation{before, after}, nil
 }
 
-// Compute returns the columns to write for a value: that of the old and that of
-// the new index, or, if both use one column, that of the new index alone.
+// Compute returns the columns to write for a value: the old and the new one, or
+// only the new one if both indexes use the same column.
 func (r *Rotation) Compute(value any) ([]Assignment, error) {
 	indexes := []*Index{r.before, r.after}
 	if r.oneColumn() {
@@ -112,10 +114,10 @@ func (r *Rotation) Compute(value any) ([]Assignment, error) {
 	return assignments, nil
 }
 
-// Lookup returns what to search for under both indexes: rows that match any of
-// the lookups are wanted (OR). NULL is sought in the old column only, since rows
-// that are not filled yet are NULL in the new one. If both use one column there is
-// one lookup.
+// Lookup returns what to search for under both indexes: rows that match any of the
+// lookups (OR). It searches for NULL only in the old column, because the new
+// column of rows that are not filled yet is NULL too. If both indexes use one
+// column, it returns one lookup.
 func (r *Rotation) Lookup(values ...any) ([]Lookup, error) {
 	before, err := r.before.Lookup(values...)
 	if err != nil {

@@ -12,25 +12,25 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// ErrValue: a value cannot be indexed, because of its type or because an
-// expression refuses it.
+// ErrValue reports a value that cannot be indexed because of its type or because
+// an expression refuses it.
 var ErrValue = errors.New("value cannot be indexed")
 
-// Plaintext is a value on its way into an index: some bytes, as a rule UTF-8
-// text, or NULL. The zero value is NULL. It prints as "[redacted]" everywhere.
+// Plaintext is a value to be indexed: bytes, usually UTF-8 text, or NULL. The zero
+// value is NULL. It prints as "[redacted]" everywhere.
 type Plaintext struct {
-	// A pointer, because fmt prints the unexported fields of a struct without
-	// asking their methods.
+	// A pointer, because fmt prints the unexported fields of a struct without calling
+	// their methods.
 	text *string
 }
 
-// Text is a plaintext that is not NULL.
+// Text returns a plaintext that is not NULL.
 func Text(text string) Plaintext { return Plaintext{&text} }
 
 // IsNull reports whether the plaintext is NULL.
 func (p Plaintext) IsNull() bool { return p.text == nil }
 
-// Text is the plaintext itself; empty for NULL.
+// Text returns the plaintext itself, "" for NULL.
 func (p Plaintext) Text() string {
 	if p.text == nil {
 		return ""
@@ -38,7 +38,8 @@ func (p Plaintext) Text() string {
 	return *p.text
 }
 
-// PlaintextOf turns a Go value into what Ruby's to_s gives for the same value:
+// PlaintextOf converts a Go value to the text that Ruby's to_s returns for the
+// same value:
 //
 //   - a string or []byte is taken as it is, whether it is valid UTF-8 or not;
 //   - an integer becomes decimal digits, so that 123 and "123" are equal;
@@ -47,8 +48,8 @@ func (p Plaintext) Text() string {
 //   - nil, a nil pointer and a nil []byte are NULL; a pointer counts as what it points to;
 //   - a Plaintext is itself.
 //
-// Named types count as the type they are made of. Everything else is
-// [ErrValue], since it has more than one text: format a time yourself.
+// A named type counts as its underlying type. PlaintextOf returns [ErrValue] for
+// everything else, because it has more than one text: format a time yourself.
 func PlaintextOf(value any) (Plaintext, error) {
 	p, err := plaintextOf(value)
 	if err != nil {
@@ -93,15 +94,15 @@ func plaintextOf(value any) (Plaintext, error) {
 	return Plaintext{}, fmt.Errorf("%w: no text for a %T", ErrValue, value)
 }
 
-// Compound makes one plaintext of several fields, for an index over all of them
-// together: a look-up must then give every field. It is NULL if any field is.
-// Fields are what [PlaintextOf] takes; apply expressions to the fields, not to
-// the result.
+// Compound returns one plaintext for several fields, for an index over all of them
+// together. A look-up must then give every field. The result is NULL if any field
+// is. Fields are values that [PlaintextOf] accepts. Apply expressions to the
+// fields, not to the result.
 //
 // Each field is preceded by its length (4 bytes, big endian), so that ("ab", "c")
-// and ("a", "bc") differ. Ruby has no such form: an index over a virtual
-// attribute of a Ruby model is the index of whatever text that attribute
-// returns, as in Compute(first + " " + last).
+// and ("a", "bc") differ. Ruby has no such form: an index over a virtual attribute
+// of a Ruby model indexes the text that the attribute returns, as in Compute(first
+// + " " + last).
 func Compound(fields ...any) (Plaintext, error) {
 	var joined []byte
 	for _, field := range fields {

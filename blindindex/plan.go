@@ -8,52 +8,54 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Profile is what is known or expected of a column before it is indexed. Take
-// the numbers of the day when the table is large: an index that is safe among a
-// million rows tells more among a thousand.
+// Profile describes a column before it is indexed. Use the numbers expected when
+// the table is large: an index that is safe among a million rows reveals more
+// among a thousand.
 type Profile struct {
-	// Rows that hold a value, at least 1.
+	// Rows is the number of rows with a value, at least 1.
 	Rows int
-	// Distinct is how many different values these rows hold; 0 is one for each row.
+	// Distinct is the number of different values in these rows; 0 means one for each
+	// row.
 	Distinct int
-	// TopShare is the share of rows that hold the most frequent value, up to 1;
-	// 0 is that all values are equally frequent.
+	// TopShare is the share of rows that hold the most frequent value, up to 1; 0
+	// means that all values are equally frequent.
 	TopShare float64
-	// TopPartitions is over how many index values the most frequent value is
-	// spread ([Options.Partitions]); 0 is 1. The others have one each.
+	// TopPartitions is the number of index values of the most frequent value
+	// ([Options.Partitions]); 0 means 1. The other values have one each.
 	TopPartitions int
-	// OtherBits is the sum of the widths of other indexes on the same value,
-	// such as one of its last digits. What they tell adds up.
+	// OtherBits is the sum of the widths of other indexes on the same value, such as
+	// one of its last digits. Together they reveal more.
 	OtherBits int
 }
 
-// Plan says what an index of a certain width costs and what it leaks. The
-// numbers are expectations over the choice of the key, for a value of ordinary
-// frequency; String says the same in words.
+// Plan says what an index of a certain width costs and reveals. The numbers are
+// expectations over the choice of the key, for a value of ordinary frequency.
+// String returns the same in words.
 type Plan struct {
 	Profile
 	// Bits is the width, for [Options.Bits].
 	Bits int
-	// Sought is how many rows hold the value that is looked up.
+	// Sought is the number of rows that hold the value looked up.
 	Sought float64
-	// Found is how many rows a look-up returns, Sought among them.
+	// Found is the number of rows that a look-up returns, including Sought.
 	Found float64
-	// ValuesPerColumn is how many distinct values share one index value, from 1.
+	// ValuesPerColumn is the number of distinct values that share one index value, at
+	// least 1.
 	ValuesPerColumn float64
-	// SameValue is the probability that a row that agrees with a given one in the
-	// index (and in the others of OtherBits) holds the same value: what someone
-	// who reads the table knows of the two.
+	// SameValue is the probability that a row with the same index value as a given
+	// one (and the same values of the indexes of OtherBits) holds the same value.
+	// That is what somebody who reads the table knows about the two.
 	SameValue float64
-	// TopFound and MeanFound are how many rows share the index value of the most
-	// frequent value, and an index value on average.
+	// TopFound and MeanFound are the number of rows that share the index value of the
+	// most frequent value, and an index value on average.
 	TopFound, MeanFound float64
 }
 
-// Propose returns the narrowest index whose look-ups return no larger share of
-// false rows than wanted: 0.5 is one false row for each that is sought, 0.9 nine.
-// The more false rows a program can open and drop, the less the column tells.
-// The share lies strictly between 0 and 1; this and a profile that cannot be are
-// [kmsencrypted.ErrConfig].
+// Propose returns the narrowest index whose look-ups return at most a given share
+// of false rows: 0.5 means one false row for each sought, 0.9 nine. The more false
+// rows a program can open and drop, the less the column reveals. Propose returns
+// [kmsencrypted.ErrConfig] if falseShare is not between 0 and 1 or the profile is
+// impossible.
 func Propose(p Profile, falseShare float64) (Plan, error) {
 	if !(0 < falseShare && falseShare < 1) {
 		return Plan{}, fmt.Errorf("blindindex: %w: the share of false rows must lie between 0 and 1, not %v", kmsencrypted.ErrConfig, falseShare)
@@ -74,8 +76,8 @@ func Propose(p Profile, falseShare float64) (Plan, error) {
 }
 
 // Examine returns what an index of a given width, 1 to 256 bits, costs and
-// leaks. 256 is an index that is not truncated. Another width and a profile that
-// cannot be are [kmsencrypted.ErrConfig].
+// reveals. 256 means no truncation. Examine returns [kmsencrypted.ErrConfig] for
+// another width or an impossible profile.
 func Examine(p Profile, bits int) (Plan, error) {
 	if bits < 1 || bits > 8*MaxSize {
 		return Plan{}, fmt.Errorf("blindindex: %w: an index has 1 to %d bits, not %d", kmsencrypted.ErrConfig, 8*MaxSize, bits)
@@ -87,7 +89,7 @@ func Examine(p Profile, bits int) (Plan, error) {
 	return p.plan(bits), nil
 }
 
-// complete checks the profile and fills in what was left zero.
+// complete checks the profile and fills in the defaults.
 func (p Profile) complete() (Profile, error) {
 	refused := func(what string) (Profile, error) {
 		return Profile{}, fmt.Errorf("blindindex: %w: %s", kmsencrypted.ErrConfig, what)
@@ -108,7 +110,7 @@ func (p Profile) complete() (Profile, error) {
 	if p.TopShare == 0 {
 		p.TopShare = even
 	}
-	// Every other value occupies a row at least.
+	// Every other value occupies at least one row.
 	most := float64(p.Rows-p.Distinct+1) / float64(p.Rows)
 	const rounding = 1e-9
 	if !(even-rounding <= p.TopShare && p.TopShare <= most+rounding) {
@@ -117,7 +119,7 @@ func (p Profile) complete() (Profile, error) {
 	return p, nil
 }
 
-// ordinary is the number of rows that hold a value which is not the most frequent.
+// ordinary returns the number of rows of a value other than the most frequent one.
 func (p Profile) ordinary() float64 {
 	if p.Distinct == 1 {
 		return float64(p.Rows)
@@ -125,8 +127,8 @@ func (p Profile) ordinary() float64 {
 	return (1 - p.TopShare) * float64(p.Rows) / float64(p.Distinct-1)
 }
 
-// together is the width of all indexes on the value; beyond 256 bits it makes no
-// difference.
+// together returns the width of all indexes on the value. Beyond 256 bits the
+// width makes no difference.
 func (p Profile) together(bits int) int { return bits + min(p.OtherBits, 8*MaxSize) }
 
 func (p Profile) plan(bits int) Plan {
@@ -134,7 +136,7 @@ func (p Profile) plan(bits int) Plan {
 	m, top := p.ordinary(), p.TopShare*rows/spread
 	chance := math.Ldexp(1, -bits) // that another value has the same index value
 
-	// How many of the 2^b index values are in use.
+	// The number of index values in use, of 2^b.
 	used := -math.Expm1((distinct-1+spread)*math.Log1p(-chance)) / chance
 
 	// Of all other rows, m-1 agree with a given one because they hold its value,
@@ -158,10 +160,11 @@ func (p Profile) plan(bits int) Plan {
 	}
 }
 
-// FalseShare is the share of false rows among those that a look-up returns.
+// FalseShare returns the share of false rows among those that a look-up returns.
 func (p Plan) FalseShare() float64 { return 1 - p.Sought/p.Found }
 
-// String says in plain words what the index costs and leaks, a line for each point.
+// String describes the cost and the leaks of the index in words, one line for each
+// point.
 func (p Plan) String() string {
 	lines := append([]string{fmt.Sprintf("%s for %s rows with %s distinct values: a look-up returns about %s, %s of them sought (%s false).",
 		count(float64(p.Bits), "bit"), number(float64(p.Rows)), number(float64(p.Distinct)),
@@ -169,8 +172,8 @@ func (p Plan) String() string {
 	return strings.Join(lines, "\n")
 }
 
-// Leaks says in plain words what someone learns who reads the index column but
-// does not have its key, and last what the key adds.
+// Leaks describes in words what somebody learns who reads the index column without
+// its key. The last line says what the key adds.
 func (p Plan) Leaks() []string {
 	leaks := []string{"Rows without a value are seen: NULL stays NULL."}
 	different := "Rows with different index values hold different values"
@@ -203,8 +206,8 @@ func (p Plan) equality() string {
 	return text
 }
 
-// frequency speaks of the most frequent value. It stands out if its group is
-// twice as large as the average one.
+// frequency describes the most frequent value. It stands out if its group is twice
+// as large as the average one.
 func (p Plan) frequency() string {
 	groups := fmt.Sprintf("its index value is on %s, an average one on %s.", count(p.TopFound, "row"), number(p.MeanFound))
 	if p.TopFound < 2*p.MeanFound {
@@ -225,8 +228,8 @@ func count(n float64, noun string) string {
 	return text
 }
 
-// number writes a positive number as people read it: 12,345 or 3.2, and beyond
-// a thousand million million as a power of two.
+// number formats a positive number for people: 12,345 or 3.2, and beyond a
+// thousand million million as a power of two.
 func number(n float64) string {
 	switch {
 	case n >= 1e15:

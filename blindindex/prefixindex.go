@@ -8,24 +8,24 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// PrefixIndex finds values by their beginnings: it stores one column for each
-// beginning of a value from a least to a largest number of characters. The
-// columns go into a table of their own, one row each, beside the id of the record.
-// It is immutable and safe for concurrent use.
+// PrefixIndex finds values by their beginnings. It stores one column for each
+// beginning of a value, from a minimum to a maximum number of characters. The
+// columns go into a table of their own, one row each, with the id of the record. It
+// is immutable and safe for concurrent use.
 //
-// Leaks: how long a value is, up to the largest number, and which values begin
-// alike and how far. Beginnings are few: whoever counts how often each index
-// value occurs learns much about a column of names. A small range, a truncated
-// index and [Options.Partitions] all make it less.
+// Leaks: how long a value is, up to the maximum, and which values begin alike and
+// how far. There are few beginnings: somebody who counts how often each index value
+// occurs learns much about a column of names. A small range, a truncated index and
+// [Options.Partitions] each reduce that.
 type PrefixIndex struct {
 	index       *Index
 	least, most int
 }
 
-// NewPrefixIndex makes an index of the beginnings of least to most characters (code
-// points), computed by an index of its own. The index's expression is applied
-// before cutting. Each value costs most-least+1 hashes. Limits that are not
-// 1 <= least <= most are [kmsencrypted.ErrConfig].
+// NewPrefixIndex returns an index of the beginnings of least to most characters
+// (code points), computed by index. The expression of index is applied before
+// cutting. Each value costs most-least+1 hashes. NewPrefixIndex returns
+// [kmsencrypted.ErrConfig] unless 1 <= least <= most.
 func NewPrefixIndex(index *Index, least, most int) (*PrefixIndex, error) {
 	if least < 1 || most < least {
 		return nil, fmt.Errorf("blindindex: %s: %w: prefixes of %d to %d characters", index.name, kmsencrypted.ErrConfig, least, most)
@@ -33,12 +33,12 @@ func NewPrefixIndex(index *Index, least, most int) (*PrefixIndex, error) {
 	return &PrefixIndex{index, least, most}, nil
 }
 
-// Name is the name of the index column.
+// Name returns the name of the index column.
 func (x *PrefixIndex) Name() string { return x.index.name }
 
-// Compute returns the columns to store for a value, none for NULL and for a
-// value shorter than the least. Their order says nothing about the value. Errors are
-// those of [Index.Compute], and [ErrValue] for text that is not valid UTF-8.
+// Compute returns the columns to store for a value, none for NULL and for a value
+// shorter than the minimum. Their order reveals nothing about the value. The errors
+// are those of [Index.Compute], and [ErrValue] for text that is not valid UTF-8.
 func (x *PrefixIndex) Compute(value any) ([]Column, error) {
 	text, ok, err := x.express(value)
 	if err != nil || !ok {
@@ -59,15 +59,15 @@ func (x *PrefixIndex) Compute(value any) ([]Column, error) {
 			break
 		}
 	}
-	// In the order of their length the rows would tell which is the longest.
+	// In the order of their length, the rows would reveal which is the longest.
 	slices.SortFunc(columns, func(a, b Column) int { return strings.Compare(a.data, b.data) })
 	return columns, nil
 }
 
-// Lookup returns what to search for to find the values that begin with a text.
-// A text of more characters than the most is cut, so rows found have to be
-// opened and compared. One of fewer than the least, or NULL, is [ErrValue]: no row
-// could be found.
+// Lookup returns what to search for to find the values that begin with a text. A
+// text longer than the maximum is cut, so open the rows found and compare. Lookup
+// returns [ErrValue] for NULL and for a text shorter than the minimum, which can
+// match no row.
 func (x *PrefixIndex) Lookup(beginning any) (Lookup, error) {
 	text, ok, err := x.express(beginning)
 	if err != nil {
@@ -96,7 +96,7 @@ func (x *PrefixIndex) express(value any) (text string, ok bool, err error) {
 	return valid.Text(), true, nil
 }
 
-// runeEnds yields where each character of a text ends.
+// runeEnds yields the end of each character of a text.
 func runeEnds(text string) func(yield func(int) bool) {
 	return func(yield func(int) bool) {
 		for i := range text {
