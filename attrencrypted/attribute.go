@@ -12,51 +12,53 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// Mode says where the key and the iv of a value come from.
+// Mode determines how the key and the iv of a value are made.
 type Mode int
 
 const (
-	// PerAttributeIV, the default: the key itself, and an iv for each value in a
-	// column of its own.
+	// PerAttributeIV, the default, uses the key itself, and an iv for each value in
+	// a column of its own.
 	PerAttributeIV Mode = iota
 	// PerAttributeIVAndSalt derives a key for each value from a salt in a third
 	// column: PBKDF2-HMAC-SHA1 of key and salt, 2000 iterations. The key may be
 	// longer than the algorithm's.
 	PerAttributeIVAndSalt
-	// InsecureSingleIVAndSalt is what attr_encrypted 1.x did (insecure_mode):
-	// key and iv both come from the key, of any length, so that equal values have
-	// equal ciphertexts. With a GCM algorithm whoever sees two values of an
-	// attribute can forge others. (OpenSSL's EVP_BytesToKey with MD5, no salt,
-	// 2048 iterations.)
+	// InsecureSingleIVAndSalt is the mode of attr_encrypted 1.x (insecure_mode). Key
+	// and iv are both derived from the key, which may have any length, so equal
+	// values have equal ciphertexts. With a GCM algorithm, somebody who sees two
+	// values of an attribute can forge others. (The derivation is OpenSSL's
+	// EVP_BytesToKey with MD5, no salt, 2048 iterations.)
 	InsecureSingleIVAndSalt
 )
 
-// Options are the options of an attribute beside its key. The zero value is
+// Options are the options of an attribute other than its key. The zero value is
 // attr_encrypted's default in ActiveRecord.
 type Options struct {
 	Mode Mode
 	// Algorithm is aes-256-gcm (if empty), aes-192-gcm, aes-128-gcm,
 	// aes-256-cbc, aes-192-cbc or aes-128-cbc.
 	Algorithm string
-	// AuthData is authenticated beside the value by GCM algorithms (auth_data).
+	// AuthData is authenticated together with the value by GCM algorithms
+	// (auth_data).
 	AuthData []byte
-	// Iterations of PBKDF2; zero is 2000 (hmac_iterations).
+	// Iterations is the number of iterations of PBKDF2; zero means 2000
+	// (hmac_iterations).
 	Iterations int
-	// The encodings of the columns. Outside ActiveRecord the gem leaves the value
-	// raw by default.
+	// Value, IV and Salt are the encodings of the columns. Outside ActiveRecord the
+	// gem stores the value raw by default.
 	Value, IV, Salt Encoding
-	// AllowEmptyValue encrypts empty values instead of storing them as they are,
-	// which works with Marshal alone: Ruby cannot encrypt an empty plaintext.
+	// AllowEmptyValue encrypts empty values instead of storing them as they are. It
+	// works only with Marshal, because Ruby cannot encrypt an empty plaintext.
 	AllowEmptyValue bool
 	// Marshal writes values in Ruby's Marshal format instead of as text.
 	Marshal bool
-	// ZeroIV reads what encryptor 2.0.0 wrote with GCM: whatever it put into the
-	// iv column, it encrypted with an iv of zeros. Encrypting so is refused.
+	// ZeroIV reads what encryptor 2.0.0 wrote with GCM: it always encrypted with an
+	// iv of zeros and ignored the iv column. Encrypting in this way is refused.
 	ZeroIV bool
 }
 
-// Columns are the contents of the columns of one value as they are stored. Nil
-// is NULL; for a column that the mode does not have it is all there is.
+// Columns are the stored columns of one value. Nil is NULL. A column that the
+// mode does not have is always nil.
 type Columns struct {
 	Value []byte // encrypted_<name>
 	IV    []byte // encrypted_<name>_iv
@@ -77,13 +79,13 @@ type Attribute struct {
 	options   Options
 	algorithm algorithm
 	hidden    secret.Pointer[keys]
-	fill      func([]byte) // makes ivs and salts; nil is the system's random source, else it is a test's
+	fill      func([]byte) // makes ivs and salts; nil means the system's random source, tests set it
 }
 
-// keys is what an attribute must not show.
+// keys are what an attribute must not print.
 type keys struct {
 	key      []byte // for derivation
-	scheme   scheme // ready for use, unless a salt has to come first
+	scheme   scheme // nil if each value has a salt
 	singleIV []byte // of InsecureSingleIVAndSalt
 }
 
@@ -91,10 +93,11 @@ func (a *Attribute) keys() *keys { return a.hidden.Get() }
 
 var errDecrypt = fmt.Errorf("attrencrypted: %w", kmsencrypted.ErrDecrypt)
 
-// New returns an attribute under a key, which it copies. The key has exactly the
-// length of the algorithm's (32 bytes for aes-256-gcm), at least that for
-// [PerAttributeIVAndSalt], and any but zero for [InsecureSingleIVAndSalt]. A
-// wrong length and impossible options are [kmsencrypted.ErrConfig].
+// New returns an attribute under a key, which it copies. The key must have
+// exactly the length of the algorithm's key (32 bytes for aes-256-gcm), at least
+// that for [PerAttributeIVAndSalt], and any length but zero for
+// [InsecureSingleIVAndSalt]. New returns [kmsencrypted.ErrConfig] for a key of a
+// wrong length or impossible options.
 func New(key []byte, o Options) (*Attribute, error) { return newAttribute(key, o, nil) }
 
 func newAttribute(key []byte, o Options, fill func([]byte)) (*Attribute, error) {
@@ -143,7 +146,7 @@ func (o *Options) check(a algorithm) error {
 	case o.Iterations < 1:
 		return configError("%d iterations", o.Iterations)
 	case o.ZeroIV && (!a.gcm || o.Mode == InsecureSingleIVAndSalt):
-		return configError("an iv of zeros: encryptor 2.0.0 wrote it with GCM and an iv column")
+		return configError("ZeroIV needs a GCM algorithm and an iv column, as encryptor 2.0.0 used")
 	case len(o.AuthData) > 0 && !a.gcm:
 		return configError("%s has no associated data", o.Algorithm)
 	}
@@ -155,7 +158,7 @@ func (o *Options) check(a algorithm) error {
 	return nil
 }
 
-// configError is [kmsencrypted.ErrConfig] with what is wrong.
+// configError returns [kmsencrypted.ErrConfig] with a reason.
 func configError(format string, args ...any) error {
 	return fmt.Errorf("attrencrypted: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
 }
@@ -164,10 +167,10 @@ func malformed(text string) error {
 	return fmt.Errorf("attrencrypted: %w: %s", kmsencrypted.ErrMalformed, text)
 }
 
-// deriveSingle derives the one key and iv of all values.
+// deriveSingle derives the key and the iv that all values share.
 func (a *Attribute) deriveSingle(key []byte) (err error) {
 	if fips140.Enforced() {
-		return configError("MD5 is not approved: this mode does not work with fips140=only")
+		return configError("this mode needs MD5, which fips140=only does not allow")
 	}
 	derived := bytesToKey(key, a.algorithm.keySize+a.algorithm.ivSize())
 	a.keys().singleIV = derived[a.algorithm.keySize:]
@@ -192,7 +195,7 @@ func bytesToKey(key []byte, size int) []byte {
 	return out[:size]
 }
 
-// salted is the scheme under the key that belongs to a salt.
+// salted returns the scheme under the key for a salt.
 func (a *Attribute) salted(salt []byte) (scheme, error) {
 	key, err := pbkdf2.Key(sha1.New, string(a.keys().key), salt, a.options.Iterations, a.algorithm.keySize)
 	if err != nil {
@@ -202,10 +205,10 @@ func (a *Attribute) salted(salt []byte) (scheme, error) {
 	return a.newScheme(key, a.fill)
 }
 
-// Encrypt returns the columns of a plaintext. Nil gives NULL in all columns and
-// the empty plaintext an empty value column, as in Ruby; with
-// [Options.AllowEmptyValue] both are refused with [kmsencrypted.ErrConfig],
-// because Ruby cannot encrypt them, as is everything under [Options.ZeroIV].
+// Encrypt returns the columns of a plaintext. As in Ruby, nil gives NULL in all
+// columns and the empty plaintext an empty value column. Encrypt returns
+// [kmsencrypted.ErrConfig] for both under [Options.AllowEmptyValue], because Ruby
+// cannot encrypt them, and for everything under [Options.ZeroIV].
 func (a *Attribute) Encrypt(plaintext []byte) (Columns, error) {
 	switch {
 	case len(plaintext) == 0 && a.options.AllowEmptyValue:
@@ -213,7 +216,7 @@ func (a *Attribute) Encrypt(plaintext []byte) (Columns, error) {
 	case len(plaintext) == 0:
 		return Columns{Value: plaintext}, nil
 	case a.options.ZeroIV:
-		return Columns{}, configError("an iv of zeros is for reading only")
+		return Columns{}, configError("ZeroIV is for reading only")
 	}
 	var columns Columns
 	scheme := a.keys().scheme
@@ -238,10 +241,11 @@ func (a *Attribute) Encrypt(plaintext []byte) (Columns, error) {
 	return columns, nil
 }
 
-// Decrypt returns the plaintext of a value: nil for NULL and the empty one for an
-// empty column, whatever the other columns hold. What does not decrypt is
-// [kmsencrypted.ErrDecrypt]; a value or an iv of an impossible length, or in the
-// wrong encoding, is [kmsencrypted.ErrMalformed]. The caller wipes the plaintext.
+// Decrypt returns the plaintext of a value: nil for NULL and the empty plaintext
+// for an empty column, whatever the other columns hold. It returns
+// [kmsencrypted.ErrDecrypt] if a value does not decrypt, and
+// [kmsencrypted.ErrMalformed] for a value or iv of an impossible length or in the
+// wrong encoding. The caller must wipe the plaintext.
 func (a *Attribute) Decrypt(c Columns) ([]byte, error) {
 	if len(c.Value) == 0 {
 		return c.Value, nil
@@ -261,7 +265,7 @@ func (a *Attribute) Decrypt(c Columns) ([]byte, error) {
 	return scheme.open(iv, value)
 }
 
-// iv is the iv of a value.
+// iv returns the iv of a value.
 func (a *Attribute) iv(c Columns) ([]byte, error) {
 	switch {
 	case a.keys().singleIV != nil:
@@ -269,7 +273,7 @@ func (a *Attribute) iv(c Columns) ([]byte, error) {
 	case a.options.ZeroIV:
 		return make([]byte, a.algorithm.ivSize()), nil
 	case len(c.IV) == 0:
-		return nil, malformed("no iv beside the value")
+		return nil, malformed("the iv is missing")
 	}
 	iv, err := encodings[a.options.IV].decode(c.IV)
 	if err != nil {
@@ -281,8 +285,8 @@ func (a *Attribute) iv(c Columns) ([]byte, error) {
 	return iv, nil
 }
 
-// schemeFor is the scheme for a value. A value without a salt was written before
-// the attribute had one: its key is the attribute's own.
+// schemeFor returns the scheme for a value. A value without a salt was written
+// before the attribute had one: its key is the attribute's own.
 func (a *Attribute) schemeFor(c Columns) (scheme, error) {
 	switch {
 	case a.keys().scheme != nil:
@@ -294,7 +298,7 @@ func (a *Attribute) schemeFor(c Columns) (scheme, error) {
 		}
 		return a.salted(salt)
 	case len(a.keys().key) != a.algorithm.keySize:
-		return nil, malformed("no salt beside the value")
+		return nil, malformed("the salt is missing")
 	}
 	return a.newScheme(a.keys().key, a.fill)
 }

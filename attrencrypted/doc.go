@@ -7,14 +7,13 @@
 //	// columns.Value, columns.IV: encrypted_ssn, encrypted_ssn_iv
 //	plaintext, err := ssn.Decrypt(columns)
 //
-// An attribute has up to three columns, which [Columns] names. How values become
-// plaintext is [Attribute.EncryptValue]'s affair: as text (to_s) or, with
+// An attribute has up to three columns, the fields of [Columns].
+// [Attribute.EncryptValue] converts values to plaintext: as text (to_s) or, with
 // "marshal: true", in Ruby's Marshal format.
 //
-// The format binds a value to nothing but its key, and its CBC modes notice no
-// change of the ciphertext at all. It is here to share data with Ruby, not to be
-// chosen.
+// The format binds a value only to its key, and its CBC modes do not detect
+// changes of the ciphertext. Use it only to share data with Ruby.
 //
-// All errors are those of package kmsencrypted: ErrConfig for a mistake in key
-// and options, ErrDecrypt and ErrMalformed for what was read.
+// All errors are those of package kmsencrypted: ErrConfig for an invalid key or
+// option, ErrDecrypt and ErrMalformed for invalid stored data.
 package attrencrypted

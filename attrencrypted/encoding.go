@@ -7,18 +7,17 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// Encoding is how bytes are stored in a column: the format that Ruby's pack
-// takes, or none.
+// Encoding is the encoding of bytes in a column: the format of Ruby's pack, or
+// none.
 type Encoding int
 
 const (
-	// Base64Lines, the default: base64 with a newline after every 60 characters
-	// and at the end (pack "m"). It is read leniently, whatever characters lie
-	// between.
+	// Base64Lines, the default, is base64 with a newline after every 60 characters
+	// and at the end (pack "m"). Decoding skips all other characters.
 	Base64Lines Encoding = iota
-	// Base64 is padded base64 without newlines (pack "m0"), and read strictly.
+	// Base64 is padded base64 without newlines (pack "m0"). Decoding is strict.
 	Base64
-	// Raw bytes, for binary columns.
+	// Raw stores the bytes themselves, for binary columns.
 	Raw
 )
 

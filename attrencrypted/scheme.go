@@ -8,10 +8,10 @@ import (
 	"slices"
 )
 
-// algorithm is one of OpenSSL's names.
+// algorithm describes an algorithm that OpenSSL names.
 type algorithm struct {
 	keySize int
-	gcm     bool // else CBC
+	gcm     bool // otherwise CBC
 }
 
 var algorithms = map[string]algorithm{
@@ -31,13 +31,13 @@ func (a algorithm) ivSize() int {
 	return aes.BlockSize
 }
 
-// scheme is an algorithm under one key.
+// scheme is an algorithm with a key.
 type scheme interface {
 	seal(plaintext []byte) (iv, value []byte)
 	open(iv, value []byte) (plaintext []byte, err error)
 }
 
-// newScheme returns the scheme of a key, whose ivs fill makes; nil is the
+// newScheme returns the scheme of a key. fill makes its ivs; nil means the
 // system's random source.
 func (a *Attribute) newScheme(key []byte, fill func([]byte)) (scheme, error) {
 	block, err := aes.NewCipher(key)
@@ -50,7 +50,7 @@ func (a *Attribute) newScheme(key []byte, fill func([]byte)) (scheme, error) {
 		}
 		return cbc{block, fill}, nil
 	}
-	// Only the GCM that makes its own ivs is approved for FIPS 140.
+	// FIPS 140 approves only a GCM that makes its own ivs.
 	newGCM := cipher.NewGCMWithRandomNonce
 	if fill != nil {
 		newGCM = cipher.NewGCM
@@ -84,7 +84,7 @@ func (s gcm) seal(plaintext []byte) (iv, value []byte) {
 // open refuses the empty plaintext, as Ruby does.
 func (s gcm) open(iv, value []byte) (plaintext []byte, err error) {
 	if len(value) <= gcmTagSize {
-		return nil, malformed("a value that is shorter than its tag and one byte")
+		return nil, malformed("a value shorter than one byte and the tag")
 	}
 	if s.fill == nil {
 		plaintext, err = s.aead.Open(nil, nil, slices.Concat(iv, value), s.authData)
@@ -97,7 +97,7 @@ func (s gcm) open(iv, value []byte) (plaintext []byte, err error) {
 	return plaintext, nil
 }
 
-// cbc pads as PKCS #7 and authenticates nothing.
+// cbc pads with PKCS #7 and authenticates nothing.
 type cbc struct {
 	block cipher.Block
 	fill  func([]byte)
@@ -117,7 +117,7 @@ func (s cbc) seal(plaintext []byte) (iv, value []byte) {
 
 func (s cbc) open(iv, value []byte) ([]byte, error) {
 	if len(value) == 0 || len(value)%aes.BlockSize != 0 {
-		return nil, malformed("a value that is not a number of blocks")
+		return nil, malformed("a value whose size is not a multiple of the block size")
 	}
 	plaintext := make([]byte, len(value))
 	cipher.NewCBCDecrypter(s.block, iv).CryptBlocks(plaintext, value)
@@ -129,8 +129,8 @@ func (s cbc) open(iv, value []byte) ([]byte, error) {
 	return plaintext[:len(plaintext)-n], nil
 }
 
-// paddingSize returns the size of the PKCS #7 padding, 0 if there is none. It
-// takes the same time for every padding, lest it become an oracle.
+// paddingSize returns the size of the PKCS #7 padding, or 0 if it is invalid.
+// It takes the same time for every padding, so that it is no padding oracle.
 func paddingSize(padded []byte) int {
 	last := padded[len(padded)-1]
 	good := subtle.ConstantTimeLessOrEq(1, int(last)) & subtle.ConstantTimeLessOrEq(int(last), aes.BlockSize)

@@ -19,13 +19,13 @@ type (
 	Symbol = rubycompat.Symbol
 	// String is a Ruby string in an encoding other than UTF-8 and binary.
 	String = rubymarshal.String
-	// ClassError says which class a plaintext names that is not read here.
+	// ClassError reports an object of a Ruby class that this package does not read.
 	ClassError = rubycompat.ClassError
 )
 
-// AppendText appends the text (to_s) of a string, []byte, boolean, integer,
-// float, *big.Int or [Symbol] to dst: true, 123, 1.5. Any other type is
-// [kmsencrypted.ErrConfig].
+// AppendText appends the text (to_s) of a string, []byte, boolean, integer, float,
+// *big.Int or [Symbol] to dst: true, 123, 1.5. It returns [kmsencrypted.ErrConfig]
+// for any other type.
 func AppendText(dst []byte, v any) ([]byte, error) {
 	if b, ok := v.(bool); ok {
 		return strconv.AppendBool(dst, b), nil
@@ -37,21 +37,21 @@ func AppendText(dst []byte, v any) ([]byte, error) {
 	return dst, nil
 }
 
-// Marshal returns v in Ruby's Marshal format 4.8, as [Options.Marshal] stores it:
-// nil, booleans, numbers, strings, []byte (binary strings), slices, maps, structs
-// by their json tags, and the types of this package. A value without a form in
-// Ruby is [kmsencrypted.ErrConfig].
+// Marshal returns v in Ruby's Marshal format 4.8, as [Options.Marshal] stores it.
+// It accepts nil, booleans, numbers, strings, []byte (binary strings), slices,
+// maps, structs by their json tags, and the types of this package. It returns
+// [kmsencrypted.ErrConfig] for a value without a form in Ruby.
 func Marshal(v any) ([]byte, error) { return rubymarshal.Marshal(v) }
 
-// Unmarshal reads Ruby's Marshal format and returns nil, bool, int64, *big.Int
-// (beyond int64), float64, string, []byte, []any or a type of this package.
-// Bytes in another format are [kmsencrypted.ErrMalformed], objects of other
-// classes also [ClassError].
+// Unmarshal parses Ruby's Marshal format and returns nil, bool, int64, *big.Int
+// (beyond int64), float64, string, []byte, []any or a type of this package. It
+// returns [kmsencrypted.ErrMalformed] for other bytes, with a [ClassError] for
+// objects of other classes.
 func Unmarshal(data []byte) (any, error) { return rubymarshal.Unmarshal(data) }
 
-// EncryptValue is [Attribute.Encrypt] for a value: its text, or under
+// EncryptValue is like [Attribute.Encrypt] for a value: its text, or under
 // [Options.Marshal] its Marshal format. Nil and the empty string are stored as
-// they are, unless [Options.AllowEmptyValue] has them marshalled.
+// they are, unless [Options.AllowEmptyValue] is set, which marshals them.
 func (a *Attribute) EncryptValue(v any) (Columns, error) {
 	marshalEmpty := a.options.Marshal && a.options.AllowEmptyValue
 	if v == nil && !marshalEmpty {
@@ -84,9 +84,9 @@ func isEmptyText(v any) bool {
 	return false
 }
 
-// DecryptValue is [Attribute.Decrypt] for a value: nil for NULL and "" for the
-// empty column, else the text as a string, or under [Options.Marshal] what
-// [Unmarshal] returns.
+// DecryptValue is like [Attribute.Decrypt] for a value. It returns nil for NULL,
+// "" for the empty column, and otherwise the text as a string, or under
+// [Options.Marshal] what [Unmarshal] returns.
 func (a *Attribute) DecryptValue(c Columns) (any, error) {
 	plaintext, err := a.Decrypt(c)
 	switch {

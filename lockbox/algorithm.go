@@ -33,8 +33,8 @@ const (
 // HybridKeySize is the size in bytes of the keys of [NewHybrid].
 const HybridKeySize = 64
 
-// newCipher returns a cipher that puts its random nonce in front of the
-// ciphertext and itself takes none.
+// newCipher returns a cipher that puts its random nonce in front of the ciphertext and
+// takes no nonce argument.
 func newCipher(key []byte, algorithm Algorithm) (cipher.AEAD, error) {
 	if len(key) != KeySize {
 		return nil, configError("a key has %d bytes, not %d", len(key), KeySize)
@@ -64,7 +64,7 @@ func newCipher(key []byte, algorithm Algorithm) (cipher.AEAD, error) {
 	return nil, configError("unknown algorithm %q", algorithm)
 }
 
-// newHybridCipher is the cipher between a private and a public key, of 32 bytes each.
+// newHybridCipher returns the cipher for a private and a public key of 32 bytes each.
 func newHybridCipher(private, public []byte) (cipher.AEAD, error) {
 	curve := ecdh.X25519()
 	ours, err := curve.NewPrivateKey(private)
@@ -75,7 +75,7 @@ func newHybridCipher(private, public []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, configError("%w", err)
 	}
-	// Refuses public keys of low order, whose secret everybody knows.
+	// ECDH refuses public keys of low order, whose shared secret everybody knows.
 	shared, err := ours.ECDH(theirs)
 	if err != nil {
 		return nil, configError("%w", err)
@@ -87,7 +87,7 @@ func newHybridCipher(private, public []byte) (cipher.AEAD, error) {
 	return nonceInFront{newSecretBox(key[:]), randomNonce}, nil
 }
 
-// nonceInFront makes a cipher with explicit nonces work like
+// nonceInFront makes a cipher with explicit nonces behave like
 // [cipher.NewGCMWithRandomNonce].
 type nonceInFront struct {
 	cipher.AEAD
@@ -114,7 +114,7 @@ func (c nonceInFront) Open(dst, _, box, associatedData []byte) ([]byte, error) {
 	return c.AEAD.Open(dst, box[:size], box[size:], associatedData)
 }
 
-// secretBox is libsodium's secretbox as a cipher. It has no associated data;
+// secretBox implements libsodium's secretbox as a cipher. It has no associated data;
 // [Box] refuses it.
 type secretBox struct{ key *[KeySize]byte }
 

@@ -13,25 +13,25 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// Options are the options of a box beside its key. The zero value is Lockbox's
-// default: AES-256-GCM without padding.
+// Options are the options of a box other than its key. The zero value is
+// Lockbox's default: AES-256-GCM without padding.
 type Options struct {
-	// Algorithm: empty is [AESGCM].
+	// Algorithm is the algorithm; empty means [AESGCM].
 	Algorithm Algorithm
-	// Padding is the size in bytes to a multiple of which plaintexts are padded,
-	// so that their lengths tell less; Lockbox's "padding: true" is 16. Zero is
-	// no padding. At most 65536.
+	// Padding pads plaintexts to a multiple of this size in bytes, so that their
+	// lengths reveal less; Lockbox's "padding: true" is 16. Zero means no padding.
+	// The maximum is 65536.
 	Padding int
-	// Previous are the boxes of older options (previous_versions: in Ruby), tried
-	// in this order on what the box itself cannot open. Nothing is inherited: in
-	// Ruby a previous version without a key has the current one.
+	// Previous are the boxes of older options (previous_versions: in Ruby), tried in
+	// this order on what the box itself cannot open. They inherit nothing: in Ruby a
+	// previous version without a key has the current one.
 	Previous []*Box
-	// Unbound is for previous versions from before associated data was used: it
-	// makes Open ignore the associated data of a call, and Seal refuse it.
+	// Unbound is for previous versions from before associated data was used: Open
+	// then ignores the associated data of a call, and Seal refuses it.
 	Unbound bool
 }
 
-// maxPadding keeps a slip of the finger from filling a disk.
+// maxPadding keeps a typing error from filling a disk.
 const maxPadding = 1 << 16
 
 // Box seals and opens bytes as Lockbox.new(key: …) does. It is safe for
@@ -39,27 +39,28 @@ const maxPadding = 1 << 16
 type Box struct {
 	secret.Redacted
 	hidden   secret.Pointer[[]version] // the current one first
-	shortest int                       // the size of an empty plaintext under the thriftiest of them
+	shortest int                       // size in bytes of an empty plaintext under the version with the least overhead
 }
 
 // version is one set of options, ready for use.
 type version struct {
-	seal, open cipher.AEAD // nil where a hybrid key is missing
+	seal, open cipher.AEAD // nil if a hybrid key is missing
 	padding    int
-	binds      bool // takes associated data
+	binds      bool // whether it takes associated data
 	unbound    bool
 }
 
-// The errors of opening a box. Whatever failed inside, an authentication that
-// failed is the same error; the others can be told from the ciphertext alone.
+// Errors of opening a box. A failed authentication always gives the same error,
+// whatever failed inside. The others follow from the ciphertext alone.
 var (
 	errDecrypt   = fmt.Errorf("lockbox: %w", kmsencrypted.ErrDecrypt)
 	errShort     = fmt.Errorf("lockbox: %w: shorter than nonce and tag", kmsencrypted.ErrMalformed)
 	errNotBase64 = fmt.Errorf("lockbox: %w: not base64", kmsencrypted.ErrNotCiphertext)
 )
 
-// New returns a box under a key of 32 bytes, which it copies. A key of another
-// size, an unknown algorithm and an impossible padding are [kmsencrypted.ErrConfig].
+// New returns a box under a key of 32 bytes, which it copies. It returns
+// [kmsencrypted.ErrConfig] for a key of another size, an unknown algorithm or an
+// impossible padding.
 func New(key []byte, o Options) (*Box, error) {
 	aead, err := newCipher(key, o.Algorithm)
 	if err != nil {
@@ -68,10 +69,11 @@ func New(key []byte, o Options) (*Box, error) {
 	return newBox(version{seal: aead, open: aead, binds: o.Algorithm != XSalsa20}, o)
 }
 
-// NewHybrid returns a box of algorithm hybrid: who has the encryption key alone
-// can seal but not open. Keys have 64 bytes and are copied; nil is a key that is
-// not there, and the direction that needs it is [kmsencrypted.ErrConfig], as are
-// both missing and options of another algorithm.
+// NewHybrid returns a box of algorithm hybrid: with only the encryption key it
+// can seal but not open. Keys have 64 bytes and are copied. A key may be nil;
+// then the operation that needs it returns [kmsencrypted.ErrConfig]. NewHybrid
+// returns [kmsencrypted.ErrConfig] if both are nil or the options have another
+// algorithm.
 //
 //	encryption key = recipient's public || sender's private   (X25519, 32 bytes each)
 //	decryption key = recipient's private || sender's public
@@ -86,7 +88,7 @@ func NewHybrid(encryptionKey, decryptionKey []byte, o Options) (*Box, error) {
 	var err error
 	for _, k := range []struct {
 		key             []byte
-		private, public int // where the halves begin
+		private, public int // offsets of the halves
 		cipher          *cipher.AEAD
 	}{
 		{encryptionKey, KeySize, 0, &v.seal},
@@ -106,8 +108,8 @@ func NewHybrid(encryptionKey, decryptionKey []byte, o Options) (*Box, error) {
 	return newBox(v, o)
 }
 
-// GenerateHybridKeys returns a new pair of keys for [NewHybrid], as
-// Lockbox.generate_key_pair does.
+// GenerateHybridKeys returns a new pair of keys for [NewHybrid], like
+// Lockbox.generate_key_pair.
 func GenerateHybridKeys() (encryptionKey, decryptionKey []byte, err error) {
 	recipient, err := ecdh.X25519().GenerateKey(rand.Reader)
 	if err != nil {
@@ -140,7 +142,7 @@ func newBox(v version, o Options) (*Box, error) {
 	return &Box{hidden: secret.Hide(versions), shortest: shortest}, nil
 }
 
-// versions is empty for a nil or zero Box.
+// versions returns nil for a nil or zero Box.
 func (b *Box) versions() []version {
 	if b != nil {
 		if versions := b.hidden.Get(); versions != nil {
@@ -159,14 +161,14 @@ func (v *version) overhead() int {
 	return v.seal.Overhead()
 }
 
-// Seal appends the box of plaintext to dst and returns it. Absent and empty
-// associated data are the same. dst must not overlap the other arguments; with
-// room for the plaintext, its padding and 40 bytes it is not reallocated unless
-// there is padding, which is made in memory behind the box and wiped.
+// Seal appends the box of plaintext to dst and returns the result. Absent and
+// empty associated data are the same. dst must not overlap the other arguments.
+// Seal does not reallocate dst if it has room for the plaintext and 40 bytes and
+// there is no padding. Padding is made in memory after the box and wiped.
 //
-// Associated data under [XSalsa20], [Hybrid] or [Options.Unbound], and a missing
-// encryption key, are [kmsencrypted.ErrConfig]. Under one key of [AESGCM] seal
-// at most 2^32 boxes.
+// Seal returns [kmsencrypted.ErrConfig] for associated data under [XSalsa20],
+// [Hybrid] or [Options.Unbound], and for a missing encryption key. Under one key
+// of [AESGCM] seal at most 2^32 boxes.
 func (b *Box) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 	versions := b.versions()
 	if len(versions) == 0 {
@@ -188,7 +190,7 @@ func (b *Box) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 	return v.seal.Seal(dst, nil, padded, associatedData), nil
 }
 
-// boxSize is the size of the box of a plaintext of n bytes.
+// boxSize returns the size in bytes of the box of a plaintext of n bytes.
 func (v *version) boxSize(n int) int {
 	if v.padding > 0 {
 		n = paddedSize(n, v.padding)
@@ -196,16 +198,18 @@ func (v *version) boxSize(n int) int {
 	return n + v.overhead()
 }
 
-// behind is memory of dst that begins n bytes behind its end. The room is there.
+// behind returns the memory of dst from n bytes after its end. The capacity must
+// suffice.
 func behind(dst []byte, n int) []byte { return dst[len(dst)+n : len(dst)+n] }
 
 var errBinding = configError("these options have no associated data")
 
-// Open appends to dst what was sealed in box, under the current options or any
-// previous ones. dst must not overlap the other arguments. What does not open is
-// [kmsencrypted.ErrDecrypt], whether the key, the associated data, the bytes or
-// the padding are wrong; a box that is too short to be one is
-// [kmsencrypted.ErrMalformed]. The caller wipes the plaintext.
+// Open appends to dst the plaintext of box, sealed under the current options or
+// any previous ones. dst must not overlap the other arguments. Open returns
+// [kmsencrypted.ErrDecrypt] for a box that does not open, whether the key, the
+// associated data, the bytes or the padding are wrong, and
+// [kmsencrypted.ErrMalformed] for one that is too short. The caller must wipe the
+// plaintext.
 func (b *Box) Open(dst, box, associatedData []byte) ([]byte, error) {
 	versions := b.versions()
 	switch {
@@ -223,7 +227,7 @@ func (b *Box) Open(dst, box, associatedData []byte) ([]byte, error) {
 	return nil, errDecrypt
 }
 
-// unseal returns errDecrypt itself for whatever another version may still open.
+// unseal returns errDecrypt itself if another version may still open the box.
 func (v *version) unseal(dst, box, associatedData []byte) ([]byte, error) {
 	if v.open == nil {
 		return nil, configError("no decryption key")
@@ -249,8 +253,8 @@ func (v *version) unseal(dst, box, associatedData []byte) ([]byte, error) {
 	return opened[:len(dst)+len(plaintext)], nil
 }
 
-// SealText is [Box.Seal] with the box in padded standard base64 without
-// newlines (encode: true in Ruby). The box itself lies in memory behind the text.
+// SealText is [Box.Seal] with the box in padded standard base64 without newlines
+// (encode: true in Ruby). It makes the box itself in memory after the text.
 func (b *Box) SealText(dst, plaintext, associatedData []byte) ([]byte, error) {
 	versions := b.versions()
 	if len(versions) == 0 {
@@ -266,10 +270,10 @@ func (b *Box) SealText(dst, plaintext, associatedData []byte) ([]byte, error) {
 	return base64.StdEncoding.AppendEncode(dst, box), nil
 }
 
-// OpenText is [Box.Open] for a box in base64, read as leniently as Ruby does:
-// newlines and characters that base64 does not have are skipped. A text that
-// has such characters and does not open is [kmsencrypted.ErrNotCiphertext]. The
-// box itself lies in memory behind the plaintext.
+// OpenText is [Box.Open] for a box in base64, decoded as leniently as in Ruby:
+// newlines and characters outside base64 are skipped. It returns
+// [kmsencrypted.ErrNotCiphertext] for text that has such characters and does not
+// open. It decodes the box to memory after the plaintext.
 func (b *Box) OpenText(dst, text, associatedData []byte) ([]byte, error) {
 	size := base64.StdEncoding.DecodedLen(len(text))
 	dst = slices.Grow(dst, 2*size)

@@ -1,12 +1,13 @@
 package lockbox
 
-// Column writes and reads the column of an attribute (has_encrypted in Ruby),
-// which differs from a box in one point: the empty plaintext is stored as an
-// empty column, unencrypted, unless the box has padding. NULL is the caller's: a
-// value that its [Type] calls null is not sealed.
+// Column seals and opens the column of an attribute (has_encrypted in Ruby). It
+// differs from a box in one point: the empty plaintext is stored as an empty
+// column, unencrypted, unless the box has padding. The caller handles NULL: do
+// not seal a value for which its [Type] returns null.
 type Column struct {
 	Box *Box
-	// Binary columns hold the box itself (encode: false), others base64 text.
+	// Binary means that the column holds the box itself (encode: false), otherwise
+	// base64 text.
 	Binary bool
 }
 
@@ -16,7 +17,7 @@ func (c Column) storesEmpty() bool {
 	return len(versions) > 0 && versions[0].padding == 0
 }
 
-// Seal appends what is stored for plaintext to dst. See [Box.Seal].
+// Seal appends the stored form of plaintext to dst. See [Box.Seal].
 func (c Column) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 	switch {
 	case len(plaintext) == 0 && c.storesEmpty():

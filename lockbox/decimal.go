@@ -9,17 +9,18 @@ import (
 // Decimal is an exact decimal number as text in the form that Ruby's BigDecimal
 // writes: "1.5", "-0.0", "1000.0", "NaN", "Infinity" or "-Infinity".
 //
-// Convert text of your own with [ParseDecimal] and numbers with [DecimalOf]; a
-// plain conversion is checked only when the value is written. The zero value is
-// not a number and cannot be written.
+// Convert text with [ParseDecimal] and numbers with [DecimalOf]. A plain conversion
+// is only checked when the value is written. The zero value is not a number and
+// cannot be written.
 type Decimal string
 
-// maxDecimal bounds the digits of a decimal, so that an exponent of a billion
-// does not become a text of a gigabyte.
+// maxDecimal limits the digits of a decimal, so that an exponent of a billion does
+// not become a text of a gigabyte.
 const maxDecimal = 1 << 16
 
-// ParseDecimal reads a number in decimal notation, with or without an exponent.
-// Anything else is [kmsencrypted.ErrConfig], as is a number of more than 65536 digits.
+// ParseDecimal parses a number in decimal notation, with or without an exponent. It
+// returns [kmsencrypted.ErrConfig] for anything else and for a number of more than
+// 65536 digits.
 func ParseDecimal(text string) (Decimal, error) {
 	n, rest := scanNumber(text)
 	if rest != "" || !n.special && !n.number {
@@ -32,8 +33,9 @@ func ParseDecimal(text string) (Decimal, error) {
 	return d, nil
 }
 
-// DecimalOf returns r exactly. A number without finite decimals, such as 1/3, is
-// [kmsencrypted.ErrConfig], as is one of more than 65536 digits.
+// DecimalOf returns the exact decimal form of r. It returns [kmsencrypted.ErrConfig]
+// for a number without finite decimals, such as 1/3, and for one of more than 65536
+// digits.
 func DecimalOf(r *big.Rat) (Decimal, error) {
 	digits, exact := r.FloatPrec()
 	if !exact || digits > maxDecimal {
@@ -42,8 +44,8 @@ func DecimalOf(r *big.Rat) (Decimal, error) {
 	return ParseDecimal(r.FloatString(digits))
 }
 
-// Rat returns the exact number; ok is false for NaN, the infinities and what is
-// no decimal.
+// Rat returns the exact number. ok is false for NaN, the infinities and text that is
+// not a decimal.
 func (d Decimal) Rat() (r *big.Rat, ok bool) {
 	n, rest := scanNumber(string(d))
 	if rest != "" || !n.number {
@@ -60,8 +62,8 @@ func appendDecimal(dst []byte, v Decimal) ([]byte, error) {
 	return append(dst, d...), err
 }
 
-// parseDecimal reads as Ruby's to_d does: as much of the text as is a number,
-// and none of it as zero.
+// parseDecimal parses like Ruby's to_d: as much of the text as is a number, or zero
+// if none of it is.
 func parseDecimal(plaintext []byte) (Decimal, bool, error) {
 	text := string(plaintext)
 	switch {
@@ -84,17 +86,17 @@ func parseDecimal(plaintext []byte) (Decimal, bool, error) {
 // space is the white space that Ruby skips before a number.
 const space = " \t\n\v\f\r"
 
-// scanned is a number taken apart: 0.<digits> × 10^point.
+// scanned is a parsed number: 0.<digits> × 10^point.
 type scanned struct {
 	negative bool
 	digits   string // without zeros at either end
 	point    int
-	number   bool // there was at least one digit
+	number   bool // whether there was at least one digit
 	special  bool // NaN or Infinity, named by digits
 	tooLarge bool // the exponent is out of all bounds
 }
 
-// scanNumber reads the number at the beginning of text and returns what follows it.
+// scanNumber parses the number at the beginning of text and returns the rest.
 func scanNumber(text string) (n scanned, rest string) {
 	text = strings.TrimLeft(text, space)
 	if rest, ok := strings.CutPrefix(text, "NaN"); ok {
@@ -139,7 +141,7 @@ func scanNumber(text string) (n scanned, rest string) {
 	return n, text
 }
 
-// scanDigits reads digits, with single underscores between them.
+// scanDigits parses digits, with single underscores between them.
 func scanDigits(text string) (digits, rest string) {
 	i := 0
 	for i < len(text) && (isDigit(text[i]) || text[i] == '_' && i > 0 && isDigit(text[i-1]) && i+1 < len(text) && isDigit(text[i+1])) {
@@ -150,8 +152,8 @@ func scanDigits(text string) (digits, rest string) {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// decimal is the number in plain notation, with at least one digit on either
-// side of the point; ok is false if that would be too long.
+// decimal returns the number in plain notation, with at least one digit on either
+// side of the point. ok is false if that would be too long.
 func (n scanned) decimal() (d Decimal, ok bool) {
 	text := n.digits
 	switch {

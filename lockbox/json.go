@@ -15,13 +15,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// maxJSONDepth is how deep Ruby reads; nothing deeper is written.
+// maxJSONDepth is the nesting depth that Ruby reads; nothing deeper is written.
 const maxJSONDepth = 100
 
-// appendJSON writes any Go value as Rails' to_json writes its counterpart:
-// floats as Ruby prints them (NaN and infinities as null), times with
-// milliseconds, decimals as strings, text with Rails' escapes. Structs, maps and
-// types that marshal themselves follow encoding/json; a [Hash] keeps its order.
+// appendJSON writes any Go value as Rails' to_json writes its counterpart: floats as
+// Ruby prints them (NaN and infinities as null), times with milliseconds, decimals as
+// strings, text with Rails' escapes. Structs, maps and types with a MarshalJSON method
+// follow encoding/json. A [Hash] keeps its order.
 func appendJSON(dst []byte, v any) ([]byte, bool, error) {
 	value, err := rubycompat.Reflection{MaxDepth: maxJSONDepth, Leaf: jsonLeaf}.Value(v)
 	if err != nil {
@@ -37,18 +37,18 @@ func appendJSON(dst []byte, v any) ([]byte, bool, error) {
 	return dst, false, nil
 }
 
-// rawJSON is JSON that a value made of itself.
+// rawJSON is JSON that a value marshalled itself.
 type rawJSON []byte
 
-// errMarshaler is all that is said of a marshaler's error, which may quote the value.
-var errMarshaler = errors.New("a value does not marshal itself")
+// errMarshaler replaces the error of a marshaler, which may quote the value.
+var errMarshaler = errors.New("the MarshalJSON method of a value failed")
 
 func jsonLeaf(v any) (any, bool, error) {
 	switch v := v.(type) {
 	case Decimal:
 		d, err := ParseDecimal(string(v))
 		if err != nil {
-			return nil, false, errors.New("a Decimal that is none")
+			return nil, false, errors.New("an invalid Decimal")
 		}
 		if _, finite := d.Rat(); !finite {
 			return rawJSON("null"), true, nil
@@ -137,10 +137,10 @@ func appendJSONKey(dst []byte, key any) ([]byte, error) {
 	return rubycompat.AppendJSONString(dst, string(text), rubycompat.JSONEscapes[0])
 }
 
-// parseJSON reads JSON into any Go value by the rules of encoding/json. Into a
-// *any it returns nil, bool, int64, *big.Int (beyond int64), float64, string,
-// []any and map[string]any, and into a *[Hash] it keeps the order of the keys.
-// In interfaces inside structs a number is a [json.Number].
+// parseJSON parses JSON into any Go value by the rules of encoding/json. Into a *any
+// it returns nil, bool, int64, *big.Int (beyond int64), float64, string, []any and
+// map[string]any. Into a *[Hash] it keeps the order of the keys. In interfaces inside
+// structs a number is a [json.Number].
 func parseJSON(plaintext []byte, into any) (null bool, err error) {
 	if len(bytes.TrimSpace(plaintext)) == 0 {
 		return true, assign(into, nil)
@@ -163,11 +163,11 @@ func parseJSON(plaintext []byte, into any) (null bool, err error) {
 	return value == nil, assign(into, value)
 }
 
-// halfSurrogate reports whether a text of valid JSON has an escape for half of a
-// character, which Ruby refuses and encoding/json replaces by another character.
+// halfSurrogate reports whether valid JSON has an escape for half of a surrogate pair,
+// which Ruby refuses and encoding/json replaces by another character.
 func halfSurrogate(text []byte) bool {
 	const size = len(`\uD800`)
-	unit := func(at int) rune { // of the escape there, 0 if there is none
+	unit := func(at int) rune { // of the escape at at, 0 if there is none
 		if at+size > len(text) || text[at] != '\\' || text[at+1] != 'u' {
 			return 0
 		}
@@ -181,7 +181,7 @@ func halfSurrogate(text []byte) bool {
 		first := unit(i)
 		switch {
 		case !utf16.IsSurrogate(first):
-			i++ // the character that is escaped
+			i++ // skip the escaped character
 		case utf16.DecodeRune(first, unit(i+size)) == utf8.RuneError:
 			return true
 		default:
@@ -199,8 +199,8 @@ func assign(into, value any) error {
 	return nil
 }
 
-// readJSON reads one value, objects as [Hash]. Of equal keys the last counts,
-// in the place of the first.
+// readJSON reads one value, objects as [Hash]. The last of equal keys counts, in the
+// place of the first.
 func readJSON(decoder *json.Decoder, depth int) (any, error) {
 	token, err := decoder.Token()
 	if err != nil {

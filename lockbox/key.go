@@ -11,16 +11,16 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// KeySize is the size in bytes of a key of a box and of a master key.
+// KeySize is the size in bytes of the key of a box and of a master key.
 const KeySize = 32
 
-// ParseKey decodes a key written as text: exactly 64 hex digits in either case.
-// Anything else is [kmsencrypted.ErrConfig], above all 32 characters of text: a
-// key of 32 bytes is a []byte, so that the two forms cannot be mixed up.
+// ParseKey decodes a key written as text: exactly 64 hex digits in either case. It returns
+// [kmsencrypted.ErrConfig] for anything else, including 32 characters of text: pass a key
+// of 32 bytes as a []byte, so that the two forms cannot be confused.
 func ParseKey(text string) ([]byte, error) { return parseHex(text, KeySize) }
 
-// ParseHybridKey is [ParseKey] for the keys of the hybrid algorithm, which have
-// 128 hex digits for 64 bytes.
+// ParseHybridKey is like [ParseKey] for the keys of the hybrid algorithm: 128 hex digits
+// for 64 bytes.
 func ParseHybridKey(text string) ([]byte, error) { return parseHex(text, HybridKeySize) }
 
 func parseHex(text string, size int) ([]byte, error) {
@@ -31,15 +31,16 @@ func parseHex(text string, size int) ([]byte, error) {
 	return key, nil
 }
 
-// MasterKey is Lockbox's master key. Attributes are never sealed under it, so it
-// cannot be given to [New]: [MasterKey.AttributeKey] derives their keys. It
-// prints as "[redacted]" and is safe for concurrent use. The zero value is no key.
+// MasterKey is Lockbox's master key. Attributes are never sealed under it, so [New] does
+// not accept it; [MasterKey.AttributeKey] derives their keys. It prints as "[redacted]"
+// and is safe for concurrent use. The zero value holds no key.
 type MasterKey struct {
 	secret.Redacted
 	hidden secret.Pointer[[KeySize]byte]
 }
 
-// NewMasterKey copies a master key of 32 bytes. Another size is [kmsencrypted.ErrConfig].
+// NewMasterKey returns a master key with a copy of key. It returns
+// [kmsencrypted.ErrConfig] if key does not have 32 bytes.
 func NewMasterKey(key []byte) (MasterKey, error) {
 	if len(key) != KeySize {
 		return MasterKey{}, configError("the master key has %d bytes, not %d", len(key), KeySize)
@@ -47,8 +48,8 @@ func NewMasterKey(key []byte) (MasterKey, error) {
 	return MasterKey{hidden: secret.Hide([KeySize]byte(key))}, nil
 }
 
-// ParseMasterKey reads a master key in the form of [ParseKey], which is the form
-// of the environment variable LOCKBOX_MASTER_KEY.
+// ParseMasterKey parses a master key in the form of [ParseKey], as in the environment
+// variable LOCKBOX_MASTER_KEY.
 func ParseMasterKey(text string) (MasterKey, error) {
 	key, err := ParseKey(text)
 	if err != nil {
@@ -58,11 +59,11 @@ func ParseMasterKey(text string) (MasterKey, error) {
 	return NewMasterKey(key)
 }
 
-// AttributeKey returns the 32-byte key of one attribute, which the caller may
-// wipe. The table is the model's (of subclasses, the base table); the attribute
-// is the ciphertext column ("email_ciphertext"), or for files the name of the
-// attachment or uploader ("license"). An empty name and the zero MasterKey are
-// [kmsencrypted.ErrConfig].
+// AttributeKey returns the 32-byte key of one attribute. The caller may wipe it. table is
+// the table of the model (for subclasses, the base table). attribute is the ciphertext
+// column ("email_ciphertext"), or for files the name of the attachment or uploader
+// ("license"). AttributeKey returns [kmsencrypted.ErrConfig] for an empty name and for the
+// zero MasterKey.
 //
 //	key = HKDF-SHA384(secret = master key, salt = table, info = 32 × b4 || attribute)
 func (m MasterKey) AttributeKey(table, attribute string) ([]byte, error) {
@@ -81,7 +82,7 @@ func (m MasterKey) AttributeKey(table, attribute string) ([]byte, error) {
 	return key, nil
 }
 
-// configError is [kmsencrypted.ErrConfig] with what is wrong.
+// configError returns [kmsencrypted.ErrConfig] with a reason.
 func configError(format string, args ...any) error {
 	return fmt.Errorf("lockbox: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
 }

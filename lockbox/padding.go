@@ -2,11 +2,11 @@ package lockbox
 
 import "slices"
 
-// Padding is that of ISO/IEC 7816-4 and libsodium: one byte 80, then 00 up to a
-// multiple of the size, so always at least one byte.
+// The padding of ISO/IEC 7816-4 and libsodium is one byte 80, then 00 up to a
+// multiple of the size. It has at least one byte.
 const padMark = 0x80
 
-// paddedSize is how many bytes pad makes of n.
+// paddedSize returns the size of n bytes after padding.
 func paddedSize(n, size int) int { return n - n%size + size }
 
 // pad appends plaintext and its padding to dst.
@@ -20,8 +20,8 @@ func pad(dst, plaintext []byte, size int) []byte {
 	return dst[:end]
 }
 
-// unpad returns padded without its padding, which it looks for in the last size
-// bytes only, as Lockbox does: padding of a smaller size is found too.
+// unpad returns padded without its padding. Like Lockbox it looks only at the
+// last size bytes, and also accepts padding of a smaller size.
 func unpad(padded []byte, size int) (plaintext []byte, ok bool) {
 	for i := 1; i <= min(size, len(padded)); i++ {
 		switch padded[len(padded)-i] {

@@ -12,7 +12,7 @@ const (
 	clockLayout    = "15:04:05.000000000"
 )
 
-// maxYear keeps dates within what a time.Time can count.
+// maxYear keeps dates within the range of a time.Time.
 const maxYear = 1_000_000
 
 func appendDate(dst []byte, v time.Time) ([]byte, error) {
@@ -41,7 +41,7 @@ func checkYear(year int) error {
 	return nil
 }
 
-// parseDate reads what Rails casts to a date: ISO 8601, else whatever Ruby finds
+// parseDate parses what Rails casts to a date: ISO 8601, or else what Ruby finds
 // in the text.
 func parseDate(plaintext []byte) (time.Time, bool, error) {
 	text := string(plaintext)
@@ -60,21 +60,21 @@ func parseDate(plaintext []byte) (time.Time, bool, error) {
 	if date.Month() == time.Month(month) && date.Day() == day {
 		return date, skippedDay(date), nil
 	}
-	// Before 1582 Ruby's dates follow the Julian calendar, where every fourth
-	// year has a 29 February.
+	// Before 1582 Ruby's dates follow the Julian calendar, where every fourth year
+	// has a 29 February.
 	if month == 2 && day == 29 && year%4 == 0 && year <= 1582 {
-		return time.Time{}, false, malformed("a day of the Julian calendar that Go's has not")
+		return time.Time{}, false, malformed("a day that exists only in the Julian calendar")
 	}
 	return time.Time{}, true, nil
 }
 
-// skippedDay reports a day that Ruby's calendar does not have: 4 October 1582 is
-// followed by the 15th.
+// skippedDay reports whether a day does not exist in Ruby's calendar: 4 October
+// 1582 is followed by the 15th.
 func skippedDay(date time.Time) bool {
 	return date.Year() == 1582 && date.Month() == time.October && 5 <= date.Day() && date.Day() <= 14
 }
 
-// parseDatetime reads what Rails casts to a datetime. Without a zone it is UTC.
+// parseDatetime parses what Rails casts to a datetime. Without a zone it is UTC.
 // Rails cuts it to microseconds.
 func parseDatetime(plaintext []byte) (time.Time, bool, error) {
 	text := string(plaintext)
@@ -88,8 +88,8 @@ func parseDatetime(plaintext []byte) (time.Time, bool, error) {
 	return instant(p, microseconds(p.Fraction))
 }
 
-// parseTime reads what Rails casts to a time of day: a date in front is
-// replaced by 2000-01-01.
+// parseTime parses what Rails casts to a time of day: it replaces the date by
+// 2000-01-01.
 func parseTime(plaintext []byte) (time.Time, bool, error) {
 	text := string(plaintext)
 	if strings.TrimSpace(text) == "" {
@@ -137,7 +137,8 @@ func isoDate(text string) bool {
 	return true
 }
 
-// microseconds are the digits behind the point of a second, cut, in nanoseconds.
+// microseconds returns the fraction of a second in nanoseconds, cut to
+// microseconds.
 func microseconds(fraction string) int {
 	n := 0
 	for i := range 6 {
@@ -149,9 +150,9 @@ func microseconds(fraction string) int {
 	return n * int(time.Microsecond)
 }
 
-// instant is the moment that the parts name, by the rules of Ruby's Time.utc:
-// absent parts are the first there is, a day that its month lacks is one of the
-// next month, and impossible parts are no time at all.
+// instant returns the time for the parts, by the rules of Ruby's Time.utc: an
+// absent part is the smallest possible, a day that its month lacks is one of the
+// next month, and impossible parts give null.
 func instant(p rubycompat.DateParts, nanoseconds int) (t time.Time, null bool, err error) {
 	year, month, day := *p.Year, partOr(p.Month, 1), partOr(p.Day, 1)
 	hour, minute, second := partOr(p.Hour, 0), partOr(p.Minute, 0), partOr(p.Second, 0)
@@ -159,8 +160,8 @@ func instant(p rubycompat.DateParts, nanoseconds int) (t time.Time, null bool, e
 	case year < -maxYear || year > maxYear:
 		return time.Time{}, false, malformed("a date outside the years ±%d", maxYear)
 	case p.Zone != "" && p.Offset == nil:
-		// Ruby knows more zones than this package, and takes the others for UTC.
-		return time.Time{}, false, malformed("a time zone that is not known here")
+		// Ruby knows more zones than this package, and reads all others as UTC.
+		return time.Time{}, false, malformed("an unknown time zone")
 	case month < 1 || month > 12, day < 1 || day > 31, minute > 59, second > 60,
 		hour > 24, hour == 24 && (minute > 0 || second > 0):
 		return time.Time{}, true, nil

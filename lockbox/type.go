@@ -10,8 +10,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// Type is the type: option of an attribute: how its values become plaintext.
-// The zero value is the type of an attribute that has none.
+// Type is the type: option of an attribute. It converts values to plaintext and
+// back. The zero value is the type of an attribute without this option.
 //
 //	type      Go value              plaintext
 //	(none)    string, []byte, bool, text: true and false are t and f, floats as Ruby writes
@@ -31,18 +31,19 @@ import (
 //	array     any list              YAML
 //	store     any hash              JSON (ActiveRecord's store with has_encrypted)
 //
-// Null says that a value is stored as NULL: nil in every type, and an empty hash
-// or list in hash, array and store. Texts that Rails reads as nil, such as a date
-// that is none and an integer of less than eight bytes, are null as well.
+// A null result means that the value is stored as NULL: nil in every type, and an
+// empty hash or list in hash, array and store. Texts that Rails reads as nil, such
+// as an invalid date or an integer of less than eight bytes, are null as well.
 type Type struct{ *codec }
 
 // YAML reads and writes the YAML of the types hash and array. Package
-// lockbox/rubyyaml has it, so that this package need not import a YAML library.
+// lockbox/rubyyaml implements it, so that this package need not import a YAML
+// library.
 type YAML interface {
 	// Marshal returns v as YAML that Ruby reads as the same value.
 	Marshal(v any) ([]byte, error)
-	// Unmarshal reads YAML as Ruby does. With into a *any it returns [Hash] for a
-	// mapping and []any for a list.
+	// Unmarshal reads YAML as Ruby does. Into a *any it stores a [Hash] for a mapping
+	// and a []any for a list.
 	Unmarshal(data []byte, into any) error
 }
 
@@ -57,17 +58,17 @@ type (
 	Symbol = rubycompat.Symbol
 )
 
-// codec is what a type does. Values and targets have been checked to be neither
-// nil nor of a wrong Go type.
+// codec implements a type. Its callers have checked that values and targets are not
+// nil and have the right Go type.
 type codec struct {
 	name   string
 	append func(dst []byte, v any) (plaintext []byte, null bool, err error)
 	parse  func(plaintext []byte, into any) (null bool, err error)
 }
 
-// ParseType returns the type of a name from the table above; "" is no type. The
-// types hash and array need yaml, which may be nil for all others. An unknown
-// name and a missing yaml are [kmsencrypted.ErrConfig].
+// ParseType returns the type of a name in the table above; "" is the type without a
+// name. The types hash and array need yaml, which may be nil for all others.
+// ParseType returns [kmsencrypted.ErrConfig] for an unknown name or a missing yaml.
 func ParseType(name string, yaml YAML) (Type, error) {
 	if c, ok := codecs[name]; ok {
 		return Type{c}, nil
@@ -89,9 +90,10 @@ func (t Type) String() string {
 	return t.codec.name
 }
 
-// Append appends the plaintext of a value to dst; null says that it is to be
-// stored as NULL. A value of another Go type than the table names, and one that
-// has no form in Ruby, is [kmsencrypted.ErrConfig]; the error does not hold it.
+// Append appends the plaintext of a value to dst. null means that the value is
+// stored as NULL. Append returns [kmsencrypted.ErrConfig] for a value of another Go
+// type than in the table, or without a form in Ruby. The error does not contain the
+// value.
 func (t Type) Append(dst []byte, value any) (plaintext []byte, null bool, err error) {
 	if value == nil {
 		return dst, true, nil
@@ -103,10 +105,11 @@ func (t Type) Append(dst []byte, value any) (plaintext []byte, null bool, err er
 	return plaintext, false, nil
 }
 
-// Parse reads plaintext into what into points to, which for null is set to the
-// zero value; binary and untyped plaintexts are copied. Plaintext that Ruby
-// refuses is [kmsencrypted.ErrMalformed], a pointer to another Go type than the
-// table names [kmsencrypted.ErrConfig]. Errors do not hold the plaintext.
+// Parse parses plaintext into the value that into points to, and sets that to its
+// zero value for null. It copies binary and untyped plaintexts. It returns
+// [kmsencrypted.ErrMalformed] for plaintext that Ruby refuses, and
+// [kmsencrypted.ErrConfig] for a pointer to another Go type than in the table.
+// Errors do not contain the plaintext.
 func (t Type) Parse(plaintext []byte, into any) (null bool, err error) {
 	return t.known().parse(plaintext, into)
 }
@@ -139,7 +142,7 @@ var yamlCodecs = map[string]func(name string, yaml YAML) *codec{
 	"array": yamlCodec[[]any],
 }
 
-// codecOf makes a codec of functions for one Go type.
+// codecOf returns a codec made of functions for one Go type.
 func codecOf[T any](name string, appendTo func([]byte, T) ([]byte, error), parse func([]byte) (T, bool, error)) *codec {
 	return &codec{
 		name: name,
@@ -162,7 +165,8 @@ func codecOf[T any](name string, appendTo func([]byte, T) ([]byte, error), parse
 	}
 }
 
-// malformed is [kmsencrypted.ErrMalformed] for a plaintext that is not of its type.
+// malformed returns [kmsencrypted.ErrMalformed] for a plaintext that is not of its
+// type.
 func malformed(format string, args ...any) error {
 	return fmt.Errorf("lockbox: plaintext: %w: %w", kmsencrypted.ErrMalformed, fmt.Errorf(format, args...))
 }
@@ -205,7 +209,8 @@ func appendInteger(dst []byte, v int64) ([]byte, error) {
 	return binary.BigEndian.AppendUint64(dst, uint64(v)), nil
 }
 
-// Fewer than eight bytes are null and more are ignored, as Ruby's unpack has it.
+// parseInteger returns null for fewer than eight bytes and ignores more, like Ruby's
+// unpack.
 func parseInteger(plaintext []byte) (int64, bool, error) {
 	if len(plaintext) < 8 {
 		return 0, true, nil
@@ -213,7 +218,7 @@ func parseInteger(plaintext []byte) (int64, bool, error) {
 	return int64(binary.BigEndian.Uint64(plaintext)), false, nil
 }
 
-// rubyNaN are the bits of the one NaN that Ruby writes.
+// rubyNaN is the bit pattern of the only NaN that Ruby writes.
 const rubyNaN = 0x7ff8000000000000
 
 func appendFloat(dst []byte, v float64) ([]byte, error) {
@@ -249,7 +254,8 @@ func appendInet(dst []byte, v netip.Prefix) ([]byte, error) {
 	return append(dst, make([]byte, inetSize-(len(dst)-start))...), nil
 }
 
-// Zeros behind an IPv4 address may be missing; bytes behind the 18 are ignored.
+// parseInet accepts an IPv4 address without the trailing zeros, and ignores bytes
+// after the 18.
 func parseInet(plaintext []byte) (netip.Prefix, bool, error) {
 	if len(plaintext) < 2 {
 		return netip.Prefix{}, false, malformed("inet of %d bytes", len(plaintext))

@@ -2,7 +2,7 @@ package lockbox
 
 import "reflect"
 
-// yamlCodec is the codec of hash or array: YAML whose top is a T.
+// yamlCodec returns the codec of hash or array: YAML with a T at the top.
 func yamlCodec[T Hash | []any](name string, yaml YAML) *codec {
 	return &codec{
 		name: name,
@@ -41,7 +41,8 @@ func yamlCodec[T Hash | []any](name string, yaml YAML) *codec {
 // maxPointers stops at a pointer to itself.
 const maxPointers = 100
 
-// pointed is the value behind pointers and interfaces; nil is no value.
+// pointed returns the value behind pointers and interfaces, or the zero Value
+// for nil.
 func pointed(v any) reflect.Value {
 	value := reflect.ValueOf(v)
 	for range maxPointers {
@@ -53,7 +54,7 @@ func pointed(v any) reflect.Value {
 	return value
 }
 
-// fits reports whether a value is written as a T.
+// fits reports whether a value can be written as a T.
 func fits[T Hash | []any](v reflect.Value) bool {
 	isHash := v.Type() == reflect.TypeFor[Hash]()
 	switch v.Kind() {

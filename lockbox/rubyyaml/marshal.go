@@ -15,18 +15,18 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/unicode15"
 )
 
-// Marshal returns v as a YAML document that Ruby reads back as the same value.
-// Beyond the values that the package lists it takes any integer, float, slice,
-// map (in the order of its keys), and structs by their json tags as hashes with
-// strings for keys. A value without a form in Ruby is [kmsencrypted.ErrConfig]:
-// a channel, text that is not UTF-8, a date outside the years 0 to 9999, or
-// nesting deeper than 1000.
+// Marshal returns v as a YAML document that Ruby reads back as the same value. In
+// addition to the values listed in the package doc, it accepts any integer,
+// float, slice, map (in the order of its keys), and structs by their json tags as
+// hashes with string keys. It returns [kmsencrypted.ErrConfig] for a value
+// without a form in Ruby: a channel, text that is not UTF-8, a date outside the
+// years 0 to 9999, or nesting deeper than 1000.
 func Marshal(v any) ([]byte, error) { return marshal(v, true) }
 
 func marshal(v any, times bool) ([]byte, error) {
 	leaf := func(v any) (any, bool, error) {
 		switch v.(type) {
-		case time.Time, Date: // which this format writes itself
+		case time.Time, Date: // written by this package itself
 			if !times {
 				return nil, false, errTimes
 			}
@@ -54,7 +54,7 @@ func marshal(v any, times bool) ([]byte, error) {
 var (
 	errUTF8  = errors.New("text is not valid UTF-8")
 	errYear  = errors.New("a date outside the years 0 to 9999")
-	errTimes = errors.New("a date or time, which Rails permits only if it is told to: make it text, or set Codec.Times")
+	errTimes = errors.New("a date or time, which Rails does not permit by default: make it text, or set Codec.Times")
 )
 
 type writer struct{ out []byte }
@@ -71,8 +71,8 @@ func composed(v any) bool {
 	return false
 }
 
-// block writes a composed value whose first line begins where the output ends,
-// in column indent.
+// block writes a composed value in column indent. Its first line continues the
+// current line.
 func (w *writer) block(v any, indent int) error {
 	if list, ok := v.([]any); ok {
 		for i, item := range list {
@@ -102,8 +102,8 @@ func (w *writer) block(v any, indent int) error {
 	return nil
 }
 
-// maxSimpleKey is well below the 1024 characters that YAML allows a key before
-// its colon. Others are marked by a question mark.
+// maxSimpleKey is well below the 1024 characters that YAML allows for a key
+// before its colon. Longer keys are marked by a question mark.
 const maxSimpleKey = 128
 
 func (w *writer) entry(p Pair, indent int) error {
@@ -138,7 +138,7 @@ func (w *writer) indent(n int) {
 	}
 }
 
-// inline writes the rest of a line: nothing for nil, else the value.
+// inline writes the rest of a line: nothing for nil, otherwise the value.
 func (w *writer) inline(v any) (err error) {
 	if v != nil {
 		if w.out, err = flow(append(w.out, ' '), v); err != nil {
@@ -149,7 +149,8 @@ func (w *writer) inline(v any) (err error) {
 	return nil
 }
 
-// flow appends a value on one line; nil is nothing at the top and null inside.
+// flow appends a value on one line. At the top level nil is nothing, inside it is
+// null.
 func flow(dst []byte, v any) ([]byte, error) {
 	switch v := v.(type) {
 	case []any:
@@ -252,11 +253,11 @@ func appendTimestamp(dst []byte, t time.Time) ([]byte, error) {
 
 var (
 	plainName  = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*[?!]?$`)
-	yamlLetter = map[string]bool{"y": true, "n": true} // booleans to YAML 1.1, not to Psych
+	yamlLetter = map[string]bool{"y": true, "n": true} // booleans in YAML 1.1, but not in Psych
 )
 
-// plainText reports whether the text begins with a letter and holds nothing that
-// YAML could take for punctuation, only words with one space in between.
+// plainText reports whether the text begins with a letter and contains only words
+// with single spaces in between, nothing that YAML could take for punctuation.
 func plainText(text string) bool {
 	for word := range strings.SplitSeq(text, " ") {
 		if word == "" || strings.ContainsFunc(word, punctuation) {
@@ -296,7 +297,8 @@ func appendSymbol(dst []byte, s Symbol) ([]byte, error) {
 	return appendQuoted(append(dst, "!ruby/symbol "...), string(s)), nil
 }
 
-// appendQuoted appends text in double quotes, the style that can hold anything.
+// appendQuoted appends text in double quotes, the style that can represent any
+// text.
 func appendQuoted(dst []byte, text string) []byte {
 	dst = append(dst, '"')
 	for _, r := range text {

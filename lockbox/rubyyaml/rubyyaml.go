@@ -3,14 +3,14 @@
 //
 //	t, err := lockbox.ParseType("hash", rubyyaml.Codec{})
 //
-// Ruby's YAML is version 1.1 with rules of its own: yes is true, 012 is ten,
-// :name is a symbol. Reading follows Psych's rules; what is written reads back
-// in Ruby as the same value, because everything doubtful is put in quotes.
+// Ruby's YAML is version 1.1 with rules of its own: yes is true, 012 is ten, :name
+// is a symbol. Reading follows Psych's rules. Ruby reads back what is written as
+// the same value, because everything ambiguous is quoted.
 //
-// A value of Ruby is one of these in Go: nil, bool, int64, *big.Int (beyond
-// int64), float64, string, []byte (binary strings), [Symbol], time.Time, [Date],
-// []any and [Hash]. Objects of other classes are refused, as Rails does. Dates
-// and times are such objects in a column, see [Codec].
+// A Ruby value is one of these in Go: nil, bool, int64, *big.Int (beyond int64),
+// float64, string, []byte (binary strings), [Symbol], time.Time, [Date], []any and
+// [Hash]. Objects of other classes are refused, as in Rails. For dates and times in
+// a column see [Codec].
 package rubyyaml
 
 import (
@@ -29,7 +29,7 @@ type (
 	Pair = rubycompat.Pair
 	// Symbol is a Ruby symbol, without its colon.
 	Symbol = rubycompat.Symbol
-	// ClassError says which class a plaintext names that is not read here.
+	// ClassError reports an object of a Ruby class that this package does not read.
 	ClassError = rubycompat.ClassError
 )
 
@@ -46,28 +46,28 @@ func (d Date) String() string { return fmt.Sprintf("%04d-%02d-%02d", d.Year, d.M
 // MarshalText returns [Date.String].
 func (d Date) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// maxDepth is how deep lists and hashes may lie inside each other, in both directions.
+// maxDepth is the maximum nesting of lists and hashes, in both directions.
 const maxDepth = 1000
 
-// Codec is [Marshal] and [Unmarshal] as an implementation of lockbox.YAML. The
-// zero value keeps to what Rails permits in a column by default: it refuses a date
-// or a time, with which Rails could not read the column at all.
+// Codec implements lockbox.YAML with [Marshal] and [Unmarshal]. The zero value
+// accepts only what Rails permits in a column by default. It refuses a date or a
+// time, because Rails could not read the column at all.
 type Codec struct {
 	// Times permits dates and times, for an application whose
-	// yaml_column_permitted_classes list Date and Time.
+	// yaml_column_permitted_classes lists Date and Time.
 	Times bool
 }
 
-// Marshal is the function [Marshal] with what c permits; a date or time that it
-// does not is [kmsencrypted.ErrConfig].
+// Marshal is like the function [Marshal]. It returns [kmsencrypted.ErrConfig] for a
+// date or time unless Times is set.
 func (c Codec) Marshal(v any) ([]byte, error) { return marshal(v, c.Times) }
 
-// Unmarshal is the function [Unmarshal] with what c permits; a date or time that
-// it does not is a [ClassError].
+// Unmarshal is like the function [Unmarshal]. It returns a [ClassError] for a date
+// or time unless Times is set.
 func (c Codec) Unmarshal(data []byte, into any) error { return unmarshal(data, into, c.Times) }
 
-// malformed is [kmsencrypted.ErrMalformed] for text that is not Ruby's YAML. The
-// errors of the parser may quote the plaintext, so that they are not shown.
+// malformed returns [kmsencrypted.ErrMalformed] for text that is not Ruby's YAML.
+// It hides errors of the parser, because they may quote the plaintext.
 func malformed(err error) error {
 	return fmt.Errorf("rubyyaml: %w: %w", kmsencrypted.ErrMalformed, err)
 }

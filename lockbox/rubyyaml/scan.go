@@ -13,7 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// scalars are the forms of plain text that are not strings, as Psych 4 tells them.
+// scalars are the forms of plain text that Psych 4 does not read as strings.
 type scalars struct {
 	timestamp, zone, date, infinity, integer, base60, float, base60Float *regexp.Regexp
 }
@@ -27,14 +27,14 @@ var patterns = sync.OnceValue(func() scalars {
 		integer:   regexp.MustCompile(`^[-+]?(?:0b[01_,]+|0[0-7_,]+|0|[1-9](?:[0-9]|,[0-9]|_[0-9])*|0x[0-9a-fA-F_,]+)$`),
 		base60:    regexp.MustCompile(`^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9]){1,2}$`),
 		float:     regexp.MustCompile(`^[-+]?(?:[0-9][0-9_,]*)?\.[0-9]*(?:[eE][-+][0-9]+)?$`),
-		// The part behind the point is not read, as in Psych.
+		// Like Psych, do not read what follows the point.
 		base60Float: regexp.MustCompile(`^[-+]?[0-9][0-9_]*(?::[0-5]?[0-9]){1,2}\.[0-9_]*$`),
 	}
 })
 
-var errNumber = errors.New("a number that is none")
+var errNumber = errors.New("an invalid number")
 
-// words are the plain texts that Psych takes for something else, in any case.
+// words are the plain texts that Psych does not read as strings, in any case.
 var words = map[string]any{
 	"~": nil, "null": nil,
 	"yes": true, "true": true, "on": true,
@@ -53,7 +53,7 @@ func scan(text string) (any, error) {
 		return symbol(name), nil
 	}
 	if first := text[0]; (first < '0' || first > '9') && strings.IndexByte("+-.", first) < 0 {
-		return text, nil // all that follows begins with one of these
+		return text, nil // all forms below begin with one of these
 	}
 	p := patterns()
 	switch {
@@ -86,7 +86,7 @@ func scan(text string) (any, error) {
 	return text, nil
 }
 
-// symbol reads what follows a colon: text in quotes loses them.
+// symbol returns the symbol for what follows a colon, without quotes.
 func symbol(name string) Symbol {
 	if quote := name[0]; quote == '"' || quote == '\'' {
 		if end := strings.LastIndexByte(name, quote); end > 0 {
@@ -158,7 +158,7 @@ func float(text string) (any, error) {
 	return f, nil
 }
 
-// base60 reads 1:30 as Psych does: as hours and minutes, in seconds.
+// base60 parses 1:30 as Psych does: as hours and minutes, in seconds.
 func base60(text string) any {
 	sum := new(big.Int)
 	for i, part := range strings.Split(strings.ReplaceAll(text, "_", ""), ":") {

@@ -11,8 +11,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// Aliases let little text stand for a very large value. The sum of its parts may
-// be aliasAllowance, and aliasFactor for every byte.
+// Aliases let a short text represent a very large value. The number of parts may be
+// at most aliasAllowance, plus aliasFactor for every byte.
 const (
 	aliasAllowance = 1 << 16
 	aliasFactor    = 16
@@ -20,17 +20,18 @@ const (
 
 var (
 	errSyntax = errors.New("not YAML")
-	errAlias  = errors.New("a value that holds itself, or aliases that stand for too much")
+	errAlias  = errors.New("a value that contains itself, or too many aliases")
 )
 
-// Unmarshal reads the first document of data, as Ruby's YAML.safe_load with
-// symbols, dates, times and aliases does, and stores it in *into: in a *any as
-// one of the Go values that the package lists, otherwise by the rules of
-// encoding/json, symbols and integer keys as text. Text without a document is nil.
+// Unmarshal parses the first document of data, like Ruby's YAML.safe_load with
+// symbols, dates, times and aliases, and stores it in *into. A *any receives one of
+// the Go values listed in the package doc. Other types follow the rules of
+// encoding/json, with symbols and integer keys as text. Text without a document is
+// nil.
 //
-// What is not YAML, holds an object of another class ([ClassError]) or does not
-// fit *into is [kmsencrypted.ErrMalformed]. Values that are aliases of each other
-// may share memory.
+// Unmarshal returns [kmsencrypted.ErrMalformed] for data that is not YAML, contains
+// an object of another class ([ClassError]) or does not fit *into. Values that are
+// aliases of each other may share memory.
 func Unmarshal(data []byte, into any) error { return unmarshal(data, into, true) }
 
 func unmarshal(data []byte, into any, times bool) error {
@@ -54,7 +55,7 @@ type decoder struct {
 	times   bool     // whether dates and times are permitted
 	lines   []string // of text, split when first needed
 	anchors map[*yaml.Node]*anchor
-	parts   int // of all that was read so far, with what aliases stand for
+	parts   int // number of values read so far, including those behind aliases
 	limit   int
 }
 
@@ -111,7 +112,7 @@ func (d *decoder) plain(n *yaml.Node, depth int) (any, error) {
 	return nil, nil // no document
 }
 
-// tag is a node's tag if the text has one.
+// tag returns the tag of a node if the text has one.
 func tag(n *yaml.Node) string {
 	if n.Style&yaml.TaggedStyle == 0 {
 		return ""
@@ -119,8 +120,8 @@ func tag(n *yaml.Node) string {
 	return n.Tag
 }
 
-// foreign is the error for a tag that stands for an object of a class. Tags that
-// nobody knows count for nothing, as in Psych.
+// foreign returns the error for a tag that names a class. Like Psych it ignores
+// unknown tags.
 func foreign(tag string) error {
 	for _, prefix := range []string{"!ruby/", "!map:", "!seq:", "!str:", "!struct:"} {
 		if rest, ok := strings.CutPrefix(tag, prefix); ok {
@@ -189,9 +190,9 @@ func toFloat(text string) (any, error) {
 	return nil, errNumber
 }
 
-// nonSpecific reports whether a quoted scalar has the tag "!", which makes it be
-// read like a plain one. Psych writes symbols so that need quotes. The parser
-// does not tell, so it is looked up in the text.
+// nonSpecific reports whether a quoted scalar has the tag "!", which makes it read
+// like a plain one. Psych writes symbols in this way if they need quotes. The
+// parser does not report this tag, so look it up in the text.
 func (d *decoder) nonSpecific(n *yaml.Node) bool {
 	if d.lines == nil {
 		d.lines = strings.Split(lineBreaks.Replace(string(d.text)), "\n")
@@ -245,8 +246,8 @@ func (d *decoder) mapping(n *yaml.Node, depth int) (any, error) {
 	return h.hash, nil
 }
 
-// merge adds the entries of a hash, or of a list of hashes of which the first
-// wins. Anything else is no merge.
+// merge adds the entries of a hash, or of a list of hashes of which the first wins.
+// It returns false for anything else.
 func (d *decoder) merge(h *ordered, value any) bool {
 	switch v := value.(type) {
 	case Hash:
@@ -269,8 +270,8 @@ func (d *decoder) merge(h *ordered, value any) bool {
 	return false
 }
 
-// ordered is a hash under construction. Of equal keys the last counts, in the
-// place of the first; keys that Go cannot compare are all kept.
+// ordered is a hash under construction. The last of equal keys counts, in the place
+// of the first. Keys that Go cannot compare are all kept.
 type ordered struct {
 	hash   Hash
 	places map[any]int
