@@ -11,7 +11,10 @@ import (
 // nothing of another provider.
 func TestImports(t *testing.T) {
 	t.Parallel()
-	const module = "github.com/kmsencrypted/kmsencrypted"
+	const (
+		module  = "github.com/kmsencrypted/kmsencrypted"
+		support = module + "/internal/testing/"
+	)
 	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/blindindex", "/files", "/files/attach", "/files/serve", "/providers/testkey", "/providers/local", "/kmstest"} {
 		for _, dep := range dependencies(t, module+pkg) {
 			first, _, _ := strings.Cut(dep, "/")
@@ -30,6 +33,13 @@ func TestImports(t *testing.T) {
 			}
 		}
 	}
+	// What supports tests reaches nothing that users build.
+	for _, imports := range list(t, "{{.ImportPath}} {{join .Imports \" \"}}", "./...") {
+		importer, imported, _ := strings.Cut(imports, " ")
+		if !strings.HasPrefix(importer, support) && strings.Contains(imported, support) {
+			t.Errorf("%s imports a package below %s, which are for tests", importer, support)
+		}
+	}
 	// The arrows point to the root.
 	for _, dep := range dependencies(t, module) {
 		if strings.HasPrefix(dep, module+"/") && !strings.HasPrefix(dep, module+"/internal/") {
@@ -41,9 +51,14 @@ func TestImports(t *testing.T) {
 // dependencies is empty for a package that does not exist.
 func dependencies(t *testing.T, pkg string) []string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-e", "-f", "{{.ImportPath}}", pkg).CombinedOutput()
+	return list(t, "{{.ImportPath}}", "-deps", "-e", pkg)
+}
+
+func list(t *testing.T, format string, args ...string) (lines []string) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "go", append([]string{"list", "-f", format}, args...)...).CombinedOutput()
 	if err != nil {
-		t.Fatalf("go list %s: %v\n%s", pkg, err, out)
+		t.Fatalf("go list %q: %v\n%s", args, err, out)
 	}
-	return strings.Fields(string(out))
+	return strings.Split(strings.TrimSpace(string(out)), "\n")
 }

@@ -24,7 +24,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 	objects "github.com/kmsencrypted/kmsencrypted/files/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/files/serve"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )

@@ -5,7 +5,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 )
 
 const objectSize = 64 << 20

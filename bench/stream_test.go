@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted/files/lockbox"
-	"github.com/kmsencrypted/kmsencrypted/internal/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 )
 
 const chunk = 16 << 10

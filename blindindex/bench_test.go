@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/crypto/argon2"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 )
 
 const benchValue = "ada.lovelace@example.org"

@@ -13,8 +13,8 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/against"
 	"github.com/kmsencrypted/kmsencrypted/internal/mac"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 )
 
 // The job of these benchmarks is a record of five strings of 32 bytes. Its limit

@@ -15,7 +15,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 // The vectors of testdata/native were written from spec/native.md by a program

@@ -10,7 +10,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 )
 
 // slowKey is a key service that takes 5 ms a call.

@@ -15,7 +15,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/rubyprocess"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/rubyprocess"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/lockbox/rubyyaml"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"

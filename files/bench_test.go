@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 )
 
 const benchmarkSize = 64 << 20

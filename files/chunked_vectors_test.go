@@ -15,7 +15,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 // The published vectors of the body, which has no header there and any context.

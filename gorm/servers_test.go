@@ -19,8 +19,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
-	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
-	"github.com/kmsencrypted/kmsencrypted/internal/mysqlish"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )

@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/rubyprocess"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/rubyprocess"
 )
 
 // rubyBoxCase is a box for testdata/boxes.rb. Bytes are in base64.

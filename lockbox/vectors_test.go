@@ -13,7 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 // withNonce returns a copy of b that seals with one given nonce, which no user

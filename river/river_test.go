@@ -15,7 +15,7 @@ import (
 	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 	"github.com/kmsencrypted/kmsencrypted/rotation"

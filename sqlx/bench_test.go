@@ -15,8 +15,8 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/against"
-	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 

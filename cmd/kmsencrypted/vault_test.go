@@ -8,7 +8,7 @@ import (
 
 	"github.com/hashicorp/vault/api"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/vaultserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vaultserver"
 )
 
 // Against a real server: doctor sees that a derived key checks the context and

@@ -14,7 +14,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"

@@ -20,7 +20,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
-	"github.com/kmsencrypted/kmsencrypted/internal/race"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/race"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/race"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/race"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 // Where the killed process finds what Rails attached.

@@ -6,7 +6,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
-	"github.com/kmsencrypted/kmsencrypted/internal/peakmemory"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/peakmemory"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/rubyprocess"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/rubyprocess"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 // A Rails application with Active Storage and Lockbox opens what is attached here,

@@ -6,7 +6,7 @@ import (
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/peakmemory"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/peakmemory"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 

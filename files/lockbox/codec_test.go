@@ -12,7 +12,7 @@ import (
 	"testing/iotest"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 func TestBase64Vectors(t *testing.T) {

@@ -17,8 +17,8 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/internal/tables"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
 )
 
 // The same tables as three releases know them.

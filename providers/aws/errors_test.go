@@ -11,7 +11,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
 )
 
 func TestErrors(t *testing.T) {

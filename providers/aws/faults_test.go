@@ -16,9 +16,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/badday"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
-	"github.com/kmsencrypted/kmsencrypted/internal/goroutines"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/badday"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/goroutines"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 	"github.com/kmsencrypted/kmsencrypted/providers/guard"
 )

@@ -7,7 +7,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 )
 

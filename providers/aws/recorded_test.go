@@ -13,7 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/recordings"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/recordings"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 )
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
 )
 
 type customer struct {

@@ -12,7 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/kmsvectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/kmsvectors"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 )
 

@@ -6,7 +6,7 @@ import (
 	"cloud.google.com/go/kms/apiv1/kmspb"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/gcpkms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/gcpkms"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 )
 

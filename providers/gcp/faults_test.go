@@ -17,9 +17,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/badday"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/gcpkms"
-	"github.com/kmsencrypted/kmsencrypted/internal/goroutines"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/badday"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/gcpkms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/goroutines"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 	"github.com/kmsencrypted/kmsencrypted/providers/guard"
 )

@@ -12,9 +12,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/gcpkms"
-	"github.com/kmsencrypted/kmsencrypted/internal/kmsvectors"
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/gcpkms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/kmsvectors"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 	"github.com/kmsencrypted/kmsencrypted/providers/providertest"
 )

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/gcpkms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/gcpkms"
 )
 
 // TestObserver: all attempts are seen, and whether a data key is under the newest

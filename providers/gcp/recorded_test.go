@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/recordings"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/recordings"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 )
 

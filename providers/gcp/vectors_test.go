@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/kmsvectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/kmsvectors"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 )
 

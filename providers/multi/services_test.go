@@ -10,8 +10,8 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/gcpkms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/gcpkms"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 	"github.com/kmsencrypted/kmsencrypted/providers/multi"

@@ -7,7 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
-	"github.com/kmsencrypted/kmsencrypted/internal/vaultserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vaultserver"
 	"github.com/kmsencrypted/kmsencrypted/providers/vault"
 )
 

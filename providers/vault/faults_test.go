@@ -17,9 +17,9 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/badday"
-	"github.com/kmsencrypted/kmsencrypted/internal/goroutines"
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/badday"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/goroutines"
 	"github.com/kmsencrypted/kmsencrypted/providers/guard"
 	"github.com/kmsencrypted/kmsencrypted/providers/vault"
 )

@@ -11,8 +11,8 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/kmsvectors"
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/kmsvectors"
 	"github.com/kmsencrypted/kmsencrypted/providers/vault"
 )
 

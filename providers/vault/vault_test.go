@@ -15,7 +15,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/vaultserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vaultserver"
 	"github.com/kmsencrypted/kmsencrypted/providers/providertest"
 	"github.com/kmsencrypted/kmsencrypted/providers/vault"
 )

@@ -9,7 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
 )
 
 const elsewhere = "eu-west-1"

@@ -17,7 +17,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/vectors"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 

@@ -8,8 +8,8 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/dbserver"
-	"github.com/kmsencrypted/kmsencrypted/internal/mysqlish"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
 )
 
 func open(t *testing.T, driver, dsn string) *sql.DB {

@@ -15,7 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/fakes/gcpkms"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/gcpkms"
 )
 
 const (

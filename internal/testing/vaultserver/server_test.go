@@ -3,7 +3,7 @@ package vaultserver_test
 import (
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/vaultserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vaultserver"
 )
 
 func TestVaultServer(t *testing.T) {

@@ -84,5 +84,5 @@ func folder(variable, name string) string {
 // Root is the folder of the project.
 func Root() string {
 	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..")
+	return filepath.Join(filepath.Dir(here), "..", "..", "..")
 }

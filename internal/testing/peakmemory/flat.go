@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/race"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/race"
 )
 
 // childSize tells a process of its own how large a file it is to move.

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 var errNotBuilt = errors.New("set KMSENCRYPTED_VAULT=build to build one (two minutes, once), or KMSENCRYPTED_VAULT_ADDR and KMSENCRYPTED_VAULT_TOKEN to use another")
@@ -39,10 +41,7 @@ func program() (string, error) {
 	return path, build(dir, path)
 }
 
-func sourceDir() string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..", "e2e", "vaultd")
-}
+func sourceDir() string { return filepath.Join(vectors.Root(), "e2e", "vaultd") }
 
 // digest identifies the sources, so that a cached program is never an old one.
 func digest(sources fs.FS) (string, error) {

@@ -3,7 +3,7 @@ package goroutines_test
 import (
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/goroutines"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/goroutines"
 )
 
 // failing notes failures instead of failing.
