@@ -41,6 +41,8 @@ require (
 	gorm.io/driver/mysql v1.4.0
 	gorm.io/driver/sqlite v1.5.7
 	gorm.io/gorm v1.25.12
+	gorm.io/plugin/optimisticlock v1.1.3 // tests
+	gorm.io/plugin/soft_delete v1.2.1 // tests
 	modernc.org/sqlite v1.34.5
 )
 

@@ -109,6 +109,22 @@ func (w *work) rewrapMoved(ctx context.Context, op string) {
 	}
 }
 
+func (m *Model[R]) indexNew(ctx context.Context, rows []*R) error {
+	w := newWork(m, rows)
+	defer w.release()
+	for i := range w.records {
+		w.records[i].isNew = true
+	}
+	indexes := m.sealIndexes(ctx, w)
+	err := w.outcome()
+	for _, c := range indexes {
+		if c.recordWork.err == nil {
+			c.commit()
+		}
+	}
+	return err
+}
+
 // sealIndexes computes the indexes of all fields that were set.
 func (m *Model[R]) sealIndexes(ctx context.Context, w *work) (indexes []*computing) {
 	if len(m.schema.indexes) == 0 {

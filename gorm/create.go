@@ -3,7 +3,6 @@ package kmsgorm
 import (
 	"context"
 	"errors"
-	"reflect"
 	"slices"
 
 	"gorm.io/gorm"
@@ -30,31 +29,36 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 	if !ok {
 		return t.refused("create", "", errors.ErrUnsupported, "pass a pointer, so that the record can be sealed")
 	}
-	t.model.DropAssignedIDs(found...)
-	w := t.begin(db, found)
-	w.idAssigned = !t.hasID(stmt.Context, found)
+	w := peekWork(db)
+	if w == nil {
+		w = t.begin(db, found)
+	}
 	included, restricted := t.included(stmt, true)
-	switch {
-	case !included:
-		w.leaveOut(stmt)
-		return nil
-	case !t.hasID(stmt.Context, found):
-		return w.sealLater(db)
-	case restricted:
+	if restricted && included {
 		stmt.Selects = slices.Concat(stmt.Selects, t.columns)
 	}
-	if _, upsert := stmt.Clauses["ON CONFLICT"]; !upsert {
-		return t.model.SealNew(stmt.Context, found...)
+	if !included {
+		w.leaveOut(stmt)
+		return nil
 	}
-	// The rows of some records may be there: GORM saves associations like this.
-	if err := t.model.Seal(stmt.Context, found...); err != nil {
-		return err
+	upsert, isUpsert := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
+	if isUpsert {
+		return w.sealUpsert(db, upsert)
 	}
-	return t.insertOnly(stmt, found)
+	return w.sealInsert(db)
 }
 
-// sealLater makes GORM insert the rows without their encrypted columns.
-func (w *work) sealLater(db *gorm.DB) error {
+// sealInsert seals what is to be inserted.
+func (w *work) sealInsert(db *gorm.DB) error {
+	w.idAssigned = !w.hasID(db.Statement.Context, w.rows)
+	if !w.idAssigned {
+		return w.sealNew(db.Statement)
+	}
+	return w.sealLater(db, w.rows)
+}
+
+// sealLater makes GORM insert rows without their encrypted columns.
+func (w *work) sealLater(db *gorm.DB, later rows) error {
 	stmt := db.Statement
 	if r, ok := stmt.Clauses["RETURNING"]; ok {
 		// It would be read into the records and replace what was set.
@@ -67,57 +71,8 @@ func (w *work) sealLater(db *gorm.DB) error {
 			return w.refused("create", "", errors.ErrUnsupported, "RETURNING encrypted columns of rows without an id")
 		}
 	}
-	if err := w.insertOnly(stmt, w.rows); err != nil {
-		return err
-	}
-	w.later = true
-	w.leaveOut(stmt)
+	w.later = later
 	return w.inTransaction(db)
-}
-
-// inTransaction begins a transaction for a statement that is in none.
-func (w *work) inTransaction(db *gorm.DB) error {
-	stmt := db.Statement
-	if _, already := stmt.ConnPool.(gorm.TxCommitter); !already && !db.DryRun {
-		tx := db.Begin()
-		if tx.Error != nil {
-			return tx.Error
-		}
-		stmt.ConnPool, w.begun = tx.Statement.ConnPool, true
-	}
-	return nil
-}
-
-// end ends a transaction of inTransaction.
-func (w *work) end(db *gorm.DB) {
-	if !w.begun {
-		return
-	}
-	if db.Error != nil {
-		db.Rollback()
-	} else if db.Commit().Error == nil && !db.DryRun {
-		w.model.Saved(w.rows...)
-	}
-	db.Statement.ConnPool = db.ConnPool
-}
-
-// insertOnly turns an upsert of everything, with which GORM saves a record that
-// an UPDATE did not find, into an INSERT. A record that was read is no new one.
-func (t *table) insertOnly(stmt *gorm.Statement, list rows) error {
-	upsert, _ := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
-	if !upsert.UpdateAll {
-		return nil
-	}
-	for _, row := range list {
-		if t.wasRead(row) && !t.model.IsUnconfirmed(row) {
-			if stmt.ReflectValue.Kind() == reflect.Struct { // from Save: its row is gone
-				return t.refused("create", "", kmsencrypted.ErrConflict, "the row was deleted")
-			}
-			return t.refused("create", "", errors.ErrUnsupported, "save records that were read one by one")
-		}
-	}
-	delete(stmt.Clauses, "ON CONFLICT")
-	return nil
 }
 
 // wasRead reports whether a key of the record, which is sealed, is in the
@@ -148,24 +103,48 @@ func (t *table) wasRead(row *any) bool {
 func oneByOne(insert func(*gorm.DB)) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		w := peekWork(db)
-		if w == nil || !w.later || len(w.rows) < 2 || db.DryRun || db.Error != nil {
+		if w == nil || len(w.later) == 0 || db.Error != nil {
 			insert(db)
 			return
 		}
 		stmt, inserted := db.Statement, int64(0)
-		all := stmt.ReflectValue
+		all, selects := stmt.ReflectValue, stmt.Selects
 		for _, row := range w.rows {
-			stmt.ReflectValue = valueOf(row).Elem()
+			if stmt.Selects, stmt.Omits = selects, w.omits; slices.Contains(w.later, row) {
+				stmt.Omits = slices.Concat(w.omits, w.notYet(stmt.Context, row))
+			}
+			if len(w.rows) > 1 {
+				stmt.ReflectValue = valueOf(row).Elem()
+			}
 			stmt.SQL.Reset()
-			stmt.Vars = nil
+			stmt.Vars, db.RowsAffected = nil, 0
 			insert(db)
 			if db.Error != nil {
 				break
 			}
-			inserted += min(db.RowsAffected, 1) // 2 is an upsert in MySQL
+			if w.hasID(stmt.Context, rows{row}) || db.DryRun {
+				inserted += min(db.RowsAffected, 1) // 2 is an upsert in MySQL
+			}
 		}
 		stmt.ReflectValue, db.RowsAffected = all, inserted
 	}
+}
+
+// notYet lists the columns that are sealed when the id of a row is known: all but
+// blind indexes that were computed, which no data key seals and which decide whether
+// a row is there already.
+func (w *work) notYet(ctx context.Context, row *any) []string {
+	if !w.indexed {
+		return w.columns
+	}
+	return slices.DeleteFunc(slices.Clone(w.columns), func(column string) bool {
+		x, isIndex := w.fields[column].ReflectValueOf(ctx, valueOf(row)).Addr().Interface().(*field.Index)
+		if !isIndex {
+			return false
+		}
+		_, err := x.Value()
+		return err == nil
+	})
 }
 
 // afterCreate seals what had to wait for its id.
@@ -185,39 +164,62 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 
 func (w *work) created(db *gorm.DB) error {
 	ctx := db.Statement.Context
-	all := db.RowsAffected == int64(len(w.rows))
-	if w.later {
-		if !all || !w.hasID(ctx, w.rows) {
-			return w.refused("create", "", errors.ErrUnsupported, "not every record was inserted: give records an id before an upsert")
-		}
-		if err := w.model.SealNew(ctx, w.rows...); err != nil {
-			return err
-		}
-		for _, row := range w.rows {
-			if err := w.fillIn(db, row); err != nil {
-				return err
-			}
-		}
+	if err := w.completeLater(db); err != nil {
+		return err
 	}
-	if !all { // some rows were there: nothing is known about what they hold
+	if w.uncertain { // nothing is known about what the rows hold
+		w.model.Sent(w.rows...)
 		return nil
 	}
-	w.confirmed(db, func() { w.model.Inserted(w.idAssigned, w.rows...) })
+	if w.counted && db.RowsAffected < int64(len(w.rows)) {
+		return w.refused("create", "", kmsencrypted.ErrConflict, "a row was inserted meanwhile")
+	}
+	w.confirmed(db, func() {
+		w.model.Sent(w.existing...)
+		w.model.Inserted(w.idAssigned, slices.DeleteFunc(slices.Clone(w.rows), func(row *any) bool { return slices.Contains(w.existing, row) })...)
+	})
 	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
 		return w.model.Open(ctx, w.rows...) // what was read again
 	}
 	return nil
 }
 
+// completeLater seals the rows that have ids now. A row without one was not
+// inserted: there was a conflict, and the program wanted nothing done.
+func (w *work) completeLater(db *gorm.DB) error {
+	ctx := db.Statement.Context
+	without := func(row *any) bool { return !w.hasID(ctx, rows{row}) }
+	w.rows = slices.DeleteFunc(slices.Clone(w.rows), without)
+	w.later = slices.DeleteFunc(slices.Clone(w.later), without)
+	columns := make([][]string, len(w.later))
+	for i, row := range w.later {
+		columns[i] = w.notYet(ctx, row)
+	}
+	if err := w.model.SealNew(ctx, w.later...); err != nil {
+		return err
+	}
+	for i, row := range w.later {
+		if err := w.fillIn(db, row, columns[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fillIn writes the encrypted columns of a row that was inserted without them.
-func (w *work) fillIn(db *gorm.DB, row *any) error {
+func (w *work) fillIn(db *gorm.DB, row *any, columns []string) error {
 	write, err := w.model.Write(row)
-	if err != nil || len(write.Set) == 0 {
+	if err != nil {
 		return err
 	}
 	values := make(map[string]any, len(write.Set))
 	for _, a := range write.Set {
-		values[a.Column] = a.Value
+		if slices.Contains(columns, a.Column) || w.fields[a.Column] == nil {
+			values[a.Column] = a.Value
+		}
+	}
+	if len(values) == 0 {
+		return nil
 	}
 	conditions := append(w.byID(db.Statement.Context, row), &unchanged{write.Where})
 	result := own(db).Clauses(clause.Where{Exprs: conditions}).Updates(values)

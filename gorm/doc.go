@@ -32,11 +32,21 @@
 //
 // Save and Updates write what was set in a record, and of the encrypted columns
 // nothing else: columns that were not loaded, and those of an empty struct, stay
-// as they are. The update has the condition that the key column is still the one
-// that was loaded; if it is not, the error is [kmsencrypted.ErrConflict] and
-// nothing was written. Select and Omit take the encrypted columns of a record
-// together: they are written if one is selected, and not if one is omitted.
-// Without a loaded key column, a stored record cannot be updated.
+// as they are. Updates with a struct or a map of new values, Update and UpdateColumn
+// take plaintexts too, for one record whose id is known: db.Model(&c). The columns
+// are listed after all callbacks and field clauses, so that soft delete, optimistic
+// locks and what callbacks set work as without this package.
+//
+// An update has the condition that the key column is still the one that was loaded.
+// If it is not, the error is [kmsencrypted.ErrConflict] and nothing was written. If a
+// condition of yours does not hold, no row is affected and there is no error. Select
+// and Omit take the encrypted columns of a record together: they are written if one
+// is selected, and not if one is omitted.
+//
+// OnConflict with UpdateAll, Save of a list, and Save of a record that the UPDATE did
+// not find lock the stored rows and write under their data keys. What was neither
+// read nor set stays as it is. Save of a record that was read and deleted since is
+// [kmsencrypted.ErrConflict].
 //
 // A transaction of your own may be repeated with the same records after a rollback,
 // with savepoints or without: Create takes new ids from the database, and Save sends
@@ -46,13 +56,21 @@
 // # What is refused
 //
 // What goes around the record is an error, with SkipHooks too: an encrypted
-// column in a map, Update, UpdateColumn, Set or an upsert's assignments, also with
-// Table and a name ([kmsencrypted.ErrUnsealed]); a value set for many rows at
-// once, another id for a stored record, an upsert that overwrites encrypted
-// columns ([errors.ErrUnsupported]); a plaintext compared with an encrypted column
-// ([kmsencrypted.ErrUnsealed]); Pluck or a map for an encrypted column
-// ([kmsencrypted.ErrNotOpened]). OnConflict with UpdateAll inserts records that
-// were never read, and is a duplicate key where one exists.
+// column of many records at once, in Set or an upsert's assignments, or in a map with
+// Table and a name ([kmsencrypted.ErrUnsealed]); another id for a stored record, an
+// upsert by another column that overwrites encrypted ones ([errors.ErrUnsupported]);
+// a plaintext compared with an encrypted column ([kmsencrypted.ErrUnsealed]); Pluck
+// or a map for an encrypted column ([kmsencrypted.ErrNotOpened]).
+//
+// # Transactions and the key service
+//
+// GORM puts a statement into a transaction, which holds a connection. The key service
+// is called before it begins, except where what is sealed is known only inside:
+// where the database assigns the id, in upserts, in associations that are saved with
+// their parent, where a hook of yours sets a value in a record that had none or
+// changes the id or the context, and where a record was rewrapped meanwhile. Give
+// records ids of your own, or set [gorm.Config.SkipDefaultTransaction], where the
+// service may be slow.
 //
 // # What is not seen
 //

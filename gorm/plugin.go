@@ -56,8 +56,10 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	return p.register(db)
 }
 
-// register puts callbacks in place. GORM's own hooks run before those that seal
-// and after those that open. None of them honours SkipHooks.
+// register puts callbacks in place. What needs the key service and is known by
+// then happens before GORM begins its transaction, what the program's hooks and
+// other plugins may still change right before the statement. None of them honours
+// SkipHooks.
 func (p *Plugin) register(db *gorm.DB) error {
 	const name = "kmsencrypted:"
 	c := db.Callback()
@@ -67,11 +69,12 @@ func (p *Plugin) register(db *gorm.DB) error {
 	}
 	return errors.Join(
 		c.Create().Replace("gorm:create", oneByOne(insert)),
+		c.Create().Before("*").Register(name+"prepare", p.checked((*table).prepareCreate)),
 		c.Create().Before("gorm:create").Register(name+"seal", p.checked((*table).beforeCreate)),
 		c.Create().Before("gorm:save_after_associations").Register(name+"created", p.afterCreate),
 		c.Create().After("gorm:commit_or_rollback_transaction").Register(name+"confirmed", p.confirm),
 		c.Update().After("gorm:commit_or_rollback_transaction").Register(name+"confirmed", p.confirm),
-		c.Update().Before("gorm:update").Register(name+"seal", p.checked((*table).beforeUpdate)),
+		c.Update().Before("*").Register(name+"prepare", p.checked((*table).prepareUpdate)),
 		c.Update().Before("gorm:save_after_associations").Register(name+"updated", p.afterUpdate),
 		c.Query().Before("gorm:query").Register(name+"check", p.checked((*table).beforeQuery)),
 		c.Query().Before("gorm:after_query").Register(name+"open", p.afterQuery),

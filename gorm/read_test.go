@@ -294,9 +294,8 @@ func TestHooksAndMigrationSQLite(t *testing.T) {
 	if read.Found != ada {
 		t.Errorf("AfterFind sees %q", read.Found)
 	}
-	// The hook sets a value in a model that was never read.
-	err = db.Model(&Hooked{ID: h.ID}).Updates(Hooked{Found: "x"}).Error
-	d.wantError("Updates with a hook on an empty model", err, kmsencrypted.ErrConflict)
+	// The hook sets a value in a model that was never read: GORM writes the new values alone.
+	d.must(db.Model(&Hooked{ID: h.ID}).Updates(Hooked{Found: "x"}).Error)
 	var again Hooked
 	d.must(db.First(&again, h.ID).Error)
 	if again.Found != ada {

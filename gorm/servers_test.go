@@ -146,7 +146,7 @@ func testServer(t *testing.T, dialect field.Dialect, driver, dsn, id string) {
 	d.must(db.Save(&rekeyed).Error)
 	stale.Email.Set(ada)
 	d.wantError("Save of a stale record", db.Save(&stale).Error, kmsencrypted.ErrConflict)
-	d.wantError("Update", db.Model(&stale).Update("email_ciphertext", ada).Error, kmsencrypted.ErrUnsealed)
+	d.wantError("Update of a stale record", db.Model(&stale).Update("email_ciphertext", ada).Error, kmsencrypted.ErrConflict)
 
 	retries(d, db)
 

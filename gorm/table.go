@@ -2,7 +2,6 @@ package kmsgorm
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"reflect"
 	"slices"
@@ -57,7 +56,6 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 			mistakes = append(mistakes, configError("%v: the encrypted column %q can have neither default nor serializer", t.rowType, column))
 		}
 		t.fields[column] = f
-		readNull(f)
 		if f.FieldType != keyType && f.FieldType != partType {
 			t.secret = append(t.secret, column)
 		}
@@ -70,19 +68,14 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 		}
 		t.ids = append(t.ids, f)
 	}
-	return t, errors.Join(mistakes...)
-}
-
-// readNull makes GORM tell a column that it was read and is NULL. Without, it
-// leaves the column as it is, which would count as not read.
-func readNull(f *schema.Field) {
-	set, pointer := f.Set, reflect.PointerTo(f.FieldType)
-	f.Set = func(ctx context.Context, row reflect.Value, v any) error {
-		if r := reflect.ValueOf(v); r.IsValid() && r.Type() == pointer && r.IsNil() {
-			return f.ReflectValueOf(ctx, row).Addr().Interface().(sql.Scanner).Scan(nil)
-		}
-		return set(ctx, row, v)
+	if err := errors.Join(mistakes...); err != nil {
+		return nil, err
 	}
+	for column, f := range t.fields {
+		t.takePlaintexts(column, f)
+	}
+	stmt.Schema.UpdateClauses = append(stmt.Schema.UpdateClauses, sealing{t})
+	return t, nil
 }
 
 // isOurs reports whether a type is a column of package field or of blindindex.
@@ -164,100 +157,4 @@ func (t *table) included(stmt *gorm.Statement, create bool) (included, restricte
 		included = included || is
 	}
 	return included, restricted
-}
-
-// work is a statement under way: what was changed in it for GORM's callback, and
-// what is to be done after it.
-type work struct {
-	*table
-	rows           rows
-	selects, omits []string // as they were
-
-	later      bool // Create: seal when the ids are known
-	begun      bool // a transaction of ours
-	idAssigned bool // Create: the database makes the ids
-
-	change    *field.Write // Update: what the record writes
-	assigned  clause.Set   // and what GORM does
-	condition *unchanged
-	isSave    bool
-}
-
-func (t *table) begin(db *gorm.DB, list rows) *work {
-	w := &work{table: t, rows: list, selects: db.Statement.Selects, omits: db.Statement.Omits}
-	db.InstanceSet(settingWork, w)
-	return w
-}
-
-// peekWork is the work that begin left.
-func peekWork(db *gorm.DB) *work {
-	v, _ := db.InstanceGet(settingWork)
-	w, _ := v.(*work)
-	return w
-}
-
-// workOf is peekWork for the callback after GORM's.
-func workOf(db *gorm.DB) *work {
-	w := peekWork(db)
-	if w != nil {
-		db.InstanceSet(settingWork, (*work)(nil)) // a statement may be used again
-	}
-	return w
-}
-
-// confirmed marks records whose statement succeeded: as saved if it is committed,
-// which a transaction that GORM began for it is not before its own callback.
-func (w *work) confirmed(db *gorm.DB, mark func()) {
-	_, inTransaction := db.Statement.ConnPool.(gorm.TxCommitter)
-	if !inTransaction {
-		w.model.Saved(w.rows...)
-		return
-	}
-	mark()
-	if _, begun := db.InstanceGet("gorm:started_transaction"); begun {
-		db.InstanceSet(settingUnconfirmed, w)
-	}
-}
-
-// confirm runs after GORM ended the transaction that it began for a statement.
-func (p *Plugin) confirm(db *gorm.DB) {
-	if v, ok := db.InstanceGet(settingUnconfirmed); ok {
-		if w, _ := v.(*work); w != nil && db.Error == nil {
-			w.model.Saved(w.rows...)
-		}
-		db.InstanceSet(settingUnconfirmed, (*work)(nil))
-	}
-}
-
-// leaveOut keeps GORM from writing the encrypted columns.
-func (w *work) leaveOut(stmt *gorm.Statement) {
-	stmt.Omits = slices.Concat(stmt.Omits, w.columns)
-}
-
-func (w *work) restore(stmt *gorm.Statement) { stmt.Selects, stmt.Omits = w.selects, w.omits }
-
-// unchanged is the condition that the columns of a record still hold what was
-// read. It can be given other columns after it was built into a statement.
-type unchanged struct{ columns []field.Assignment }
-
-func (u *unchanged) Build(builder clause.Builder) {
-	for i, a := range u.columns {
-		if i > 0 {
-			builder.WriteString(" AND ")
-		}
-		var either []clause.Expression
-		for _, value := range a.Values() {
-			either = append(either, clause.Eq{Column: clause.Column{Name: a.Column}, Value: value}) // IS NULL for nil
-		}
-		clause.And(clause.Or(either...)).Build(builder)
-	}
-}
-
-// own is a statement of this package on the connection of another.
-func own(db *gorm.DB) *gorm.DB {
-	tx := db.Session(&gorm.Session{NewDB: true, SkipHooks: true}).Set(settingOwn, true)
-	if expr := db.Statement.TableExpr; expr != nil {
-		return tx.Table(expr.SQL, expr.Vars...)
-	}
-	return tx.Table(db.Statement.Table)
 }

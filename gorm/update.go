@@ -2,78 +2,294 @@ package kmsgorm
 
 import (
 	"context"
-	"database/sql"
-	"database/sql/driver"
 	"errors"
+	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/callbacks"
 	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// beforeUpdate seals what was set in a record. GORM never writes an encrypted
-// column itself: it would write each that is not zero, loaded or not.
-func (t *table) beforeUpdate(db *gorm.DB) error {
-	stmt := db.Statement
-	if err := errors.Join(t.checkConditions(db), t.checkSet(stmt)); err != nil {
-		return err
+// sealing is the last of the clauses that the fields of a struct add to an UPDATE.
+// All callbacks and the clauses of other fields, such as a soft delete or an
+// optimistic lock, come before it, and right after it GORM would list the columns.
+type sealing struct{ *table }
+
+// Name implements [clause.Interface].
+func (sealing) Name() string { return "" }
+
+// Build implements [clause.Interface].
+func (sealing) Build(clause.Builder) {}
+
+// MergeClause implements [clause.Interface].
+func (sealing) MergeClause(*clause.Clause) {}
+
+// ModifyStatement implements [gorm.StatementModifier].
+func (sealing) ModifyStatement(stmt *gorm.Statement) {
+	w := peekWork(stmt.DB)
+	if w == nil || stmt.SQL.Len() > 0 || stmt.DB.Error != nil {
+		return
 	}
-	if checked, err := t.checkMaps("update", stmt.Dest); checked || err != nil {
-		return err
+	if err := w.seal(stmt.DB); err != nil {
+		_ = stmt.AddError(err)
 	}
-	values := reflect.ValueOf(stmt.Dest)
-	for values.Kind() == reflect.Pointer {
-		values = values.Elem()
-	}
-	if values.Kind() != reflect.Struct {
-		return nil // an error of GORM's
-	}
-	if values.Type() != t.rowType || stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {
-		return t.checkForeign("update", db, values)
-	}
-	w := t.begin(db, nil)
-	w.isSave = slices.Contains(stmt.Selects, "*") && len(whereOf(stmt).Exprs) == 0
-	included, _ := t.included(stmt, false)
-	w.leaveOut(stmt)
-	if !included {
-		return nil
-	}
-	found, ok := t.find(stmt.ReflectValue)
-	if !ok || len(found) != 1 || len(t.ids) == 0 || !t.hasID(stmt.Context, found) {
-		return t.checkMany(stmt.Context, values)
-	}
-	if stmt.Dest != stmt.Model {
-		if err := t.transfer(stmt.Context, values, valueOf(found[0])); err != nil {
-			return err
-		}
-	}
-	w.rows = found
-	return w.sealUpdate(db)
 }
 
-// sealUpdate adds what a record has to write to what GORM makes of the rest.
-func (w *work) sealUpdate(db *gorm.DB) error {
+// seal lists the columns of an UPDATE. GORM never writes an encrypted column
+// itself: it would write each that is not zero, loaded or not.
+func (w *work) seal(db *gorm.DB) error {
+	stmt := db.Statement
+	if set, ok := stmt.Clauses["SET"].Expression.(clause.Set); ok { // the program's own
+		return w.checkAssignments("update", set)
+	}
+	if err := w.target(db); err != nil {
+		return err
+	}
+	stmt.Dest = w.withoutManaged(stmt.Dest)
+	w.leaveOut(stmt)
+	w.assigned = callbacks.ConvertToAssignments(stmt)
+	if err := w.checkAssigned(); err != nil {
+		return err
+	}
+	if len(w.rows) == 0 {
+		return w.checkMoved()
+	}
+	return w.sealRecord(db)
+}
+
+// target finds the record that is written: the program's own, or a copy of it
+// with the new values that Updates and Update were given. It keeps its copy while
+// hooks may change it.
+func (w *work) target(db *gorm.DB) error {
+	stmt := db.Statement
+	given, err := w.givenIn(stmt)
+	if err != nil {
+		return err
+	}
+	if included, _ := w.included(stmt, false); !included {
+		w.rows = nil
+		return w.checkID(stmt, nil)
+	}
+	found, ok := w.find(reflect.ValueOf(stmt.Model))
+	if !ok || len(found) != 1 || len(w.ids) == 0 || !w.hasID(stmt.Context, found) {
+		return w.checkMany(stmt, given)
+	}
+	if err := w.checkID(stmt, found[0]); err != nil {
+		return err
+	}
+	if w.whole {
+		w.rows = found
+		return nil
+	}
+	return w.copyWith(stmt, valueOf(found[0]).Elem(), given)
+}
+
+// copyWith makes the copy of a record in which nothing is set but the values given.
+func (w *work) copyWith(stmt *gorm.Statement, record reflect.Value, given map[string]any) error {
+	ctx := stmt.Context
+	if !w.copyOf.IsValid() {
+		w.copyOf = record
+		copied := reflect.New(w.rowType)
+		copied.Elem().Set(record)
+		w.rows = rows{rowOf(copied.Elem())}
+		for _, column := range w.pending() {
+			w.fields[column].ReflectValueOf(ctx, copied).SetZero()
+		}
+	}
+	row := valueOf(w.rows[0])
+	w.assignPlain(stmt, row)
+	for column, v := range given {
+		if err := w.assign(ctx, row, column, v); err != nil {
+			return err
+		}
+		if !slices.Contains(w.given, column) {
+			w.given = append(w.given, column)
+		}
+	}
+	return nil
+}
+
+// pending lists the fields that were set in a record and are not in the database.
+func (w *work) pending() (columns []string) {
+	for _, column := range w.columns {
+		s, ok := w.fields[column].ReflectValueOf(context.Background(), valueOf(w.rows[0])).Addr().Interface().(settable)
+		if ok && s.IsSet() {
+			s.SetNull() // so that Write tells
+			columns = append(columns, column)
+		}
+	}
+	write, err := w.model.Write(w.rows[0])
+	if err != nil {
+		return columns
+	}
+	for _, a := range write.Set {
+		if f := w.fields[a.Column]; f != nil && f.FieldType != keyType && !slices.Contains(columns, a.Column) {
+			columns = append(columns, a.Column)
+		}
+	}
+	return columns
+}
+
+// assignPlain gives the copy the new values of other columns: its encryption
+// context may be made of them.
+func (w *work) assignPlain(stmt *gorm.Statement, row reflect.Value) {
+	values := reflect.Indirect(reflect.ValueOf(stmt.Dest))
+	for _, f := range stmt.Schema.Fields {
+		if f.DBName == "" || w.fields[f.DBName] != nil || f.PrimaryKey {
+			continue
+		}
+		var v any
+		switch dest := stmt.Dest.(type) {
+		case map[string]any:
+			v = dest[f.Name]
+			if by, ok := dest[f.DBName]; ok {
+				v = by
+			}
+		default:
+			if values.Type() == w.rowType {
+				v, _ = f.ValueOf(stmt.Context, values)
+			}
+		}
+		if _, isSQL := v.(clause.Expression); v != nil && !isSQL && !reflect.ValueOf(v).IsZero() {
+			_ = f.Set(stmt.Context, row, v)
+		}
+	}
+}
+
+// givenIn lists what an update assigns to managed columns by a map or a struct of
+// new values.
+func (w *work) givenIn(stmt *gorm.Statement) (map[string]any, error) {
+	given := make(map[string]any)
+	if w.whole {
+		return given, nil
+	}
+	dest := reflect.Indirect(reflect.ValueOf(stmt.Dest))
+	switch values := dest.Interface().(type) {
+	case map[string]any:
+		for name, v := range values {
+			if column := w.managed(name); column != "" {
+				given[column] = v
+			}
+		}
+	default:
+		if dest.Type() != w.rowType {
+			return given, w.checkForeign("update", stmt.DB, dest)
+		}
+		for _, column := range w.columns {
+			if v := w.fields[column].ReflectValueOf(stmt.Context, dest); !v.IsZero() {
+				given[column] = v.Interface()
+			}
+		}
+	}
+	return given, nil
+}
+
+// checkMany refuses encrypted values for more than one record, or for one that
+// is not known.
+func (w *work) checkMany(stmt *gorm.Statement, given map[string]any) error {
+	for column := range given {
+		err := errors.ErrUnsupported
+		if _, isMap := stmt.Dest.(map[string]any); isMap {
+			err = kmsencrypted.ErrUnsealed
+		}
+		return w.refused("update", column, err, "one ciphertext does not serve many records: "+saveRecord)
+	}
+	w.rows = nil
+	return w.checkID(stmt, nil)
+}
+
+// checkID refuses new values with another id than that of the record.
+func (w *work) checkID(stmt *gorm.Statement, record *any) error {
+	if w.whole {
+		return nil
+	}
+	for _, id := range w.ids {
+		to, ok := idIn(stmt, id)
+		if !ok {
+			continue
+		}
+		if record != nil {
+			if is, _ := id.ValueOf(stmt.Context, valueOf(record)); reflect.DeepEqual(is, to) {
+				continue
+			}
+		}
+		return w.refused("update", id.DBName, errors.ErrUnsupported, "the data key is bound to the id: insert a new record instead")
+	}
+	return nil
+}
+
+// idIn is the id among new values.
+func idIn(stmt *gorm.Statement, id *schema.Field) (value any, ok bool) {
+	dest := reflect.Indirect(reflect.ValueOf(stmt.Dest))
+	if values, isMap := dest.Interface().(map[string]any); isMap {
+		for name, v := range values {
+			if id.Name == name || strings.EqualFold(id.DBName, plainName(name)) {
+				row := reflect.New(id.Schema.ModelType)
+				if err := id.Set(stmt.Context, row, v); err != nil {
+					return v, true
+				}
+				value, _ = id.ValueOf(stmt.Context, row)
+				return value, true
+			}
+		}
+		return nil, false
+	}
+	if dest.Type() != id.Schema.ModelType {
+		return nil, false
+	}
+	value, zero := id.ValueOf(stmt.Context, dest)
+	return value, !zero
+}
+
+// withoutManaged is a map of values without managed columns, however they are
+// written.
+func (t *table) withoutManaged(dest any) any {
+	values, ok := dest.(map[string]any)
+	if p, isPointer := dest.(*map[string]any); isPointer {
+		values, ok = *p, true
+	}
+	if !ok {
+		return dest
+	}
+	values = maps.Clone(values)
+	maps.DeleteFunc(values, func(name string, _ any) bool { return t.managed(name) != "" })
+	return values
+}
+
+// checkAssigned refuses what GORM would write of managed columns all the same.
+func (w *work) checkAssigned() error {
+	return w.checkAssignments("update", slices.DeleteFunc(slices.Clone(w.assigned), func(a clause.Assignment) bool { return w.isID(a.Column.Name) }))
+}
+
+// checkMoved refuses another value for columns that the encryption context of
+// records is made of which are not known.
+func (w *work) checkMoved() error {
+	row := reflect.New(w.rowType)
+	if _, err := w.model.Write(rowOf(row.Elem()), w.assignedNames()...); err != nil {
+		return w.refused("update", "", errors.ErrUnsupported, "the data keys of its records are bound to a column that it sets: save each record")
+	}
+	return nil
+}
+
+// sealRecord adds what a record has to write to what GORM makes of the rest.
+func (w *work) sealRecord(db *gorm.DB) error {
 	stmt := db.Statement
 	if err := w.model.Seal(stmt.Context, w.rows...); err != nil {
 		return err
 	}
-	w.assigned = callbacks.ConvertToAssignments(stmt)
 	write, err := w.model.Write(w.rows[0], w.assignedNames()...)
 	if err != nil {
 		return err
 	}
 	if write.Key != field.KeyKept && !db.DryRun {
 		if err := w.lockForKey(db, &write); err != nil {
-			if w.begun {
-				db.Statement.ConnPool.(gorm.TxCommitter).Rollback()
-				db.Statement.ConnPool, w.begun = db.ConnPool, false
-			}
 			return err
 		}
 	}
@@ -81,185 +297,8 @@ func (w *work) sealUpdate(db *gorm.DB) error {
 	if len(write.Where) > 0 {
 		stmt.AddClause(clause.Where{Exprs: []clause.Expression{w.condition}})
 	}
-	w.assign(stmt)
+	w.setColumns(stmt)
 	return nil
-}
-
-// lockForKey prepares for giving a row another data key: columns that the table has
-// by now and the model does not know must not be lost with the old one.
-func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
-	if err := w.inTransaction(db); err != nil {
-		return err
-	}
-	stmt := db.Statement
-	table := sqldialect.Table{Dialect: dialects[db.Dialector.Name()], Name: stmt.Table}
-	var id []any
-	for _, f := range w.ids {
-		value, _ := f.ValueOf(stmt.Context, valueOf(w.rows[0]))
-		table.IDs, id = append(table.IDs, f.DBName), append(id, value)
-	}
-	if table.Dialect == 0 {
-		return w.refused("update", "", errors.ErrUnsupported, "a new data key in a database of the dialect "+db.Dialector.Name())
-	}
-	existing, err := table.LockedColumns(stmt.Context, stmt.ConnPool, id)
-	if errors.Is(err, sql.ErrNoRows) {
-		return nil // the UPDATE finds no row
-	}
-	if err != nil {
-		return err
-	}
-	unknown := w.model.UnknownColumns(existing)
-	if len(unknown) == 0 {
-		return nil
-	}
-	if write.Key == field.KeyRekeyed {
-		return &kmsencrypted.Error{Op: "update", Record: w.name, Err: kmsencrypted.ErrConfig, Cause: field.UnknownColumnsError(unknown)}
-	}
-	now := make(map[string]any)
-	if err := own(db).Select(unknown).Where(clause.Where{Exprs: w.byID(stmt.Context, w.rows[0])}).Limit(1).Find(&now).Error; err != nil {
-		return err
-	}
-	for _, name := range unknown {
-		if now[name] != nil {
-			return &kmsencrypted.Error{Op: "update", Record: w.name, Column: name, Err: kmsencrypted.ErrNeedsDecrypt, Cause: field.UnknownColumnsError(unknown)}
-		}
-		write.Where = append(write.Where, field.Assignment{Column: name})
-	}
-	return nil
-}
-
-var dialects = map[string]sqldialect.Dialect{"postgres": sqldialect.Postgres, "mysql": sqldialect.MariaDB, "sqlite": sqldialect.SQLite}
-
-// assign gives GORM what to set. An empty list sets the id to itself, so that
-// Save learns whether the row is there.
-func (w *work) assign(stmt *gorm.Statement) {
-	var set clause.Set
-	for _, a := range w.assigned { // the model writes the plain columns that it replaces
-		if !slices.ContainsFunc(w.change.Set, func(own field.Assignment) bool { return own.Column == a.Column.Name }) {
-			set = append(set, a)
-		}
-	}
-	for _, a := range w.change.Set {
-		set = append(set, clause.Assignment{Column: clause.Column{Name: a.Column}, Value: a.Value})
-	}
-	stmt.AddClause(set)
-}
-
-// checkMany refuses encrypted values for more than one record, or for one that
-// is not known.
-func (t *table) checkMany(ctx context.Context, values reflect.Value) error {
-	for _, column := range t.columns {
-		if _, zero := t.fields[column].ValueOf(ctx, values); !zero {
-			return t.refused("update", column, errors.ErrUnsupported, "one ciphertext does not serve many records: save each record")
-		}
-	}
-	return nil
-}
-
-// settable is a *field.Of of any type.
-type settable interface {
-	IsSet() bool
-	IsNull() bool
-	IsLoaded() bool
-	SetNull()
-}
-
-// transfer sets in a record what was set in a struct of new values.
-func (t *table) transfer(ctx context.Context, values, row reflect.Value) error {
-	for _, id := range t.ids {
-		is, _ := id.ValueOf(ctx, row)
-		if to, zero := id.ValueOf(ctx, values); !zero && !reflect.DeepEqual(to, is) {
-			return t.refused("update", id.DBName, errors.ErrUnsupported, "the data key is bound to the id: insert a new record instead")
-		}
-	}
-	for _, column := range t.columns {
-		f := t.fields[column]
-		// A copy, because the struct may have been passed by value.
-		from := reflect.New(f.FieldType)
-		from.Elem().Set(f.ReflectValueOf(ctx, values))
-		value, ok := from.Interface().(settable)
-		to := f.ReflectValueOf(ctx, row).Addr()
-		switch {
-		case from.Elem().IsZero():
-		case !ok || value.IsLoaded() && !value.IsSet() && !value.IsNull():
-			return t.refused("update", column, errors.ErrUnsupported, "it holds the ciphertext of another record")
-		case value.IsNull():
-			to.Interface().(settable).SetNull()
-		default:
-			to.MethodByName("Set").Call(from.MethodByName("Get").Call(nil)[:1])
-		}
-	}
-	return nil
-}
-
-// afterUpdate finds out what it means if no row was updated.
-func (p *Plugin) afterUpdate(db *gorm.DB) {
-	w := workOf(db)
-	if w == nil {
-		return
-	}
-	if db.Error != nil && w.change != nil {
-		w.model.Sent(w.rows...) // the answer may be what got lost
-	}
-	if db.Error == nil && !db.DryRun && w.change != nil {
-		if err := w.updated(db); err != nil {
-			_ = db.AddError(err)
-		}
-	}
-	if w.change != nil {
-		delete(db.Statement.Clauses, "SET")
-	}
-	w.restore(db.Statement)
-	w.end(db)
-}
-
-func (w *work) updated(db *gorm.DB) error {
-	if db.RowsAffected == 0 {
-		matched, err := w.notFound(db)
-		if !matched || err != nil {
-			return err
-		}
-	}
-	w.confirmed(db, func() { w.model.Sent(w.rows...) })
-	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
-		return w.model.Open(db.Statement.Context, w.rows...) // what was read again
-	}
-	return nil
-}
-
-// notFound reads the row again: it may be gone, or rewrapped - then the update is
-// tried once more - or changed.
-func (w *work) notFound(db *gorm.DB) (matched bool, err error) {
-	if len(w.change.Where) == 0 && !w.isSave {
-		return false, nil // a condition of the program's
-	}
-	ctx, row := db.Statement.Context, w.rows[0]
-	now := make(map[string]any)
-	found := own(db).Select(w.idAndKeys()).Where(clause.Where{Exprs: w.byID(ctx, row)}).Limit(1).Find(&now)
-	switch {
-	case found.Error != nil:
-		return false, found.Error
-	case found.RowsAffected == 0 && w.wasRead(row) && !w.model.IsUnconfirmed(row):
-		return false, w.refused("update", "", kmsencrypted.ErrConflict, "the row was deleted")
-	case found.RowsAffected == 0:
-		return false, nil // Save inserts it
-	case len(w.change.Where) == 0:
-		db.RowsAffected = 1 // MySQL counts rows that changed
-		return true, nil
-	}
-	for _, a := range w.change.Where {
-		if f := w.fields[a.Column]; f == nil || f.FieldType != keyType || same(a, now[a.Column]) {
-			continue
-		}
-		err := w.model.KeyChanged(ctx, row, a.Column, now[a.Column])
-		if errors.Is(err, kmsencrypted.ErrConflict) && w.isSave && w.model.IsUnconfirmed(row) {
-			return false, nil // its id went to another row: Save inserts it
-		}
-		if err != nil {
-			return false, err
-		}
-	}
-	return true, w.again(db)
 }
 
 // assignedNames are the columns that GORM sets itself.
@@ -270,40 +309,81 @@ func (w *work) assignedNames() (names []string) {
 	return names
 }
 
-// again repeats the update for a record whose key was rewrapped meanwhile.
-func (w *work) again(db *gorm.DB) error {
-	write, err := w.model.Write(w.rows[0], w.assignedNames()...)
-	if err != nil {
+// setColumns gives GORM what to set. An empty list sets the id to itself, as GORM
+// would set the columns that hold what they held.
+func (w *work) setColumns(stmt *gorm.Statement) {
+	var set clause.Set
+	for _, a := range w.assigned { // the model writes the plain columns that it replaces
+		if !slices.ContainsFunc(w.change.Set, func(own field.Assignment) bool { return own.Column == a.Column.Name }) {
+			set = append(set, a)
+		}
+	}
+	for _, a := range w.change.Set {
+		set = append(set, clause.Assignment{Column: clause.Column{Name: a.Column}, Value: a.Value})
+	}
+	if len(set) > 0 || len(w.given) > 0 || w.whole && (slices.Contains(stmt.Selects, "*") || w.hasLoaded()) {
+		stmt.AddClause(set)
+	}
+}
+
+// hasLoaded reports whether the record has any encrypted column to write.
+func (w *work) hasLoaded() bool {
+	return slices.ContainsFunc(w.columns, func(column string) bool {
+		_, zero := w.fields[column].ValueOf(context.Background(), valueOf(w.rows[0]))
+		return !zero
+	})
+}
+
+// afterUpdate finds out what it means if no row was updated.
+func (p *Plugin) afterUpdate(db *gorm.DB) {
+	w := workOf(db)
+	if w == nil {
+		return
+	}
+	if w.change != nil && !db.DryRun {
+		if db.Error != nil {
+			w.model.Sent(w.rows...) // the answer may be what got lost
+		} else if err := w.updated(db); err != nil {
+			_ = db.AddError(err)
+		}
+	}
+	if w.change != nil {
+		delete(db.Statement.Clauses, "SET")
+	}
+	db.Statement.Dest = w.dest
+	w.restore(db.Statement)
+	w.end(db)
+}
+
+func (w *work) updated(db *gorm.DB) error {
+	if err := w.whyNone(db); err != nil || db.RowsAffected == 0 {
 		return err
 	}
-	w.change = &write
-	w.condition.columns = write.Where
-	w.assign(db.Statement)
-	db.Statement.SQL.Reset()
-	db.Statement.Vars = nil
-	db.Callback().Update().Get("gorm:update")(db)
-	if db.Error == nil && db.RowsAffected == 0 {
-		return w.refused("update", "", kmsencrypted.ErrConflict, "no row matched")
+	w.confirmed(db, func() { w.model.Sent(w.rows...) })
+	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
+		found, _ := w.find(db.Statement.ReflectValue)
+		return w.model.Open(db.Statement.Context, found...) // what was read again
 	}
 	return nil
 }
 
-func (w *work) idAndKeys() (columns []string) {
-	for _, id := range w.ids {
-		columns = append(columns, id.DBName)
+// publish gives the program's record what was written of its copy.
+func (w *work) publish() {
+	if !w.copyOf.IsValid() {
+		return
 	}
-	for _, a := range w.change.Where {
-		columns = append(columns, a.Column)
+	for _, column := range w.columns {
+		f := w.fields[column]
+		from := f.ReflectValueOf(context.Background(), valueOf(w.rows[0]))
+		to := f.ReflectValueOf(context.Background(), w.copyOf.Addr())
+		if _, isField := from.Addr().Interface().(settable); isField && !slices.Contains(w.given, column) {
+			continue
+		}
+		if !w.published || sameColumn(to.Interface(), from.Interface()) { // a hook may have set it since
+			to.Set(from)
+		}
 	}
-	return columns
-}
-
-// same compares what a column held with what it holds.
-func same(was field.Assignment, now any) bool {
-	if b, ok := now.([]byte); ok {
-		now = string(b)
-	}
-	return slices.Contains(was.Values(), driver.Value(now))
+	w.published = true
 }
 
 func whereOf(stmt *gorm.Statement) clause.Where {

@@ -1,0 +1,58 @@
+package kmsgorm
+
+import (
+	"database/sql"
+	"errors"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+)
+
+var dialects = map[string]sqldialect.Dialect{"postgres": sqldialect.Postgres, "mysql": sqldialect.MariaDB, "sqlite": sqldialect.SQLite}
+
+// lockForKey prepares for giving a row another data key: columns that the table has
+// by now and the model does not know must not be lost with the old one.
+func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
+	if err := w.inTransaction(db); err != nil {
+		return err
+	}
+	stmt := db.Statement
+	table := sqldialect.Table{Dialect: dialects[db.Dialector.Name()], Name: stmt.Table}
+	var id []any
+	for _, f := range w.ids {
+		value, _ := f.ValueOf(stmt.Context, valueOf(w.rows[0]))
+		table.IDs, id = append(table.IDs, f.DBName), append(id, value)
+	}
+	if table.Dialect == 0 {
+		return w.refused("update", "", errors.ErrUnsupported, "a new data key in a database of the dialect "+db.Dialector.Name())
+	}
+	existing, err := table.LockedColumns(stmt.Context, stmt.ConnPool, id)
+	if errors.Is(err, sql.ErrNoRows) {
+		return nil // the UPDATE finds no row
+	}
+	if err != nil {
+		return err
+	}
+	unknown := w.model.UnknownColumns(existing)
+	if len(unknown) == 0 {
+		return nil
+	}
+	if write.Key == field.KeyRekeyed {
+		return &kmsencrypted.Error{Op: "update", Record: w.name, Err: kmsencrypted.ErrConfig, Cause: field.UnknownColumnsError(unknown)}
+	}
+	now := make(map[string]any)
+	if err := own(db).Select(unknown).Where(clause.Where{Exprs: w.byID(stmt.Context, w.rows[0])}).Limit(1).Find(&now).Error; err != nil {
+		return err
+	}
+	for _, name := range unknown {
+		if now[name] != nil {
+			return &kmsencrypted.Error{Op: "update", Record: w.name, Column: name, Err: kmsencrypted.ErrNeedsDecrypt, Cause: field.UnknownColumnsError(unknown)}
+		}
+		write.Where = append(write.Where, field.Assignment{Column: name})
+	}
+	return nil
+}

@@ -1,0 +1,231 @@
+package kmsgorm
+
+import (
+	"context"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+	"gorm.io/gorm/schema"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// sealUpsert seals the records of an INSERT with ON CONFLICT. GORM makes one when it
+// saves associations, and when it saves a record that an UPDATE did not find.
+func (w *work) sealUpsert(db *gorm.DB, upsert clause.OnConflict) error {
+	ctx := db.Statement.Context
+	stored, err := w.storedRows(db, upsert)
+	if err != nil {
+		return err
+	}
+	w.dropAssignedIDs(stored)
+	if upsert.UpdateAll {
+		return w.sealOverwrite(db, upsert, stored)
+	}
+	if w.hasID(ctx, w.rows) {
+		w.uncertain = true
+		return w.model.Seal(ctx, w.rows...)
+	}
+	w.idAssigned = true
+	w.indexed = true
+	if err := w.model.SealIndexes(ctx, w.rows...); err != nil {
+		return err
+	}
+	w.doNothing(db, upsert)
+	return w.sealLater(db, w.rows)
+}
+
+// doNothing makes MySQL, which has no such clause, tell that it did nothing: GORM
+// would take the id of the row that was there for that of the record.
+func (w *work) doNothing(db *gorm.DB, upsert clause.OnConflict) {
+	if db.Dialector.Name() == "mysql" && upsert.DoNothing && len(w.ids) == 1 {
+		id := clause.Column{Name: w.ids[0].DBName}
+		upsert.DoUpdates = clause.Set{{Column: id, Value: clause.Expr{SQL: "? + 0 * LAST_INSERT_ID(0)", Vars: []any{id}}}}
+		db.Statement.AddClause(upsert)
+	}
+}
+
+// storedRows reads the rows that an upsert may overwrite, and locks them. It reads
+// only those that matter.
+func (w *work) storedRows(db *gorm.DB, upsert clause.OnConflict) (map[string]*any, error) {
+	var ask rows
+	for _, row := range w.rows {
+		if w.hasID(db.Statement.Context, rows{row}) && (upsert.UpdateAll || w.model.IsUnconfirmed(row)) {
+			ask = append(ask, row)
+		}
+	}
+	if len(ask) == 0 || db.DryRun {
+		return nil, nil
+	}
+	if err := w.inTransaction(db); err != nil {
+		return nil, err
+	}
+	stored := make(map[string]*any)
+	for part := range slices.Chunk(ask, 1000) {
+		found, err := w.lockRows(db, part)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range found {
+			stored[w.idText(row)] = row
+		}
+	}
+	return stored, nil
+}
+
+// lockRows reads rows by their ids, whatever conditions the struct has.
+func (w *work) lockRows(db *gorm.DB, list rows) (rows, error) {
+	ctx := db.Statement.Context
+	records := reflect.MakeSlice(reflect.SliceOf(w.rowType), 0, len(list))
+	for _, row := range list {
+		records = reflect.Append(records, valueOf(row).Elem())
+	}
+	var names []string
+	for _, id := range w.ids {
+		names = append(names, id.DBName)
+	}
+	_, ids := schema.GetIdentityFieldValuesMap(ctx, records, w.ids)
+	column, values := schema.ToQueryValues(clause.CurrentTable, names, ids)
+	query := own(db).Unscoped().Select(slices.Concat(names, w.columns)).Where(clause.Where{Exprs: []clause.Expression{clause.IN{Column: column, Values: values}}})
+	if db.Dialector.Name() != "sqlite" {
+		query = query.Clauses(clause.Locking{Strength: "UPDATE"})
+	}
+	found := reflect.New(reflect.SliceOf(w.rowType))
+	if err := query.Find(found.Interface()).Error; err != nil {
+		return nil, err
+	}
+	locked, _ := w.find(found)
+	return locked, nil
+}
+
+func (w *work) idText(row *any) string { return strings.Join(w.model.ID(row), "\x00") }
+
+// dropAssignedIDs empties the ids that the database gave in a transaction that was
+// rolled back: by now they may be other rows'.
+func (w *work) dropAssignedIDs(stored map[string]*any) {
+	for _, row := range w.rows {
+		if w.model.IsUnconfirmed(row) && !w.sameKeys(row, stored[w.idText(row)]) {
+			w.model.DropAssignedIDs(row)
+		}
+	}
+}
+
+// sameKeys reports whether a row has the data keys of a record.
+func (t *table) sameKeys(row, stored *any) bool {
+	if stored == nil {
+		return false
+	}
+	for _, column := range t.model.KeyColumns() {
+		f := t.fields[column]
+		if !sameColumn(f.ReflectValueOf(context.Background(), valueOf(row)).Interface(), f.ReflectValueOf(context.Background(), valueOf(stored)).Interface()) {
+			return false
+		}
+	}
+	return true
+}
+
+// sealOverwrite seals records whose rows may be there. A row that is there keeps
+// its data key, under which columns may be sealed that nobody set or that this
+// program does not know.
+func (w *work) sealOverwrite(db *gorm.DB, upsert clause.OnConflict, stored map[string]*any) error {
+	ctx := db.Statement.Context
+	var made, later rows
+	for _, row := range w.rows {
+		now := stored[w.idText(row)]
+		switch {
+		case !w.hasID(ctx, rows{row}):
+			later = append(later, row)
+		case now != nil:
+			if err := w.adopt(ctx, row, now); err != nil {
+				return err
+			}
+			w.existing = append(w.existing, row)
+		case w.wasRead(row) && !w.model.IsUnconfirmed(row):
+			return w.refused("create", "", kmsencrypted.ErrConflict, "the row was deleted")
+		default:
+			made = append(made, row)
+		}
+	}
+	if err := errors.Join(w.model.Seal(ctx, w.existing...), w.sealMade(ctx, made)); err != nil {
+		return err
+	}
+	w.keepKeys(db, upsert)
+	w.idAssigned = len(later) > 0
+	if len(later) == 0 {
+		return nil
+	}
+	w.indexed = true
+	if err := w.model.SealIndexes(ctx, later...); err != nil {
+		return err
+	}
+	return w.sealLater(db, later)
+}
+
+// sealMade seals records whose rows are not there. Those that got a data key for
+// the UPDATE that found nothing keep it.
+func (w *work) sealMade(ctx context.Context, made rows) error {
+	isNew := func(row *any) bool {
+		for _, column := range w.model.KeyColumns() {
+			if _, sealed := w.model.Key(column, row).Version(); sealed {
+				return false
+			}
+		}
+		return true
+	}
+	var fresh, sealed rows
+	for _, row := range made {
+		if isNew(row) || w.model.IsUnconfirmed(row) {
+			fresh = append(fresh, row)
+		} else {
+			sealed = append(sealed, row)
+		}
+	}
+	return errors.Join(w.model.SealNew(ctx, fresh...), w.model.Seal(ctx, sealed...))
+}
+
+// adopt takes the data keys of a stored row into a record, and what it does not
+// know of its columns.
+func (w *work) adopt(ctx context.Context, row, stored *any) error {
+	for _, column := range w.columns {
+		f := w.fields[column]
+		is, now := f.ReflectValueOf(ctx, valueOf(row)), f.ReflectValueOf(ctx, valueOf(stored))
+		s, isField := is.Addr().Interface().(settable)
+		switch {
+		case isField && !s.IsLoaded(), !isField && is.IsZero():
+			is.Set(now)
+		case w.isKey(column) && !sameColumn(is.Interface(), now.Interface()):
+			text, err := w.model.Key(column, stored).Value()
+			if err == nil {
+				err = w.model.KeyChanged(ctx, row, column, text)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// keepKeys makes an upsert leave a row alone that was inserted meanwhile, with a
+// data key of its own. MySQL has no such condition, but locks where rows would be.
+func (w *work) keepKeys(db *gorm.DB, upsert clause.OnConflict) {
+	if db.Dialector.Name() == "mysql" {
+		return
+	}
+	dialect := dialects[db.Dialector.Name()]
+	if dialect == 0 {
+		return
+	}
+	for _, column := range w.model.KeyColumns() {
+		upsert.Where.Exprs = append(slices.Clip(upsert.Where.Exprs), clause.Expr{
+			SQL:  "? " + dialect.Same() + " ?",
+			Vars: []any{clause.Column{Table: clause.CurrentTable, Name: column}, clause.Column{Table: "excluded", Name: column}},
+		})
+	}
+	w.counted = true
+	db.Statement.AddClause(upsert)
+}

@@ -1,0 +1,160 @@
+package kmsgorm
+
+import (
+	"reflect"
+	"slices"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// work is a statement under way: what was changed in it for GORM's callback, and
+// what is to be done after it.
+type work struct {
+	*table
+	rows           rows
+	selects, omits []string // as they were
+	begun          bool     // a transaction of ours
+
+	create
+	update
+}
+
+// create is what only an INSERT needs.
+type create struct {
+	sealed     []placed // when the records were sealed before the transaction
+	later      rows     // to be sealed when the database has given their ids
+	existing   rows     // whose rows an upsert overwrites
+	indexed    bool     // their blind indexes are computed, and inserted with them
+	idAssigned bool     // the database makes the ids
+	uncertain  bool     // what became of the rows: an upsert
+	counted    bool     // every row must be written
+}
+
+// update is what only an UPDATE needs.
+type update struct {
+	dest      any           // as it was
+	whole     bool          // the program updates with the record itself
+	copyOf    reflect.Value // the record, if rows has a copy that is written instead
+	given     []string      // the columns that are written of a copy
+	published bool          // the record has them
+	change    *field.Write  // what the record writes
+	assigned  clause.Set    // and what GORM does
+	condition *unchanged
+}
+
+func (t *table) begin(db *gorm.DB, list rows) *work {
+	w := &work{table: t, rows: list, selects: db.Statement.Selects, omits: db.Statement.Omits}
+	w.dest = db.Statement.Dest
+	db.InstanceSet(settingWork, w)
+	return w
+}
+
+// peekWork is the work that begin left.
+func peekWork(db *gorm.DB) *work {
+	v, _ := db.InstanceGet(settingWork)
+	w, _ := v.(*work)
+	return w
+}
+
+// workOf is peekWork for the callback after GORM's.
+func workOf(db *gorm.DB) *work {
+	w := peekWork(db)
+	if w != nil {
+		db.InstanceSet(settingWork, (*work)(nil)) // a statement may be used again
+	}
+	return w
+}
+
+// inTransaction begins a transaction for a statement that is in none.
+func (w *work) inTransaction(db *gorm.DB) error {
+	stmt := db.Statement
+	if _, already := stmt.ConnPool.(gorm.TxCommitter); !already && !db.DryRun {
+		tx := db.Begin()
+		if tx.Error != nil {
+			return tx.Error
+		}
+		stmt.ConnPool, w.begun = tx.Statement.ConnPool, true
+	}
+	return nil
+}
+
+// end ends a transaction of inTransaction.
+func (w *work) end(db *gorm.DB) {
+	if !w.begun {
+		return
+	}
+	if db.Error != nil {
+		db.Rollback()
+	} else if db.Commit().Error == nil && !db.DryRun && !w.uncertain {
+		w.saved()
+	}
+	db.Statement.ConnPool = db.ConnPool
+}
+
+// confirmed marks records whose statement succeeded: as saved if it is committed,
+// which a transaction that GORM began for it is not before its own callback.
+func (w *work) confirmed(db *gorm.DB, mark func()) {
+	if _, inTransaction := db.Statement.ConnPool.(gorm.TxCommitter); !inTransaction {
+		w.saved()
+		return
+	}
+	mark()
+	w.publish()
+	if _, begun := db.InstanceGet("gorm:started_transaction"); begun {
+		db.InstanceSet(settingUnconfirmed, w)
+	}
+}
+
+// confirm runs after GORM ended the transaction that it began for a statement.
+func (p *Plugin) confirm(db *gorm.DB) {
+	if v, ok := db.InstanceGet(settingUnconfirmed); ok {
+		if w, _ := v.(*work); w != nil && db.Error == nil {
+			w.saved()
+		}
+		db.InstanceSet(settingUnconfirmed, (*work)(nil))
+	}
+}
+
+// saved says that the records are what the database holds.
+func (w *work) saved() {
+	w.model.Saved(w.rows...)
+	w.publish()
+}
+
+// leaveOut keeps GORM from writing the encrypted columns.
+func (w *work) leaveOut(stmt *gorm.Statement) {
+	stmt.Omits = slices.Concat(w.omits, w.columns)
+}
+
+// restore makes the statement what the program made it.
+func (w *work) restore(stmt *gorm.Statement) { stmt.Selects, stmt.Omits = w.selects, w.omits }
+
+// unchanged is the condition that the columns of a record still hold what was
+// read. It can be given other columns after it was built into a statement.
+type unchanged struct{ columns []field.Assignment }
+
+// Build implements [clause.Expression].
+func (u *unchanged) Build(builder clause.Builder) {
+	for i, a := range u.columns {
+		if i > 0 {
+			builder.WriteString(" AND ")
+		}
+		var either []clause.Expression
+		for _, value := range a.Values() {
+			either = append(either, clause.Eq{Column: clause.Column{Name: a.Column}, Value: value}) // IS NULL for nil
+		}
+		clause.And(clause.Or(either...)).Build(builder)
+	}
+}
+
+// own is a statement of this package on the connection of another.
+func own(db *gorm.DB) *gorm.DB {
+	tx := db.Session(&gorm.Session{NewDB: true, SkipHooks: true}).Set(settingOwn, true)
+	if expr := db.Statement.TableExpr; expr != nil {
+		return tx.Table(expr.SQL, expr.Vars...)
+	}
+	return tx.Table(db.Statement.Table)
+}
