@@ -16,6 +16,10 @@
 //	service.Set()                       // and after it
 //	if n := service.Count(kmsencrypted.OpUnwrap); n != 1 { … }
 //
+// The service stands before any provider, and [Memory] is one that encrypts:
+//
+//	service := kmstest.NewService(kmstest.Batches(kmstest.Memory(), 25))
+//
 // Everything here runs under [testing/synctest] too, where a slow or hanging
 // service takes no time. [Canary] fails a test when a plaintext reaches the
 // database.

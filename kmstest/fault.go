@@ -22,6 +22,7 @@ type Fault struct {
 
 	delay  time.Duration
 	hang   bool
+	ask    func(ctx context.Context) error
 	err    error
 	tamper func(answer []byte)
 }
@@ -57,6 +58,11 @@ func Slow(delay time.Duration, share float64) Fault { return Fault{share: share,
 // Hang gives calls no answer until their context ends.
 func Hang(share float64) Fault { return Fault{share: share, hang: true} }
 
+// Before calls a function before each request: to wait, to count, to change
+// something meanwhile. If it returns an error, the request fails with it and does
+// not reach the key service. The function is called by many goroutines at once.
+func Before(f func(ctx context.Context) error) Fault { return Fault{share: 1, ask: f} }
+
 // WrongKey answers unwraps with other bytes, as many as the right ones.
 func WrongKey(share float64) Fault {
 	return Fault{share: share, tamper: func(answer []byte) { rand.Read(answer) }}.On(kmsencrypted.OpUnwrap)
@@ -78,6 +84,9 @@ func (f Fault) before(ctx context.Context) error {
 	if f.hang {
 		<-ctx.Done()
 		err = ctx.Err()
+	}
+	if err == nil && f.ask != nil {
+		err = f.ask(ctx)
 	}
 	return cmp.Or(err, f.err)
 }

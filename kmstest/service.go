@@ -45,7 +45,8 @@ type Call struct {
 	Err      error // as the program saw it
 }
 
-// NewService returns a service in front of a provider; nil is the insecure test key.
+// NewService returns a service in front of a provider; nil is the insecure test
+// key. Others are [Memory], [Batches] and testkey.EncryptOnly.
 func NewService(provider kmsencrypted.Provider, faults ...Fault) *Service {
 	if provider == nil {
 		provider = testkey.New()
@@ -94,6 +95,18 @@ func (s *Service) Count(op kmsencrypted.Op) int {
 	for _, c := range s.Calls() {
 		if c.Op == op {
 			n++
+		}
+	}
+	return n
+}
+
+// Values is how many values were in these requests: more than [Service.Count] if
+// there were batches.
+func (s *Service) Values(op kmsencrypted.Op) int {
+	n := 0
+	for _, c := range s.Calls() {
+		if c.Op == op {
+			n += len(c.Contexts)
 		}
 	}
 	return n

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
-	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/providers/providertest"
 )
 
@@ -42,6 +40,19 @@ func ExampleNewService() {
 	// wrap {"purpose":"webhook"} false
 	// unwrap {"purpose":"webhook"} true
 	// unwrap {"purpose":"webhook"} false
+}
+
+func ExampleBatches() {
+	t := new(testing.T) // the test's own
+
+	service := kmstest.NewService(kmstest.Batches(kmstest.Memory(), 25))
+	keys := make([]kmsencrypted.KeyToWrap, 60)
+	for i := range keys {
+		keys[i] = kmsencrypted.KeyToWrap{Key: kmsencrypted.NewDataKey(), Binding: kmsencrypted.Binding{Table: "customers", Column: "encrypted_kms_key", ID: []string{fmt.Sprint(i)}}}
+	}
+	service.Box(t).WrapAll(context.Background(), keys)
+	fmt.Println(service.Count(kmsencrypted.OpWrap), "requests for", service.Values(kmsencrypted.OpWrap), "keys")
+	// Output: 3 requests for 60 keys
 }
 
 func ExampleFaulty() {
@@ -177,23 +188,54 @@ func TestServiceRecordsCalls(t *testing.T) {
 	}
 }
 
+// A batch is one request: a fault strikes all of its values.
+func TestBatchesFailTogether(t *testing.T) {
+	t.Parallel()
+	service := kmstest.NewService(kmstest.Batches(kmstest.Memory(), 2), kmstest.Revoke(2))
+	keys := make([]kmsencrypted.KeyToWrap, 5)
+	for i := range keys {
+		keys[i] = kmsencrypted.KeyToWrap{Key: kmsencrypted.NewDataKey(), Binding: kmsencrypted.Binding{Table: "t", Column: "k", ID: []string{fmt.Sprint(i)}}}
+	}
+	wrapped := 0
+	for _, r := range service.Box(t).WrapAll(t.Context(), keys) {
+		switch {
+		case r.Err == nil:
+			wrapped++
+		case !errors.Is(r.Err, kmsencrypted.ErrDenied):
+			t.Errorf("WrapAll: %v, want ErrDenied", r.Err)
+		}
+	}
+	if wrapped != 1 && wrapped != 2 { // the last batch has one value, and the order is open
+		t.Errorf("%d keys were wrapped, want those of one request", wrapped)
+	}
+}
+
+func TestBefore(t *testing.T) {
+	t.Parallel()
+	service := kmstest.NewService(nil)
+	box := service.Box(t)
+	column := token(t, box)
+	ctx, cancel := context.WithCancel(t.Context())
+	service.Set(kmstest.Before(func(context.Context) error { cancel(); return kmsencrypted.ErrDenied }).On(kmsencrypted.OpUnwrap))
+	if token(t, box); ctx.Err() != nil {
+		t.Error("called before another kind of request")
+	}
+	if err := outcome(t, box, t.Context(), column); !errors.Is(err, kmsencrypted.ErrDenied) || ctx.Err() == nil {
+		t.Errorf("Decrypt: %v, want ErrDenied, and the context ended", err)
+	}
+}
+
 // A service without faults is as good as the provider behind it.
 func TestServiceConformance(t *testing.T) {
 	t.Parallel()
-	open := func(t *testing.T) *kmstest.Service {
-		p, err := local.Create(filepath.Join(t.TempDir(), "keys.txt"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return kmstest.NewService(p)
-	}
+	open := func() *kmstest.Service { return kmstest.NewService(kmstest.Memory()) }
 	providertest.Run(t, providertest.Harness{
 		Open: func(t *testing.T) providertest.Key {
-			s := open(t)
+			s := open()
 			set := func(f kmstest.Fault) func(*testing.T) { return func(*testing.T) { s.Set(f) } }
 			return providertest.Key{
 				Provider:    s.Provider(),
-				Other:       open(t).Provider(),
+				Other:       open().Provider(),
 				Disable:     set(kmstest.Fail(kmsencrypted.ErrKeyUnusable, 1)),
 				DenyEncrypt: set(kmstest.Revoke(1).On(kmsencrypted.OpWrap)),
 				DenyDecrypt: set(kmstest.Revoke(1).On(kmsencrypted.OpUnwrap)),
@@ -203,8 +245,8 @@ func TestServiceConformance(t *testing.T) {
 			}
 		},
 		Lacks: map[string]string{
-			"Missing": "a key file that is missing cannot be opened",
-			"Rotate":  "a key file is opened anew after its rotation",
+			"Missing": "the key is made with the provider",
+			"Rotate":  "the key has one version",
 		},
 	})
 }
