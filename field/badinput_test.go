@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // What no error may hold: a plaintext, the bytes of a key, and what lies in a
@@ -51,7 +52,7 @@ func (f *failing) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypte
 
 func newBadRow(t *testing.T, recordSeal bool) *badRow {
 	t.Helper()
-	b := &badRow{failing: &failing{Provider: localProvider(t)}, context: kmsencrypted.Context{"customer": 7}}
+	b := &badRow{failing: &failing{Provider: kmstest.Memory()}, context: kmsencrypted.Context{"customer": 7}}
 	b.version = kmsencrypted.Version{Provider: b.failing, RecordSeal: recordSeal, Context: func(kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 		return b.context, nil
 	}}
@@ -236,7 +237,7 @@ func TestBadInput(t *testing.T) {
 // name the operation, the key and the version.
 func TestBadInputOfSecrets(t *testing.T) {
 	t.Parallel()
-	p := &failing{Provider: localProvider(t)}
+	p := &failing{Provider: kmstest.Memory()}
 	box := nativeBox(t, kmsencrypted.Version{Provider: p})
 	ec := kmsencrypted.Context{"purpose": "webhook"}
 	column, err := box.Encrypt(t.Context(), []byte("ada@example.org"), ec)

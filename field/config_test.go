@@ -8,6 +8,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // All mistakes of a model are reported at start-up and at once.
@@ -29,7 +30,7 @@ func TestNewModelReportsEveryMistake(t *testing.T) {
 		hidden  field.Of[string]   `db:"hidden"`
 	}
 	_ = bad{}.hidden
-	_, err := field.NewModel[bad](nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{})
+	_, err := field.NewModel[bad](nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{})
 	if !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Fatalf("NewModel: %v, want ErrConfig", err)
 	}
@@ -65,10 +66,10 @@ func TestNewModelNeedsAnID(t *testing.T) {
 		v    kmsencrypted.Version
 		fine bool
 	}{
-		"binding and context need it": {kmsencrypted.Version{Provider: localProvider(t)}, false},
-		"binding needs it":            {kmsencrypted.Version{Provider: localProvider(t), Context: constant}, false},
-		"context needs it":            {kmsencrypted.Version{Provider: localProvider(t), OmitID: true}, false},
-		"nothing needs it":            {kmsencrypted.Version{Provider: localProvider(t), OmitID: true, Context: constant}, true},
+		"binding and context need it": {kmsencrypted.Version{Provider: kmstest.Memory()}, false},
+		"binding needs it":            {kmsencrypted.Version{Provider: kmstest.Memory(), Context: constant}, false},
+		"context needs it":            {kmsencrypted.Version{Provider: kmstest.Memory(), OmitID: true}, false},
+		"nothing needs it":            {kmsencrypted.Version{Provider: kmstest.Memory(), OmitID: true, Context: constant}, true},
 	} {
 		m, err := field.NewModel[row](nativeBox(t, c.v), field.Config{Table: "t"})
 		if (err == nil) != c.fine {
@@ -80,7 +81,7 @@ func TestNewModelNeedsAnID(t *testing.T) {
 		}
 	}
 	// An id that is known to the model and not to the record.
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "customers"})
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "customers"})
 	c := customer{Email: field.New("a")}
 	wantError(t, "a record without id", m.Seal(t.Context(), &c), kmsencrypted.ErrNoID)
 }
@@ -94,7 +95,7 @@ func TestCompoundIDAndCustomContext(t *testing.T) {
 		A      field.Of[string] `db:"a"`
 	}
 	var seen []string
-	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: localProvider(t)}},
+	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: kmstest.Memory()}},
 		Observer: func(_ context.Context, e kmsencrypted.Event) { seen = append(seen, e.Context.String()) }}.Box()
 	must(t, err)
 	m := newModel[row](t, box, field.Config{Table: "rows"})
@@ -125,7 +126,7 @@ func TestNativePinnedNames(t *testing.T) {
 		Key   field.Key       `db:"data_key" kms:"as=encrypted_kms_key"`
 		Years field.Of[int64] `db:"years_ciphertext" kms:"as=age_ciphertext"`
 	}
-	box := nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)})
+	box := nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()})
 	old := before{ID: 7, Age: field.New[int32](36)}
 	must(t, newModel[before](t, box, field.Config{Table: "people"}).Seal(t.Context(), &old))
 	for name, c := range map[string]struct {
@@ -167,7 +168,7 @@ func FuzzTag(f *testing.F) {
 }
 
 func FuzzNativeColumn(f *testing.F) {
-	box := nativeBox(f, kmsencrypted.Version{Provider: localProvider(f)})
+	box := nativeBox(f, kmsencrypted.Version{Provider: kmstest.Memory()})
 	m := newModel[customer](f, box, field.Config{Table: "customers"})
 	c := customer{ID: 7, Email: field.New("ada@example.org")}
 	must(f, m.Seal(f.Context(), &c))

@@ -12,6 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 type walled struct {
@@ -40,7 +41,7 @@ func TestConstraintMariaDB(t *testing.T) {
 
 // The database takes what the model writes and refuses everything else.
 func testConstraint(t *testing.T, dialect field.Dialect, driver, dsn string) {
-	m := newModel[walled](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "walled", IndexKey: indexKey})
+	m := newModel[walled](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "walled", IndexKey: indexKey})
 	db, err := sql.Open(driver, dsn)
 	must(t, err)
 	defer db.Close()

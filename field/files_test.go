@@ -7,6 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 type document struct {
@@ -18,8 +19,8 @@ type document struct {
 // A stored record that may have files keeps its data key, whoever asks.
 func TestFilesKeepTheDataKey(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p}), field.Config{Table: "customers", Complete: true, Files: true})
+	p := kmstest.NewService(kmstest.Memory())
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider()}), field.Config{Table: "customers", Complete: true, Files: true})
 	row := reload(t, sealedCustomer(t, m, 7, "ada@example.org"))
 	if err := m.Rekey(t.Context(), &row); !errors.Is(err, kmsencrypted.ErrNeedsFiles) {
 		t.Errorf("Rekey = %v, want ErrNeedsFiles", err)
@@ -31,37 +32,37 @@ func TestFilesKeepTheDataKey(t *testing.T) {
 		row.Notes.SetNull()
 		row.Phone.Set(nil)
 	}
-	p.denyDecrypt = true
+	p.Set(denyDecrypt)
 	all()
 	if err := m.Seal(t.Context(), &row); !errors.Is(err, kmsencrypted.ErrNeedsDecrypt) {
 		t.Errorf("Seal of every field without permission to decrypt = %v, want ErrNeedsDecrypt", err)
 	}
-	p.denyDecrypt = false
+	p.Set()
 	must(t, m.Seal(t.Context(), &row))
 	if column(t, row.Key) != before {
 		t.Error("Seal of every field made a new data key")
 	}
 	// A new record has no files yet.
-	p.denyDecrypt = true
+	p.Set(denyDecrypt)
 	fresh := customer{ID: 8, Email: field.New("b")}
 	must(t, m.Seal(t.Context(), &fresh))
 }
 
 func TestDataKeys(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p}), field.Config{Table: "customers"})
+	p := kmstest.NewService(kmstest.Memory())
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider()}), field.Config{Table: "customers"})
 	const keyColumn = "encrypted_kms_key"
 	a, b := reload(t, sealedCustomer(t, m, 1, "a")), reload(t, sealedCustomer(t, m, 2, "b"))
 	var none, unread customer
 	none.ID, unread.ID = 3, 4
 	must(t, none.Key.Scan(nil))
-	p.unwraps = 0
+	p.Forget()
 	keys, err := m.Adapter().DataKeys(t.Context(), keyColumn, &a, &b, &none)
 	must(t, err)
 	must(t, m.Open(t.Context(), &a))
-	if p.unwraps != 2 {
-		t.Errorf("%d calls, want 2", p.unwraps)
+	if p.Count(kmsencrypted.OpUnwrap) != 2 {
+		t.Errorf("%d calls, want 2", p.Count(kmsencrypted.OpUnwrap))
 	}
 	if keys[0].Equal(keys[1]) || !keys[2].IsZero() {
 		t.Error("DataKeys mixes records up")
@@ -91,7 +92,7 @@ func TestDataKeys(t *testing.T) {
 func TestAddKey(t *testing.T) {
 	t.Parallel()
 	for _, seals := range []bool{false, true} {
-		m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t), RecordSeal: seals}), field.Config{Table: "customers"})
+		m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory(), RecordSeal: seals}), field.Config{Table: "customers"})
 		row := customer{ID: 7}
 		must(t, row.Key.Scan(nil))
 		must(t, m.Adapter().AddKey(t.Context(), "encrypted_kms_key", &row))
@@ -122,7 +123,7 @@ func TestAddKey(t *testing.T) {
 // A table may have files and no encrypted column.
 func TestFilesAlone(t *testing.T) {
 	t.Parallel()
-	box := nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)})
+	box := nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()})
 	m := newModel[document](t, box, field.Config{Table: "documents", Files: true})
 	if got := m.Adapter().KeyColumns(); !slices.Equal(got, []string{"encrypted_kms_key"}) {
 		t.Errorf("KeyColumns() = %v", got)
@@ -174,7 +175,7 @@ func (r result) Scan(into ...any) error {
 
 func TestScanRow(t *testing.T) {
 	t.Parallel()
-	m := newModel[document](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "documents", Files: true})
+	m := newModel[document](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "documents", Files: true})
 	row := document{Title: "as it was"}
 	must(t, m.Adapter().Scan(result{[]string{"other", "title", "encrypted_kms_key", "id"}, []any{1, nil, "v1:abc", int64(7)}}, &row))
 	if row.ID != 7 || row.Title != "as it was" || row.Key.IsNull() {
@@ -194,7 +195,7 @@ func TestSetID(t *testing.T) {
 		Key    field.Key        `db:"key"`
 		Email  field.Of[string] `db:"email"`
 	}
-	m := newModel[compound](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "t"})
+	m := newModel[compound](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "t"})
 	var row compound
 	must(t, m.Adapter().SetID(&row, []string{"a", "200"}))
 	if got := m.Adapter().ID(&row); !slices.Equal(got, []string{"a", "200"}) || row.Number != 200 {

@@ -9,6 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 type searchable struct {
@@ -34,7 +35,7 @@ func masterKey(c string) blindindex.MasterKey {
 }
 
 func searchModel(t *testing.T) *field.Model[searchable] {
-	return newModel[searchable](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "users", IndexKey: indexKey})
+	return newModel[searchable](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "users", IndexKey: indexKey})
 }
 
 func TestIndexFollowsItsField(t *testing.T) {
@@ -142,7 +143,7 @@ func TestIndexFailuresLeaveTheRecordAlone(t *testing.T) {
 	} {
 		x, err := blindindex.Derive(indexKey, "t", "x", blindindex.Options{Algorithm: blindindex.HMAC{}, Expression: expression})
 		must(t, err)
-		m := newModel[row](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "t", Indexes: map[string]*blindindex.Index{"x": x}})
+		m := newModel[row](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "t", Indexes: map[string]*blindindex.Index{"x": x}})
 		r := row{ID: 1, V: field.New("secret value")}
 		err = m.Seal(t.Context(), &r)
 		if err == nil || strings.Contains(err.Error(), "secret value") || !strings.Contains(err.Error(), "t id=1 column x") {

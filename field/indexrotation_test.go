@@ -13,6 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // rotated is a table while its index is replaced: programs of before the
@@ -31,7 +32,7 @@ func TestIndexRotationMissesNothingSQLite(t *testing.T) {
 	t.Parallel()
 	second, err := blindindex.Derive(masterKey("2"), "users", "email_bidx_v2", blindindex.Options{Algorithm: blindindex.HMAC{}})
 	must(t, err)
-	m := newModel[rotated](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "users", IndexKey: indexKey,
+	m := newModel[rotated](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "users", IndexKey: indexKey,
 		Indexes: map[string]*blindindex.Index{"email_bidx_v2": second}})
 	db, err := sqlx.Open("sqlite", filepath.Join(t.TempDir(), "db")+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)")
 	must(t, err)

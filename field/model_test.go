@@ -9,18 +9,19 @@ import (
 	"net/netip"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/lockbox/rubyyaml"
-	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
 type note struct{ Text string }
+
+var denyDecrypt = kmstest.Revoke(1).On(kmsencrypted.OpUnwrap)
 
 type customer struct {
 	ID    int64               `db:"id"`
@@ -30,40 +31,6 @@ type customer struct {
 	Born  field.Of[time.Time] `db:"born_ciphertext" kms:"type=date"`
 	Notes field.Of[[]note]    `db:"notes_ciphertext"`
 	Phone field.Of[*string]   `db:"phone_ciphertext"`
-}
-
-// counter counts the calls to a provider.
-type counter struct {
-	kmsencrypted.Provider
-	mu             sync.Mutex // for the counts
-	wraps, unwraps int
-	denyDecrypt    bool
-}
-
-func (c *counter) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	c.mu.Lock()
-	c.wraps++
-	c.mu.Unlock()
-	return c.Provider.Encrypt(ctx, plaintext, ec)
-}
-
-func (c *counter) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	c.mu.Lock()
-	c.unwraps++
-	c.mu.Unlock()
-	if c.denyDecrypt {
-		return nil, kmsencrypted.ErrDenied
-	}
-	return c.Provider.Decrypt(ctx, ciphertext, ec)
-}
-
-func localProvider(t testing.TB) *counter {
-	t.Helper()
-	p, err := local.Create(t.TempDir() + "/keys.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &counter{Provider: p}
 }
 
 func nativeBox(t testing.TB, v kmsencrypted.Version) *kmsencrypted.Box {
@@ -96,16 +63,16 @@ func column(t testing.TB, v driver.Valuer) driver.Value {
 
 func TestNativeRoundTrip(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p}), field.Config{Table: "customers"})
+	p := kmstest.NewService(kmstest.Memory())
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider()}), field.Config{Table: "customers"})
 	phone := "+1 555 0100"
 	c := customer{ID: 7, Name: "Ada", Email: field.New("ada@example.org"), Notes: field.New([]note{{"hi"}}), Phone: field.New(&phone)}
 	c.Born.Set(time.Date(1815, 12, 10, 0, 0, 0, 0, time.UTC))
 	if err := m.Seal(t.Context(), &c); err != nil {
 		t.Fatal(err)
 	}
-	if p.wraps != 1 || p.unwraps != 0 {
-		t.Errorf("Seal made %d wraps and %d unwraps, want 1 and 0", p.wraps, p.unwraps)
+	if p.Count(kmsencrypted.OpWrap) != 1 || p.Count(kmsencrypted.OpUnwrap) != 0 {
+		t.Errorf("Seal made %d wraps and %d unwraps, want 1 and 0", p.Count(kmsencrypted.OpWrap), p.Count(kmsencrypted.OpUnwrap))
 	}
 	read := reload(t, c)
 	if _, err := read.Email.Get(); !errors.Is(err, kmsencrypted.ErrNotOpened) {
@@ -114,8 +81,8 @@ func TestNativeRoundTrip(t *testing.T) {
 	if err := m.Open(t.Context(), &read); err != nil {
 		t.Fatal(err)
 	}
-	if p.unwraps != 1 {
-		t.Errorf("Open made %d calls, want 1", p.unwraps)
+	if p.Count(kmsencrypted.OpUnwrap) != 1 {
+		t.Errorf("Open made %d calls, want 1", p.Count(kmsencrypted.OpUnwrap))
 	}
 	if got := read.Email.Must(); got != "ada@example.org" {
 		t.Errorf("Email = %q", got)
@@ -150,9 +117,9 @@ func reload(t testing.TB, c customer) customer {
 
 func TestUpdateKeepsDataKeyAndVersion(t *testing.T) {
 	t.Parallel()
-	old, current := localProvider(t), localProvider(t)
-	before := nativeBox(t, kmsencrypted.Version{Provider: old})
-	after, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{1: {Provider: old}, 2: {Provider: current}}}.Box()
+	old, current := kmstest.NewService(kmstest.Memory()), kmstest.NewService(kmstest.Memory())
+	before := nativeBox(t, kmsencrypted.Version{Provider: old.Provider()})
+	after, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{1: {Provider: old.Provider()}, 2: {Provider: current.Provider()}}}.Box()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,8 +134,8 @@ func TestUpdateKeepsDataKeyAndVersion(t *testing.T) {
 	if err := m2.Seal(t.Context(), &read); err != nil {
 		t.Fatal(err)
 	}
-	if v, _ := read.Key.Version(); v != 1 || current.wraps != 0 {
-		t.Errorf("after a partial update: version %d, %d new wraps; want the row's own", v, current.wraps)
+	if v, _ := read.Key.Version(); v != 1 || current.Count(kmsencrypted.OpWrap) != 0 {
+		t.Errorf("after a partial update: version %d, %d new wraps; want the row's own", v, current.Count(kmsencrypted.OpWrap))
 	}
 	again := reload(t, read)
 	if err := m2.Open(t.Context(), &again); err != nil || again.Email.Must() != "b" || again.Notes.Must()[0].Text != "x" {
@@ -176,7 +143,8 @@ func TestUpdateKeepsDataKeyAndVersion(t *testing.T) {
 	}
 	// All of them: a new data key at the current version, and nothing decrypted.
 	full := reload(t, read)
-	old.denyDecrypt, current.denyDecrypt = true, true
+	old.Set(denyDecrypt)
+	current.Set(denyDecrypt)
 	full.Email.Set("c")
 	full.Born.SetNull()
 	full.Notes.Set(nil)
@@ -185,13 +153,13 @@ func TestUpdateKeepsDataKeyAndVersion(t *testing.T) {
 	if err := m2.Seal(t.Context(), &full); !errors.Is(err, kmsencrypted.ErrNeedsDecrypt) {
 		t.Errorf("full update without permission: %v, want ErrNeedsDecrypt", err)
 	}
-	encryptOnly, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{1: {Provider: old, EncryptOnly: true}, 2: {Provider: current, EncryptOnly: true}}}.Box()
+	encryptOnly, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{1: {Provider: old.Provider(), EncryptOnly: true}, 2: {Provider: current.Provider(), EncryptOnly: true}}}.Box()
 	if err != nil {
 		t.Fatal(err)
 	}
-	calls := old.unwraps + current.unwraps
+	calls := old.Count(kmsencrypted.OpUnwrap) + current.Count(kmsencrypted.OpUnwrap)
 	m3 := newModel[customer](t, encryptOnly, field.Config{Table: "customers", Complete: true})
-	if err := m3.Seal(t.Context(), &full); err != nil || old.unwraps+current.unwraps != calls {
+	if err := m3.Seal(t.Context(), &full); err != nil || old.Count(kmsencrypted.OpUnwrap)+current.Count(kmsencrypted.OpUnwrap) != calls {
 		t.Fatalf("full update of a server that may only encrypt: %v", err)
 	}
 	if w, err := m3.Adapter().Write(&full); err != nil || w.Key != field.KeyReplaced || len(w.Set) != 5 {
@@ -214,7 +182,7 @@ func TestUpdateKeepsDataKeyAndVersion(t *testing.T) {
 
 func TestRewrapAndRekey(t *testing.T) {
 	t.Parallel()
-	a, b := localProvider(t), localProvider(t)
+	a, b := kmstest.Memory(), kmstest.Memory()
 	box, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{1: {Provider: a}, 2: {Provider: b, RecordSeal: true}}}.Box()
 	if err != nil {
 		t.Fatal(err)
@@ -259,7 +227,7 @@ func TestRewrapAndRekey(t *testing.T) {
 
 func TestOpenKeepsGoingAndNamesRecords(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
+	p := kmstest.Memory()
 	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p}), field.Config{Table: "customers"})
 	var page []customer
 	for id := range int64(10) {
@@ -287,16 +255,16 @@ func TestOpenKeepsGoingAndNamesRecords(t *testing.T) {
 
 func TestOpenLazily(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p}), field.Config{Table: "customers"})
+	p := kmstest.NewService(kmstest.Memory())
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider()}), field.Config{Table: "customers"})
 	c := customer{ID: 7, Email: field.New("a"), Notes: field.New([]note{{"x"}})}
 	if err := m.Seal(t.Context(), &c); err != nil {
 		t.Fatal(err)
 	}
 	read := reload(t, c)
 	m.OpenLazily(&read)
-	if p.unwraps != 0 {
-		t.Errorf("OpenLazily made %d calls", p.unwraps)
+	if p.Count(kmsencrypted.OpUnwrap) != 0 {
+		t.Errorf("OpenLazily made %d calls", p.Count(kmsencrypted.OpUnwrap))
 	}
 	for range 2 {
 		if got, err := read.Email.Plain(t.Context()); err != nil || got != "a" {
@@ -306,14 +274,14 @@ func TestOpenLazily(t *testing.T) {
 			t.Errorf("Plain = %v, %v", got, err)
 		}
 	}
-	if p.unwraps != 1 {
-		t.Errorf("two fields made %d calls, want 1", p.unwraps)
+	if p.Count(kmsencrypted.OpUnwrap) != 1 {
+		t.Errorf("two fields made %d calls, want 1", p.Count(kmsencrypted.OpUnwrap))
 	}
 }
 
 func TestACopyIsARecordOfItsOwn(t *testing.T) {
 	t.Parallel()
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "customers"})
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "customers"})
 	c := customer{ID: 7, Email: field.New("a")}
 	if err := m.Seal(t.Context(), &c); err != nil {
 		t.Fatal(err)
@@ -349,21 +317,21 @@ func TestSeveralKeysAndEmbedding(t *testing.T) {
 		Email field.Of[string] `db:"email_ciphertext"`
 		contact
 	}
-	p := localProvider(t)
-	m := newModel[user](t, nativeBox(t, kmsencrypted.Version{Provider: p}), field.Config{Table: "users"})
+	p := kmstest.NewService(kmstest.Memory())
+	m := newModel[user](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider()}), field.Config{Table: "users"})
 	u := user{ID: "u1", Email: field.New("a")}
 	if err := m.Seal(t.Context(), &u); err != nil {
 		t.Fatal(err)
 	}
-	if p.wraps != 1 || !u.PhoneKey.IsNull() {
-		t.Errorf("%d wraps, phone key null = %v; want a key only where it is used", p.wraps, u.PhoneKey.IsNull())
+	if p.Count(kmsencrypted.OpWrap) != 1 || !u.PhoneKey.IsNull() {
+		t.Errorf("%d wraps, phone key null = %v; want a key only where it is used", p.Count(kmsencrypted.OpWrap), u.PhoneKey.IsNull())
 	}
 }
 
 // Every supported Go type goes through a column and comes back.
 func TestNativeTypes(t *testing.T) {
 	t.Parallel()
-	box := nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)})
+	box := nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()})
 	roundTrip(t, box, "text")
 	roundTrip(t, box, "")
 	roundTrip(t, box, []byte{0, 255})
@@ -432,7 +400,7 @@ func TestNativeTimeOptions(t *testing.T) {
 		Text field.Of[string]    `db:"text" kms:"type=json,padding=64"`
 		Raw  field.Of[string]    `db:"raw" kms:"binary"`
 	}
-	m := newModel[event](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "events"})
+	m := newModel[event](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "events"})
 	at := time.Date(2024, 2, 29, 23, 34, 56, 789, time.FixedZone("west", -5*3600))
 	e := event{ID: 1, Day: field.New(at), Hour: field.New(at), Text: field.New("x"), Raw: field.New("y")}
 	if err := m.Seal(t.Context(), &e); err != nil {
@@ -465,7 +433,7 @@ func TestNativeTimeOptions(t *testing.T) {
 // a fraction, and in YAML Ruby's symbols.
 func TestNativeDynamicValues(t *testing.T) {
 	t.Parallel()
-	box := nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)})
+	box := nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()})
 	roundTrip(t, box, map[string]any{"n": int64(9007199254740993), "f": 3.0, "list": []any{int64(1), 1.5, "x", nil, true}})
 	roundTrip(t, box, []any{int64(-1), map[string]any{"a": int64(2)}})
 	type settings struct {
@@ -486,7 +454,7 @@ func TestNativeDynamicValues(t *testing.T) {
 
 func TestRekeyGoesOnBesideABadRecord(t *testing.T) {
 	t.Parallel()
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "customers"})
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "customers"})
 	var page []customer
 	for id := range int64(4) {
 		c := customer{ID: id + 1, Email: field.New("a")}

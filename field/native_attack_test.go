@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // What somebody who can write to the database may try. Each is refused with an
@@ -30,7 +31,7 @@ func sealedCustomer(t *testing.T, m *field.Model[customer], id int64, email stri
 
 func TestNativeRefusesExchangedColumns(t *testing.T) {
 	t.Parallel()
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "customers"})
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "customers"})
 	a, b := sealedCustomer(t, m, 7, "a@example.org"), sealedCustomer(t, m, 8, "b@example.org")
 
 	exchanged := reload(t, a)
@@ -69,8 +70,8 @@ func TestNativeRefusesMovedRow(t *testing.T) {
 		return kmsencrypted.Context{"tenant": "acme"}, nil
 	}
 	for name, v := range map[string]kmsencrypted.Version{
-		"context names the id":         {Provider: localProvider(t)},
-		"context does not name the id": {Provider: localProvider(t), Context: shared},
+		"context names the id":         {Provider: kmstest.Memory()},
+		"context does not name the id": {Provider: kmstest.Memory(), Context: shared},
 		"provider ignores the context": {Provider: newMemoryKey(), Context: shared},
 	} {
 		m := newModel[customer](t, nativeBox(t, v), field.Config{Table: "customers"})
@@ -94,7 +95,7 @@ func TestNativeRefusesMovedRow(t *testing.T) {
 // never another value.
 func TestNativeRefusesEveryChange(t *testing.T) {
 	t.Parallel()
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "customers"})
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "customers"})
 	c := sealedCustomer(t, m, 7, "ada@example.org")
 	text := column(t, c.Email).(string)
 	sealed, err := base64.StdEncoding.DecodeString(text)
@@ -140,8 +141,8 @@ func TestNativeRefusesEveryChange(t *testing.T) {
 	wantError(t, "extended", open(base64.StdEncoding.EncodeToString(append(bytes.Clone(sealed), 0))), kmsencrypted.ErrDecrypt)
 
 	key := column(t, c.Key).(string)
-	// format 1, commitment 32, count 1, length 1, then the tag "local".
-	const hintFrom, hintTo = len("v1:") + 35*4/3, len("v1:") + 40*4/3
+	// format 1, commitment 32, count 1, length 1, then the tag "memory".
+	const hintFrom, hintTo = len("v1:") + 35*4/3, len("v1:") + 41*4/3
 	for i := range key {
 		for _, r := range "A/v0:\n" {
 			changed := key[:i] + string(r) + key[i+1:]
@@ -276,7 +277,7 @@ func ghashKey(t *testing.T, key, nonce []byte) (h, mask element) {
 
 func TestNativeNeverEncryptsTwice(t *testing.T) {
 	t.Parallel()
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "customers", Complete: true})
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "customers", Complete: true})
 	c := reload(t, sealedCustomer(t, m, 7, "ada@example.org"))
 	ciphertext := column(t, c.Email).(string)
 	c.Email.Set(ciphertext)

@@ -10,14 +10,15 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // sealing is a model whose only version seals records, with its provider.
-func sealing(t *testing.T, config field.Config) (*field.Model[customer], *counter) {
+func sealing(t *testing.T, config field.Config) (*field.Model[customer], *kmstest.Service) {
 	t.Helper()
 	config.Table = "customers"
-	p := localProvider(t)
-	return newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p, RecordSeal: true}), config), p
+	p := kmstest.NewService(kmstest.Memory())
+	return newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider(), RecordSeal: true}), config), p
 }
 
 // setBack is a record with the email that it had before its last change: what
@@ -46,7 +47,7 @@ func TestRecordSealLetsColumnsBeDeclaredLater(t *testing.T) {
 		Email field.Of[string] `db:"email"`
 		Also  field.Of[string] `db:"also"`
 	}
-	box := nativeBox(t, kmsencrypted.Version{Provider: localProvider(t), RecordSeal: true})
+	box := nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory(), RecordSeal: true})
 	m1 := newModel[before](t, box, field.Config{Table: "contacts"})
 	m2 := newModel[after](t, box, field.Config{Table: "contacts"})
 	old := before{ID: 7, Email: field.New("a")}
@@ -109,14 +110,15 @@ func TestRecordSealOfAFullUpdateIsNew(t *testing.T) {
 	t.Parallel()
 	m, p := sealing(t, field.Config{Complete: true})
 	row := setBack(t, m)
-	p.unwraps, p.denyDecrypt = 0, true
+	p.Forget()
+	p.Set(denyDecrypt)
 	setEveryField(&row)
-	writer := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p, RecordSeal: true, EncryptOnly: true}), field.Config{Table: "customers", Complete: true})
+	writer := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider(), RecordSeal: true, EncryptOnly: true}), field.Config{Table: "customers", Complete: true})
 	must(t, writer.Seal(t.Context(), &row))
-	if p.unwraps != 0 {
-		t.Errorf("a full update made %d calls to decrypt, want none", p.unwraps)
+	if p.Count(kmsencrypted.OpUnwrap) != 0 {
+		t.Errorf("a full update made %d calls to decrypt, want none", p.Count(kmsencrypted.OpUnwrap))
 	}
-	p.denyDecrypt = false
+	p.Set()
 	read := reload(t, row)
 	if err := m.Open(t.Context(), &read); err != nil || read.Email.Must() != "b" {
 		t.Errorf("Open after a full update: %v", err)
@@ -127,10 +129,10 @@ func TestRecordSealIsCheckedLazily(t *testing.T) {
 	t.Parallel()
 	m, p := sealing(t, field.Config{})
 	good := reload(t, sealedCustomer(t, m, 7, "a"))
-	p.unwraps = 0
+	p.Forget()
 	m.OpenLazily(&good)
-	if got, err := good.Email.Plain(t.Context()); err != nil || got != "a" || p.unwraps != 1 {
-		t.Errorf("Plain = %q, %v with %d calls, want a with 1", got, err, p.unwraps)
+	if got, err := good.Email.Plain(t.Context()); err != nil || got != "a" || p.Count(kmsencrypted.OpUnwrap) != 1 {
+		t.Errorf("Plain = %q, %v with %d calls, want a with 1", got, err, p.Count(kmsencrypted.OpUnwrap))
 	}
 	row := setBack(t, m)
 	m.OpenLazily(&row)
@@ -147,10 +149,10 @@ func TestRecordSealNoticesThatAllWasEmptied(t *testing.T) {
 	m, p := sealing(t, field.Config{})
 	emptied := reload(t, sealedCustomer(t, m, 7, "a"))
 	must(t, errors.Join(emptied.Email.Scan(nil), emptied.Phone.Scan(nil))) // the others are NULL anyway
-	p.unwraps = 0
+	p.Forget()
 	wantError(t, "Open of an emptied record", m.Open(t.Context(), &emptied), kmsencrypted.ErrRecordSeal)
-	if p.unwraps != 1 {
-		t.Errorf("an emptied record took %d calls, want 1", p.unwraps)
+	if p.Count(kmsencrypted.OpUnwrap) != 1 {
+		t.Errorf("an emptied record took %d calls, want 1", p.Count(kmsencrypted.OpUnwrap))
 	}
 
 	// One that its program emptied opens, with a call too.
@@ -159,18 +161,18 @@ func TestRecordSealNoticesThatAllWasEmptied(t *testing.T) {
 	row.Phone.SetNull()
 	must(t, m.Seal(t.Context(), &row))
 	empty := reload(t, row)
-	p.unwraps = 0
-	if err := m.Open(t.Context(), &empty); err != nil || !empty.Email.IsNull() || p.unwraps != 1 {
-		t.Errorf("Open of an empty record: %v with %d calls, want 1", err, p.unwraps)
+	p.Forget()
+	if err := m.Open(t.Context(), &empty); err != nil || !empty.Email.IsNull() || p.Count(kmsencrypted.OpUnwrap) != 1 {
+		t.Errorf("Open of an empty record: %v with %d calls, want 1", err, p.Count(kmsencrypted.OpUnwrap))
 	}
 
 	// A record that never had a key costs none.
 	never := customer{ID: 7}
 	must(t, m.Seal(t.Context(), &never))
 	never = reload(t, never)
-	p.unwraps = 0
-	if err := m.Open(t.Context(), &never); err != nil || p.unwraps != 0 {
-		t.Errorf("Open of a record without a key: %v with %d calls, want none", err, p.unwraps)
+	p.Forget()
+	if err := m.Open(t.Context(), &never); err != nil || p.Count(kmsencrypted.OpUnwrap) != 0 {
+		t.Errorf("Open of a record without a key: %v with %d calls, want none", err, p.Count(kmsencrypted.OpUnwrap))
 	}
 }
 
@@ -237,7 +239,7 @@ func TestRecordSealOfUnsetFields(t *testing.T) {
 // the seal, nor is one with seals a way to put on a forged one.
 func TestRecordSealCannotBeCutOffByAnotherVersion(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
+	p := kmstest.Memory()
 	recipes := map[int]kmsencrypted.Version{1: {Provider: p, RecordSeal: true}, 2: {Provider: p}}
 	models := make(map[int]*field.Model[customer])
 	for version := range recipes {

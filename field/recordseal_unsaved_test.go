@@ -5,6 +5,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // A record that is sealed again before Saved.
@@ -17,7 +18,7 @@ func TestRecordSealOfARecordNotSavedYet(t *testing.T) {
 			t.Errorf("%s: Open: %v", what, err)
 		}
 	}
-	p := localProvider(t)
+	p := kmstest.Memory()
 	for _, complete := range []bool{false, true} {
 		m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p, RecordSeal: true}), field.Config{Table: "customers", Complete: complete})
 		c := sealedCustomer(t, m, 7, "a")
@@ -51,7 +52,7 @@ func TestRecordSealOfARecordNotSavedYet(t *testing.T) {
 
 func TestRecordSealRewrapThenNull(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
+	p := kmstest.Memory()
 	recipes := map[int]kmsencrypted.Version{1: {Provider: p}, 2: {Provider: p, RecordSeal: true}}
 	box1, err := kmsencrypted.Config{Current: 1, Versions: recipes}.Box()
 	must(t, err)
@@ -71,7 +72,7 @@ func TestRecordSealRewrapThenNull(t *testing.T) {
 // Somebody rewraps to a sealing version while this record is being changed.
 func TestKeyChangedToASealingVersion(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
+	p := kmstest.Memory()
 	recipes := map[int]kmsencrypted.Version{1: {Provider: p}, 2: {Provider: p, RecordSeal: true}}
 	box1, err := kmsencrypted.Config{Current: 1, Versions: recipes}.Box()
 	must(t, err)
@@ -89,12 +90,12 @@ func TestKeyChangedToASealingVersion(t *testing.T) {
 // A record of which only the key column and NULLs were read.
 func TestPartialReadWithoutCiphertextsMakesNoCall(t *testing.T) {
 	t.Parallel()
-	p := localProvider(t)
-	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p, RecordSeal: true}), field.Config{Table: "customers"})
+	p := kmstest.NewService(kmstest.Memory())
+	m := newModel[customer](t, nativeBox(t, kmsencrypted.Version{Provider: p.Provider(), RecordSeal: true}), field.Config{Table: "customers"})
 	row := reload(t, sealedCustomer(t, m, 7, "a"))
 	row.Email, row.Phone = field.Of[string]{}, field.Of[*string]{}
 	must(t, m.Open(t.Context(), &row))
-	if p.unwraps != 0 {
-		t.Errorf("Open made %d calls for a seal that it cannot check", p.unwraps)
+	if p.Count(kmsencrypted.OpUnwrap) != 0 {
+		t.Errorf("Open made %d calls for a seal that it cannot check", p.Count(kmsencrypted.OpUnwrap))
 	}
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // assignments as text, for comparing; values are shortened to whether they are NULL.
@@ -43,7 +44,7 @@ type contact struct {
 
 func TestWriteSaysWhatChanged(t *testing.T) {
 	t.Parallel()
-	m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "contacts"})
+	m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "contacts"})
 	c := contact{ID: 7, Email: field.New("a")}
 	if _, err := m.Adapter().Write(&c); err == nil {
 		t.Error("Write of an unsealed record succeeds")
@@ -73,7 +74,7 @@ func TestWriteSaysWhatChanged(t *testing.T) {
 // A row of which only some columns were selected keeps the others.
 func TestPartialSelectLosesNothing(t *testing.T) {
 	t.Parallel()
-	m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t)}), field.Config{Table: "contacts"})
+	m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "contacts"})
 	c := contact{ID: 7, Email: field.New("a"), Phone: field.New("1")}
 	must(t, m.Seal(t.Context(), &c))
 
@@ -93,7 +94,7 @@ func TestPartialSelectLosesNothing(t *testing.T) {
 func TestKeyChanged(t *testing.T) {
 	t.Parallel()
 	for _, sealed := range []bool{false, true} {
-		m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: localProvider(t), RecordSeal: sealed}), field.Config{Table: "contacts"})
+		m := newModel[contact](t, nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory(), RecordSeal: sealed}), field.Config{Table: "contacts"})
 		c := contact{ID: 7, Email: field.New("a"), Notes: field.New("n")}
 		must(t, m.Seal(t.Context(), &c))
 		m.Adapter().Saved(&c)

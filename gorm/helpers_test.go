@@ -1,13 +1,11 @@
 package kmsgorm_test
 
 import (
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"gorm.io/driver/sqlite"
@@ -20,7 +18,6 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
-	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
 type Customer struct {
@@ -66,22 +63,6 @@ const (
 	phone = "+44 20 7946 0958"
 )
 
-// counter counts the calls to a provider.
-type counter struct {
-	kmsencrypted.Provider
-	wraps, unwraps atomic.Int64
-}
-
-func (c *counter) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	c.wraps.Add(1)
-	return c.Provider.Encrypt(ctx, plaintext, ec)
-}
-
-func (c *counter) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	c.unwraps.Add(1)
-	return c.Provider.Decrypt(ctx, ciphertext, ec)
-}
-
 // logCanary fails a test when GORM's log, at its most talkative, has a plaintext.
 type logCanary struct{ *testing.T }
 
@@ -101,7 +82,7 @@ type database struct {
 	raw       *sql.DB
 	customers *field.Model[Customer]
 	orders    *field.Model[Order]
-	kms       *counter
+	kms       *kmstest.Service
 	next      kmsencrypted.Provider // of version 2
 }
 
@@ -116,11 +97,7 @@ func setupWith(t *testing.T, config *gorm.Config) *database {
 	d.raw = kmstest.Canary(t, "sqlite", filepath.Join(t.TempDir(), "app.sqlite3"), ada, grace, phone)
 	_, err := d.raw.Exec(schema)
 	d.must(err)
-	keys, err := local.Create(filepath.Join(t.TempDir(), "keys.txt"))
-	d.must(err)
-	d.kms = &counter{Provider: keys}
-	d.next, err = local.Create(filepath.Join(t.TempDir(), "keys-2.txt"))
-	d.must(err)
+	d.kms, d.next = kmstest.NewService(kmstest.Memory()), kmstest.Memory()
 	d.customers, d.orders = d.models(1)
 	config.Logger = logger.New(logCanary{t}, logger.Config{LogLevel: logger.Info})
 	d.db, err = gorm.Open(sqlite.New(sqlite.Config{Conn: d.raw}), config)
@@ -132,7 +109,7 @@ func setupWith(t *testing.T, config *gorm.Config) *database {
 // models writes with a version; the other can be read.
 func (d *database) models(current int) (*field.Model[Customer], *field.Model[Order]) {
 	d.Helper()
-	box, err := kmsencrypted.Config{Current: current, Versions: map[int]kmsencrypted.Version{1: {Provider: d.kms}, 2: {Provider: d.next}}}.Box()
+	box, err := kmsencrypted.Config{Current: current, Versions: map[int]kmsencrypted.Version{1: {Provider: d.kms.Provider()}, 2: {Provider: d.next}}}.Box()
 	d.must(err)
 	indexKey, err := blindindex.NewMasterKey(make([]byte, blindindex.KeySize))
 	d.must(err)

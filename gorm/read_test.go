@@ -1,7 +1,6 @@
 package kmsgorm_test
 
 import (
-	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -15,23 +14,16 @@ import (
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 )
 
-// failing is a provider that answers nothing.
-type failing struct{ kmsencrypted.Provider }
-
-func (failing) Encrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]byte, error) {
-	return nil, kmsencrypted.ErrUnavailable
-}
-
 func TestFindSQLite(t *testing.T) {
 	t.Parallel()
 	d := setup(t)
 	for range 5 {
 		d.ada()
 	}
-	d.kms.unwraps.Store(0)
+	d.kms.Forget()
 	var list []Customer
 	d.must(d.db.Order("id").Find(&list).Error)
-	if n := d.kms.unwraps.Load(); len(list) != 5 || n != 5 {
+	if n := d.kms.Count(kmsencrypted.OpUnwrap); len(list) != 5 || n != 5 {
 		t.Errorf("%d records with %d unwraps, want 5 with 5", len(list), n)
 	}
 	for _, c := range list {
@@ -90,16 +82,16 @@ func TestLazilySQLite(t *testing.T) {
 	d.ada()
 	d.ada()
 	for name, db := range map[string]*gorm.DB{"scope": d.db.Scopes(kmsgorm.Lazily), "session": kmsgorm.Lazily(d.db)} {
-		d.kms.unwraps.Store(0)
+		d.kms.Forget()
 		var list []Customer
 		d.must(db.Find(&list).Error)
-		if n := d.kms.unwraps.Load(); n != 0 {
+		if n := d.kms.Count(kmsencrypted.OpUnwrap); n != 0 {
 			t.Errorf("%s: %d unwraps before a value was asked for", name, n)
 		}
 		if got, err := list[0].Email.Plain(t.Context()); got != ada || err != nil {
 			t.Errorf("%s: Plain() = %q, %v", name, got, err)
 		}
-		if n := d.kms.unwraps.Load(); n != 1 {
+		if n := d.kms.Count(kmsencrypted.OpUnwrap); n != 1 {
 			t.Errorf("%s: %d unwraps for one record", name, n)
 		}
 	}
@@ -246,7 +238,7 @@ func TestUseChecksModels(t *testing.T) {
 		Email field.Of[string] `db:"email_ciphertext" gorm:"column:email_ciphertext;type:text"`
 	}
 	d := setup(t)
-	box, err := kmsencrypted.NewBox(d.kms)
+	box, err := kmsencrypted.NewBox(d.kms.Provider())
 	d.must(err)
 	people, err := field.NewModel[Person](box, field.Config{Table: "persons"})
 	d.must(err)
@@ -279,7 +271,7 @@ func (h *Hooked) AfterFind(*gorm.DB) (err error) {
 func TestHooksAndMigrationSQLite(t *testing.T) {
 	t.Parallel()
 	d := setup(t)
-	box, err := kmsencrypted.NewBox(d.kms)
+	box, err := kmsencrypted.NewBox(d.kms.Provider())
 	d.must(err)
 	hooked, err := field.NewModel[Hooked](box, field.Config{Table: "hookeds"})
 	d.must(err)

@@ -13,6 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 func TestCreateSQLite(t *testing.T) {
@@ -56,7 +57,7 @@ func TestCreateRollsBackSQLite(t *testing.T) {
 	t.Parallel()
 	for _, config := range []*gorm.Config{{}, {SkipDefaultTransaction: true}} {
 		d := setupWith(t, config)
-		d.kms.Provider = failing{d.kms.Provider}
+		d.kms.Set(kmstest.Unavailable(1))
 		err := d.db.Create(&Customer{Name: "Ada", Email: field.New(ada)}).Error
 		d.wantError("Create", err, kmsencrypted.ErrUnavailable)
 		var n int64
@@ -448,7 +449,7 @@ type Resident struct {
 func TestMigratingSQLite(t *testing.T) {
 	t.Parallel()
 	d := setup(t)
-	box, err := kmsencrypted.NewBox(d.kms)
+	box, err := kmsencrypted.NewBox(d.kms.Provider())
 	d.must(err)
 	residents, err := field.NewModel[Resident](box, field.Config{Table: "residents"})
 	d.must(err)

@@ -10,8 +10,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	kmsotel "github.com/kmsencrypted/kmsencrypted/otel"
-	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -86,26 +86,15 @@ func wantStages(t *testing.T, sdk *telemetry) {
 	}
 }
 
-// waiting is a key service that answers when it is told to.
-type waiting struct {
-	kmsencrypted.Provider
-	asked, answer chan struct{}
-}
-
-func (w waiting) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	w.asked <- struct{}{}
-	<-w.answer
-	return w.Provider.Encrypt(ctx, plaintext, ec)
-}
-
 // Requests count from when they leave until they are answered.
 func TestInFlight(t *testing.T) {
 	t.Parallel()
-	sdk, service := newTelemetry(), waiting{testkey.New(), make(chan struct{}), make(chan struct{})}
-	box, err := kmsencrypted.NewBox(service)
-	if err != nil {
-		t.Fatal(err)
-	}
+	asked, answer := make(chan struct{}), make(chan struct{})
+	sdk, box := newTelemetry(), kmstest.Box(t, kmstest.Before(func(context.Context) error {
+		asked <- struct{}{}
+		<-answer
+		return nil
+	}))
 	registration, err := kmsotel.InFlight(sdk.meters, box)
 	if err != nil {
 		t.Fatal(err)
@@ -123,11 +112,11 @@ func TestInFlight(t *testing.T) {
 			_, err := box.Encrypt(t.Context(), []byte("secret"), kmsencrypted.Context{"n": n})
 			done <- err
 		}()
-		<-service.asked
+		<-asked
 	}
 	want(3)
 	for range 3 {
-		service.answer <- struct{}{}
+		answer <- struct{}{}
 		if err := <-done; err != nil {
 			t.Error(err)
 		}

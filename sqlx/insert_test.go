@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -17,7 +18,7 @@ func insertWithID(t *testing.T, e *env) {
 	s := e.customers(t)
 	db := e.recorder()
 	c := customer{ID: 7, Name: "Ada", Email: field.New(email(7))}
-	wraps, unwraps := s.kms.calls(func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c)) })
+	wraps, unwraps := calls(s.kms, func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c)) })
 	if wraps != 1 || unwraps != 0 {
 		t.Errorf("Insert made %d wraps and %d unwraps, want one call", wraps, unwraps)
 	}
@@ -39,7 +40,7 @@ func insertWithoutID(t *testing.T, e *env) {
 	s := e.customers(t)
 	db := e.recorder()
 	c := customer{Name: "Ada", Email: field.New(email(0))}
-	wraps, _ := s.kms.calls(func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c)) })
+	wraps, _ := calls(s.kms, func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &c)) })
 	if c.ID == 0 || wraps != 1 {
 		t.Errorf("Insert: id %d, %d calls, want the database's id and one call", c.ID, wraps)
 	}
@@ -51,7 +52,7 @@ func insertWithoutID(t *testing.T, e *env) {
 	}
 	// A record with nothing to seal needs no data key.
 	empty := customer{Name: "Nobody"}
-	wraps, _ = s.kms.calls(func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &empty)) })
+	wraps, _ = calls(s.kms, func() { must(t, kmssqlx.Insert(t.Context(), db, s.Model, &empty)) })
 	if read := s.get(t, empty.ID); !read.Key.IsNull() || wraps != 0 {
 		t.Errorf("a record without values: %d calls, key NULL = %v", wraps, read.Key.IsNull())
 	}
@@ -130,7 +131,7 @@ func insertReturnedID(t *testing.T, e *env) {
 		Key  field.Key        `db:"encrypted_kms_key"`
 		Card field.Of[string] `db:"card"`
 	}
-	m := model[order](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newKMS(t)}}})
+	m := model[order](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: kmstest.Memory()}}})
 	createTable(t, e, m, "id "+e.id)
 	if e.name == "Postgres" { // where a trigger has the last word
 		e.db.MustExec("CREATE FUNCTION " + e.table + "_id() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.id := NEW.id + 1000; RETURN NEW; END $$")
@@ -161,7 +162,7 @@ func insertOwnContext(t *testing.T, e *env) {
 		own := *e
 		own.table += name
 		m := model[customer](t, &own, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {
-			Provider: newKMS(t), Format: format,
+			Provider: kmstest.Memory(), Format: format,
 			Context: func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 				return kmsencrypted.Context{"customer": s.ID[0]}, nil
 			},
@@ -208,7 +209,7 @@ func insertCompoundAndTextIDs(t *testing.T, e *env) {
 		Key    field.Key        `db:"key"`
 		Card   field.Of[string] `db:"select"`
 	}
-	k := newKMS(t)
+	k := kmstest.Memory()
 	m := model[order](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: k}}})
 	q := map[field.Dialect]string{field.Postgres: `"`, field.MySQL: "`", field.SQLite: `"`}[e.dialect]
 	createTable(t, e, m, "tenant varchar(20), "+q+"order"+q+" int, "+q+"group"+q+" varchar(20)", "PRIMARY KEY (tenant, "+q+"order"+q+")")
@@ -281,15 +282,15 @@ func insertAllOrNone(t *testing.T, e *env) {
 		}
 		all = records()
 		all[1].Name = "other"
-		s.kms.before.Store(&throttled)
+		s.kms.Set(kmstest.Before(throttled))
 		check("key service fails", all, kmssqlx.Insert(t.Context(), own.db, s.Model, field.Pointers(all)...), kmsencrypted.ErrThrottled)
-		s.kms.before.Store(nil)
+		s.kms.Set()
 
 		ctx, cancel := context.WithCancel(t.Context())
 		cancelled := func(context.Context) error { cancel(); return nil }
-		s.kms.before.Store(&cancelled)
+		s.kms.Set(kmstest.Before(cancelled))
 		err := kmssqlx.Insert(ctx, own.db, s.Model, field.Pointers(all)...)
-		s.kms.before.Store(nil)
+		s.kms.Set()
 		check("context ends during the insert", all, err, context.Canceled)
 	}
 }

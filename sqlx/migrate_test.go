@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
@@ -43,7 +44,7 @@ type migration struct {
 
 func (e *env) migration(t *testing.T, rows int) migration {
 	t.Helper()
-	config := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newKMS(t)}}}
+	config := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: kmstest.Memory()}}}
 	m := migration{e, model[moving](t, e, config), config}
 	createTable(t, e, m.Model, "id "+e.id+", city varchar(40)")
 	for i := range rows {
@@ -311,7 +312,7 @@ func migrateMasterKey(t *testing.T, e *env) {
 	}
 	master, err := lockbox.NewMasterKey(bytes.Repeat([]byte{7}, 32))
 	must(t, err)
-	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newKMS(t), Format: kmsencrypted.Ruby}}}.Box()
+	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: kmstest.Memory(), Format: kmsencrypted.Ruby}}}.Box()
 	must(t, err)
 	old, err := field.NewModel[before](box, field.Config{Table: e.table, LockboxMasterKey: master})
 	must(t, err)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -49,9 +50,9 @@ func (e *env) documents(t *testing.T, keyEach bool) documents {
 		return kmsencrypted.Context{"tenant": tenantOf(s.Record), "id": s.ID[0]}, nil
 	}
 	version := func() kmsencrypted.Version {
-		v := kmsencrypted.Version{Provider: newKMS(t), Context: contextOf}
+		v := kmsencrypted.Version{Provider: kmstest.Memory(), Context: contextOf}
 		if keyEach {
-			keys := map[string]kmsencrypted.Provider{"a": newKMS(t), "b": newKMS(t)}
+			keys := map[string]kmsencrypted.Provider{"a": kmstest.Memory(), "b": kmstest.Memory()}
 			v.Provider = nil
 			v.ProviderFor = func(s kmsencrypted.Subject, _ kmsencrypted.BoundContext) (kmsencrypted.Provider, error) {
 				if p, ok := keys[tenantOf(s.Record)]; ok {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -157,9 +158,9 @@ func selectOneCallEach(t *testing.T, e *env) {
 			return errors.New("the calls are made one after the other")
 		}
 	}
-	s.kms.before.Store(&wait)
+	s.kms.Set(kmstest.Before(wait))
 	var page []customer
-	wraps, unwraps := s.kms.calls(func() {
+	wraps, unwraps := calls(s.kms, func() {
 		must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table))
 	})
 	if wraps != 0 || unwraps != 40 {
@@ -208,7 +209,7 @@ func selectCancelled(t *testing.T, e *env) {
 		<-ctx.Done()
 		return ctx.Err()
 	}
-	s.kms.before.Store(&wait)
+	s.kms.Set(kmstest.Before(wait))
 	var page []customer
 	err := kmssqlx.Select(ctx, e.db, s.Model, &page, "SELECT * FROM "+e.table+" ORDER BY id")
 	wantError(t, "cancelled while opening", err, context.Canceled)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -27,16 +28,16 @@ type wider struct {
 // know every column, and one of each that may only encrypt.
 type releases struct {
 	*env
-	kms              *kmsStub
+	kms              *kmstest.Service
 	old, oldEncrypts *field.Model[narrow]
 	new, newEncrypts *field.Model[wider]
 }
 
 func (e *env) releases(t *testing.T) releases {
 	t.Helper()
-	r := releases{env: e, kms: newKMS(t)}
+	r := releases{env: e, kms: kmstest.NewService(kmstest.Memory())}
 	box := func(encryptOnly bool) *kmsencrypted.Box {
-		b, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: r.kms, EncryptOnly: encryptOnly}}}.Box()
+		b, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: r.kms.Provider(), EncryptOnly: encryptOnly}}}.Box()
 		must(t, err)
 		return b
 	}
@@ -98,7 +99,7 @@ func encryptOnlyReplaces(t *testing.T, e *env) {
 		r.closed(t, &c, narrowColumns, id)
 		c.Email.Set(email(1))
 		var err error
-		_, unwraps := r.kms.calls(func() { err = kmssqlx.Update(t.Context(), e.db, r.oldEncrypts, &c) })
+		_, unwraps := calls(r.kms, func() { err = kmssqlx.Update(t.Context(), e.db, r.oldEncrypts, &c) })
 		if unwraps != 0 {
 			t.Errorf("%d calls to decrypt", unwraps)
 		}

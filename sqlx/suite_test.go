@@ -9,7 +9,6 @@ import (
 	"net/url"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +21,6 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
-	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -202,62 +200,25 @@ const plainColumns = "name varchar(200) NOT NULL UNIQUE, status varchar(20), sho
 
 func email(n int) string { return fmt.Sprintf("customer%d@%s", n, secret) }
 
-// kmsStub is a key service in memory that counts calls.
-type kmsStub struct {
-	kmsencrypted.Provider
-	wraps, unwraps atomic.Int64
-	before         atomic.Pointer[func(ctx context.Context) error] // each call, if there is one
-}
-
-func newKMS(t testing.TB) *kmsStub {
-	t.Helper()
-	p, err := local.Create(t.TempDir() + "/keys.txt")
-	must(t, err)
-	return &kmsStub{Provider: p}
-}
-
-func (k *kmsStub) call(ctx context.Context) error {
-	if f := k.before.Load(); f != nil {
-		return (*f)(ctx)
-	}
-	return nil
-}
-
-func (k *kmsStub) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	k.wraps.Add(1)
-	if err := k.call(ctx); err != nil {
-		return nil, err
-	}
-	return k.Provider.Encrypt(ctx, plaintext, ec)
-}
-
-func (k *kmsStub) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	k.unwraps.Add(1)
-	if err := k.call(ctx); err != nil {
-		return nil, err
-	}
-	return k.Provider.Decrypt(ctx, ciphertext, ec)
-}
-
-// calls is how many calls f makes.
-func (k *kmsStub) calls(f func()) (wraps, unwraps int64) {
-	wraps, unwraps = k.wraps.Load(), k.unwraps.Load()
+// calls is how many calls to a key service f makes.
+func calls(k *kmstest.Service, f func()) (wraps, unwraps int) {
+	wraps, unwraps = k.Count(kmsencrypted.OpWrap), k.Count(kmsencrypted.OpUnwrap)
 	f()
-	return k.wraps.Load() - wraps, k.unwraps.Load() - unwraps
+	return k.Count(kmsencrypted.OpWrap) - wraps, k.Count(kmsencrypted.OpUnwrap) - unwraps
 }
 
 // store is a table of customers and a model of it.
 type store struct {
 	*env
 	*field.Model[customer]
-	kms *kmsStub
+	kms *kmstest.Service
 }
 
 // customers makes the table of a test. version may change the recipe.
 func (e *env) customers(t testing.TB, version ...func(*kmsencrypted.Version)) store {
 	t.Helper()
-	k := newKMS(t)
-	v := kmsencrypted.Version{Provider: k}
+	k := kmstest.NewService(kmstest.Memory())
+	v := kmsencrypted.Version{Provider: k.Provider()}
 	for _, change := range version {
 		change(&v)
 	}

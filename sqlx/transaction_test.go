@@ -12,6 +12,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -105,14 +106,14 @@ func savepointKeepsTheRest(t *testing.T, e *env) {
 	defer tx.Rollback()
 	tx.MustExec("INSERT INTO " + e.table + " (name) VALUES ('first')")
 	denied := func(context.Context) error { return kmsencrypted.ErrDenied }
-	s.kms.before.Store(&denied)
+	s.kms.Set(kmstest.Before(denied))
 	c := customer{Name: "Ada", Email: field.New(email(0))}
 	wantError(t, "insert without permission", kmssqlx.Insert(t.Context(), tx, s.Model, &c), kmsencrypted.ErrDenied)
 	ctx, cancel := context.WithCancel(t.Context())
 	ends := func(context.Context) error { cancel(); return nil }
-	s.kms.before.Store(&ends)
+	s.kms.Set(kmstest.Before(ends))
 	wantError(t, "context ends inside an insert", kmssqlx.Insert(ctx, tx, s.Model, &c), context.Canceled)
-	s.kms.before.Store(nil)
+	s.kms.Set()
 	c.Name = "first" // is there already
 	wantError(t, "unique violation in a transaction", kmssqlx.Insert(t.Context(), tx, s.Model, &c))
 	c.Name = "second"
@@ -235,9 +236,9 @@ func connectionLost(t *testing.T, e *env) {
 	s := e.customers(t)
 	all := []customer{{Name: "Ada", Email: field.New(email(0))}, {Name: "Grace", Email: field.New(email(1))}}
 	drop := func(context.Context) error { return e.dropConnections(t) }
-	s.kms.before.Store(&drop)
+	s.kms.Set(kmstest.Before(drop))
 	err := kmssqlx.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...)
-	s.kms.before.Store(nil)
+	s.kms.Set()
 	wantError(t, "insert over a lost connection", err)
 	if n := s.count(t); n != 0 || all[0].ID != 0 || all[1].ID != 0 {
 		t.Errorf("after a lost connection: %d rows, ids %d and %d", n, all[0].ID, all[1].ID)

@@ -82,7 +82,7 @@ func otherStructs(t *testing.T, e *env) {
 		Key   field.Key        `db:"encrypted_kms_key"`
 		Email field.Of[string] `db:"email_ciphertext"`
 	}
-	k := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: s.kms}}}
+	k := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: s.kms.Provider()}}}
 	m := model[contact](t, e, k)
 	var contacts []contact
 	must(t, kmssqlx.Select(t.Context(), e.db, m, &contacts, "SELECT id, encrypted_kms_key, email_ciphertext FROM "+e.table))

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -69,8 +70,8 @@ func updateWithoutChange(t *testing.T, e *env) {
 // versions are a box at version 1 and one at version 2 for the same table.
 func versions(t *testing.T, e *env) (old, current store) {
 	t.Helper()
-	one, two := newKMS(t), newKMS(t)
-	config := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: one}, 2: {Provider: two}}}
+	one, two := kmstest.NewService(kmstest.Memory()), kmstest.NewService(kmstest.Memory())
+	config := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: one.Provider()}, 2: {Provider: two.Provider()}}}
 	old = store{e, model[customer](t, e, config), one}
 	config.Current = 2
 	current = store{e, model[customer](t, e, config), two}
@@ -174,7 +175,7 @@ func updateBoundTo(t *testing.T, e *env) {
 		Key   field.Key        `db:"encrypted_kms_key"`
 		Email field.Of[string] `db:"email_ciphertext" kms:"lockbox,ad=Name"`
 	}
-	m := model[user](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newKMS(t), Format: kmsencrypted.Ruby}}})
+	m := model[user](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: kmstest.Memory(), Format: kmsencrypted.Ruby}}})
 	createTable(t, e, m, "id "+e.id+", name varchar(20)")
 	u := user{Name: "Ada", Email: field.New(email(0))}
 	must(t, kmssqlx.Insert(t.Context(), e.db, m, &u))
@@ -229,7 +230,7 @@ func severalKeys(t *testing.T, e *env) {
 		PhoneKey field.Key        `db:"encrypted_kms_key_phone" kms:"name=phone"`
 		Phone    field.Of[string] `db:"phone_ciphertext" kms:"key=phone"`
 	}
-	one, two := newKMS(t), newKMS(t)
+	one, two := kmstest.Memory(), kmstest.Memory()
 	config := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: one}, 2: {Provider: two}}}
 	old := model[user](t, e, config)
 	config.Current = 2
@@ -257,7 +258,7 @@ func severalKeys(t *testing.T, e *env) {
 		Key   field.Key        `db:"encrypted_kms_key"`
 		Email field.Of[string] `db:"email_ciphertext"`
 	}
-	config.Versions[3] = kmsencrypted.Version{Provider: newKMS(t)}
+	config.Versions[3] = kmsencrypted.Version{Provider: kmstest.Memory()}
 	next := model[user](t, e, config)
 	config.Current = 3
 	mailings := model[mailing](t, e, config)

@@ -2,7 +2,6 @@ package attach_test
 
 import (
 	"bytes"
-	"context"
 	"database/sql"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +23,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
@@ -63,36 +62,11 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// keyService counts calls and may refuse to decrypt.
-type keyService struct {
-	kmsencrypted.Provider
-	mu             sync.Mutex // for the counts
-	wraps, unwraps int
-	denied         bool
-}
-
-func (k *keyService) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	k.mu.Lock()
-	k.wraps++
-	k.mu.Unlock()
-	return k.Provider.Encrypt(ctx, plaintext, ec)
-}
-
-func (k *keyService) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	k.mu.Lock()
-	k.unwraps++
-	k.mu.Unlock()
-	if k.denied {
-		return nil, kmsencrypted.ErrDenied
-	}
-	return k.Provider.Decrypt(ctx, ciphertext, ec)
-}
-
 // world is a database with records, a bucket and a manager.
 type world struct {
 	d       database
 	db      *sql.DB
-	keys    *keyService
+	keys    *kmstest.Service
 	memory  *attach.Memory
 	model   *field.Model[customer]
 	manager *attach.Manager[customer]
@@ -118,7 +92,7 @@ func newWorldAt(t testing.TB, d database, dsn string, provider kmsencrypted.Prov
 	db, err := sql.Open(d.driver, dsn)
 	must(t, err)
 	t.Cleanup(func() { db.Close() })
-	w := &world{d: d, db: db, keys: &keyService{Provider: provider}, config: attach.Config{
+	w := &world{d: d, db: db, keys: kmstest.NewService(provider), config: attach.Config{
 		One: []string{"license"}, Many: []string{"scans"}, Buckets: map[string]attach.Bucket{"main": bucket},
 	}}
 	w.memory, _ = bucket.(*attach.Memory)
@@ -140,7 +114,7 @@ func newWorldAt(t testing.TB, d database, dsn string, provider kmsencrypted.Prov
 func (w *world) use(t testing.TB, version int) {
 	t.Helper()
 	var err error
-	w.model, err = field.NewModel[customer](box(t, w.keys, version), field.Config{Table: "customers", Files: true, Complete: true})
+	w.model, err = field.NewModel[customer](box(t, w.keys.Provider(), version), field.Config{Table: "customers", Files: true, Complete: true})
 	must(t, err)
 	if w.manager != nil {
 		w.manager, err = attach.New(t.Context(), w.db, w.d.dialect, w.model, w.config)
@@ -274,13 +248,13 @@ func TestLifePostgresMariaDBSQLite(t *testing.T) {
 	everywhere(t, func(t *testing.T, d database) {
 		w := newWorld(t, d, func(c *attach.Config) { c.Grace = time.Millisecond })
 		c := w.insert(t, 7)
-		w.keys.unwraps, w.keys.wraps = 0, 0
+		w.keys.Forget()
 		for i, n := range sizes {
 			content := random(uint64(i), n)
 			w.holds(t, w.attach(t, c, "scans", content), content)
 		}
-		if w.keys.unwraps != 1+len(sizes) || w.keys.wraps > 0 {
-			t.Errorf("%d unwraps and %d wraps, want one for the record and one for each Open", w.keys.unwraps, w.keys.wraps)
+		if unwraps, wraps := w.keys.Count(kmsencrypted.OpUnwrap), w.keys.Count(kmsencrypted.OpWrap); unwraps != 1+len(sizes) || wraps > 0 {
+			t.Errorf("%d unwraps and %d wraps, want one for the record and one for each Open", unwraps, wraps)
 		}
 		list, err := w.manager.List(t.Context(), c, "scans")
 		if err != nil || len(list) != len(sizes) {
@@ -504,7 +478,7 @@ func TestEncryptOnly(t *testing.T) {
 		for _, how := range []string{"rekey", "rewrap", "WrapKeys"} {
 			w := newWorld(t, d, nil)
 			c := w.insert(t, 1)
-			w.keys.denied = true
+			w.keys.Set(kmstest.Revoke(1).On(kmsencrypted.OpUnwrap))
 			a := w.attach(t, c, "license", []byte("content"))
 			if files.IsWrappedKey(a.WrappedKey) || !strings.HasPrefix(a.WrappedKey, "v1:") {
 				t.Fatalf("wrapped key = %.10s…, want the key service's", a.WrappedKey)
@@ -512,7 +486,7 @@ func TestEncryptOnly(t *testing.T) {
 			if _, err := w.content(t, a); !errors.Is(err, kmsencrypted.ErrDenied) {
 				t.Errorf("Open without permission to decrypt = %v, want ErrDenied", err)
 			}
-			w.keys.denied = false
+			w.keys.Set()
 			w.holds(t, a, []byte("content"))
 			if counts, err := w.manager.Count(t.Context()); err != nil || counts[1] != 1 {
 				t.Errorf("Count() = %v, %v", counts, err)
