@@ -1,11 +1,10 @@
 package kmsgorm
 
 import (
+	"database/sql/driver"
 	"errors"
 	"reflect"
-	"regexp"
 	"slices"
-	"strings"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -118,72 +117,6 @@ func (t *table) checkUpsert(stmt *gorm.Statement) error {
 	return nil
 }
 
-// checkConditions refuses plaintexts to compare an encrypted column with: they
-// find nothing, and lie in the logs of the database afterwards.
-func (t *table) checkConditions(db *gorm.DB) error {
-	for _, e := range whereOf(db.Statement).Exprs {
-		if column := t.compared(e); column != "" {
-			return t.refused("query", column, kmsencrypted.ErrUnsealed, "an encrypted column cannot be searched: use a blind index and kmsgorm.Matches")
-		}
-	}
-	return nil
-}
-
-// compared is the encrypted column that an expression compares with a plaintext.
-func (t *table) compared(e clause.Expression) string {
-	switch e := e.(type) {
-	case clause.AndConditions:
-		return t.comparedAny(e.Exprs)
-	case clause.OrConditions:
-		return t.comparedAny(e.Exprs)
-	case clause.NotConditions:
-		return t.comparedAny(e.Exprs)
-	case clause.Eq:
-		return t.comparedWith(e.Column, e.Value)
-	case clause.Neq:
-		return t.comparedWith(e.Column, e.Value)
-	case clause.Gt:
-		return t.comparedWith(e.Column, e.Value)
-	case clause.Gte:
-		return t.comparedWith(e.Column, e.Value)
-	case clause.Lt:
-		return t.comparedWith(e.Column, e.Value)
-	case clause.Lte:
-		return t.comparedWith(e.Column, e.Value)
-	case clause.Like:
-		return t.comparedWith(e.Column, e.Value)
-	case clause.IN:
-		return t.comparedWith(e.Column, e.Values...)
-	case clause.Expr:
-		return t.comparedInText(e.SQL, e.Vars)
-	case clause.NamedExpr:
-		return t.comparedInText(e.SQL, nil)
-	}
-	return ""
-}
-
-func (t *table) comparedAny(list []clause.Expression) string {
-	for _, e := range list {
-		if column := t.compared(e); column != "" {
-			return column
-		}
-	}
-	return ""
-}
-
-func (t *table) comparedWith(name any, values ...any) string {
-	column := t.managedName(name)
-	if !t.isSecret(column) {
-		return ""
-	}
-	for _, v := range values {
-		if !isStored(v) {
-			return column
-		}
-	}
-	return ""
-}
-
 func (t *table) isSecret(column string) bool { return slices.Contains(t.secret, column) }
 
 // isStored reports whether a value is NULL or what such a column may hold: a
@@ -191,6 +124,14 @@ func (t *table) isSecret(column string) bool { return slices.Contains(t.secret, 
 func isStored(v any) bool {
 	if v == nil {
 		return true
+	}
+	if r := reflect.ValueOf(v); r.Kind() == reflect.Pointer && r.IsNil() {
+		return true
+	}
+	if n, ok := v.(driver.Valuer); ok {
+		if value, err := n.Value(); err == nil && value == nil {
+			return true
+		}
 	}
 	if s, ok := v.(interface{ IsSet() bool }); ok && s.IsSet() {
 		return false
@@ -203,25 +144,12 @@ func isStored(v any) bool {
 		}
 		return true
 	}
-	return isOurs(reflect.TypeOf(v))
+	_, sealed := v.(stored)
+	return sealed || isOurs(reflect.TypeOf(v))
 }
 
-// comparison is a name before an operator and a placeholder.
-var comparison = regexp.MustCompile(`(?is)(\w+)["` + "`" + `\]]?\s*(?:=|==|<>|!=|<=?>?|>=?|!?~~?\*?|(?:not\s+)?(?:i?like|in|between|glob|regexp|match)\b|is\s+(?:not\s+)?(?:distinct\s+from\b)?)\s*\(?\s*[?@]`)
+// stored is what a model gave for a column.
+type stored struct{ value driver.Value }
 
-// comparedInText looks for such comparisons in SQL. Without vars the
-// placeholders have names, and nothing is known about what they stand for.
-func (t *table) comparedInText(sql string, vars []any) string {
-	for _, at := range comparison.FindAllStringSubmatchIndex(sql, -1) {
-		column := t.managed(sql[at[2]:at[3]])
-		if !t.isSecret(column) {
-			continue
-		}
-		n := strings.Count(sql[:at[1]-1], "?")
-		if sql[at[1]-1] == '?' && n < len(vars) && isStored(vars[n]) {
-			continue
-		}
-		return column
-	}
-	return ""
-}
+// Value implements [driver.Valuer].
+func (s stored) Value() (driver.Value, error) { return s.value, nil }

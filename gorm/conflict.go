@@ -85,7 +85,7 @@ func (w *work) checkOthers(db *gorm.DB) error {
 		return nil
 	}
 	var n int64
-	conditions := append(w.byID(db.Statement.Context, w.rows[0]), &unchanged{others})
+	conditions := append(w.byID(db.Statement.Context, w.rows[0]), &unchanged{w.table, others})
 	if err := own(db).Where(clause.Where{Exprs: conditions}).Count(&n).Error; err != nil {
 		return err
 	}

@@ -2,39 +2,15 @@ package kmsgorm_test
 
 import (
 	"context"
-	"database/sql"
+	"sync/atomic"
 	"testing"
 
 	"gorm.io/gorm"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
-
-// watching is a provider that counts the calls and those made while a connection
-// was in use.
-type watching struct {
-	kmsencrypted.Provider
-	raw         *sql.DB
-	calls, held int
-}
-
-func (w *watching) look() {
-	w.calls++
-	if w.raw.Stats().InUse > 0 {
-		w.held++
-	}
-}
-
-func (w *watching) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	w.look()
-	return w.Provider.Encrypt(ctx, plaintext, ec)
-}
-
-func (w *watching) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	w.look()
-	return w.Provider.Decrypt(ctx, ciphertext, ec)
-}
 
 // The key service is not called while a statement's own transaction holds a
 // connection, except where doc.go says so.
@@ -46,7 +22,7 @@ func TestHeldConnectionSQLite(t *testing.T) {
 		return &c
 	}
 	for name, c := range map[string]struct {
-		calls, held int
+		calls, held int64
 		do          func(d *database) error
 	}{
 		"Create with an id":             {1, 0, func(d *database) error { return d.db.Create(&Customer{ID: 9, Email: field.New(grace)}).Error }},
@@ -64,11 +40,15 @@ func TestHeldConnectionSQLite(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			d := setup(t)
 			d.ada()
-			w := &watching{Provider: d.kms.Provider, raw: d.raw}
-			d.kms.Provider = w
+			var calls, held atomic.Int64
+			d.kms.Set(kmstest.Before(func(context.Context) error {
+				calls.Add(1)
+				held.Add(int64(d.raw.Stats().InUse))
+				return nil
+			}))
 			d.must(c.do(d))
-			if w.calls != c.calls || w.held != c.held {
-				t.Errorf("%d calls, %d of them while a connection was held, want %d and %d", w.calls, w.held, c.calls, c.held)
+			if calls.Load() != c.calls || held.Load() != c.held {
+				t.Errorf("%d calls, %d of them while a connection was held, want %d and %d", calls.Load(), held.Load(), c.calls, c.held)
 			}
 		})
 	}
@@ -100,7 +80,7 @@ func TestHooksAfterSealingSQLite(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {
-				Provider: setup(t).kms,
+				Provider: kmstest.Memory(),
 				Context: func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 					return kmsencrypted.Context{"tenant": s.Record.(*Stamped).Tenant, "id": s.ID[0]}, nil
 				},

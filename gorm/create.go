@@ -221,7 +221,7 @@ func (w *work) fillIn(db *gorm.DB, row *any, columns []string) error {
 	if len(values) == 0 {
 		return nil
 	}
-	conditions := append(w.byID(db.Statement.Context, row), &unchanged{write.Where})
+	conditions := append(w.byID(db.Statement.Context, row), &unchanged{w.table, write.Where})
 	result := own(db).Clauses(clause.Where{Exprs: conditions}).Updates(values)
 	if result.Error == nil && result.RowsAffected != 1 {
 		return w.refused("create", "", kmsencrypted.ErrConflict, "the row was changed while it was made")

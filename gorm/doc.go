@@ -72,10 +72,15 @@
 // records ids of your own, or set [gorm.Config.SkipDefaultTransaction], where the
 // service may be slow.
 //
+// Plaintexts are looked for when a statement is complete: in conditions, joins,
+// HAVING, ORDER BY, functions, tuples and subqueries, under any alias. A placeholder
+// that stands in one comparison with an encrypted column must be bound to a field
+// that was read or sealed, to an index, or to NULL. A refused subquery fails the
+// statement around it, and nothing of it reaches GORM's log.
+//
 // # What is not seen
 //
-// Raw and Exec, a map for a table under an alias, Having and the text of unusual
-// conditions, and what [gorm.DB.Scan], [gorm.DB.Rows] and ScanRows read: fields
-// stay closed there, and a string gets the ciphertext. The last wall is in the database: see
-// [field.Model.CheckConstraint].
+// The text of Raw and Exec, constants written into SQL, and what [gorm.DB.Scan],
+// [gorm.DB.Rows] and ScanRows read: fields stay closed there, and a string gets the
+// ciphertext. The last wall is in the database: see [field.Model.CheckConstraint].
 package kmsgorm

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
+	"strings"
 
 	"gorm.io/gorm"
 
@@ -67,6 +69,8 @@ func (p *Plugin) register(db *gorm.DB) error {
 	if insert == nil {
 		return configError("GORM has no callback gorm:create")
 	}
+	// A soft delete is built like an UPDATE.
+	c.Update().Clauses = append(slices.Clip(c.Update().Clauses), guardName)
 	return errors.Join(
 		c.Create().Replace("gorm:create", oneByOne(insert)),
 		c.Create().Before("*").Register(name+"prepare", p.checked((*table).prepareCreate)),
@@ -78,8 +82,12 @@ func (p *Plugin) register(db *gorm.DB) error {
 		c.Update().Before("gorm:save_after_associations").Register(name+"updated", p.afterUpdate),
 		c.Query().Before("gorm:query").Register(name+"check", p.checked((*table).beforeQuery)),
 		c.Query().Before("gorm:after_query").Register(name+"open", p.afterQuery),
-		c.Row().Before("gorm:row").Register(name+"check", p.checked((*table).checkConditions)),
-		c.Delete().Before("gorm:delete").Register(name+"check", p.checked((*table).checkConditions)),
+		c.Create().Before("gorm:create").Register(name+"guard", p.guard),
+		c.Update().Before("gorm:update").Register(name+"guard", p.guard),
+		c.Query().Before("gorm:query").Register(name+"guard", p.guard),
+		c.Row().Before("gorm:row").Register(name+"guard", p.guard),
+		c.Delete().Before("gorm:delete").Register(name+"guard", p.guard),
+		c.Raw().Before("gorm:raw").Register(name+"guard", p.guard),
 	)
 }
 
@@ -105,8 +113,14 @@ func (p *Plugin) tableOf(stmt *gorm.Statement) *table {
 			return t
 		}
 	}
+	names := []string{plainName(stmt.Table)}
+	if stmt.TableExpr != nil { // perhaps under an alias
+		if first, _, ok := strings.Cut(strings.TrimSpace(stmt.TableExpr.SQL), " "); ok {
+			names = append(names, plainName(first))
+		}
+	}
 	for _, t := range p.tables {
-		if plainName(stmt.Table) == plainName(t.name) {
+		if slices.Contains(names, plainName(t.name)) {
 			return t
 		}
 	}

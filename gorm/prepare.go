@@ -97,7 +97,7 @@ func (w *work) sealNew(stmt *gorm.Statement) error {
 // prepareUpdate seals what an update writes of one record.
 func (t *table) prepareUpdate(db *gorm.DB) error {
 	stmt := db.Statement
-	if err := errors.Join(t.checkConditions(db), t.checkSet(stmt)); err != nil {
+	if err := t.checkSet(stmt); err != nil {
 		return err
 	}
 	if stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {

@@ -2,6 +2,7 @@ package kmsgorm
 
 import (
 	"context"
+	"database/sql/driver"
 	"errors"
 	"maps"
 	"reflect"
@@ -293,7 +294,7 @@ func (w *work) sealRecord(db *gorm.DB) error {
 			return err
 		}
 	}
-	w.change, w.condition = &write, &unchanged{write.Where}
+	w.change, w.condition = &write, &unchanged{w.table, write.Where}
 	if len(write.Where) > 0 {
 		stmt.AddClause(clause.Where{Exprs: []clause.Expression{w.condition}})
 	}
@@ -319,11 +320,20 @@ func (w *work) setColumns(stmt *gorm.Statement) {
 		}
 	}
 	for _, a := range w.change.Set {
-		set = append(set, clause.Assignment{Column: clause.Column{Name: a.Column}, Value: a.Value})
+		set = append(set, clause.Assignment{Column: clause.Column{Name: a.Column}, Value: w.bound(a.Column, a.Value)})
 	}
 	if len(set) > 0 || len(w.given) > 0 || w.whole && (slices.Contains(stmt.Selects, "*") || w.hasLoaded()) {
 		stmt.AddClause(set)
 	}
+}
+
+// bound is a value of the model's as a variable of a statement. What GORM does not
+// know is taken for a value of the program's.
+func (t *table) bound(column string, v driver.Value) any {
+	if v == nil || !t.isSecret(column) {
+		return v
+	}
+	return stored{v}
 }
 
 // hasLoaded reports whether the record has any encrypted column to write.
@@ -384,9 +394,4 @@ func (w *work) publish() {
 		}
 	}
 	w.published = true
-}
-
-func whereOf(stmt *gorm.Statement) clause.Where {
-	where, _ := stmt.Clauses["WHERE"].Expression.(clause.Where)
-	return where
 }

@@ -134,7 +134,10 @@ func (w *work) restore(stmt *gorm.Statement) { stmt.Selects, stmt.Omits = w.sele
 
 // unchanged is the condition that the columns of a record still hold what was
 // read. It can be given other columns after it was built into a statement.
-type unchanged struct{ columns []field.Assignment }
+type unchanged struct {
+	*table
+	columns []field.Assignment
+}
 
 // Build implements [clause.Expression].
 func (u *unchanged) Build(builder clause.Builder) {
@@ -144,7 +147,7 @@ func (u *unchanged) Build(builder clause.Builder) {
 		}
 		var either []clause.Expression
 		for _, value := range a.Values() {
-			either = append(either, clause.Eq{Column: clause.Column{Name: a.Column}, Value: value}) // IS NULL for nil
+			either = append(either, clause.Eq{Column: clause.Column{Name: a.Column}, Value: u.bound(a.Column, value)}) // IS NULL for nil
 		}
 		clause.And(clause.Or(either...)).Build(builder)
 	}

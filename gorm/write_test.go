@@ -167,11 +167,10 @@ func TestUpsertSQLite(t *testing.T) {
 	if got := d.read(c.ID); got.Name != "Augusta" || got.Email.Must() != ada {
 		t.Errorf("upsert of another column: %q %q", got.Name, got.Email.Must())
 	}
-	d.kms.wraps.Store(0)
-	d.kms.unwraps.Store(0)
+	d.kms.Forget()
 	list := []Customer{{ID: c.ID, Name: "Grace", Email: field.New(grace)}, {ID: 99, Email: field.New(ada)}}
 	d.must(d.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&list).Error)
-	if wraps, unwraps := d.kms.wraps.Load(), d.kms.unwraps.Load(); wraps != 1 || unwraps != 1 {
+	if wraps, unwraps := d.kms.Count(kmsencrypted.OpWrap), d.kms.Count(kmsencrypted.OpUnwrap); wraps != 1 || unwraps != 1 {
 		t.Errorf("an upsert of a new record and one that is stored takes %d wraps and %d unwraps, want one each", wraps, unwraps)
 	}
 	got := d.read(c.ID)
@@ -193,14 +192,14 @@ func TestSaveOfReadRecordsSQLite(t *testing.T) {
 	first, second := d.ada(), d.ada()
 	var list []Customer
 	d.must(d.db.Order("id").Find(&list).Error)
-	d.kms.unwraps.Store(0)
+	d.kms.Forget()
 	list[0].Email.Set(grace)
 	list[1].Name = "Augusta"
 	list = append(list, Customer{Email: field.New(grace)})
 	result := d.db.Save(&list)
 	d.must(result.Error)
-	if result.RowsAffected != 3 || d.kms.unwraps.Load() != 0 {
-		t.Errorf("%d rows with %d unwraps, want 3 and none", result.RowsAffected, d.kms.unwraps.Load())
+	if result.RowsAffected != 3 || d.kms.Count(kmsencrypted.OpUnwrap) != 0 {
+		t.Errorf("%d rows with %d unwraps, want 3 and none", result.RowsAffected, d.kms.Count(kmsencrypted.OpUnwrap))
 	}
 	if got := d.read(first.ID); got.Email.Must() != grace || *got.Phone.Must() != phone {
 		t.Errorf("first: %q", got.Email.Must())

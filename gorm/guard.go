@@ -1,0 +1,229 @@
+package kmsgorm
+
+import (
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+
+	"gorm.io/gorm"
+	"gorm.io/gorm/clause"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+)
+
+// guardName is a clause behind all others. Building it, when the statement is
+// complete and was not sent, compares nothing and writes nothing: it looks at
+// the statement.
+const guardName = "kmsencrypted"
+
+// guard puts the clause into a statement.
+func (p *Plugin) guard(db *gorm.DB) {
+	stmt := db.Statement
+	if _, own := db.Get(settingOwn); own {
+		delete(stmt.Clauses, guardName)
+		return
+	}
+	if stmt.SQL.Len() > 0 { // the program's text, perhaps with a subquery
+		if err := refused(stmt.Vars); err != nil {
+			_ = db.AddError(err)
+		}
+		return
+	}
+	stmt.Clauses[guardName] = clause.Clause{Builder: func(_ clause.Clause, builder clause.Builder) {
+		if stmt, ok := builder.(*gorm.Statement); ok {
+			p.look(stmt)
+		}
+	}}
+	if !slices.Contains(stmt.BuildClauses, guardName) {
+		stmt.BuildClauses = append(slices.Clip(stmt.BuildClauses), guardName)
+	}
+}
+
+// refusal stands in the variables of a subquery that was refused. GORM drops its
+// error, and would go on without it.
+type refusal struct{ error }
+
+func refused(vars []any) error {
+	for _, v := range vars {
+		if r, ok := v.(refusal); ok {
+			return r.error
+		}
+	}
+	return nil
+}
+
+// look refuses a statement with a plaintext for an encrypted column. Nothing of it
+// remains for the log.
+func (p *Plugin) look(stmt *gorm.Statement) {
+	err := p.refusalOf(stmt)
+	if err == nil {
+		text := strings.TrimSuffix(stmt.SQL.String(), " ") // before this clause
+		stmt.SQL.Reset()
+		stmt.SQL.WriteString(text)
+		return
+	}
+	_ = stmt.AddError(err)
+	stmt.SQL.Reset()
+	stmt.Vars = []any{refusal{err}}
+}
+
+func (p *Plugin) refusalOf(stmt *gorm.Statement) error {
+	if err := refused(stmt.Vars); err != nil {
+		return err
+	}
+	for _, v := range stmt.Vars {
+		if hasPlaintext(reflect.ValueOf(v), 0) {
+			return p.plaintext(stmt, "")
+		}
+	}
+	for name, c := range stmt.Clauses {
+		if name != guardName && hasPlaintext(reflect.ValueOf(c.Expression), 0) {
+			return p.plaintext(stmt, "")
+		}
+	}
+	for _, join := range stmt.Joins {
+		if hasPlaintext(reflect.ValueOf(join.On), 0) || hasPlaintext(reflect.ValueOf(join.Conds), 0) {
+			return p.plaintext(stmt, "")
+		}
+	}
+	if column := p.compared(stmt); column != "" {
+		return p.plaintext(stmt, column)
+	}
+	return nil
+}
+
+func (p *Plugin) plaintext(stmt *gorm.Statement, column string) error {
+	return &kmsencrypted.Error{Op: "query", Record: stmt.Table, Column: column, Err: kmsencrypted.ErrUnsealed,
+		Cause: errors.New("an encrypted column cannot be searched: use a blind index and kmsgorm.Matches")}
+}
+
+// compared is the encrypted column that a statement compares with a plaintext.
+func (p *Plugin) compared(stmt *gorm.Statement) string {
+	sql := stmt.SQL.String()
+	if len(stmt.Vars) == 0 || !p.mentions(sql) {
+		return ""
+	}
+	dialect := stmt.DB.Dialector.Name()
+	l := lexer{sql: sql, numbered: dialect == "postgres" || dialect == "sqlserver", mysql: dialect == "mysql"}
+	parsed := parse(l.tokens())
+	for _, c := range parsed.found {
+		for _, n := range c.names {
+			column := p.secretIn(parsed, n)
+			if column == "" {
+				continue
+			}
+			for _, i := range c.placeholders {
+				if i >= len(stmt.Vars) || i < 0 || !isStored(stmt.Vars[i]) {
+					return column
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// mentions is a quick look for any of the tables and any of their columns.
+func (p *Plugin) mentions(sql string) bool {
+	sql = strings.ToLower(sql)
+	for _, t := range p.tables {
+		if !strings.Contains(sql, plainName(t.name)) {
+			continue
+		}
+		for _, column := range t.secret {
+			if strings.Contains(sql, strings.ToLower(column)) || strings.Contains(sql, strings.ToLower(t.fields[column].Name)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// secretIn is the encrypted column that a name in a statement means.
+func (p *Plugin) secretIn(parsed *parser, n name) string {
+	table, isTable := parsed.tables[strings.ToLower(n.table)]
+	if n.table == "" {
+		if column, ok := parsed.aliases[strings.ToLower(n.column)]; ok {
+			n.column = column
+		}
+	}
+	n.column = n.column[strings.LastIndex(n.column, "__")+1:] // GORM's name for a column of a join
+	n.column = strings.TrimPrefix(n.column, "_")
+	for _, t := range p.tables {
+		own := plainName(t.name)
+		if !parsed.mentioned[own] || isTable && table != own {
+			continue
+		}
+		if column := t.managed(n.column); t.isSecret(column) {
+			return column
+		}
+	}
+	return ""
+}
+
+// hasPlaintext looks for a field that was set and not sealed, in whatever GORM
+// may be given. What has a name of its own is refused too.
+func hasPlaintext(v reflect.Value, depth int) bool {
+	for v.Kind() == reflect.Interface {
+		v = v.Elem()
+	}
+	if !v.IsValid() || depth > 20 {
+		return false
+	}
+	if v.CanInterface() {
+		switch x := v.Interface().(type) {
+		case *gorm.DB, *gorm.Statement:
+			return false // executed by itself
+		case interface{ IsSet() bool }:
+			if v.Kind() != reflect.Pointer || !v.IsNil() {
+				return isField(v.Type()) && x.IsSet()
+			}
+		}
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		return hasPlaintext(v.Elem(), depth+1)
+	case reflect.Slice, reflect.Array:
+		if k := v.Type().Elem().Kind(); k != reflect.Interface && k != reflect.Struct && k != reflect.Pointer && k != reflect.Slice {
+			return false
+		}
+		for i := range v.Len() {
+			if hasPlaintext(v.Index(i), depth+1) {
+				return true
+			}
+		}
+	case reflect.Struct:
+		if isDerived(v.Type()) {
+			return true
+		}
+		if v.Type().PkgPath() != clausePackage {
+			return false
+		}
+		for i := range v.NumField() {
+			if hasPlaintext(v.Field(i), depth+1) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+var (
+	clausePackage = reflect.TypeFor[clause.Expr]().PkgPath()
+	redacted      = reflect.TypeFor[field.Of[string]]().Field(0).Type
+)
+
+// isField reports whether a type is a field or a pointer to one.
+func isField(t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.PkgPath() == keyType.PkgPath()
+}
+
+// isDerived reports whether a type was made from one of package field: it has its
+// content and not its methods.
+func isDerived(t reflect.Type) bool {
+	return t.NumField() > 1 && t.Field(0).Type == redacted && t.PkgPath() != keyType.PkgPath()
+}

@@ -1,0 +1,280 @@
+package kmsgorm
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// A statement is read as far as it takes to know which placeholder is compared with
+// which column. A token that says nothing about that is dropped.
+
+type tokenKind uint8
+
+const (
+	other tokenKind = iota
+	word
+	quoted
+	placeholder
+	open
+	closing
+	comma
+	dot
+)
+
+type token struct {
+	kind tokenKind
+	text string // of a name, without quotes; of a word in lower case too
+	n    int    // of a placeholder, from 0
+}
+
+// lexer reads SQL. numbered placeholders are $1 and @p1; others are question marks.
+type lexer struct {
+	sql      string
+	numbered bool
+	mysql    bool // " is a string, and \ escapes in one
+	marks    int
+}
+
+func (l *lexer) tokens() (list []token) {
+	for len(l.sql) > 0 {
+		if t := l.next(); t.kind != other || t.text != "" {
+			list = append(list, t)
+		}
+	}
+	return list
+}
+
+func (l *lexer) next() token {
+	c := l.sql[0]
+	switch {
+	case c == ' ' || c == '\t' || c == '\n' || c == '\r':
+		l.sql = l.sql[1:]
+		return token{}
+	case strings.HasPrefix(l.sql, "--"):
+		l.skipPast("\n", 2)
+		return token{}
+	case strings.HasPrefix(l.sql, "/*"):
+		l.skipPast("*/", 2)
+		return token{}
+	case c == '\'' || c == '"' && l.mysql:
+		l.quoted(c, l.mysql)
+		return token{kind: other, text: "literal"}
+	case c == '"' || c == '`':
+		return token{kind: quoted, text: l.quoted(c, false)}
+	case c == '[':
+		return token{kind: quoted, text: strings.TrimSuffix(l.skipPast("]", 1), "]")}
+	case c == '$' || c == '@':
+		return l.number()
+	case c == '?' && !l.numbered:
+		l.sql = l.sql[1:]
+		l.marks++
+		return token{kind: placeholder, n: l.marks - 1}
+	case isNamePart(rune(c)) || c >= 0x80:
+		end := strings.IndexFunc(l.sql, func(r rune) bool { return !isNamePart(r) })
+		if end < 0 {
+			end = len(l.sql)
+		}
+		text := l.sql[:end]
+		l.sql = l.sql[end:]
+		return token{kind: word, text: text}
+	}
+	l.sql = l.sql[1:]
+	kinds := map[byte]tokenKind{'(': open, ')': closing, ',': comma, '.': dot}
+	return token{kind: kinds[c], text: string(c)}
+}
+
+func isNamePart(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
+
+// number reads $1 or @p1.
+func (l *lexer) number() token {
+	digits := strings.TrimPrefix(l.sql[1:], "p")
+	end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(digits)
+	}
+	n, err := strconv.Atoi(digits[:end])
+	if err != nil || !l.numbered {
+		l.sql = l.sql[1:]
+		return token{kind: other, text: "$"}
+	}
+	l.sql = digits[end:]
+	return token{kind: placeholder, n: n - 1}
+}
+
+// skipPast drops everything up to a mark, and returns it.
+func (l *lexer) skipPast(mark string, from int) (skipped string) {
+	end := strings.Index(l.sql[from:], mark)
+	if end < 0 {
+		skipped, l.sql = l.sql[from:], ""
+		return skipped
+	}
+	skipped, l.sql = l.sql[from:from+end+len(mark)], l.sql[from+end+len(mark):]
+	return skipped
+}
+
+// quoted reads what is in quotes, which are doubled inside.
+func (l *lexer) quoted(quote byte, escapes bool) string {
+	var b strings.Builder
+	for i := 1; i < len(l.sql); i++ {
+		switch c := l.sql[i]; {
+		case c == '\\' && escapes:
+			i++
+		case c != quote:
+			b.WriteByte(c)
+		case i+1 < len(l.sql) && l.sql[i+1] == quote:
+			b.WriteByte(c)
+			i++
+		default:
+			l.sql = l.sql[i+1:]
+			return b.String()
+		}
+	}
+	l.sql = ""
+	return b.String()
+}
+
+// ends are the words between which a comparison stands in a query, and conditions
+// those in parentheses: functions have words of their own.
+var (
+	ends = words(`select from where on having set join left right inner outer full cross natural using group order by limit
+		offset fetch values union except intersect case when then else end returning and or xor window for with into insert update delete
+		do conflict duplicate`)
+	conditions = words(`and or xor`)
+)
+
+// follow are words that may follow a table's name and are no alias of it.
+var follow = words(`as ignore force use lateral partition default key`)
+
+func words(list string) map[string]bool {
+	set := make(map[string]bool)
+	for w := range strings.FieldsSeq(list) {
+		set[w] = true
+	}
+	return set
+}
+
+func (t token) is(set map[string]bool) bool { return t.kind == word && set[strings.ToLower(t.text)] }
+
+func (t token) isWord(text string) bool { return t.kind == word && strings.EqualFold(t.text, text) }
+
+func (t token) isName() bool {
+	return t.kind == quoted || t.kind == word && !t.is(ends) && !t.is(follow)
+}
+
+// name is a column with what stands before the dot.
+type name struct{ table, column string }
+
+// comparison is what is compared with each other.
+type comparison struct {
+	names        []name
+	placeholders []int
+}
+
+// parser splits tokens into comparisons. A list in parentheses belongs to the
+// comparison that it is a part of, unless it has conditions or a query of its own.
+type parser struct {
+	rest      []token
+	found     []comparison
+	mentioned map[string]bool   // every name, in lower case
+	tables    map[string]string // by alias and by name, in lower case
+	aliases   map[string]string // of columns
+}
+
+func parse(tokens []token) *parser {
+	p := &parser{rest: tokens, mentioned: make(map[string]bool), tables: make(map[string]string), aliases: make(map[string]string)}
+	if len(tokens) > 0 && tokens[0].isWord("update") {
+		p.rest = tokens[1:]
+		p.table()
+	}
+	for len(p.rest) > 0 {
+		p.list(true)
+	}
+	return p
+}
+
+// list reads up to the closing parenthesis. What it returns is part of the
+// comparison around it.
+func (p *parser) list(query bool) (now comparison) {
+	query = query || p.rest[0].isWord("select") || p.rest[0].isWord("with")
+	separate := query
+	finish := func() {
+		p.found = append(p.found, now)
+		now = comparison{}
+	}
+	for len(p.rest) > 0 {
+		t := p.rest[0]
+		if t.isWord("distinct") && len(p.rest) > 1 && p.rest[1].isWord("from") {
+			p.rest = p.rest[2:] // an operator
+			continue
+		}
+		if t.kind == placeholder || !t.isName() {
+			p.alias(now, query)
+			p.rest = p.rest[1:]
+		}
+		switch {
+		case t.kind == closing:
+			if separate {
+				finish()
+			}
+			return now
+		case t.kind == open && len(p.rest) > 0:
+			now.add(p.list(false))
+		case t.kind == comma && query:
+			finish()
+		case query && t.is(ends), t.is(conditions):
+			separate = true
+			finish()
+			if t.isWord("from") || t.isWord("join") || t.isWord("into") {
+				p.table()
+			}
+		case t.kind == placeholder:
+			now.placeholders = append(now.placeholders, t.n)
+		case t.isName():
+			now.names = append(now.names, p.name())
+		}
+	}
+	finish()
+	return now
+}
+
+func (c *comparison) add(inner comparison) {
+	c.names = append(c.names, inner.names...)
+	c.placeholders = append(c.placeholders, inner.placeholders...)
+}
+
+// name reads a name with dots.
+func (p *parser) name() (n name) {
+	n.column = p.rest[0].text
+	p.rest = p.rest[1:]
+	p.mentioned[strings.ToLower(n.column)] = true
+	for len(p.rest) > 1 && p.rest[0].kind == dot && (p.rest[1].kind == quoted || p.rest[1].kind == word) {
+		n.table, n.column = n.column, p.rest[1].text
+		p.mentioned[strings.ToLower(n.column)] = true
+		p.rest = p.rest[2:]
+	}
+	return n
+}
+
+// table reads the table after FROM and the like, and its alias.
+func (p *parser) table() {
+	if len(p.rest) == 0 || !p.rest[0].isName() {
+		return
+	}
+	table := strings.ToLower(p.name().column)
+	p.tables[table] = table
+	if len(p.rest) > 1 && p.rest[0].isWord("as") {
+		p.rest = p.rest[1:]
+	}
+	if len(p.rest) > 0 && p.rest[0].isName() {
+		p.tables[strings.ToLower(p.rest[0].text)] = table
+		p.rest = p.rest[1:]
+	}
+}
+
+// alias remembers another name that a query gives to a column: x AS y.
+func (p *parser) alias(now comparison, query bool) {
+	if query && p.rest[0].isWord("as") && len(p.rest) > 1 && p.rest[1].isName() && len(now.names) > 0 {
+		p.aliases[strings.ToLower(p.rest[1].text)] = now.names[len(now.names)-1].column
+	}
+}
