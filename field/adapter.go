@@ -55,12 +55,12 @@ func (m *Model[R]) Adapter() Adapter[R] { return Adapter[R]{m} }
 
 // Columns returns all columns that the model manages: keys, fields, their parts
 // and indexes.
-func (a Adapter[R]) Columns() []string { return a.schema.managedColumns() }
+func (a Adapter[R]) Columns() []string { return a.spec().managedColumns() }
 
 // IDColumns returns the columns of the primary key.
 func (a Adapter[R]) IDColumns() []string {
-	columns := make([]string, len(a.schema.ids))
-	for i, id := range a.schema.ids {
+	columns := make([]string, len(a.spec().ids))
+	for i, id := range a.spec().ids {
 		columns[i] = id.column
 	}
 	return columns
@@ -68,7 +68,7 @@ func (a Adapter[R]) IDColumns() []string {
 
 // KeyColumns returns the columns of data keys.
 func (a Adapter[R]) KeyColumns() (columns []string) {
-	for _, k := range a.schema.keys {
+	for _, k := range a.spec().keys {
 		if !k.isMaster {
 			columns = append(columns, k.column)
 		}
@@ -79,7 +79,7 @@ func (a Adapter[R]) KeyColumns() (columns []string) {
 // PlainColumns returns the columns of the struct that the model does not manage
 // and that are not part of the primary key, by their tags.
 func (a Adapter[R]) PlainColumns() (columns []string) {
-	for _, f := range a.schema.plain {
+	for _, f := range a.spec().plain {
 		columns = append(columns, f.column)
 	}
 	return columns
@@ -105,7 +105,7 @@ type IndexColumn struct {
 
 // IndexColumns returns the blind indexes.
 func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
-	for _, x := range a.schema.indexes {
+	for _, x := range a.spec().indexes {
 		index := IndexColumn{Column: x.column}
 		for _, s := range x.sources {
 			index.Sources = append(index.Sources, s.column)
@@ -116,31 +116,44 @@ func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
 }
 
 // Box returns the Box that the model seals and opens with.
-func (a Adapter[R]) Box() *kmsencrypted.Box { return a.box }
+func (a Adapter[R]) Box() *kmsencrypted.Box {
+	if a.Model == nil {
+		return nil
+	}
+	return a.box
+}
 
 // Name returns the model's name in encryption contexts.
-func (a Adapter[R]) Name() string { return a.schema.name }
+func (a Adapter[R]) Name() string { return a.spec().name }
 
 // BoundTable returns the table's name in what ciphertexts are bound to: see
 // [Config.As].
-func (a Adapter[R]) BoundTable() string { return a.schema.table }
+func (a Adapter[R]) BoundTable() string { return a.spec().table }
 
 // KeysOnly reports whether the model declares no column under its keys: see
 // [Config.KeysOnly].
-func (a Adapter[R]) KeysOnly() bool { return a.schema.config.KeysOnly }
+func (a Adapter[R]) KeysOnly() bool { return a.spec().config.KeysOnly }
 
 // HasFiles reports whether records may have attached files: see [Config.Files].
-func (a Adapter[R]) HasFiles() bool { return a.schema.config.Files }
+func (a Adapter[R]) HasFiles() bool { return a.spec().config.Files }
 
 // RowType returns the struct type of a row: R, or the type that the rows of a
 // dynamic model point to.
-func (a Adapter[R]) RowType() reflect.Type { return a.row }
+func (a Adapter[R]) RowType() reflect.Type {
+	if a.Model == nil {
+		return nil
+	}
+	return a.row
+}
 
 // Memo returns what f returned when it was first called for key. It saves an
 // adapter from comparing the struct with its library at every call. Keys are
 // compared with ==; use a type of your own. f may run more than once at the same
 // time. The first result is kept; an error is not.
 func (a Adapter[R]) Memo(key any, f func() (any, error)) (any, error) {
+	if err := a.usable(nil); err != nil {
+		return nil, err
+	}
 	if v, ok := a.memo.Load(key); ok {
 		return v, nil
 	}
@@ -156,18 +169,23 @@ func (a Adapter[R]) Memo(key any, f func() (any, error)) (any, error) {
 // [Adapter.IDColumns]. These are the texts that ciphertexts are bound to. It
 // returns nil while any column of the key is zero.
 func (a Adapter[R]) ID(row *R) []string {
-	id := a.record(row).id()
-	if len(id) == 0 {
+	if a.lacks(row) {
 		return nil
 	}
-	return id
+	if id := a.record(row).id(); len(id) > 0 {
+		return id
+	}
+	return nil
 }
 
 // IDValues returns the columns of the primary key as arguments of a statement.
 func (a Adapter[R]) IDValues(row *R) []any {
+	if a.lacks(row) {
+		return nil
+	}
 	r := a.record(row)
-	values := make([]any, len(a.schema.ids))
-	for i, id := range a.schema.ids {
+	values := make([]any, len(a.spec().ids))
+	for i, id := range a.spec().ids {
 		values[i] = r.at(id.index).Interface()
 	}
 	return values
@@ -176,12 +194,22 @@ func (a Adapter[R]) IDValues(row *R) []any {
 // SetID fills in the primary key from the texts of [Adapter.ID]. Texts that are
 // not valid are [kmsencrypted.ErrMalformed]. So is a primary key that has a text
 // but no [encoding.TextUnmarshaler] to read it.
-func (a Adapter[R]) SetID(row *R, id []string) error { return a.record(row).setID(id) }
+func (a Adapter[R]) SetID(row *R, id []string) error {
+	if err := a.usable([]*R{row}); err != nil {
+		return err
+	}
+	return a.record(row).setID(id)
+}
 
 // Scan reads the current row of a result into a record, by the names of its
 // columns. Columns that the struct does not have are skipped. NULL leaves a plain
 // field as it is. rows is a [*sql.Rows] or similar.
-func (a Adapter[R]) Scan(rows Rows, row *R) error { return a.record(row).scan(rows) }
+func (a Adapter[R]) Scan(rows Rows, row *R) error {
+	if err := a.usable([]*R{row}); err != nil {
+		return err
+	}
+	return a.record(row).scan(rows)
+}
 
 // Rows is what [Adapter.Scan] needs of a [*sql.Rows].
 type Rows interface {
@@ -198,27 +226,29 @@ func (a Adapter[R]) Write(row *R, plain ...string) (Write, error) { return a.wri
 // Saved tells records that the database now holds what [Adapter.Write] returned,
 // for good: the statement was committed. Inside a transaction that goes on call
 // [Adapter.Sent] or [Adapter.Inserted] instead.
-func (a Adapter[R]) Saved(rows ...*R) { a.saved(rows) }
+func (a Adapter[R]) Saved(rows ...*R) { a.saved(a.present(rows)) }
 
 // Sent tells records that what [Adapter.Write] returned was sent to the database
 // and may be there or not: in a transaction that may still be rolled back, or before
 // an error that does not say. Until a record is read again, or [Adapter.Saved] says
 // that the transaction was committed, Write lists these columns again, on condition
 // that each holds what was read or what was sent.
-func (a Adapter[R]) Sent(rows ...*R) { a.sent(rows) }
+func (a Adapter[R]) Sent(rows ...*R) { a.sent(a.present(rows)) }
 
 // Inserted tells records that they were inserted in a transaction that may still
 // be rolled back. idAssigned says that the database made their primary keys.
-func (a Adapter[R]) Inserted(idAssigned bool, rows ...*R) { a.insertedRows(idAssigned, rows) }
+func (a Adapter[R]) Inserted(idAssigned bool, rows ...*R) {
+	a.insertedRows(idAssigned, a.present(rows))
+}
 
 // IsUnconfirmed reports whether a record was inserted in a transaction whose end
 // it does not know.
-func (a Adapter[R]) IsUnconfirmed(row *R) bool { return a.isUnconfirmed(row) }
+func (a Adapter[R]) IsUnconfirmed(row *R) bool { return !a.lacks(row) && a.isUnconfirmed(row) }
 
 // DropAssignedIDs empties the primary keys of records that are to be inserted once
 // more, where the database had made them: after a rollback it may give them to
 // other rows.
-func (a Adapter[R]) DropAssignedIDs(rows ...*R) { a.dropAssignedIDs(rows) }
+func (a Adapter[R]) DropAssignedIDs(rows ...*R) { a.dropAssignedIDs(a.present(rows)) }
 
 // KeyChanged decides what to do when a conditional update matched no row. Read
 // the key column again and pass its value. If it still wraps the data key that the
@@ -232,7 +262,7 @@ func (a Adapter[R]) KeyChanged(ctx context.Context, row *R, column string, now a
 
 // Key returns the record's key in a key column; nil if the model has no such column.
 func (a Adapter[R]) Key(column string, row *R) *Key {
-	if k := a.schema.keyOf(column); k != nil {
+	if k := a.spec().keyOf(column); k != nil && !a.lacks(row) {
 		return a.record(row).key(k)
 	}
 	return nil
@@ -241,7 +271,7 @@ func (a Adapter[R]) Key(column string, row *R) *Key {
 // Binding returns what the data key in a key column of a record is bound to. It
 // returns the zero value if the column is not a key of the model.
 func (a Adapter[R]) Binding(column string, row *R) kmsencrypted.Binding {
-	if k := a.schema.keyOf(column); k != nil {
+	if k := a.spec().keyOf(column); k != nil && !a.lacks(row) {
 		return a.record(row).binding(k)
 	}
 	return kmsencrypted.Binding{}
@@ -277,6 +307,9 @@ func (a Adapter[R]) DataKeys(ctx context.Context, column string, rows ...*R) ([]
 // returned before, to the new ones in the same transaction. Package sqlstore does
 // this with its Options.Dependents. Without it the files of the records are lost.
 func (a Adapter[R]) RekeyWithFiles(ctx context.Context, rows ...*R) error {
+	if err := a.usable(rows); err != nil {
+		return err
+	}
 	return a.rekey(ctx, rows)
 }
 
@@ -290,7 +323,12 @@ func (a Adapter[R]) Complete(ctx context.Context, rows ...*R) error {
 
 // Incomplete returns the number of key columns of a record that [Adapter.Complete]
 // would write. It makes no call.
-func (a Adapter[R]) Incomplete(row *R) int { return a.incomplete(row) }
+func (a Adapter[R]) Incomplete(row *R) int {
+	if a.lacks(row) {
+		return 0
+	}
+	return a.incomplete(row)
+}
 
 // CheckDerived compares what opened records hold besides their values. An index
 // that differs from what is computed from its fields is

@@ -8,6 +8,9 @@ import (
 
 func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]kmsencrypted.DataKey, error) {
 	const op = "unwrap"
+	if err := m.usable(rows); err != nil {
+		return nil, err
+	}
 	w := newWork(m, rows)
 	defer w.release()
 	groups, err := w.under(column, m.Table())
@@ -38,6 +41,9 @@ func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]km
 
 func (m *Model[R]) addKey(ctx context.Context, column string, row *R) error {
 	const op = "wrap"
+	if err := m.usable([]*R{row}); err != nil {
+		return err
+	}
 	w := newWork(m, []*R{row})
 	defer w.release()
 	groups, err := w.under(column, m.Table())

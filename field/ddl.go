@@ -63,6 +63,9 @@ func (d Dialect) ddl() (dialectDDL, error) {
 // `"email_ciphertext" text`, for CREATE TABLE or ALTER TABLE … ADD COLUMN. All of
 // them may be NULL. The error is [kmsencrypted.ErrConfig] for an unknown dialect.
 func (m *Model[R]) DDL(d Dialect) ([]string, error) {
+	if err := m.usable(nil); err != nil {
+		return nil, err
+	}
 	sql, err := d.ddl()
 	if err != nil {
 		return nil, err
@@ -101,6 +104,9 @@ const (
 // that a value opens. Columns that may be in Ruby's form are only checked to be
 // base64, binary ones of that form not at all.
 func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
+	if err := m.usable(nil); err != nil {
+		return "", err
+	}
 	sql, err := d.ddl()
 	if err != nil {
 		return "", err

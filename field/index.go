@@ -262,6 +262,9 @@ func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 }
 
 func (m *Model[R]) checkDerived(ctx context.Context, rows []*R) error {
+	if err := m.usable(rows); err != nil {
+		return err
+	}
 	w := newWork(m, rows)
 	defer w.release()
 	for i := range w.records {
@@ -361,8 +364,11 @@ func (l Lookup) Indexes() []Index {
 // values that were sought. An index finds other rows too - if it is truncated,
 // if its expression makes values equal, or if somebody changed the column.
 func (l Lookup) Matches(row any) (bool, error) {
-	if l.err != nil {
+	switch {
+	case l.err != nil:
 		return false, l.err
+	case l.matches == nil:
+		return false, fmt.Errorf("field: %w: the Lookup was not made by Model.Lookup", kmsencrypted.ErrConfig)
 	}
 	return l.matches(row)
 }
@@ -372,6 +378,9 @@ func (l Lookup) Matches(row any) (bool, error) {
 // seeks NULL. Values are put through the index's expression. An error is kept in
 // the result, so that a call can stand inside a query; adapters return it.
 func (m *Model[R]) Lookup(name string, values ...any) Lookup {
+	if err := m.usable(nil); err != nil {
+		return Lookup{err: err}
+	}
 	x, err := m.schema.findIndex(name)
 	if err != nil {
 		return Lookup{err: err}
@@ -392,7 +401,7 @@ func (m *Model[R]) Lookup(name string, values ...any) Lookup {
 	}
 	return Lookup{Lookup: lookup, matches: func(row any) (bool, error) {
 		typed, ok := row.(*R)
-		if !ok {
+		if !ok || isNil(typed) {
 			return false, fmt.Errorf("%w: a %T is no record of the model", kmsencrypted.ErrConfig, row)
 		}
 		value, _, err := m.record(typed).indexValue(x, true)

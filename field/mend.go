@@ -6,6 +6,9 @@ import (
 )
 
 func (m *Model[R]) mend(ctx context.Context, row *R, keyColumn, wrapped string) (mended []string, err error) {
+	if err := m.usable([]*R{row}); err != nil {
+		return nil, err
+	}
 	before := m.clone(row)
 	now, was := m.record(row), m.record(before)
 	for _, k := range m.schema.keys {

@@ -217,7 +217,7 @@ func isComparable(v driver.Value) bool {
 // holds the same as the field that it replaces, and has it in a column of its
 // own. Both columns must have been read.
 func (m *Model[R]) Migrated(row *R) bool {
-	return !slices.ContainsFunc(m.migrating(), m.record(row).differs)
+	return !m.lacks(row) && !slices.ContainsFunc(m.migrating(), m.record(row).differs)
 }
 
 // TakeOld gives the fields tagged migrating= of opened records the values of the
@@ -231,7 +231,7 @@ func (m *Model[R]) Migrated(row *R) bool {
 // old column of times or floats is not compared, and one of PostgreSQL's type
 // json cannot be: make it jsonb.
 func (m *Model[R]) TakeOld(rows ...*R) {
-	for _, row := range rows {
+	for _, row := range m.present(rows) {
 		r := m.record(row)
 		for _, f := range m.migrating() {
 			if !r.differs(f) {
@@ -250,7 +250,7 @@ func (m *Model[R]) TakeOld(rows ...*R) {
 
 // migrating lists the fields that replace others.
 func (m *Model[R]) migrating() (all []*fieldSpec) {
-	for _, k := range m.schema.keys {
+	for _, k := range m.spec().keys {
 		for _, f := range k.fields {
 			if f.oldField != nil {
 				all = append(all, f)

@@ -68,6 +68,10 @@ func (c Config) columnTag() string { return or(c.ColumnTag, "db") }
 // Model seals and opens records of type R, a struct with one [Key] or several
 // and fields of type [Of]. It is immutable and safe for concurrent use; a record
 // is not.
+//
+// A nil or zero Model is a mistake, and so is a nil record. Methods that return an
+// error, and the result of [Model.Lookup], report both as [kmsencrypted.ErrConfig].
+// The other methods return the zero value, or do nothing.
 type Model[R any] struct {
 	box    *kmsencrypted.Box
 	schema *schema
@@ -132,7 +136,7 @@ func (s *schema) suitsRuby(version int) (mistakes []error) {
 }
 
 // Table returns the name of the model's table.
-func (m *Model[R]) Table() string { return m.schema.config.Table }
+func (m *Model[R]) Table() string { return m.spec().config.Table }
 
 // record is the view of one row that everything below works on.
 func (m *Model[R]) record(row *R) record {

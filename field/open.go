@@ -124,7 +124,7 @@ func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
 // when it is first asked for. It makes no call to the key service; the first
 // Plain of a record makes one for all fields under the same key.
 func (m *Model[R]) OpenLazily(rows ...*R) {
-	w := newWork(m, rows) // not released: the fields keep it
+	w := newWork(m, m.present(rows)) // not released: the fields keep it
 	for i := range w.groups {
 		g := &w.groups[i]
 		g.note()

@@ -15,7 +15,7 @@ import (
 func (a Adapter[R]) UnknownColumns(existing []string) (unknown []string) {
 	known := a.Columns()
 	for _, name := range existing {
-		if LooksEncrypted(name) && !slices.Contains(known, name) && !slices.Contains(a.schema.config.Independent, name) {
+		if LooksEncrypted(name) && !slices.Contains(known, name) && !slices.Contains(a.spec().config.Independent, name) {
 			unknown = append(unknown, name)
 		}
 	}

@@ -50,14 +50,15 @@ var works = sync.Pool{New: func() any { return new(work) }}
 // newWork lays out the groups of records. The caller releases it.
 func newWork[R any](m *Model[R], rows []*R) *work {
 	w := works.Get().(*work)
+	keys := m.spec().keys
 	fields := 0
-	for _, k := range m.schema.keys {
+	for _, k := range keys {
 		fields += len(k.fields)
 	}
-	w.reserve(len(rows), len(rows)*len(m.schema.keys), len(rows)*fields)
+	w.reserve(len(rows), len(rows)*len(keys), len(rows)*fields)
 	for i, row := range rows {
 		w.records[i].record = m.record(row)
-		for _, k := range m.schema.keys {
+		for _, k := range keys {
 			w.addGroup(&w.records[i], k)
 		}
 	}

@@ -52,6 +52,9 @@ type Assignment struct {
 }
 
 func (m *Model[R]) write(row *R, plain []string) (Write, error) {
+	if err := m.usable([]*R{row}); err != nil {
+		return Write{}, err
+	}
 	var out Write
 	w := newWork(m, []*R{row})
 	defer w.release()
@@ -194,6 +197,9 @@ func (h *head) saved() {
 }
 
 func (m *Model[R]) keyChanged(ctx context.Context, row *R, column string, now any) error {
+	if err := m.usable([]*R{row}); err != nil {
+		return err
+	}
 	w := newWork(m, []*R{row})
 	defer w.release()
 	for i := range w.groups {

@@ -7,11 +7,12 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
 // What nobody set up is ErrConfig, and no panic.
-func TestZeroAndNil(t *testing.T) {
+func TestZeroValues(t *testing.T) {
 	t.Parallel()
 	config := field.Config{Table: "customers"}
 	for name, box := range map[string]*kmsencrypted.Box{"nil": nil, "zero": {}} {
@@ -46,5 +47,27 @@ func TestZeroAndNil(t *testing.T) {
 		if err := call(made, t.Context()); err != nil {
 			t.Errorf("%s of no record: %v", op, err)
 		}
+	}
+}
+
+// No method of a nil or zero Model panics, nor one that gets a nil record.
+func TestZeroModelMethods(t *testing.T) {
+	t.Parallel()
+	box, err := kmsencrypted.NewBox(testkey.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	zerotest.Methods(t, field.Adapter[customer]{})
+	zerotest.Methods(t, new(field.Model[customer]).Adapter())
+	zerotest.Methods(t, new(field.Model[customer]).Dynamic().Adapter())
+	zerotest.Methods(t, (*field.Model[customer])(nil).Dynamic().Adapter())
+	made := newModel[customer](t, box, field.Config{Table: "customers"})
+	zerotest.Methods(t, made.Adapter(), "Memo")
+	zerotest.Methods(t, made.Dynamic().Adapter(), "Memo")
+	if err := made.Dynamic().Seal(t.Context(), new(any)); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("Seal of an any without a record = %v, want ErrConfig", err)
+	}
+	if _, err := (field.Lookup{}).Matches(new(customer)); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("Matches of a zero Lookup = %v, want ErrConfig", err)
 	}
 }

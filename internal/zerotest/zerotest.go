@@ -1,0 +1,77 @@
+// Package zerotest calls every method of a value that nobody set up.
+package zerotest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Methods calls every exported method of v with a context and otherwise with zero
+// arguments, of which a variadic method gets one. None may panic, and those that
+// return an error must return [kmsencrypted.ErrConfig]. Methods named in skip are not
+// called.
+func Methods(t *testing.T, v any, skip ...string) {
+	t.Helper()
+	value := reflect.ValueOf(v)
+	for i := range value.NumMethod() {
+		name := value.Type().Method(i).Name
+		if slices.Contains(skip, name) {
+			continue
+		}
+		err, has, panicked := call(t.Context(), value.Method(i))
+		switch {
+		case panicked != nil:
+			t.Errorf("%T.%s panics: %v", v, name, panicked)
+		case has && !errors.Is(err, kmsencrypted.ErrConfig):
+			t.Errorf("%T.%s = %v, want ErrConfig", v, name, err)
+		}
+	}
+}
+
+// call returns the error that a method returns last, if it has one.
+func call(ctx context.Context, method reflect.Value) (err error, has bool, panicked any) {
+	defer func() { panicked = recover() }()
+	var args []reflect.Value
+	for i := range method.Type().NumIn() {
+		switch in := method.Type().In(i); {
+		case in == reflect.TypeFor[context.Context]():
+			args = append(args, reflect.ValueOf(ctx))
+		case method.Type().IsVariadic() && i == method.Type().NumIn()-1:
+			args = append(args, reflect.Zero(in.Elem()))
+		default:
+			args = append(args, reflect.Zero(in))
+		}
+	}
+	for _, out := range method.Call(args) {
+		if out.Type() == reflect.TypeFor[error]() {
+			err, _ = out.Interface().(error)
+			has = true
+		}
+	}
+	return err, has, nil
+}
+
+// Calls makes calls that must each return [kmsencrypted.ErrConfig] and not panic.
+func Calls(t *testing.T, calls map[string]func() error) {
+	t.Helper()
+	for name, try := range calls {
+		if err := recovered(try); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("%s = %v, want ErrConfig", name, err)
+		}
+	}
+}
+
+func recovered(try func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return try()
+}
