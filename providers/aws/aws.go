@@ -24,6 +24,7 @@ import (
 	"github.com/aws/smithy-go/middleware"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
 // Sizes that the service takes, in bytes.
@@ -64,11 +65,17 @@ type Provider struct {
 var keyIDShape = regexp.MustCompile(`^[A-Za-z0-9:/_-]+$`)
 
 // New returns a provider for a key id, key ARN, alias name ("alias/…") or alias
-// ARN. A malformed one, or one of another region than the client's, is
-// [kmsencrypted.ErrConfig]. The service is not called.
+// ARN. A malformed one, one of another region than the client's, and a nil client
+// are [kmsencrypted.ErrConfig].
+//
+// The service is not called. Credentials and region are the client's, which stays
+// the caller's; it has nothing to close.
 func New(client Client, keyID string, options *Options) (*Provider, error) {
 	if !keyIDShape.MatchString(keyID) {
 		return nil, fmt.Errorf("aws: %w: %q is not a key id, alias or ARN", kmsencrypted.ErrConfig, keyID)
+	}
+	if missing.Is(client) {
+		return nil, fmt.Errorf("aws: %w: the client is nil", kmsencrypted.ErrConfig)
 	}
 	p := &Provider{client: client, keyID: keyID, region: regionOf(keyID)}
 	if options != nil {
@@ -93,8 +100,19 @@ func regionOf(keyID string) string {
 	return parsed.Region
 }
 
+// Check returns [kmsencrypted.ErrConfig] for a nil or zero Provider.
+func (p *Provider) Check() error {
+	if p == nil || p.client == nil {
+		return fmt.Errorf("aws: %w: the provider was not made by New or Open", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
 // Info names the key as configured. Its tag is "aws" and the region.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
+	if p == nil {
+		p = new(Provider)
+	}
 	info := kmsencrypted.KeyInfo{Provider: "aws", KeyID: p.keyID, Tag: "aws"}
 	if p.region != "" {
 		info.Tag += " " + p.region
@@ -105,6 +123,9 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 // Encrypt wraps 1 to 4096 bytes; more are [kmsencrypted.ErrTooLarge]. The
 // ciphertext is about 150 bytes longer and names its key.
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	context, err := ec.Map()
 	if err != nil {
 		return nil, p.failed("encrypt", err)
@@ -127,6 +148,9 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 // Decrypt unwraps what Encrypt, GenerateDataKey or ReEncrypt returned for the
 // configured key, under any of its versions.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	context, err := ec.Map()
 	if err != nil {
 		return nil, p.failed("decrypt", err)
@@ -183,6 +207,9 @@ func (p *Provider) pinned() *string {
 // a [Provider] of the same region, and its role is not used; anything else is
 // [errors.ErrUnsupported].
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	if !p.RewrapsFrom(source) {
 		return nil, fmt.Errorf("aws: re-encryption from another key service or region: %w", errors.ErrUnsupported)
 	}
@@ -215,13 +242,16 @@ func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source
 // RewrapsFrom reports whether source is a key of the same region.
 func (p *Provider) RewrapsFrom(source kmsencrypted.Provider) bool {
 	old, ok := source.(*Provider)
-	return ok && p.region != "" && old.region == p.region
+	return ok && p.Check() == nil && old.Check() == nil && p.region != "" && old.region == p.region
 }
 
 // Probe asks the service whether the key exists, is enabled and is of the right
 // kind: [kmsencrypted.ErrKeyUnusable] if not. It does not show whether the role
 // may encrypt or decrypt.
 func (p *Provider) Probe(ctx context.Context) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
 	out, err := p.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &p.keyID, GrantTokens: p.options.GrantTokens})
 	if err != nil {
 		return p.answered(ctx, "probe", err)
@@ -239,5 +269,6 @@ func (p *Provider) Probe(ctx context.Context) error {
 var (
 	_ kmsencrypted.RewrapForeteller = (*Provider)(nil)
 	_ kmsencrypted.Prober           = (*Provider)(nil)
+	_ kmsencrypted.Checker          = (*Provider)(nil)
 	_ Client                        = (*kms.Client)(nil)
 )

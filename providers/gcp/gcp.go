@@ -31,6 +31,7 @@ import (
 	kms "cloud.google.com/go/kms/apiv1"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
 // MaxPlaintext is how many bytes the service takes, of plaintext and of
@@ -66,9 +67,14 @@ var keyNameShape = regexp.MustCompile(`^projects/[^/]+/locations/([^/]+)/keyRing
 
 // New returns a provider for a key by its resource name,
 // "projects/P/locations/L/keyRings/R/cryptoKeys/K". Anything else, the name of a
-// key version included, is [kmsencrypted.ErrConfig]. The service is not called,
-// and the client stays the caller's to close.
+// key version included, is [kmsencrypted.ErrConfig], and so is a nil client.
+//
+// The service is not called. Credentials are the client's, which stays the
+// caller's to close.
 func New(client Client, keyName string, options *Options) (*Provider, error) {
+	if missing.Is(client) {
+		return nil, fmt.Errorf("gcp: %w: the client is nil", kmsencrypted.ErrConfig)
+	}
 	p := &Provider{client: client, keyName: keyName}
 	if options != nil {
 		p.legacyKeys = slices.Clone(options.LegacyKeys)
@@ -84,20 +90,34 @@ func New(client Client, keyName string, options *Options) (*Provider, error) {
 
 // Close closes the client that [Open] made. It does nothing after [New].
 func (p *Provider) Close() error {
-	if p.closer == nil {
+	if p == nil || p.closer == nil {
 		return nil
 	}
 	return p.closer.Close()
 }
 
+// Check returns [kmsencrypted.ErrConfig] for a nil or zero Provider.
+func (p *Provider) Check() error {
+	if p == nil || p.client == nil {
+		return fmt.Errorf("gcp: %w: the provider was not made by New or Open", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
 // Info names the key as configured. Its tag is "gcp" and the location.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
+	if p == nil {
+		p = new(Provider)
+	}
 	return kmsencrypted.KeyInfo{Provider: "gcp", KeyID: p.keyName, Tag: "gcp " + p.location}
 }
 
 // Encrypt wraps at most 65536 bytes under the primary version of the key; more
 // are [kmsencrypted.ErrTooLarge].
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	request := &kmspb.EncryptRequest{
 		Name:            p.keyName,
 		Plaintext:       plaintext,
@@ -129,6 +149,9 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 // Decrypt unwraps what Encrypt returned, under any version of the key that is
 // enabled.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	return p.decrypt(ctx, p.keyName, ciphertext, ec)
 }
 
@@ -173,6 +196,9 @@ var primacy = map[bool]string{true: "primary", false: "not primary"}
 // enabled: [kmsencrypted.ErrKeyUnusable] if not. It does not show whether the
 // program may encrypt or decrypt.
 func (p *Provider) Probe(ctx context.Context) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
 	return p.attempt(ctx, "probe", func() error {
 		k, err := p.client.GetCryptoKey(ctx, &kmspb.GetCryptoKeyRequest{Name: p.keyName}, callOptions(ctx)...)
 		switch {

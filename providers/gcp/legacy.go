@@ -18,6 +18,9 @@ import (
 // [kmsencrypted.ErrConfig], another form [kmsencrypted.ErrMalformed]; the
 // service is not called then.
 func (p *Provider) DecryptLegacy(ctx context.Context, column string, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	keyName, ciphertext, ok := parseLegacy(column)
 	if !ok {
 		return nil, p.failed("decrypt", kmsencrypted.ErrMalformed)

@@ -53,6 +53,9 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 
 // Decrypt opens what Encrypt returned, by the first provider that answers.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) (plaintext []byte, err error) {
+	if err := p.Check(); err != nil {
+		return nil, p.failed(kmsencrypted.OpUnwrap, err, nil)
+	}
 	refused := p.failed(kmsencrypted.OpUnwrap, kmsencrypted.ErrDecrypt, nil)
 	native, err := keycolumn.Parse(ciphertext)
 	if err != nil || native.Format != keycolumn.FormatSecret {

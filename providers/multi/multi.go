@@ -173,12 +173,20 @@ func (p *Provider) Check() error {
 }
 
 // Wraps is how many wraps a data key gets: one call to a key service each.
-func (p *Provider) Wraps() int { return len(p.members) }
+func (p *Provider) Wraps() int {
+	if p == nil {
+		return 0
+	}
+	return len(p.members)
+}
 
 // Info names all keys. It is insecure if they are, and ignores the context if
 // any of them does.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
 	info := kmsencrypted.KeyInfo{Provider: "multi", Tag: "multi"}
+	if p == nil {
+		return info
+	}
 	ids := make([]string, len(p.members))
 	for i, m := range p.members {
 		of := m.Info()
@@ -286,6 +294,9 @@ func (p *Provider) tries(wraps []kmsencrypted.Wrap) (tries []try) {
 // column. [kmsencrypted.Box.Rewrap] makes a column with all of them. What is not
 // a native column is [kmsencrypted.ErrMalformed].
 func (p *Provider) Missing(column string) (tags []string, err error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	_, body, versioned := keycolumn.SplitVersion(column)
 	native, err := keycolumn.ParseText(body)
 	if !versioned || err != nil {

@@ -19,6 +19,9 @@ func (p *Provider) BatchSize() int { return batchSize }
 
 // EncryptBatch wraps all items in one request.
 func (p *Provider) EncryptBatch(ctx context.Context, items []kmsencrypted.Plain) ([]kmsencrypted.Result, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	b := p.newBatch(encrypting, len(items))
 	for i, plain := range items {
 		b.add(i, encryptItem(plain.Plaintext(), plain.Context))
@@ -28,6 +31,9 @@ func (p *Provider) EncryptBatch(ctx context.Context, items []kmsencrypted.Plain)
 
 // DecryptBatch unwraps all items in one request.
 func (p *Provider) DecryptBatch(ctx context.Context, items []kmsencrypted.Wrapped) ([]kmsencrypted.Result, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	b := p.newBatch(decrypting, len(items))
 	for i, wrapped := range items {
 		b.addCiphertext(i, wrapped)
@@ -39,6 +45,9 @@ func (p *Provider) DecryptBatch(ctx context.Context, items []kmsencrypted.Wrappe
 // own context, in one request. Another key or server is
 // [errors.ErrUnsupported], and so is an item that is to get another context.
 func (p *Provider) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	if !p.RewrapsFrom(source) {
 		return nil, errOtherKeyOrContext
 	}

@@ -63,6 +63,9 @@ var probing = operation{name: "probe"}
 // [kmsencrypted.ErrConfig]. A token that may not read it gets
 // [kmsencrypted.ErrDenied].
 func (p *Provider) Probe(ctx context.Context) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
 	path := p.mount + "/keys/" + p.name
 	secret, err := p.client.Logical().ReadWithContext(ctx, path)
 	if err != nil {
@@ -90,6 +93,9 @@ var hashing = operation{"audit-hash", "hash"}
 // really sent, which kms_encrypted's context_hash does not. The token needs
 // update on sys/audit-hash/DEVICE.
 func (p *Provider) ContextHash(ctx context.Context, device string, ec kmsencrypted.BoundContext) (string, error) {
+	if err := p.Check(); err != nil {
+		return "", err
+	}
 	if !pathShape.MatchString(device) {
 		return "", p.failed(hashing, fmt.Errorf("%w: %q is not the path of an audit device", kmsencrypted.ErrConfig, device))
 	}

@@ -67,10 +67,15 @@ const (
 var pathShape = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
 
 // New returns a provider for the key id "vault/NAME". Something else, or a
-// malformed mount or namespace, is [kmsencrypted.ErrConfig]. The service is not
-// called: whether the key exists and is derived is the caller's to know, or to
-// ask by [Provider.Probe].
+// malformed mount or namespace, is [kmsencrypted.ErrConfig], and so is a nil client.
+//
+// The service is not called: whether the key exists and is derived is the caller's
+// to know, or to ask by [Provider.Probe]. Address and token are the client's, which
+// stays the caller's; it has nothing to close.
 func New(client *api.Client, keyID string, options *Options) (*Provider, error) {
+	if client == nil {
+		return nil, fmt.Errorf("vault: %w: the client is nil", kmsencrypted.ErrConfig)
+	}
 	if options == nil {
 		options = &Options{}
 	}
@@ -91,8 +96,19 @@ func New(client *api.Client, keyID string, options *Options) (*Provider, error) 
 	return &Provider{client: client, keyID: keyID, mount: mount, name: name, notDerived: options.NotDerived}, nil
 }
 
+// Check returns [kmsencrypted.ErrConfig] for a nil or zero Provider.
+func (p *Provider) Check() error {
+	if p == nil || p.client == nil {
+		return fmt.Errorf("vault: %w: the provider was not made by New or Open", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
 // Info names the key as configured. Its tag is "vault".
 func (p *Provider) Info() kmsencrypted.KeyInfo {
+	if p == nil {
+		p = new(Provider)
+	}
 	return kmsencrypted.KeyInfo{Provider: "vault", KeyID: p.keyID, Tag: "vault", IgnoresContext: p.notDerived}
 }
 
@@ -100,6 +116,9 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 // text, "vault:v1:…". A derived key needs a context: none is
 // [kmsencrypted.ErrContext].
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	request := encryptItem(plaintext, ec)
 	request["type"] = neverCreate
 	return p.write(ctx, encrypting, request)
@@ -108,6 +127,9 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 // Decrypt unwraps what Encrypt returned, under any version of the key that
 // min_decryption_version admits.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	if !wellFormed(ciphertext) {
 		return nil, p.failed(decrypting, kmsencrypted.ErrDecrypt)
 	}
@@ -117,6 +139,9 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 // Rewrap moves a ciphertext of the same key and context to the newest version of
 // the key. Another key, server or context is [errors.ErrUnsupported].
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	if !p.RewrapsFrom(source) || !sameContext(from.Context, to) {
 		return nil, errOtherKeyOrContext
 	}
@@ -131,7 +156,7 @@ var errOtherKeyOrContext = fmt.Errorf("vault: rewrap from another key or context
 // RewrapsFrom reports whether source is a provider of this very key.
 func (p *Provider) RewrapsFrom(source kmsencrypted.Provider) bool {
 	old, ok := source.(*Provider)
-	return ok && old.mount == p.mount && old.name == p.name && old.client.Address() == p.client.Address() &&
+	return ok && p.Check() == nil && old.Check() == nil && old.mount == p.mount && old.name == p.name && old.client.Address() == p.client.Address() &&
 		old.client.Namespace() == p.client.Namespace()
 }
 
@@ -230,4 +255,5 @@ var (
 	_ kmsencrypted.BatchRewrapper   = (*Provider)(nil)
 	_ kmsencrypted.RewrapForeteller = (*Provider)(nil)
 	_ kmsencrypted.Prober           = (*Provider)(nil)
+	_ kmsencrypted.Checker          = (*Provider)(nil)
 )

@@ -1,0 +1,21 @@
+package aws_test
+
+import (
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/providers/aws"
+)
+
+// What nobody set up returns an error instead of a panic.
+func TestZeroValues(t *testing.T) {
+	t.Parallel()
+	zerotest.Calls(t, map[string]func() error{
+		"New(nil)":            func() error { _, err := aws.New(nil, "alias/app", nil); return err },
+		"New of a nil client": func() error { _, err := aws.New((*kms.Client)(nil), "alias/app", nil); return err },
+	})
+	zerotest.Methods(t, new(aws.Provider))
+	zerotest.Methods(t, (*aws.Provider)(nil))
+}

@@ -1,0 +1,27 @@
+package gcp_test
+
+import (
+	"testing"
+
+	kms "cloud.google.com/go/kms/apiv1"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
+)
+
+// What nobody set up returns an error instead of a panic.
+func TestZeroValues(t *testing.T) {
+	t.Parallel()
+	zerotest.Calls(t, map[string]func() error{
+		"New(nil)": func() error {
+			_, err := gcp.New(nil, "projects/p/locations/l/keyRings/r/cryptoKeys/k", nil)
+			return err
+		},
+		"New of a nil client": func() error {
+			_, err := gcp.New((*kms.KeyManagementClient)(nil), "projects/p/locations/l/keyRings/r/cryptoKeys/k", nil)
+			return err
+		},
+	})
+	zerotest.Methods(t, new(gcp.Provider), "Close")
+	zerotest.Methods(t, (*gcp.Provider)(nil), "Close")
+}
