@@ -21,6 +21,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 	"github.com/kmsencrypted/kmsencrypted/internal/tables"
 )
 
@@ -76,6 +77,9 @@ func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 // Log writes entries, in one statement. An entry without viewer, table, id or
 // fields is [kmsencrypted.ErrConfig] and nothing is written.
 func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) error {
+	if missing.Is(db) {
+		return fmt.Errorf("audit: %w: the database is nil", kmsencrypted.ErrConfig)
+	}
 	if len(entries) == 0 {
 		return nil
 	}

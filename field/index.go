@@ -345,7 +345,14 @@ type Lookup struct {
 }
 
 // Err is why there is nothing to search for, nil if there is something.
-func (l Lookup) Err() error { return l.err }
+func (l Lookup) Err() error {
+	if l.err == nil && l.matches == nil {
+		return errZeroLookup
+	}
+	return l.err
+}
+
+var errZeroLookup = fmt.Errorf("field: %w: the Lookup was not made by Model.Lookup", kmsencrypted.ErrConfig)
 
 // Indexes is what is sought as columns of a record, for queries whose arguments
 // have types, such as those that sqlc generates.
@@ -364,11 +371,8 @@ func (l Lookup) Indexes() []Index {
 // values that were sought. An index finds other rows too - if it is truncated,
 // if its expression makes values equal, or if somebody changed the column.
 func (l Lookup) Matches(row any) (bool, error) {
-	switch {
-	case l.err != nil:
-		return false, l.err
-	case l.matches == nil:
-		return false, fmt.Errorf("field: %w: the Lookup was not made by Model.Lookup", kmsencrypted.ErrConfig)
+	if err := l.Err(); err != nil {
+		return false, err
 	}
 	return l.matches(row)
 }

@@ -21,7 +21,8 @@ type Plugin struct {
 }
 
 // New returns a plugin for the tables of models, each a [*field.Model]. It leaves
-// tables without a model to GORM.
+// tables without a model to GORM. [gorm.DB.Use] reports nil and zero models, and
+// none at all, as [kmsencrypted.ErrConfig].
 func New(models ...field.AnyModel) *Plugin { return &Plugin{models: models} }
 
 // Name implements [gorm.Plugin].
@@ -44,6 +45,12 @@ func Lazily(db *gorm.DB) *gorm.DB { return db.Set(settingLazily, true) }
 // Initialize implements [gorm.Plugin]: it compares the models with what GORM
 // knows about their structs and reports all differences.
 func (p *Plugin) Initialize(db *gorm.DB) error {
+	if p == nil || len(p.models) == 0 {
+		return configError("the plugin has no models: make it by kmsgorm.New(customers, …)")
+	}
+	if db == nil || db.Config == nil {
+		return configError("the *gorm.DB is nil or was not made by gorm.Open")
+	}
 	var mistakes []error
 	tables := make([]*table, 0, len(p.models))
 	for _, m := range p.models {

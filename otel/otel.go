@@ -69,6 +69,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
 // scope names this instrumentation.
@@ -101,6 +102,12 @@ type Options struct {
 // no spans, a nil meter provider no metrics; both nil is
 // [kmsencrypted.ErrConfig]. The providers stay the caller's to shut down.
 func New(tracers trace.TracerProvider, meters metric.MeterProvider, options *Options) (kmsencrypted.Observer, error) {
+	if missing.Is(tracers) {
+		tracers = nil
+	}
+	if missing.Is(meters) {
+		meters = nil
+	}
 	if tracers == nil && meters == nil {
 		return nil, fmt.Errorf("kmsotel: %w: neither a tracer nor a meter provider", kmsencrypted.ErrConfig)
 	}

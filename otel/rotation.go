@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -38,7 +39,7 @@ const (
 // operation and outcome, and their duration are the metrics of [New]; waiting for
 // a limit is that of [Limiter], requests on their way that of [InFlight]. The function is safe for concurrent use.
 func NewRotation(meters metric.MeterProvider) (func(rotation.Event), error) {
-	if meters == nil {
+	if missing.Is(meters) {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider", kmsencrypted.ErrConfig)
 	}
 	i, err := newRotationInstruments(meters.Meter(scope))
@@ -202,7 +203,7 @@ func (r *rotations) moved(e rotation.Event) (left int64, eta time.Duration) {
 //
 // until the registration that it returns is unregistered.
 func InFlight(meters metric.MeterProvider, box *kmsencrypted.Box) (metric.Registration, error) {
-	if meters == nil || box == nil {
+	if missing.Is(meters) || box == nil {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider or no box", kmsencrypted.ErrConfig)
 	}
 	meter := meters.Meter(scope)
@@ -224,7 +225,7 @@ func InFlight(meters metric.MeterProvider, box *kmsencrypted.Box) (metric.Regist
 //
 // Give what it returns to [rotation.Options].Calls.
 func Limiter(meters metric.MeterProvider, l rotation.Limiter) (rotation.Limiter, error) {
-	if meters == nil || l == nil {
+	if missing.Is(meters) || missing.Is(l) {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider or no limiter", kmsencrypted.ErrConfig)
 	}
 	meter := meters.Meter(scope)

@@ -7,6 +7,8 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -62,6 +64,9 @@ const mostJobs = 64
 // Errors are those of [rotation.Rotator.Begin], such as
 // [rotation.ErrPaused], and those of River.
 func Start(ctx context.Context, client Client, r *rotation.Rotator) (rotation.Status, error) {
+	if r.Table() == "" || missing.Is(client) {
+		return rotation.Status{}, fmt.Errorf("kmsriver: %w: a client and a Rotator are needed", kmsencrypted.ErrConfig)
+	}
 	status, err := r.Begin(ctx)
 	if err != nil {
 		return status, err

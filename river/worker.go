@@ -33,13 +33,16 @@ type Worker struct {
 	turn     time.Duration
 }
 
-// NewWorker returns a Worker for the tables of these Rotators; two of one table
-// are [kmsencrypted.ErrConfig]. How many shards are worked on side by side is
-// said by the client, not by rotation.Options.Workers, and rotation.Options.Limit
-// is that of a job.
+// NewWorker returns a Worker for the tables of these Rotators; a nil one and two
+// of one table are [kmsencrypted.ErrConfig]. How many shards are worked on side by
+// side is said by the client, not by rotation.Options.Workers, and
+// rotation.Options.Limit is that of a job.
 func NewWorker(rotators ...*rotation.Rotator) (*Worker, error) {
 	w := &Worker{rotators: make(map[string]*rotation.Rotator), turn: turn}
 	for _, r := range rotators {
+		if r.Table() == "" {
+			return nil, fmt.Errorf("kmsriver: %w: a Rotator is nil or was not made by rotation.New", kmsencrypted.ErrConfig)
+		}
 		if w.rotators[r.Table()] != nil {
 			return nil, fmt.Errorf("kmsriver: %w: two rotators of table %s", kmsencrypted.ErrConfig, r.Table())
 		}
@@ -55,6 +58,9 @@ func NewWorker(rotators ...*rotation.Rotator) (*Worker, error) {
 // next time: that pauses the run, and River shows the job as cancelled, with the
 // error.
 func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
+	if w == nil || job == nil {
+		return fmt.Errorf("kmsriver: %w: no Worker or no job", kmsencrypted.ErrConfig)
+	}
 	r := w.rotators[job.Args.Table]
 	if r == nil {
 		return fmt.Errorf("kmsriver: %w: this worker has no rotator of table %s", kmsencrypted.ErrConfig, job.Args.Table)

@@ -133,7 +133,12 @@ func New(box *kmsencrypted.Box, store Store, options Options) (*Rotator, error) 
 }
 
 // Table is the name of the table that is rotated.
-func (r *Rotator) Table() string { return r.store.Table() }
+func (r *Rotator) Table() string {
+	if r == nil || r.store == nil {
+		return ""
+	}
+	return r.store.Table()
+}
 
 // Pause stops the unfinished run in all processes, which drop the batches they
 // hold; their calls of [Rotator.Run] return [ErrPaused]. It does nothing if there

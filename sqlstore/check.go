@@ -27,6 +27,9 @@ func QueryCheck(db *sql.DB, name, query string) rotation.Check {
 
 func numberCheck(db *sql.DB, query string, reason func(float64) string) rotation.Check {
 	return func(ctx context.Context) (string, error) {
+		if db == nil {
+			return "", errNoDB
+		}
 		var n sql.Null[float64]
 		err := db.QueryRowContext(ctx, query).Scan(&n)
 		if err == sql.ErrNoRows {
@@ -44,6 +47,9 @@ func numberCheck(db *sql.DB, query string, reason func(float64) string) rotation
 // a replica, asked for its Seconds_Behind_Master, and one that does not replicate
 // is waited for. SQLite has no replicas: [kmsencrypted.ErrConfig].
 func LagCheck(db *sql.DB, d field.Dialect, most time.Duration) (rotation.Check, error) {
+	if db == nil {
+		return nil, errNoDB
+	}
 	reason := func(seconds float64) string {
 		if lag := time.Duration(seconds * float64(time.Second)); lag > most {
 			return fmt.Sprintf("replication lag %v", lag.Round(time.Second/10))
@@ -99,6 +105,9 @@ func secondsBehind(ctx context.Context, db *sql.DB) (seconds float64, replicates
 // database: those of everybody, this rotation's included. SQLite has none:
 // [kmsencrypted.ErrConfig].
 func ConnectionsCheck(db *sql.DB, d field.Dialect, most int) (rotation.Check, error) {
+	if db == nil {
+		return nil, errNoDB
+	}
 	query := map[field.Dialect]string{
 		field.Postgres: "SELECT count(*)::float8 FROM pg_stat_activity WHERE state <> 'idle' AND backend_type = 'client backend'",
 		field.MySQL:    "SELECT count(*) FROM information_schema.processlist WHERE command NOT IN ('Sleep', 'Daemon')",

@@ -39,6 +39,9 @@ func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, p
 	if err != nil {
 		return nil, err
 	}
+	if db == nil {
+		return nil, errNoDB
+	}
 	if name == "" || !(perSecond > 0) {
 		return nil, fmt.Errorf("sqlstore: %w: a limiter needs a name and a rate above 0", kmsencrypted.ErrConfig)
 	}

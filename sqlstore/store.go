@@ -89,12 +89,18 @@ func (c column) value(row any) (driver.Value, error) {
 
 // New returns a store over the table of a model. It asks the database for the
 // columns of the table; one of the model that is not there, and a model without
-// a primary key, are [kmsencrypted.ErrConfig]. Columns are found by the struct
-// tag "db". The store does not close db.
+// a primary key, are [kmsencrypted.ErrConfig], and so are a nil db and model.
+// Columns are found by the struct tag "db". The store does not close db.
 func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model[R], options Options) (*Store[R], error) {
 	known, err := dialectOf(d)
 	if err != nil {
 		return nil, err
+	}
+	if db == nil {
+		return nil, errNoDB
+	}
+	if err := m.Adapter().Check(); err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
 	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m.Adapter(), dialect: known}
 	s.db.Mapper = reflectx.NewMapper("db")
@@ -111,6 +117,8 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	}
 	return s, nil
 }
+
+var errNoDB = fmt.Errorf("sqlstore: %w: the database is nil", kmsencrypted.ErrConfig)
 
 // plainSources are the columns that the model reads and does not manage, and
 // fills others from.

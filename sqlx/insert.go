@@ -25,6 +25,9 @@ import (
 // gets another one.
 func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (err error) {
 	const op = "insert"
+	if err := usable(op, db, m, rows...); err != nil {
+		return err
+	}
 	if len(rows) == 0 {
 		return nil
 	}

@@ -19,6 +19,9 @@ import (
 // as in a new struct. If the record does not open, dest holds it all the same,
 // with whatever did open; the error says what did not.
 func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, args ...any) error {
+	if err := usable("get", db, m, dest); err != nil {
+		return err
+	}
 	q, err := bind(db, query, args)
 	if err != nil {
 		return failed("get", m.Table(), err)
@@ -49,6 +52,9 @@ func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query s
 // If the query fails dest is nil. If records do not open, dest holds all of
 // them, and the error is [field.Failures], which says which.
 func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, query string, args ...any) error {
+	if err := usableList("select", db, m, dest); err != nil {
+		return err
+	}
 	q, err := bind(db, query, args)
 	if err != nil {
 		*dest = nil
@@ -62,6 +68,9 @@ func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, qu
 // A list or a [field.Lookup] is spread over IN (:name). A colon of SQL itself is
 // written twice.
 func NamedGet[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, arg any) error {
+	if err := usable("get", db, m, dest); err != nil {
+		return err
+	}
 	text, args, err := sqlx.Named(query, arg)
 	if err != nil {
 		return failed("get", m.Table(), hideNamed(err))
@@ -71,6 +80,9 @@ func NamedGet[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, qu
 
 // NamedSelect is [Select] with the names of [NamedGet].
 func NamedSelect[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, query string, arg any) error {
+	if err := usableList("select", db, m, dest); err != nil {
+		return err
+	}
 	text, args, err := sqlx.Named(query, arg)
 	if err != nil {
 		*dest = nil

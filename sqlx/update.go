@@ -25,6 +25,9 @@ import (
 // write, so Update can be called again: see "Transactions" in the package comment.
 func Update[R any](ctx context.Context, db Ext, m *field.Model[R], row *R, plain ...string) error {
 	const op = "update"
+	if err := usable(op, db, m, row); err != nil {
+		return err
+	}
 	t, err := newTable(ctx, db, m)
 	if err != nil {
 		return failed(op, m.Table(), err)
@@ -44,6 +47,9 @@ func Update[R any](ctx context.Context, db Ext, m *field.Model[R], row *R, plain
 // The data key stays: see [field.Model.Rewrap].
 func Rewrap[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
 	const op = "rewrap"
+	if err := usable(op, db, m, row); err != nil {
+		return err
+	}
 	t, err := newTable(ctx, db, m)
 	if err != nil {
 		return failed(op, m.Table(), err)
@@ -59,6 +65,9 @@ func Rewrap[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error
 // is [kmsencrypted.ErrConflict]. See [field.Model.Rekey].
 func Rekey[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
 	const op = "rekey"
+	if err := usable(op, db, m, row); err != nil {
+		return err
+	}
 	t, err := newTable(ctx, db, m)
 	if err != nil {
 		return failed(op, m.Table(), err)
@@ -73,6 +82,9 @@ func Rekey[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error 
 // already is [sql.ErrNoRows].
 func Delete[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
 	const op = "delete"
+	if err := usable(op, db, m, row); err != nil {
+		return err
+	}
 	t, err := newTable(ctx, db, m)
 	if err != nil {
 		return failed(op, m.Table(), err)

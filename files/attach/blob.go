@@ -118,6 +118,9 @@ func (r *Rails[R]) recordID(row *R) (any, error) {
 
 // List returns the attachments of a record under a name, the oldest first.
 func (r *Rails[R]) List(ctx context.Context, row *R, name string) ([]*Blob, error) {
+	if err := r.usable(row); err != nil {
+		return nil, err
+	}
 	if err := r.records.named(name); err != nil {
 		return nil, err
 	}
@@ -131,6 +134,9 @@ func (r *Rails[R]) List(ctx context.Context, row *R, name string) ([]*Blob, erro
 // Get returns the first attachment of a record under a name. It returns
 // [fs.ErrNotExist] if there is none.
 func (r *Rails[R]) Get(ctx context.Context, row *R, name string) (*Blob, error) {
+	if err := r.usable(row); err != nil {
+		return nil, err
+	}
 	list, err := r.List(ctx, row, name)
 	if err == nil && len(list) == 0 {
 		err = fs.ErrNotExist
@@ -171,6 +177,9 @@ func (r *Rails[R]) insert(ctx context.Context, tx Tx, b *Blob, record any) error
 // object after the grace period, unless another attachment uses the same blob. Delete
 // returns [kmsencrypted.ErrConflict] if the file is already detached.
 func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
+	if err := r.usable(tx, b); err != nil {
+		return err
+	}
 	gone, err := r.exec(ctx, tx, "DELETE FROM active_storage_attachments WHERE id = ? AND blob_id = ?", b.AttachmentID, b.ID)
 	if err == nil && !gone {
 		err = kmsencrypted.ErrConflict

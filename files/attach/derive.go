@@ -15,6 +15,9 @@ import (
 // Each variant exists once: Commit returns [kmsencrypted.ErrConflict] for a second
 // one.
 func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant string, o Options, f func(dst io.Writer, src *File) error) (*Pending[R], error) {
+	if err := m.usable(row, a, f); err != nil {
+		return nil, err
+	}
 	if variant == "" || strings.Contains(variant, "/") || a.Variant != "" {
 		return nil, configError("variant %q of %s", variant, a.place())
 	}
@@ -43,6 +46,9 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 // Reencrypt returns [kmsencrypted.ErrConflict] if the file was replaced, deleted or
 // moved meanwhile.
 func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func(done, total int64)) (*Attachment, error) {
+	if err := m.usable(a); err != nil {
+		return nil, err
+	}
 	row, err := m.load(ctx, m.db, a.RecordID, "")
 	if err != nil {
 		return nil, a.failed("reencrypt", err)

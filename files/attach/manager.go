@@ -13,6 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
 // Config describes the attachments of a model's records.
@@ -63,6 +64,12 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.M
 	if err != nil {
 		return nil, err
 	}
+	if db == nil {
+		return nil, configError("the database is nil")
+	}
+	if err := model.Adapter().Check(); err != nil {
+		return nil, err
+	}
 	config, err = config.check()
 	if err != nil {
 		return nil, err
@@ -105,7 +112,7 @@ func (c Config) check() (Config, error) {
 		for c.Bucket = range c.Buckets {
 		}
 	}
-	if c.Buckets[c.Bucket] == nil {
+	if missing.Is(c.Buckets[c.Bucket]) {
 		return c, configError("no bucket %q for new files", c.Bucket)
 	}
 	if c.MaxSize < 0 || c.Lease < 0 || c.Grace < 0 {
@@ -194,7 +201,12 @@ func (m *Manager[R]) whereID() string {
 
 // KeyColumn returns the column whose data keys wrap the file keys. With
 // [Manager.Rotated] it makes the manager one of the Dependents of package sqlstore.
-func (m *Manager[R]) KeyColumn() string { return m.key }
+func (m *Manager[R]) KeyColumn() string {
+	if m == nil {
+		return ""
+	}
+	return m.key
+}
 
 // wrap wraps a file key for its row: under the data key of the record, or by the
 // Box if this process may not decrypt that data key. data may be zero.

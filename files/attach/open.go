@@ -23,12 +23,18 @@ import (
 // another record's row, another object, changed bytes. The other errors are those
 // of [field.Adapter.DataKeys] and of the store.
 func (m *Manager[R]) Open(ctx context.Context, a *Attachment) (*File, error) {
+	if err := m.usable(a); err != nil {
+		return nil, err
+	}
 	return m.open(ctx, a, nil)
 }
 
 // OpenFrom is like Open for a record whose key column was read. It does not read
 // the record, and makes no call to the key service if the data key of row is open.
 func (m *Manager[R]) OpenFrom(ctx context.Context, row *R, a *Attachment) (*File, error) {
+	if err := m.usable(row, a); err != nil {
+		return nil, err
+	}
 	return m.open(ctx, a, row)
 }
 

@@ -37,6 +37,9 @@ func (p *Pending[R]) ContentType() string { return p.a.ContentType }
 // Discard gives the file up and deletes its object: now if that works, otherwise the
 // next sweep does.
 func (p *Pending[R]) Discard(ctx context.Context) error {
+	if err := p.usable(); err != nil {
+		return err
+	}
 	return errors.Join(p.wipe(), p.manager.discard(ctx, p.a.Bucket, p.a.Object))
 }
 
@@ -63,6 +66,9 @@ func (p *Pending[R]) wipe() error {
 // It returns [sql.ErrNoRows] if the record does not exist, and [ErrAbandoned] if the
 // lease has ended.
 func (p *Pending[R]) Commit(ctx context.Context, tx Tx) (*Attachment, error) {
+	if err := p.usable(tx); err != nil {
+		return nil, err
+	}
 	a := *p.a
 	if a.RecordID = p.manager.model.ID(p.row); a.RecordID == nil {
 		return nil, a.failed("attach", kmsencrypted.ErrNoID)

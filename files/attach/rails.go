@@ -76,6 +76,12 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	if err != nil {
 		return nil, err
 	}
+	if db == nil {
+		return nil, configError("the database is nil")
+	}
+	if err := model.Adapter().Check(); err != nil {
+		return nil, err
+	}
 	common := Config{Buckets: config.Buckets, Bucket: config.Bucket, KeyColumn: config.KeyColumn, MaxSize: config.MaxSize, Lease: config.Lease, Grace: config.Grace}
 	needsKey := false
 	for name, a := range config.Attachments {
@@ -147,7 +153,17 @@ func (r *Rails[R]) masterKey(name string, a RailsAttachment[R]) ([]byte, error) 
 }
 
 // Sweep is like [Manager.Sweep].
-func (r *Rails[R]) Sweep(ctx context.Context) (Swept, error) { return r.sweep(ctx) }
+func (r *Rails[R]) Sweep(ctx context.Context) (Swept, error) {
+	if err := r.usable(); err != nil {
+		return Swept{}, err
+	}
+	return r.sweep(ctx)
+}
 
 // KeyColumn is like [Manager.KeyColumn].
-func (r *Rails[R]) KeyColumn() string { return r.records.key }
+func (r *Rails[R]) KeyColumn() string {
+	if r == nil || r.records == nil {
+		return ""
+	}
+	return r.records.key
+}

@@ -30,11 +30,11 @@ type RailsPending[R any] struct {
 // [Manager.Upload]. A file under the record's data key needs a record that was
 // read with its data key. Otherwise Upload returns [kmsencrypted.ErrNoDataKey].
 func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*RailsPending[R], error) {
-	if err := r.records.named(name); err != nil {
+	if err := r.usable(row, src); err != nil {
 		return nil, err
 	}
-	if row == nil || src == nil {
-		return nil, errNoUpload
+	if err := r.records.named(name); err != nil {
+		return nil, err
 	}
 	p := &RailsPending[R]{rails: r, row: row, b: &Blob{Name: name, Service: r.config.Bucket, FileName: CleanName(o.Name)}}
 	return p, r.put(ctx, p, src, o)
@@ -151,6 +151,9 @@ func (r *Rails[R]) codecFor(ctx context.Context, p *RailsPending[R], a RailsAtta
 // file is under the record's data key and the record has got another one
 // meanwhile: upload the file again.
 func (p *RailsPending[R]) Commit(ctx context.Context, tx Tx) (*Blob, error) {
+	if err := p.usable(tx); err != nil {
+		return nil, err
+	}
 	b := *p.b
 	if err := p.commit(ctx, tx, &b); err != nil {
 		return nil, p.rails.failed("attach", &b, err)
@@ -215,6 +218,9 @@ func (r *Rails[R]) lockRecord(ctx context.Context, tx Tx, p *RailsPending[R], b 
 
 // Discard gives the file up and deletes its object, like [Pending.Discard].
 func (p *RailsPending[R]) Discard(ctx context.Context) error {
+	if err := p.usable(); err != nil {
+		return err
+	}
 	return p.rails.discard(ctx, p.b.Service, p.b.Key)
 }
 
@@ -223,6 +229,9 @@ func (p *RailsPending[R]) Discard(ctx context.Context) error {
 // object once, so that no unauthenticated byte is returned. The file reads under
 // ctx. The caller closes it. The errors are those of [Manager.Open].
 func (r *Rails[R]) Open(ctx context.Context, row *R, b *Blob) (*File, error) {
+	if err := r.usable(row, b); err != nil {
+		return nil, err
+	}
 	f, err := r.open(ctx, row, b)
 	return f, r.failed("open", b, err)
 }

@@ -18,6 +18,9 @@ import (
 // transaction; see [Rails]. It makes Rails one of the Dependents of package sqlstore.
 // For a single record use [Rails.Rekey].
 func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
+	if err := r.usable(tx); err != nil {
+		return err
+	}
 	var names []any
 	for name, a := range r.config.Attachments {
 		if a.RecordKey && !a.Plain {
@@ -118,6 +121,9 @@ func keyFromDataKey(k kmsencrypted.DataKey) (files.Key, error) {
 // Adopted returns at most limit adopted files with blob IDs above after, in that
 // order. Rails cannot read them until they are re-encrypted.
 func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob, error) {
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
 	return r.query(ctx, r.db, fmt.Sprintf("b.id > ? AND b.metadata LIKE '%%\"%s\"%%' ORDER BY b.id LIMIT %d", adoptedKey, max(limit, 0)), after)
 }
 
@@ -128,6 +134,9 @@ func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob
 // [kmsencrypted.ErrConflict] if the file or the record changed meanwhile.
 // [Rails.Sweep] deletes the old object after the grace period.
 func (r *Rails[R]) Reencrypt(ctx context.Context, row *R, b *Blob, progress func(done, total int64)) (*Blob, error) {
+	if err := r.usable(row, b); err != nil {
+		return nil, err
+	}
 	src, err := r.Open(ctx, row, b)
 	if err != nil {
 		return nil, err

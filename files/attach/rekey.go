@@ -42,12 +42,18 @@ func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_a
 // fails if a file key does not open or a column was not read. After any error read
 // the record again, because row then has data keys that were never stored.
 func (m *Manager[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
+	if err := m.usable(tx, row); err != nil {
+		return err
+	}
 	return m.rekey(ctx, tx, row, append([]Dependents{m}, others...))
 }
 
 // Rekey is like [Manager.Rekey] for a record of Rails. It adopts the record's files,
 // as described at [Rails].
 func (r *Rails[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
+	if err := r.usable(tx, row); err != nil {
+		return err
+	}
 	return r.records.rekey(ctx, tx, row, append([]Dependents{r}, others...))
 }
 

@@ -23,6 +23,9 @@ import (
 // Rotated makes the manager one of the Dependents of package sqlstore. For a
 // single record use [Manager.Rekey].
 func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
+	if err := m.usable(tx); err != nil {
+		return err
+	}
 	byID := make(map[string]int, len(records))
 	for i, r := range records {
 		byID[recordID(r.ID)] = i
@@ -135,6 +138,9 @@ func (m *Manager[R]) rotateDirect(ctx context.Context, tx Tx, a *Attachment, r f
 // itself, by version. A version may be retired when neither a record nor a file
 // key uses it. File keys under data keys have no version.
 func (m *Manager[R]) Count(ctx context.Context) (map[int]int64, error) {
+	if err := m.usable(); err != nil {
+		return nil, err
+	}
 	counts := make(map[int]int64)
 	err := m.eachDirect(ctx, func(a *Attachment) error {
 		counts[kmsencrypted.ColumnVersion(a.WrappedKey)]++
@@ -149,6 +155,9 @@ func (m *Manager[R]) Count(ctx context.Context) (map[int]int64, error) {
 // keys done and the total. A file key that cannot be moved does not stop the
 // others; the returned error joins all errors.
 func (m *Manager[R]) WrapKeys(ctx context.Context, progress func(done, total int64)) error {
+	if err := m.usable(); err != nil {
+		return err
+	}
 	counts, err := m.Count(ctx)
 	if err != nil {
 		return err

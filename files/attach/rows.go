@@ -111,6 +111,9 @@ func (m *Manager[R]) record(row *R) (table, id string, err error) {
 // List returns the attachments of a record under a name, the oldest first, without
 // derived ones.
 func (m *Manager[R]) List(ctx context.Context, row *R, name string) ([]*Attachment, error) {
+	if err := m.usable(row); err != nil {
+		return nil, err
+	}
 	if err := m.named(name); err != nil {
 		return nil, err
 	}
@@ -124,6 +127,9 @@ func (m *Manager[R]) List(ctx context.Context, row *R, name string) ([]*Attachme
 // Get returns the attachment of a record under a name of [Config.One]. It returns
 // [fs.ErrNotExist] if there is none.
 func (m *Manager[R]) Get(ctx context.Context, row *R, name string) (*Attachment, error) {
+	if err := m.usable(row); err != nil {
+		return nil, err
+	}
 	list, err := m.List(ctx, row, name)
 	if err == nil && len(list) == 0 {
 		err = fs.ErrNotExist
@@ -138,12 +144,18 @@ func (m *Manager[R]) Get(ctx context.Context, row *R, name string) (*Attachment,
 // [fs.ErrNotExist] if there is none. The caller must check whether its user may see
 // the attachment.
 func (m *Manager[R]) Find(ctx context.Context, id string) (*Attachment, error) {
+	if err := m.usable(); err != nil {
+		return nil, err
+	}
 	return m.one(ctx, m.db, "id = ? AND record_table = ?", id, m.model.BoundTable())
 }
 
 // Derived returns what [Manager.Derive] made from an attachment under a variant. It
 // returns [fs.ErrNotExist] if there is none.
 func (m *Manager[R]) Derived(ctx context.Context, a *Attachment, variant string) (*Attachment, error) {
+	if err := m.usable(a); err != nil {
+		return nil, err
+	}
 	return m.one(ctx, m.db, "parent_id = ? AND variant = ? AND record_table = ? AND record_id = ?", a.ID, variant, a.Table, recordID(a.RecordID))
 }
 
@@ -151,12 +163,18 @@ func (m *Manager[R]) Derived(ctx context.Context, a *Attachment, variant string)
 // [Manager.Sweep] deletes the objects after [Config.Grace]. Delete returns
 // [kmsencrypted.ErrConflict] if the row is gone or refers to another object by now.
 func (m *Manager[R]) Delete(ctx context.Context, tx Tx, a *Attachment) error {
+	if err := m.usable(tx, a); err != nil {
+		return err
+	}
 	return a.failed("delete", m.remove(ctx, tx, a))
 }
 
 // DeleteAll detaches all files of a record. Call it before the record itself is
 // deleted.
 func (m *Manager[R]) DeleteAll(ctx context.Context, tx Tx, row *R) error {
+	if err := m.usable(tx, row); err != nil {
+		return err
+	}
 	table, id, err := m.record(row)
 	if err != nil {
 		return err

@@ -18,7 +18,12 @@ type Swept struct {
 // point. It handles the objects of all tables in the buckets of this manager. An
 // object that cannot be deleted does not stop the others, and the next sweep tries
 // it again; the returned error joins all errors.
-func (m *Manager[R]) Sweep(ctx context.Context) (Swept, error) { return m.sweep(ctx) }
+func (m *Manager[R]) Sweep(ctx context.Context) (Swept, error) {
+	if err := m.usable(); err != nil {
+		return Swept{}, err
+	}
+	return m.sweep(ctx)
+}
 
 func (i intents) sweep(ctx context.Context) (s Swept, err error) {
 	// Make the decision durable before deleting anything: a later Commit then finds

@@ -72,11 +72,17 @@ func createTables(ctx context.Context, db *sql.DB, d field.Dialect, sets ...tabl
 
 // CreateTables calls the function [CreateTables] for the database of the manager.
 func (m *Manager[R]) CreateTables(ctx context.Context) error {
+	if err := m.usable(); err != nil {
+		return err
+	}
 	return CreateTables(ctx, m.db, m.own)
 }
 
 // CreateTables creates the table kms_attachment_objects if it is missing. The
 // other tables belong to Active Storage.
 func (r *Rails[R]) CreateTables(ctx context.Context) error {
+	if err := r.usable(); err != nil {
+		return err
+	}
 	return createTables(ctx, r.db, r.own, objectTables)
 }

@@ -46,11 +46,11 @@ const tries = 3
 // made no progress for longer than [Config.Lease], and [kmsencrypted.ErrConfig] for
 // an unknown name, a nil row or a nil src.
 func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*Pending[R], error) {
-	if err := m.named(name); err != nil {
+	if err := m.usable(row, src); err != nil {
 		return nil, err
 	}
-	if row == nil || src == nil {
-		return nil, errNoUpload
+	if err := m.named(name); err != nil {
+		return nil, err
 	}
 	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: name}, o)
 	if err != nil {
@@ -62,8 +62,8 @@ func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Rea
 // Replace uploads a file that takes the place of another. After Commit the
 // attachment has the same ID, and what was derived from the old file is deleted.
 func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.Reader, o Options) (*Pending[R], error) {
-	if row == nil || a == nil || src == nil {
-		return nil, errNoUpload
+	if err := m.usable(row, a, src); err != nil {
+		return nil, err
 	}
 	old := *a
 	p, err := m.prepare(ctx, row, &Attachment{ID: a.ID, Name: a.Name, Variant: a.Variant, Parent: a.Parent}, o)
@@ -73,8 +73,6 @@ func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.
 	p.old = &old
 	return p, m.upload(ctx, p, src, o)
 }
-
-var errNoUpload = configError("an upload needs a record and a reader, and a replacement also the attachment")
 
 func newID() string { return strings.ToLower(rand.Text()) }
 

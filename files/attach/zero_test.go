@@ -6,7 +6,9 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
+	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
 )
 
 // An upload without a record or a source fails before anything is stored.
@@ -33,4 +35,44 @@ func TestUploadOfNothing(t *testing.T) {
 	if left := w.memory.Names(); len(left) != 0 {
 		t.Errorf("the bucket holds %v, want nothing", left)
 	}
+}
+
+// What nobody set up, and nil where something is needed, is an error and no panic.
+func TestZeroValues(t *testing.T) {
+	t.Parallel()
+	ctx, w, rails := t.Context(), newWorld(t, sqlite, nil), newRailsWorld(t)
+	zerotest.Methods(t, new(attach.Manager[customer]))
+	zerotest.Methods(t, new(attach.Rails[document]))
+	// Sizes and types of what was never uploaded are not asked for.
+	zerotest.Methods(t, new(attach.Pending[customer]), "Size", "ContentType")
+	zerotest.Methods(t, new(attach.RailsPending[document]), "Size", "ContentType")
+	needNothing := []string{"CreateTables", "Count", "Find", "Sweep", "WrapKeys", "Adopted"}
+	zerotest.Methods(t, w.manager, needNothing...)
+	zerotest.Methods(t, rails.rails, needNothing...)
+
+	config := attach.Config{One: []string{"license"}, Buckets: map[string]attach.Bucket{"memory": new(attach.Memory)}}
+	var noDir *attach.Dir
+	zerotest.Calls(t, map[string]func() error{
+		"New of a nil db":    func() error { _, err := attach.New(ctx, nil, field.SQLite, w.model, config); return err },
+		"New of a nil model": func() error { _, err := attach.New[customer](ctx, w.db, field.SQLite, nil, config); return err },
+		"New of a zero model": func() error {
+			_, err := attach.New(ctx, w.db, field.SQLite, new(field.Model[customer]), config)
+			return err
+		},
+		"New of a zero Config": func() error { _, err := attach.New(ctx, w.db, field.SQLite, w.model, attach.Config{}); return err },
+		"New of a nil bucket": func() error {
+			nothing := attach.Config{One: config.One, Buckets: map[string]attach.Bucket{"dir": noDir}}
+			_, err := attach.New(ctx, w.db, field.SQLite, w.model, nothing)
+			return err
+		},
+		"NewRails of a nil db": func() error {
+			_, err := attach.NewRails[document](ctx, nil, field.SQLite, nil, attach.RailsConfig[document]{})
+			return err
+		},
+		"NewRails of a nil model": func() error {
+			_, err := attach.NewRails[document](ctx, w.db, field.SQLite, nil, attach.RailsConfig[document]{})
+			return err
+		},
+		"CreateTables(nil)": func() error { return attach.CreateTables(ctx, nil, field.SQLite) },
+	})
 }

@@ -3,13 +3,13 @@ package missing
 
 import "reflect"
 
-// Is reports whether v is nil or holds a nil pointer, map, slice or function: an
-// interface with a nil pointer in it is not nil itself.
+// Is reports whether v is nil or holds a nil pointer or function: an interface with
+// a nil pointer in it is not nil itself.
 func Is(v any) bool {
 	switch r := reflect.ValueOf(v); r.Kind() {
 	case reflect.Invalid:
 		return true
-	case reflect.Pointer, reflect.Map, reflect.Slice, reflect.Func, reflect.Interface, reflect.Chan:
+	case reflect.Pointer, reflect.Func:
 		return r.IsNil()
 	}
 	return false

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
 // DB is a [*sql.DB] or [*sql.Conn]. A transaction will not do: a statement that
@@ -24,6 +25,9 @@ func Create(ctx context.Context, db DB, d field.Dialect, sets ...Set) error {
 	types, err := typesOf(d)
 	if err != nil {
 		return err
+	}
+	if missing.Is(db) {
+		return fmt.Errorf("%w: the database is nil", kmsencrypted.ErrConfig)
 	}
 	c := creation{db: db, dialect: d, types: types}
 	recorded, _ := Recorded(ctx, db) // none if the table is missing

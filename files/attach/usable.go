@@ -1,0 +1,47 @@
+package attach
+
+import (
+	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/missing"
+)
+
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Manager and for an
+// argument that is nil.
+func (m *Manager[R]) usable(given ...any) error {
+	if m == nil || m.db == nil {
+		return configError("the Manager was not made by New")
+	}
+	return allGiven(given)
+}
+
+// usable is the same for a nil or zero Rails.
+func (r *Rails[R]) usable(given ...any) error {
+	if r == nil || r.db == nil {
+		return configError("the Rails was not made by NewRails")
+	}
+	return allGiven(given)
+}
+
+// usable is the same for a nil or zero Pending.
+func (p *Pending[R]) usable(given ...any) error {
+	if p == nil || p.manager == nil {
+		return configError("the Pending was not made by Upload, Replace or Derive")
+	}
+	return allGiven(given)
+}
+
+// usable is the same for a nil or zero RailsPending.
+func (p *RailsPending[R]) usable(given ...any) error {
+	if p == nil || p.rails == nil {
+		return configError("the RailsPending was not made by Upload")
+	}
+	return allGiven(given)
+}
+
+func allGiven(given []any) error {
+	if slices.ContainsFunc(given, missing.Is) {
+		return configError("a record, attachment, reader, function or transaction is nil")
+	}
+	return nil
+}
