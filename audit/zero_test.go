@@ -6,7 +6,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted/audit"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 )
 
 // Without a database or an entry there is an error and no panic.

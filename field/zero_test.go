@@ -7,7 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 

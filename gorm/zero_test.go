@@ -7,7 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 )
 
 // A plugin without models, and models that nobody made, are an error and no panic.

@@ -9,7 +9,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	kmsotel "github.com/kmsencrypted/kmsencrypted/otel"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )

@@ -5,7 +5,7 @@ import (
 
 	"github.com/riverqueue/river"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	kmsriver "github.com/kmsencrypted/kmsencrypted/river"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 

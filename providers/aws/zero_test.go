@@ -5,7 +5,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 )
 

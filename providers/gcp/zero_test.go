@@ -5,7 +5,7 @@ import (
 
 	kms "cloud.google.com/go/kms/apiv1"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 )
 

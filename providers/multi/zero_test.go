@@ -3,7 +3,7 @@ package multi_test
 import (
 	"testing"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/zerotest"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	"github.com/kmsencrypted/kmsencrypted/providers/multi"
 )
 
