@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
@@ -55,9 +54,12 @@ func open(ctx context.Context, dir string, current int) (_ *app, err error) {
 	if err := os.MkdirAll(objects, 0o700); err != nil {
 		return nil, err
 	}
+	if a.db, err = openDatabase(ctx, filepath.Join(dir, "app.sqlite3")); err != nil {
+		return nil, err
+	}
 	versions := make(map[int]kmsencrypted.Version)
 	for n := 1; n <= 2; n++ {
-		key, err := openKey(filepath.Join(dir, fmt.Sprintf("key%d.txt", n)))
+		key, err := a.openKey(ctx, filepath.Join(dir, fmt.Sprintf("key%d.txt", n)), n)
 		if err != nil {
 			return nil, err
 		}
@@ -68,13 +70,6 @@ func open(ctx context.Context, dir string, current int) (_ *app, err error) {
 		return nil, err
 	}
 	if a.model, err = field.NewModel[Document](box, field.Config{Table: "documents", Files: true}); err != nil {
-		return nil, err
-	}
-	a.db, err = sql.Open("sqlite", "file:"+filepath.Join(dir, "app.sqlite3")+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_txlock=immediate")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := a.db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS documents (id INTEGER PRIMARY KEY, encrypted_kms_key TEXT, note_ciphertext TEXT)`); err != nil {
 		return nil, err
 	}
 	if a.disk, err = attach.OpenDir(objects); err != nil {
@@ -95,12 +90,22 @@ func open(ctx context.Context, dir string, current int) (_ *app, err error) {
 	return a, err
 }
 
-func openKey(path string) (*local.Provider, error) {
-	key, err := local.Create(path)
-	if errors.Is(err, fs.ErrExist) {
-		return local.Open(path)
+func openDatabase(ctx context.Context, path string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=busy_timeout(10000)&_pragma=journal_mode(wal)&_txlock=immediate")
+	if err != nil {
+		return nil, err
 	}
-	return key, err
+	_, err = db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS documents (id INTEGER PRIMARY KEY, encrypted_kms_key TEXT, note_ciphertext TEXT)`)
+	return db, err
+}
+
+// openKey makes the key of a version, unless records of that version exist: then a
+// key file that is missing is an error.
+func (a *app) openKey(ctx context.Context, path string, version int) (*local.Provider, error) {
+	return local.OpenOrCreate(path, func() (inUse bool, err error) {
+		err = a.db.QueryRowContext(ctx, `SELECT EXISTS (SELECT 1 FROM documents WHERE encrypted_kms_key LIKE ?)`, fmt.Sprintf("v%d:%%", version)).Scan(&inUse)
+		return inUse, err
+	})
 }
 
 func (a *app) Close() error {

@@ -161,10 +161,9 @@ func boxOf(dir string, current int) (*kmsencrypted.Box, error) {
 	versions := make(map[int]kmsencrypted.Version)
 	for n := range 2 {
 		path := filepath.Join(dir, fmt.Sprintf("key%d.txt", n+1))
-		key, err := local.Open(path)
-		if errors.Is(err, os.ErrNotExist) {
-			key, err = local.Create(path)
-		}
+		key, err := local.OpenOrCreate(path, func() (inUse bool, err error) {
+			return false, nil // folder and schema are new; a program asks its table
+		})
 		if err != nil {
 			return nil, err
 		}
