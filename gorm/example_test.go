@@ -104,7 +104,7 @@ func ExamplePlugin_save() {
 // A plaintext in a map would reach the database, so it is refused.
 func ExamplePlugin_refused() {
 	db, _ := openPersons()
-	err := db.Model(&Person{ID: 1}).Updates(map[string]any{"email_ciphertext": "mallory@example.org"}).Error
+	err := db.Where("email_ciphertext = ?", "ada@example.org").Find(&[]Person{}).Error
 	fmt.Println(errors.Is(err, kmsencrypted.ErrUnsealed))
 	// Output: true
 }

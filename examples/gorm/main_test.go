@@ -24,10 +24,8 @@ What the program sees:
 Found by address: Ada
 
 What is refused:
-  Update of a column:
-    kmsencrypted: update customers column email_ciphertext: plaintext was not sealed: seal the record before writing it: set it in a record and save the record
   Updates of many rows:
-    kmsencrypted: update customers column email_ciphertext: unsupported operation: one ciphertext does not serve many records: save each record
+    kmsencrypted: update customers column email_ciphertext: unsupported operation: one ciphertext does not serve many records: set it in a record and save the record
   a map and a table's name:
     kmsencrypted: create customers column email_ciphertext: plaintext was not sealed: seal the record before writing it: set it in a record and save the record
   a search by plaintext:
