@@ -135,6 +135,9 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 		return
 	}
 	column := b.columnName(f)
+	if column == "" && f.Name == "ID" && strings.EqualFold(f.Tag.Get("gorm"), "primarykey") {
+		column = "id" // of gorm.Model, which has no tag of ours
+	}
 	if column == "id" && !isColumn(f.Type) && f.IsExported() {
 		o.id = true
 	}
