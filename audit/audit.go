@@ -83,8 +83,8 @@ func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) erro
 	if len(entries) == 0 {
 		return nil
 	}
-	if _, err := Tables(d); err != nil {
-		return err
+	if err := d.Check(); err != nil {
+		return fmt.Errorf("audit: %w", err)
 	}
 	var rows []string
 	var args []any

@@ -4,59 +4,49 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// Dialect is the SQL of a database.
-type Dialect string
+// Dialect is the SQL of a database: [Postgres], [MySQL] or [SQLite]. Its text is
+// the name in lower case.
+type Dialect = sqldialect.Dialect
 
 const (
-	Postgres Dialect = "postgres"
-	MySQL    Dialect = "mysql" // and MariaDB
-	SQLite   Dialect = "sqlite"
+	Postgres = sqldialect.Postgres
+	MySQL    = sqldialect.MySQL // and MariaDB
+	SQLite   = sqldialect.SQLite
 )
 
-// dialectDDL is what the databases write differently.
-type dialectDDL struct {
+// ddl is what the databases write differently.
+var ddl = map[Dialect]struct {
 	text, binary, index string
-	quote               string
 	// key, base64 and native are conditions on a text column, with %[1]s for its
 	// name and %[2]d for the least number of characters.
 	key, base64, native string
 	// bytes is the condition on a binary column in native form.
 	bytes string
-}
-
-var dialects = map[Dialect]dialectDDL{
+}{
 	Postgres: {
-		text: "text", binary: "bytea", index: "text", quote: `"`,
+		text: "text", binary: "bytea", index: "text",
 		key:    `%[1]s ~ '^v[0-9]+:'`,
 		base64: `%[1]s ~ '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
 		native: `%[1]s ~ '^w[A-Za-z0-9+/]+=*$' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
 		bytes:  `get_byte(%[1]s, 0) IN (192, 193) AND length(%[1]s) >= %[2]d`,
 	},
 	MySQL: {
-		text: "longtext", binary: "longblob", index: "varchar(255)", quote: "`",
+		text: "longtext", binary: "longblob", index: "varchar(255)",
 		key:    `%[1]s REGEXP '^v[0-9]+:'`,
 		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d)`,
 		native: `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d AND char_length(%[1]s) %% 4 = 0`, // 'w', whatever the collation
 		bytes:  `ord(%[1]s) IN (192, 193) AND length(%[1]s) >= %[2]d`,
 	},
 	SQLite: {
-		text: "text", binary: "blob", index: "text", quote: `"`,
+		text: "text", binary: "blob", index: "text",
 		key:    `%[1]s GLOB 'v[0-9]*:*'`,
 		base64: `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
 		native: `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
 		bytes:  `hex(substr(%[1]s, 1, 1)) IN ('C0', 'C1') AND length(%[1]s) >= %[2]d`,
 	},
-}
-
-func (d Dialect) ddl() (dialectDDL, error) {
-	known, ok := dialects[d]
-	if !ok {
-		return known, fmt.Errorf("field: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
-	}
-	return known, nil
 }
 
 // DDL returns a definition for each column that the model manages, such as
@@ -66,10 +56,10 @@ func (m *Model[R]) DDL(d Dialect) ([]string, error) {
 	if err := m.usable(nil); err != nil {
 		return nil, err
 	}
-	sql, err := d.ddl()
-	if err != nil {
-		return nil, err
+	if err := d.Check(); err != nil {
+		return nil, fmt.Errorf("field: %w", err)
 	}
+	sql := ddl[d]
 	types := make(map[string]string)
 	for _, k := range m.schema.keys {
 		for _, f := range k.fields {
@@ -86,7 +76,7 @@ func (m *Model[R]) DDL(d Dialect) ([]string, error) {
 	}
 	var definitions []string
 	for _, column := range m.schema.managedColumns() {
-		definitions = append(definitions, sql.name(column)+" "+or(types[column], sql.text))
+		definitions = append(definitions, d.Defined(column)+" "+or(types[column], sql.text))
 	}
 	return definitions, nil
 }
@@ -107,13 +97,13 @@ func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 	if err := m.usable(nil); err != nil {
 		return "", err
 	}
-	sql, err := d.ddl()
-	if err != nil {
-		return "", err
+	if err := d.Check(); err != nil {
+		return "", fmt.Errorf("field: %w", err)
 	}
+	sql := ddl[d]
 	var conditions []string
 	add := func(column, condition string, least int) {
-		name := sql.name(column)
+		name := d.Defined(column)
 		conditions = append(conditions, fmt.Sprintf("(%[1]s IS NULL OR ("+condition+"))", name, least))
 	}
 	for _, k := range m.schema.keys {
@@ -132,9 +122,5 @@ func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 			}
 		}
 	}
-	return "CONSTRAINT " + sql.name(m.Table()+"_encrypted") + " CHECK (\n\t" + strings.Join(conditions, " AND\n\t") + "\n)", nil
-}
-
-func (d dialectDDL) name(column string) string {
-	return d.quote + strings.ReplaceAll(column, d.quote, d.quote+d.quote) + d.quote
+	return "CONSTRAINT " + d.Defined(m.Table()+"_encrypted") + " CHECK (\n\t" + strings.Join(conditions, " AND\n\t") + "\n)", nil
 }

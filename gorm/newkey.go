@@ -12,7 +12,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-var dialects = map[string]sqldialect.Dialect{"postgres": sqldialect.Postgres, "mysql": sqldialect.MariaDB, "sqlite": sqldialect.SQLite}
+// dialectOf is the dialect of a database; GORM's own drivers have the same names.
+func dialectOf(db *gorm.DB) field.Dialect { return field.Dialect(db.Dialector.Name()) }
 
 // lockForKey prepares for giving a row another data key: columns that the table has
 // by now and the model does not know must not be lost with the old one.
@@ -21,13 +22,13 @@ func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
 		return err
 	}
 	stmt := db.Statement
-	table := sqldialect.Table{Dialect: dialects[db.Dialector.Name()], Name: stmt.Table}
+	table := sqldialect.Table{Dialect: dialectOf(db), Name: stmt.Table}
 	var id []any
 	for _, f := range w.ids {
 		value, _ := f.ValueOf(stmt.Context, valueOf(w.rows[0]))
 		table.IDs, id = append(table.IDs, f.DBName), append(id, value)
 	}
-	if table.Dialect == 0 {
+	if table.Dialect.Check() != nil {
 		return w.refused("update", "", errors.ErrUnsupported, "a new data key in a database of the dialect "+db.Dialector.Name())
 	}
 	existing, err := table.LockedColumns(stmt.Context, stmt.ConnPool, id)

@@ -216,8 +216,8 @@ func (w *work) keepKeys(db *gorm.DB, upsert clause.OnConflict) {
 	if db.Dialector.Name() == "mysql" {
 		return
 	}
-	dialect := dialects[db.Dialector.Name()]
-	if dialect == 0 {
+	dialect := dialectOf(db)
+	if dialect.Check() != nil {
 		return
 	}
 	for _, column := range w.model.KeyColumns() {

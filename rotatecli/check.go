@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
@@ -110,12 +109,7 @@ func (d *Database) check(ctx context.Context, model field.Adapter[any], independ
 }
 
 func (d *Database) columns(ctx context.Context, name string) ([]string, error) {
-	t := &table{database: d}
-	parts := strings.Split(name, ".")
-	for i := range parts {
-		parts[i] = t.quote(parts[i])
-	}
-	rows, err := d.DB.QueryContext(ctx, "SELECT * FROM "+strings.Join(parts, ".")+" WHERE 1 = 0")
+	rows, err := d.DB.QueryContext(ctx, "SELECT * FROM "+d.Dialect.QuotedTable(name)+" WHERE 1 = 0")
 	if err != nil {
 		return nil, err
 	}

@@ -118,23 +118,19 @@ func (t *table) read(ctx context.Context, id []string) (columns []string, values
 	var where []string
 	var args []any
 	for n, column := range ids {
-		where = append(where, t.textOf(column)+" = "+t.placeholder(n+1))
+		where = append(where, t.textOf(column)+" = "+t.database.Dialect.Placeholder(n+1))
 		args = append(args, id[n])
 	}
 	quoted := make([]string, len(columns))
 	for n, column := range columns {
-		quoted[n] = t.quote(column)
+		quoted[n] = t.database.Dialect.Quoted(column)
 	}
 	values = make([]sql.Null[string], len(columns))
 	into := make([]any, len(columns))
 	for n := range values {
 		into[n] = &values[n]
 	}
-	parts := strings.Split(t.name, ".")
-	for n := range parts {
-		parts[n] = t.quote(parts[n])
-	}
-	err = t.database.DB.QueryRowContext(ctx, "SELECT "+strings.Join(quoted, ", ")+" FROM "+strings.Join(parts, ".")+
+	err = t.database.DB.QueryRowContext(ctx, "SELECT "+strings.Join(quoted, ", ")+" FROM "+t.database.Dialect.QuotedTable(t.name)+
 		" WHERE "+strings.Join(where, " AND "), args...).Scan(into...)
 	if err == sql.ErrNoRows {
 		err = fmt.Errorf("%s has no record %s", t.name, strings.Join(id, ","))
@@ -142,25 +138,10 @@ func (t *table) read(ctx context.Context, id []string) (columns []string, values
 	return columns, values, err
 }
 
-func (t *table) quote(name string) string {
-	mark := `"`
-	if t.database.Dialect == field.MySQL {
-		mark = "`"
-	}
-	return mark + strings.ReplaceAll(name, mark, mark+mark) + mark
-}
-
-func (t *table) placeholder(n int) string {
-	if t.database.Dialect == field.Postgres {
-		return fmt.Sprintf("$%d", n)
-	}
-	return "?"
-}
-
 // textOf compares a key of any type with text.
 func (t *table) textOf(column string) string {
 	types := map[field.Dialect]string{field.Postgres: "text", field.MySQL: "char", field.SQLite: "text"}
-	return "CAST(" + t.quote(column) + " AS " + types[t.database.Dialect] + ")"
+	return "CAST(" + t.database.Dialect.Quoted(column) + " AS " + types[t.database.Dialect] + ")"
 }
 
 // has reports whether a list holds a name.

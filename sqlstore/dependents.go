@@ -80,7 +80,7 @@ func (s *Store[R]) uncovered(where string) error {
 
 func (s *Store[R]) hasTable(ctx context.Context, name string) (bool, error) {
 	var n int
-	err := s.db.GetContext(ctx, &n, s.sql(s.dialect.hasTable), name)
+	err := s.db.GetContext(ctx, &n, s.sql(dialects[s.dialect].hasTable), name)
 	return n > 0, err
 }
 

@@ -4,15 +4,11 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// dialect is what the databases write differently.
-type dialect struct {
-	sqldialect.Dialect
-	own field.Dialect // the same
+// dialects says where the databases differ, as far as only this package cares.
+var dialects = map[field.Dialect]struct {
 	// prefix is the text up to the first colon, with %s for the column.
 	prefix string
 	// hasTable counts the tables of a name that an unqualified name finds.
@@ -28,11 +24,8 @@ type dialect struct {
 	comparesRows bool
 	// readCommitted: the level can be asked for.
 	readCommitted bool
-}
-
-var dialects = map[field.Dialect]dialect{
+}{
 	field.Postgres: {
-		Dialect: sqldialect.Postgres, own: field.Postgres,
 		prefix:    "left(%[1]s, strpos(%[1]s, ':'))",
 		witnessed: "%s::text",
 		// Without a length: a cast to one would cut values short.
@@ -44,7 +37,6 @@ var dialects = map[field.Dialect]dialect{
 		comparesRows: true, readCommitted: true,
 	},
 	field.MySQL: {
-		Dialect: sqldialect.MariaDB, own: field.MySQL,
 		prefix:    "left(%[1]s, locate(':', %[1]s))",
 		witnessed: "CAST(%s AS BINARY)",
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
@@ -54,7 +46,6 @@ var dialects = map[field.Dialect]dialect{
 		readCommitted: true,
 	},
 	field.SQLite: {
-		Dialect: sqldialect.SQLite, own: field.SQLite,
 		prefix:       "substr(%[1]s, 1, instr(%[1]s, ':'))",
 		micros:       "CAST((julianday('now') - 2440587.5) * 86400000000 AS integer)",
 		returns:      true,
@@ -64,34 +55,28 @@ var dialects = map[field.Dialect]dialect{
 	},
 }
 
-func dialectOf(d field.Dialect) (dialect, error) {
-	known, ok := dialects[d]
-	if !ok {
-		return known, fmt.Errorf("sqlstore: %w: unknown dialect %q", kmsencrypted.ErrConfig, d)
-	}
-	return known, nil
-}
-
 // typesOf is the argument of columnTypes.
-func (d dialect) typesOf(table string) string {
-	if d.Dialect == sqldialect.Postgres {
+func typesOf(d field.Dialect, table string) string {
+	if d == field.Postgres {
 		return d.QuotedTable(table)
 	}
 	return table[strings.LastIndexByte(table, '.')+1:]
 }
 
 // witness is the text of a column, for comparisons.
-func (d dialect) witness(column string) string { return fmt.Sprintf(d.witnessed, d.Quoted(column)) }
+func witness(d field.Dialect, column string) string {
+	return fmt.Sprintf(dialects[d].witnessed, d.Quoted(column))
+}
 
 // compared is what stands for a column in a comparison.
-func (d dialect) compared(c column) string {
+func compared(d field.Dialect, c column) string {
 	if c.witness {
-		return d.witness(c.name)
+		return witness(d, c.name)
 	}
 	return d.Quoted(c.name)
 }
 
-func (d dialect) list(names []string) string {
+func list(d field.Dialect, names []string) string {
 	quoted := make([]string, len(names))
 	for i, name := range names {
 		quoted[i] = d.Quoted(name)
@@ -102,7 +87,7 @@ func (d dialect) list(names []string) string {
 // statement is SQL under construction, with its arguments.
 type statement struct {
 	strings.Builder
-	dialect
+	field.Dialect
 	args []any
 }
 
@@ -120,11 +105,11 @@ func (s *statement) arg(v any) {
 
 // compare adds (columns) op (values), where op is > or <=.
 func (s *statement) compare(columns []string, op string, values []any) {
-	if len(columns) > 1 && !s.comparesRows {
+	if len(columns) > 1 && !dialects[s.Dialect].comparesRows {
 		s.spellOut(columns, op, values)
 		return
 	}
-	s.add("(", s.list(columns), ") ", op, " (")
+	s.add("(", list(s.Dialect, columns), ") ", op, " (")
 	for i, v := range values {
 		if i > 0 {
 			s.add(", ")

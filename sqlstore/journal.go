@@ -223,7 +223,7 @@ func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries
 
 // byKeys reads the rows with some primary keys, as far as they are still there.
 func (s *Store[R]) byKeys(ctx context.Context, keys []string) ([]R, []record, error) {
-	q := &statement{dialect: s.dialect}
+	q := &statement{Dialect: s.dialect}
 	s.selectFrom(q)
 	q.add(" AND (1 = 0")
 	for _, key := range keys {

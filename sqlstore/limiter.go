@@ -17,7 +17,7 @@ import (
 // concurrent use.
 type Limiter struct {
 	db      *sql.DB
-	dialect dialect
+	dialect field.Dialect
 	name    string
 
 	mu    sync.Mutex
@@ -35,9 +35,8 @@ type Limiter struct {
 // the database, and waits for it. When the key service throttles, the rate is
 // halved for everybody, and it rises by a tenth for every 10 s without that.
 func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, perSecond float64) (*Limiter, error) {
-	known, err := dialectOf(d)
-	if err != nil {
-		return nil, err
+	if err := d.Check(); err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
 	if db == nil {
 		return nil, errNoDB
@@ -45,8 +44,8 @@ func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, p
 	if name == "" || !(perSecond > 0) {
 		return nil, fmt.Errorf("sqlstore: %w: a limiter needs a name and a rate above 0", kmsencrypted.ErrConfig)
 	}
-	l := &Limiter{db: db, dialect: known, name: name}
-	err = patiently(func() error {
+	l := &Limiter{db: db, dialect: d, name: name}
+	err := patiently(func() error {
 		_, err := l.exec(ctx, `INSERT INTO kms_rate_limits (name, per_second, rate, changed, tat, slot)
 			SELECT ?, ?, ?, 0, 0, 0 FROM (SELECT 1 AS one) AS once WHERE NOT EXISTS (SELECT 1 FROM kms_rate_limits WHERE name = ?)`,
 			name, perSecond, perSecond, name)
@@ -63,7 +62,7 @@ func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, p
 }
 
 func (l *Limiter) sql(query string) string {
-	return timed(l.dialect.Placeholders(query), l.dialect.micros)
+	return timed(l.dialect.Placeholders(query), dialects[l.dialect].micros)
 }
 
 func (l *Limiter) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -156,7 +155,7 @@ func (l *Limiter) reserve(ctx context.Context, n int) (at int64, wait time.Durat
 	}
 	const free = "CASE WHEN tat > NOW THEN tat ELSE NOW END"
 	err = patiently(func() error {
-		if l.dialect.returns {
+		if dialects[l.dialect].returns {
 			return l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(reserving, free, "bigint")+" RETURNING slot"), n, l.name).Scan(&at)
 		}
 		// The id that the statement makes comes back with its result.

@@ -16,12 +16,12 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	if err != nil {
 		return nil, err
 	}
-	q := &statement{dialect: s.dialect}
+	q := &statement{Dialect: s.dialect}
 	s.selectFrom(q)
 	if err := s.where(q, sel); err != nil {
 		return nil, err
 	}
-	q.add(" ORDER BY ", q.list(names(s.ids)), fmt.Sprintf(" LIMIT %d", sel.Limit))
+	q.add(" ORDER BY ", list(q.Dialect, names(s.ids)), fmt.Sprintf(" LIMIT %d", sel.Limit))
 	b := &batch[R]{store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals(), derived: sel.Derived}
 	if sel.Kind == rotation.Migrate {
 		b.least = 1
@@ -34,9 +34,9 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 
 // selectFrom begins a query whose rows load understands.
 func (s *Store[R]) selectFrom(q *statement) {
-	q.add("SELECT ", q.list(names(s.read)))
+	q.add("SELECT ", list(q.Dialect, names(s.read)))
 	for _, c := range s.witnesses {
-		q.add(", ", q.witness(c.name))
+		q.add(", ", witness(q.Dialect, c.name))
 	}
 	q.add(" FROM ", q.QuotedTable(s.Table()), " WHERE 1 = 1")
 }
@@ -153,7 +153,7 @@ func (s *Store[R]) equalBounds(ctx context.Context, n int) (bounds [][]any, err 
 }
 
 func (s *Store[R]) sampledBounds(ctx context.Context, n int) (bounds [][]any, err error) {
-	table, ids := s.dialect.QuotedTable(s.Table()), s.dialect.list(names(s.ids))
+	table, ids := s.dialect.QuotedTable(s.Table()), list(s.dialect, names(s.ids))
 	var count int64
 	if err := s.db.GetContext(ctx, &count, "SELECT count(*) FROM "+table); err != nil {
 		return nil, err

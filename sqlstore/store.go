@@ -43,7 +43,7 @@ import (
 type Store[R any] struct {
 	db      *sqlx.DB
 	model   field.Adapter[R]
-	dialect dialect
+	dialect field.Dialect
 	ids     []column // primary key, in the order of the model
 	keys    []column // that hold wrapped data keys
 	managed []column // everything that the model writes
@@ -92,9 +92,8 @@ func (c column) value(row any) (driver.Value, error) {
 // a primary key, are [kmsencrypted.ErrConfig], and so are a nil db and model.
 // Columns are found by the struct tag "db". The store does not close db.
 func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model[R], options Options) (*Store[R], error) {
-	known, err := dialectOf(d)
-	if err != nil {
-		return nil, err
+	if err := d.Check(); err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
 	if db == nil {
 		return nil, errNoDB
@@ -102,7 +101,7 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	if err := m.Adapter().Check(); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m.Adapter(), dialect: known}
+	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m.Adapter(), dialect: d}
 	s.db.Mapper = reflectx.NewMapper("db")
 	if err := s.learn(ctx, options); err != nil {
 		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), err)
@@ -219,12 +218,12 @@ func (s *Store[R]) existing(ctx context.Context) ([]string, error) {
 	}
 	defer rows.Close()
 	names, err := rows.Columns()
-	if err != nil || s.dialect.columnTypes == "" {
+	if err != nil || dialects[s.dialect].columnTypes == "" {
 		return names, err
 	}
 	rows.Close()
 	var types []struct{ Name, Type, Collation string }
-	err = s.db.SelectContext(ctx, &types, s.dialect.columnTypes, s.dialect.typesOf(s.Table()))
+	err = s.db.SelectContext(ctx, &types, dialects[s.dialect].columnTypes, typesOf(s.dialect, s.Table()))
 	s.types = make(map[string]columnType)
 	for _, t := range types {
 		s.types[t.Name] = columnType{t.Type, t.Collation}
@@ -246,7 +245,7 @@ func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, e
 		}
 		err := s.db.SelectContext(ctx, &groups, fmt.Sprintf(
 			`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END AS %[3]s, count(*) AS %[4]s FROM %[5]s GROUP BY 1`,
-			name, fmt.Sprintf(s.dialect.prefix, name), s.dialect.Quoted("Prefix"), s.dialect.Quoted("Rows"), s.dialect.QuotedTable(s.Table())))
+			name, fmt.Sprintf(dialects[s.dialect].prefix, name), s.dialect.Quoted("Prefix"), s.dialect.Quoted("Rows"), s.dialect.QuotedTable(s.Table())))
 		if err != nil {
 			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
 		}
@@ -269,7 +268,7 @@ func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, e
 
 // Selected counts the rows of a selection.
 func (s *Store[R]) Selected(ctx context.Context, sel rotation.Selection) (n int64, err error) {
-	q := &statement{dialect: s.dialect}
+	q := &statement{Dialect: s.dialect}
 	q.add("SELECT count(*) FROM ", q.QuotedTable(s.Table()), " WHERE 1 = 1")
 	if err := s.where(q, sel); err != nil {
 		return 0, err

@@ -98,5 +98,5 @@ func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 
 // CreateTables is the function [CreateTables] for the database of the store.
 func (s *Store[R]) CreateTables(ctx context.Context) error {
-	return CreateTables(ctx, s.db.DB, s.dialect.own)
+	return CreateTables(ctx, s.db.DB, s.dialect)
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -140,7 +140,7 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotatio
 
 func (s *Store[R]) begin(ctx context.Context) (*sqlx.Tx, error) {
 	var options sql.TxOptions
-	if s.dialect.readCommitted {
+	if dialects[s.dialect].readCommitted {
 		options.Isolation = sql.LevelReadCommitted
 	}
 	return s.db.BeginTxx(ctx, &options)
@@ -188,7 +188,7 @@ func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		q.WriteString(s.dialect.Quoted(c.name) + " = ?")
 	}
 	for _, c := range w.same {
-		q.WriteString(" AND " + s.dialect.compared(c) + " " + s.dialect.Same() + " ?")
+		q.WriteString(" AND " + compared(s.dialect, c) + " " + s.dialect.Same() + " ?")
 	}
 	statement, err := tx.PrepareContext(ctx, s.dialect.Placeholders(q.String()))
 	if err != nil {
@@ -238,12 +238,12 @@ func cut(text string) string {
 
 // insert inserts rows into a table of the ledger, many at a time.
 func (s *Store[R]) insert(ctx context.Context, tx *sqlx.Tx, table string, columns []string, values [][]any) error {
-	if s.dialect.Dialect == sqldialect.Postgres && len(values) > 0 {
+	if s.dialect == field.Postgres && len(values) > 0 {
 		return s.insertAll(ctx, tx, table, columns, values)
 	}
 	const most = 500 // rows; below what any database takes of arguments
 	for rows := range slices.Chunk(values, most) {
-		q := &statement{dialect: s.dialect}
+		q := &statement{Dialect: s.dialect}
 		q.add("INSERT INTO ", table, " (", strings.Join(columns, ", "), ") VALUES ")
 		for i, row := range rows {
 			if i > 0 {

@@ -9,7 +9,7 @@ import (
 	"github.com/jmoiron/sqlx"
 	"github.com/jmoiron/sqlx/reflectx"
 
-	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
 // Ext is a [*sqlx.DB], [*sqlx.Conn] or [*sqlx.Tx]. A type of your own serves as
@@ -34,15 +34,15 @@ func confirms(db Ext) bool {
 }
 
 // drivers are the names that tell the database; for PostgreSQL the placeholders do.
-var drivers = map[string]sqldialect.Dialect{
-	"mysql": sqldialect.MariaDB, "nrmysql": sqldialect.MariaDB,
-	"sqlite": sqldialect.SQLite, "sqlite3": sqldialect.SQLite, "nrsqlite3": sqldialect.SQLite,
+var drivers = map[string]field.Dialect{
+	"mysql": field.MySQL, "nrmysql": field.MySQL,
+	"sqlite": field.SQLite, "sqlite3": field.SQLite, "nrsqlite3": field.SQLite,
 }
 
 // dialect finds out which database db is.
-func dialect(ctx context.Context, db Ext) (sqldialect.Dialect, error) {
+func dialect(ctx context.Context, db Ext) (field.Dialect, error) {
 	if db.Rebind("?") == "$1" {
-		return sqldialect.Postgres, nil
+		return field.Postgres, nil
 	}
 	if named, ok := db.(interface{ DriverName() string }); ok {
 		if d, known := drivers[named.DriverName()]; known {
@@ -55,12 +55,12 @@ func dialect(ctx context.Context, db Ext) (sqldialect.Dialect, error) {
 // askDialect asks the database itself: a Conn does not tell its driver, and a
 // driver may have any name. A comment that begins with an exclamation mark is
 // code to MariaDB and MySQL, and a text is never a number to SQLite.
-func askDialect(ctx context.Context, db Ext) (sqldialect.Dialect, error) {
+func askDialect(ctx context.Context, db Ext) (field.Dialect, error) {
 	const question = "SELECT CASE WHEN '1' = 1 THEN 1 ELSE 0 END /*! + 1 */"
-	answers := []sqldialect.Dialect{sqldialect.SQLite, sqldialect.Postgres, sqldialect.MariaDB}
+	answers := []field.Dialect{field.SQLite, field.Postgres, field.MySQL}
 	var answer int
 	if err := sqlx.GetContext(ctx, db, &answer, question); err != nil {
-		return 0, hide(err, nil)
+		return "", hide(err, nil)
 	}
 	return answers[answer], nil
 }

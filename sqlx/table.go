@@ -27,7 +27,7 @@ type table[R any] struct {
 
 // tableKey is what a table depends on beside its model.
 type tableKey struct {
-	dialect sqldialect.Dialect
+	dialect field.Dialect
 	mapper  *reflectx.Mapper
 }
 
@@ -71,7 +71,7 @@ func newTable[R any](ctx context.Context, db Ext, m *field.Model[R]) (*table[R],
 	return t.(*table[R]), nil
 }
 
-func makeTable[R any](d sqldialect.Dialect, mapper *reflectx.Mapper, m *field.Model[R]) (*table[R], error) {
+func makeTable[R any](d field.Dialect, mapper *reflectx.Mapper, m *field.Model[R]) (*table[R], error) {
 	t := &table[R]{Table: sqldialect.Table{Dialect: d, Name: m.Table(), IDs: m.Adapter().IDColumns()}, model: m.Adapter()}
 	managed := m.Adapter().Columns()
 	fields := mapper.TypeMap(reflect.TypeFor[R]())

@@ -13,7 +13,6 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // model makes the model of a table that is known from the file only: its struct
@@ -170,12 +169,8 @@ func idTypes(columns map[string]string, ids []string) ([]reflect.Type, error) {
 	return types, nil
 }
 
-var quoting = map[field.Dialect]sqldialect.Dialect{
-	field.Postgres: sqldialect.Postgres, field.MySQL: sqldialect.MariaDB, field.SQLite: sqldialect.SQLite,
-}
-
 func columnTypes(ctx context.Context, db *sql.DB, dialect field.Dialect, table string) (map[string]string, error) {
-	rows, err := db.QueryContext(ctx, "SELECT * FROM "+quoting[dialect].QuotedTable(table)+" WHERE 1 = 0")
+	rows, err := db.QueryContext(ctx, "SELECT * FROM "+dialect.QuotedTable(table)+" WHERE 1 = 0")
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"sync/atomic"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
 // The table kms_attachment_objects lists every object that may have to be deleted:
@@ -27,7 +29,7 @@ const (
 
 // intents accesses that table, and the buckets that hold the objects.
 type intents struct {
-	dialect
+	dialect      field.Dialect
 	db           *sql.DB
 	buckets      map[string]Bucket
 	lease, grace time.Duration

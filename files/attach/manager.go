@@ -60,9 +60,8 @@ type Manager[R any] struct {
 //
 // New returns [kmsencrypted.ErrConfig] for an invalid configuration.
 func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.Model[R], config Config) (*Manager[R], error) {
-	known, err := dialectOf(d)
-	if err != nil {
-		return nil, err
+	if err := d.Check(); err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
 	}
 	if db == nil {
 		return nil, configError("the database is nil")
@@ -70,13 +69,13 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.M
 	if err := model.Adapter().Check(); err != nil {
 		return nil, err
 	}
-	config, err = config.check()
+	config, err := config.check()
 	if err != nil {
 		return nil, err
 	}
 	a := model.Adapter()
 	m := &Manager[R]{model: a, config: config, key: config.KeyColumn,
-		intents: intents{dialect: known, db: db, buckets: config.Buckets, lease: config.Lease, grace: config.Grace,
+		intents: intents{dialect: d, db: db, buckets: config.Buckets, lease: config.Lease, grace: config.Grace,
 			references: "SELECT count(*) FROM kms_attachments WHERE bucket = ? AND object = ?"}}
 	keys := a.KeyColumns()
 	switch {
@@ -130,7 +129,7 @@ func (c Config) check() (Config, error) {
 // learn lists the columns to read of a record: its primary key, its key column, and
 // the plain columns that its encryption context may use.
 func (m *Manager[R]) learn(ctx context.Context) ([]string, error) {
-	rows, err := m.db.QueryContext(ctx, "SELECT * FROM "+m.QuotedTable(m.model.Table())+" WHERE 1 = 0")
+	rows, err := m.db.QueryContext(ctx, "SELECT * FROM "+m.dialect.QuotedTable(m.model.Table())+" WHERE 1 = 0")
 	if err != nil {
 		return nil, err
 	}
@@ -169,9 +168,9 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 		if i > 0 {
 			q.WriteString(", ")
 		}
-		q.WriteString(m.Quoted(c))
+		q.WriteString(m.dialect.Quoted(c))
 	}
-	q.WriteString(" FROM " + m.QuotedTable(m.model.Table()) + m.whereID() + lock)
+	q.WriteString(" FROM " + m.dialect.QuotedTable(m.model.Table()) + m.whereID() + lock)
 	rows, err := db.QueryContext(ctx, m.sql(q.String()), m.model.IDValues(row)...)
 	if err != nil {
 		return nil, err
@@ -194,7 +193,7 @@ func (m *Manager[R]) whereID() string {
 	var q strings.Builder
 	for i, c := range m.model.IDColumns() {
 		q.WriteString([]string{" WHERE ", " AND "}[min(i, 1)])
-		q.WriteString(m.Quoted(c) + " = ?")
+		q.WriteString(m.dialect.Quoted(c) + " = ?")
 	}
 	return q.String()
 }

@@ -85,7 +85,7 @@ func (p *Pending[R]) commit(ctx context.Context, tx Tx, a *Attachment) error {
 	if err := m.extend(ctx, tx, a.Bucket, a.Object); err != nil {
 		return err
 	}
-	now, err := m.load(ctx, tx, a.RecordID, m.lock)
+	now, err := m.load(ctx, tx, a.RecordID, m.dialect.Lock())
 	if err != nil {
 		return err
 	}
@@ -194,8 +194,8 @@ func (p *Pending[R]) addDataKey(ctx context.Context, tx Tx, now *R) (kmsencrypte
 	if err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
-	column := m.Quoted(m.key)
-	set, err := m.exec(ctx, tx, "UPDATE "+m.QuotedTable(m.model.Table())+" SET "+column+" = ?"+m.whereID()+" AND "+column+" IS NULL",
+	column := m.dialect.Quoted(m.key)
+	set, err := m.exec(ctx, tx, "UPDATE "+m.dialect.QuotedTable(m.model.Table())+" SET "+column+" = ?"+m.whereID()+" AND "+column+" IS NULL",
 		append([]any{text}, m.model.IDValues(now)...)...)
 	if err == nil && !set {
 		err = kmsencrypted.ErrConflict

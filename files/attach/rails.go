@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"database/sql"
+	"fmt"
 	"reflect"
 	"time"
 
@@ -72,9 +73,8 @@ type Rails[R any] struct {
 // exist before the first upload. NewRails returns [kmsencrypted.ErrConfig] for an
 // invalid configuration.
 func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.Model[R], config RailsConfig[R]) (*Rails[R], error) {
-	known, err := dialectOf(d)
-	if err != nil {
-		return nil, err
+	if err := d.Check(); err != nil {
+		return nil, fmt.Errorf("attach: %w", err)
 	}
 	if db == nil {
 		return nil, configError("the database is nil")
@@ -92,7 +92,8 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 		}
 		needsKey = needsKey || a.RecordKey
 	}
-	if common, err = common.check(); err != nil {
+	common, err := common.check()
+	if err != nil {
 		return nil, err
 	}
 	adapter := model.Adapter()
@@ -109,8 +110,8 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	if config.RecordType == "" {
 		config.RecordType = adapter.Name()
 	}
-	i := intents{dialect: known, db: db, buckets: common.Buckets, lease: common.Lease, grace: common.Grace,
-		references: "SELECT count(*) FROM active_storage_blobs WHERE service_name = ? AND " + known.Quoted("key") + " = ?"}
+	i := intents{dialect: d, db: db, buckets: common.Buckets, lease: common.Lease, grace: common.Grace,
+		references: "SELECT count(*) FROM active_storage_blobs WHERE service_name = ? AND " + d.Quoted("key") + " = ?"}
 	config.Bucket = common.Bucket
 	r := &Rails[R]{intents: i, model: adapter, config: config, records: &Manager[R]{intents: i, model: adapter, config: common, key: common.KeyColumn}}
 	for name, a := range config.Attachments {

@@ -192,7 +192,7 @@ func (r *Rails[R]) lockRecord(ctx context.Context, tx Tx, p *RailsPending[R], b 
 	if err := r.extend(ctx, tx, b.Service, b.Key); err != nil {
 		return err
 	}
-	now, err := r.records.load(ctx, tx, []string{b.RecordID}, r.lock)
+	now, err := r.records.load(ctx, tx, []string{b.RecordID}, r.dialect.Lock())
 	if err != nil || p.column == "" {
 		return err
 	}

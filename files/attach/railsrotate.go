@@ -176,7 +176,7 @@ func (r *Rails[R]) swap(ctx context.Context, tx Tx, p *RailsPending[R], old, mov
 	if err != nil {
 		return err
 	}
-	key := r.Quoted("key")
+	key := r.dialect.Quoted("key")
 	swapped, err := r.exec(ctx, tx, "UPDATE active_storage_blobs SET "+key+" = ?, service_name = ?, byte_size = ?, checksum = ?, metadata = ? WHERE id = ? AND "+key+" = ?",
 		moved.Key, moved.Service, moved.ObjectSize, moved.Checksum, string(metadata), old.ID, old.Key)
 	if err == nil && !swapped {

@@ -116,7 +116,7 @@ func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	if err != nil || len(w.Set) == 0 {
 		return err
 	}
-	table := sqldialect.Table{Dialect: m.Dialect, Name: m.model.Table(), IDs: m.model.IDColumns()}
+	table := sqldialect.Table{Dialect: m.dialect, Name: m.model.Table(), IDs: m.model.IDColumns()}
 	existing, err := table.LockedColumns(ctx, tx, m.model.IDValues(row))
 	if errors.Is(err, sql.ErrNoRows) {
 		return kmsencrypted.ErrConflict
@@ -132,9 +132,9 @@ func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	}
 	var q strings.Builder
 	var args []any
-	q.WriteString("UPDATE " + m.QuotedTable(m.model.Table()))
+	q.WriteString("UPDATE " + m.dialect.QuotedTable(m.model.Table()))
 	for i, a := range w.Set {
-		q.WriteString([]string{" SET ", ", "}[min(i, 1)] + m.Quoted(a.Column) + " = ?")
+		q.WriteString([]string{" SET ", ", "}[min(i, 1)] + m.dialect.Quoted(a.Column) + " = ?")
 		args = append(args, a.Value)
 	}
 	q.WriteString(m.whereID())
@@ -143,10 +143,10 @@ func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 		q.WriteString(" AND (1 = 0")
 		for _, value := range a.Values() {
 			if value == nil {
-				q.WriteString(" OR " + m.Quoted(a.Column) + " IS NULL")
+				q.WriteString(" OR " + m.dialect.Quoted(a.Column) + " IS NULL")
 				continue
 			}
-			q.WriteString(" OR " + m.Quoted(a.Column) + " = ?")
+			q.WriteString(" OR " + m.dialect.Quoted(a.Column) + " = ?")
 			args = append(args, value)
 		}
 		q.WriteString(")")

@@ -206,7 +206,7 @@ func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
 		if _, err := m.exec(ctx, tx, "UPDATE kms_attachment_objects SET until = until WHERE bucket = ? AND object = ?", a.Bucket, a.Object); err != nil {
 			return err
 		}
-		now, err := m.load(ctx, tx, a.RecordID, m.lock)
+		now, err := m.load(ctx, tx, a.RecordID, m.dialect.Lock())
 		if err != nil {
 			return err
 		}

@@ -75,7 +75,7 @@ func (m *Manager[R]) CreateTables(ctx context.Context) error {
 	if err := m.usable(); err != nil {
 		return err
 	}
-	return CreateTables(ctx, m.db, m.own)
+	return CreateTables(ctx, m.db, m.dialect)
 }
 
 // CreateTables creates the table kms_attachment_objects if it is missing. The
@@ -84,5 +84,5 @@ func (r *Rails[R]) CreateTables(ctx context.Context) error {
 	if err := r.usable(); err != nil {
 		return err
 	}
-	return createTables(ctx, r.db, r.own, objectTables)
+	return createTables(ctx, r.db, r.dialect, objectTables)
 }

@@ -72,7 +72,7 @@ func (t Table) columns() (query string, args []any) {
 		table := &statement{dialect: t.Dialect}
 		table.table(t.Name)
 		return "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped", []any{table.String()}
-	case MariaDB:
+	case MySQL:
 		return "SELECT column_name FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(NULLIF(?, ''), DATABASE())", []any{name, schema}
 	}
 	if qualified {

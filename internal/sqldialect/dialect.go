@@ -1,30 +1,47 @@
-// Package sqldialect writes the few statements that storing a record takes, in
-// the SQL of PostgreSQL, of MariaDB and MySQL, and of SQLite. It makes text only;
-// arguments stand in the order in which the names were given.
+// Package sqldialect says how the SQL of PostgreSQL, of MariaDB and MySQL, and of
+// SQLite differs, and writes the few statements that storing a record takes. It
+// makes text only; arguments stand in the order in which the names were given.
 package sqldialect
 
-import "strings"
+import (
+	"fmt"
+	"strings"
 
-// Dialect is the SQL of one kind of database. The zero value is none.
-type Dialect uint8
-
-const (
-	Postgres Dialect = iota + 1
-	MariaDB          // and MySQL
-	SQLite
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// dialects says where they differ.
-var dialects = [...]struct {
-	quote   string
+// Dialect is the SQL of one kind of database. The zero value is none.
+type Dialect string
+
+const (
+	Postgres Dialect = "postgres"
+	MySQL    Dialect = "mysql" // and MariaDB
+	SQLite   Dialect = "sqlite"
+)
+
+// dialects says where they differ, as far as several packages need it. What only
+// one package needs is there, in a table of its own by dialect.
+var dialects = map[Dialect]struct {
+	quote   string // in statements
+	define  string // the quote in definitions, which people read and keep
 	same    string // a comparison in which NULL equals NULL
 	maxArgs int    // in one statement
 	now     string // milliseconds since 1970, by the clock of the database
+	lock    string // ends a SELECT whose rows nobody else may change meanwhile
 }{
-	Postgres: {`"`, "IS NOT DISTINCT FROM", 65535, "(extract(epoch FROM clock_timestamp()) * 1000)::bigint"},
-	MariaDB:  {"`", "<=>", 65535, "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)"},
-	// SQLite takes "x" for a text where no column has that name, but `x` never.
-	SQLite: {"`", "IS", 32766, "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)"},
+	Postgres: {`"`, `"`, "IS NOT DISTINCT FROM", 65535, "(extract(epoch FROM clock_timestamp()) * 1000)::bigint", " FOR UPDATE"},
+	MySQL:    {"`", "`", "<=>", 65535, "CAST(UNIX_TIMESTAMP(NOW(3)) * 1000 AS SIGNED)", " FOR UPDATE"},
+	// SQLite takes "x" for a text where no column has that name, but `x` never. It
+	// has one writer at a time; whoever means to write has done so before it reads.
+	SQLite: {"`", `"`, "IS", 32766, "CAST((julianday('now') - 2440587.5) * 86400000 AS integer)", ""},
+}
+
+// Check returns [kmsencrypted.ErrConfig] unless the dialect is one of those above.
+func (d Dialect) Check() error {
+	if _, ok := dialects[d]; !ok {
+		return fmt.Errorf("%w: unknown dialect %q", kmsencrypted.ErrConfig, string(d))
+	}
+	return nil
 }
 
 // maxRows bounds one INSERT: beyond it a statement only gets longer, not faster.
@@ -43,12 +60,12 @@ func (d Dialect) HasSequences() bool { return d == Postgres }
 // old MariaDB. Elsewhere there is no question: PostgreSQL does not promise the
 // order, SQLite denies it.
 func (d Dialect) AsksMany() (question string, ok bool) {
-	return "SELECT 1 /*M!100500 + 1 */", d == MariaDB // a comment to everybody else
+	return "SELECT 1 /*M!100500 + 1 */", d == MySQL // a comment to everybody else
 }
 
 // HasLastInsertID reports whether the result of an INSERT has the id. MySQL has
 // no other way.
-func (d Dialect) HasLastInsertID() bool { return d == MariaDB }
+func (d Dialect) HasLastInsertID() bool { return d == MySQL }
 
 // statement is SQL under construction.
 type statement struct {

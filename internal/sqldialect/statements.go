@@ -35,7 +35,7 @@ func (t Table) insert(columns []string, rows int) *statement {
 	s := t.statement("INSERT INTO ")
 	s.Grow(64 + len(columns)*(32+rows*len("$1234, ")))
 	s.table(t.Name)
-	if len(columns) == 0 && t.Dialect != MariaDB {
+	if len(columns) == 0 && t.Dialect != MySQL {
 		s.add(" DEFAULT VALUES") // of one row
 		return s
 	}
@@ -90,7 +90,7 @@ func (t Table) Update(set []string, same []Condition) string {
 	s.Grow(128 + 32*(len(set)+len(same)))
 	s.table(t.Name)
 	s.add(" SET ")
-	first := t.Dialect == MariaDB
+	first := t.Dialect == MySQL
 	s.list(set, func(column string) {
 		s.name(column)
 		s.add(" = ")
@@ -113,7 +113,7 @@ func (t Table) Update(set []string, same []Condition) string {
 // Matched reports whether an [Table.Update] found its row.
 func (t Table) Matched(result sql.Result) (bool, error) {
 	count := result.RowsAffected
-	if t.Dialect == MariaDB {
+	if t.Dialect == MySQL {
 		count = result.LastInsertId
 	}
 	n, err := count()
@@ -168,7 +168,7 @@ func (t Table) Select(columns []string) string {
 	s.add(" FROM ")
 	s.table(t.Name)
 	s.where(t.IDs, nil)
-	if t.Dialect == MariaDB {
+	if t.Dialect == MySQL {
 		// Else a transaction would be shown the row as it was when it began.
 		s.add(" LOCK IN SHARE MODE")
 	}

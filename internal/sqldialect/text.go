@@ -6,8 +6,12 @@ import (
 )
 
 // Quoted is a name in quotes.
-func (d Dialect) Quoted(name string) string {
-	quote := dialects[d].quote
+func (d Dialect) Quoted(name string) string { return inQuotes(name, dialects[d].quote) }
+
+// Defined is a name in quotes as it stands in the definition of a table.
+func (d Dialect) Defined(name string) string { return inQuotes(name, dialects[d].define) }
+
+func inQuotes(name, quote string) string {
 	return quote + strings.ReplaceAll(name, quote, quote+quote) + quote
 }
 
@@ -25,6 +29,9 @@ func (d Dialect) Same() string { return dialects[d].same }
 
 // Now is an expression for the milliseconds since 1970 by the clock of the database.
 func (d Dialect) Now() string { return dialects[d].now }
+
+// Lock ends a SELECT whose rows nobody else may change until the end of the transaction.
+func (d Dialect) Lock() string { return dialects[d].lock }
 
 // Placeholder is the one for the nth argument of a statement, from 1.
 func (d Dialect) Placeholder(n int) string {

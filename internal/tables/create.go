@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/missing"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // DB is a [*sql.DB] or [*sql.Conn]. A transaction will not do: a statement that
@@ -21,15 +21,14 @@ type DB interface {
 // Create makes what is missing of the sets, in a database that has none of it or
 // an older version. Several processes may call it at once, and releases that know
 // an older version may go on working meanwhile.
-func Create(ctx context.Context, db DB, d field.Dialect, sets ...Set) error {
-	types, err := typesOf(d)
-	if err != nil {
+func Create(ctx context.Context, db DB, d sqldialect.Dialect, sets ...Set) error {
+	if err := d.Check(); err != nil {
 		return err
 	}
 	if missing.Is(db) {
 		return fmt.Errorf("%w: the database is nil", kmsencrypted.ErrConfig)
 	}
-	c := creation{db: db, dialect: d, types: types}
+	c := creation{db: db, dialect: d}
 	recorded, _ := Recorded(ctx, db) // none if the table is missing
 	for _, s := range sets {
 		// Usually nothing is missing, and the role may not create tables.
@@ -48,8 +47,7 @@ func Create(ctx context.Context, db DB, d field.Dialect, sets ...Set) error {
 // creation holds the first error; what follows it does nothing.
 type creation struct {
 	db      DB
-	dialect field.Dialect
-	types   interface{ Replace(string) string }
+	dialect sqldialect.Dialect
 	err     error
 }
 
@@ -75,7 +73,7 @@ func (c *creation) table(ctx context.Context, t Table) {
 func (c *creation) ensure(ctx context.Context, statement string, there func() bool) {
 	const tries = 5
 	for try := 1; c.err == nil && !there(); try++ {
-		_, err := c.db.ExecContext(ctx, c.types.Replace(statement))
+		_, err := c.db.ExecContext(ctx, types[c.dialect].Replace(statement))
 		if err == nil || there() {
 			return
 		}
@@ -86,10 +84,10 @@ func (c *creation) ensure(ctx context.Context, statement string, there func() bo
 }
 
 func (c *creation) hasIndex(ctx context.Context, table, name string) bool {
-	query := map[field.Dialect]string{
-		field.Postgres: "SELECT 1 FROM pg_indexes WHERE schemaname = ANY (current_schemas(false)) AND tablename = '%s' AND indexname = '%s'",
-		field.MySQL:    "SELECT 1 FROM information_schema.statistics WHERE table_schema = database() AND table_name = '%s' AND index_name = '%s'",
-		field.SQLite:   "SELECT 1 FROM sqlite_master WHERE type = 'index' AND tbl_name = '%s' AND name = '%s'",
+	query := map[sqldialect.Dialect]string{
+		sqldialect.Postgres: "SELECT 1 FROM pg_indexes WHERE schemaname = ANY (current_schemas(false)) AND tablename = '%s' AND indexname = '%s'",
+		sqldialect.MySQL:    "SELECT 1 FROM information_schema.statistics WHERE table_schema = database() AND table_name = '%s' AND index_name = '%s'",
+		sqldialect.SQLite:   "SELECT 1 FROM sqlite_master WHERE type = 'index' AND tbl_name = '%s' AND name = '%s'",
 	}[c.dialect]
 	rows, err := c.db.QueryContext(ctx, fmt.Sprintf(query, table, name))
 	if err != nil {
@@ -135,7 +133,7 @@ func Recorded(ctx context.Context, db DB) (map[string]int, error) {
 // Check returns [kmsencrypted.ErrConfig] with what to do if a table of the set is
 // missing, or lacks a column that this release uses. A newer version of the
 // tables is fine.
-func Check(ctx context.Context, db DB, d field.Dialect, s Set) error {
+func Check(ctx context.Context, db DB, d sqldialect.Dialect, s Set) error {
 	for _, t := range s.Tables {
 		existing, err := columns(ctx, db, d, t.Name)
 		if err != nil {
@@ -160,14 +158,14 @@ func Check(ctx context.Context, db DB, d field.Dialect, s Set) error {
 
 // catalogs ask for the columns of a table. SELECT * would do, but PostgreSQL
 // refuses a prepared one once the table has changed.
-var catalogs = map[field.Dialect]string{
-	field.Postgres: "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('%s') AND attnum > 0 AND NOT attisdropped",
-	field.MySQL:    "SELECT column_name FROM information_schema.columns WHERE table_schema = database() AND table_name = '%s'",
-	field.SQLite:   "SELECT name FROM pragma_table_info('%s')",
+var catalogs = map[sqldialect.Dialect]string{
+	sqldialect.Postgres: "SELECT attname FROM pg_attribute WHERE attrelid = to_regclass('%s') AND attnum > 0 AND NOT attisdropped",
+	sqldialect.MySQL:    "SELECT column_name FROM information_schema.columns WHERE table_schema = database() AND table_name = '%s'",
+	sqldialect.SQLite:   "SELECT name FROM pragma_table_info('%s')",
 }
 
 // columns lists the columns of a table: none if there is no such table.
-func columns(ctx context.Context, db DB, d field.Dialect, table string) (names []string, err error) {
+func columns(ctx context.Context, db DB, d sqldialect.Dialect, table string) (names []string, err error) {
 	rows, err := db.QueryContext(ctx, fmt.Sprintf(catalogs[d], table))
 	if err != nil {
 		return nil, err

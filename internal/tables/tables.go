@@ -13,8 +13,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // Set is some tables that are created and upgraded together.
@@ -69,32 +68,24 @@ const Registry = "kms_tables"
 var registry = Table{Name: Registry, Body: []string{"name {name} NOT NULL PRIMARY KEY", "version {number} NOT NULL"}}
 
 // types are those of the columns, by the names that stand for them.
-var types = map[field.Dialect]*strings.Replacer{
-	field.Postgres: strings.NewReplacer("{name}", "text", "{text}", "text", "{number}", "bigint", "{fraction}", "double precision",
+var types = map[sqldialect.Dialect]*strings.Replacer{
+	sqldialect.Postgres: strings.NewReplacer("{name}", "text", "{text}", "text", "{number}", "bigint", "{fraction}", "double precision",
 		"{serial}", "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "{time}", "timestamp with time zone"),
-	field.MySQL: strings.NewReplacer("{name}", "varchar(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "{text}", "longtext CHARACTER SET utf8mb4",
+	sqldialect.MySQL: strings.NewReplacer("{name}", "varchar(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "{text}", "longtext CHARACTER SET utf8mb4",
 		"{number}", "bigint", "{fraction}", "double precision", "{serial}", "bigint NOT NULL AUTO_INCREMENT PRIMARY KEY", "{time}", "datetime(6)"),
-	field.SQLite: strings.NewReplacer("{name}", "text", "{text}", "text", "{number}", "integer", "{fraction}", "double precision",
+	sqldialect.SQLite: strings.NewReplacer("{name}", "text", "{text}", "text", "{number}", "integer", "{fraction}", "double precision",
 		"{serial}", "integer PRIMARY KEY AUTOINCREMENT", "{time}", "text"),
-}
-
-func typesOf(d field.Dialect) (*strings.Replacer, error) {
-	known, ok := types[d]
-	if !ok {
-		return nil, fmt.Errorf("%w: unknown dialect %q", kmsencrypted.ErrConfig, d)
-	}
-	return known, nil
 }
 
 // DDL returns the statements that create the newest tables of the set in a
 // database that has none of them, and record their version. Statements that are
 // run again change nothing. The error is [kmsencrypted.ErrConfig] for an unknown
 // dialect.
-func (s Set) DDL(d field.Dialect) ([]string, error) {
-	types, err := typesOf(d)
-	if err != nil {
+func (s Set) DDL(d sqldialect.Dialect) ([]string, error) {
+	if err := d.Check(); err != nil {
 		return nil, err
 	}
+	types := types[d]
 	statements := []string{types.Replace(registry.create())}
 	for _, t := range s.Tables {
 		statements = append(statements, types.Replace(t.create()))
@@ -106,7 +97,7 @@ func (s Set) DDL(d field.Dialect) ([]string, error) {
 }
 
 // DDL returns the statements of several sets, each once.
-func DDL(d field.Dialect, sets ...Set) (all []string, err error) {
+func DDL(d sqldialect.Dialect, sets ...Set) (all []string, err error) {
 	for i, s := range sets {
 		statements, err := s.DDL(d)
 		if err != nil {
@@ -139,9 +130,9 @@ func isConstraint(line string) bool {
 func (c Column) definition() string { return c.Name + " " + c.Type }
 
 // create is the statement for an index. MySQL has no IF NOT EXISTS for one.
-func (x Index) create(d field.Dialect, table string) string {
+func (x Index) create(d sqldialect.Dialect, table string) string {
 	ifMissing := "IF NOT EXISTS "
-	if d == field.MySQL {
+	if d == sqldialect.MySQL {
 		ifMissing = ""
 	}
 	return fmt.Sprintf("CREATE INDEX %s%s ON %s (%s)", ifMissing, x.Name, table, x.Columns)
