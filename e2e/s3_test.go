@@ -335,7 +335,7 @@ func TestAttachmentsS3(t *testing.T) {
 
 	model, manager = use(2)
 	requests := server.during("", func() {
-		s, err := sqlstore.New(t.Context(), db, field.SQLite, model, sqlstore.Options{Dependents: []sqlstore.Dependents{manager}})
+		s, err := sqlstore.New(t.Context(), db, field.SQLite, model, sqlstore.Options{Dependents: []field.Dependents{manager}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
 		r, err := rotation.New(model.Adapter().Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/nativefield"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
@@ -23,7 +24,8 @@ var ddl = map[Dialect]struct {
 	// key, base64 and native are conditions on a text column, with %[1]s for its
 	// name and %[2]d for the least number of characters.
 	key, base64, native string
-	// bytes is the condition on a binary column in native form.
+	// bytes is the condition on a binary column in native form, with %[3]d and %[4]d
+	// for its format bytes.
 	bytes string
 }{
 	Postgres: {
@@ -31,21 +33,21 @@ var ddl = map[Dialect]struct {
 		key:    `%[1]s ~ '^v[0-9]+:'`,
 		base64: `%[1]s ~ '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
 		native: `%[1]s ~ '^w[A-Za-z0-9+/]+=*$' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
-		bytes:  `get_byte(%[1]s, 0) IN (192, 193) AND length(%[1]s) >= %[2]d`,
+		bytes:  `get_byte(%[1]s, 0) IN (%[3]d, %[4]d) AND length(%[1]s) >= %[2]d`,
 	},
 	MySQL: {
 		text: "longtext", binary: "longblob", index: "varchar(255)",
 		key:    `%[1]s REGEXP '^v[0-9]+:'`,
 		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d)`,
 		native: `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d AND char_length(%[1]s) %% 4 = 0`, // 'w', whatever the collation
-		bytes:  `ord(%[1]s) IN (192, 193) AND length(%[1]s) >= %[2]d`,
+		bytes:  `ord(%[1]s) IN (%[3]d, %[4]d) AND length(%[1]s) >= %[2]d`,
 	},
 	SQLite: {
 		text: "text", binary: "blob", index: "text",
 		key:    `%[1]s GLOB 'v[0-9]*:*'`,
 		base64: `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
 		native: `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
-		bytes:  `hex(substr(%[1]s, 1, 1)) IN ('C0', 'C1') AND length(%[1]s) >= %[2]d`,
+		bytes:  `hex(substr(%[1]s, 1, 1)) IN ('%[3]X', '%[4]X') AND length(%[1]s) >= %[2]d`,
 	},
 }
 
@@ -84,7 +86,7 @@ func (m *Model[R]) DDL(d Dialect) ([]string, error) {
 // The least sizes of a ciphertext: native, and Ruby's forms, of which an
 // attr_encrypted CBC value is the shortest.
 const (
-	leastNativeText = (nativeOverhead + 2) / 3 * 4
+	leastNativeText = (nativefield.Overhead + 2) / 3 * 4
 	leastRubyText   = 24
 )
 
@@ -104,7 +106,7 @@ func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 	var conditions []string
 	add := func(column, condition string, least int) {
 		name := d.Defined(column)
-		conditions = append(conditions, fmt.Sprintf("(%[1]s IS NULL OR ("+condition+"))", name, least))
+		conditions = append(conditions, fmt.Sprintf("(%[1]s IS NULL OR ("+condition+"))", name, least, nativefield.Padded, nativefield.Plain))
 	}
 	for _, k := range m.schema.keys {
 		if !k.isMaster {
@@ -113,7 +115,7 @@ func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 		for _, f := range k.fields {
 			switch {
 			case f.binary && f.ruby == "":
-				add(f.column, sql.bytes, nativeOverhead)
+				add(f.column, sql.bytes, nativefield.Overhead)
 			case f.binary:
 			case f.ruby == "":
 				add(f.column, sql.native, leastNativeText)

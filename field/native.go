@@ -8,32 +8,23 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/nativefield"
 	"github.com/kmsencrypted/kmsencrypted/internal/strict64"
-)
-
-// A native column (spec/native.md section 5) is
-//
-//	format 1 | key tag 8 | nonce 12 | ciphertext | tag 16
-//
-// in standard base64, or as it is in a binary column. Neither format byte can
-// begin UTF-8 text, so that plaintext in the place of a ciphertext is noticed.
-const (
-	formatPadded byte = 0xC0 // the plaintext is padded
-	formatPlain  byte = 0xC1
-
-	nativeHead     = 1 + kmsencrypted.KeyTagSize
-	nativeOverhead = nativeHead + 12 + 16
 )
 
 // fieldLabel begins the associated data of every column.
 const fieldLabel = "kmsencrypted/1 field"
 
 // nativeColumn is an encrypted column in native form: how its values become
-// bytes, and what they are bound to.
+// bytes, and what they are bound to. A value (spec/native.md section 5) is
+//
+//	format 1 | key tag 8 | nonce 12 | ciphertext | tag 16
+//
+// in standard base64, or as it is in a binary column.
 type nativeColumn struct {
 	codec  codec
-	plain  []byte // associated data under formatPlain
-	padded []byte // and under formatPadded
+	plain  []byte // associated data of nativefield.Plain
+	padded []byte // and of nativefield.Padded
 }
 
 func newNativeColumn(table string, s *fieldSpec, t reflect.Type, config Config) (nativeColumn, error) {
@@ -53,7 +44,7 @@ func newNativeColumn(table string, s *fieldSpec, t reflect.Type, config Config) 
 		}
 		return ad
 	}
-	return nativeColumn{codec: c, plain: associated(formatPlain), padded: associated(formatPadded)}, nil
+	return nativeColumn{codec: c, plain: associated(nativefield.Plain), padded: associated(nativefield.Padded)}, nil
 }
 
 // nativeCipher seals and opens the native columns of one record.
@@ -72,9 +63,9 @@ func (n *nativeCipher) init(k kmsencrypted.DataKey) (err error) {
 func (n *nativeCipher) codec(f *fieldSpec) *codec { return &f.native.codec }
 
 func (n *nativeCipher) seal(s *fieldSpec, plaintext, _ []byte, buf *scratch) (columns, error) {
-	format, ad := formatPlain, s.native.plain
+	format, ad := nativefield.Plain, s.native.plain
 	if s.padding > 0 {
-		format, ad = formatPadded, s.native.padded
+		format, ad = nativefield.Padded, s.native.padded
 		plaintext = pad(plaintext, s.padding)
 		buf.plain = plaintext
 	}
@@ -94,19 +85,19 @@ func (n *nativeCipher) open(s *fieldSpec, c columns, _ []byte, buf *scratch) (pl
 	if err != nil {
 		return nil, err
 	}
-	if !bytes.Equal(sealed[1:nativeHead], n.tag[:]) {
+	if !bytes.Equal(sealed[1:nativefield.Head], n.tag[:]) {
 		return nil, kmsencrypted.ErrOtherDataKey
 	}
 	ad := s.native.plain
-	if sealed[0] == formatPadded {
+	if sealed[0] == nativefield.Padded {
 		ad = s.native.padded
 	}
-	plaintext, err = n.aead.Open(buf.plain[:0], nil, sealed[nativeHead:], ad)
+	plaintext, err = n.aead.Open(buf.plain[:0], nil, sealed[nativefield.Head:], ad)
 	if err != nil {
 		return nil, kmsencrypted.ErrDecrypt
 	}
 	buf.plain = plaintext
-	if sealed[0] == formatPadded {
+	if sealed[0] == nativefield.Padded {
 		return unpad(plaintext)
 	}
 	return plaintext, nil
@@ -121,10 +112,10 @@ func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
 		return nil, notNative(column)
 	}
 	buf.sealed = sealed
-	if len(sealed) == 0 || sealed[0] != formatPlain && sealed[0] != formatPadded {
+	if !nativefield.IsFormat(sealed) {
 		return nil, kmsencrypted.ErrNotCiphertext
 	}
-	if len(sealed) < nativeOverhead {
+	if len(sealed) < nativefield.Overhead {
 		return nil, kmsencrypted.ErrMalformed
 	}
 	return sealed, nil
@@ -134,7 +125,7 @@ func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
 // first character of a native column is always 'w'.
 func notNative(column stored) error {
 	head, err := base64.StdEncoding.DecodeString(column.text[:min(4, len(column.text))])
-	if err == nil && len(head) > 0 && (head[0] == formatPlain || head[0] == formatPadded) {
+	if err == nil && nativefield.IsFormat(head) {
 		return kmsencrypted.ErrMalformed
 	}
 	return kmsencrypted.ErrNotCiphertext

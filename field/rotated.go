@@ -1,6 +1,30 @@
 package field
 
-import "github.com/kmsencrypted/kmsencrypted"
+import (
+	"context"
+	"database/sql"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// Dependents are what lies in other tables under the data keys of the records: a
+// manager of attached files (package files/attach) is one.
+type Dependents interface {
+	// KeyColumn is the key column whose data keys count.
+	KeyColumn() string
+	// Covers reports whether these are the rows of that table which belong to the
+	// records. A rekey does not begin while kms_attachments or
+	// active_storage_attachments has rows of the table that nobody covers.
+	Covers(table string) bool
+	// Rotated moves what belongs to records that were just written, in the same
+	// transaction: after a rekey from the old data keys to the new ones; after a
+	// rewrap, which leaves data keys inside the key service and so has none to give,
+	// what names the old version itself. What cannot be
+	// moved is [Failures] by the index of the record; the transaction is then
+	// made again without these records. Any other error ends the run. The keys are
+	// wiped afterwards.
+	Rotated(ctx context.Context, tx *sql.Tx, records []Rotated) error
+}
 
 // Rotated is a record that was rekeyed or rewrapped, for what lies under its data
 // key elsewhere.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/nativefield"
 )
 
 // Seal turns the plaintexts that were set in records into ciphertexts, so that
@@ -260,7 +261,7 @@ func (g *group) sealField(s *slot, buf *scratch) error {
 // encrypted as if it were a plaintext: one that was read with it, or one that
 // carries the key tag of such a one.
 func (g *group) isOwnCiphertext(plaintext []byte) bool {
-	if len(plaintext) < nativeOverhead {
+	if len(plaintext) < nativefield.Overhead {
 		return false
 	}
 	buf := newScratch()

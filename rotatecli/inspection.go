@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/nativefield"
 )
 
 // Inspection is what can be said of an encrypted value without opening it.
@@ -35,13 +36,10 @@ type WrapOfKind struct {
 	Bytes   int    `json:"bytes"`
 }
 
-// Sizes of a native field and of a wrapped file key (spec/native.md section 5,
-// spec/files.md section 4).
+// A wrapped file key (spec/files.md section 4).
 const (
-	fieldPadded, fieldPlain = 0xC0, 0xC1
-	fieldTag, fieldOverhead = 8, 1 + 8 + 12 + 16
-	fileKeyPrefix           = "fk1:"
-	fileKeySize             = 12 + 32 + 16
+	fileKeyPrefix = "fk1:"
+	fileKeySize   = 12 + 32 + 16
 )
 
 // Inspect tells what a value is. What it does not know it does not repeat.
@@ -60,14 +58,14 @@ func Inspect(value string) Inspection {
 		return Inspection{Kind: "data key", Format: "ruby", Version: 1, Wraps: []WrapOfKind{{Service: service, Bytes: len(value)}},
 			Note: "from before kms_encrypted 1.0"}
 	}
-	if raw := []byte(value); len(raw) >= fieldOverhead && (raw[0] == fieldPadded || raw[0] == fieldPlain) {
+	if raw := []byte(value); isField(raw) {
 		return inspectField(raw)
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(value))
 	switch {
 	case err != nil || len(raw) == 0:
 		return Inspection{Kind: "unknown", Bytes: len(value), Note: "not a ciphertext that is known here, perhaps plaintext"}
-	case len(raw) >= fieldOverhead && (raw[0] == fieldPadded || raw[0] == fieldPlain):
+	case isField(raw):
 		return inspectField(raw)
 	case len(raw) < 12+16:
 		return Inspection{Kind: "base64", Bytes: len(raw), Note: "shorter than any ciphertext with a nonce and a tag"}
@@ -76,10 +74,14 @@ func Inspect(value string) Inspection {
 		Note: fmt.Sprintf("as Lockbox writes: nonce 12, ciphertext %d, tag 16", len(raw)-12-16)}
 }
 
+func isField(raw []byte) bool {
+	return len(raw) >= nativefield.Overhead && nativefield.IsFormat(raw)
+}
+
 func inspectField(raw []byte) Inspection {
 	return Inspection{
-		Kind: "field", Format: "native", KeyTag: hex.EncodeToString(raw[1 : 1+fieldTag]),
-		Padded: raw[0] == fieldPadded, Bytes: len(raw) - fieldOverhead,
+		Kind: "field", Format: "native", KeyTag: hex.EncodeToString(raw[1:nativefield.Head]),
+		Padded: raw[0] == nativefield.Padded, Bytes: len(raw) - nativefield.Overhead,
 	}
 }
 

@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 		"withfiles": func() {
 			db, _, documents := application()
 			rotatecli.Main(context.Background(), db,
-				rotatecli.With(documents, sqlstore.Options{Dependents: []sqlstore.Dependents{manager{}}}))
+				rotatecli.With(documents, sqlstore.Options{Dependents: []field.Dependents{manager{}}}))
 		},
 		"seed":     seed,
 		"spoil":    spoil,

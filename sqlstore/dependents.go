@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"slices"
@@ -13,25 +12,6 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
-
-// Dependents are what lies in other tables under the data keys of the records: a
-// manager of attached files (package files/attach) is one.
-type Dependents interface {
-	// KeyColumn is the key column whose data keys count.
-	KeyColumn() string
-	// Covers reports whether these are the rows of that table which belong to the
-	// records. A rekey does not begin while kms_attachments or
-	// active_storage_attachments has rows of the table that nobody covers.
-	Covers(table string) bool
-	// Rotated moves what belongs to records that were just written, in the same
-	// transaction: after a rekey from the old data keys to the new ones; after a
-	// rewrap, which leaves data keys inside the key service and so has none to give,
-	// what names the old version itself. What cannot be
-	// moved is [field.Failures] by the index of the record; the transaction is then
-	// made again without these records. Any other error ends the run. The keys are
-	// wiped afterwards.
-	Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error
-}
 
 // Ready reports why this store does not do a rotation of that kind: a rekey of a
 // table with columns that the model does not know, see [Options.Independent], or
@@ -52,7 +32,7 @@ func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 		{"kms_attachments", "record_table = ?", s.model.BoundTable()},
 		{"active_storage_attachments", "record_type = ?", s.model.Name()},
 	} {
-		if slices.ContainsFunc(s.dependents, func(d Dependents) bool { return d.Covers(a.table) }) {
+		if slices.ContainsFunc(s.dependents, func(d field.Dependents) bool { return d.Covers(a.table) }) {
 			continue
 		}
 		exists, err := s.hasTable(ctx, a.table)

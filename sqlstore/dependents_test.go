@@ -79,7 +79,7 @@ func testDependents(t *testing.T, d database) {
 		}
 		db.MustExec("DELETE FROM moved")
 		hangs := &dependents{refuse: refuse}
-		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: []sqlstore.Dependents{hangs}})
+		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: []field.Dependents{hangs}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
 		r, err := rotation.New(b, s, rotation.Options{Kind: kind, WritersAreOurs: true, BatchSize: 10, Workers: 2, Shards: 4})
@@ -120,7 +120,7 @@ func testWithoutDependents(t *testing.T, d database) {
 	create(t, d, db, m, "id bigint PRIMARY KEY")
 	files, err := field.NewModel[person](b, field.Config{Table: "people", Files: true})
 	must(t, err)
-	start := func(m *field.Model[person], kind rotation.Kind, given ...sqlstore.Dependents) error {
+	start := func(m *field.Model[person], kind rotation.Kind, given ...field.Dependents) error {
 		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: given})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
@@ -131,7 +131,7 @@ func testWithoutDependents(t *testing.T, d database) {
 		}
 		return err
 	}
-	rotatorOf := func(m *field.Model[person], given ...sqlstore.Dependents) *rotation.Rotator {
+	rotatorOf := func(m *field.Model[person], given ...field.Dependents) *rotation.Rotator {
 		s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{Dependents: given})
 		must(t, err)
 		r, err := rotation.New(b, s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})
@@ -178,11 +178,11 @@ func testWithoutDependents(t *testing.T, d database) {
 		}
 		db.MustExec("DROP TABLE " + table)
 	}
-	if _, err := sqlstore.New(t.Context(), db.DB, d.dialect, model[person](t, b, "people"), sqlstore.Options{Dependents: []sqlstore.Dependents{otherColumn{}}}); !errors.Is(err, kmsencrypted.ErrConfig) {
+	if _, err := sqlstore.New(t.Context(), db.DB, d.dialect, model[person](t, b, "people"), sqlstore.Options{Dependents: []field.Dependents{otherColumn{}}}); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("New with dependents of another column = %v, want ErrConfig", err)
 	}
 }
 
-type otherColumn struct{ sqlstore.Dependents }
+type otherColumn struct{ field.Dependents }
 
 func (otherColumn) KeyColumn() string { return "other" }

@@ -53,7 +53,7 @@ type Store[R any] struct {
 	types     map[string]columnType
 	unknown   []string // columns that look encrypted and are not the model's
 	// dependents are what lies elsewhere under the data keys.
-	dependents []Dependents
+	dependents []field.Dependents
 	// writes is how a batch of conditional updates is made.
 	writes func(ctx context.Context, tx *sqlx.Tx, s *swap) error
 }
@@ -150,7 +150,7 @@ type Options struct {
 	// the managers of their attached files. A rekey of a table whose records have
 	// some, by the tables kms_attachments and active_storage_attachments or because
 	// the model says so (field.Config.Files), is [kmsencrypted.ErrConfig] without them.
-	Dependents []Dependents
+	Dependents []field.Dependents
 }
 
 // driverNames are names by which sqlx knows the placeholders of a database.

@@ -124,7 +124,7 @@ func (a *app) operations(out, progress io.Writer) rotatecli.Program {
 	return rotatecli.Program{
 		Name: "files", Stdout: out, Stderr: progress,
 		Open: func(context.Context) (*rotatecli.Database, error) {
-			documents := rotatecli.With(a.model, sqlstore.Options{Dependents: []sqlstore.Dependents{a.files}})
+			documents := rotatecli.With(a.model, sqlstore.Options{Dependents: []field.Dependents{a.files}})
 			return &rotatecli.Database{DB: a.db, Dialect: field.SQLite, Models: []field.AnyModel{documents}}, nil
 		},
 	}

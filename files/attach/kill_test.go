@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/race"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
@@ -215,7 +216,7 @@ var killScenarios = map[string]func(t *testing.T, w *world, round int){
 // rekey goes on with the rekey of a round.
 func rekey(t *testing.T, w *world, round int) {
 	w.use(t, 2+round%2)
-	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []sqlstore.Dependents{w.manager}})
+	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []field.Dependents{w.manager}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
 	r, err := rotation.New(w.model.Adapter().Box(), s, rotation.Options{

@@ -199,7 +199,7 @@ func (m *Manager[R]) whereID() string {
 }
 
 // KeyColumn returns the column whose data keys wrap the file keys. With
-// [Manager.Rotated] it makes the manager one of the Dependents of package sqlstore.
+// [Manager.Rotated] it makes the manager a [field.Dependents].
 func (m *Manager[R]) KeyColumn() string {
 	if m == nil {
 		return ""

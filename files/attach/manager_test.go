@@ -210,7 +210,7 @@ func (w *world) holds(t testing.TB, a *attach.Attachment, want []byte) {
 func (w *world) rotate(t testing.TB, kind rotation.Kind, to int) rotation.Result {
 	t.Helper()
 	w.use(t, to)
-	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []sqlstore.Dependents{w.manager}})
+	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []field.Dependents{w.manager}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
 	r, err := rotation.New(w.model.Adapter().Box(), s, rotation.Options{Kind: kind, WritersAreOurs: true, Workers: 2, Shards: 4})

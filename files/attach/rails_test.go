@@ -340,7 +340,7 @@ func (w *railsWorld) lockboxOpen(t testing.TB, d *document, name string, stored 
 func (w *railsWorld) rekey(t testing.TB, to int) {
 	t.Helper()
 	w.use(t, to)
-	s, err := sqlstore.New(t.Context(), w.db, field.SQLite, w.documents, sqlstore.Options{Dependents: []sqlstore.Dependents{w.rails}})
+	s, err := sqlstore.New(t.Context(), w.db, field.SQLite, w.documents, sqlstore.Options{Dependents: []field.Dependents{w.rails}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
 	r, err := rotation.New(w.documents.Adapter().Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true, Workers: 1, Shards: 1, Lease: 100 * time.Millisecond})

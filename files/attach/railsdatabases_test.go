@@ -90,7 +90,7 @@ func TestRailsRowsPostgresMariaDBSQLite(t *testing.T) {
 		}
 		holds("attached")
 		m, r = use(3)
-		s, err := sqlstore.New(t.Context(), db, d.dialect, m, sqlstore.Options{Dependents: []sqlstore.Dependents{r}})
+		s, err := sqlstore.New(t.Context(), db, d.dialect, m, sqlstore.Options{Dependents: []field.Dependents{r}})
 		must(t, err)
 		must(t, s.CreateTables(t.Context()))
 		rotator, err := rotation.New(m.Adapter().Box(), s, rotation.Options{Kind: rotation.Rekey, WritersAreOurs: true})

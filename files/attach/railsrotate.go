@@ -15,8 +15,8 @@ import (
 )
 
 // Rotated adopts the files of records that were just rekeyed, in the same
-// transaction; see [Rails]. It makes Rails one of the Dependents of package sqlstore.
-// For a single record use [Rails.Rekey].
+// transaction; see [Rails]. It makes Rails a [field.Dependents]. For a
+// single record use [Rails.Rekey].
 func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
 	if err := r.usable(tx); err != nil {
 		return err

@@ -12,15 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// Dependents manages other data under the data keys of records. [Manager] and [Rails]
-// implement it, and so may the other Dependents of package sqlstore.
-type Dependents interface {
-	KeyColumn() string
-	Covers(table string) bool
-	Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error
-}
-
-var _, _ Dependents = (*Manager[struct{}])(nil), (*Rails[struct{}])(nil)
+var _, _ field.Dependents = (*Manager[struct{}])(nil), (*Rails[struct{}])(nil)
 
 // Covers reports whether table is kms_attachments, whose rows the manager moves.
 // Package sqlstore calls it.
@@ -41,23 +33,23 @@ func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_a
 // [kmsencrypted.ErrConflict] if the row in the database is not what was read. It
 // fails if a file key does not open or a column was not read. After any error read
 // the record again, because row then has data keys that were never stored.
-func (m *Manager[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
+func (m *Manager[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...field.Dependents) error {
 	if err := m.usable(tx, row); err != nil {
 		return err
 	}
-	return m.rekey(ctx, tx, row, append([]Dependents{m}, others...))
+	return m.rekey(ctx, tx, row, append([]field.Dependents{m}, others...))
 }
 
 // Rekey is like [Manager.Rekey] for a record of Rails. It adopts the record's files,
 // as described at [Rails].
-func (r *Rails[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...Dependents) error {
+func (r *Rails[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...field.Dependents) error {
 	if err := r.usable(tx, row); err != nil {
 		return err
 	}
-	return r.records.rekey(ctx, tx, row, append([]Dependents{r}, others...))
+	return r.records.rekey(ctx, tx, row, append([]field.Dependents{r}, others...))
 }
 
-func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []Dependents) error {
+func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []field.Dependents) error {
 	id := m.model.ID(row)
 	failed := func(err error) error {
 		return fmt.Errorf("attach: rekey %s %s: %w", m.model.Table(), strings.Join(id, "/"), err)

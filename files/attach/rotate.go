@@ -20,8 +20,8 @@ import (
 // A rewrap changes only the file keys that the key service wrapped: they are
 // wrapped at the current version.
 //
-// Rotated makes the manager one of the Dependents of package sqlstore. For a
-// single record use [Manager.Rekey].
+// Rotated makes the manager a [field.Dependents]. For a single record use
+// [Manager.Rekey].
 func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rotated) error {
 	if err := m.usable(tx); err != nil {
 		return err
