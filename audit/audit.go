@@ -86,8 +86,8 @@ func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) erro
 	if err := d.Check(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	var rows []string
-	var args []any
+	q := d.Statement("INSERT INTO ", Table, " (viewer, record_table, record_id, fields, place, viewed_at) VALUES ")
+	rows := make([][]any, len(entries))
 	for i, e := range entries {
 		if e.Viewer == "" || e.Table == "" || e.ID == "" || len(e.Fields) == 0 {
 			return fmt.Errorf("audit: %w: entry %d lacks viewer, table, id or fields", kmsencrypted.ErrConfig, i)
@@ -99,17 +99,9 @@ func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) erro
 		if d == field.SQLite {
 			at = e.At.UTC().Format("2006-01-02 15:04:05.000000")
 		}
-		rows = append(rows, placeholders(d, len(args)))
-		args = append(args, e.Viewer, e.Table, e.ID, strings.Join(e.Fields, ","), e.Place, at)
+		rows[i] = []any{e.Viewer, e.Table, e.ID, strings.Join(e.Fields, ","), e.Place, at}
 	}
-	_, err := db.ExecContext(ctx, "INSERT INTO "+Table+" (viewer, record_table, record_id, fields, place, viewed_at) VALUES "+strings.Join(rows, ", "), args...)
+	q.Rows(rows)
+	_, err := db.ExecContext(ctx, q.String(), q.Args...)
 	return err
-}
-
-// placeholders are those of one row, after the arguments before it.
-func placeholders(d field.Dialect, before int) string {
-	if d != field.Postgres {
-		return "(?, ?, ?, ?, ?, ?)"
-	}
-	return fmt.Sprintf("($%d, $%d, $%d, $%d, $%d, $%d)", before+1, before+2, before+3, before+4, before+5, before+6)
 }

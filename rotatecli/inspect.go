@@ -115,23 +115,21 @@ func (t *table) read(ctx context.Context, id []string) (columns []string, values
 		return nil, nil, usage("the primary key of %s is (%s)", t.name, strings.Join(ids, ", "))
 	}
 	columns = t.model.Columns()
-	var where []string
-	var args []any
-	for n, column := range ids {
-		where = append(where, t.textOf(column)+" = "+t.database.Dialect.Placeholder(n+1))
-		args = append(args, id[n])
-	}
-	quoted := make([]string, len(columns))
-	for n, column := range columns {
-		quoted[n] = t.database.Dialect.Quoted(column)
-	}
+	q := t.database.Dialect.Statement("SELECT ")
+	q.Names(columns)
+	q.Add(" FROM ")
+	q.Table(t.name)
+	q.Add(" WHERE ")
+	q.Each(len(ids), " AND ", func(n int) {
+		q.Add(t.textOf(ids[n]), " = ")
+		q.Arg(id[n])
+	})
 	values = make([]sql.Null[string], len(columns))
 	into := make([]any, len(columns))
 	for n := range values {
 		into[n] = &values[n]
 	}
-	err = t.database.DB.QueryRowContext(ctx, "SELECT "+strings.Join(quoted, ", ")+" FROM "+t.database.Dialect.QuotedTable(t.name)+
-		" WHERE "+strings.Join(where, " AND "), args...).Scan(into...)
+	err = t.database.DB.QueryRowContext(ctx, q.String(), q.Args...).Scan(into...)
 	if err == sql.ErrNoRows {
 		err = fmt.Errorf("%s has no record %s", t.name, strings.Join(id, ","))
 	}

@@ -41,7 +41,7 @@ func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 		}
 		var rows int
 		if exists {
-			err = s.db.GetContext(ctx, &rows, s.sql("SELECT count(*) FROM (SELECT 1 FROM "+a.table+" WHERE "+a.condition+" LIMIT 1) AS found"), a.value)
+			err = s.db.GetContext(ctx, &rows, s.dialect.SQL("SELECT count(*) FROM (SELECT 1 FROM "+a.table+" WHERE "+a.condition+" LIMIT 1) AS found"), a.value)
 		}
 		if err != nil {
 			return fmt.Errorf("sqlstore: attached files of %s: %w", s.Table(), err)
@@ -60,7 +60,7 @@ func (s *Store[R]) uncovered(where string) error {
 
 func (s *Store[R]) hasTable(ctx context.Context, name string) (bool, error) {
 	var n int
-	err := s.db.GetContext(ctx, &n, s.sql(dialects[s.dialect].hasTable), name)
+	err := s.db.GetContext(ctx, &n, s.dialect.SQL(dialects[s.dialect].hasTable), name)
 	return n > 0, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // dialects says where the databases differ, as far as only this package cares.
@@ -68,74 +69,35 @@ func witness(d field.Dialect, column string) string {
 	return fmt.Sprintf(dialects[d].witnessed, d.Quoted(column))
 }
 
-// compared is what stands for a column in a comparison.
-func compared(d field.Dialect, c column) string {
-	if c.witness {
-		return witness(d, c.name)
-	}
-	return d.Quoted(c.name)
-}
-
-func list(d field.Dialect, names []string) string {
-	quoted := make([]string, len(names))
-	for i, name := range names {
-		quoted[i] = d.Quoted(name)
-	}
-	return strings.Join(quoted, ", ")
-}
-
-// statement is SQL under construction, with its arguments.
-type statement struct {
-	strings.Builder
-	field.Dialect
-	args []any
-}
-
-func (s *statement) add(parts ...string) {
-	for _, part := range parts {
-		s.WriteString(part)
-	}
-}
-
-// arg adds a placeholder for a value.
-func (s *statement) arg(v any) {
-	s.args = append(s.args, v)
-	s.add(s.Placeholder(len(s.args)))
-}
-
 // compare adds (columns) op (values), where op is > or <=.
-func (s *statement) compare(columns []string, op string, values []any) {
+func compare(s *sqldialect.Statement, columns []string, op string, values []any) {
 	if len(columns) > 1 && !dialects[s.Dialect].comparesRows {
-		s.spellOut(columns, op, values)
+		spellOut(s, columns, op, values)
 		return
 	}
-	s.add("(", list(s.Dialect, columns), ") ", op, " (")
-	for i, v := range values {
-		if i > 0 {
-			s.add(", ")
-		}
-		s.arg(v)
-	}
-	s.add(")")
+	s.Add("(")
+	s.Names(columns)
+	s.Add(") ", op, " ")
+	s.Row(values...)
 }
 
 // spellOut is compare for MariaDB and MySQL, which read the whole index for a
 // comparison of rows: a >= x AND (a > x OR a = x AND b > y).
-func (s *statement) spellOut(columns []string, op string, values []any) {
-	first := s.Quoted(columns[0])
+func spellOut(s *sqldialect.Statement, columns []string, op string, values []any) {
+	first := s.Dialect.Quoted(columns[0])
 	if len(columns) == 1 {
-		s.add(first, " ", op, " ")
-		s.arg(values[0])
+		s.Add(first, " ", op, " ")
+		s.Arg(values[0])
 		return
 	}
 	strict := op[:1]
-	s.add(first, " ", strict, "= ")
-	s.arg(values[0])
-	s.add(" AND (", first, " ", strict, " ")
-	s.arg(values[0])
-	s.add(" OR ", first, " = ")
-	s.arg(values[0])
-	s.add(" AND (")
-	s.spellOut(columns[1:], op, values[1:])
-	s.add("))")
+	s.Add(first, " ", strict, "= ")
+	s.Arg(values[0])
+	s.Add(" AND (", first, " ", strict, " ")
+	s.Arg(values[0])
+	s.Add(" OR ", first, " = ")
+	s.Arg(values[0])
+	s.Add(" AND (")
+	spellOut(s, columns[1:], op, values[1:])
+	s.Add("))")
 }

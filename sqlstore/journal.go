@@ -43,7 +43,7 @@ func text(v driver.Value) any {
 
 // Journaled counts the keys of the table that the journal has at a version.
 func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err error) {
-	err = s.db.QueryRowContext(ctx, s.sql("SELECT count(*) FROM kms_rotation_journal WHERE table_name = ? AND wrapped_key LIKE ?"),
+	err = s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM kms_rotation_journal WHERE table_name = ? AND wrapped_key LIKE ?"),
 		s.Table(), fmt.Sprintf("v%d:%%", version)).Scan(&n)
 	return n, ledgerError("journal", err)
 }
@@ -53,12 +53,12 @@ func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err err
 func (s *Store[R]) ClearJournal(ctx context.Context, grace time.Duration) (erased int64, err error) {
 	err = s.retried(ctx, "clear the journal", func(tx *sqlx.Tx) error {
 		var verified int64 // the latest run with a clean verification
-		err := tx.QueryRowContext(ctx, s.sql("SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL"), s.Table()).Scan(&verified)
+		err := tx.QueryRowContext(ctx, s.dialect.SQL("SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL"), s.Table()).Scan(&verified)
 		if err != nil {
 			return err
 		}
-		result, err := tx.ExecContext(ctx, s.sql(`DELETE FROM kms_rotation_journal WHERE table_name = ? AND rotation_id IN
-			(SELECT id FROM kms_rotations WHERE table_name = ? AND active IS NULL AND started <= ? AND ended <= NOW - ?)`),
+		result, err := tx.ExecContext(ctx, s.dialect.SQL(`DELETE FROM kms_rotation_journal WHERE table_name = ? AND rotation_id IN
+			(SELECT id FROM kms_rotations WHERE table_name = ? AND active IS NULL AND started <= ? AND ended <= {now} - ?)`),
 			s.Table(), s.Table(), verified, grace.Milliseconds())
 		if err != nil {
 			return err
@@ -205,7 +205,7 @@ func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries
 			return nil, fmt.Errorf("%w: a position in the journal", kmsencrypted.ErrMalformed)
 		}
 	}
-	rows, err := s.db.QueryContext(ctx, s.sql(fmt.Sprintf(`SELECT id, record, key_column, wrapped_key FROM kms_rotation_journal
+	rows, err := s.db.QueryContext(ctx, s.dialect.SQL(fmt.Sprintf(`SELECT id, record, key_column, wrapped_key FROM kms_rotation_journal
 		WHERE rotation_id = ? AND table_name = ? AND id > ? ORDER BY id LIMIT %d`, m.Limit)), m.Run, s.Table(), after)
 	if err != nil {
 		return nil, err
@@ -223,9 +223,9 @@ func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries
 
 // byKeys reads the rows with some primary keys, as far as they are still there.
 func (s *Store[R]) byKeys(ctx context.Context, keys []string) ([]R, []record, error) {
-	q := &statement{Dialect: s.dialect}
+	q := s.dialect.Statement()
 	s.selectFrom(q)
-	q.add(" AND (1 = 0")
+	q.Add(" AND (1 = 0")
 	for _, key := range keys {
 		values, err := decodeKey(key)
 		if err != nil {
@@ -234,13 +234,13 @@ func (s *Store[R]) byKeys(ctx context.Context, keys []string) ([]R, []record, er
 		if len(values) != len(s.ids) {
 			return nil, nil, fmt.Errorf("%w: a primary key in the journal", kmsencrypted.ErrMalformed)
 		}
-		q.add(" OR (1 = 1")
+		q.Add(" OR (1 = 1")
 		for i, c := range s.ids {
-			q.add(" AND ", q.Quoted(c.name), " = ")
-			q.arg(values[i])
+			q.Add(" AND ", q.Dialect.Quoted(c.name), " = ")
+			q.Arg(values[i])
 		}
-		q.add(")")
+		q.Add(")")
 	}
-	q.add(")")
+	q.Add(")")
 	return s.load(ctx, q)
 }

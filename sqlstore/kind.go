@@ -7,6 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -15,7 +16,7 @@ import (
 // are written.
 type kind[R any] struct {
 	// selects adds to a query the condition of the rows.
-	selects  func(s *Store[R], q *statement, target int)
+	selects  func(s *Store[R], q *sqldialect.Statement, target int)
 	rotate   func(b *batch[R], ctx context.Context, rows ...*R) error
 	compared func(s *Store[R]) []column
 	// keys counts the data keys of a row that are dealt with; nil: all that it has.
@@ -44,41 +45,41 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 
 // selectOld: a key column at another version. Of a NULL this is NULL, so the row
 // is left out.
-func (s *Store[R]) selectOld(q *statement, target int) {
+func (s *Store[R]) selectOld(q *sqldialect.Statement, target int) {
 	for i, key := range s.keys {
 		if i > 0 {
-			q.add(" OR ")
+			q.Add(" OR ")
 		}
-		q.add(q.Quoted(key.name), " NOT LIKE ")
-		q.arg(fmt.Sprintf("v%d:%%", target))
+		q.Add(q.Dialect.Quoted(key.name), " NOT LIKE ")
+		q.Arg(fmt.Sprintf("v%d:%%", target))
 	}
 }
 
 // selectCurrent: a key column at this very version.
-func (s *Store[R]) selectCurrent(q *statement, target int) {
+func (s *Store[R]) selectCurrent(q *sqldialect.Statement, target int) {
 	for i, key := range s.keys {
 		if i > 0 {
-			q.add(" OR ")
+			q.Add(" OR ")
 		}
-		q.add(q.Quoted(key.name), " LIKE ")
-		q.arg(fmt.Sprintf("v%d:%%", target))
+		q.Add(q.Dialect.Quoted(key.name), " LIKE ")
+		q.Arg(fmt.Sprintf("v%d:%%", target))
 	}
 }
 
 // selectUnfilled: also a column that is NULL where the one that it replaces is not.
-func (s *Store[R]) selectUnfilled(q *statement, target int) {
+func (s *Store[R]) selectUnfilled(q *sqldialect.Statement, target int) {
 	s.selectOld(q, target)
 	for _, r := range s.model.Replacements() {
-		q.add(" OR ", q.Quoted(r.Column), " IS NULL AND ", q.Quoted(r.Old), " IS NOT NULL")
+		q.Add(" OR ", q.Dialect.Quoted(r.Column), " IS NULL AND ", q.Dialect.Quoted(r.Old), " IS NOT NULL")
 	}
 }
 
 // selectIndexed: anything in an index or in what it is computed from.
-func (s *Store[R]) selectIndexed(q *statement, _ int) {
-	q.add("1 = 0")
+func (s *Store[R]) selectIndexed(q *sqldialect.Statement, _ int) {
+	q.Add("1 = 0")
 	for _, x := range s.model.IndexColumns() {
 		for _, name := range append(slices.Clone(x.Sources), x.Column) {
-			q.add(" OR ", q.Quoted(name), " IS NOT NULL")
+			q.Add(" OR ", q.Dialect.Quoted(name), " IS NOT NULL")
 		}
 	}
 }

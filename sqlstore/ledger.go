@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jmoiron/sqlx"
@@ -14,15 +13,6 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
-
-// sql finishes a statement over the ledger: ? are its arguments, NOW the clock
-// of the database, which all processes share.
-func (s *Store[R]) sql(query string) string {
-	return timed(s.dialect.Placeholders(query), s.dialect.Now())
-}
-
-// timed puts a clock in for NOW.
-func timed(query, clock string) string { return strings.ReplaceAll(query, "NOW", clock) }
 
 func ledgerError(op string, err error) error {
 	if err == nil || errors.Is(err, rotation.ErrLeaseLost) {
@@ -75,7 +65,7 @@ type Execer interface {
 
 // exec reports whether a statement changed any row.
 func (s *Store[R]) exec(ctx context.Context, db Execer, query string, args ...any) (changed bool, err error) {
-	result, err := db.ExecContext(ctx, s.sql(query), args...)
+	result, err := db.ExecContext(ctx, s.dialect.SQL(query), args...)
 	if err != nil {
 		return false, err
 	}
@@ -104,7 +94,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit)
 	}
-	rows, err := s.db.QueryContext(ctx, s.sql(query), s.Table())
+	rows, err := s.db.QueryContext(ctx, s.dialect.SQL(query), s.Table())
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +124,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 // sumUp adds what the shards of a run say.
 func (s *Store[R]) sumUp(ctx context.Context, r *rotation.Status) error {
 	var busy int64
-	err := s.db.QueryRowContext(ctx, s.sql(`SELECT count(*), coalesce(sum(done), 0), coalesce(sum(CASE WHEN owner <> '' AND lease_until >= NOW THEN 1 ELSE 0 END), 0),
+	err := s.db.QueryRowContext(ctx, s.dialect.SQL(`SELECT count(*), coalesce(sum(done), 0), coalesce(sum(CASE WHEN owner <> '' AND lease_until >= {now} THEN 1 ELSE 0 END), 0),
 		coalesce(sum(written), 0), coalesce(sum(conflicts), 0), coalesce(sum(pass_failed), 0), coalesce(sum(calls), 0), coalesce(sum(busy), 0)
 		FROM kms_rotation_shards WHERE rotation_id = ?`), r.ID).
 		Scan(&r.Shards, &r.ShardsDone, &r.Working, &r.Written, &r.Conflicts, &r.Failed, &r.Calls, &busy)
@@ -158,7 +148,7 @@ func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotatio
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
 		// Of two runs within a millisecond the later one is the newest all the same.
 		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, active, started)
-			VALUES (?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= NOW THEN latest + 1 ELSE NOW END
+			VALUES (?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= {now} THEN latest + 1 ELSE {now} END
 				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned)
 		if err != nil {
 			return err
@@ -207,13 +197,13 @@ func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, leas
 // take needs no transaction: the UPDATE says whether the shard was still free.
 func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, lease time.Duration) (rotation.Offer, error) {
 	var state string
-	err := s.db.QueryRowContext(ctx, s.sql("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
+	err := s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
 	if err != nil || state != string(rotation.RunActive) {
 		return rotation.OfferNothing, err
 	}
 	for {
-		err := s.db.QueryRowContext(ctx, s.sql(`SELECT shard, after_key, to_key FROM kms_rotation_shards
-			WHERE rotation_id = ? AND done = 0 AND (shard = ? OR ? < 0) AND (owner = '' OR lease_until < NOW) ORDER BY shard LIMIT 1`),
+		err := s.db.QueryRowContext(ctx, s.dialect.SQL(`SELECT shard, after_key, to_key FROM kms_rotation_shards
+			WHERE rotation_id = ? AND done = 0 AND (shard = ? OR ? < 0) AND (owner = '' OR lease_until < {now}) ORDER BY shard LIMIT 1`),
 			shard.Run, number, number).
 			Scan(&shard.Number, &shard.After, &shard.To)
 		if errors.Is(err, sql.ErrNoRows) {
@@ -222,15 +212,15 @@ func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, 
 		if err != nil {
 			return rotation.OfferWait, err
 		}
-		taken, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET owner = ?, lease_until = NOW + ?, beat = beat + 1
-			WHERE rotation_id = ? AND shard = ? AND done = 0 AND after_key = ? AND (owner = '' OR lease_until < NOW)`,
+		taken, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET owner = ?, lease_until = {now} + ?, beat = beat + 1
+			WHERE rotation_id = ? AND shard = ? AND done = 0 AND after_key = ? AND (owner = '' OR lease_until < {now})`,
 			shard.Owner, lease.Milliseconds(), shard.Run, shard.Number, shard.After)
 		if taken || err != nil {
 			return rotation.OfferShard, err
 		}
 	}
 	var left int
-	err = s.db.QueryRowContext(ctx, s.sql("SELECT count(*) FROM kms_rotation_shards WHERE rotation_id = ? AND done = 0"), shard.Run).Scan(&left)
+	err = s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM kms_rotation_shards WHERE rotation_id = ? AND done = 0"), shard.Run).Scan(&left)
 	if left == 0 {
 		return rotation.OfferNextPass, err
 	}
@@ -239,7 +229,7 @@ func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, 
 
 // Keep extends the lease of a shard.
 func (s *Store[R]) Keep(ctx context.Context, shard rotation.Shard, lease time.Duration) error {
-	held, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET lease_until = NOW + ?, beat = beat + 1
+	held, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET lease_until = {now} + ?, beat = beat + 1
 		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
 		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`, lease.Milliseconds(), shard.Run, shard.Number, shard.Owner)
 	if err == nil && !held {
@@ -267,7 +257,7 @@ func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to rotation.Positio
 	if to.Done {
 		owner, done = "", 1
 	}
-	held, err := s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = ?, done = ?, owner = ?, lease_until = NOW + ?, beat = beat + 1,
+	held, err := s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = ?, done = ?, owner = ?, lease_until = {now} + ?, beat = beat + 1,
 		written = written + ?, conflicts = conflicts + ?, calls = calls + ?, busy = busy + ?, pass_changes = pass_changes + ?, pass_conflicts = pass_conflicts + ?, pass_failed = pass_failed + ?
 		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
 		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`,
@@ -289,7 +279,7 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 			return err
 		}
 		var k rotation.Kind
-		if err := tx.QueryRowContext(ctx, s.sql("SELECT kind FROM kms_rotations WHERE id = ?"), run).Scan(&k); err != nil {
+		if err := tx.QueryRowContext(ctx, s.dialect.SQL("SELECT kind FROM kms_rotations WHERE id = ?"), run).Scan(&k); err != nil {
 			return err
 		}
 		// Where what is done is selected again, only conflicts are a reason for another pass.
@@ -298,7 +288,7 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 			changed = "pass_conflicts"
 		}
 		var left, again int64
-		err = tx.QueryRowContext(ctx, s.sql("SELECT sum(1 - done), sum("+changed+") FROM kms_rotation_shards WHERE rotation_id = ?"), run).Scan(&left, &again)
+		err = tx.QueryRowContext(ctx, s.dialect.SQL("SELECT sum(1 - done), sum("+changed+") FROM kms_rotation_shards WHERE rotation_id = ?"), run).Scan(&left, &again)
 		if err != nil {
 			return err
 		}
@@ -308,7 +298,7 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 		}
 		ended = true
 		if again == 0 {
-			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1, state = ?, active = NULL, ended = NOW, waiting = NULL WHERE id = ?",
+			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1, state = ?, active = NULL, ended = {now}, waiting = NULL WHERE id = ?",
 				string(rotation.RunDone), run)
 			return err
 		}
@@ -338,7 +328,7 @@ func (s *Store[R]) restart(ctx context.Context, tx *sqlx.Tx, run string, conflic
 func (s *Store[R]) SetState(ctx context.Context, run string, state rotation.RunState) error {
 	query := "UPDATE kms_rotations SET state = ? WHERE id = ? AND active = 1"
 	if !state.Unfinished() {
-		query = "UPDATE kms_rotations SET state = ?, active = NULL, ended = NOW, waiting = NULL WHERE id = ? AND active = 1"
+		query = "UPDATE kms_rotations SET state = ?, active = NULL, ended = {now}, waiting = NULL WHERE id = ? AND active = 1"
 	}
 	return s.retried(ctx, "set the state", func(tx *sqlx.Tx) error {
 		_, err := s.exec(ctx, tx, query, string(state), run)
@@ -372,7 +362,7 @@ func (s *Store[R]) SetVerified(ctx context.Context, clean bool) error {
 		return err
 	}
 	return s.retried(ctx, "note the verification", func(tx *sqlx.Tx) error {
-		_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET verified = NOW WHERE id = ? AND active IS NULL", status.ID)
+		_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET verified = {now} WHERE id = ? AND active IS NULL", status.ID)
 		return err
 	})
 }
@@ -383,7 +373,7 @@ func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]in
 		Class string
 		Rows  int64
 	}
-	err := s.db.SelectContext(ctx, &groups, s.sql(fmt.Sprintf(`SELECT class AS %s, count(*) AS %s FROM kms_rotation_failures
+	err := s.db.SelectContext(ctx, &groups, s.dialect.SQL(fmt.Sprintf(`SELECT class AS %s, count(*) AS %s FROM kms_rotation_failures
 		WHERE rotation_id = ? GROUP BY class`, s.dialect.Quoted("Class"), s.dialect.Quoted("Rows"))), run)
 	counts := make(map[string]int64)
 	for _, g := range groups {
@@ -398,7 +388,7 @@ func (s *Store[R]) Failures(ctx context.Context, run string, limit int) ([]rotat
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit)
 	}
-	rows, err := s.db.QueryContext(ctx, s.sql(query), run)
+	rows, err := s.db.QueryContext(ctx, s.dialect.SQL(query), run)
 	if err != nil {
 		return nil, ledgerError("failures", err)
 	}

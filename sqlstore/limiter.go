@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,7 +63,7 @@ func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, p
 }
 
 func (l *Limiter) sql(query string) string {
-	return timed(l.dialect.Placeholders(query), dialects[l.dialect].micros)
+	return l.dialect.SQL(strings.ReplaceAll(query, "{micros}", dialects[l.dialect].micros))
 }
 
 func (l *Limiter) exec(ctx context.Context, query string, args ...any) (sql.Result, error) {
@@ -74,7 +75,7 @@ func (l *Limiter) refresh(ctx context.Context) error {
 	began := time.Now()
 	var rate float64
 	var clock int64
-	err := l.db.QueryRowContext(ctx, l.sql("SELECT rate, NOW FROM kms_rate_limits WHERE name = ?"), l.name).Scan(&rate, &clock)
+	err := l.db.QueryRowContext(ctx, l.sql("SELECT rate, {micros} FROM kms_rate_limits WHERE name = ?"), l.name).Scan(&rate, &clock)
 	if err != nil {
 		return err
 	}
@@ -116,8 +117,8 @@ func (l *Limiter) SetRate(ctx context.Context, perSecond float64) error {
 // throttled together.
 func (l *Limiter) Throttled(ctx context.Context) error {
 	err := patiently(func() error {
-		_, err := l.exec(ctx, `UPDATE kms_rate_limits SET rate = CASE WHEN rate / 2 < per_second / 64 THEN per_second / 64 ELSE rate / 2 END, changed = NOW
-			WHERE name = ? AND changed < NOW - 1000000`, l.name)
+		_, err := l.exec(ctx, `UPDATE kms_rate_limits SET rate = CASE WHEN rate / 2 < per_second / 64 THEN per_second / 64 ELSE rate / 2 END, changed = {micros}
+			WHERE name = ? AND changed < {micros} - 1000000`, l.name)
 		return err
 	})
 	if err == nil {
@@ -140,9 +141,9 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 // where none does: what is needed later is changed later.
 const reserving = `UPDATE kms_rate_limits SET
 	slot = %[1]s,
-	tat = CASE WHEN tat > NOW THEN tat ELSE NOW END + CAST(? * 1000000.0 / rate AS %[2]s),
-	rate = CASE WHEN rate >= per_second OR changed >= NOW - 10000000 THEN rate WHEN rate * 1.1 > per_second THEN per_second ELSE rate * 1.1 END,
-	changed = CASE WHEN rate < per_second AND changed < NOW - 10000000 THEN NOW ELSE changed END
+	tat = CASE WHEN tat > {micros} THEN tat ELSE {micros} END + CAST(? * 1000000.0 / rate AS %[2]s),
+	rate = CASE WHEN rate >= per_second OR changed >= {micros} - 10000000 THEN rate WHEN rate * 1.1 > per_second THEN per_second ELSE rate * 1.1 END,
+	changed = CASE WHEN rate < per_second AND changed < {micros} - 10000000 THEN {micros} ELSE changed END
 	WHERE name = ?`
 
 // reserve books n calls for a moment by the clock of the database, in
@@ -153,7 +154,7 @@ func (l *Limiter) reserve(ctx context.Context, n int) (at int64, wait time.Durat
 			return 0, 0, err
 		}
 	}
-	const free = "CASE WHEN tat > NOW THEN tat ELSE NOW END"
+	const free = "CASE WHEN tat > {micros} THEN tat ELSE {micros} END"
 	err = patiently(func() error {
 		if dialects[l.dialect].returns {
 			return l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(reserving, free, "bigint")+" RETURNING slot"), n, l.name).Scan(&at)

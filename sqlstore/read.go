@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -16,12 +17,14 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	if err != nil {
 		return nil, err
 	}
-	q := &statement{Dialect: s.dialect}
+	q := s.dialect.Statement()
 	s.selectFrom(q)
 	if err := s.where(q, sel); err != nil {
 		return nil, err
 	}
-	q.add(" ORDER BY ", list(q.Dialect, names(s.ids)), fmt.Sprintf(" LIMIT %d", sel.Limit))
+	q.Add(" ORDER BY ")
+	q.Names(names(s.ids))
+	q.Add(fmt.Sprintf(" LIMIT %d", sel.Limit))
 	b := &batch[R]{store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals(), derived: sel.Derived}
 	if sel.Kind == rotation.Migrate {
 		b.least = 1
@@ -33,16 +36,17 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 }
 
 // selectFrom begins a query whose rows load understands.
-func (s *Store[R]) selectFrom(q *statement) {
-	q.add("SELECT ", list(q.Dialect, names(s.read)))
+func (s *Store[R]) selectFrom(q *sqldialect.Statement) {
+	q.Add("SELECT ")
+	q.Names(names(s.read))
 	for _, c := range s.witnesses {
-		q.add(", ", witness(q.Dialect, c.name))
+		q.Add(", ", witness(q.Dialect, c.name))
 	}
-	q.add(" FROM ", q.QuotedTable(s.Table()), " WHERE 1 = 1")
+	q.Add(" FROM ", q.Dialect.QuotedTable(s.Table()), " WHERE 1 = 1")
 }
 
 // where adds the conditions of a selection.
-func (s *Store[R]) where(q *statement, sel rotation.Selection) error {
+func (s *Store[R]) where(q *sqldialect.Statement, sel rotation.Selection) error {
 	k, err := kindOf[R](sel.Kind)
 	if err != nil {
 		return err
@@ -56,21 +60,21 @@ func (s *Store[R]) where(q *statement, sel rotation.Selection) error {
 		if err != nil {
 			return err
 		}
-		q.add(" AND ")
-		q.compare(ids, bound.op, values)
+		q.Add(" AND ")
+		compare(q, ids, bound.op, values)
 	}
 	if !sel.All {
-		q.add(" AND (")
+		q.Add(" AND (")
 		k.selects(s, q, sel.Target)
-		q.add(")")
+		q.Add(")")
 	}
 	return nil
 }
 
 // load reads the rows of a query of selectFrom, and beside each the primary key
 // and the witnesses.
-func (s *Store[R]) load(ctx context.Context, q *statement) (rows []R, records []record, err error) {
-	found, err := s.db.QueryContext(ctx, q.String(), q.args...)
+func (s *Store[R]) load(ctx context.Context, q *sqldialect.Statement) (rows []R, records []record, err error) {
+	found, err := s.db.QueryContext(ctx, q.String(), q.Args...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,7 +157,7 @@ func (s *Store[R]) equalBounds(ctx context.Context, n int) (bounds [][]any, err 
 }
 
 func (s *Store[R]) sampledBounds(ctx context.Context, n int) (bounds [][]any, err error) {
-	table, ids := s.dialect.QuotedTable(s.Table()), list(s.dialect, names(s.ids))
+	table, ids := s.dialect.QuotedTable(s.Table()), s.dialect.QuotedNames(names(s.ids))
 	var count int64
 	if err := s.db.GetContext(ctx, &count, "SELECT count(*) FROM "+table); err != nil {
 		return nil, err

@@ -268,12 +268,12 @@ func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, e
 
 // Selected counts the rows of a selection.
 func (s *Store[R]) Selected(ctx context.Context, sel rotation.Selection) (n int64, err error) {
-	q := &statement{Dialect: s.dialect}
-	q.add("SELECT count(*) FROM ", q.QuotedTable(s.Table()), " WHERE 1 = 1")
+	q := s.dialect.Statement()
+	q.Add("SELECT count(*) FROM ", q.Dialect.QuotedTable(s.Table()), " WHERE 1 = 1")
 	if err := s.where(q, sel); err != nil {
 		return 0, err
 	}
-	if err := s.db.GetContext(ctx, &n, q.String(), q.args...); err != nil {
+	if err := s.db.GetContext(ctx, &n, q.String(), q.Args...); err != nil {
 		return 0, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
 	}
 	return n, nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -172,25 +173,15 @@ func mentions(err error, known ...string) bool {
 
 // updateEach makes one prepared UPDATE for each record.
 func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
-	var q strings.Builder
-	q.WriteString("UPDATE " + s.dialect.QuotedTable(s.Table()) + " SET ")
-	for i, name := range w.set {
-		if i > 0 {
-			q.WriteString(", ")
+	table := sqldialect.Table{Dialect: s.dialect, Name: s.Table(), IDs: names(s.ids)}
+	same := make([]sqldialect.Condition, len(w.same))
+	for i, c := range w.same {
+		same[i] = sqldialect.Condition{Column: c.name, Values: 1}
+		if c.witness {
+			same[i].As = dialects[s.dialect].witnessed
 		}
-		q.WriteString(s.dialect.Quoted(name) + " = ?")
 	}
-	q.WriteString(" WHERE ")
-	for i, c := range s.ids {
-		if i > 0 {
-			q.WriteString(" AND ")
-		}
-		q.WriteString(s.dialect.Quoted(c.name) + " = ?")
-	}
-	for _, c := range w.same {
-		q.WriteString(" AND " + compared(s.dialect, c) + " " + s.dialect.Same() + " ?")
-	}
-	statement, err := tx.PrepareContext(ctx, s.dialect.Placeholders(q.String()))
+	statement, err := tx.PrepareContext(ctx, table.Update(w.set, same))
 	if err != nil {
 		return err
 	}
@@ -202,12 +193,9 @@ func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		if err != nil {
 			return err
 		}
-		// MySQL counts rows that changed; a wrapped key always does.
-		n, err := result.RowsAffected()
-		if err != nil {
+		if w.written[i], err = table.Matched(result); err != nil {
 			return err
 		}
-		w.written[i] = n > 0
 	}
 	return nil
 }
@@ -243,22 +231,9 @@ func (s *Store[R]) insert(ctx context.Context, tx *sqlx.Tx, table string, column
 	}
 	const most = 500 // rows; below what any database takes of arguments
 	for rows := range slices.Chunk(values, most) {
-		q := &statement{Dialect: s.dialect}
-		q.add("INSERT INTO ", table, " (", strings.Join(columns, ", "), ") VALUES ")
-		for i, row := range rows {
-			if i > 0 {
-				q.add(", ")
-			}
-			q.add("(")
-			for n, v := range row {
-				if n > 0 {
-					q.add(", ")
-				}
-				q.arg(v)
-			}
-			q.add(")")
-		}
-		if _, err := tx.ExecContext(ctx, q.String(), q.args...); err != nil {
+		q := s.dialect.Statement("INSERT INTO ", table, " (", strings.Join(columns, ", "), ") VALUES ")
+		q.Rows(rows)
+		if _, err := tx.ExecContext(ctx, q.String(), q.Args...); err != nil {
 			return err
 		}
 	}

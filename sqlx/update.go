@@ -10,7 +10,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+	"github.com/kmsencrypted/kmsencrypted/internal/conditional"
 )
 
 // Update seals what was set in a record and writes it with one UPDATE: the
@@ -158,24 +158,16 @@ func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) er
 }
 
 func (t *table[R]) update(ctx context.Context, db Ext, row *R, w field.Write, columns []column) (matched bool, err error) {
-	var set []string
-	var args []any
-	for _, a := range w.Set {
-		set, args = append(set, a.Column), append(args, a.Value)
-	}
-	if args, err = t.values(args, columns, row); err != nil {
+	values, err := t.values(nil, columns, row)
+	if err != nil {
 		return false, err
 	}
-	args = append(args, t.id(row)...)
-	same := make([]sqldialect.Condition, len(w.Where))
-	for i, a := range w.Where {
-		same[i] = sqldialect.Condition{Column: a.Column, Values: 1 + len(a.Or)}
-		args = append(args, a.Value)
-		for _, other := range a.Or {
-			args = append(args, other)
-		}
+	w.Set = slices.Clip(w.Set)
+	for i, c := range columns {
+		w.Set = append(w.Set, field.Assignment{Column: c.name, Value: values[i]})
 	}
-	result, err := db.ExecContext(ctx, t.Table.Update(append(set, names(columns)...), same), args...)
+	query, args := conditional.Update(t.Table, w, t.id(row))
+	result, err := db.ExecContext(ctx, query, args...)
 	if err == nil {
 		matched, err = t.Matched(result)
 	}

@@ -58,7 +58,7 @@ func (r *Rails[R]) place(b *Blob) (files.Place, error) {
 
 // query reads attachments of the model by a condition on the tables a and b.
 func (r *Rails[R]) query(ctx context.Context, db Tx, condition string, args ...any) (list []*Blob, err error) {
-	rows, err := db.QueryContext(ctx, r.sql(`SELECT b.id, a.id, a.record_id, a.name, b.`+r.dialect.Quoted("key")+`, b.service_name, b.filename, b.content_type, b.metadata, b.byte_size, b.checksum, b.created_at
+	rows, err := db.QueryContext(ctx, r.dialect.SQL(`SELECT b.id, a.id, a.record_id, a.name, b.`+r.dialect.Quoted("key")+`, b.service_name, b.filename, b.content_type, b.metadata, b.byte_size, b.checksum, b.created_at
 		FROM active_storage_attachments a JOIN active_storage_blobs b ON b.id = a.blob_id WHERE a.record_type = ? AND `+condition), append([]any{r.config.RecordType}, args...)...)
 	if err != nil {
 		return nil, err
@@ -157,20 +157,20 @@ func (r *Rails[R]) insert(ctx context.Context, tx Tx, b *Blob, record any) error
 		return err
 	}
 	created := b.Created.Format(railsLayout)
-	_, err := tx.ExecContext(ctx, r.sql("INSERT INTO active_storage_blobs ("+r.dialect.Quoted("key")+", filename, content_type, metadata, service_name, byte_size, checksum, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
+	_, err := tx.ExecContext(ctx, r.dialect.SQL("INSERT INTO active_storage_blobs ("+r.dialect.Quoted("key")+", filename, content_type, metadata, service_name, byte_size, checksum, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"),
 		b.Key, b.FileName, b.ContentType, metadata, b.Service, b.ObjectSize, b.Checksum, created)
 	if err != nil {
 		return err
 	}
-	if err := tx.QueryRowContext(ctx, r.sql("SELECT id FROM active_storage_blobs WHERE "+r.dialect.Quoted("key")+" = ?"), b.Key).Scan(&b.ID); err != nil {
+	if err := tx.QueryRowContext(ctx, r.dialect.SQL("SELECT id FROM active_storage_blobs WHERE "+r.dialect.Quoted("key")+" = ?"), b.Key).Scan(&b.ID); err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, r.sql("INSERT INTO active_storage_attachments (name, record_type, record_id, blob_id, created_at) VALUES (?, ?, ?, ?, ?)"),
+	_, err = tx.ExecContext(ctx, r.dialect.SQL("INSERT INTO active_storage_attachments (name, record_type, record_id, blob_id, created_at) VALUES (?, ?, ?, ?, ?)"),
 		b.Name, r.config.RecordType, record, b.ID, created)
 	if err != nil {
 		return err
 	}
-	return tx.QueryRowContext(ctx, r.sql("SELECT max(id) FROM active_storage_attachments WHERE blob_id = ?"), b.ID).Scan(&b.AttachmentID)
+	return tx.QueryRowContext(ctx, r.dialect.SQL("SELECT max(id) FROM active_storage_attachments WHERE blob_id = ?"), b.ID).Scan(&b.AttachmentID)
 }
 
 // Delete detaches a file in the caller's transaction. [Rails.Sweep] deletes its
@@ -186,7 +186,7 @@ func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	}
 	var others int
 	if err == nil {
-		err = tx.QueryRowContext(ctx, r.sql("SELECT count(*) FROM active_storage_attachments WHERE blob_id = ?"), b.ID).Scan(&others)
+		err = tx.QueryRowContext(ctx, r.dialect.SQL("SELECT count(*) FROM active_storage_attachments WHERE blob_id = ?"), b.ID).Scan(&others)
 	}
 	if err != nil || others > 0 {
 		return r.failed("delete", b, err)

@@ -3,7 +3,6 @@ package attach
 import (
 	"context"
 	"database/sql"
-	"strings"
 )
 
 // Tx is the part of [*sql.Tx] that this package uses. A transaction of another SQL
@@ -14,15 +13,9 @@ type Tx interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// sql completes a statement. ? stands for an argument, {now} and {lock} for the
-// database's own expressions.
-func (i intents) sql(query string) string {
-	return i.dialect.Placeholders(strings.NewReplacer("{now}", i.dialect.Now(), "{lock}", i.dialect.Lock()).Replace(query))
-}
-
 // exec runs a statement and reports whether it changed any row.
 func (i intents) exec(ctx context.Context, db Tx, query string, args ...any) (changed bool, err error) {
-	result, err := db.ExecContext(ctx, i.sql(query), args...)
+	result, err := db.ExecContext(ctx, i.dialect.SQL(query), args...)
 	if err != nil {
 		return false, err
 	}

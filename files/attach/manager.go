@@ -162,16 +162,13 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 	if err := m.model.SetID(row, id); err != nil {
 		return nil, err
 	}
-	var q strings.Builder
-	q.WriteString("SELECT ")
-	for i, c := range m.columns {
-		if i > 0 {
-			q.WriteString(", ")
-		}
-		q.WriteString(m.dialect.Quoted(c))
-	}
-	q.WriteString(" FROM " + m.dialect.QuotedTable(m.model.Table()) + m.whereID() + lock)
-	rows, err := db.QueryContext(ctx, m.sql(q.String()), m.model.IDValues(row)...)
+	q := m.dialect.Statement("SELECT ")
+	q.Names(m.columns)
+	q.Add(" FROM ")
+	q.Table(m.model.Table())
+	q.Where(m.model.IDColumns())
+	q.Add(lock)
+	rows, err := db.QueryContext(ctx, q.String(), m.model.IDValues(row)...)
 	if err != nil {
 		return nil, err
 	}
@@ -186,16 +183,6 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 		return nil, err
 	}
 	return row, rows.Close()
-}
-
-// whereID returns the condition on the primary key.
-func (m *Manager[R]) whereID() string {
-	var q strings.Builder
-	for i, c := range m.model.IDColumns() {
-		q.WriteString([]string{" WHERE ", " AND "}[min(i, 1)])
-		q.WriteString(m.dialect.Quoted(c) + " = ?")
-	}
-	return q.String()
 }
 
 // KeyColumn returns the column whose data keys wrap the file keys. With

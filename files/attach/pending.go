@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
@@ -194,13 +195,8 @@ func (p *Pending[R]) addDataKey(ctx context.Context, tx Tx, now *R) (kmsencrypte
 	if err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
-	column := m.dialect.Quoted(m.key)
-	set, err := m.exec(ctx, tx, "UPDATE "+m.dialect.QuotedTable(m.model.Table())+" SET "+column+" = ?"+m.whereID()+" AND "+column+" IS NULL",
-		append([]any{text}, m.model.IDValues(now)...)...)
-	if err == nil && !set {
-		err = kmsencrypted.ErrConflict
-	}
-	if err != nil {
+	first := field.Write{Set: []field.Assignment{{Column: m.key, Value: text}}, Where: []field.Assignment{{Column: m.key}}}
+	if err := m.writeIf(ctx, tx, now, first); err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
 	if theirs := m.model.Key(m.key, p.row); theirs.IsNull() {

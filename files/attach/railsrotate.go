@@ -105,7 +105,7 @@ func (r *Rails[R]) adopt(ctx context.Context, tx Tx, b *Blob, rotated field.Rota
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, r.sql("UPDATE active_storage_blobs SET metadata = ? WHERE id = ?"), string(metadata), b.ID)
+	_, err = tx.ExecContext(ctx, r.dialect.SQL("UPDATE active_storage_blobs SET metadata = ? WHERE id = ?"), string(metadata), b.ID)
 	return err
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/conditional"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
@@ -108,8 +109,7 @@ func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	if err != nil || len(w.Set) == 0 {
 		return err
 	}
-	table := sqldialect.Table{Dialect: m.dialect, Name: m.model.Table(), IDs: m.model.IDColumns()}
-	existing, err := table.LockedColumns(ctx, tx, m.model.IDValues(row))
+	existing, err := m.table().LockedColumns(ctx, tx, m.model.IDValues(row))
 	if errors.Is(err, sql.ErrNoRows) {
 		return kmsencrypted.ErrConflict
 	}
@@ -122,30 +122,24 @@ func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	if err != nil {
 		return err
 	}
-	var q strings.Builder
-	var args []any
-	q.WriteString("UPDATE " + m.dialect.QuotedTable(m.model.Table()))
-	for i, a := range w.Set {
-		q.WriteString([]string{" SET ", ", "}[min(i, 1)] + m.dialect.Quoted(a.Column) + " = ?")
-		args = append(args, a.Value)
+	return m.writeIf(ctx, tx, row, w)
+}
+
+// writeIf writes to a record if its row still holds what w.Where says. Else it is
+// [kmsencrypted.ErrConflict].
+func (m *Manager[R]) writeIf(ctx context.Context, tx Tx, row *R, w field.Write) error {
+	query, args := conditional.Update(m.table(), w, m.model.IDValues(row))
+	result, err := tx.ExecContext(ctx, query, args...)
+	if err != nil {
+		return err
 	}
-	q.WriteString(m.whereID())
-	args = append(args, m.model.IDValues(row)...)
-	for _, a := range w.Where {
-		q.WriteString(" AND (1 = 0")
-		for _, value := range a.Values() {
-			if value == nil {
-				q.WriteString(" OR " + m.dialect.Quoted(a.Column) + " IS NULL")
-				continue
-			}
-			q.WriteString(" OR " + m.dialect.Quoted(a.Column) + " = ?")
-			args = append(args, value)
-		}
-		q.WriteString(")")
-	}
-	written, err := m.exec(ctx, tx, q.String(), args...)
-	if err == nil && !written {
+	matched, err := m.table().Matched(result)
+	if err == nil && !matched {
 		err = kmsencrypted.ErrConflict
 	}
 	return err
+}
+
+func (m *Manager[R]) table() sqldialect.Table {
+	return sqldialect.Table{Dialect: m.dialect, Name: m.model.Table(), IDs: m.model.IDColumns()}
 }

@@ -15,7 +15,7 @@ const attachmentColumns = "id, record_table, record_id, name, variant, parent_id
 
 // query reads attachments by a condition on the table kms_attachments.
 func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ...any) (list []*Attachment, err error) {
-	rows, err := db.QueryContext(ctx, m.sql("SELECT "+attachmentColumns+" FROM kms_attachments WHERE "+condition), args...)
+	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT "+attachmentColumns+" FROM kms_attachments WHERE "+condition), args...)
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ func (m *Manager[R]) Sweep(ctx context.Context) (Swept, error) {
 func (i intents) sweep(ctx context.Context) (s Swept, err error) {
 	// Make the decision durable before deleting anything: a later Commit then finds
 	// its object doomed.
-	result, err := i.db.ExecContext(ctx, i.sql("UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} + ? WHERE state = '"+pending+"' AND until < {now}"), i.grace.Milliseconds())
+	result, err := i.db.ExecContext(ctx, i.dialect.SQL("UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} + ? WHERE state = '"+pending+"' AND until < {now}"), i.grace.Milliseconds())
 	if err != nil {
 		return s, fmt.Errorf("attach: sweep: %w", err)
 	}
@@ -67,7 +67,7 @@ func (i intents) sweepBucket(ctx context.Context, bucket string) (deleted int64,
 
 // doomedAfter returns some objects whose grace period is over, ordered by name.
 func (i intents) doomedAfter(ctx context.Context, bucket, after string) (list []string, err error) {
-	rows, err := i.db.QueryContext(ctx, i.sql("SELECT object FROM kms_attachment_objects WHERE state = '"+doomed+"' AND until <= {now} AND bucket = ? AND object > ? ORDER BY object LIMIT 100"), bucket, after)
+	rows, err := i.db.QueryContext(ctx, i.dialect.SQL("SELECT object FROM kms_attachment_objects WHERE state = '"+doomed+"' AND until <= {now} AND bucket = ? AND object > ? ORDER BY object LIMIT 100"), bucket, after)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (i intents) doomedAfter(ctx context.Context, bucket, after string) (list []
 // from the list.
 func (i intents) deleteObject(ctx context.Context, bucket, object string) error {
 	var rows int
-	err := i.db.QueryRowContext(ctx, i.sql(i.references), bucket, object).Scan(&rows)
+	err := i.db.QueryRowContext(ctx, i.dialect.SQL(i.references), bucket, object).Scan(&rows)
 	if err == nil && rows == 0 {
 		err = i.deleteFrom(ctx, bucket, object)
 	}

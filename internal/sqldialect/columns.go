@@ -24,18 +24,18 @@ func (t Table) LockedColumns(ctx context.Context, tx Transaction, id []any) ([]s
 }
 
 func (t Table) lock(ctx context.Context, tx Transaction, id []any) error {
-	s := t.statement("SELECT 1 FROM ")
+	s := t.Dialect.Statement("SELECT 1 FROM ")
 	if t.Dialect == SQLite { // whose lock is a change, if one that changes nothing
-		s = t.statement("UPDATE ")
+		s = t.Dialect.Statement("UPDATE ")
 	}
-	s.table(t.Name)
+	s.Table(t.Name)
 	if t.Dialect == SQLite {
-		s.add(" SET ")
-		s.name(t.IDs[0])
-		s.add(" = ")
-		s.name(t.IDs[0])
+		s.Add(" SET ")
+		s.Name(t.IDs[0])
+		s.Add(" = ")
+		s.Name(t.IDs[0])
 	}
-	s.where(t.IDs, nil)
+	s.Where(t.IDs)
 	if t.Dialect == SQLite {
 		result, err := tx.ExecContext(ctx, s.String(), id...)
 		if err != nil {
@@ -46,7 +46,7 @@ func (t Table) lock(ctx context.Context, tx Transaction, id []any) error {
 		}
 		return nil
 	}
-	s.add(" FOR UPDATE")
+	s.Add(" FOR UPDATE")
 	found, err := readTexts(ctx, tx, s.String(), id...)
 	if err == nil && len(found) == 0 {
 		err = sql.ErrNoRows
@@ -69,8 +69,8 @@ func (t Table) columns() (query string, args []any) {
 	}
 	switch t.Dialect {
 	case Postgres:
-		table := &statement{dialect: t.Dialect}
-		table.table(t.Name)
+		table := t.Dialect.Statement()
+		table.Table(t.Name)
 		return "SELECT attname::text FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped", []any{table.String()}
 	case MySQL:
 		return "SELECT column_name FROM information_schema.columns WHERE table_name = ? AND table_schema = COALESCE(NULLIF(?, ''), DATABASE())", []any{name, schema}

@@ -5,7 +5,6 @@ package sqldialect
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -66,76 +65,3 @@ func (d Dialect) AsksMany() (question string, ok bool) {
 // HasLastInsertID reports whether the result of an INSERT has the id. MySQL has
 // no other way.
 func (d Dialect) HasLastInsertID() bool { return d == MySQL }
-
-// statement is SQL under construction.
-type statement struct {
-	strings.Builder
-	dialect Dialect
-	args    int
-}
-
-func (s *statement) add(parts ...string) {
-	for _, part := range parts {
-		s.WriteString(part)
-	}
-}
-
-// name adds a name in quotes.
-func (s *statement) name(name string) { s.add(s.dialect.Quoted(name)) }
-
-// table adds the name of a table, which may have a schema before a dot.
-func (s *statement) table(name string) { s.add(s.dialect.QuotedTable(name)) }
-
-// arg adds the next placeholder.
-func (s *statement) arg() {
-	s.args++
-	s.add(s.dialect.Placeholder(s.args))
-}
-
-// list adds something for each name, with commas between.
-func (s *statement) list(names []string, add func(name string)) {
-	s.join(", ", names, add)
-}
-
-func (s *statement) join(separator string, names []string, add func(name string)) {
-	for i, name := range names {
-		if i > 0 {
-			s.WriteString(separator)
-		}
-		add(name)
-	}
-}
-
-// Condition says that a column holds one of so many values, NULL among them.
-type Condition struct {
-	Column string
-	Values int
-}
-
-// where adds the conditions that the row has this id and the columns hold what
-// they held.
-func (s *statement) where(ids []string, same []Condition) {
-	s.add(" WHERE ")
-	s.join(" AND ", ids, func(id string) {
-		s.name(id)
-		s.add(" = ")
-		s.arg()
-	})
-	for _, c := range same {
-		s.add(" AND ")
-		if c.Values > 1 {
-			s.add("(")
-		}
-		for i := range c.Values {
-			if i > 0 {
-				s.add(" OR ")
-			}
-			s.name(c.Column)
-			s.add(" ", s.dialect.Same(), " ")
-			s.arg()
-		}
-		if c.Values > 1 {
-			s.add(")")
-		}
-	}
-}

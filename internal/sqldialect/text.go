@@ -15,6 +15,13 @@ func inQuotes(name, quote string) string {
 	return quote + strings.ReplaceAll(name, quote, quote+quote) + quote
 }
 
+// QuotedNames are names in quotes with commas between.
+func (d Dialect) QuotedNames(names []string) string {
+	s := d.Statement()
+	s.Names(names)
+	return s.String()
+}
+
 // QuotedTable is the name of a table in quotes; it may have a schema before a dot.
 func (d Dialect) QuotedTable(name string) string {
 	parts := strings.Split(name, ".")
@@ -41,19 +48,18 @@ func (d Dialect) Placeholder(n int) string {
 	return "$" + strconv.Itoa(n)
 }
 
-// Placeholders turns the marks ? of a statement without any other into placeholders.
-func (d Dialect) Placeholders(query string) string {
-	if d != Postgres {
-		return query
-	}
-	var b strings.Builder
-	for n := 1; ; n++ {
+// SQL completes a statement: it turns the marks ? into placeholders, of which
+// there are no others, and {now} and {lock} into what the database calls so.
+func (d Dialect) SQL(query string) string {
+	query = strings.NewReplacer("{now}", d.Now(), "{lock}", d.Lock()).Replace(query)
+	s := d.Statement()
+	for {
 		before, after, found := strings.Cut(query, "?")
-		b.WriteString(before)
+		s.Add(before)
 		if !found {
-			return b.String()
+			return s.String()
 		}
-		b.WriteString(d.Placeholder(n))
+		s.Mark()
 		query = after
 	}
 }

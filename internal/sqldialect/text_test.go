@@ -11,8 +11,8 @@ func TestText(t *testing.T) {
 		{"Defined", SQLite.Defined(`a"b`), `"a""b"`},
 		{"QuotedTable", Postgres.QuotedTable("app.users"), `"app"."users"`},
 		{"QuotedTable", SQLite.QuotedTable("users"), "`users`"},
-		{"Placeholders", Postgres.Placeholders("a = ? AND b = ?"), "a = $1 AND b = $2"},
-		{"Placeholders", MySQL.Placeholders("a = ? AND b = ?"), "a = ? AND b = ?"},
+		{"SQL", Postgres.SQL("a = ? AND b = ?{lock}"), "a = $1 AND b = $2 FOR UPDATE"},
+		{"SQL", SQLite.SQL("a = ? AND b = ?{lock}"), "a = ? AND b = ?"},
 		{"Placeholder", Postgres.Placeholder(12), "$12"},
 		{"Same", MySQL.Same(), "<=>"},
 	} {
