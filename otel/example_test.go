@@ -29,7 +29,7 @@ func Example() {
 		}
 		return pairs["model_name"]
 	}
-	observer, err := kmsotel.New(tracers, meters, &kmsotel.Options{Mask: kind})
+	observer, err := kmsotel.New(tracers, meters, kmsotel.Options{Mask: kind})
 	if err != nil {
 		fmt.Println(err)
 		return

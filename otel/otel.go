@@ -1,7 +1,7 @@
 // Package kmsotel reports requests to key services to OpenTelemetry: a span and
 // three metrics for each.
 //
-//	observer, err := kmsotel.New(otel.GetTracerProvider(), otel.GetMeterProvider(), nil)
+//	observer, err := kmsotel.New(otel.GetTracerProvider(), otel.GetMeterProvider(), kmsotel.Options{})
 //	box, err := kmsencrypted.Config{Observer: observer, …}.Box()
 //
 // # Spans
@@ -88,7 +88,7 @@ const (
 	errorTypeKey  = attribute.Key("error.type") // OpenTelemetry's own name
 )
 
-// Options of [New]. Nil and the zero value are the defaults.
+// Options of [New]. The zero value is usual.
 type Options struct {
 	// Mask makes the attribute kmsencrypted.context of a span: the encryption
 	// context without what should not leave the process. "" leaves the attribute
@@ -101,7 +101,7 @@ type Options struct {
 // New returns an observer for [kmsencrypted.Config]. A nil tracer provider makes
 // no spans, a nil meter provider no metrics; both nil is
 // [kmsencrypted.ErrConfig]. The providers stay the caller's to shut down.
-func New(tracers trace.TracerProvider, meters metric.MeterProvider, options *Options) (kmsencrypted.Observer, error) {
+func New(tracers trace.TracerProvider, meters metric.MeterProvider, options Options) (kmsencrypted.Observer, error) {
 	if missing.Is(tracers) {
 		tracers = nil
 	}
@@ -114,10 +114,7 @@ func New(tracers trace.TracerProvider, meters metric.MeterProvider, options *Opt
 	if tracers == nil {
 		tracers = noop.NewTracerProvider()
 	}
-	r := &reporter{tracer: tracers.Tracer(scope)}
-	if options != nil {
-		r.mask = options.Mask
-	}
+	r := &reporter{tracer: tracers.Tracer(scope), mask: options.Mask}
 	if meters != nil {
 		var err error
 		if r.instruments, err = newInstruments(meters.Meter(scope)); err != nil {

@@ -43,7 +43,7 @@ func newTelemetry() *telemetry {
 	return t
 }
 
-func (t *telemetry) observer(tb testing.TB, options *kmsotel.Options) kmsencrypted.Observer {
+func (t *telemetry) observer(tb testing.TB, options kmsotel.Options) kmsencrypted.Observer {
 	tb.Helper()
 	observer, err := kmsotel.New(t.tracers, t.meters, options)
 	if err != nil {
@@ -87,7 +87,7 @@ func TestSpan(t *testing.T) {
 	telemetry := newTelemetry()
 	ctx, parent := telemetry.tracers.Tracer("test").Start(t.Context(), "handler")
 	before := time.Now()
-	telemetry.observer(t, nil)(ctx, kmsencrypted.Event{
+	telemetry.observer(t, kmsotel.Options{})(ctx, kmsencrypted.Event{
 		Op: kmsencrypted.OpUnwrap, Key: vaultKey, Version: 2, Count: 17, Duration: 3 * time.Second,
 		Context: bind(t, kmsencrypted.Context{"model_name": "Customer", "model_id": 7}), Attempts: 3, KeyVersion: "4",
 	})
@@ -144,7 +144,7 @@ func TestFailure(t *testing.T) {
 	t.Parallel()
 	telemetry := newTelemetry()
 	const detail = "something a proxy wrote about ada@example.org"
-	telemetry.observer(t, nil)(t.Context(), kmsencrypted.Event{
+	telemetry.observer(t, kmsotel.Options{})(t.Context(), kmsencrypted.Event{
 		Op: kmsencrypted.OpWrap, Key: vaultKey, Version: 1, Count: 1, Duration: time.Millisecond,
 		Err: &kmsencrypted.Error{Op: "encrypt", Provider: "vault", Err: kmsencrypted.ErrThrottled, Cause: errors.New(detail)},
 	})
@@ -183,7 +183,7 @@ func TestMask(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			telemetry := newTelemetry()
-			telemetry.observer(t, &kmsotel.Options{Mask: test.mask})(t.Context(), kmsencrypted.Event{
+			telemetry.observer(t, kmsotel.Options{Mask: test.mask})(t.Context(), kmsencrypted.Event{
 				Op: kmsencrypted.OpWrap, Key: vaultKey, Count: 1, Context: bind(t, test.ec),
 			})
 			span := telemetry.spans.GetSpans()[0]
@@ -203,7 +203,7 @@ func TestMaskIsNotAskedForUnsampledSpans(t *testing.T) {
 	t.Parallel()
 	tracers := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample()))
 	asked := false
-	observer, err := kmsotel.New(tracers, nil, &kmsotel.Options{Mask: func(kmsencrypted.BoundContext) string { asked = true; return "x" }})
+	observer, err := kmsotel.New(tracers, nil, kmsotel.Options{Mask: func(kmsencrypted.BoundContext) string { asked = true; return "x" }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +216,7 @@ func TestMaskIsNotAskedForUnsampledSpans(t *testing.T) {
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	telemetry := newTelemetry()
-	observer := telemetry.observer(t, nil)
+	observer := telemetry.observer(t, kmsotel.Options{})
 	// A request that ended because its context did is counted like others.
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -292,7 +292,7 @@ func TestMetrics(t *testing.T) {
 func TestExemplarsNameTheSpan(t *testing.T) {
 	t.Parallel()
 	telemetry := newTelemetry()
-	telemetry.observer(t, nil)(t.Context(), kmsencrypted.Event{Op: kmsencrypted.OpUnwrap, Key: vaultKey, Count: 1, Duration: time.Second})
+	telemetry.observer(t, kmsotel.Options{})(t.Context(), kmsencrypted.Event{Op: kmsencrypted.OpUnwrap, Key: vaultKey, Count: 1, Duration: time.Second})
 	durations := telemetry.metrics(t)["kmsencrypted.request.duration"].Data.(metricdata.Histogram[float64])
 	exemplars := durations.DataPoints[0].Exemplars
 	want := telemetry.spans.GetSpans()[0].SpanContext.SpanID()
@@ -307,7 +307,7 @@ func TestNilProviders(t *testing.T) {
 	event := kmsencrypted.Event{Op: kmsencrypted.OpWrap, Key: vaultKey, Count: 1}
 
 	onlySpans := newTelemetry()
-	observer, err := kmsotel.New(onlySpans.tracers, nil, nil)
+	observer, err := kmsotel.New(onlySpans.tracers, nil, kmsotel.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -317,7 +317,7 @@ func TestNilProviders(t *testing.T) {
 	}
 
 	onlyMetrics := newTelemetry()
-	if observer, err = kmsotel.New(nil, onlyMetrics.meters, nil); err != nil {
+	if observer, err = kmsotel.New(nil, onlyMetrics.meters, kmsotel.Options{}); err != nil {
 		t.Fatal(err)
 	}
 	observer(t.Context(), event)
@@ -325,7 +325,7 @@ func TestNilProviders(t *testing.T) {
 		t.Errorf("%d metrics, want 3", n)
 	}
 
-	if _, err := kmsotel.New(nil, nil, nil); !errors.Is(err, kmsencrypted.ErrConfig) {
+	if _, err := kmsotel.New(nil, nil, kmsotel.Options{}); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("New(nil, nil, nil) error = %v, want %v", err, kmsencrypted.ErrConfig)
 	}
 }
@@ -345,7 +345,7 @@ func (failingMeter) Int64Counter(string, ...metric.Int64CounterOption) (metric.I
 
 func TestInstrumentsThatCannotBeMade(t *testing.T) {
 	t.Parallel()
-	observer, err := kmsotel.New(nil, failingMeters{newTelemetry().meters}, nil)
+	observer, err := kmsotel.New(nil, failingMeters{newTelemetry().meters}, kmsotel.Options{})
 	if !errors.Is(err, kmsencrypted.ErrConfig) || observer != nil {
 		t.Errorf("New = %v, %v, want nil, %v", observer != nil, err, kmsencrypted.ErrConfig)
 	}
@@ -362,7 +362,7 @@ func TestBox(t *testing.T) {
 	box, err := kmsencrypted.Config{
 		Current:  1,
 		Versions: map[int]kmsencrypted.Version{1: {Provider: provider}},
-		Observer: telemetry.observer(t, nil),
+		Observer: telemetry.observer(t, kmsotel.Options{}),
 	}.Box()
 	if err != nil {
 		t.Fatal(err)
@@ -419,7 +419,7 @@ func BenchmarkObserve(b *testing.B) {
 	b.Run("ours", func(b *testing.B) {
 		b.ReportAllocs()
 		tracers, meters := providers()
-		observer, err := kmsotel.New(tracers, meters, nil)
+		observer, err := kmsotel.New(tracers, meters, kmsotel.Options{})
 		if err != nil {
 			b.Fatal(err)
 		}

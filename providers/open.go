@@ -46,7 +46,7 @@ func Open(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
 			return service.open(ctx, keyID)
 		}
 	}
-	return opened(aws.Open(ctx, keyID, nil))
+	return opened(aws.Open(ctx, keyID, aws.Options{}))
 }
 
 // services are those whose key ids can be told from AWS's.
@@ -57,10 +57,10 @@ var services = []struct {
 	{is(testkey.KeyID), func(context.Context, string) (kmsencrypted.Provider, error) { return testkey.New(), nil }},
 	{is(testkey.EncryptKeyID), func(context.Context, string) (kmsencrypted.Provider, error) { return testkey.EncryptOnly(), nil }},
 	{begins("vault/"), func(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
-		return opened(vault.Open(ctx, keyID, nil))
+		return opened(vault.Open(ctx, keyID, vault.Options{}))
 	}},
 	{begins("projects/"), func(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
-		return opened(gcp.Open(ctx, keyID, nil))
+		return opened(gcp.Open(ctx, keyID, gcp.Options{}))
 	}},
 	{begins("local:env:"), func(_ context.Context, keyID string) (kmsencrypted.Provider, error) {
 		return opened(local.FromEnv(strings.TrimPrefix(keyID, "local:env:")))

@@ -32,7 +32,7 @@ func TestCallsCountedSQLite(t *testing.T) {
 			server := awskms.New()
 			t.Cleanup(server.Close)
 			key := func(id string) kmsencrypted.Provider {
-				p, err := aws.New(server.Client(), server.AddKey(id), nil)
+				p, err := aws.New(server.Client(), server.AddKey(id), aws.Options{})
 				must(t, err)
 				return kmstest.Faulty(p) // which stands in front of it
 			}

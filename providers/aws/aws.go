@@ -2,7 +2,7 @@
 // context is the service's own: it is checked on every decryption and shown in
 // CloudTrail.
 //
-//	provider, err := aws.Open(ctx, "arn:aws:kms:eu-central-1:123456789012:key/…", nil)
+//	provider, err := aws.Open(ctx, "arn:aws:kms:eu-central-1:123456789012:key/…", aws.Options{})
 //
 // The role of the program needs kms:Encrypt to wrap, kms:Decrypt to unwrap, and
 // kms:ReEncryptFrom with kms:ReEncryptTo for rotations that leave the data key
@@ -41,7 +41,7 @@ type Client interface {
 	DescribeKey(context.Context, *kms.DescribeKeyInput, ...func(*kms.Options)) (*kms.DescribeKeyOutput, error)
 }
 
-// Options of a [Provider]. Nil and the zero value are the defaults.
+// Options of a [Provider]. The zero value is usual.
 type Options struct {
 	// AnyKey lets the ciphertext choose the key it is decrypted with, among all
 	// that the role may use, as kms_encrypted does. By default only the
@@ -70,17 +70,15 @@ var keyIDShape = regexp.MustCompile(`^[A-Za-z0-9:/_-]+$`)
 //
 // The service is not called. Credentials and region are the client's, which stays
 // the caller's; it has nothing to close.
-func New(client Client, keyID string, options *Options) (*Provider, error) {
+func New(client Client, keyID string, options Options) (*Provider, error) {
 	if !keyIDShape.MatchString(keyID) {
 		return nil, fmt.Errorf("aws: %w: %q is not a key id, alias or ARN", kmsencrypted.ErrConfig, keyID)
 	}
 	if missing.Is(client) {
 		return nil, fmt.Errorf("aws: %w: the client is nil", kmsencrypted.ErrConfig)
 	}
-	p := &Provider{client: client, keyID: keyID, region: regionOf(keyID)}
-	if options != nil {
-		p.options = Options{AnyKey: options.AnyKey, GrantTokens: slices.Clone(options.GrantTokens)}
-	}
+	p := &Provider{client: client, keyID: keyID, region: regionOf(keyID), options: options}
+	p.options.GrantTokens = slices.Clone(options.GrantTokens)
 	if configured, ok := client.(interface{ Options() kms.Options }); ok {
 		region := configured.Options().Region
 		if p.region != "" && region != p.region {

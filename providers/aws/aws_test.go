@@ -28,7 +28,7 @@ func start(t *testing.T) *awskms.Server {
 	return s
 }
 
-func open(t *testing.T, s *awskms.Server, keyID string, options *aws.Options) *aws.Provider {
+func open(t *testing.T, s *awskms.Server, keyID string, options aws.Options) *aws.Provider {
 	t.Helper()
 	p, err := aws.New(s.Client(), keyID, options)
 	must(t, err)
@@ -85,9 +85,9 @@ func TestProvider(t *testing.T) {
 				return func(*testing.T) { s.Inject(f) }
 			}
 			return providertest.Key{
-				Provider: open(t, s, id, nil),
-				Other:    open(t, s, s.AddKey("7d1c2f0e-0002"), nil),
-				Missing:  open(t, s, "alias/nobody", nil),
+				Provider: open(t, s, id, aws.Options{}),
+				Other:    open(t, s, s.AddKey("7d1c2f0e-0002"), aws.Options{}),
+				Missing:  open(t, s, "alias/nobody", aws.Options{}),
 				Rotate: func(t *testing.T) {
 					_, err := s.Client().RotateKeyOnDemand(t.Context(), &kms.RotateKeyOnDemandInput{KeyId: &id})
 					must(t, err)
@@ -110,7 +110,7 @@ func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	client := start(t).Client()
 	for _, keyID := range []string{"", " ", "alias/my key", "key\n", "arn:aws:kms:eu-central-1:123456789012:key/abc"} {
-		if p, err := aws.New(client, keyID, nil); !errors.Is(err, kmsencrypted.ErrConfig) {
+		if p, err := aws.New(client, keyID, aws.Options{}); !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("New(%q) = %v, %v, want %v", keyID, p, err, kmsencrypted.ErrConfig)
 		}
 	}
@@ -118,7 +118,7 @@ func TestNewRefuses(t *testing.T) {
 
 func TestInfo(t *testing.T) {
 	t.Parallel()
-	p := open(t, start(t), "alias/mine", nil)
+	p := open(t, start(t), "alias/mine", aws.Options{})
 	want := kmsencrypted.KeyInfo{Provider: "aws", KeyID: "alias/mine", Tag: "aws us-east-1"}
 	if got := p.Info(); got != want {
 		t.Errorf("Info() = %+v, want %+v", got, want)
@@ -131,7 +131,7 @@ func TestNamesOfAKey(t *testing.T) {
 	arn := s.AddKey("7d1c2f0e", "alias/mine")
 	aliasARN := "arn:aws:kms:" + awskms.Region + ":" + awskms.Account + ":alias/mine"
 	for _, name := range []string{arn, "7d1c2f0e", "alias/mine", aliasARN} {
-		p := open(t, s, name, nil)
+		p := open(t, s, name, aws.Options{})
 		opens(t, p, encrypt(t, p, user), user)
 		must(t, p.Probe(t.Context()))
 	}
@@ -142,13 +142,13 @@ func TestPinned(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.AddKey("old", "alias/mine")
-	mine := open(t, s, "alias/mine", nil)
+	mine := open(t, s, "alias/mine", aws.Options{})
 	ciphertext := encrypt(t, mine, user)
 	s.AddKey("new", "alias/mine") // the alias moves
 	_, err := mine.Decrypt(t.Context(), ciphertext, bind(t, user))
 	fails(t, err, kmsencrypted.ErrDecrypt)
-	opens(t, open(t, s, "old", nil), ciphertext, user)
-	opens(t, open(t, s, "alias/mine", &aws.Options{AnyKey: true}), ciphertext, user)
+	opens(t, open(t, s, "old", aws.Options{}), ciphertext, user)
+	opens(t, open(t, s, "alias/mine", aws.Options{AnyKey: true}), ciphertext, user)
 
 	decrypts := s.Calls("Decrypt")
 	for i, want := range []any{"alias/mine", "old", nil} {
@@ -163,7 +163,7 @@ func TestGrantTokens(t *testing.T) {
 	s := start(t)
 	s.AddKey("k")
 	tokens := []string{"token"}
-	p := open(t, s, "k", &aws.Options{GrantTokens: tokens})
+	p := open(t, s, "k", aws.Options{GrantTokens: tokens})
 	tokens[0] = "changed"
 	ciphertext := encrypt(t, p, user)
 	opens(t, p, ciphertext, user)
@@ -182,7 +182,7 @@ func TestGrantTokens(t *testing.T) {
 func TestRewrap(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	source, target := open(t, s, s.AddKey("source"), nil), open(t, s, s.AddKey("target"), nil)
+	source, target := open(t, s, s.AddKey("source"), aws.Options{}), open(t, s, s.AddKey("target"), aws.Options{})
 	before, after := bind(t, user), bind(t, kmsencrypted.Context{"tenant": "acme"})
 	from := kmsencrypted.Wrapped{Ciphertext: encrypt(t, source, user), Context: before}
 	moved, err := target.Rewrap(t.Context(), from, source, after)
@@ -196,14 +196,14 @@ func TestRewrap(t *testing.T) {
 		t.Errorf("ReEncrypt = %+v, want both contexts and the source key", call)
 	}
 
-	open := open(t, s, "source", &aws.Options{AnyKey: true})
+	open := open(t, s, "source", aws.Options{AnyKey: true})
 	_, err = target.Rewrap(t.Context(), from, open, after)
 	must(t, err)
 	if sent := s.Calls("ReEncrypt")[1].Body["SourceKeyId"]; sent != nil {
 		t.Errorf("SourceKeyId = %v, want none for a source that may use any key", sent)
 	}
 
-	elsewhere, err := aws.New(kms.New(kms.Options{Region: "eu-central-1"}), "alias/mine", nil)
+	elsewhere, err := aws.New(kms.New(kms.Options{Region: "eu-central-1"}), "alias/mine", aws.Options{})
 	must(t, err)
 	_, err = target.Rewrap(t.Context(), from, elsewhere, after)
 	fails(t, err, errors.ErrUnsupported)
@@ -212,7 +212,7 @@ func TestRewrap(t *testing.T) {
 func TestProbe(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, s.AddKey("k"), nil)
+	p := open(t, s, s.AddKey("k"), aws.Options{})
 	must(t, p.Probe(t.Context()))
 	_, err := s.Client().ScheduleKeyDeletion(t.Context(), &kms.ScheduleKeyDeletionInput{KeyId: sdk.String("k")})
 	must(t, err)
@@ -234,19 +234,19 @@ func TestOpen(t *testing.T) {
 	t.Setenv("AWS_DEFAULT_REGION", "")
 	s := start(t)
 	arn := s.AddKey("k", "alias/mine")
-	p, err := aws.Open(t.Context(), arn, nil, load(s)...)
+	p, err := aws.Open(t.Context(), arn, aws.Options{}, load(s)...)
 	must(t, err)
 	opens(t, p, encrypt(t, p, user), user)
 	if tag := p.Info().Tag; tag != "aws us-east-1" {
 		t.Errorf("Tag = %q, want the region of the ARN", tag)
 	}
 
-	_, err = aws.Open(t.Context(), "alias/mine", nil, load(s)...)
+	_, err = aws.Open(t.Context(), "alias/mine", aws.Options{}, load(s)...)
 	fails(t, err, kmsencrypted.ErrConfig)
-	p, err = aws.Open(t.Context(), "alias/mine", nil, append(load(s), config.WithRegion(awskms.Region))...)
+	p, err = aws.Open(t.Context(), "alias/mine", aws.Options{}, append(load(s), config.WithRegion(awskms.Region))...)
 	must(t, err)
 	opens(t, p, encrypt(t, p, user), user)
-	_, err = aws.Open(t.Context(), arn, nil, config.WithSharedConfigProfile("nobody"))
+	_, err = aws.Open(t.Context(), arn, aws.Options{}, config.WithSharedConfigProfile("nobody"))
 	fails(t, err, kmsencrypted.ErrConfig)
 }
 
@@ -254,7 +254,7 @@ func TestOpen(t *testing.T) {
 func TestOpenTriesThreeTimes(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p, err := aws.Open(t.Context(), s.AddKey("k"), nil, load(s)...)
+	p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{}, load(s)...)
 	must(t, err)
 	s.Inject(awskms.Fault{Error: "KMSInternalException", Times: 2})
 	encrypt(t, p, user)
@@ -269,7 +269,7 @@ func TestOpenTriesThreeTimes(t *testing.T) {
 func TestNoPlaintextCrossesACancelledCall(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, s.AddKey("k"), nil)
+	p := open(t, s, s.AddKey("k"), aws.Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := p.Encrypt(ctx, secret, bind(t, user))

@@ -15,7 +15,7 @@ func BenchmarkDecrypt(b *testing.B) {
 	s := awskms.New()
 	defer s.Close()
 	id, client := s.AddKey("k"), s.Client()
-	p, err := aws.New(client, id, nil)
+	p, err := aws.New(client, id, aws.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

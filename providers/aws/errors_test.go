@@ -12,12 +12,13 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 )
 
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, s.AddKey("k"), nil)
+	p := open(t, s, s.AddKey("k"), aws.Options{})
 	ciphertext := encrypt(t, p, user)
 	for code, want := range map[string]error{
 		"InvalidCiphertextException":  kmsencrypted.ErrDecrypt,
@@ -50,7 +51,7 @@ func TestErrors(t *testing.T) {
 func TestCauseIsReachable(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, "alias/nobody", nil)
+	p := open(t, s, "alias/nobody", aws.Options{})
 	_, err := p.Encrypt(t.Context(), secret, bind(t, user))
 	if _, ok := errors.AsType[*types.NotFoundException](err); !ok {
 		t.Errorf("error = %v, want *types.NotFoundException behind it", err)
@@ -62,7 +63,7 @@ func TestCauseIsReachable(t *testing.T) {
 func TestUnknownErrors(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, s.AddKey("k"), nil)
+	p := open(t, s, s.AddKey("k"), aws.Options{})
 	s.Inject(awskms.Fault{Error: "SomethingNewException"})
 	_, err := p.Encrypt(t.Context(), secret, bind(t, user))
 	if err == nil || kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) || errors.Is(err, kmsencrypted.ErrDecrypt) {

@@ -16,7 +16,7 @@ const keyARN = "arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56e
 // Credentials come from where the SDK finds them, the region from the ARN.
 func ExampleOpen() {
 	ctx := context.Background()
-	provider, err := aws.Open(ctx, keyARN, nil)
+	provider, err := aws.Open(ctx, keyARN, aws.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -42,7 +42,7 @@ func ExampleNew() {
 		fmt.Println(err)
 		return
 	}
-	provider, err := aws.New(kms.NewFromConfig(cfg), keyARN, nil)
+	provider, err := aws.New(kms.NewFromConfig(cfg), keyARN, aws.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -37,7 +37,7 @@ func inProcess(t *testing.T, s *awskms.Server, keyID string, source sdk.Credenti
 			o.Credentials = sdk.NewCredentialsCache(source) // as the SDK's configuration does
 		}
 	})
-	p, err := aws.New(client, keyID, nil)
+	p, err := aws.New(client, keyID, aws.Options{})
 	must(t, err)
 	return p
 }
@@ -132,7 +132,7 @@ func TestClockSkew(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{-time.Hour, -4 * time.Minute, 4 * time.Minute, time.Hour} {
 		s := start(t)
-		p, err := aws.Open(t.Context(), s.AddKey("k"), nil, load(s)...)
+		p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{}, load(s)...)
 		must(t, err)
 		s.SetClock(ahead)
 		if ahead.Abs() > 5*time.Minute && !learnsTime(t) {
@@ -152,7 +152,7 @@ func TestClockSkew(t *testing.T) {
 			t.Errorf("11 calls to a clock that is %v ahead make %d requests, want %d", ahead, n, want)
 		}
 		// An attempt that cannot be repeated says what is wrong.
-		_, err = open(t, s, "k", nil).Decrypt(t.Context(), ciphertext, bind(t, user))
+		_, err = open(t, s, "k", aws.Options{}).Decrypt(t.Context(), ciphertext, bind(t, user))
 		if ahead.Abs() > 5*time.Minute {
 			fails(t, err, kmsencrypted.ErrDenied)
 		} else {
@@ -167,7 +167,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	left := goroutines.Check(t)
 	s := awskms.New()
 	soon := config.WithRetryer(func() sdk.Retryer { return retry.AddWithMaxBackoffDelay(aws.Retryer(), time.Millisecond) })
-	p, err := aws.Open(t.Context(), s.AddKey("k"), nil, append(load(s), soon)...)
+	p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{}, append(load(s), soon)...)
 	must(t, err)
 	ciphertext := encrypt(t, p, user)
 	for name, fault := range map[string]awskms.Fault{"reset": {Reset: true}, "cut": {Cut: true}} {

@@ -34,7 +34,7 @@ const (
 //
 // The service is not called; see [Provider.Probe]. A configuration that cannot
 // be read or names no region is [kmsencrypted.ErrConfig].
-func Open(ctx context.Context, keyID string, options *Options, load ...func(*config.LoadOptions) error) (*Provider, error) {
+func Open(ctx context.Context, keyID string, options Options, load ...func(*config.LoadOptions) error) (*Provider, error) {
 	defaults := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(httpClient()),
 		config.WithRetryer(retryer),

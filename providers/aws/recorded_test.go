@@ -71,7 +71,7 @@ func (e exchange) replay(t *testing.T) {
 	if request.KeyId == "" {
 		request.KeyId = "alias/test-secrets"
 	}
-	p, err := aws.New(client, request.KeyId, &aws.Options{AnyKey: true})
+	p, err := aws.New(client, request.KeyId, aws.Options{AnyKey: true})
 	must(t, err)
 
 	switch e.op() {

@@ -40,22 +40,22 @@ func TestMultiRegionKey(t *testing.T) {
 	t.Parallel()
 	primary, replica := regions(t)
 	for _, way := range []struct{ from, to region }{{primary, replica}, {replica, primary}} {
-		ciphertext := encrypt(t, open(t, way.from.server, way.from.arn, nil), user)
-		pinned := open(t, way.to.server, way.to.arn, nil)
+		ciphertext := encrypt(t, open(t, way.from.server, way.from.arn, aws.Options{}), user)
+		pinned := open(t, way.to.server, way.to.arn, aws.Options{})
 		opens(t, pinned, ciphertext, user)
-		opens(t, open(t, way.to.server, way.to.arn, &aws.Options{AnyKey: true}), ciphertext, user)
+		opens(t, open(t, way.to.server, way.to.arn, aws.Options{AnyKey: true}), ciphertext, user)
 		if sent := way.to.server.Calls("Decrypt")[0].Body["KeyId"]; sent != way.to.arn {
 			t.Errorf("Decrypt has KeyId %v, want the ARN of its own region %s", sent, way.to.arn)
 		}
 		_, err := pinned.Decrypt(t.Context(), ciphertext, bind(t, kmsencrypted.Context{"model_id": 124}))
 		fails(t, err, kmsencrypted.ErrDecrypt)
 	}
-	single := encrypt(t, open(t, primary.server, primary.server.AddKey("single"), nil), user)
-	for _, options := range []*aws.Options{nil, {AnyKey: true}} {
+	single := encrypt(t, open(t, primary.server, primary.server.AddKey("single"), aws.Options{}), user)
+	for _, options := range []aws.Options{{}, {AnyKey: true}} {
 		_, err := open(t, replica.server, replica.arn, options).Decrypt(t.Context(), single, bind(t, user))
 		fails(t, err, kmsencrypted.ErrDecrypt)
 	}
-	_, err := aws.New(replica.server.Client(), primary.arn, nil)
+	_, err := aws.New(replica.server.Client(), primary.arn, aws.Options{})
 	fails(t, err, kmsencrypted.ErrConfig) // the ARN of another region
 }
 
@@ -66,7 +66,7 @@ func TestMultiRegionRecord(t *testing.T) {
 	primary, replica := regions(t)
 	for i, format := range []kmsencrypted.Format{kmsencrypted.Native, kmsencrypted.Ruby} {
 		in := func(r region) *field.Model[customer] {
-			return customers(t, 1, map[int]kmsencrypted.Version{1: {Provider: open(t, r.server, r.arn, nil), Format: format}})
+			return customers(t, 1, map[int]kmsencrypted.Version{1: {Provider: open(t, r.server, r.arn, aws.Options{}), Format: format}})
 		}
 		row := customer{ID: 7, Email: field.New("ada@example.org")}
 		must(t, in(primary).Seal(t.Context(), &row))

@@ -9,6 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
+	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 )
 
 type customer struct {
@@ -64,8 +65,8 @@ func TestModelRewrapStaysInside(t *testing.T) {
 			t.Parallel()
 			s := start(t)
 			versions := map[int]kmsencrypted.Version{
-				1: {Provider: open(t, s, s.AddKey("old"), nil), Format: tt.format},
-				2: {Provider: open(t, s, s.AddKey("new"), nil), Format: tt.format, Context: tt.context},
+				1: {Provider: open(t, s, s.AddKey("old"), aws.Options{}), Format: tt.format},
+				2: {Provider: open(t, s, s.AddKey("new"), aws.Options{}), Format: tt.format, Context: tt.context},
 			}
 			before, after := customers(t, 1, versions), customers(t, 2, versions)
 			if tt.denied { // one worker, so that one call finds out
@@ -121,8 +122,8 @@ func TestModelRewrapFindsBadRows(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	versions := map[int]kmsencrypted.Version{
-		1: {Provider: open(t, s, s.AddKey("old"), nil), Format: kmsencrypted.Ruby},
-		2: {Provider: open(t, s, s.AddKey("new"), nil), Format: kmsencrypted.Ruby},
+		1: {Provider: open(t, s, s.AddKey("old"), aws.Options{}), Format: kmsencrypted.Ruby},
+		2: {Provider: open(t, s, s.AddKey("new"), aws.Options{}), Format: kmsencrypted.Ruby},
 	}
 	rows := make([]customer, 5)
 	for i := range rows {

@@ -31,7 +31,7 @@ func withTransport(t *testing.T, keyID string, f transport) *aws.Provider {
 
 func newProvider(t *testing.T, client aws.Client, keyID string) *aws.Provider {
 	t.Helper()
-	p, err := aws.New(client, keyID, nil)
+	p, err := aws.New(client, keyID, aws.Options{})
 	must(t, err)
 	return p
 }

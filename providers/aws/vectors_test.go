@@ -31,7 +31,7 @@ func TestVectors(t *testing.T) {
 				return awsAnswer(t, answer), nil
 			}),
 		})
-		p, err := aws.New(client, keyID, &aws.Options{AnyKey: true})
+		p, err := aws.New(client, keyID, aws.Options{AnyKey: true})
 		must(t, err)
 		return p, func() kmsvectors.Sent { return sent }
 	})

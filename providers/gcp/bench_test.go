@@ -20,7 +20,7 @@ func BenchmarkDecrypt(b *testing.B) {
 		b.Fatal(err)
 	}
 	defer client.Close()
-	p, err := gcp.New(client, keyName, nil)
+	p, err := gcp.New(client, keyName, gcp.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -17,7 +17,7 @@ const customersKey = "projects/acme-prod/locations/europe-west3/keyRings/app/cry
 // Credentials are the application default ones.
 func ExampleOpen() {
 	ctx := context.Background()
-	provider, err := gcp.Open(ctx, customersKey, nil)
+	provider, err := gcp.Open(ctx, customersKey, gcp.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -46,7 +46,7 @@ func ExampleNew() {
 		return
 	}
 	defer client.Close()
-	provider, err := gcp.New(client, customersKey, nil)
+	provider, err := gcp.New(client, customersKey, gcp.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -44,7 +44,7 @@ func TestBadDays(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			tt.day.Run(t, func(t *testing.T) badday.Service {
-				p, err := gcp.New(gcpkms.InProcess{Server: s}, keyName, nil)
+				p, err := gcp.New(gcpkms.InProcess{Server: s}, keyName, gcp.Options{})
 				must(t, err)
 				return badday.Service{
 					Provider: p, Ciphertext: encrypt(t, p), Plaintext: secret, Context: bind(t, user),
@@ -83,7 +83,7 @@ func TestTokensAreRefreshed(t *testing.T) {
 		}})))
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
-	p, err := gcp.New(client, keyName, nil)
+	p, err := gcp.New(client, keyName, gcp.Options{})
 	must(t, err)
 	ciphertext := encrypt(t, p)
 	for range 20 {
@@ -135,7 +135,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	s.AddKey(keyName)
 	client, err := s.Client(t.Context())
 	must(t, err)
-	p, err := gcp.New(client, keyName, nil)
+	p, err := gcp.New(client, keyName, gcp.Options{})
 	must(t, err)
 	ciphertext := encrypt(t, p)
 	s.Inject(gcpkms.Fault{Delay: 50 * time.Millisecond, Times: 20})

@@ -2,7 +2,7 @@
 // encryption context is sent as additional authenticated data: the JSON text
 // that kms_encrypted sends, so that each side reads what the other wrote.
 //
-//	provider, err := gcp.Open(ctx, "projects/p/locations/global/keyRings/r/cryptoKeys/k", nil)
+//	provider, err := gcp.Open(ctx, "projects/p/locations/global/keyRings/r/cryptoKeys/k", gcp.Options{})
 //
 // The program needs cloudkms.cryptoKeyVersions.useToEncrypt to wrap and
 // .useToDecrypt to unwrap (roles Cloud KMS CryptoKey Encrypter and Decrypter).
@@ -45,7 +45,7 @@ type Client interface {
 	GetCryptoKey(context.Context, *kmspb.GetCryptoKeyRequest, ...gax.CallOption) (*kmspb.CryptoKey, error)
 }
 
-// Options of a [Provider]. Nil and the zero value are the defaults.
+// Options of a [Provider]. The zero value is usual.
 type Options struct {
 	// LegacyKeys are names of keys, besides the configured one, that columns
 	// from before kms_encrypted 1.0 may name. Ruby calls any key that a column
@@ -71,14 +71,11 @@ var keyNameShape = regexp.MustCompile(`^projects/[^/]+/locations/([^/]+)/keyRing
 //
 // The service is not called. Credentials are the client's, which stays the
 // caller's to close.
-func New(client Client, keyName string, options *Options) (*Provider, error) {
+func New(client Client, keyName string, options Options) (*Provider, error) {
 	if missing.Is(client) {
 		return nil, fmt.Errorf("gcp: %w: the client is nil", kmsencrypted.ErrConfig)
 	}
-	p := &Provider{client: client, keyName: keyName}
-	if options != nil {
-		p.legacyKeys = slices.Clone(options.LegacyKeys)
-	}
+	p := &Provider{client: client, keyName: keyName, legacyKeys: slices.Clone(options.LegacyKeys)}
 	for _, name := range append([]string{keyName}, p.legacyKeys...) {
 		if !keyNameShape.MatchString(name) {
 			return nil, fmt.Errorf("gcp: %w: %q is not projects/…/locations/…/keyRings/…/cryptoKeys/…", kmsencrypted.ErrConfig, name)

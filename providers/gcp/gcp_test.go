@@ -53,7 +53,7 @@ func start(t *testing.T) *gcpkms.Server {
 	return s
 }
 
-func open(t *testing.T, s *gcpkms.Server, name string, options *gcp.Options) *gcp.Provider {
+func open(t *testing.T, s *gcpkms.Server, name string, options gcp.Options) *gcp.Provider {
 	t.Helper()
 	client, err := s.Client(t.Context())
 	must(t, err)
@@ -98,9 +98,9 @@ func TestProvider(t *testing.T) {
 				return func(*testing.T) { s.Inject(f) }
 			}
 			return providertest.Key{
-				Provider: open(t, s, keyName, nil),
-				Other:    open(t, s, otherKey, nil),
-				Missing:  open(t, s, ring+"missing", nil),
+				Provider: open(t, s, keyName, gcp.Options{}),
+				Other:    open(t, s, otherKey, gcp.Options{}),
+				Missing:  open(t, s, ring+"missing", gcp.Options{}),
 				Rotate: func(t *testing.T) {
 					v, err := client.CreateCryptoKeyVersion(t.Context(), &kmspb.CreateCryptoKeyVersionRequest{Parent: keyName})
 					must(t, err)
@@ -132,18 +132,18 @@ func TestProvider(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"", "alias/mine", "projects/p", keyName + "/", keyName + "/cryptoKeyVersions/1", " " + keyName} {
-		if p, err := gcp.New(nil, name, nil); !errors.Is(err, kmsencrypted.ErrConfig) {
+		if p, err := gcp.New(nil, name, gcp.Options{}); !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("New(%q) = %v, %v, want %v", name, p, err, kmsencrypted.ErrConfig)
 		}
 	}
-	_, err := gcp.New(nil, keyName, &gcp.Options{LegacyKeys: []string{"my-key"}})
+	_, err := gcp.New(nil, keyName, gcp.Options{LegacyKeys: []string{"my-key"}})
 	fails(t, err, kmsencrypted.ErrConfig)
 }
 
 func TestInfo(t *testing.T) {
 	t.Parallel()
 	want := kmsencrypted.KeyInfo{Provider: "gcp", KeyID: keyName, Tag: "gcp europe-west1"}
-	if got := open(t, start(t), keyName, nil).Info(); got != want {
+	if got := open(t, start(t), keyName, gcp.Options{}).Info(); got != want {
 		t.Errorf("Info() = %+v, want %+v", got, want)
 	}
 }
@@ -156,7 +156,7 @@ func TestOpen(t *testing.T) {
 		option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 	}
-	p, err := gcp.Open(t.Context(), keyName, nil, options...)
+	p, err := gcp.Open(t.Context(), keyName, gcp.Options{}, options...)
 	must(t, err)
 	ciphertext := encrypt(t, p)
 	opens(t, p, ciphertext)
@@ -164,9 +164,9 @@ func TestOpen(t *testing.T) {
 	if _, err := p.Decrypt(t.Context(), ciphertext, bind(t, user)); err == nil {
 		t.Error("Decrypt succeeds after Close")
 	}
-	_, err = gcp.Open(t.Context(), "mine", nil, options...)
+	_, err = gcp.Open(t.Context(), "mine", gcp.Options{}, options...)
 	fails(t, err, kmsencrypted.ErrConfig)
-	_, err = gcp.Open(t.Context(), keyName, nil, option.WithCredentialsFile("none.json"))
+	_, err = gcp.Open(t.Context(), keyName, gcp.Options{}, option.WithCredentialsFile("none.json"))
 	fails(t, err, kmsencrypted.ErrConfig)
 }
 
@@ -174,7 +174,7 @@ func TestOpen(t *testing.T) {
 func TestAdditionalData(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, keyName, nil)
+	p := open(t, s, keyName, gcp.Options{})
 	for _, tt := range []struct {
 		ec   kmsencrypted.EncryptionContext
 		want string
@@ -199,7 +199,7 @@ func TestAdditionalData(t *testing.T) {
 func TestDamage(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, keyName, nil)
+	p := open(t, s, keyName, gcp.Options{})
 	sealed := encrypt(t, p)
 	for _, tt := range []struct {
 		name          string
@@ -233,7 +233,7 @@ func TestDamage(t *testing.T) {
 func TestQuota(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, keyName, nil)
+	p := open(t, s, keyName, gcp.Options{})
 	s.Inject(gcpkms.Fault{Code: codes.ResourceExhausted, Times: 3})
 	encrypt(t, p)
 	if n := len(s.Calls("Encrypt")); n != 4 {
@@ -250,7 +250,7 @@ func TestQuota(t *testing.T) {
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p := open(t, s, keyName, nil)
+	p := open(t, s, keyName, gcp.Options{})
 	sealed := encrypt(t, p)
 	for code, want := range map[codes.Code]error{
 		codes.NotFound:           kmsencrypted.ErrKeyUnusable,
@@ -286,7 +286,7 @@ func legacyColumn(keyPath string, ciphertext []byte) string {
 func TestLegacy(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	mine, other := open(t, s, keyName, nil), open(t, s, otherKey, nil)
+	mine, other := open(t, s, keyName, gcp.Options{}), open(t, s, otherKey, gcp.Options{})
 	ec := bind(t, user)
 	for _, tt := range []struct {
 		name   string
@@ -305,7 +305,7 @@ func TestLegacy(t *testing.T) {
 		{"no mark", "AAAA", nil, kmsencrypted.ErrMalformed},
 		{"empty ciphertext", legacyColumn("p/europe-west1/r/mine/1", nil), nil, kmsencrypted.ErrDecrypt},
 	} {
-		p := open(t, s, keyName, &gcp.Options{LegacyKeys: tt.keys})
+		p := open(t, s, keyName, gcp.Options{LegacyKeys: tt.keys})
 		before := len(s.Calls("Decrypt"))
 		plaintext, err := p.DecryptLegacy(t.Context(), tt.column, ec)
 		if tt.want == nil {
@@ -331,7 +331,7 @@ func FuzzLegacy(f *testing.F) {
 	f.Add("$gc$$")
 	f.Fuzz(func(t *testing.T, column string) {
 		client := &scripted{answer: kmsvectors.Answer{Undecryptable: true}}
-		p, err := gcp.New(client, keyName, nil)
+		p, err := gcp.New(client, keyName, gcp.Options{})
 		must(t, err)
 		if _, err := p.DecryptLegacy(t.Context(), column, kmsencrypted.BoundContext{}); err == nil {
 			t.Errorf("DecryptLegacy(%q) succeeds", column)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/gcpkms"
+	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 )
 
 // TestObserver: all attempts are seen, and whether a data key is under the newest
@@ -19,7 +20,7 @@ func TestObserver(t *testing.T) {
 	var last kmsencrypted.Event
 	box, err := kmsencrypted.Config{
 		Current:  1,
-		Versions: map[int]kmsencrypted.Version{1: {Provider: open(t, s, keyName, nil)}},
+		Versions: map[int]kmsencrypted.Version{1: {Provider: open(t, s, keyName, gcp.Options{})}},
 		Observer: func(_ context.Context, e kmsencrypted.Event) { last = e },
 	}.Box()
 	must(t, err)

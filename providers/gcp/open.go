@@ -32,7 +32,7 @@ const (
 //
 // The client does not log, whatever GOOGLE_SDK_GO_LOGGING_LEVEL says: Google's
 // debug log shows plaintexts.
-func Open(ctx context.Context, keyName string, options *Options, clientOptions ...option.ClientOption) (*Provider, error) {
+func Open(ctx context.Context, keyName string, options Options, clientOptions ...option.ClientOption) (*Provider, error) {
 	silent := option.WithLogger(slog.New(slog.DiscardHandler))
 	client, err := kms.NewKeyManagementClient(ctx, append([]option.ClientOption{silent}, clientOptions...)...)
 	if err != nil {

@@ -107,7 +107,7 @@ func replay(t *testing.T, request, answer proto.Message) {
 
 func newProvider(t *testing.T, client gcp.Client, name string) *gcp.Provider {
 	t.Helper()
-	p, err := gcp.New(client, name, nil)
+	p, err := gcp.New(client, name, gcp.Options{})
 	must(t, err)
 	return p
 }

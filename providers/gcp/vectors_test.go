@@ -29,7 +29,7 @@ func TestVectors(t *testing.T) {
 		if name, ok := want["name"].(string); ok {
 			legacy = append(legacy, name)
 		}
-		p, err := gcp.New(client, keyID, &gcp.Options{LegacyKeys: legacy})
+		p, err := gcp.New(client, keyID, gcp.Options{LegacyKeys: legacy})
 		must(t, err)
 		return p, func() kmsvectors.Sent { return client.sent }
 	})

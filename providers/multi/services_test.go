@@ -40,7 +40,7 @@ func newClouds(t *testing.T) clouds {
 
 func (c clouds) provider(t *testing.T, name string) *multi.Provider {
 	t.Helper()
-	amazon, err := aws.New(c.aws.Client(), name, nil)
+	amazon, err := aws.New(c.aws.Client(), name, aws.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ func (c clouds) provider(t *testing.T, name string) *multi.Provider {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	google, err := gcp.New(client, ring+name, nil)
+	google, err := gcp.New(client, ring+name, gcp.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func TestConformanceOverServices(t *testing.T) {
 func TestWrapsArePassedFromServiceToService(t *testing.T) {
 	t.Parallel()
 	c := newClouds(t)
-	amazon, err := aws.New(c.aws.Client(), "mine", nil)
+	amazon, err := aws.New(c.aws.Client(), "mine", aws.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func TestWrapsArePassedFromServiceToService(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { client.Close() })
-	google, err := gcp.New(client, ring+"mine", nil)
+	google, err := gcp.New(client, ring+"mine", gcp.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func BenchmarkVaultDecrypt(b *testing.B) {
 	write("sys/mounts/"+mount, map[string]any{"type": "transit"})
 	defer client.Sys().UnmountWithContext(context.Background(), mount)
 	write(mount+"/keys/k", map[string]any{"derived": true})
-	p, err := vault.New(client, "vault/k", &vault.Options{Mount: mount})
+	p, err := vault.New(client, "vault/k", vault.Options{Mount: mount})
 	if err != nil {
 		b.Fatal(err)
 	}

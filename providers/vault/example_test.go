@@ -17,7 +17,7 @@ import (
 // Address and token come from VAULT_ADDR and VAULT_TOKEN. Open fails if the key
 // is missing or was made without derived=true.
 func ExampleOpen() {
-	provider, err := vault.Open(context.Background(), "vault/customers", nil)
+	provider, err := vault.Open(context.Background(), "vault/customers", vault.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -125,7 +125,7 @@ func ExampleNew() {
 	}
 	go keepToken(ctx, client, secret, by)
 
-	provider, err := vault.New(client, "vault/customers", nil)
+	provider, err := vault.New(client, "vault/customers", vault.Options{})
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -81,7 +81,7 @@ func TestBadDays(t *testing.T) {
 					MaxRetries: 2, MinRetryWait: 100 * time.Millisecond, MaxRetryWait: time.Second, Timeout: 10 * time.Second,
 				})
 				must(t, err)
-				p, err := vault.New(client, "vault/k", nil)
+				p, err := vault.New(client, "vault/k", vault.Options{})
 				must(t, err)
 				return badday.Service{
 					Provider: p, Ciphertext: sealedText, Plaintext: secret, Context: bind(t, user),
@@ -122,7 +122,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	transport := &http.Transport{}
 	client, err := api.NewClient(&api.Config{Address: server.URL, HttpClient: &http.Client{Transport: transport}})
 	must(t, err)
-	p, err := vault.New(client, "vault/k", nil)
+	p, err := vault.New(client, "vault/k", vault.Options{})
 	must(t, err)
 	for range 5 {
 		plaintext, err := p.Decrypt(t.Context(), sealedText, bind(t, user))
@@ -180,7 +180,7 @@ func testLogin(t *testing.T, e *engine) {
 	first := client.Token()
 	ended := make(chan error, 1)
 	go func() { ended <- keepToken(ctx, client, token, by) }()
-	p, err := vault.New(client, "vault/k", &vault.Options{Mount: e.mount})
+	p, err := vault.New(client, "vault/k", vault.Options{Mount: e.mount})
 	must(t, err)
 	ciphertext := encrypt(t, p)
 	ok, failed := 0, 0

@@ -29,7 +29,7 @@ const (
 //
 // It asks the server about the key: errors are those of [Provider.Probe], and
 // [kmsencrypted.ErrConfig] for a configuration that cannot be read.
-func Open(ctx context.Context, keyID string, options *Options) (*Provider, error) {
+func Open(ctx context.Context, keyID string, options Options) (*Provider, error) {
 	config := api.DefaultConfig()
 	if config.Error != nil {
 		return nil, fmt.Errorf("vault: %w: %w", kmsencrypted.ErrConfig, config.Error)

@@ -80,7 +80,7 @@ func (e *engine) counted(t *testing.T, name string) (*vault.Provider, *requests)
 	client, err := api.NewClient(config)
 	must(t, err)
 	client.SetToken(e.token)
-	p, err := vault.New(client, "vault/"+name, &vault.Options{Mount: e.mount})
+	p, err := vault.New(client, "vault/"+name, vault.Options{Mount: e.mount})
 	must(t, err)
 	return p, r
 }
@@ -276,7 +276,7 @@ func (e *engine) limited(t *testing.T, rules map[string]string) *vault.Provider 
 	must(t, e.root.Sys().PutPolicyWithContext(t.Context(), policy, text.String()))
 	created, err := e.root.Auth().Token().CreateWithContext(t.Context(), &api.TokenCreateRequest{Policies: []string{policy}, TTL: "10m"})
 	must(t, err)
-	p, err := vault.New(e.server.Client(t, created.Auth.ClientToken), "vault/k", &vault.Options{Mount: e.mount})
+	p, err := vault.New(e.server.Client(t, created.Auth.ClientToken), "vault/k", vault.Options{Mount: e.mount})
 	must(t, err)
 	return p
 }

@@ -62,7 +62,7 @@ func TestObserverSeesAttempts(t *testing.T) {
 	client, err := api.NewClient(&api.Config{Address: server.URL, HttpClient: &http.Client{Transport: &http.Transport{}},
 		MaxRetries: 2, MinRetryWait: time.Millisecond, MaxRetryWait: time.Millisecond})
 	must(t, err)
-	p, err := vault.New(client, "vault/k", nil)
+	p, err := vault.New(client, "vault/k", vault.Options{})
 	must(t, err)
 	box, last := watched(t, p)
 	_, err = box.Encrypt(t.Context(), []byte("x"), kmsencrypted.Context{"purpose": "test"})

@@ -31,7 +31,7 @@ func (f transport) RoundTrip(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: status, Request: r, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(answer))}, nil
 }
 
-func scripted(t *testing.T, keyID string, options *vault.Options, f transport) *vault.Provider {
+func scripted(t *testing.T, keyID string, options vault.Options, f transport) *vault.Provider {
 	t.Helper()
 	client, err := api.NewClient(&api.Config{Address: "http://vault.test", HttpClient: &http.Client{Transport: f}})
 	must(t, err)
@@ -48,7 +48,7 @@ func TestVectors(t *testing.T) {
 	t.Parallel()
 	kmsvectors.Run(t, "vault", func(t *testing.T, keyID string, _ kmsvectors.Sent, answer kmsvectors.Answer) (kmsencrypted.Provider, func() kmsvectors.Sent) {
 		var sent kmsvectors.Sent
-		p := scripted(t, keyID, nil, func(path string, body map[string]any) (int, string) {
+		p := scripted(t, keyID, vault.Options{}, func(path string, body map[string]any) (int, string) {
 			sent = kmsvectors.Sent(body)
 			sent["path"] = strings.TrimPrefix(path, "/v1/")
 			if strings.Contains(path, "/encrypt/") {
@@ -75,11 +75,11 @@ func TestVectors(t *testing.T) {
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	for _, keyID := range []string{"", "vault/", "my-key", "vault/../sys", "vault/a/../b", "vault//a", "vault/a?b", "Vault/a", "vault/a b"} {
-		if p, err := vault.New(nil, keyID, nil); !errors.Is(err, kmsencrypted.ErrConfig) {
+		if p, err := vault.New(nil, keyID, vault.Options{}); !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("New(%q) = %v, %v, want %v", keyID, p, err, kmsencrypted.ErrConfig)
 		}
 	}
-	for _, options := range []*vault.Options{{Mount: "../sys"}, {Mount: "a b"}, {Namespace: "a/../b"}} {
+	for _, options := range []vault.Options{{Mount: "../sys"}, {Mount: "a b"}, {Namespace: "a/../b"}} {
 		if _, err := vault.New(nil, "vault/k", options); !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("New with %+v: error = %v, want %v", options, err, kmsencrypted.ErrConfig)
 		}
@@ -90,7 +90,7 @@ func TestInfo(t *testing.T) {
 	t.Parallel()
 	for _, notDerived := range []bool{false, true} {
 		want := kmsencrypted.KeyInfo{Provider: "vault", KeyID: "vault/k", Tag: "vault", IgnoresContext: notDerived}
-		if got := scripted(t, "vault/k", &vault.Options{NotDerived: notDerived}, nil).Info(); got != want {
+		if got := scripted(t, "vault/k", vault.Options{NotDerived: notDerived}, nil).Info(); got != want {
 			t.Errorf("Info() = %+v, want %+v", got, want)
 		}
 	}
@@ -100,13 +100,13 @@ func TestPaths(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
 		keyID   string
-		options *vault.Options
+		options vault.Options
 		want    string
 	}{
-		{"vault/k", nil, "/v1/transit/encrypt/k"},
-		{"vault/k", &vault.Options{Mount: "/teams/kms/"}, "/v1/teams/kms/encrypt/k"},
-		{"vault/k", &vault.Options{Namespace: "emea/sales/"}, "/v1/emea/sales/transit/encrypt/k"},
-		{"vault/vault/k", &vault.Options{Namespace: "n", Mount: "m"}, "/v1/n/m/encrypt/vault/k"},
+		{"vault/k", vault.Options{}, "/v1/transit/encrypt/k"},
+		{"vault/k", vault.Options{Mount: "/teams/kms/"}, "/v1/teams/kms/encrypt/k"},
+		{"vault/k", vault.Options{Namespace: "emea/sales/"}, "/v1/emea/sales/transit/encrypt/k"},
+		{"vault/vault/k", vault.Options{Namespace: "n", Mount: "m"}, "/v1/n/m/encrypt/vault/k"},
 	} {
 		var got string
 		p := scripted(t, tt.keyID, tt.options, func(path string, _ map[string]any) (int, string) {
@@ -149,7 +149,7 @@ func TestErrors(t *testing.T) {
 		{200, `<html>sign in`, kmsencrypted.ErrUnavailable},
 		{204, ``, kmsencrypted.ErrUnavailable},
 	} {
-		p := scripted(t, "vault/k", nil, func(string, map[string]any) (int, string) { return tt.status, tt.answer })
+		p := scripted(t, "vault/k", vault.Options{}, func(string, map[string]any) (int, string) { return tt.status, tt.answer })
 		_, err := p.Decrypt(t.Context(), sealedText, bind(t, user))
 		if !errors.Is(err, tt.want) {
 			t.Errorf("%d %s: error = %v, want %v", tt.status, tt.answer, err, tt.want)
@@ -161,7 +161,7 @@ func TestErrors(t *testing.T) {
 			t.Errorf("%d: the error holds the token or is of several lines: %s", tt.status, text)
 		}
 	}
-	p := scripted(t, "vault/k", nil, func(string, map[string]any) (int, string) { return 400, `{"errors":["something new"]}` })
+	p := scripted(t, "vault/k", vault.Options{}, func(string, map[string]any) (int, string) { return 400, `{"errors":["something new"]}` })
 	_, err := p.Decrypt(t.Context(), sealedText, bind(t, user))
 	if err == nil || errors.Is(err, kmsencrypted.ErrDecrypt) || kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) {
 		t.Errorf("error = %v, want one without a sentinel", err)
@@ -172,7 +172,7 @@ func TestErrors(t *testing.T) {
 // not sent.
 func TestWellFormed(t *testing.T) {
 	t.Parallel()
-	p := scripted(t, "vault/k", nil, func(_ string, body map[string]any) (int, string) {
+	p := scripted(t, "vault/k", vault.Options{}, func(_ string, body map[string]any) (int, string) {
 		t.Errorf("sent %v", body)
 		return 500, ""
 	})
@@ -192,7 +192,7 @@ func TestWellFormed(t *testing.T) {
 func TestBatchOfOlderServer(t *testing.T) {
 	t.Parallel()
 	requests := 0
-	p := scripted(t, "vault/k", nil, func(_ string, body map[string]any) (int, string) {
+	p := scripted(t, "vault/k", vault.Options{}, func(_ string, body map[string]any) (int, string) {
 		requests++
 		switch {
 		case body["batch_input"] != nil:
@@ -217,7 +217,7 @@ func TestBatchOfOlderServer(t *testing.T) {
 func TestBatchWithTooFewAnswers(t *testing.T) {
 	t.Parallel()
 	for _, answer := range []string{`{"data":{"batch_results":[{"plaintext":"YQ=="}]}}`, `{"data":{}}`, `{"data":{"batch_results":[1,{}]}}`} {
-		p := scripted(t, "vault/k", nil, func(string, map[string]any) (int, string) { return 200, answer })
+		p := scripted(t, "vault/k", vault.Options{}, func(string, map[string]any) (int, string) { return 200, answer })
 		item := kmsencrypted.Wrapped{Ciphertext: sealedText, Context: bind(t, user)}
 		results, err := p.DecryptBatch(t.Context(), []kmsencrypted.Wrapped{item, item})
 		if err == nil {

@@ -5,7 +5,7 @@
 //
 //	vault write transit/keys/my-key derived=true     # or: bao write …
 //
-//	provider, err := vault.Open(ctx, "vault/my-key", nil)
+//	provider, err := vault.Open(ctx, "vault/my-key", vault.Options{})
 //
 // The key must be made with derived=true: a plain key accepts a context and
 // ignores it. [Open] and [Provider.Probe] check that, for which the token needs
@@ -36,7 +36,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// Options of a [Provider]. Nil and the zero value are the defaults.
+// Options of a [Provider]. The zero value is usual.
 type Options struct {
 	// Mount is the path of the transit engine; empty is "transit".
 	Mount string
@@ -72,12 +72,9 @@ var pathShape = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-]
 // The service is not called: whether the key exists and is derived is the caller's
 // to know, or to ask by [Provider.Probe]. Address and token are the client's, which
 // stays the caller's; it has nothing to close.
-func New(client *api.Client, keyID string, options *Options) (*Provider, error) {
+func New(client *api.Client, keyID string, options Options) (*Provider, error) {
 	if client == nil {
 		return nil, fmt.Errorf("vault: %w: the client is nil", kmsencrypted.ErrConfig)
-	}
-	if options == nil {
-		options = &Options{}
 	}
 	name, ok := strings.CutPrefix(keyID, prefix)
 	if !ok || !pathShape.MatchString(name) {

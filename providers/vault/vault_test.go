@@ -113,7 +113,7 @@ func (e *engine) newKey(t *testing.T, name string, derived bool) {
 
 func (e *engine) provider(t *testing.T, name string, notDerived bool) *vault.Provider {
 	t.Helper()
-	p, err := vault.New(e.server.Client(t, e.token), "vault/"+name, &vault.Options{Mount: e.mount, NotDerived: notDerived})
+	p, err := vault.New(e.server.Client(t, e.token), "vault/"+name, vault.Options{Mount: e.mount, NotDerived: notDerived})
 	must(t, err)
 	return p
 }
@@ -190,7 +190,7 @@ func openKey(t *testing.T, server vaultserver.Server, derived bool) providertest
 	client, err := api.NewClient(config)
 	must(t, err)
 	client.SetToken(e.token)
-	p, err := vault.New(client, "vault/mine", &vault.Options{Mount: e.mount, NotDerived: !derived})
+	p, err := vault.New(client, "vault/mine", vault.Options{Mount: e.mount, NotDerived: !derived})
 	must(t, err)
 	return providertest.Key{
 		Provider:    p,
@@ -355,7 +355,7 @@ func testContextHash(t *testing.T, e *engine) {
 	p := e.provider(t, "k", false)
 	_, err = p.Decrypt(t.Context(), encrypt(t, p), bind(t, user))
 	must(t, err)
-	p, err = vault.New(e.root, "vault/k", &vault.Options{Mount: e.mount})
+	p, err = vault.New(e.root, "vault/k", vault.Options{Mount: e.mount})
 	must(t, err)
 	hash, err := p.ContextHash(t.Context(), device, bind(t, user))
 	must(t, err)
@@ -408,14 +408,14 @@ func testOpen(t *testing.T, server vaultserver.Server) {
 	t.Setenv("VAULT_ADDR", server.Addr)
 	t.Setenv("VAULT_TOKEN", e.token)
 	t.Setenv("VAULT_NAMESPACE", "")
-	p, err := vault.Open(t.Context(), "vault/k", &vault.Options{Mount: e.mount})
+	p, err := vault.Open(t.Context(), "vault/k", vault.Options{Mount: e.mount})
 	must(t, err)
 	if plaintext, err := p.Decrypt(t.Context(), encrypt(t, p), bind(t, user)); err != nil || string(plaintext) != string(secret) {
 		t.Errorf("Decrypt = %q, %v, want the secret", plaintext, err)
 	}
-	_, err = vault.Open(t.Context(), "vault/missing", &vault.Options{Mount: e.mount})
+	_, err = vault.Open(t.Context(), "vault/missing", vault.Options{Mount: e.mount})
 	fails(t, err, kmsencrypted.ErrKeyUnusable)
 	t.Setenv("VAULT_CLIENT_TIMEOUT", "soon")
-	_, err = vault.Open(t.Context(), "vault/k", nil)
+	_, err = vault.Open(t.Context(), "vault/k", vault.Options{})
 	fails(t, err, kmsencrypted.ErrConfig)
 }
