@@ -20,9 +20,9 @@ func TestZeroValues(t *testing.T) {
 	var meters metric.MeterProvider = noop.NewMeterProvider()
 	limiter := new(rotation.RateLimiter)
 	zerotest.Calls(t, map[string]func() error{
-		"New(nil, nil)": func() error { _, err := kmsotel.New(nil, nil, nil); return err },
+		"New(nil, nil)": func() error { _, err := kmsotel.New(nil, nil, kmsotel.Options{}); return err },
 		"New of nil providers": func() error {
-			_, err := kmsotel.New((*sdktrace.TracerProvider)(nil), (*sdkmetric.MeterProvider)(nil), nil)
+			_, err := kmsotel.New((*sdktrace.TracerProvider)(nil), (*sdkmetric.MeterProvider)(nil), kmsotel.Options{})
 			return err
 		},
 		"NewRotation(nil)":              func() error { _, err := kmsotel.NewRotation(nil); return err },

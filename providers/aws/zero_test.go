@@ -13,8 +13,8 @@ import (
 func TestZeroValues(t *testing.T) {
 	t.Parallel()
 	zerotest.Calls(t, map[string]func() error{
-		"New(nil)":            func() error { _, err := aws.New(nil, "alias/app", nil); return err },
-		"New of a nil client": func() error { _, err := aws.New((*kms.Client)(nil), "alias/app", nil); return err },
+		"New(nil)":            func() error { _, err := aws.New(nil, "alias/app", aws.Options{}); return err },
+		"New of a nil client": func() error { _, err := aws.New((*kms.Client)(nil), "alias/app", aws.Options{}); return err },
 	})
 	zerotest.Methods(t, new(aws.Provider))
 	zerotest.Methods(t, (*aws.Provider)(nil))

@@ -14,11 +14,11 @@ func TestZeroValues(t *testing.T) {
 	t.Parallel()
 	zerotest.Calls(t, map[string]func() error{
 		"New(nil)": func() error {
-			_, err := gcp.New(nil, "projects/p/locations/l/keyRings/r/cryptoKeys/k", nil)
+			_, err := gcp.New(nil, "projects/p/locations/l/keyRings/r/cryptoKeys/k", gcp.Options{})
 			return err
 		},
 		"New of a nil client": func() error {
-			_, err := gcp.New((*kms.KeyManagementClient)(nil), "projects/p/locations/l/keyRings/r/cryptoKeys/k", nil)
+			_, err := gcp.New((*kms.KeyManagementClient)(nil), "projects/p/locations/l/keyRings/r/cryptoKeys/k", gcp.Options{})
 			return err
 		},
 	})

@@ -11,7 +11,7 @@ import (
 func TestZeroValues(t *testing.T) {
 	t.Parallel()
 	zerotest.Calls(t, map[string]func() error{
-		"New(nil)": func() error { _, err := vault.New(nil, "vault/app", nil); return err },
+		"New(nil)": func() error { _, err := vault.New(nil, "vault/app", vault.Options{}); return err },
 	})
 	zerotest.Methods(t, new(vault.Provider))
 	zerotest.Methods(t, (*vault.Provider)(nil))
