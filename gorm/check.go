@@ -110,7 +110,7 @@ func (t *table) checkUpsert(stmt *gorm.Statement) error {
 		return err
 	}
 	for _, c := range upsert.Columns {
-		if upsert.UpdateAll && !t.isID(c.Name) && c.Name != clause.PrimaryKey {
+		if upsert.UpdateAll && !t.isID(c.Name) && c.Name != clause.PrimaryKey && !(t.isIndex(c.Name) && len(upsert.Columns) == 1) {
 			return t.refused("create", c.Name, errors.ErrUnsupported, "an upsert cannot replace encrypted columns: their row has another data key")
 		}
 	}

@@ -109,6 +109,7 @@ func oneByOne(insert func(*gorm.DB)) func(*gorm.DB) {
 		}
 		stmt, inserted := db.Statement, int64(0)
 		all, selects := stmt.ReflectValue, stmt.Selects
+		conflict, upsert := stmt.Clauses["ON CONFLICT"]
 		for _, row := range w.rows {
 			if stmt.Selects, stmt.Omits = selects, w.omits; slices.Contains(w.later, row) {
 				stmt.Omits = slices.Concat(w.omits, w.notYet(stmt.Context, row))
@@ -118,6 +119,9 @@ func oneByOne(insert func(*gorm.DB)) func(*gorm.DB) {
 			}
 			stmt.SQL.Reset()
 			stmt.Vars, db.RowsAffected = nil, 0
+			if upsert { // GORM adds the columns to it
+				stmt.Clauses["ON CONFLICT"] = conflict
+			}
 			insert(db)
 			if db.Error != nil {
 				break

@@ -43,7 +43,7 @@
 // and Omit take the encrypted columns of a record together: they are written if one
 // is selected, and not if one is omitted.
 //
-// OnConflict with UpdateAll, Save of a list, and Save of a record that the UPDATE did
+// OnConflict with UpdateAll, by the primary key or a blind index that is unique, Save of a list, and Save of a record that the UPDATE did
 // not find lock the stored rows and write under their data keys. What was neither
 // read nor set stays as it is. Save of a record that was read and deleted since is
 // [kmsencrypted.ErrConflict].
@@ -58,7 +58,7 @@
 // What goes around the record is an error, with SkipHooks too: an encrypted
 // column of many records at once, in Set or an upsert's assignments, or in a map with
 // Table and a name ([kmsencrypted.ErrUnsealed]); another id for a stored record, an
-// upsert by another column that overwrites encrypted ones ([errors.ErrUnsupported]);
+// upsert by any other column that overwrites encrypted ones ([errors.ErrUnsupported]);
 // a plaintext compared with an encrypted column ([kmsencrypted.ErrUnsealed]); Pluck
 // or a map for an encrypted column ([kmsencrypted.ErrNotOpened]).
 //

@@ -1,6 +1,7 @@
 package kmsgorm_test
 
 import (
+	"reflect"
 	"testing"
 
 	"gorm.io/driver/sqlite"
@@ -81,4 +82,18 @@ func testDoNothing(t *testing.T, dialector gorm.Dialector) {
 	if len(all) != 2 || !all[0].Body.IsNull() || all[1].Body.Must() != grace {
 		t.Errorf("%d rows, want the one without a value and one that is new", len(all))
 	}
+
+	// An upsert by the index finds the row and keeps its data key.
+	key0, _ := all[1].Key.Value()
+	byIndex := []Indexed{{Body: field.New("new one")}, {Body: field.New(grace)}}
+	d.must(d.db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "body_bidx"}}, UpdateAll: true}).Create(&byIndex).Error)
+	d.must(d.db.Order("id").Find(&all).Error)
+	if len(all) != 3 || byIndex[1].ID != all[1].ID || all[1].Body.Must() != grace || all[2].Body.Must() != "new one" || byIndex[0].ID != all[2].ID {
+		t.Fatalf("upsert by an index: %d rows", len(all))
+	}
+	if key1, _ := all[1].Key.Value(); !reflect.DeepEqual(key1, key0) {
+		t.Error("an upsert by an index gives the row another data key")
+	}
+	byIndex[1].Body.Set("changed")
+	d.must(d.db.Save(&byIndex[1]).Error)
 }

@@ -12,12 +12,17 @@ import (
 	"gorm.io/gorm/schema"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
 // sealUpsert seals the records of an INSERT with ON CONFLICT. GORM makes one when it
 // saves associations, and when it saves a record that an UPDATE did not find.
 func (w *work) sealUpsert(db *gorm.DB, upsert clause.OnConflict) error {
 	ctx := db.Statement.Context
+	upsert, err := w.resolve(db, upsert)
+	if err != nil {
+		return err
+	}
 	stored, err := w.storedRows(db, upsert)
 	if err != nil {
 		return err
@@ -77,20 +82,20 @@ func (w *work) storedRows(db *gorm.DB, upsert clause.OnConflict) (map[string]*an
 	return stored, nil
 }
 
-// lockRows reads rows by their ids, whatever conditions the struct has.
+// lockRows reads rows by their ids.
 func (w *work) lockRows(db *gorm.DB, list rows) (rows, error) {
-	ctx := db.Statement.Context
 	records := reflect.MakeSlice(reflect.SliceOf(w.rowType), 0, len(list))
 	for _, row := range list {
 		records = reflect.Append(records, valueOf(row).Elem())
 	}
-	var names []string
-	for _, id := range w.ids {
-		names = append(names, id.DBName)
-	}
-	_, ids := schema.GetIdentityFieldValuesMap(ctx, records, w.ids)
-	column, values := schema.ToQueryValues(clause.CurrentTable, names, ids)
-	query := own(db).Unscoped().Select(slices.Concat(names, w.columns)).Where(clause.Where{Exprs: []clause.Expression{clause.IN{Column: column, Values: values}}})
+	_, ids := schema.GetIdentityFieldValuesMap(db.Statement.Context, records, w.ids)
+	column, values := schema.ToQueryValues(clause.CurrentTable, w.model.IDColumns(), ids)
+	return w.locked(db, clause.IN{Column: column, Values: values})
+}
+
+// locked reads rows and locks them, whatever conditions the struct has.
+func (w *work) locked(db *gorm.DB, condition clause.Expression) (rows, error) {
+	query := own(db).Unscoped().Select(slices.Concat(w.model.IDColumns(), w.columns)).Where(clause.Where{Exprs: []clause.Expression{condition}})
 	if db.Dialector.Name() != "sqlite" {
 		query = query.Clauses(clause.Locking{Strength: "UPDATE"})
 	}
@@ -100,6 +105,68 @@ func (w *work) lockRows(db *gorm.DB, list rows) (rows, error) {
 	}
 	locked, _ := w.find(found)
 	return locked, nil
+}
+
+// resolve turns an upsert by a blind index into one by the primary key: it gives
+// records the ids of the rows that have their index.
+func (w *work) resolve(db *gorm.DB, upsert clause.OnConflict) (clause.OnConflict, error) {
+	ctx := db.Statement.Context
+	if !upsert.UpdateAll || len(upsert.Columns) != 1 || !w.isIndex(upsert.Columns[0].Name) || db.DryRun {
+		return upsert, nil
+	}
+	f := w.fields[w.managed(upsert.Columns[0].Name)]
+	if err := errors.Join(w.inTransaction(db), w.model.SealIndexes(ctx, w.rows...)); err != nil {
+		return upsert, err
+	}
+	byIndex := make(map[any]*any)
+	var values []any
+	for _, row := range w.rows {
+		index := f.ReflectValueOf(ctx, valueOf(row)).Interface().(field.Index)
+		if v, err := index.Value(); err == nil && v != nil {
+			byIndex[asText(v)] = row
+			values = append(values, index)
+		}
+	}
+	for part := range slices.Chunk(values, 1000) {
+		found, err := w.locked(db, clause.IN{Column: clause.Column{Name: f.DBName}, Values: part})
+		if err != nil {
+			return upsert, err
+		}
+		for _, now := range found {
+			v, _ := f.ReflectValueOf(ctx, valueOf(now)).Interface().(field.Index).Value()
+			if err := w.takeID(ctx, byIndex[asText(v)], now); err != nil {
+				return upsert, err
+			}
+		}
+	}
+	upsert.Columns = nil
+	for _, column := range w.model.IDColumns() {
+		upsert.Columns = append(upsert.Columns, clause.Column{Name: column})
+	}
+	db.Statement.AddClause(upsert)
+	return upsert, nil
+}
+
+// takeID gives a record the id of a row.
+func (w *work) takeID(ctx context.Context, row, stored *any) error {
+	if row == nil {
+		return nil
+	}
+	if w.hasID(ctx, rows{row}) && w.idText(row) != w.idText(stored) {
+		return w.refused("create", "", errors.ErrUnsupported, "the row with this index has another id, which its data key is bound to")
+	}
+	for _, id := range w.ids {
+		value, _ := id.ValueOf(ctx, valueOf(stored))
+		if err := id.Set(ctx, valueOf(row), value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *table) isIndex(name string) bool {
+	f := t.fields[t.managed(name)]
+	return f != nil && f.FieldType == reflect.TypeFor[field.Index]()
 }
 
 func (w *work) idText(row *any) string { return strings.Join(w.model.ID(row), "\x00") }
