@@ -282,8 +282,7 @@ func TestOtherCallbacksSQLite(t *testing.T) {
 	}
 }
 
-// What was not committed may be refused by somebody else's lock: a stale one
-// writes nothing.
+// A lock that turns the new values into a map.
 func TestLockInAMapSQLite(t *testing.T) {
 	t.Parallel()
 	db := openWith[Doc](t, "docs")

@@ -43,10 +43,10 @@
 // and Omit take the encrypted columns of a record together: they are written if one
 // is selected, and not if one is omitted.
 //
-// OnConflict with UpdateAll, by the primary key or a blind index that is unique, Save of a list, and Save of a record that the UPDATE did
-// not find lock the stored rows and write under their data keys. What was neither
-// read nor set stays as it is. Save of a record that was read and deleted since is
-// [kmsencrypted.ErrConflict].
+// OnConflict with UpdateAll by the primary key or a unique blind index, Save of a
+// list, and Save of a record that the UPDATE did not find lock the stored rows and
+// write under their data keys. What was neither read nor set stays as it is. Save of
+// a record that was read and deleted since is [kmsencrypted.ErrConflict].
 //
 // A transaction of your own may be repeated with the same records after a rollback,
 // with savepoints or without: Create takes new ids from the database, and Save sends

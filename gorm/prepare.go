@@ -1,6 +1,7 @@
 package kmsgorm
 
 import (
+	"context"
 	"database/sql"
 	"errors"
 	"reflect"
@@ -153,7 +154,7 @@ func (w *work) readKeys(db *gorm.DB) error {
 // hasSet reports whether a record has values that are to be sealed.
 func (t *table) hasSet(row *any) bool {
 	for _, f := range t.fields {
-		if s, ok := f.ReflectValueOf(nil, valueOf(row)).Addr().Interface().(settable); ok && s.IsSet() {
+		if s, ok := f.ReflectValueOf(context.Background(), valueOf(row)).Addr().Interface().(settable); ok && s.IsSet() {
 			return true
 		}
 	}

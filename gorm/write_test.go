@@ -185,6 +185,31 @@ func TestUpsertSQLite(t *testing.T) {
 	}
 }
 
+// An upsert of many rows takes a call for each and few statements.
+func TestUpsertOfManySQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	var mine, stored []Customer
+	for id := range int64(1000) {
+		stored = append(stored, Customer{ID: id + 1, Photo: field.New([]byte("old"))})
+		mine = append(mine, Customer{ID: id + 1, Photo: field.New([]byte("new"))})
+	}
+	d.must(d.db.Create(&stored).Error)
+	statements := 0
+	count := func(*gorm.DB) { statements++ }
+	d.must(errors.Join(d.db.Callback().Query().After("gorm:query").Register("count", count),
+		d.db.Callback().Create().After("gorm:create").Register("count", count),
+		d.db.Callback().Update().After("gorm:update").Register("count", count)))
+	d.kms.Forget()
+	d.must(d.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&mine).Error)
+	if calls := d.kms.Count(kmsencrypted.OpUnwrap) + d.kms.Count(kmsencrypted.OpWrap); calls > 1000 || statements > 4 {
+		t.Errorf("%d calls and %d statements, want at most 1000 and 4", calls, statements)
+	}
+	if got := d.read(777); string(got.Photo.Must()) != "new" {
+		t.Errorf("stored %q", got.Photo.Must())
+	}
+}
+
 // Save of a list is one upsert.
 func TestSaveOfReadRecordsSQLite(t *testing.T) {
 	t.Parallel()
