@@ -98,17 +98,6 @@ func (t *table) managed(name string) string {
 	return ""
 }
 
-// managedName is the same for what clauses use as a column.
-func (t *table) managedName(column any) string {
-	switch c := column.(type) {
-	case string:
-		return t.managed(c)
-	case clause.Column:
-		return t.managed(c.Name)
-	}
-	return ""
-}
-
 // plainName is a name without quotes and what stands before its last dot.
 func plainName(name string) string {
 	name = name[strings.LastIndexByte(name, '.')+1:]
