@@ -10,6 +10,10 @@ type Place struct {
 // SameProvider reports whether two places are under one key-encryption key.
 func (p Place) SameProvider(other Place) bool { return p.provider == other.provider }
 
+// Provider returns the provider that [Version.ProviderFor] chose. It is nil where
+// the version has one provider for all records.
+func (p Place) Provider() Provider { return p.provider }
+
 // Place tells where a version wraps the data key of a binding. It asks the
 // functions of the version for context and provider, and makes no call.
 func (b *Box) Place(version int, to Binding) (Place, error) {

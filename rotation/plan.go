@@ -24,8 +24,9 @@ type Plan struct {
 	// Calls is how many values go to the key service, at most: for each key one to
 	// be unwrapped and one to be wrapped, or several where the version wraps under
 	// several keys; or one in all where a rewrap stays inside the service
-	// ([kmsencrypted.RewrapForeteller]) and both versions have the default context. A service
-	// that takes batches gets fewer requests.
+	// ([kmsencrypted.RewrapForeteller]) and both versions have the default context. To
+	// these come [ProofRecords] keys that are opened again, for each provider where the
+	// version chooses among several. A service that takes batches gets fewer requests.
 	Calls int64
 	// Refused is why a run would not begin, such as attached files that nobody
 	// would take along; nil if nothing is in the way. Of the stores, those know it
@@ -86,6 +87,9 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	if p.Kind != Rewrap && p.Kind != Rekey { // selected for other reasons too
 		p.Keys = p.Records * int64(max(1, len(columns)))
 		p.Calls = p.Keys * int64(r.callsPerKey(p.Target))
+	}
+	if p.Kind != Reindex {
+		p.Calls += min(p.Keys, ProofRecords)
 	}
 	return p, nil
 }

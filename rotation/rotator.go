@@ -111,8 +111,9 @@ type Rotator struct {
 	store   Store
 	options Options
 	// What a process learns of the database outlives a slice.
-	brake *brake
-	size  *batchSize
+	brake    *brake
+	size     *batchSize
+	progress *progress
 }
 
 // New returns a Rotator. The store must work with the same box. New returns
@@ -127,8 +128,9 @@ func New(box *kmsencrypted.Box, store Store, options Options) (*Rotator, error) 
 	}
 	return &Rotator{
 		box: box, store: store, options: options,
-		brake: &brake{turn: make(chan struct{}, 1), checks: options.Checks, every: options.CheckEvery, maxWait: options.MaxWait},
-		size:  newBatchSize(options.BatchSize, options.TargetTime),
+		progress: new(progress),
+		brake:    &brake{turn: make(chan struct{}, 1), checks: options.Checks, every: options.CheckEvery, maxWait: options.MaxWait},
+		size:     newBatchSize(options.BatchSize, options.TargetTime),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -63,6 +64,7 @@ func (r *Rotator) Run(ctx context.Context) (Result, error) {
 }
 
 func (r *Rotator) runner(run Status) *runner {
+	r.progress.of(run.ID)
 	return &runner{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting}
 }
 
@@ -121,12 +123,16 @@ func (w *runner) work(ctx context.Context) error {
 				_, err = w.turn(ctx, shard, turn)
 			}
 		}
-		if errors.Is(err, ErrLeaseLost) {
+		switch {
+		case errors.Is(err, ErrLeaseLost):
 			w.tell(EventLost, shard)
-			continue
-		}
-		if err != nil {
+		case errors.Is(err, ErrDatabaseAway) && w.progress.outage.goesOn(cmp.Or(w.options.MaxWait, patience)):
+			w.options.Observe(w.waitingEvent(err.Error()))
+			_ = sleep.For(ctx, time.Second)
+		case err != nil:
 			return err
+		default:
+			w.progress.outage.isOver()
 		}
 	}
 }
@@ -134,11 +140,13 @@ func (w *runner) work(ctx context.Context) error {
 // endPass tells of the end of a pass only if it was not another worker, of this
 // process or any, that ended it.
 func (w *runner) endPass(ctx context.Context, shard Shard) error {
-	ended, err := w.store.NextPass(ctx, w.run.ID, shard.Pass)
-	if ended {
-		w.tell(EventPassDone, shard)
-	}
-	return err
+	return w.progress.ended(ctx, shard.Pass, func() error {
+		ended, err := w.store.NextPass(ctx, w.run.ID, shard.Pass)
+		if ended {
+			w.tell(EventPassDone, shard)
+		}
+		return err
+	})
 }
 
 // giveBack also works when ctx has ended.
@@ -183,12 +191,16 @@ func (w *runner) active(ctx context.Context) error {
 
 // heldUp tells that a check holds the run up, or that it does no more.
 func (w *runner) heldUp(ctx context.Context, reason string) {
+	w.options.Observe(w.waitingEvent(reason))
+	w.waits(ctx, reason)
+}
+
+func (w *runner) waitingEvent(reason string) Event {
 	event := w.event(EventWaiting, Shard{})
 	if event.Reason = reason; reason == "" {
 		event.Type = EventGoesOn
 	}
-	w.options.Observe(event)
-	w.waits(ctx, reason)
+	return event
 }
 
 // waits keeps in the ledger why the run waits, for others to see. The run does
@@ -208,6 +220,7 @@ func (w *runner) account(shard Shard, b readBatch) error {
 	o := b.outcome
 	w.mu.Lock()
 	w.outcome = w.outcome.plus(o)
+	w.progress.noted(o)
 	failed := w.before + w.outcome.Failed
 	w.mu.Unlock()
 	event := w.event(EventBatch, shard)

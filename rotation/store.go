@@ -72,7 +72,9 @@ type Batch interface {
 	// the key service side by side. A record that cannot be moved becomes one of
 	// the Failures and does not spoil the others. The error concerns the whole
 	// batch: it is [kmsencrypted.Retryable], or [kmsencrypted.ConcernsAll], or that of ctx. After a
-	// retryable one Rotate may be called again and goes on with what is left.
+	// retryable one Rotate may be called again and goes on with what is left. If it
+	// is also [ErrOneProvider], Write may be called without what is left, which then
+	// counts as conflicts.
 	Rotate(ctx context.Context, from, to int) error
 	// Open opens records without changing anything, with the errors of Rotate.
 	Open(ctx context.Context, from, to int) error
@@ -92,6 +94,9 @@ type Position struct {
 	After string // primary key of the last record that was dealt with; empty: unchanged
 	Done  bool   // the shard has no more records in this pass
 	Lease time.Duration
+	// Final makes failures of what would be conflicts, because earlier passes got
+	// no further with them.
+	Final bool
 	// Calls and Busy are what the batch took, for [Status].
 	Calls int64
 	Busy  time.Duration
@@ -227,6 +232,19 @@ var ErrLeaseLost = errors.New("lease of the shard was lost")
 // of it was written; smaller ones are tried.
 var ErrLocked = errors.New("records are locked by somebody else")
 
+// ProofRecords is how many records in a row must open again, from what the database
+// holds of them before the commit, until a store trusts the provider that wrapped
+// their keys. So a key service that answers garbage destroys nothing.
+const ProofRecords = 100
+
+// ErrOneProvider: the key service of some records does not answer, and those of
+// others do, because [kmsencrypted.Version.ProviderFor] chooses one for each record.
+var ErrOneProvider = errors.New("some records are under a key service that does not answer")
+
+// ErrDatabaseAway: the database cannot be reached, or takes no writes. A run waits
+// for it as for a key service.
+var ErrDatabaseAway = errors.New("the database cannot be reached")
+
 // failureClasses names errors by which failures are grouped.
 var failureClasses = []struct {
 	err   error
@@ -248,6 +266,10 @@ var failureClasses = []struct {
 	{kmsencrypted.ErrNotMigrated, "not-migrated"},
 	{kmsencrypted.ErrStaleIndex, "stale-index"},
 	{kmsencrypted.ErrDecrypt, "decrypt"},
+	{kmsencrypted.ErrDenied, "denied"},
+	{kmsencrypted.ErrThrottled, "throttled"},
+	{kmsencrypted.ErrUnavailable, "unavailable"},
+	{kmsencrypted.ErrConflict, "conflict"},
 }
 
 // FailureClass is a fixed word for what is wrong with a record: "decrypt",

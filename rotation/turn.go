@@ -167,7 +167,9 @@ func (t *shardTurn) read(ctx context.Context, from Range) error {
 // rotate moves the records of a batch in memory, no faster than the limiter
 // allows, and again after the key service throttled or gave no answer.
 func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
-	calls, finish := t.mostCallsPerKey(), context.WithoutCancel(ctx)
+	calls := t.mostCallsPerKey()
+	finish, cancel := withGrace(ctx, grace)
+	defer cancel()
 	defer func(began time.Time) { b.stages.Wait = time.Since(began) - b.stages.Rotate }(time.Now())
 	return inPieces(ctx, t.options.Calls, b, calls, 0, b.Len(), func(from, to int) error {
 		for wait, began := firstWait, time.Now(); ; wait = min(2*wait, longWait) {
@@ -183,8 +185,16 @@ func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
 			if still < left { // it answers some
 				began = time.Now()
 			}
+			isPart := errors.Is(err, ErrOneProvider)
+			if isPart && t.progress.leavesPart.Load() {
+				return nil // they are met again in the next pass
+			}
 			if time.Since(began)+wait > cmp.Or(t.options.MaxWait, patience) {
-				return err
+				if !isPart {
+					return err
+				}
+				t.progress.leavesPart.Store(true) // once is enough for a run to stand still
+				return nil
 			}
 			if err := t.throttled(ctx, err, wait); err != nil {
 				return err
@@ -196,6 +206,19 @@ func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
 			}
 		}
 	})
+}
+
+// grace is how long a batch may go on after the end of its context.
+const grace = 10 * time.Second
+
+// withGrace returns a context that ends some time after ctx does.
+func withGrace(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
+	later, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(d, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(later, func() { timer.Stop() })
+	})
+	return later, func() { stop(); cancel(nil) }
 }
 
 // throttled waits for the key service, and slows the limiter down.
@@ -216,7 +239,10 @@ func (t *shardTurn) throttled(ctx context.Context, cause error, wait time.Durati
 func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 	ctx = context.WithoutCancel(ctx)
 	now := time.Now()
-	to := Position{Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease, Calls: b.calls, Busy: now.Sub(t.handed)}
+	to := Position{
+		Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease,
+		Final: t.progress.isFruitless(), Calls: b.calls, Busy: now.Sub(t.handed),
+	}
 	t.handed = now
 	if to.After != "" {
 		t.shard.After = to.After

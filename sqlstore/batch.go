@@ -15,18 +15,20 @@ import (
 
 // batch is some records that were read.
 type batch[R any] struct {
-	store    *Store[R]
-	target   int
-	kind     kind[R]
-	compared []column // of the kind
-	journals bool
-	rekeys   bool // records get new data keys
-	derived  bool // Open compares what is made of values too
-	least    int  // keys of a record: one that has none may get one
-	rows     []R
-	records  []record // beside rows
-	failures []rotation.Failure
-	old      [][]kmsencrypted.DataKey // of the dependents, beside rows
+	store     *Store[R]
+	target    int
+	kind      kind[R]
+	compared  []column // of the kind
+	journals  bool
+	rekeys    bool // records get new data keys
+	derived   bool // Open compares what is made of values too
+	least     int  // keys of a record: one that has none may get one
+	perRecord bool // each record may have a key service of its own
+	rows      []R
+	records   []record // beside rows
+	failures  []rotation.Failure
+	unmoved   []rotation.Failure       // by Write, in the last pass
+	old       [][]kmsencrypted.DataKey // of the dependents, beside rows
 }
 
 // record is what the batch knows of a row beside its struct.
@@ -35,6 +37,7 @@ type record struct {
 	witnesses []any          // beside those of the store
 	before    []driver.Value // of the columns that are compared, as they were read
 	state     recordState
+	away      error // why its key service does not answer
 }
 
 type recordState uint8
@@ -74,7 +77,7 @@ func (b *batch[R]) Keys(from, to int) (n int) {
 	return n
 }
 
-func (b *batch[R]) Failures() []rotation.Failure { return b.failures }
+func (b *batch[R]) Failures() []rotation.Failure { return slices.Concat(b.failures, b.unmoved) }
 
 func (b *batch[R]) Rotate(ctx context.Context, from, to int) error {
 	b.rekeys = b.journals
@@ -150,7 +153,12 @@ func (b *batch[R]) each(ctx context.Context, from, to int, do func(context.Conte
 		switch err := errs[n]; {
 		case err == nil:
 			b.records[i].state = finished
-		case kmsencrypted.Retryable(err), kmsencrypted.ConcernsAll(err), ctx.Err() != nil:
+		case ctx.Err() != nil:
+			stops = worse(stops, err)
+		case kmsencrypted.Retryable(err):
+			b.records[i].away = err
+			stops = worse(stops, err)
+		case kmsencrypted.ConcernsAll(err) && !b.perRecord:
 			stops = worse(stops, err)
 		default:
 			b.records[i].state = failed
@@ -158,6 +166,9 @@ func (b *batch[R]) each(ctx context.Context, from, to int, do func(context.Conte
 				Record: b.store.recordName(b.records[i].id), Class: rotation.FailureClass(err), Err: err,
 			})
 		}
+	}
+	if b.perRecord && stops != nil && ctx.Err() == nil {
+		stops = fmt.Errorf("%w: %w", rotation.ErrOneProvider, stops)
 	}
 	return stops
 }

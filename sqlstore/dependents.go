@@ -22,6 +22,9 @@ func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 	if err := s.suits(kind); err != nil {
 		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, kind, s.Table(), err)
 	}
+	if err := s.seesAll(ctx); err != nil {
+		return fmt.Errorf("sqlstore: %w", err)
+	}
 	if !kind.Journals() {
 		return nil
 	}
@@ -90,7 +93,7 @@ func (b *batch[R]) oldKeys(ctx context.Context, rows []*R, at []int) error {
 			b.old[n] = make([]kmsencrypted.DataKey, len(b.rows))
 		}
 		keys, err := b.store.model.DataKeys(ctx, d.KeyColumn(), rows...)
-		if err != nil && (kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) || ctx.Err() != nil) {
+		if err != nil && (kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) && !b.perRecord || ctx.Err() != nil) {
 			return err
 		}
 		for i, key := range keys {
@@ -130,31 +133,11 @@ func (b *batch[R]) moveDependents(ctx context.Context, tx *sqlx.Tx, s *swap) err
 			for i := range failures {
 				failures[i].Index = indexes[failures[i].Index] // now of the updates
 			}
-			return dependentsFailed{failures}
+			return leftOut{failures}
 		}
 		if err != nil {
 			return fmt.Errorf("sqlstore: attached files of %s: %w", b.store.Table(), err)
 		}
 	}
 	return nil
-}
-
-// dependentsFailed: some records cannot be rotated because of what belongs to them.
-type dependentsFailed struct{ field.Failures }
-
-// leaveOut makes failures of such records, so that the others are written.
-func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
-	var indexes []int
-	var updates []update
-	for i, u := range s.updates {
-		at := slices.IndexFunc(causes, func(f field.Failure) bool { return f.Index == i })
-		if at < 0 {
-			indexes, updates = append(indexes, s.indexes[i]), append(updates, u)
-			continue
-		}
-		b.records[s.indexes[i]].state = failed
-		err := causes[at].Err
-		b.failures = append(b.failures, rotation.Failure{Record: b.store.recordName(u.id), Class: rotation.FailureClass(err), Err: err})
-	}
-	s.indexes, s.updates = indexes, updates
 }

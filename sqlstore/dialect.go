@@ -19,7 +19,8 @@ var dialects = map[field.Dialect]struct {
 	returns bool
 	// text of a value, with %s for the column: equal if and only if the value is.
 	witnessed string
-	// columnTypes asks for the name, type and collation of the columns of a table.
+	// columnTypes asks for the name, type and collation of the columns of a table;
+	// its arguments are those of typesOf.
 	columnTypes string
 	// comparesRows: (a, b) > (x, y) uses the index.
 	comparesRows bool
@@ -42,12 +43,13 @@ var dialects = map[field.Dialect]struct {
 		witnessed: "CAST(%s AS BINARY)",
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
 		columnTypes: "SELECT column_name AS `Name`, concat(data_type, CASE WHEN column_type LIKE '%unsigned%' THEN ' unsigned' ELSE '' END) AS `Type`, coalesce(collation_name, '') AS `Collation` " +
-			"FROM information_schema.columns WHERE table_schema = database() AND table_name = ?",
+			"FROM information_schema.columns WHERE table_schema = coalesce(?, database()) AND table_name = ?",
 		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
 		readCommitted: true,
 	},
 	field.SQLite: {
 		prefix:       "substr(%[1]s, 1, instr(%[1]s, ':'))",
+		columnTypes:  `SELECT name AS "Name", type AS "Type", '' AS "Collation" FROM pragma_table_xinfo(?2, ?1)`,
 		micros:       "CAST((julianday('now') - 2440587.5) * 86400000000 AS integer)",
 		returns:      true,
 		witnessed:    "CAST(%s AS blob)",
@@ -56,12 +58,19 @@ var dialects = map[field.Dialect]struct {
 	},
 }
 
-// typesOf is the argument of columnTypes.
-func typesOf(d field.Dialect, table string) string {
+// typesOf are the arguments of columnTypes.
+func typesOf(d field.Dialect, table string) []any {
 	if d == field.Postgres {
-		return d.QuotedTable(table)
+		return []any{d.QuotedTable(table)}
 	}
-	return table[strings.LastIndexByte(table, '.')+1:]
+	schema, name, qualified := strings.Cut(table, ".")
+	switch {
+	case qualified:
+		return []any{schema, name}
+	case d == field.SQLite:
+		return []any{"main", table}
+	}
+	return []any{nil, table}
 }
 
 // witness is the text of a column, for comparisons.

@@ -115,7 +115,7 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 	b := &batch[R]{store: s, compared: s.managed}
 	const most = 100 // records that one query names
 	for chunk := range slices.Chunk(records, most) {
-		rows, found, err := s.byKeys(ctx, chunk)
+		rows, found, err := s.byKeys(ctx, s.db, chunk)
 		if err != nil {
 			return result, "", fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
 		}
@@ -222,7 +222,7 @@ func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries
 }
 
 // byKeys reads the rows with some primary keys, as far as they are still there.
-func (s *Store[R]) byKeys(ctx context.Context, keys []string) ([]R, []record, error) {
+func (s *Store[R]) byKeys(ctx context.Context, db sqlx.QueryerContext, keys []string) ([]R, []record, error) {
 	q := s.dialect.Statement()
 	s.selectFrom(q)
 	q.Add(" AND (1 = 0")
@@ -242,5 +242,5 @@ func (s *Store[R]) byKeys(ctx context.Context, keys []string) ([]R, []record, er
 		q.Add(")")
 	}
 	q.Add(")")
-	return s.load(ctx, q)
+	return s.load(ctx, db, q)
 }

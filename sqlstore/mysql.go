@@ -70,6 +70,16 @@ func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err 
 	return err
 }
 
+// joinedRows is the query for columns of the rows of a batch in MariaDB and MySQL.
+func (s *Store[R]) joinedRows(updates []update, columns string) (query string, args []any) {
+	ids := &swap{updates: make([]update, len(updates))}
+	for i, u := range updates {
+		ids.updates[i].id = u.id
+	}
+	j := newJoin(s, ids)
+	return "SELECT v.n, " + columns + " FROM " + j.from + " STRAIGHT_JOIN " + s.dialect.QuotedTable(s.Table()) + " AS t WHERE " + strings.Join(j.where, " AND "), []any{j.text(ids)}
+}
+
 // join is the derived table of a batch and what is done with it.
 type join struct {
 	from       string
@@ -86,11 +96,12 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 		at := len(columns) - 1
 		t, name := s.types[c.name], fmt.Sprintf("c%d", at)
 		kind, value := textKind, "v."+name
-		isBytes := c.witness || t.collation == "" && !isNumber(t.name)
+		isBytes := c.witness || t.collation == "" && !isNumber(t.name) && !spelledAsText(t.name)
 		j.hex = append(j.hex, isBytes)
 		switch {
 		case isBytes:
 			value = "UNHEX(" + value + ")"
+		case spelledAsText(t.name):
 		case t.collation == "":
 			kind = "bigint"
 			if strings.HasSuffix(t.name, " unsigned") {
@@ -159,6 +170,9 @@ func (w *swap) textKind() string {
 	}
 	return fmt.Sprintf("varchar(%d)", short)
 }
+
+// spelledAsText: MariaDB takes values of these types as text only.
+func spelledAsText(t string) bool { return t == "uuid" || t == "inet4" || t == "inet6" }
 
 func isNumber(t string) bool { return strings.HasSuffix(strings.TrimSuffix(t, " unsigned"), "int") }
 

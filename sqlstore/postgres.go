@@ -24,41 +24,65 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	if _, err := tx.ExecContext(ctx, forThisTransaction); err != nil {
 		return err
 	}
-	var arrays, aliases, set, where []string
-	var args []any
-	// add adds a column of the unnested table and returns its name.
-	add := func(kind string, value func(update) any) string {
-		expression, text := array(len(w.updates), func(row int) any { return value(w.updates[row]) })
-		args = append(args, text)
-		arrays = append(arrays, fmt.Sprintf(expression, len(args), kind))
-		alias := "c" + strconv.Itoa(len(args))
-		aliases = append(aliases, alias)
-		return alias
-	}
-	for i, c := range s.ids {
-		alias := add(s.types[c.name].name, func(u update) any { return u.id[i] })
-		where = append(where, "t."+s.dialect.Quoted(c.name)+" = v."+alias)
-	}
+	v := &unnested{rows: len(w.updates)}
+	var set []string
+	where := s.joinIDs(v, w.updates)
 	for i, name := range w.set {
-		alias := add(s.types[name].name, func(u update) any { return u.set[i] })
-		set = append(set, s.dialect.Quoted(name)+" = v."+alias)
+		set = append(set, s.dialect.Quoted(name)+" = "+v.add(s.types[name].name, func(row int) any { return w.updates[row].set[i] }))
 	}
 	for i, c := range w.same {
 		compared, kind := "t."+s.dialect.Quoted(c.name), s.types[c.name].name
 		if c.witness {
 			compared, kind = compared+"::text", "text"
 		}
-		alias := add(kind, func(u update) any { return u.same[i] })
-		where = append(where, compared+" "+s.dialect.Same()+" v."+alias)
+		alias := v.add(kind, func(row int) any { return w.updates[row].same[i] })
+		where = append(where, compared+" "+s.dialect.Same()+" "+alias)
 	}
 	var written []int
 	err := tx.SelectContext(ctx, &written, "UPDATE "+s.dialect.QuotedTable(s.Table())+" AS t SET "+strings.Join(set, ", ")+
-		" FROM unnest("+strings.Join(arrays, ", ")+") WITH ORDINALITY AS v("+strings.Join(aliases, ", ")+", n)"+
-		" WHERE "+strings.Join(where, " AND ")+" RETURNING v.n", args...)
+		" FROM "+v.String()+" WHERE "+strings.Join(where, " AND ")+" RETURNING v.n", v.args...)
 	for _, n := range written {
 		w.written[n-1] = true
 	}
 	return err
+}
+
+// unnested is a table that PostgreSQL makes of arrays, one for each column. Its
+// name is v, and its column n counts the rows from 1.
+type unnested struct {
+	rows            int
+	arrays, aliases []string
+	args            []any
+}
+
+// add adds a column and returns its name.
+func (u *unnested) add(kind string, value func(row int) any) string {
+	expression, text := array(u.rows, value)
+	u.args = append(u.args, text)
+	u.arrays = append(u.arrays, fmt.Sprintf(expression, len(u.args), kind))
+	u.aliases = append(u.aliases, "c"+strconv.Itoa(len(u.args)))
+	return "v." + u.aliases[len(u.aliases)-1]
+}
+
+func (u *unnested) String() string {
+	return "unnest(" + strings.Join(u.arrays, ", ") + ") WITH ORDINALITY AS v(" + strings.Join(u.aliases, ", ") + ", n)"
+}
+
+// joinIDs adds the primary keys of updates and returns the conditions that join
+// them with the table t.
+func (s *Store[R]) joinIDs(v *unnested, updates []update) (where []string) {
+	for i, c := range s.ids {
+		alias := v.add(s.types[c.name].name, func(row int) any { return updates[row].id[i] })
+		where = append(where, "t."+s.dialect.Quoted(c.name)+" = "+alias)
+	}
+	return where
+}
+
+// unnestedRows is the query for columns of the rows of a batch in PostgreSQL.
+func (s *Store[R]) unnestedRows(updates []update, columns string) (query string, args []any) {
+	v := &unnested{rows: len(updates)}
+	where := s.joinIDs(v, updates)
+	return "SELECT v.n, " + columns + " FROM " + v.String() + " JOIN " + s.dialect.QuotedTable(s.Table()) + " AS t ON " + strings.Join(where, " AND "), v.args
 }
 
 // insertAll inserts rows with one statement whose text does not grow with them,

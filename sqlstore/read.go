@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
@@ -25,12 +27,14 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	q.Add(" ORDER BY ")
 	q.Names(names(s.ids))
 	q.Add(fmt.Sprintf(" LIMIT %d", sel.Limit))
-	b := &batch[R]{store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals(), derived: sel.Derived}
+	b := &batch[R]{
+		store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals(), derived: sel.Derived, perRecord: s.choosesProviders(),
+	}
 	if sel.Kind == rotation.Migrate {
 		b.least = 1
 	}
-	if b.rows, b.records, err = s.load(ctx, q); err != nil {
-		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
+	if b.rows, b.records, err = s.load(ctx, s.db, q); err != nil {
+		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), noted(err))
 	}
 	return b, nil
 }
@@ -73,8 +77,8 @@ func (s *Store[R]) where(q *sqldialect.Statement, sel rotation.Selection) error 
 
 // load reads the rows of a query of selectFrom, and beside each the primary key
 // and the witnesses.
-func (s *Store[R]) load(ctx context.Context, q *sqldialect.Statement) (rows []R, records []record, err error) {
-	found, err := s.db.QueryContext(ctx, q.String(), q.Args...)
+func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement) (rows []R, records []record, err error) {
+	found, err := db.QueryContext(ctx, q.String(), q.Args...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -2,11 +2,13 @@ package sqlstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -17,7 +19,7 @@ func isRefusal(err error) bool {
 		return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23") || strings.HasPrefix(state, "P0")
 	}
 	text := err.Error()
-	for _, known := range []string{"(22001)", "(23000)", "(45000)", "constraint failed", "SQLITE_CONSTRAINT"} {
+	for _, known := range []string{"(22001)", "(23000)", "(45000)", "Error 3819", "Error 4025", "constraint failed", "SQLITE_CONSTRAINT"} {
 		if strings.Contains(text, known) {
 			return true
 		}
@@ -40,7 +42,7 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 			err := b.store.try(ctx, tx, &swap{run: s.run, set: s.set, same: s.same, updates: s.updates[i : i+1], written: make([]bool, 1)})
 			switch {
 			case err != nil && isRefusal(err):
-				refused[i] = err
+				refused[i] = refusal(err)
 			case err != nil:
 				return err
 			}
@@ -50,19 +52,44 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 	if err != nil {
 		return err
 	}
-	indexes, updates := s.indexes[:0], s.updates[:0]
+	var causes field.Failures
+	for i, err := range refused {
+		causes = append(causes, field.Failure{Index: i, Err: err})
+	}
+	b.leaveOut(s, causes)
+	return nil
+}
+
+// leftOut is the error of some updates of a batch that cannot be made, so that the
+// others can be.
+type leftOut struct{ field.Failures }
+
+// leaveOut makes failures of such records.
+func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
+	errs := make(map[int]error, len(causes))
+	for _, f := range causes {
+		errs[f.Index] = f.Err
+	}
+	var indexes []int
+	var updates []update
 	for i, u := range s.updates {
-		if err, ok := refused[i]; ok {
-			b.records[s.indexes[i]].state = failed
-			b.failures = append(b.failures, rotation.Failure{
-				Record: b.store.recordName(u.id), Class: "database", Err: refusal(err),
-			})
+		err := errs[i]
+		if err == nil {
+			indexes, updates = append(indexes, s.indexes[i]), append(updates, u)
 			continue
 		}
-		indexes, updates = append(indexes, s.indexes[i]), append(updates, u)
+		b.records[s.indexes[i]].state = failed
+		b.failures = append(b.failures, rotation.Failure{Record: b.store.recordName(u.id), Class: classOf(err), Err: err})
 	}
 	s.indexes, s.updates = indexes, updates
-	return nil
+}
+
+// classOf is the class of a failure, "database" if the database is the reason.
+func classOf(err error) string {
+	if errors.Is(err, errRefused) || errors.Is(err, errNotKept) || errors.Is(err, errSkipped) {
+		return "database"
+	}
+	return rotation.FailureClass(err)
 }
 
 // try makes an update that does not spoil the transaction if it fails.
@@ -71,6 +98,9 @@ func (s *Store[R]) try(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		return err
 	}
 	failed := s.writes(ctx, tx, w)
+	if failed == nil && s.dialect == field.Postgres { // triggers that would wait for the end
+		_, failed = tx.ExecContext(ctx, "SET CONSTRAINTS ALL IMMEDIATE")
+	}
 	undo := "RELEASE SAVEPOINT kms_rotation"
 	if failed != nil {
 		undo = "ROLLBACK TO SAVEPOINT kms_rotation"
@@ -81,11 +111,14 @@ func (s *Store[R]) try(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	return failed
 }
 
+// errRefused is the reason of a failure where the database refuses a row.
+var errRefused = errors.New("the database refuses the row")
+
 // refusal keeps of the database's error what cannot quote a value.
 func refusal(err error) error {
 	if state, ok := sqlState(err); ok {
-		return fmt.Errorf("the database refuses the row: SQLSTATE %s", state)
+		return fmt.Errorf("%w: SQLSTATE %s", errRefused, state)
 	}
 	kind, _, _ := strings.Cut(err.Error(), ":")
-	return fmt.Errorf("the database refuses the row: %s", kind)
+	return fmt.Errorf("%w: %s", errRefused, kind)
 }

@@ -49,13 +49,18 @@ type Store[R any] struct {
 	managed []column // everything that the model writes
 	read    []column // every column of the struct that the table has
 	// witnesses are plain columns that a column of the model is made from.
-	witnesses []column
-	types     map[string]columnType
-	unknown   []string // columns that look encrypted and are not the model's
+	witnesses   []column
+	types       map[string]columnType
+	trust       trust
+	unknown     []string // columns that look encrypted and are not the model's
+	independent []string // such columns that [Options.Independent] lists
 	// dependents are what lies elsewhere under the data keys.
 	dependents []field.Dependents
 	// writes is how a batch of conditional updates is made.
 	writes func(ctx context.Context, tx *sqlx.Tx, s *swap) error
+	// rows is the query for columns of the rows of a batch; nil: they are read one
+	// by one.
+	rows func(updates []update, columns string) (query string, args []any)
 }
 
 // column is a field of the struct with a column.
@@ -108,9 +113,9 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	}
 	switch {
 	case d == field.Postgres:
-		s.writes = s.updateAll
+		s.writes, s.rows = s.updateAll, s.unnestedRows
 	case d == field.MySQL && s.hasJSONTable(ctx):
-		s.writes = s.updateJoined
+		s.writes, s.rows = s.updateJoined, s.joinedRows
 	default:
 		s.writes = s.updateEach
 	}
@@ -118,6 +123,11 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 }
 
 var errNoDB = fmt.Errorf("sqlstore: %w: the database is nil", kmsencrypted.ErrConfig)
+
+// unknownAmong lists columns that look encrypted and that nobody accounts for.
+func (s *Store[R]) unknownAmong(existing []string) []string {
+	return slices.DeleteFunc(s.model.UnknownColumns(existing), func(name string) bool { return slices.Contains(s.independent, name) })
+}
 
 // plainSources are the columns that the model reads and does not manage, and
 // fills others from.
@@ -158,10 +168,14 @@ var driverNames = map[field.Dialect]string{field.Postgres: "pgx", field.MySQL: "
 
 // learn compares the struct with the table.
 func (s *Store[R]) learn(ctx context.Context, options Options) error {
-	existing, err := s.existing(ctx)
+	existing, types, err := s.columnTypes(ctx, s.db)
 	if err != nil {
 		return err
 	}
+	if len(existing) == 0 {
+		return fmt.Errorf("%w: the database has no such table, or does not show it to this user", kmsencrypted.ErrConfig)
+	}
+	s.types = types
 	fields := s.db.Mapper.TypeMap(s.model.RowType())
 	find := func(names []string) (columns []column, err error) {
 		for _, name := range names {
@@ -183,9 +197,13 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 		return err
 	}
 	for _, c := range s.managed {
-		if fields.Names[c.name].Field.Type == reflect.TypeFor[field.Key]() {
-			s.keys = append(s.keys, c)
+		if fields.Names[c.name].Field.Type != reflect.TypeFor[field.Key]() {
+			continue
 		}
+		if t := types[c.name].name; t == "bytea" {
+			return fmt.Errorf("%w: the key column %s is %s, and must be text", kmsencrypted.ErrConfig, c.name, t)
+		}
+		s.keys = append(s.keys, c)
 	}
 	if len(s.keys) == 0 {
 		return fmt.Errorf("%w: the model has no key column, so there is nothing to rotate", kmsencrypted.ErrConfig)
@@ -199,7 +217,8 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 	for i := range s.witnesses {
 		s.witnesses[i].witness = true
 	}
-	s.unknown = slices.DeleteFunc(s.model.UnknownColumns(existing), func(name string) bool { return slices.Contains(options.Independent, name) })
+	s.independent = options.Independent
+	s.unknown = s.unknownAmong(existing)
 	for _, f := range fields.Index {
 		if f.Path == f.Name && fields.Names[f.Name] == f && slices.Contains(existing, f.Name) {
 			s.read = append(s.read, column{name: f.Name, index: f.Index})
@@ -208,27 +227,17 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 	return nil
 }
 
-// existing lists the columns of the table, and learns their types where updates
-// have to name them.
-func (s *Store[R]) existing(ctx context.Context) ([]string, error) {
-	table := s.dialect.QuotedTable(s.Table())
-	rows, err := s.db.QueryContext(ctx, "SELECT * FROM "+table+" WHERE 1 = 0")
-	if err != nil {
-		return nil, err
+// columnTypes asks the database for the columns of the table.
+func (s *Store[R]) columnTypes(ctx context.Context, db sqlx.QueryerContext) (names []string, types map[string]columnType, err error) {
+	var found []struct{ Name, Type, Collation string }
+	if err := sqlx.SelectContext(ctx, db, &found, dialects[s.dialect].columnTypes, typesOf(s.dialect, s.Table())...); err != nil {
+		return nil, nil, err
 	}
-	defer rows.Close()
-	names, err := rows.Columns()
-	if err != nil || dialects[s.dialect].columnTypes == "" {
-		return names, err
+	types = make(map[string]columnType, len(found))
+	for _, t := range found {
+		names, types[t.Name] = append(names, t.Name), columnType{t.Type, t.Collation}
 	}
-	rows.Close()
-	var types []struct{ Name, Type, Collation string }
-	err = s.db.SelectContext(ctx, &types, dialects[s.dialect].columnTypes, typesOf(s.dialect, s.Table()))
-	s.types = make(map[string]columnType)
-	for _, t := range types {
-		s.types[t.Name] = columnType{t.Type, t.Collation}
-	}
-	return names, err
+	return names, types, nil
 }
 
 // Table is the name of the model's table.
@@ -237,6 +246,9 @@ func (s *Store[R]) Table() string { return s.model.Table() }
 // Count counts the records by the version of each key column. It reads the whole
 // table once for each.
 func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, err error) {
+	if err := s.seesAll(ctx); err != nil {
+		return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
+	}
 	for _, key := range s.keys {
 		name := s.dialect.Quoted(key.name)
 		var groups []struct {

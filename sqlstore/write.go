@@ -80,7 +80,7 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 	}
 	for setAside := false; ; {
 		err = again(write)
-		left, isLeft := errors.AsType[dependentsFailed](err)
+		left, isLeft := errors.AsType[leftOut](err)
 		switch {
 		case isLeft:
 			b.leaveOut(s, left.Failures)
@@ -90,7 +90,7 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 				return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
 			}
 		default:
-			return outcome, lockedOrOther(err)
+			return outcome, noted(lockedOrOther(err))
 		}
 	}
 }
@@ -122,21 +122,56 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotatio
 		if err := b.store.writes(ctx, tx, s); err != nil {
 			return o, err
 		}
+		if err := b.store.readBack(ctx, tx, s); err != nil {
+			return o, err
+		}
+		if b.rekeys {
+			if err := b.store.knowsColumns(ctx, tx); err != nil {
+				return o, err
+			}
+		}
+		calls, err := b.prove(ctx, tx, s)
+		if to.Calls += calls; err != nil {
+			return o, err
+		}
 	}
 	if err := b.moveDependents(ctx, tx, s); err != nil {
 		return o, err
 	}
-	o.Written, o.Failed = s.count(), int64(len(b.failures))
-	o.Conflicts = int64(len(s.updates)) - o.Written
+	conflicts := b.conflicts(s)
+	b.unmoved = nil
+	if to.Final {
+		conflicts, b.unmoved = nil, conflicts
+	}
+	o = rotation.Outcome{Written: s.count(), Conflicts: int64(len(conflicts)), Failed: int64(len(b.Failures()))}
 	if b.journals {
 		if err := b.store.journal(ctx, tx, s); err != nil {
 			return o, err
 		}
 	}
-	if err := b.store.recordFailures(ctx, tx, to.Shard, b.failures); err != nil {
+	if err := b.store.recordFailures(ctx, tx, to.Shard, b.Failures()); err != nil {
 		return o, err
 	}
 	return o, b.store.advance(ctx, tx, to, o)
+}
+
+// conflicts are the records that somebody else changed, and those whose key
+// service does not answer. The next pass meets them again.
+func (b *batch[R]) conflicts(s *swap) (list []rotation.Failure) {
+	add := func(id []any, err error) {
+		list = append(list, rotation.Failure{Record: b.store.recordName(id), Class: classOf(err), Err: err})
+	}
+	for i, written := range s.written {
+		if !written {
+			add(s.updates[i].id, kmsencrypted.ErrConflict)
+		}
+	}
+	for _, r := range b.records {
+		if r.state == waiting && r.away != nil {
+			add(r.id, r.away)
+		}
+	}
+	return list
 }
 
 func (s *Store[R]) begin(ctx context.Context) (*sqlx.Tx, error) {
@@ -154,7 +189,7 @@ func isTransient(err error) bool {
 	if state, ok := sqlState(err); ok {
 		return state == "40P01" || state == "40001"
 	}
-	return mentions(err, "Error 1213", "Error 1020", "SQLITE_BUSY", "database is locked")
+	return mentions(err, "Error 1213", "Error 1020", "Error 3101", "SQLITE_BUSY", "database is locked")
 }
 
 // isLockTimeout reports that somebody held a lock for longer than a batch waits, or
@@ -171,17 +206,27 @@ func mentions(err error, known ...string) bool {
 	return slices.ContainsFunc(known, func(k string) bool { return strings.Contains(text, k) })
 }
 
-// updateEach makes one prepared UPDATE for each record.
-func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
-	table := sqldialect.Table{Dialect: s.dialect, Name: s.Table(), IDs: names(s.ids)}
-	same := make([]sqldialect.Condition, len(w.same))
-	for i, c := range w.same {
+// updated is the table as the builder of statements knows it.
+func (s *Store[R]) updated() sqldialect.Table {
+	return sqldialect.Table{Dialect: s.dialect, Name: s.Table(), IDs: names(s.ids)}
+}
+
+// conditions are true of a row whose columns still hold what was read.
+func conditions(d field.Dialect, columns []column) []sqldialect.Condition {
+	same := make([]sqldialect.Condition, len(columns))
+	for i, c := range columns {
 		same[i] = sqldialect.Condition{Column: c.name, Values: 1}
 		if c.witness {
-			same[i].As = dialects[s.dialect].witnessed
+			same[i].As = dialects[d].witnessed
 		}
 	}
-	statement, err := tx.PrepareContext(ctx, table.Update(w.set, same))
+	return same
+}
+
+// updateEach makes one prepared UPDATE for each record.
+func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
+	table := s.updated()
+	statement, err := tx.PrepareContext(ctx, table.Update(w.set, conditions(s.dialect, w.same)))
 	if err != nil {
 		return err
 	}

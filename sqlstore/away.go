@@ -1,0 +1,46 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted/rotation"
+)
+
+// isAway reports that the database restarts, fails over, or cannot be reached. What
+// a lost connection had sent may have been committed or not: every change of the
+// engine may be tried again, because it names what it expects.
+func isAway(err error) bool {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return false
+	}
+	if state, ok := sqlState(err); ok {
+		// 08: connection exceptions; 57P01 to 57P03: shutting down or starting up;
+		// 25006: a standby, which takes no writes; 53300: too many connections.
+		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57P0") || state == "25006" || state == "53300"
+	}
+	for _, known := range []error{driver.ErrBadConn, sql.ErrConnDone, io.EOF, io.ErrUnexpectedEOF} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	if _, ok := errors.AsType[net.Error](err); ok {
+		return true
+	}
+	// Of MySQL and MariaDB: shutting down, too many connections, read-only.
+	return mentions(err, "invalid connection", "conn closed", "Error 1053", "Error 1040", "Error 1290", "Error 1836", "Error 1927")
+}
+
+// noted marks an error that means that the database is away.
+func noted(err error) error {
+	if err != nil && isAway(err) {
+		return fmt.Errorf("%w: %w", rotation.ErrDatabaseAway, err)
+	}
+	return err
+}

@@ -1,0 +1,190 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
+)
+
+// A key service, or a provider of one's own, that answers garbage would destroy
+// every data key it wraps. So the first records that go under a provider are opened
+// before they are committed, from what the database holds of them. That takes one
+// call for each key, and the right to decrypt under the new key.
+
+// errUnproven is the reason of a failure where what was written does not open.
+var errUnproven = errors.New("the new wrapped key does not open")
+
+// prove opens the records of a batch whose keys went under a provider that has not
+// been seen to open what it wraps, and counts the calls. Those that fail are an
+// error of type leftOut.
+func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap) (calls int64, err error) {
+	doubted := make(map[kmsencrypted.Provider][]int) // updates
+	for i, written := range w.written {
+		if !written {
+			continue
+		}
+		providers, err := b.providers(w, i)
+		if err != nil {
+			return calls, err
+		}
+		for _, p := range providers {
+			if !b.store.trust.has(provenKey{b.target, p}) {
+				doubted[p] = append(doubted[p], i)
+			}
+		}
+	}
+	var refused field.Failures
+	for p, updates := range doubted {
+		failures, err := b.openStored(ctx, tx, w, updates)
+		calls += int64(len(updates))
+		if err != nil {
+			return calls, err
+		}
+		refused = append(refused, failures...)
+		b.store.trust.note(provenKey{b.target, p}, len(updates), failures == nil)
+	}
+	if refused != nil {
+		return calls, leftOut{refused}
+	}
+	return calls, nil
+}
+
+// provenKey is a provider under which a version wraps; nil if it has one for all.
+type provenKey struct {
+	version  int
+	provider kmsencrypted.Provider
+}
+
+// trust counts for each provider how many records in a row have opened.
+type trust struct {
+	mu     sync.Mutex
+	opened map[provenKey]int
+}
+
+func (t *trust) has(k provenKey) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.opened[k] >= rotation.ProofRecords
+}
+
+func (t *trust) note(k provenKey, records int, allOpened bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.opened == nil {
+		t.opened = make(map[provenKey]int)
+	}
+	if t.opened[k] += records; !allOpened {
+		t.opened[k] = 0
+	}
+}
+
+// providers are those of the wrapped keys that an update sets.
+func (b *batch[R]) providers(w *swap, i int) (providers []kmsencrypted.Provider, err error) {
+	row := &b.rows[w.indexes[i]]
+	for _, key := range b.store.keys {
+		if w.atSet(key.name) < 0 {
+			continue
+		}
+		place, err := b.store.model.Box().Place(b.target, b.store.model.Binding(key.name, row))
+		if err != nil {
+			return nil, err
+		}
+		if !slices.Contains(providers, place.Provider()) {
+			providers = append(providers, place.Provider())
+		}
+	}
+	return providers, nil
+}
+
+// openStored opens records as the transaction holds them.
+func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, updates []int) (failures field.Failures, err error) {
+	byKey := make(map[string]int, len(updates))
+	var keys []string
+	for _, i := range updates {
+		key := encodeKey(w.updates[i].id)
+		byKey[key], keys = i, append(keys, key)
+	}
+	const most = 100 // records that one query names
+	for chunk := range slices.Chunk(keys, most) {
+		rows, records, err := b.store.byKeys(ctx, tx, chunk)
+		if err != nil {
+			return nil, err
+		}
+		errs, err := b.openKeys(ctx, field.Pointers(rows))
+		if err != nil {
+			return nil, err
+		}
+		for n, err := range errs {
+			failures = append(failures, field.Failure{Index: byKey[encodeKey(records[n].id)], Err: fmt.Errorf("%w: %w", errUnproven, err)})
+		}
+	}
+	return failures, nil
+}
+
+// openKeys opens the data keys of records, and everything under keys of Ruby's
+// form, which do not tell themselves that they are right.
+func (b *batch[R]) openKeys(ctx context.Context, rows []*R) (errs map[int]error, err error) {
+	target, err := b.store.model.Box().Version(b.target)
+	if err != nil {
+		return nil, err
+	}
+	const tries = 6 // of a service that throttles
+	for try := range tries {
+		if target.Format == kmsencrypted.Ruby {
+			err = b.store.model.Open(ctx, rows...)
+		} else {
+			err = b.dataKeys(ctx, rows)
+		}
+		if errs, err = byRecord(err, len(rows)); err != nil {
+			return nil, err
+		}
+		for _, e := range errs {
+			if kmsencrypted.Retryable(e) || kmsencrypted.ConcernsAll(e) || ctx.Err() != nil {
+				err = worse(err, e)
+			}
+		}
+		if err == nil || !kmsencrypted.Retryable(err) || try == tries-1 {
+			break
+		}
+		if err := sleep.For(ctx, 50*time.Millisecond<<try); err != nil {
+			return nil, err
+		}
+	}
+	if kmsencrypted.ConcernsAll(err) {
+		err = fmt.Errorf("what was written is opened before the first commit, which takes the right to decrypt under the new key: %w", err)
+	}
+	return errs, err
+}
+
+func (b *batch[R]) dataKeys(ctx context.Context, rows []*R) error {
+	for _, key := range b.store.keys {
+		keys, err := b.store.model.DataKeys(ctx, key.name, rows...)
+		for i := range keys {
+			keys[i].Wipe()
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// choosesProviders reports whether a version chooses a key service for each record,
+// so that one that denies or does not answer concerns some records only.
+func (s *Store[R]) choosesProviders() bool {
+	box := s.model.Box()
+	return slices.ContainsFunc(box.Versions(), func(n int) bool {
+		v, err := box.Version(n)
+		return err == nil && v.ProviderFor != nil
+	})
+}
