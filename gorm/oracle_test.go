@@ -289,6 +289,12 @@ func (s *side) forget(id int64) {
 	delete(s.held, id)
 }
 
+// isStale reports whether the record in memory is not what the row is by now. GORM
+// leaves the values of an update that wrote nothing in the record, we do not.
+func (st step) isStale(r *gorm.DB) bool {
+	return r.RowsAffected == 0 || r.Error != nil || st.id <= 0 || st.what == "Delete"
+}
+
 // oracle runs programs on one database.
 type oracle struct {
 	*testing.T
@@ -340,6 +346,9 @@ func (o *oracle) transaction(steps []step, commit bool, history *string) {
 				if outcome += fmt.Sprint(" ", r.RowsAffected, r.Error == nil); r.Error != nil {
 					return r.Error
 				}
+				if st.isStale(r) {
+					s.forget(st.id)
+				}
 			}
 			if !commit {
 				return errRollback
@@ -384,7 +393,7 @@ func (o *oracle) step(st step, ours, theirs *gorm.DB, history *string, seed uint
 	if mine.RowsAffected > 0 {
 		o.wrote++
 	}
-	if mine.RowsAffected == 0 || mine.Error != nil || st.id <= 0 || st.what == "Delete" {
+	if st.isStale(mine) {
 		o.plain.forget(st.id)
 		o.sealed.forget(st.id)
 	}
