@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
 // state says what a field holds.
@@ -54,6 +55,7 @@ type head struct {
 	loaded stored   // what was read, or what the database is known to hold since
 	sent   *sent    // what it may hold instead; nil: nothing else
 	lazy   *lazyField
+	kept   secret.Pointer[kept] // where the value can be changed in place
 }
 
 // scan takes a column as a database driver hands it over, copied.

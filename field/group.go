@@ -182,7 +182,7 @@ func (g *group) commit() {
 func (g *group) commitSlot(s *slot) {
 	h := s.head()
 	if s.changed {
-		h.state, h.stored = s.state, s.columns.value
+		h.state, h.stored, h.kept = s.state, s.columns.value, s.kept
 		g.setParts(s.spec, s.columns.parts)
 	}
 	written := h.set || g.isNew || g.rekeyed

@@ -85,9 +85,21 @@ func (r *record) takeOld() {
 				continue
 			}
 			if v, ok := r.oldValue(f); ok {
-				o.set(v)
-				o.head().old = oldTaken
+				f.take(o, v)
 			}
+		}
+	}
+}
+
+// take gives a field the value of the one that it replaces. If the program changes
+// that in place, it is no longer the old value but one of the program's.
+func (f *fieldSpec) take(o holder, v reflect.Value) {
+	o.set(v)
+	h := o.head()
+	h.old = oldTaken
+	if f.mutable && h.state == plain {
+		if now, isNull, err := f.native.codec.encode(nil, o.plaintext()); err == nil {
+			h.kept = f.keep(&f.native.codec, now, isNull)
 		}
 	}
 }
@@ -241,9 +253,7 @@ func (m *Model[R]) TakeOld(rows ...*R) {
 			if !has {
 				v = reflect.Value{} // NULL
 			}
-			o := r.field(f)
-			o.set(v)
-			o.head().old = oldTaken
+			f.take(r.field(f), v)
 		}
 	}
 }

@@ -29,13 +29,19 @@ type redacted = secret.Redacted
 // would come back as another one is [kmsencrypted.ErrLossy]. That takes as long as
 // opening the value; [Type.Unchecked] switches it off for a type.
 //
+// A value that can be changed in place - a map, a slice, a pointer, or what has one
+// of these in it - is written by the next Seal also if [Of.Set] was not called. So
+// the field keeps its plaintext twice, and Seal, Write, [Of.IsSet] and [Of.Value]
+// encode the value again to compare. Other types cost nothing.
+//
 // The zero value was neither read nor set: it is NULL in a new record and left
-// alone in an update. A copy is independent: setting one leaves the other. Like
+// alone in an update. A copy is independent: setting one leaves the other, though
+// both have the same map or slice until then. Like
 // any variable it is not safe for concurrent writing.
 type Of[T any] struct {
 	redacted
 	h head
-	v secret.Pointer[T] // in states plain and opened; never changed once it is there
+	v secret.Pointer[T] // in states plain and opened; only the program changes it once it is there
 }
 
 // New returns a field that is set to v.
@@ -52,12 +58,13 @@ func (o *Of[T]) Set(v T) {
 		return
 	}
 	o.h.state, o.h.filled, o.h.old, o.v = plain, false, oldAlone, secret.Hide(v)
+	o.h.kept = secret.Pointer[kept]{}
 }
 
 // SetNull empties the column.
 func (o *Of[T]) SetNull() {
 	o.h.state, o.h.set, o.h.filled, o.h.old = null, true, false, oldAlone
-	o.h.stored, o.v = nullColumn, secret.Pointer[T]{}
+	o.h.stored, o.v, o.h.kept = nullColumn, secret.Pointer[T]{}, secret.Pointer[kept]{}
 }
 
 // Get returns the plaintext of a field that was set or opened, the zero T for
@@ -101,8 +108,9 @@ func (o *Of[T]) Plain(ctx context.Context) (T, error) {
 // IsNull reports whether the column is NULL or was set to be.
 func (o Of[T]) IsNull() bool { return o.h.state == null }
 
-// IsSet reports whether the field holds a plaintext that was not sealed yet.
-func (o Of[T]) IsSet() bool { return o.h.state == plain }
+// IsSet reports whether the field holds a plaintext that was not sealed yet: it was
+// set, or its value was changed in place.
+func (o Of[T]) IsSet() bool { return o.h.state == plain || o.changedInPlace() }
 
 // IsLoaded reports whether the field was read or set.
 func (o Of[T]) IsLoaded() bool { return o.h.state != unset }
@@ -118,10 +126,10 @@ func (o *Of[T]) Scan(src any) error {
 // neither read nor sealed with its record is [kmsencrypted.ErrNotLoaded]: what
 // was never read is never written over.
 func (o Of[T]) Value() (driver.Value, error) {
-	switch o.h.state {
-	case plain:
+	switch {
+	case o.IsSet():
 		return nil, kmsencrypted.ErrUnsealed
-	case unset:
+	case o.h.state == unset:
 		return nil, kmsencrypted.ErrNotLoaded
 	}
 	return o.h.stored.value(), nil
@@ -139,6 +147,8 @@ type holder interface {
 	// decode gives the field a plaintext; it is then opened.
 	decode(c *codec, plaintext []byte) error
 	valueType() reflect.Type
+	// changedInPlace reports whether the value is not what is in the column, or will be.
+	changedInPlace() bool
 	// set is Set with a value that may be of the type that T points to; the zero
 	// reflect.Value is NULL.
 	set(reflect.Value)
@@ -147,6 +157,11 @@ type holder interface {
 func (o *Of[T]) head() *head              { return &o.h }
 func (o *Of[T]) plaintext() reflect.Value { return reflect.ValueOf(o.v.Get()).Elem() }
 func (o *Of[T]) valueType() reflect.Type  { return reflect.TypeFor[T]() }
+
+func (o *Of[T]) changedInPlace() bool {
+	k := o.h.kept.Get()
+	return k != nil && k.differs(o.plaintext())
+}
 
 func (o *Of[T]) set(v reflect.Value) {
 	var value T

@@ -117,7 +117,11 @@ func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
 	if err != nil {
 		return err
 	}
-	return o.decode(g.cipher.codec(f), plaintext)
+	if err := o.decode(g.cipher.codec(f), plaintext); err != nil {
+		return err
+	}
+	o.head().kept = f.keep(g.cipher.codec(f), plaintext, false)
+	return nil
 }
 
 // OpenLazily prepares records that were read so that [Of.Plain] opens a field

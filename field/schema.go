@@ -57,6 +57,7 @@ type fieldSpec struct {
 	iv, salt   *partSpec  // of attr_encrypted
 	associated []int      // the field that ad= names
 	goType     reflect.Type
+	mutable    bool   // a value can be changed in place
 	oldField   []int  // the field that migrating= names
 	oldColumn  string // its column
 }
@@ -218,7 +219,7 @@ func (b *builder) addField(f reflect.StructField, index []int, column string, o 
 		b.mistake(where, "%s", why)
 	}
 	t := reflect.New(f.Type).Interface().(holder).valueType()
-	s.goType = t
+	s.goType, s.mutable = t, isMutable(t)
 	var err error
 	if s.native, err = newNativeColumn(b.table, s, t, b.config); err != nil {
 		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))

@@ -9,8 +9,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/nativefield"
 )
 
-// Seal turns the plaintexts that were set in records into ciphertexts, so that
-// the records can be written. Fields that were read and not set stay as they are.
+// Seal turns the plaintexts that were set in records, or changed in place, into
+// ciphertexts, so that the records can be written. Other fields stay as they are.
 //
 // A record without a data key gets one: one call to the key service, and nothing
 // is decrypted. Otherwise the record's own data key, version and form are used,
@@ -52,6 +52,7 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	}
 	w := newWork(m, rows)
 	defer w.release()
+	w.noticeChanges()
 	for i := range w.records {
 		w.records[i].err = w.records[i].putOld()
 	}
@@ -243,6 +244,7 @@ func (g *group) sealField(s *slot, buf *scratch) error {
 	buf.plain = plaintext
 	if isNull {
 		s.changed, s.state, s.columns = true, null, columns{value: nullColumn}
+		s.kept = s.spec.keep(g.cipher.codec(s.spec), nil, true)
 		return nil
 	}
 	if g.isOwnCiphertext(plaintext) {
@@ -254,6 +256,7 @@ func (g *group) sealField(s *slot, buf *scratch) error {
 	}
 	s.columns, err = g.cipher.seal(s.spec, plaintext, associated, buf)
 	s.changed, s.state = err == nil, opened
+	s.kept = s.spec.keep(g.cipher.codec(s.spec), plaintext, false)
 	return err
 }
 

@@ -3,6 +3,8 @@ package field
 import (
 	"errors"
 	"sync"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
 // work is what one call of a model deals with: many records, each with a group
@@ -31,6 +33,7 @@ type slot struct {
 	changed bool
 	state   state
 	columns columns
+	kept    secret.Pointer[kept]
 }
 
 func (s *slot) head() *head { return s.inField }

@@ -89,7 +89,7 @@ func (g *group) write(w *Write, sends bool) error {
 		}
 	}
 	for _, s := range g.slots {
-		if s.head().state == plain {
+		if s.head().state == plain || s.changedInPlace() {
 			return g.failed("write", s.spec.column, kmsencrypted.ErrUnsealed)
 		}
 		put(s.spec.column, s.head())
