@@ -41,7 +41,7 @@ func (c *codec) write(dst []byte, v reflect.Value) (out []byte, isNull bool, err
 		return out, isNull, err
 	}
 	if back, err := c.read(v.Type(), out[len(dst):]); err != nil || !c.same(v, back) {
-		return nil, false, fmt.Errorf("%w: a %v", kmsencrypted.ErrLossy, v.Type())
+		return nil, false, fmt.Errorf("%w: a %v does not encode all of it", kmsencrypted.ErrLossy, v.Type())
 	}
 	return out, false, nil
 }

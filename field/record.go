@@ -133,14 +133,31 @@ func (r *record) defaultContext(id []string) kmsencrypted.EncryptionContext {
 	return c
 }
 
-// idType reports whether a primary key of type t has a text.
+// idType reports whether a primary key of type t has a text. A time has one, but
+// databases round it and move it to another zone.
 func idType(t reflect.Type) bool {
+	if isTime(t) {
+		return false
+	}
 	switch t.Kind() {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.String:
 		return true
 	}
 	return reflect.PointerTo(t).Implements(reflect.TypeFor[encoding.TextMarshaler]())
+}
+
+// isTime reports whether a type is a time, or has the methods of one.
+func isTime(t reflect.Type) bool {
+	if t.Kind() != reflect.Struct {
+		return false
+	}
+	for f := range t.Fields() {
+		if f.Anonymous && isTime(f.Type) {
+			return true
+		}
+	}
+	return t == timeType
 }
 
 // idText is a primary key as text. The zero value counts as not known yet.

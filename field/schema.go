@@ -251,7 +251,7 @@ func (b *builder) addPart(index []int, column string, o options, where string) {
 
 func (b *builder) addID(f reflect.StructField, index []int, column, where string) {
 	if !idType(f.Type) {
-		b.mistake(where, "a primary key of type %v: it must be an integer, text or a TextMarshaler such as a UUID", f.Type)
+		b.mistake(where, "a primary key of type %v: it must be an integer, text or a TextMarshaler such as a UUID, and no time", f.Type)
 	}
 	b.ids = append(b.ids, &idSpec{column: column, index: index})
 }

@@ -53,7 +53,12 @@
 //
 // A record is bound to its primary key, so that must be known when it is sealed.
 //
-//   - One that is set, such as a UUID, is used: one INSERT.
+//   - One that is set, such as a UUID, is used: one INSERT. If it is no integer the
+//     INSERT returns it as the database has it, for which PostgreSQL and MariaDB want
+//     the right to SELECT it; MySQL is asked by another statement. A row under another
+//     spelling would never open, such as that of an upper-case UUID in a uuid column or
+//     a short text in a char(10) on PostgreSQL: it is deleted or rolled back, and the
+//     error is [kmsencrypted.ErrLossy]. So is the first key of a row that was not read.
 //   - One that is zero is fetched from the sequence of a serial or identity
 //     column on PostgreSQL, before the INSERT.
 //   - Elsewhere the row is inserted without its encrypted columns, sealed, and

@@ -149,7 +149,7 @@ func (in *insertion[R]) where() string {
 // isOneStatement reports whether write needs no transaction.
 func (in *insertion[R]) isOneStatement() bool {
 	if len(in.unknown) == 0 {
-		return len(in.known) <= in.RowsPerInsert(len(in.columns))
+		return len(in.known) == 1 || !in.spellsIDs && len(in.known) <= in.RowsPerInsert(len(in.columns))
 	}
 	return len(in.known) == 0 && len(in.unknown) == 1 && !in.later
 }
@@ -170,8 +170,10 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 	if in.many {
 		return in.updateMany(ctx, db)
 	}
+	told := *in.table
+	told.spellsIDs = false // these are as the database told them
 	for _, row := range in.unknown {
-		if err := in.table.write(ctx, db, row, nil); err != nil {
+		if err := told.write(ctx, db, row, nil); err != nil {
 			return err
 		}
 	}
@@ -194,6 +196,9 @@ func (in *insertion[R]) askMany(ctx context.Context, db Ext) error {
 // insertKnown inserts complete rows.
 func (in *insertion[R]) insertKnown(ctx context.Context, db Ext) error {
 	return in.inChunks(in.known, in.columns, in.RowsPerInsert(len(in.columns)), func(rows []*R, args []any) error {
+		if in.spellsIDs {
+			return in.insertSpelled(ctx, db, rows, args)
+		}
 		insert := in.insertRow
 		if len(rows) > 1 {
 			insert = in.Insert(names(in.columns), len(rows))

@@ -92,6 +92,8 @@ var suite = []struct {
 	{"InsertReturnedID", insertReturnedID},
 	{"InsertCompoundAndTextIDs", insertCompoundAndTextIDs},
 	{"InsertAllOrNone", insertAllOrNone},
+	{"IDsInAnotherSpelling", idsInAnotherSpelling},
+	{"IDsThatNothingDependsOn", idsThatNothingDependsOn},
 	{"InsertCopy", insertCopy},
 	{"GetAndSelect", getAndSelect},
 	{"GetReplaces", getReplaces},

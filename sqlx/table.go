@@ -23,6 +23,8 @@ type table[R any] struct {
 	ids     []column // the primary key, which is among them
 	// insertRow inserts all columns of one row: the statement that is sent most.
 	insertRow string
+	// spellsIDs: the database may have another spelling of an id than Go.
+	spellsIDs bool
 }
 
 // tableKey is what a table depends on beside its model.
@@ -86,6 +88,8 @@ func makeTable[R any](d field.Dialect, mapper *reflectx.Mapper, m *field.Model[R
 		case slices.Contains(t.IDs, c.name):
 			c.kind = id
 			t.ids = append(t.ids, c)
+			value := reflect.Zero(f.Field.Type)
+			t.spellsIDs = t.spellsIDs || !value.CanInt() && !value.CanUint()
 		case f.Field.Type == reflect.TypeFor[field.Key]():
 			c.kind = key
 		case slices.Contains(managed, c.name):

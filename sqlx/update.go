@@ -131,8 +131,11 @@ func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) er
 			break
 		}
 		update := t.update
-		if w.Key != field.KeyKept {
+		switch {
+		case w.Key != field.KeyKept:
 			update = t.updateLocked
+		case t.spellsIDs && t.isFirstKey(w):
+			update = t.updateSpelled
 		}
 		switch matched, err := update(ctx, db, row, w, columns); {
 		case err != nil:

@@ -25,6 +25,20 @@ func (t Table) InsertReturning(columns []string, rows int) string {
 	return s.String()
 }
 
+// InsertTellingIDs is an INSERT that returns the whole primary key as the database
+// has it. MySQL and an old MariaDB return no row.
+func (t Table) InsertTellingIDs(columns []string, rows int) string {
+	s := t.insert(columns, rows)
+	begin, end := " RETURNING ", ""
+	if t.Dialect == MySQL {
+		begin, end = " /*M!100500 RETURNING ", " */"
+	}
+	s.Add(begin)
+	s.Names(t.IDs)
+	s.Add(end)
+	return s.String()
+}
+
 func (t Table) insert(columns []string, rows int) *Statement {
 	s := t.Dialect.Statement("INSERT INTO ")
 	s.Grow(64 + len(columns)*(32+rows*len("$1234, ")))
