@@ -25,7 +25,7 @@ func (in *insertion[R]) insertSpelled(ctx context.Context, db Ext, rows []*R, ar
 	if err != nil {
 		return hide(err, args)
 	}
-	if len(told) == 0 && in.Dialect == sqldialect.MariaDB { // it is MySQL
+	if len(told) == 0 && in.Dialect == sqldialect.MySQL { // it is MySQL
 		if told, err = in.readIDs(ctx, db, rows); err != nil {
 			return err
 		}
