@@ -284,7 +284,12 @@ func (a Adapter[R]) Binding(column string, row *R) kmsencrypted.Binding {
 // SealIndexes computes the blind indexes of what was set in records that are not in
 // the database yet. It takes no data key and makes no call: for an INSERT that is to
 // find out whether a record is there before the database has made its primary key.
-func (a Adapter[R]) SealIndexes(ctx context.Context, rows ...*R) error { return a.indexNew(ctx, rows) }
+func (a Adapter[R]) SealIndexes(ctx context.Context, rows ...*R) error {
+	if err := a.usable(rows); err != nil {
+		return err
+	}
+	return a.indexNew(ctx, rows)
+}
 
 // AddKey gives a record without a data key one at the current version, although
 // nothing has to be sealed yet. It makes one call. [Adapter.Write] then has the key
