@@ -71,27 +71,44 @@ func (g *group) as(values []reflect.Value) *group {
 	return &then
 }
 
-// wasPlaced reports whether the columns tagged context explain where the key is.
-func (g *group) wasPlaced(at placed) bool {
+// wasPlaced is where the key column was wrapped as the row has it. Of a key that was
+// not opened, and after a new record seal in the same column, the columns tagged
+// context tell.
+func (g *group) wasPlaced() (*placed, error) {
+	if g.key.placed != nil || g.key.was == nil {
+		return g.key.placed, nil
+	}
+	return g.lastKnown().place(kmsencrypted.ColumnVersion(g.key.h.stored.text))
+}
+
+// lastKnown is the record with the columns tagged context that its row has.
+func (g *group) lastKnown() *group { return g.as(g.key.was[len(g.key.was)-1]) }
+
+// explainsPlace reports whether the columns tagged context explain where the key is.
+func (g *group) explainsPlace(at placed) bool {
 	if g.key.was == nil {
 		return false
 	}
-	then, err := g.as(g.key.was[len(g.key.was)-1]).place(at.version)
+	then, err := g.lastKnown().place(at.version)
 	return err == nil && then != nil && then.place == at.place
 }
 
 // move notices that a record has moved since its key was opened or wrapped.
 func (g *group) move(op string, mode sealMode) sealMode {
-	if g.isNew || g.spec.isMaster || g.key.placed == nil || !g.key.h.ciphertext() || g.err != nil {
+	if g.isNew || g.spec.isMaster || !g.key.h.ciphertext() || g.err != nil {
 		return mode
 	}
-	was := *g.key.placed
+	was, err := g.wasPlaced()
+	if err != nil || was == nil {
+		g.fail(op, g.spec.column, err)
+		return mode
+	}
 	now, err := g.place(was.version)
 	if err != nil || now == nil || now.place == was.place {
 		g.fail(op, g.spec.column, err)
 		return mode
 	}
-	if !g.wasPlaced(was) {
+	if !g.explainsPlace(*was) {
 		g.fail(op, g.spec.column, fmt.Errorf("%w: the encryption context or the provider of the record has changed, by a column that is not tagged `kms:\"context\"`", kmsencrypted.ErrConfig))
 		return mode
 	}
@@ -101,12 +118,18 @@ func (g *group) move(op string, mode sealMode) sealMode {
 	case mode == asRekeyed:
 	case !now.place.SameProvider(was.place), g.keepsFormat() != nil:
 		return asRekeyed
+	case g.isSetWhole() && g.mayReplaceKey(): // under the new context
 	case !g.key.IsOpen():
 		g.fail(op, g.spec.column, fmt.Errorf("%w: the record has moved", kmsencrypted.ErrNotOpened))
 	default:
 		g.moved = true
 	}
 	return mode
+}
+
+// isSetWhole reports whether every field was set.
+func (g *group) isSetWhole() bool {
+	return !g.anyField(func(h *head) bool { return !h.dirty() })
 }
 
 // writeCompanions adds the columns tagged context to a write that touches one of

@@ -1,0 +1,99 @@
+package field_test
+
+import (
+	"errors"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
+)
+
+// tenantModel makes encryption contexts of the tenant.
+func tenantModel(t *testing.T, v kmsencrypted.Version) *field.Model[tenantRow] {
+	t.Helper()
+	p, err := local.Create(filepath.Join(t.TempDir(), "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v.Provider = p
+	v.Context = func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
+		return kmsencrypted.Context{"tenant": s.Record.(*tenantRow).Tenant}, nil
+	}
+	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: v}}.Box()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := field.NewModel[tenantRow](box, field.Config{Table: "rows", Complete: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// keyIsWritten reports whether a sealed record writes its key column.
+func keyIsWritten(t *testing.T, m *field.Model[tenantRow], row *tenantRow) bool {
+	t.Helper()
+	w, err := m.Adapter().Write(row, "tenant")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return slices.ContainsFunc(w.Set, func(a field.Assignment) bool { return a.Column == "encrypted_kms_key" })
+}
+
+// A record whose key was never opened does not move without its key.
+func TestNativeMoveOfClosedRecord(t *testing.T) {
+	t.Parallel()
+	for _, encryptOnly := range []bool{false, true} {
+		m := tenantModel(t, kmsencrypted.Version{EncryptOnly: encryptOnly})
+		row := tenantRow{ID: 1, Tenant: "acme", Email: field.New("a@example.org")}
+		if err := m.SealNew(t.Context(), &row); err != nil {
+			t.Fatal(err)
+		}
+		row = readAgain(t, row)
+		m.OpenLazily(&row)
+		row.Tenant = "globex"
+		if err := m.Seal(t.Context(), &row); !errors.Is(err, kmsencrypted.ErrNotOpened) {
+			t.Errorf("encrypt only %t: Seal of a closed record that moved: %v, want ErrNotOpened", encryptOnly, err)
+		}
+		if !encryptOnly {
+			continue
+		}
+		row.Email.Set("b@example.org") // every field: it gets a new data key
+		if err := m.Seal(t.Context(), &row); err != nil || !keyIsWritten(t, m, &row) {
+			t.Errorf("Seal of a closed record that moved and is set as a whole: %v", err)
+		}
+	}
+}
+
+// A new seal in the key column does not make the model forget where the key is.
+func TestNativeMoveAfterRecordSeal(t *testing.T) {
+	t.Parallel()
+	m := tenantModel(t, kmsencrypted.Version{RecordSeal: true})
+	row := tenantRow{ID: 1, Tenant: "acme", Email: field.New("a@example.org")}
+	if err := m.SealNew(t.Context(), &row); err != nil {
+		t.Fatal(err)
+	}
+	m.Adapter().Saved(&row)
+	for _, move := range []struct{ email, tenant string }{{"b@example.org", "acme"}, {"", "globex"}} {
+		if move.email != "" {
+			row.Email.Set(move.email)
+		}
+		row.Tenant = move.tenant
+		if err := m.Seal(t.Context(), &row); err != nil {
+			t.Fatal(err)
+		}
+		if !keyIsWritten(t, m, &row) {
+			t.Errorf("a record of tenant %s does not write its key", move.tenant)
+		}
+		m.Adapter().Saved(&row)
+	}
+	if row = readAgain(t, row); row.Tenant != "globex" {
+		t.Fatal("the test does not keep the tenant")
+	}
+	if err := m.Open(t.Context(), &row); err != nil {
+		t.Errorf("after a move: %v", err)
+	}
+}
