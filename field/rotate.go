@@ -78,6 +78,7 @@ func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(
 			}
 		}
 	}
+	unsealed := w.setToNull()
 	rewrapKeys(ctx, m.box, op, w.pick(needMove))
 	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
 	for _, g := range w.pick(needOwnKey) {
@@ -93,7 +94,23 @@ func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(
 	if op == opComplete {
 		w.checkComplete()
 	}
-	return w.commit()
+	err := w.commit()
+	for _, h := range unsealed {
+		h.set = true
+	}
+	return err
+}
+
+// setToNull are the fields that were set to NULL: a rewrap does not seal them.
+func (w *work) setToNull() (heads []*head) {
+	for i := range w.groups {
+		for n := range w.groups[i].slots {
+			if h := w.groups[i].slots[n].head(); h.state == null && h.set {
+				heads = append(heads, h)
+			}
+		}
+	}
+	return heads
 }
 
 // checkComplete refuses what lacks a wrap still: it may even have lost another one,

@@ -130,7 +130,7 @@ func checkVectorRow[R any](t *testing.T, m *field.Model[R], r *R, row vectorRow)
 	w, err := m.Adapter().Write(r)
 	must(t, err)
 	for _, a := range w.Set {
-		if f := byColumn[a.Column]; f.Type() == reflect.TypeFor[field.Index]() {
+		if f := byColumn[a.Column]; f.Type() == reflect.TypeFor[field.Index]() && a.Value != any(string(row.Columns[a.Column].Bytes)) {
 			t.Errorf("%s: index %s = %v, Ruby's %s", name, a.Column, a.Value, row.Columns[a.Column].Bytes)
 		}
 	}

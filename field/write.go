@@ -64,15 +64,37 @@ func (m *Model[R]) write(row *R, plain []string) (Write, error) {
 		}
 	}
 	for _, x := range m.schema.indexes {
-		if h := &w.records[0].indexField(x).h; h.changed() {
-			out.Set = append(out.Set, Assignment{Column: x.column, Value: h.stored.value()})
-			if h.sent != nil {
-				out.Where = append(out.Where, h.unchanged(x.column))
-			}
-			out.Where = append(out.Where, w.records[0].conditions(x)...)
+		if err := w.records[0].writeIndex(&out, x); err != nil {
+			return Write{}, err
 		}
 	}
 	return out, nil
+}
+
+// writeIndex adds an index that changed, and one whose source is written: it may
+// have got another value since it was read, which would then be that of no source.
+func (r *recordWork) writeIndex(w *Write, x *indexSpec) error {
+	h := &r.indexField(x).h
+	for _, s := range x.sources {
+		if o, ok := r.at(s.index).Addr().Interface().(holder); ok && o.head().dirty() && o.head().changed() {
+			return r.failed("write", s.column, kmsencrypted.ErrUnsealed)
+		}
+	}
+	if h.changed() || h.state != unset && w.Key != KeyRekeyed && x.isOf(w.Set) {
+		w.Set = append(w.Set, Assignment{Column: x.column, Value: h.stored.value()})
+		if h.sent != nil {
+			w.Where = append(w.Where, h.unchanged(x.column))
+		}
+		w.Where = append(w.Where, r.conditions(x)...)
+	}
+	return nil
+}
+
+// isOf reports whether a source of the index is written.
+func (x *indexSpec) isOf(set []Assignment) bool {
+	return slices.ContainsFunc(x.sources, func(s source) bool {
+		return slices.ContainsFunc(set, func(a Assignment) bool { return a.Column == s.column })
+	})
 }
 
 func (g *group) write(w *Write, sends bool) error {

@@ -254,17 +254,20 @@ func (w *work) sealMade(ctx context.Context, made rows) error {
 	return errors.Join(w.model.SealNew(ctx, fresh...), w.model.Seal(ctx, sealed...))
 }
 
-// adopt takes the data keys of a stored row into a record, and what it does not
-// know of its columns.
+// adopt takes the data keys of a stored row into a record, and every column that
+// the program did not change: what was read of it may be out of date.
 func (w *work) adopt(ctx context.Context, row, stored *any) error {
+	changed := w.changedColumns(row)
+	wasOpen := false
 	for _, column := range w.columns {
 		f := w.fields[column]
 		is, now := f.ReflectValueOf(ctx, valueOf(row)), f.ReflectValueOf(ctx, valueOf(stored))
-		s, isField := is.Addr().Interface().(settable)
 		switch {
-		case isField && !s.IsLoaded(), !isField && is.IsZero():
-			is.Set(now)
-		case w.isKey(column) && !sameColumn(is.Interface(), now.Interface()):
+		case w.isKey(column) && !is.IsZero():
+			wasOpen = wasOpen || w.model.Key(column, row).IsOpen()
+			if sameColumn(is.Interface(), now.Interface()) {
+				continue
+			}
 			text, err := w.model.Key(column, stored).Value()
 			if err == nil {
 				err = w.model.KeyChanged(ctx, row, column, text)
@@ -272,9 +275,27 @@ func (w *work) adopt(ctx context.Context, row, stored *any) error {
 			if err != nil {
 				return err
 			}
+		case !changed(column):
+			is.Set(now)
 		}
 	}
+	if wasOpen {
+		return w.model.Open(ctx, row)
+	}
 	return nil
+}
+
+// changedColumns tells which columns the program changed. In a record that is not
+// sealed, only its fields can tell.
+func (w *work) changedColumns(row *any) func(column string) bool {
+	write, err := w.model.Write(row)
+	return func(column string) bool {
+		if slices.ContainsFunc(write.Set, func(a field.Assignment) bool { return a.Column == column }) {
+			return true
+		}
+		s, isField := w.fields[column].ReflectValueOf(context.Background(), valueOf(row)).Addr().Interface().(settable)
+		return isField && (s.IsSet() || err != nil && s.IsNull())
+	}
 }
 
 // keepKeys makes an upsert leave a row alone that was inserted meanwhile, with a
