@@ -84,7 +84,7 @@ func ExampleRotator_Plan() {
 	fmt.Println(plan.Records, "records,", plan.Keys, "keys, at most", plan.Calls, "calls")
 	// Output:
 	// rewrap of patients to version 2
-	// 5 records, 5 keys, at most 10 calls
+	// 5 records, 5 keys, at most 15 calls
 }
 
 func ExampleRotator_Run() {
@@ -177,5 +177,5 @@ func ExampleRotator_Cost() {
 	check(err)
 	fmt.Printf("%d requests, %.6f %s, %v\n", cost.Requests, cost.Price, cost.Currency, cost.Duration)
 	// Output:
-	// 10 requests, 0.000030 USD, 1s
+	// 15 requests, 0.000045 USD, 1.5s
 }

@@ -25,8 +25,9 @@ type Plan struct {
 	// be unwrapped and one to be wrapped, or several where the version wraps under
 	// several keys; or one in all where a rewrap stays inside the service
 	// ([kmsencrypted.RewrapForeteller]) and both versions have the default context. To
-	// these come [ProofRecords] keys that are opened again, for each provider where the
-	// version chooses among several. A service that takes batches gets fewer requests.
+	// these come the keys that the store opens again before it trusts a provider, for
+	// each of them where the version chooses among several: a store tells their number
+	// by a method Proofs() int64. A service that takes batches gets fewer requests.
 	Calls int64
 	// Refused is why a run would not begin, such as attached files that nobody
 	// would take along; nil if nothing is in the way. Of the stores, those know it
@@ -88,8 +89,8 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 		p.Keys = p.Records * int64(max(1, len(columns)))
 		p.Calls = p.Keys * int64(r.callsPerKey(p.Target))
 	}
-	if p.Kind != Reindex {
-		p.Calls += min(p.Keys, ProofRecords)
+	if s, ok := r.store.(interface{ Proofs() int64 }); ok && p.Kind != Reindex {
+		p.Calls += min(p.Keys, s.Proofs())
 	}
 	return p, nil
 }

@@ -232,11 +232,6 @@ var ErrLeaseLost = errors.New("lease of the shard was lost")
 // of it was written; smaller ones are tried.
 var ErrLocked = errors.New("records are locked by somebody else")
 
-// ProofRecords is how many records in a row must open again, from what the database
-// holds of them before the commit, until a store trusts the provider that wrapped
-// their keys. So a key service that answers garbage destroys nothing.
-const ProofRecords = 100
-
 // ErrOneProvider: the key service of some records does not answer, and those of
 // others do, because [kmsencrypted.Version.ProviderFor] chooses one for each record.
 var ErrOneProvider = errors.New("some records are under a key service that does not answer")

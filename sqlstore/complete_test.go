@@ -46,7 +46,7 @@ func testComplete(t *testing.T, d database) {
 	r := rotator(t, d, db, m.Adapter().Box(), m, rotation.Options{Kind: rotation.Complete, BatchSize: 20, Workers: 1})
 	plan, err := r.Plan(t.Context())
 	must(t, err)
-	if plan.Records != 2*n/each || plan.Keys != 2*n/each || plan.Calls != 3*plan.Keys+min(plan.Keys, rotation.ProofRecords) {
+	if plan.Records != 2*n/each || plan.Keys != 2*n/each || plan.Calls != 3*plan.Keys+min(plan.Keys, 100) {
 		t.Errorf("Plan() = %+v, want %d records at most", plan, 2*n/each)
 	}
 	away.Set(kmstest.Unavailable(1))

@@ -82,7 +82,7 @@ func Example() {
 	}
 	fmt.Println(verified.Opened, "opened, clean:", verified.Clean(box.Current()))
 	// Output:
-	// 3 keys, 6 calls
+	// 3 keys, 9 calls
 	// 3 rewrapped, 0 failed, done: true
 	// 3 opened, clean: true
 }

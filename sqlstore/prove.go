@@ -13,7 +13,6 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
-	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 // A key service, or a provider of one's own, that answers garbage would destroy
@@ -65,6 +64,14 @@ type provenKey struct {
 	provider kmsencrypted.Provider
 }
 
+// proofs is how many records in a row must open before a provider is trusted.
+const proofs = 100
+
+// Proofs returns how many records in a row must open again, from what the database
+// holds of them before the commit, until the store trusts the provider that wrapped
+// their keys. Each takes a call.
+func (s *Store[R]) Proofs() int64 { return proofs }
+
 // trust counts for each provider how many records in a row have opened.
 type trust struct {
 	mu     sync.Mutex
@@ -74,7 +81,7 @@ type trust struct {
 func (t *trust) has(k provenKey) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.opened[k] >= rotation.ProofRecords
+	return t.opened[k] >= proofs
 }
 
 func (t *trust) note(k provenKey, records int, allOpened bool) {
