@@ -1,6 +1,6 @@
-// Package providers opens a key service by the id of a key, as kms_encrypted
-// names keys. It imports all services; a program that uses one imports that
-// service's own package instead and stays small.
+// Package providers opens a key service by the id of a key, as in kms_encrypted. It
+// imports all services. To keep a program small that uses one service, import that
+// service's own package instead.
 package providers
 
 import (
@@ -18,8 +18,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/providers/vault"
 )
 
-// KeyIDVariable is the environment variable that names the key where a program
-// does not, as in kms_encrypted.
+// KeyIDVariable is the environment variable for the key id if the program passes
+// none, as in kms_encrypted.
 const KeyIDVariable = "KMS_KEY_ID"
 
 // Open returns the provider for a key id:
@@ -30,12 +30,13 @@ const KeyIDVariable = "KMS_KEY_ID"
 //	local:PATH, local:env:VAR  a local key file or environment variable
 //	anything else              AWS KMS: an ARN, an alias ("alias/NAME") or a key id
 //
-// An empty id is that of the environment variable KMS_KEY_ID; if that is empty
-// too, it is [kmsencrypted.ErrConfig]: nothing ever falls back to the insecure key.
+// For an empty id Open uses the environment variable KMS_KEY_ID. If that is empty
+// too, it returns [kmsencrypted.ErrConfig]: there is no fallback to the insecure
+// key.
 //
-// Time-outs and attempts are those of each service's own Open. Only Vault is
-// asked about its key here; see [kmsencrypted.Prober] for the others. A provider
-// that is an io.Closer, as Google's is, is the caller's to close.
+// Time-outs and attempts are those of each service's own Open. Only Vault is called
+// to check the key; for the others see [kmsencrypted.Prober]. If the provider is an
+// io.Closer, as Google's is, the caller must close it.
 func Open(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
 	keyID = cmp.Or(keyID, os.Getenv(KeyIDVariable))
 	if keyID == "" {
@@ -49,7 +50,7 @@ func Open(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
 	return opened(aws.Open(ctx, keyID, aws.Options{}))
 }
 
-// services are those whose key ids can be told from AWS's.
+// services are those whose key ids differ from AWS's.
 var services = []struct {
 	serves func(keyID string) bool
 	open   func(ctx context.Context, keyID string) (kmsencrypted.Provider, error)
@@ -76,7 +77,7 @@ func begins(prefix string) func(string) bool {
 	return func(s string) bool { return strings.HasPrefix(s, prefix) }
 }
 
-// opened keeps a nil provider from becoming an interface that is not nil.
+// opened prevents a nil pointer from becoming an interface that is not nil.
 func opened[P kmsencrypted.Provider](p P, err error) (kmsencrypted.Provider, error) {
 	if err != nil {
 		return nil, err

@@ -1,14 +1,14 @@
-// Package aws wraps data keys under a symmetric key of AWS KMS. The encryption
-// context is the service's own: it is checked on every decryption and shown in
-// CloudTrail.
+// Package aws wraps data keys under a symmetric key of AWS KMS. It passes the
+// encryption context to the service, which checks it on every decryption and
+// logs it in CloudTrail.
 //
 //	provider, err := aws.Open(ctx, "arn:aws:kms:eu-central-1:123456789012:key/…", aws.Options{})
 //
 // The role of the program needs kms:Encrypt to wrap, kms:Decrypt to unwrap, and
-// kms:ReEncryptFrom with kms:ReEncryptTo for rotations that leave the data key
+// kms:ReEncryptFrom and kms:ReEncryptTo for rotations that keep the data key
 // inside the service. [Provider.Probe] needs kms:DescribeKey.
 //
-// To the service an empty context is the same as none.
+// The service treats an empty context as none.
 package aws
 
 import (
@@ -27,13 +27,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
-// Sizes that the service takes, in bytes.
+// Limits of the service, in bytes.
 const (
 	MaxPlaintext  = 4096
 	maxCiphertext = 6144
 )
 
-// Client is what the provider uses of [kms.Client].
+// Client is the part of [kms.Client] that the provider uses.
 type Client interface {
 	Encrypt(context.Context, *kms.EncryptInput, ...func(*kms.Options)) (*kms.EncryptOutput, error)
 	Decrypt(context.Context, *kms.DecryptInput, ...func(*kms.Options)) (*kms.DecryptOutput, error)
@@ -43,13 +43,13 @@ type Client interface {
 
 // Options of a [Provider]. The zero value is usual.
 type Options struct {
-	// AnyKey lets the ciphertext choose the key it is decrypted with, among all
-	// that the role may use, as kms_encrypted does. By default only the
-	// configured key decrypts, which needs one more look when an alias is moved
-	// to another key: what was wrapped under the old one no longer opens through
-	// the alias. Name keys by ARN, or set AnyKey.
+	// AnyKey lets the ciphertext select the key that decrypts it, among all keys
+	// that the role may use, as kms_encrypted does. By default only the configured
+	// key decrypts. So after an alias is moved to another key, what was wrapped
+	// under the old key does not open through the alias any more. Name keys by ARN,
+	// or set AnyKey.
 	AnyKey bool
-	// GrantTokens go with every request.
+	// GrantTokens are sent with every request.
 	GrantTokens []string
 }
 
@@ -58,7 +58,7 @@ type Options struct {
 type Provider struct {
 	client  Client
 	keyID   string
-	region  string // empty where it is not known
+	region  string // empty if unknown
 	options Options
 }
 
@@ -89,7 +89,7 @@ func New(client Client, keyID string, options Options) (*Provider, error) {
 	return p, nil
 }
 
-// regionOf is empty for anything but an ARN.
+// regionOf returns the region of an ARN, or "".
 func regionOf(keyID string) string {
 	parsed, err := arn.Parse(keyID)
 	if err != nil {
@@ -118,8 +118,8 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 	return info
 }
 
-// Encrypt wraps 1 to 4096 bytes; more are [kmsencrypted.ErrTooLarge]. The
-// ciphertext is about 150 bytes longer and names its key.
+// Encrypt wraps 1 to 4096 bytes. It returns [kmsencrypted.ErrTooLarge] for more.
+// The ciphertext is about 150 bytes longer and names its key.
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -144,7 +144,7 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 }
 
 // Decrypt unwraps what Encrypt, GenerateDataKey or ReEncrypt returned for the
-// configured key, under any of its versions.
+// configured key, under any version of it.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -169,8 +169,8 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	return out.Plaintext, nil
 }
 
-// countAttempts tells observers of each attempt that the SDK makes: behind the
-// step that repeats them.
+// countAttempts reports each attempt of the SDK to observers. It is added after
+// the step that retries.
 func countAttempts(o *kms.Options) {
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 		return stack.Finalize.Add(middleware.FinalizeMiddlewareFunc("kmsencrypted:attempts",
@@ -187,12 +187,13 @@ func noteVersion(ctx context.Context, keyMaterialID *string) {
 	}
 }
 
-// possible spares the service what it would call invalid input.
+// possible reports whether the service could accept a ciphertext, which saves a
+// request for one that it would call invalid.
 func possible(ciphertext []byte) bool {
 	return len(ciphertext) >= 1 && len(ciphertext) <= maxCiphertext
 }
 
-// pinned is the key that may decrypt; nil leaves it to the ciphertext.
+// pinned returns the key that may decrypt; nil lets the ciphertext select it.
 func (p *Provider) pinned() *string {
 	if p.options.AnyKey {
 		return nil
@@ -201,9 +202,9 @@ func (p *Provider) pinned() *string {
 }
 
 // Rewrap moves a ciphertext of source to the newest version of this key and to
-// another context by ReEncrypt, with this provider's client. The source must be
-// a [Provider] of the same region, and its role is not used; anything else is
-// [errors.ErrUnsupported].
+// another context with ReEncrypt, through this provider's client. It does not
+// use the role of source. It returns [errors.ErrUnsupported] unless source is a
+// [Provider] of the same region.
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -244,8 +245,8 @@ func (p *Provider) RewrapsFrom(source kmsencrypted.Provider) bool {
 }
 
 // Probe asks the service whether the key exists, is enabled and is of the right
-// kind: [kmsencrypted.ErrKeyUnusable] if not. It does not show whether the role
-// may encrypt or decrypt.
+// kind. It returns [kmsencrypted.ErrKeyUnusable] if not. It does not check
+// whether the role may encrypt or decrypt.
 func (p *Provider) Probe(ctx context.Context) error {
 	if err := p.Check(); err != nil {
 		return err

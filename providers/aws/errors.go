@@ -13,20 +13,20 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/answer"
 )
 
-// meaning is what an error code of the service comes down to, with a remedy
-// where one is known.
+// meaning is the error of this module for an error code of the service, with a
+// remedy if one is known.
 type meaning struct {
 	err    error
 	remedy string
 }
 
-// meanings by error code. Codes of throttling are the SDK's own list. What the
-// service puts into its messages is not relied on: it says nothing about why a
-// ciphertext does not open.
+// meanings maps error codes. Codes of throttling are the SDK's own list. The
+// messages of the service are not used: they do not say why a ciphertext does not
+// open.
 var meanings = map[string]meaning{
 	"InvalidCiphertextException": {err: kmsencrypted.ErrDecrypt},
 	"IncorrectKeyException": {kmsencrypted.ErrDecrypt,
-		"it was made under another key than the configured one; list that key as a version of its own, or set Options.AnyKey if an alias was moved"},
+		"it was made under another key; list that key as a version of its own, or set Options.AnyKey if an alias was moved"},
 
 	"AccessDeniedException": {kmsencrypted.ErrDenied,
 		"allow kms:Encrypt, kms:Decrypt, kms:ReEncrypt* or kms:DescribeKey in the key policy or the role's policy, and check the region"},
@@ -57,8 +57,8 @@ var meanings = map[string]meaning{
 	"RequestTimeoutException":     {err: kmsencrypted.ErrUnavailable},
 }
 
-// meaningOf finds what an error of the SDK comes down to; none for what happened
-// before a request, such as missing credentials.
+// meaningOf returns the meaning of an error of the SDK. It returns the zero
+// meaning for an error before the request, such as missing credentials.
 func meaningOf(err error) meaning {
 	if failed, ok := errors.AsType[smithy.APIError](err); ok {
 		code := failed.ErrorCode()
@@ -69,7 +69,7 @@ func meaningOf(err error) meaning {
 			return meaning{err: kmsencrypted.ErrThrottled}
 		}
 	}
-	// Something between here and the service answered in its place.
+	// Something between this program and the service answered instead.
 	if answer, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
 		switch status := answer.HTTPStatusCode(); {
 		case status == http.StatusTooManyRequests:
@@ -79,14 +79,14 @@ func meaningOf(err error) meaning {
 		}
 	}
 	_, unsent := errors.AsType[*smithyhttp.RequestSendError](err)
-	_, unread := errors.AsType[*smithy.DeserializationError](err) // such as an answer that was cut off
+	_, unread := errors.AsType[*smithy.DeserializationError](err) // such as a truncated answer
 	if unsent || unread {
 		return meaning{err: kmsencrypted.ErrUnavailable}
 	}
 	return meaning{}
 }
 
-// answered makes the provider's error of one of the SDK.
+// answered converts an error of the SDK to an error of the provider.
 func (p *Provider) answered(ctx context.Context, op string, cause error) error {
 	m := meaningOf(cause)
 	return answer.Means(ctx, p.failed(op, cause), m.err, m.remedy)

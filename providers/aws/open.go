@@ -16,21 +16,22 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// What [Open] sets instead of the SDK's defaults, which wait for minutes. A
-// request to KMS takes some milliseconds; a user waits behind it.
+// Settings of [Open] that replace the SDK's defaults, which wait for minutes. A
+// request to KMS takes some milliseconds, and a user is waiting.
 const (
-	connectTimeout  = 2 * time.Second // TCP, and TLS again as long
+	connectTimeout  = 2 * time.Second // for TCP, and again for TLS
 	responseTimeout = 5 * time.Second // from request sent to first byte, per attempt
-	attempts        = 3               // of a call that was throttled or found no answer
+	attempts        = 3               // of a call that was throttled or not answered
 	maxBackoff      = time.Second     // between two attempts
-	idleConnections = 100             // kept for parallel calls; the SDK keeps 10
+	idleConnections = 100             // kept for concurrent calls; the SDK keeps 10
 )
 
-// Open returns a provider with a client of its own, configured in the SDK's way:
-// environment, shared files, roles of containers and instances. The region is
-// that of an ARN, if keyID is one. It gives a call at most three attempts with
-// at most a second between them, two seconds each for TCP and TLS, and five for
-// the answer. Load options come last and can change all of this.
+// Open returns a provider with a client of its own, configured as usual for the
+// SDK: by environment, shared files, and roles of containers and instances. If
+// keyID is an ARN, it determines the region. A call has at most three attempts
+// with at most a second between them, two seconds each for TCP and TLS, and five
+// seconds for the answer. The load options are applied last and can change all of
+// this.
 //
 // The service is not called; see [Provider.Probe]. A configuration that cannot
 // be read or names no region is [kmsencrypted.ErrConfig].

@@ -10,9 +10,9 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// errDamaged: a value was changed between here and the service, or nobody can
-// tell whether it was.
-var errDamaged = errors.New("damaged on the way")
+// errDamaged reports a value that was changed between this program and the
+// service, or for which that cannot be excluded.
+var errDamaged = errors.New("damaged in transit")
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -20,7 +20,7 @@ func checksum(data []byte) *wrapperspb.Int64Value {
 	return wrapperspb.Int64(int64(crc32.Checksum(data, castagnoli)))
 }
 
-// matches is false where there is no checksum.
+// matches returns false if there is no checksum.
 func matches(data []byte, sent *wrapperspb.Int64Value) bool {
 	return sent != nil && sent.Value == checksum(data).Value
 }

@@ -12,17 +12,17 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/answer"
 )
 
-// meaning is what a status of the service comes down to, with a remedy where
-// one is known.
+// meaning is the error of this module for a status of the service, with a remedy
+// if one is known.
 type meaning struct {
 	code   codes.Code
-	text   string // that the message contains; empty for all messages
+	text   string // part of the message; empty matches all messages
 	err    error
 	remedy string
 }
 
-// meanings by code; the first that fits counts. InvalidArgument needs a look at
-// the message: that is how the service says that a ciphertext does not open.
+// meanings maps status codes; the first match counts. For InvalidArgument the
+// message decides, because only it says that a ciphertext does not open.
 var meanings = []meaning{
 	{code: codes.InvalidArgument, text: "Decryption failed", err: kmsencrypted.ErrDecrypt},
 	{code: codes.InvalidArgument, text: "checksum", err: kmsencrypted.ErrUnavailable},
@@ -38,7 +38,8 @@ var meanings = []meaning{
 	{code: codes.Aborted, err: kmsencrypted.ErrUnavailable},
 }
 
-// meaningOf finds what an error comes down to; none for what the client refused.
+// meaningOf returns the meaning of an error. It returns the zero meaning for an
+// error of the client itself.
 func meaningOf(err error) meaning {
 	if s, ok := status.FromError(err); ok {
 		for _, m := range meanings {
@@ -47,16 +48,16 @@ func meaningOf(err error) meaning {
 			}
 		}
 	}
-	if errors.Is(err, errDamaged) || errors.Is(err, context.DeadlineExceeded) { // the latter: callTimeout has run out
+	if errors.Is(err, errDamaged) || errors.Is(err, context.DeadlineExceeded) { // DeadlineExceeded: callTimeout has expired
 		return meaning{err: kmsencrypted.ErrUnavailable}
 	}
 	return meaning{}
 }
 
-// damagedAttempts is how often a call whose values were damaged is made.
+// damagedAttempts is the number of attempts for a call whose values were damaged.
 const damagedAttempts = 3
 
-// attempt makes a call and the provider's error of what it returns.
+// attempt makes a call and converts its error to an error of the provider.
 func (p *Provider) attempt(ctx context.Context, op string, call func() error) error {
 	kmsencrypted.Attempted(ctx)
 	err := call()
@@ -70,13 +71,13 @@ func (p *Provider) attempt(ctx context.Context, op string, call func() error) er
 	return nil
 }
 
-// damaged reports whether either side noticed a wrong checksum.
+// damaged reports whether either side found a wrong checksum.
 func damaged(err error) bool {
 	s, ok := status.FromError(err)
 	return errors.Is(err, errDamaged) || ok && s.Code() == codes.InvalidArgument && strings.Contains(s.Message(), "checksum")
 }
 
-// answered makes the provider's error of one of the client.
+// answered converts an error of the client to an error of the provider.
 func (p *Provider) answered(ctx context.Context, op string, cause error) error {
 	m := meaningOf(cause)
 	return answer.Means(ctx, p.failed(op, cause), m.err, m.remedy)

@@ -8,12 +8,12 @@
 // .useToDecrypt to unwrap (roles Cloud KMS CryptoKey Encrypter and Decrypter).
 // [Provider.Probe] needs cloudkms.cryptoKeys.get.
 //
-// Cloud KMS does not write the additional data to its audit log: the log shows
-// which key was used, not for which record.
+// Cloud KMS does not write the additional data to its audit log. The log shows
+// which key was used, but not for which record.
 //
-// Values are protected by CRC32C checksums on their way in both directions. An
-// answer whose checksum is wrong or missing, or which does not confirm the
-// checksums sent, is discarded and asked for again.
+// CRC32C checksums protect values in both directions. An answer with a wrong or
+// missing checksum, or that does not confirm the checksums sent, is discarded
+// and requested again.
 package gcp
 
 import (
@@ -34,11 +34,11 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
-// MaxPlaintext is how many bytes the service takes, of plaintext and of
-// additional data each. Keys in hardware take less: 8 KiB together.
+// MaxPlaintext is the limit of the service in bytes, for the plaintext and for
+// the additional data. Keys in hardware accept less: 8 KiB together.
 const MaxPlaintext = 64 << 10
 
-// Client is what the provider uses of [kms.KeyManagementClient].
+// Client is the part of [kms.KeyManagementClient] that the provider uses.
 type Client interface {
 	Encrypt(context.Context, *kmspb.EncryptRequest, ...gax.CallOption) (*kmspb.EncryptResponse, error)
 	Decrypt(context.Context, *kmspb.DecryptRequest, ...gax.CallOption) (*kmspb.DecryptResponse, error)
@@ -47,9 +47,9 @@ type Client interface {
 
 // Options of a [Provider]. The zero value is usual.
 type Options struct {
-	// LegacyKeys are names of keys, besides the configured one, that columns
-	// from before kms_encrypted 1.0 may name. Ruby calls any key that a column
-	// names; here what lies in the database never chooses a key by itself.
+	// LegacyKeys are names of keys, in addition to the configured one, that columns
+	// from before kms_encrypted 1.0 may name. Ruby uses any key that a column
+	// names. Here the content of the database never selects a key by itself.
 	LegacyKeys []string
 }
 
@@ -60,7 +60,7 @@ type Provider struct {
 	keyName    string
 	location   string
 	legacyKeys []string
-	closer     io.Closer // of a client of our own; nil for the caller's
+	closer     io.Closer // our own client; nil if the caller passed one
 }
 
 var keyNameShape = regexp.MustCompile(`^projects/[^/]+/locations/([^/]+)/keyRings/[^/]+/cryptoKeys/[^/]+$`)
@@ -109,8 +109,8 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 	return kmsencrypted.KeyInfo{Provider: "gcp", KeyID: p.keyName, Tag: "gcp " + p.location}
 }
 
-// Encrypt wraps at most 65536 bytes under the primary version of the key; more
-// are [kmsencrypted.ErrTooLarge].
+// Encrypt wraps at most 65536 bytes under the primary version of the key. It
+// returns [kmsencrypted.ErrTooLarge] for more.
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -143,8 +143,7 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	return ciphertext, nil
 }
 
-// Decrypt unwraps what Encrypt returned, under any version of the key that is
-// enabled.
+// Decrypt unwraps what Encrypt returned, under any enabled version of the key.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -185,13 +184,14 @@ func (p *Provider) decrypt(ctx context.Context, keyName string, ciphertext []byt
 	return plaintext, nil
 }
 
-// primacy is all that an answer to Decrypt says of the version of the key. What
-// is not primary opens until that version is disabled: rewrap it before.
+// primacy is all that an answer to Decrypt says about the version of the key. A
+// ciphertext under another version opens until that version is disabled: rewrap
+// it before.
 var primacy = map[bool]string{true: "primary", false: "not primary"}
 
 // Probe asks the service whether the key exists and its primary version is
-// enabled: [kmsencrypted.ErrKeyUnusable] if not. It does not show whether the
-// program may encrypt or decrypt.
+// enabled. It returns [kmsencrypted.ErrKeyUnusable] if not. It does not check
+// whether the program may encrypt or decrypt.
 func (p *Provider) Probe(ctx context.Context) error {
 	if err := p.Check(); err != nil {
 		return err

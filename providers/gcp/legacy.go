@@ -14,9 +14,9 @@ import (
 //
 //	$gc$ | base64 of "project/location/ring/key/version" | $ | base64 of the ciphertext
 //
-// A key that is neither the configured one nor among [Options].LegacyKeys is
-// [kmsencrypted.ErrConfig], another form [kmsencrypted.ErrMalformed]; the
-// service is not called then.
+// It returns [kmsencrypted.ErrConfig] for a key that is neither the configured
+// one nor among [Options].LegacyKeys, and [kmsencrypted.ErrMalformed] for another
+// form. In both cases it does not call the service.
 func (p *Provider) DecryptLegacy(ctx context.Context, column string, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -31,8 +31,8 @@ func (p *Provider) DecryptLegacy(ctx context.Context, column string, ec kmsencry
 	return p.decrypt(ctx, keyName, ciphertext, ec)
 }
 
-// parseLegacy decodes as leniently as Ruby. The version at the end of the name,
-// which need not be there, plays no part: the ciphertext says it too.
+// parseLegacy decodes as leniently as Ruby. It ignores the version at the end of
+// the name, which may be missing: the ciphertext contains it too.
 func parseLegacy(column string) (keyName string, ciphertext []byte, ok bool) {
 	body, ok := strings.CutPrefix(column, "$gc$")
 	if !ok {

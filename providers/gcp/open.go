@@ -16,19 +16,19 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// What each call is given instead of the client's minute. A request to Cloud
-// KMS takes some tens of milliseconds; a user waits behind it.
+// Limits of each call, which replace the client's minute. A request to Cloud
+// KMS takes some tens of milliseconds, and a user is waiting.
 const (
 	callTimeout  = 10 * time.Second // with all attempts, if the context has no deadline
-	attempts     = 4                // of a call that was throttled or found no answer
+	attempts     = 4                // of a call that was throttled or not answered
 	firstPause   = 100 * time.Millisecond
 	longestPause = time.Second
 )
 
-// Open returns a provider with a client of its own, to be closed by
-// [Provider.Close]. Credentials are the application default ones unless an
-// option says otherwise; a client that cannot be made is
-// [kmsencrypted.ErrConfig]. The service is not called; see [Provider.Probe].
+// Open returns a provider with a client of its own, which the caller closes
+// with [Provider.Close]. It uses the application default credentials unless an
+// option says otherwise. It returns [kmsencrypted.ErrConfig] if the client
+// cannot be created. It does not call the service; see [Provider.Probe].
 //
 // The client does not log, whatever GOOGLE_SDK_GO_LOGGING_LEVEL says: Google's
 // debug log shows plaintexts.
@@ -47,9 +47,9 @@ func Open(ctx context.Context, keyName string, options Options, clientOptions ..
 	return p, nil
 }
 
-// callOptions apply to one call, also with a client of the caller's. The
-// official client backs off when the service is unavailable, but not when a
-// quota is used up.
+// callOptions returns the options of one call, also for a client of the
+// caller's. The official client retries when the service is unavailable, but
+// not when a quota is exhausted.
 func callOptions(ctx context.Context) []gax.CallOption {
 	return []gax.CallOption{
 		gax.WithTimeout(callTimeout),

@@ -10,35 +10,35 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// OpenError is the cause of a [kmsencrypted.ErrUnavailable] for which no request
-// was made, because too many before it found no answer.
+// OpenError is the cause of a [kmsencrypted.ErrUnavailable] for a call without a
+// request, because too many earlier requests were not answered.
 type OpenError struct {
-	Since time.Time // of the outage, as far as the guard knows
+	Since time.Time // start of the outage, as far as the guard knows
 	Until time.Time // when the next request is let through
-	Last  error     // of the requests that found no answer
+	Last  error     // of the requests that were not answered
 }
 
 func (e *OpenError) Error() string {
 	return fmt.Sprintf("circuit open since %s: %v", e.Since.UTC().Format(time.RFC3339), e.Last)
 }
 
-// circuit notices when a service does not answer.
+// circuit detects that a service does not answer.
 //
 //	closed --BreakAfter requests without an answer--> open
 //	open   --after BreakFor, one request--> closed if it is answered, else open
 type circuit struct {
-	breakAfter int // negative: never
+	breakAfter int // negative means never
 	breakFor   time.Duration
 
 	mu       sync.Mutex
 	silent   int       // requests in a row without an answer
 	since    time.Time // zero while closed
 	until    time.Time
-	probing  bool // a request is under way to see whether the service is back
+	probing  bool // a request is under way to test whether the service is back
 	lastFail error
 }
 
-// state is an [OpenError] while no request may be made.
+// state returns an [OpenError] while no request may be made.
 func (c *circuit) state() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -52,7 +52,8 @@ func (c *circuit) locked() error {
 	return &OpenError{Since: c.since, Until: c.until, Last: c.lastFail}
 }
 
-// enter admits a request; probe says that it decides whether the circuit closes.
+// enter admits a request. probe means that its result decides whether the circuit
+// closes.
 func (c *circuit) enter() (probe bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +64,7 @@ func (c *circuit) enter() (probe bool, err error) {
 	return c.probing, nil
 }
 
-// leave takes note of how a request ended.
+// leave records the result of a request.
 func (c *circuit) leave(probe bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -86,7 +87,7 @@ func (c *circuit) leave(probe bool, err error) {
 	}
 }
 
-// answer is what a request tells about the service.
+// answer is what a request reveals about the service.
 type answer uint8
 
 const (
@@ -95,7 +96,8 @@ const (
 	unknown
 )
 
-// answerOf takes a refusal for an answer, and what the caller gave up for none.
+// answerOf counts a refusal as an answer, and a call that its caller cancelled as
+// no evidence.
 func answerOf(err error) answer {
 	switch {
 	case err == nil:

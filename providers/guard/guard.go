@@ -1,20 +1,20 @@
-// Package guard keeps a program and its key service from hurting each other. It
-// goes around any provider:
+// Package guard protects a program and its key service from each other. It wraps
+// any provider:
 //
 //	provider = guard.New(provider, guard.Options{Concurrency: 50, Rate: 500})
 //
-// A guarded call waits for a free place and for its turn, is given up after a
-// time limit, and is repeated a few times, with growing random pauses, where
-// that may help. While the service does not answer, calls fail at once instead
-// of piling up. No call sleeps past its deadline, and no goroutine is left behind.
+// A guarded call waits for a free slot and for the rate limit, ends after a time
+// limit, and is retried a few times with growing random pauses if that may help.
+// While the service does not answer, calls fail at once instead of piling up. No
+// call sleeps past its deadline, and no goroutine is left.
 //
 // The provider keeps its optional abilities: batches, rewrap, probe and so on. A
-// batch counts as one request, and an item of it that fails is not repeated.
-// Around multi.New a guard repeats the whole; it is better put around each of
-// its providers, so that an outage of one is passed over at once.
+// batch counts as one request; a failed item of a batch is not retried. A guard
+// around multi.New retries all providers together. Put a guard around each of
+// them instead, so that an outage of one is skipped at once.
 //
-// The clients of the key services repeat requests too, and their attempts
-// multiply with a guard's: set Attempts to 1, or let the client try once.
+// The clients of the key services retry requests too, and their attempts multiply
+// with those of the guard. Set Attempts to 1, or let the client try once.
 package guard
 
 import (
@@ -30,36 +30,37 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/providers/intercept"
 )
 
-// Options of a guard. The zero value limits neither concurrency nor rate and has
-// the defaults named below for the rest. Negative values are
-// [kmsencrypted.ErrConfig], but for BreakAfter.
+// Options configure a guard. With the zero value, concurrency and rate have no
+// limit and the other fields have the defaults named below. Negative values are
+// [kmsencrypted.ErrConfig], except for BreakAfter.
 type Options struct {
-	// Concurrency is how many requests may be under way. 0 is no limit.
+	// Concurrency is the maximum number of concurrent requests. 0 means no limit.
 	Concurrency int
-	// Rate is how many requests may begin in a second, repetitions included.
-	// 0 is no limit.
+	// Rate is the maximum number of requests started per second, including retries.
+	// 0 means no limit.
 	Rate float64
-	// Burst is how many requests may begin at once after a quiet time. 0 is a
+	// Burst is how many requests may start at once after an idle time. 0 means a
 	// tenth of Rate, at least 1.
 	Burst int
-	// CallTimeout bounds one request. Past it the request counts as
-	// [kmsencrypted.ErrUnavailable], which a caller's own, shorter deadline does
-	// not. 0 is 5 seconds.
+	// CallTimeout limits one request. After it the request counts as
+	// [kmsencrypted.ErrUnavailable]; after an earlier deadline of the caller it does
+	// not. 0 means 5 seconds.
 	CallTimeout time.Duration
-	// Attempts is how often a request is made before its error is returned, if
-	// the error is [kmsencrypted.Retryable]. 0 is 3; 1 repeats nothing.
+	// Attempts is the maximum number of attempts for an error that is
+	// [kmsencrypted.Retryable]. 0 means 3; 1 means no retry.
 	Attempts int
-	// Backoff bounds the pause before the second attempt. The bound doubles
-	// before each further one, up to MaxBackoff; the pause is random below it, so
-	// that programs that failed together do not come back together. 0 is 100
-	// milliseconds, and 2 seconds for MaxBackoff.
+	// Backoff is the upper limit of the pause before the second attempt. The limit
+	// doubles before each further attempt, up to MaxBackoff. The pause is random
+	// below the limit, so that programs that failed together do not retry together.
+	// 0 means 100 milliseconds, and 2 seconds for MaxBackoff.
 	Backoff, MaxBackoff time.Duration
-	// BreakAfter is how many requests in a row have to end in
-	// [kmsencrypted.ErrUnavailable] until calls fail at once, by an [OpenError].
-	// 0 is 10; negative is never.
+	// BreakAfter is the number of consecutive requests ending in
+	// [kmsencrypted.ErrUnavailable] after which calls fail at once with an
+	// [OpenError]. 0 means 10; negative means never.
 	BreakAfter int
-	// BreakFor is how long calls then fail, until a single request is let
-	// through. If it is answered all are again, else it begins anew. 0 is 5 seconds.
+	// BreakFor is how long calls then fail, until a single request is admitted. If
+	// that is answered, all requests are admitted again; otherwise the time starts
+	// again. 0 means 5 seconds.
 	BreakFor time.Duration
 }
 
@@ -82,9 +83,9 @@ func (o Options) check() error {
 	return nil
 }
 
-// New returns a provider that is guarded, with the optional abilities of the one
-// it is given. Mistakes in the options fail every call, and are reported by
-// [kmsencrypted.Config.Box] before. No provider remains none.
+// New returns a guard around a provider, with the same optional abilities. If the
+// options are invalid, every call fails, and [kmsencrypted.Config.Box] reports
+// it. For a nil provider New returns nil.
 func New(provider kmsencrypted.Provider, options Options) kmsencrypted.Provider {
 	if provider == nil {
 		return nil
@@ -102,7 +103,7 @@ func New(provider kmsencrypted.Provider, options Options) kmsencrypted.Provider 
 	return intercept.Wrap(provider, mistake, g.call)
 }
 
-// guard is what all calls to one provider share.
+// guard is the state shared by all calls to one provider.
 type guard struct {
 	info    func() kmsencrypted.KeyInfo
 	options Options
@@ -112,7 +113,7 @@ type guard struct {
 	circuit circuit
 }
 
-// call makes a request, again and again as the options allow.
+// call makes a request, with retries as the options allow.
 func (g *guard) call(ctx context.Context, call *intercept.Call, next func(context.Context) error) error {
 	if g.mistake != nil {
 		return g.failed(call, g.mistake, nil)
@@ -179,7 +180,8 @@ func (g *guard) leave() {
 	}
 }
 
-// pause is random up to a bound that doubles with each attempt ("full jitter").
+// pause returns a random time up to a limit that doubles with each attempt ("full
+// jitter").
 func (g *guard) pause(attempt int) time.Duration {
 	bound := g.options.Backoff
 	for range attempt - 1 {
@@ -196,8 +198,8 @@ func (g *guard) failed(call *intercept.Call, err, cause error) error {
 	return &kmsencrypted.Error{Op: string(call.Op), Provider: info.Provider, KeyID: info.KeyID, Err: err, Cause: cause}
 }
 
-// isOwn reports whether an error is the guard's, so that no request was made and
-// repeating the call at once would not help.
+// isOwn reports whether an error comes from the guard itself. Then no request was
+// made, and an immediate retry would not help.
 func isOwn(err error) bool {
 	_, open := errors.AsType[*OpenError](err)
 	_, busy := errors.AsType[*BusyError](err)

@@ -9,24 +9,24 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// BusyError is the cause of a [kmsencrypted.ErrThrottled] for which no request
-// was made, because its turn would have come after its deadline.
+// BusyError is the cause of a [kmsencrypted.ErrThrottled] for a call without a
+// request, because the rate limit would have delayed it past its deadline.
 type BusyError struct {
-	Wait time.Duration // until its turn
+	Wait time.Duration // until the request could have started
 }
 
 func (e *BusyError) Error() string {
 	return fmt.Sprintf("rate limit of this program: the next request may begin in %v, past the deadline", e.Wait)
 }
 
-// rate spaces requests evenly, but for a burst after a quiet time: the generic
-// cell rate algorithm. Nil is no limit.
+// rate spaces requests evenly, except for a burst after an idle time, with the
+// generic cell rate algorithm. Nil means no limit.
 type rate struct {
 	interval  time.Duration // between two requests
 	tolerance time.Duration // how far a burst may run ahead
 
 	mu   sync.Mutex
-	next time.Time // when the next request would begin if there were no bursts
+	next time.Time // when the next request would start without bursts
 }
 
 func newRate(perSecond float64, burst int) *rate {
@@ -37,7 +37,7 @@ func newRate(perSecond float64, burst int) *rate {
 	return &rate{interval: interval, tolerance: time.Duration(burst-1) * interval}
 }
 
-// wait returns when a request may begin.
+// wait waits until a request may start.
 func (r *rate) wait(ctx context.Context) error {
 	if r == nil {
 		return nil
@@ -54,7 +54,7 @@ func (r *rate) wait(ctx context.Context) error {
 	return nil
 }
 
-// take reserves a turn, unless that comes after the deadline.
+// take reserves a turn, unless it is after the deadline.
 func (r *rate) take(now, deadline time.Time) (pause time.Duration, turn time.Time, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +70,7 @@ func (r *rate) take(now, deadline time.Time) (pause time.Duration, turn time.Tim
 	return pause, turn, nil
 }
 
-// giveBack frees a turn that was not used, if nobody stands behind it.
+// giveBack frees an unused turn, if nobody has reserved a later one.
 func (r *rate) giveBack(turn time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package intercept puts a function in front of every request to a provider: to
-// log it, to bound it, to repeat it, to fail it in a test.
+// Package intercept calls a function in place of every request to a provider: to
+// log it, to limit it, to retry it, or to fail it in a test.
 //
-// A type that embeds a [kmsencrypted.Provider] would lose what the provider can do
-// beyond its three methods, such as batches: the Box asks by type assertion. [Wrap]
-// returns a provider with exactly the abilities of the one behind it:
+// A type that embeds a [kmsencrypted.Provider] would lose the provider's optional
+// abilities, such as batches, because the Box finds them by type assertion. [Wrap]
+// returns a provider with exactly the abilities of the inner one:
 //
 //	counted := intercept.Wrap(provider, nil, func(ctx context.Context, call *intercept.Call, next func(context.Context) error) error {
 //		err := next(ctx) // makes the request
@@ -11,8 +11,8 @@
 //		return err
 //	})
 //
-// providers/guard is made with it. A function must not log what [Call.Answers]
-// holds: the answers to unwraps are plaintext data keys.
+// Package providers/guard uses it. A function must not log [Call.Answers]: the
+// answers to unwraps are plaintext data keys.
 package intercept
 
 import (
@@ -23,33 +23,32 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// OpProbe is the Op of a request made by a [kmsencrypted.Prober].
+// OpProbe is the operation of a request made by a [kmsencrypted.Prober].
 const OpProbe kmsencrypted.Op = "probe"
 
 // Call is one request to a provider.
 type Call struct {
 	Op kmsencrypted.Op
-	// Contexts has the encryption context of each value in the request. A probe
-	// has none.
+	// Contexts holds the encryption context of each value in the request. It is empty
+	// for a probe.
 	Contexts []kmsencrypted.BoundContext
-	// Answers has the values that the last successful request returned, nil for
-	// each refused item of a batch. They are the slices that the caller receives.
-	// After an unwrap they are secret: do not keep, change or log them.
+	// Answers holds the values that the last successful request returned, nil for each
+	// refused item of a batch. They are the slices that the caller receives. After an
+	// unwrap they are secret: do not keep, change or log them.
 	Answers [][]byte
 }
 
 // Func is called instead of a request. It makes the request by calling next, any
-// number of times, and returns the error that the caller receives. It is called by
-// many goroutines at the same time. If next returns [errors.ErrUnsupported] for a
-// rewrap, the provider made no request.
+// number of times, and returns the error for the caller. It is called by many
+// goroutines at once. If next returns [errors.ErrUnsupported] for a rewrap, the
+// provider made no request.
 type Func func(ctx context.Context, call *Call, next func(context.Context) error) error
 
 // Wrap returns a provider that passes every request through f. It has exactly the
-// abilities of inner that package kmsencrypted names; those that need no request,
-// such as [kmsencrypted.WrapCounter], are found by [kmsencrypted.Ability]. A Box
-// reports mistake, an error in the configuration of f, when it is made with the
-// provider; nil is no mistake. For a nil inner provider Wrap
-// returns nil.
+// abilities of inner that package kmsencrypted names. [kmsencrypted.Ability] finds
+// those that need no request, such as [kmsencrypted.WrapCounter]. mistake is an
+// error in the configuration of f, or nil; creating a Box with the provider returns
+// it. For a nil inner provider Wrap returns nil.
 func Wrap(inner kmsencrypted.Provider, mistake error, f Func) kmsencrypted.Provider {
 	if inner == nil {
 		return nil
@@ -57,7 +56,7 @@ func Wrap(inner kmsencrypted.Provider, mistake error, f Func) kmsencrypted.Provi
 	return with(&provider{inner, mistake, f}, abilitiesOf(inner))
 }
 
-// provider is the part that all shapes have in common.
+// provider is the part that all shapes share.
 type provider struct {
 	inner   kmsencrypted.Provider
 	mistake error
@@ -66,10 +65,11 @@ type provider struct {
 
 func (p *provider) Info() kmsencrypted.KeyInfo { return p.inner.Info() }
 
-// Unwrap returns the provider behind the function.
+// Unwrap returns the inner provider.
 func (p *provider) Unwrap() kmsencrypted.Provider { return p.inner }
 
-// Check reports mistakes in the configuration, also of the provider behind.
+// Check returns the errors in the configuration of the function and of the inner
+// provider.
 func (p *provider) Check() error {
 	if checked, ok := p.inner.(kmsencrypted.Checker); ok {
 		return errors.Join(p.mistake, checked.Check())
@@ -89,7 +89,7 @@ func (p *provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	})
 }
 
-// one makes a call with one value in it.
+// one makes a call with one value.
 func (p *provider) one(ctx context.Context, op kmsencrypted.Op, ec kmsencrypted.BoundContext, request func(context.Context) ([]byte, error)) ([]byte, error) {
 	call := &Call{Op: op, Contexts: []kmsencrypted.BoundContext{ec}}
 	var answer []byte
@@ -105,7 +105,7 @@ func (p *provider) one(ctx context.Context, op kmsencrypted.Op, ec kmsencrypted.
 	return answer, nil
 }
 
-// many makes a call with a batch in it.
+// many makes a call with a batch.
 func (p *provider) many(ctx context.Context, op kmsencrypted.Op, contexts []kmsencrypted.BoundContext, request func(context.Context) ([]kmsencrypted.Result, error)) ([]kmsencrypted.Result, error) {
 	call := &Call{Op: op, Contexts: contexts}
 	var results []kmsencrypted.Result
@@ -158,8 +158,9 @@ func (r rewrap) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source km
 	})
 }
 
-// RewrapBatch makes a [kmsencrypted.BatchRewrapper] of every provider that takes
-// batches and rewraps; one that does not do both at once says so.
+// RewrapBatch implements [kmsencrypted.BatchRewrapper]. Every provider that
+// supports batches and rewraps gets it, so it returns [errors.ErrUnsupported] if
+// the inner provider cannot rewrap batches.
 func (r rewrap) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
 	inner, ok := r.p.inner.(kmsencrypted.BatchRewrapper)
 	if !ok {
@@ -174,8 +175,8 @@ func (r rewrap) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping
 	})
 }
 
-// behind returns the innermost provider, so that another one can recognise its own
-// kind.
+// behind returns the innermost provider, so that another provider can recognise its
+// own kind.
 func behind(source kmsencrypted.Provider) kmsencrypted.Provider {
 	for {
 		front, ok := source.(kmsencrypted.Unwrapper)

@@ -33,8 +33,8 @@ func abilitiesOf(p kmsencrypted.Provider) (has abilities) {
 	return has
 }
 
-// with gives p the methods of a set of abilities. The method set of a type is
-// fixed when the program is built, so there is one type for each set.
+// with returns p with the methods of a set of abilities. The method set of a
+// type is fixed at compile time, so there is one type for each set.
 func with(p *provider, has abilities) kmsencrypted.Provider {
 	b, r, q, l, m := batch{p}, rewrap{p}, probe{p}, legacy{p}, multi{p}
 	switch has {

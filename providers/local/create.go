@@ -14,11 +14,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Create makes a key file with one new random key, readable by its owner only,
-// and opens it. It never overwrites a file: the error is [fs.ErrExist] then.
+// Create creates a key file with one new random key, readable only by its owner,
+// and opens it. It returns [fs.ErrExist] if the file exists; it never overwrites
+// one.
 func Create(path string) (*Provider, error) {
 	err := write(path, newLine(time.Now(), nil), func(temporary string) error {
-		// A link, unlike a rename, fails where the file exists.
+		// Unlike a rename, a link fails if the file exists.
 		err := os.Link(temporary, path)
 		if err == nil || errors.Is(err, fs.ErrExist) {
 			return err
@@ -67,15 +68,15 @@ func OpenOrCreate(path string, inUse func() (bool, error)) (*Provider, error) {
 		}
 		return Open(path) // another process was quicker
 	}
-	// It may have been created, and used, since it was looked for.
+	// Another process may have created and used it meanwhile.
 	if provider, err = Open(path); errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("local:%s: the key file is missing, but data exists that needs its keys: restore the file: %w", path, err)
 	}
 	return provider, err
 }
 
-// Rotate puts a new random key in front of those in the file and opens it. What
-// was wrapped before opens as before. The file is replaced in one step.
+// Rotate adds a new random key before those in the file and opens the file.
+// Everything wrapped before still opens. The file is replaced in one step.
 func Rotate(path string) (*Provider, error) {
 	text, err := readPrivate(path)
 	if err != nil {
@@ -94,9 +95,9 @@ func Rotate(path string) (*Provider, error) {
 	return Open(path)
 }
 
-// write puts text into a temporary file next to path, which publish moves to
-// path, so that no process sees half a key file. The file and its name are on
-// the disk before anything is wrapped under the key.
+// write writes text to a temporary file next to path. publish moves it to path,
+// so that no process sees half a key file. The file and its name are on disk
+// before anything is wrapped under the key.
 func write(path, text string, publish func(temporary string) error) error {
 	folder := filepath.Dir(path)
 	temporary, err := os.CreateTemp(folder, ".kmsencrypted-*") // mode 0600
@@ -126,7 +127,7 @@ func createExclusively(path, temporary string) error {
 	return writeAndClose(file, string(text))
 }
 
-// syncFolder makes the names in a folder durable. Windows has no such call.
+// syncFolder makes the entries of a folder durable. Windows has no such call.
 func syncFolder(folder string) error {
 	if runtime.GOOS == "windows" {
 		return nil
@@ -137,7 +138,7 @@ func syncFolder(folder string) error {
 	}
 	err = f.Sync()
 	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		err = nil // the file system cannot
+		err = nil // not supported by the file system
 	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
@@ -156,8 +157,8 @@ func writeAndClose(file *os.File, text string) error {
 	return err
 }
 
-// newLine is a key file's line with a new random key, named by the day and, if
-// that name is taken, a number.
+// newLine returns the line of a key file with a new random key. The id is the
+// day, with a number if that id is taken.
 func newLine(now time.Time, taken []key) string {
 	day := now.UTC().Format("2006-01-02")
 	id := day

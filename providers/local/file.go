@@ -13,8 +13,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Open reads a key file. On Unix it refuses a file that others than its owner
-// may read or write.
+// Open reads a key file. On Unix it returns [kmsencrypted.ErrConfig] for a file
+// that users other than its owner may read or write.
 func Open(path string) (*Provider, error) {
 	text, err := readPrivate(path)
 	if err != nil {
@@ -23,8 +23,8 @@ func Open(path string) (*Provider, error) {
 	return parse("local:"+path, text)
 }
 
-// FromEnv reads the same text from an environment variable; lines may be
-// separated by commas there.
+// FromEnv reads the same text from an environment variable. There, commas may
+// separate the lines.
 func FromEnv(variable string) (*Provider, error) {
 	source := "local:env:" + variable
 	text, ok := os.LookupEnv(variable)
@@ -41,7 +41,7 @@ func readPrivate(path string) (string, error) {
 	}
 	const others fs.FileMode = 0o077
 	if runtime.GOOS != "windows" && info.Mode().Perm()&others != 0 {
-		return "", fmt.Errorf("local:%s: %w: others may read it (%v); chmod 600 it", path, kmsencrypted.ErrConfig, info.Mode().Perm())
+		return "", fmt.Errorf("local:%s: %w: other users may access it (%v); run chmod 600", path, kmsencrypted.ErrConfig, info.Mode().Perm())
 	}
 	text, err := os.ReadFile(path)
 	return string(text), err
@@ -55,7 +55,7 @@ func parse(source, text string) (*Provider, error) {
 	return newProvider(source, keys)
 }
 
-// parseKeys names the line of a mistake and never what stands in it.
+// parseKeys reports the line number of an error, never its content.
 func parseKeys(source, text string) (keys []key, err error) {
 	lines := bufio.NewScanner(strings.NewReader(text))
 	for n := 1; lines.Scan(); n++ {
@@ -69,7 +69,7 @@ func parseKeys(source, text string) (keys []key, err error) {
 			return nil, fmt.Errorf("%s: %w: line %d: %w", source, kmsencrypted.ErrConfig, n, errKeyLine)
 		}
 		if contains(keys, id) {
-			return nil, fmt.Errorf("%s: %w: line %d: key %q stands there twice", source, kmsencrypted.ErrConfig, n, id)
+			return nil, fmt.Errorf("%s: %w: line %d: key %q appears twice", source, kmsencrypted.ErrConfig, n, id)
 		}
 		keys = append(keys, key{id: id, bytes: bytes})
 	}

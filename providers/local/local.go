@@ -42,7 +42,7 @@ type Provider struct {
 	hidden secret.Pointer[ring]
 }
 
-// ring holds the ready ciphers of all keys.
+// ring holds the ciphers of all keys.
 type ring struct {
 	source string // "local:keys.txt"
 	first  string
@@ -57,7 +57,7 @@ type key struct {
 
 func newProvider(source string, keys []key) (*Provider, error) {
 	if len(keys) == 0 {
-		return nil, fmt.Errorf("%s: %w: no key in it", source, kmsencrypted.ErrConfig)
+		return nil, fmt.Errorf("%s: %w: it contains no key", source, kmsencrypted.ErrConfig)
 	}
 	r := ring{source: source, first: keys[0].id, keys: make(map[string]cipher.AEAD)}
 	for _, k := range keys {
@@ -94,7 +94,7 @@ func (p *Provider) Check() error {
 	return nil
 }
 
-// Info names the file or variable.
+// Info returns the name of the file or variable.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
 	return kmsencrypted.KeyInfo{Provider: "local", KeyID: p.ring().source, Tag: "local"}
 }
@@ -103,7 +103,7 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 //
 //	id length 1 | id | nonce 12 | ciphertext | tag 16
 //
-// under the first key; id and context are associated data.
+// under the first key. id and context are associated data.
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -118,8 +118,8 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	return p.ring().keys[id].Seal(out, nil, plaintext, associatedData(id, ec)), nil
 }
 
-// Decrypt opens what Encrypt returned under any of the keys. Where the key is
-// not in the file any more, the text of the [kmsencrypted.ErrDecrypt] names it.
+// Decrypt opens what Encrypt returned, with any of the keys. If the key is not in
+// the file any more, the text of the [kmsencrypted.ErrDecrypt] names it.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -145,10 +145,10 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	return plaintext, nil
 }
 
-// InMemory says that unwrapping is quick, so that nobody waits to share it.
+// InMemory marks unwrapping as fast, so that callers do not share it.
 func (p *Provider) InMemory() {}
 
-// Probe succeeds for every provider that has keys, because they are in memory.
+// Probe succeeds for every provider with keys, because they are in memory.
 func (p *Provider) Probe(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -160,7 +160,8 @@ func (p *Provider) failed(err, cause error) error {
 	return &kmsencrypted.Error{Op: "decrypt", Provider: "local", KeyID: p.ring().source, Err: err, Cause: cause}
 }
 
-// associatedData tells an absent context from an empty one by its length.
+// associatedData encodes the length, which distinguishes an absent context from
+// an empty one.
 func associatedData(id string, ec kmsencrypted.BoundContext) []byte {
 	ad := canon.Strings(label, id)
 	if ec.Absent() {

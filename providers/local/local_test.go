@@ -79,7 +79,7 @@ func TestKeyFileMistakes(t *testing.T) {
 	}{
 		"good":              {"# keys\n\na " + key + "\nb " + key + "\n", 0o600, ""},
 		"readable by group": {"a " + key, 0o640, "chmod 600"},
-		"empty":             {"\n# nothing\n", 0o600, "no key in it"},
+		"empty":             {"\n# nothing\n", 0o600, "it contains no key"},
 		"short":             {"a 0102", 0o600, "line 1"},
 		"no id":             {key, 0o600, "line 1"},
 		"twice":             {"a " + key + "\na " + key, 0o600, "line 2"},

@@ -14,23 +14,23 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
-// A Box calls EncryptAll and DecryptAny and puts the wraps into the key column.
-// Encrypt and Decrypt serve whoever knows a [kmsencrypted.Provider] only and
-// wants one ciphertext. That has the layout of a native secret (spec/native.md
-// section 3.2) with a commitment of its own:
+// A Box calls EncryptAll and DecryptAny and stores the wraps in the key column.
+// Encrypt and Decrypt are for callers of a plain [kmsencrypted.Provider], who want
+// one ciphertext. It has the layout of a native secret (spec/native.md section 3.2)
+// with a commitment of its own:
 //
 //	format 1 | commitment 32 | count 1 | wraps | nonce 12 | ciphertext | tag 16
 //
-// The wraps are those of 32 random bytes, from which HKDF-Expand-SHA-512 makes
-// the AES-256-GCM key that seals the value, and the commitment. All that stands
-// before the nonce is associated data, so that no wrap can be taken away or added.
+// The wraps are those of 32 random bytes. HKDF-Expand-SHA-512 derives from these
+// the AES-256-GCM key that seals the value, and the commitment. Everything before
+// the nonce is associated data, so that no wrap can be removed or added.
 
 const (
 	envelopeLabel   = "kmsencrypted/1 multi"
 	envelopeKeySize = 32
 )
 
-// Encrypt seals plaintext, of any size, under a key that all providers wrap.
+// Encrypt seals plaintext of any size under a key that all providers wrap.
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	key := make([]byte, envelopeKeySize)
 	rand.Read(key)
@@ -51,7 +51,7 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	return aead.Seal(out, nil, plaintext, associatedData(out, ec)), nil
 }
 
-// Decrypt opens what Encrypt returned, by the first provider that answers.
+// Decrypt opens what Encrypt returned, with the first provider that answers.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) (plaintext []byte, err error) {
 	if err := p.Check(); err != nil {
 		return nil, p.failed(kmsencrypted.OpUnwrap, err, nil)
@@ -82,7 +82,7 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	return plaintext, nil
 }
 
-// envelope derives the cipher and the commitment of a key.
+// envelope derives the cipher and the commitment from a key.
 func envelope(key []byte) (aead cipher.AEAD, commitment [keycolumn.CommitmentSize]byte, err error) {
 	// The key is uniformly random, so there is nothing to extract.
 	okm, err := hkdf.Expand(sha512.New, key, envelopeLabel, envelopeKeySize+len(commitment))
@@ -95,12 +95,13 @@ func envelope(key []byte) (aead cipher.AEAD, commitment [keycolumn.CommitmentSiz
 	if err != nil {
 		return nil, commitment, err
 	}
-	// Random nonces are the only ones that GODEBUG=fips140=only allows.
+	// GODEBUG=fips140=only allows only random nonces.
 	aead, err = cipher.NewGCMWithRandomNonce(block)
 	return aead, commitment, err
 }
 
-// associatedData tells an absent context from an empty one by its length.
+// associatedData encodes the length, which distinguishes an absent context from an
+// empty one.
 func associatedData(head []byte, ec kmsencrypted.BoundContext) []byte {
 	ad := canon.AppendBytes(canon.Strings(envelopeLabel), head)
 	if ec.Absent() {

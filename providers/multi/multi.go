@@ -1,38 +1,38 @@
 // Package multi wraps each data key under several key-encryption keys at once:
-// keys of several regions, of several key services, or a recovery key that lies
+// keys of several regions, of several key services, or a recovery key kept
 // elsewhere. Any one of them opens the record.
 //
 //	box, err := kmsencrypted.NewBox(multi.New(frankfurt, ireland))
 //
-// It serves native versions only. Their commitment makes all wraps of a column
-// open to the same data key, whichever provider answers.
+// It works only with native versions. Their commitment ensures that all wraps of
+// a column open to the same data key, whichever provider answers.
 //
 // # Writing
 //
-// A write asks all providers side by side and takes as long as the slowest. It
-// needs all of them, or [Options].Quorum, where the others may be out of reach:
-// throttled, unavailable or silent. A provider that refuses - permission denied,
-// key disabled or gone - fails the write whatever the quorum, since every column
-// would silently lack its wrap from then on. [Provider.Missing] finds a column
-// with fewer wraps than there are providers, [kmsencrypted.Box.Rewrap] to the same
-// version completes it, and a rotation of [rotation.Complete] a table.
+// A write calls all providers concurrently and takes as long as the slowest. It
+// needs the wraps of all of them, or of [Options].Quorum if the others are out of
+// reach: throttled, unavailable or silent. A provider that refuses (permission
+// denied, key disabled or deleted) fails the write whatever the quorum, because
+// every column would silently lack its wrap from then on. [Provider.Missing]
+// reports which wraps a column lacks. [kmsencrypted.Box.Rewrap] to the same
+// version completes a column, a rotation of [rotation.Complete] a table.
 //
 // # Reading
 //
-// A read asks the providers in the order given, each only for wraps with its own
-// tag, and goes on to the next after an outage: [kmsencrypted.ErrUnavailable],
-// [kmsencrypted.ErrThrottled], no answer within [Options].CallTimeout. It also
-// goes on after [kmsencrypted.ErrKeyUnusable]: that a key was lost is what the
-// other wraps are for, and it does not stay hidden, because writes fail. To cut
+// A read calls the providers in the given order, each only for wraps with its own
+// tag. It continues with the next after an outage: [kmsencrypted.ErrUnavailable],
+// [kmsencrypted.ErrThrottled], or no answer within [Options].CallTimeout. It also
+// continues after [kmsencrypted.ErrKeyUnusable]: the other wraps exist for the
+// case that a key is lost, and the loss is noticed because writes fail. To cut
 // off all access, disable the keys of all providers.
 //
-// It does not go on after anything else. [kmsencrypted.ErrDenied] is a decision
-// about this program, not to be stepped around through another region; after
-// [kmsencrypted.ErrDecrypt] or a data key that is not the committed one, another
-// provider could only hide what is wrong.
+// It does not continue after any other error. [kmsencrypted.ErrDenied] is a
+// decision about this program, which another region must not bypass. After
+// [kmsencrypted.ErrDecrypt], or a data key that does not match the commitment,
+// another provider could only hide the problem.
 //
-// A guard around each provider (package guard) lets an outage that goes on be
-// passed over at once, instead of after a CallTimeout for each record.
+// Put a guard (package guard) around each provider. Then a lasting outage is
+// skipped at once, instead of after a CallTimeout for each record.
 package multi
 
 import (
@@ -48,25 +48,27 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
-// Options of a [Provider]. The zero value is that of [New].
+// Options configure a [Provider]. The zero value is that of [New].
 type Options struct {
-	// Quorum is how many providers have to wrap a data key. 0 is all of them.
+	// Quorum is the number of providers that must wrap a data key. 0 means all of
+	// them.
 	Quorum int
-	// CallTimeout bounds one call to one provider. 0 is 3 seconds.
+	// CallTimeout limits one call to one provider. 0 means 3 seconds.
 	CallTimeout time.Duration
-	// Tags name the wraps of the providers, in the same order, where
-	// [kmsencrypted.KeyInfo].Tag does not tell them apart: two keys in one
-	// region, say. They lie in the columns, so they have to stay. Nil takes the
-	// providers' own.
+	// Tags are the tags of the providers' wraps, in the same order. They are needed
+	// if [kmsencrypted.KeyInfo].Tag does not distinguish the providers, such as two
+	// keys in one region. Columns contain the tags, so they must not change. Nil
+	// means the providers' own tags.
 	Tags []string
-	// Observer is told of each call to each provider, also of those after which
-	// another one served. The Box's own observer sees one request only.
+	// Observer receives each call to each provider, including failed ones after
+	// which another provider answered. The Box's own observer sees one request.
 	Observer kmsencrypted.Observer
 }
 
 const defaultCallTimeout = 3 * time.Second
 
-// Provider wraps by several providers. It is immutable and safe for concurrent use.
+// Provider wraps with several providers. It is immutable and safe for concurrent
+// use.
 type Provider struct {
 	members []member
 	options Options
@@ -79,14 +81,14 @@ type member struct {
 	tag string
 }
 
-// New returns a provider that wraps by all of the given ones and reads by the
-// first that answers.
+// New returns a provider that wraps with all given providers and reads with the
+// first that answers. It reports errors as [Options.New] does.
 func New(providers ...kmsencrypted.Provider) *Provider { return Options{}.New(providers...) }
 
-// New returns a provider that wraps by all of the given ones, or a quorum, and
-// reads by the first that answers. Mistakes, such as two providers with one tag,
-// fail every call with [kmsencrypted.ErrConfig], and are reported by
-// [kmsencrypted.Config.Box] before.
+// New returns a provider that wraps with all given providers, or a quorum, and
+// reads with the first that answers. If the arguments are invalid, such as two
+// providers with one tag, every call fails with [kmsencrypted.ErrConfig], and
+// [kmsencrypted.Config.Box] reports it.
 func (o Options) New(providers ...kmsencrypted.Provider) *Provider {
 	p := &Provider{options: o}
 	if o.Quorum == 0 {
@@ -137,7 +139,7 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 			continue
 		}
 		if _, nested := provider.(kmsencrypted.MultiWrapper); nested {
-			mistake("provider %d is several itself", i)
+			mistake("provider %d has several wraps itself", i)
 		}
 		if checker, ok := kmsencrypted.Ability[kmsencrypted.Checker](provider); ok {
 			if err := checker.Check(); err != nil {
@@ -158,13 +160,13 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 		}
 	}
 	if insecure > 0 && insecure < len(providers) {
-		mistake("an insecure key beside real ones opens every column")
+		mistake("an insecure key together with real ones opens every column")
 	}
 	return errors.Join(mistakes...)
 }
 
-// Check returns the mistakes in the arguments of [New] or [Options.New]. A nil or
-// zero Provider is a mistake too.
+// Check returns the errors in the arguments of [New] or [Options.New]. It also
+// returns an error for a nil or zero Provider.
 func (p *Provider) Check() error {
 	if p == nil || p.mistake == nil && len(p.members) == 0 {
 		return fmt.Errorf("multi: %w: the provider was not made by New and has no members", kmsencrypted.ErrConfig)
@@ -180,8 +182,8 @@ func (p *Provider) Wraps() int {
 	return len(p.members)
 }
 
-// Info names all keys. It is insecure if they are, and ignores the context if
-// any of them does.
+// Info returns the names of all keys. It is insecure if all of them are, and
+// ignores the context if any of them does.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
 	info := kmsencrypted.KeyInfo{Provider: "multi", Tag: "multi"}
 	if p == nil {
@@ -198,7 +200,7 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 	return info
 }
 
-// EncryptAll wraps plaintext by all providers side by side.
+// EncryptAll wraps plaintext with all providers concurrently.
 func (p *Provider) EncryptAll(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]kmsencrypted.Wrap, error) {
 	if err := p.Check(); err != nil {
 		return nil, p.failed(kmsencrypted.OpWrap, err, nil)
@@ -230,9 +232,9 @@ func (p *Provider) EncryptAll(ctx context.Context, plaintext []byte, ec kmsencry
 	return wraps[:made], nil
 }
 
-// DecryptAny unwraps by the first provider that answers, if check accepts what
-// it answers. A column none of whose wraps carries the tag of a provider is
-// tried by all of them, as names may have changed.
+// DecryptAny unwraps with the first provider that answers, if check accepts the
+// answer. If no wrap of a column has the tag of a provider, all providers try it,
+// because names may have changed.
 func (p *Provider) DecryptAny(ctx context.Context, wraps []kmsencrypted.Wrap, ec kmsencrypted.BoundContext, check func(plaintext []byte) error) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, p.failed(kmsencrypted.OpUnwrap, err, nil)
@@ -270,7 +272,7 @@ func (p *Provider) DecryptAny(ctx context.Context, wraps []kmsencrypted.Wrap, ec
 type try struct {
 	member
 	wrap    kmsencrypted.Wrap
-	isGuess bool // nothing says that this provider made it
+	isGuess bool // no tag says that this provider made it
 }
 
 func (p *Provider) tries(wraps []kmsencrypted.Wrap) (tries []try) {
@@ -290,9 +292,9 @@ func (p *Provider) tries(wraps []kmsencrypted.Wrap) (tries []try) {
 	return tries
 }
 
-// Missing lists the tags of the providers that have no wrap in a native key
-// column. [kmsencrypted.Box.Rewrap] makes a column with all of them. What is not
-// a native column is [kmsencrypted.ErrMalformed].
+// Missing returns the tags of the providers that have no wrap in a native key
+// column. [kmsencrypted.Box.Rewrap] returns a column with all of them. Missing
+// returns [kmsencrypted.ErrMalformed] for anything but a native column.
 func (p *Provider) Missing(column string) (tags []string, err error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -310,7 +312,7 @@ func (p *Provider) Missing(column string) (tags []string, err error) {
 	return tags, nil
 }
 
-// Probe asks all providers that can be asked, and reports all that fail.
+// Probe calls all providers that have a Probe method and joins their errors.
 func (p *Provider) Probe(ctx context.Context) error {
 	const op = "probe"
 	if err := p.Check(); err != nil {
@@ -336,7 +338,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 	return nil
 }
 
-// each calls f for all members side by side.
+// each calls f for all members concurrently.
 func (p *Provider) each(f func(i int, m member) error) []error {
 	errs := make([]error, len(p.members))
 	var running sync.WaitGroup
@@ -347,7 +349,7 @@ func (p *Provider) each(f func(i int, m member) error) []error {
 	return errs
 }
 
-// ask makes one call within its time limit, and tells the observer.
+// ask makes one call within its time limit and reports it to the observer.
 func (p *Provider) ask(ctx context.Context, m member, op kmsencrypted.Op, ec kmsencrypted.BoundContext, request func(context.Context) ([]byte, error)) (answer []byte, err error) {
 	limited, cancel := context.WithTimeout(ctx, p.options.CallTimeout)
 	defer cancel()
@@ -368,8 +370,8 @@ func (p *Provider) ask(ctx context.Context, m member, op kmsencrypted.Op, ec kms
 	return answer, err
 }
 
-// kind is what an error, or several together, comes down to: if any may pass by
-// itself, that it may.
+// kind returns the kind of an error or of several joined errors: a retryable one
+// if there is any.
 func kind(err error) error {
 	for _, sentinel := range []error{
 		kmsencrypted.ErrUnavailable, kmsencrypted.ErrThrottled, kmsencrypted.ErrKeyUnusable,

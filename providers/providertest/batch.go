@@ -8,8 +8,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// testBatch wraps and unwraps as many values as one request takes, each under a
-// context of its own, and compares with single calls.
+// testBatch wraps and unwraps as many values as fit into one request, each under
+// a context of its own, and compares with single calls.
 func (s suite) testBatch(t *testing.T) {
 	p, ok := s.Open(t).Provider.(kmsencrypted.BatchProvider)
 	if !ok {
@@ -41,7 +41,7 @@ func (s suite) testBatch(t *testing.T) {
 	results(t, 0)(p.DecryptBatch(t.Context(), nil))
 }
 
-// results checks that a batch was answered as a whole.
+// results returns a function that checks that a batch was answered as a whole.
 func results(t *testing.T, n int) func([]kmsencrypted.Result, error) []kmsencrypted.Result {
 	return func(answers []kmsencrypted.Result, err error) []kmsencrypted.Result {
 		t.Helper()
@@ -55,7 +55,8 @@ func results(t *testing.T, n int) func([]kmsencrypted.Result, error) []kmsencryp
 	}
 }
 
-// testBatchWithBadItems: good items between bad ones are answered, in order.
+// testBatchWithBadItems checks that good items between bad ones are answered, in
+// order.
 func (s suite) testBatchWithBadItems(t *testing.T) {
 	key := s.Open(t)
 	p, ok := key.Provider.(kmsencrypted.BatchProvider)

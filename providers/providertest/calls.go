@@ -11,7 +11,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// testMemory: neither side keeps or changes slices of the other.
+// testMemory checks that neither side keeps or changes slices of the other.
 func (s suite) testMemory(t *testing.T) {
 	p, ec := s.Open(t).Provider, bind(t, user)
 	plaintext := bytes.Clone(secret)
@@ -65,7 +65,7 @@ func (s suite) testConcurrency(t *testing.T) {
 	running.Wait()
 }
 
-// patience is how long a call may go on after it was given up.
+// patience is how long a call may continue after it was cancelled.
 const patience = 100 * time.Millisecond
 
 func (s suite) testCancellation(t *testing.T) {
@@ -108,8 +108,9 @@ func cancelAfter(parent context.Context, d time.Duration) (context.Context, cont
 	return ctx, cancel
 }
 
-// givenUp measures how long a call goes on after its context has ended. A busy
-// machine may miss the mark once, a provider that does not listen misses it always.
+// givenUp measures how long a call continues after its context has ended. A busy
+// machine may exceed the limit once; a provider that ignores the context always exceeds
+// it.
 func givenUp(t *testing.T, name string, call func(context.Context) error, end func(context.Context, time.Duration) (context.Context, context.CancelFunc)) (err error) {
 	t.Helper()
 	const after = 30 * time.Millisecond

@@ -49,7 +49,7 @@ func (s suite) testContexts(t *testing.T) {
 }
 
 // wrong checks that another context does not open a ciphertext of the secret,
-// unless the service is known to look at none.
+// unless the service is known to ignore contexts.
 func (s suite) wrong(t *testing.T, p kmsencrypted.Provider, ciphertext []byte, ec kmsencrypted.BoundContext) {
 	t.Helper()
 	if p.Info().IgnoresContext {

@@ -1,5 +1,5 @@
-// Package providertest is the suite that every [kmsencrypted.Provider] has to
-// pass. A provider's own test describes its key service in a [Harness] and
+// Package providertest is the test suite that every [kmsencrypted.Provider]
+// must pass. A provider's own test describes its key service in a [Harness] and
 // calls [Run].
 package providertest
 
@@ -18,30 +18,30 @@ import (
 
 // Harness describes a provider and its key service.
 type Harness struct {
-	// Open makes a key that no other test uses.
+	// Open creates a key that no other test uses.
 	Open func(t *testing.T) Key
-	// Lacks names the fields of [Key] that stay empty for this service, each
-	// with the reason. An empty field that is not named fails the suite.
+	// Lacks names the fields of [Key] that stay empty for this service, each with
+	// the reason. The suite fails for an empty field that is not listed.
 	Lacks map[string]string
 
-	// MaxPlaintext is how many bytes the service takes; 0 where there is no
-	// limit worth a test.
+	// MaxPlaintext is the limit of the service in bytes; 0 means that there is no
+	// limit worth testing.
 	MaxPlaintext int
-	// RefusesEmpty: the service takes no plaintext of zero bytes.
+	// RefusesEmpty means that the service accepts no plaintext of zero bytes.
 	RefusesEmpty bool
-	// NeedsContext: the service refuses a call without a context, which is
+	// NeedsContext means that the service refuses a call without a context with
 	// [kmsencrypted.ErrContext].
 	NeedsContext bool
-	// EmptyIsAbsent: to the service an empty context is the same as none.
+	// EmptyIsAbsent means that the service treats an empty context as none.
 	EmptyIsAbsent bool
-	// PairsOnly: the service takes no text as a context.
+	// PairsOnly means that the service accepts no text as a context.
 	PairsOnly bool
-	// Deterministic: equal values have equal ciphertexts.
+	// Deterministic means that equal values have equal ciphertexts.
 	Deterministic bool
 }
 
-// Key is a key and the means to change what its service does. Each change lasts
-// until the end of the test.
+// Key is a key, with functions that change how its service behaves. Each change
+// lasts until the end of the test.
 type Key struct {
 	Provider kmsencrypted.Provider
 	Other    kmsencrypted.Provider // the same service under another key
@@ -49,11 +49,11 @@ type Key struct {
 
 	Rotate      func(t *testing.T) // a new version of the key becomes current
 	Disable     func(t *testing.T)
-	DenyEncrypt func(t *testing.T) // takes the permission away
+	DenyEncrypt func(t *testing.T) // removes the permission
 	DenyDecrypt func(t *testing.T)
-	Throttle    func(t *testing.T) // no call gets through the quota
+	Throttle    func(t *testing.T) // every call exceeds the quota
 	Interrupt   func(t *testing.T) // the service answers that it is unavailable, or not at all
-	Hang        func(t *testing.T) // calls stay without an answer until they are given up
+	Hang        func(t *testing.T) // calls get no answer until they are cancelled
 }
 
 // Run runs the suite. Its tests run in parallel.
@@ -96,7 +96,7 @@ func Run(t *testing.T, h Harness) {
 
 type suite struct{ Harness }
 
-// testHarness finds fields of a [Key] that were forgotten.
+// testHarness checks that no field of a [Key] was forgotten.
 func (s suite) testHarness(t *testing.T) {
 	key := reflect.ValueOf(s.Open(t))
 	for i := range key.NumField() {
@@ -158,8 +158,8 @@ func opens(t *testing.T, p kmsencrypted.Provider, ciphertext, plaintext []byte, 
 	}
 }
 
-// fails checks that an error is the one that is wanted, is located, and holds
-// no plaintext.
+// fails checks that an error is the expected one, names the operation and the
+// provider, and contains no plaintext.
 func fails(t *testing.T, p kmsencrypted.Provider, doing string, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -167,7 +167,7 @@ func fails(t *testing.T, p kmsencrypted.Provider, doing string, err, want error)
 		return
 	}
 	if located, ok := errors.AsType[*kmsencrypted.Error](err); !ok {
-		// What the caller's own context says needs no explanation.
+		// The end of the caller's own context needs no explanation.
 		if !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: error is a %T, want a *kmsencrypted.Error", doing, err)
 		}

@@ -22,8 +22,8 @@ func (s suite) testRotation(t *testing.T) {
 	}
 }
 
-// testRewrap: to the newest version of the key, and to another context where
-// the service can.
+// testRewrap rewraps to the newest version of the key, and to another context
+// if the service supports it.
 func (s suite) testRewrap(t *testing.T) {
 	key, from, to := s.Open(t), bind(t, user), bind(t, kmsencrypted.Context{"tenant": "acme"})
 	p, ok := key.Provider.(kmsencrypted.Rewrapper)
@@ -66,7 +66,8 @@ func (s suite) testRewrap(t *testing.T) {
 	}
 }
 
-// testRewrapBatch: good items between bad ones are moved, in order.
+// testRewrapBatch checks that good items between bad ones are rewrapped, in
+// order.
 func (s suite) testRewrapBatch(t *testing.T) {
 	key, own, other := s.Open(t), bind(t, user), bind(t, kmsencrypted.Context{"model_name": "User", "model_id": 124})
 	p, ok := key.Provider.(kmsencrypted.BatchRewrapper)
@@ -126,7 +127,7 @@ func (s suite) testProbe(t *testing.T) {
 	}
 }
 
-// testMissing: nothing may make a key because its name was misspelt.
+// testMissing checks that no call creates a key because its name was misspelt.
 func (s suite) testMissing(t *testing.T) {
 	key, ec := s.Open(t), bind(t, user)
 	if key.Missing == nil {
@@ -150,7 +151,7 @@ func (s suite) testDisabled(t *testing.T) {
 	decryptFails(t, key.Provider, "disabled key", ciphertext, ec, kmsencrypted.ErrKeyUnusable)
 }
 
-// testDenied: a server that only writes, and one that only reads.
+// testDenied checks a server that may only write, and one that may only read.
 func (s suite) testDenied(t *testing.T) {
 	ec := bind(t, user)
 	if key := s.Open(t); key.DenyEncrypt == nil {

@@ -1,8 +1,9 @@
-// Package testkey is the insecure test key of kms_encrypted, byte for byte: it
-// wraps nothing, it only writes the data key down. It lets an application run
-// offline on the same rows as a Rails application under the same test key.
+// Package testkey is the insecure test key of kms_encrypted, byte for byte. It
+// does not encrypt: its ciphertext contains the data key in plain. With it an
+// application can run offline on the same rows as a Rails application under the
+// same test key.
 //
-// Its names are "insecure-test-key" and, for a server that may only encrypt,
+// Its key ids are "insecure-test-key" and, for a server that may only encrypt,
 // "insecure-test-key/encrypt". Nothing ever falls back to it.
 package testkey
 
@@ -21,7 +22,7 @@ const (
 	EncryptKeyID = "insecure-test-key/encrypt"
 )
 
-// prefix is what every ciphertext begins with: the 11 bytes that decode from
+// prefix begins every ciphertext: the 11 bytes that decode from
 // "insecure+data+A", so that a column reads "v1:insecure+data+A6…".
 var prefix = rubycompat.Decode64("insecure+data+A")
 
@@ -33,11 +34,11 @@ type Provider struct {
 // New returns the test key.
 func New() *Provider { return &Provider{} }
 
-// EncryptOnly returns the test key of a server that may not decrypt: it writes
-// what [New] reads, and its Decrypt is always [kmsencrypted.ErrDenied].
+// EncryptOnly returns the test key of a server that may not decrypt. It writes
+// what [New] reads. Its Decrypt always returns [kmsencrypted.ErrDenied].
 func EncryptOnly() *Provider { return &Provider{encryptOnly: true} }
 
-// Info names the key and says that it is insecure.
+// Info returns the key id and marks the key as insecure.
 func (p *Provider) Info() kmsencrypted.KeyInfo {
 	id := KeyID
 	if p.encryptOnly {
@@ -46,7 +47,7 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 	return kmsencrypted.KeyInfo{Provider: KeyID, KeyID: id, Tag: KeyID, Insecure: true}
 }
 
-// Encrypt is prefix, ":", base64 of the plaintext and, where there is a
+// Encrypt returns prefix, ":", base64 of the plaintext and, if there is a
 // context, ":" and base64 of its JSON in lines of 60. It is deterministic.
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
@@ -87,7 +88,7 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	return rubycompat.Decode64(string(plaintext)), nil
 }
 
-// InMemory says that unwrapping is quick, so that nobody waits to share it.
+// InMemory marks unwrapping as fast, so that callers do not share it.
 func (p *Provider) InMemory() {}
 
 // Probe always succeeds.

@@ -9,12 +9,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// batchSize is how many data keys go into one request: each then costs a
-// twentieth of what it costs alone, and larger batches save next to nothing (see
-// the benchmark) while others wait behind them.
+// batchSize is the number of data keys in one request. Each then costs a twentieth
+// of a single call. Larger batches save almost nothing more (see the benchmark),
+// and other requests wait for them.
 const batchSize = 250
 
-// BatchSize is 250.
+// BatchSize returns 250.
 func (p *Provider) BatchSize() int { return batchSize }
 
 // EncryptBatch wraps all items in one request.
@@ -41,9 +41,9 @@ func (p *Provider) DecryptBatch(ctx context.Context, items []kmsencrypted.Wrappe
 	return b.run(ctx)
 }
 
-// RewrapBatch moves all items to the newest version of the key, each under its
-// own context, in one request. Another key or server is
-// [errors.ErrUnsupported], and so is an item that is to get another context.
+// RewrapBatch moves all items to the newest version of the key, each under its own
+// context, in one request. It returns [errors.ErrUnsupported] for another key or
+// server, and for an item with a new context.
 func (p *Provider) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapping, source kmsencrypted.Provider) ([]kmsencrypted.Result, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -62,8 +62,8 @@ func (p *Provider) RewrapBatch(ctx context.Context, items []kmsencrypted.Rewrapp
 	return b.run(ctx)
 }
 
-// batch collects items and their results. The server refuses a batch in which
-// some items have a context and some have none, so those are two requests.
+// batch collects items and their results. The server refuses a batch in which some
+// items have a context and others do not, so those take two requests.
 type batch struct {
 	*Provider
 	op                operation
@@ -71,10 +71,10 @@ type batch struct {
 	withContext, bare part
 }
 
-// part is what goes into one request.
+// part is the content of one request.
 type part struct {
 	items  []item
-	places []int // in results
+	places []int // indexes in results
 }
 
 func (p *Provider) newBatch(op operation, n int) *batch {
@@ -89,7 +89,7 @@ func (b *batch) add(place int, i item) {
 	to.items, to.places = append(to.items, i), append(to.places, place)
 }
 
-// addCiphertext leaves out what the server would not take for one.
+// addCiphertext skips a value that the server would not accept as a ciphertext.
 func (b *batch) addCiphertext(place int, wrapped kmsencrypted.Wrapped) {
 	if wellFormed(wrapped.Ciphertext) {
 		b.add(place, ciphertextItem(wrapped.Ciphertext, wrapped.Context))
@@ -113,8 +113,8 @@ func (b *batch) request(ctx context.Context, part part) error {
 	}
 	request := item{
 		"batch_input": part.items,
-		// Otherwise one bad item makes the answer a 400, of which the client
-		// keeps nothing.
+		// Otherwise one bad item turns the answer into a 400, whose body the client
+		// discards.
 		"partial_failure_response_code": 207,
 	}
 	if b.op == encrypting {
@@ -140,14 +140,14 @@ func (b *batch) request(ctx context.Context, part part) error {
 	return nil
 }
 
-// everyItemFailed recognises the answer to a batch without a good item, and of
-// older servers to one with a bad item: a refusal whose reasons the client drops.
+// everyItemFailed recognises the answer to a batch in which every item failed, or,
+// from older servers, any item: a refusal whose reasons the client discards.
 func everyItemFailed(err error) bool {
 	refused, ok := errors.AsType[*api.ResponseError](err)
 	return ok && refused.StatusCode == 400 && len(refused.Errors) == 0
 }
 
-// oneByOne learns why the items of a batch were refused.
+// oneByOne finds out why each item of a batch was refused.
 func (b *batch) oneByOne(ctx context.Context, part part) error {
 	for i, item := range part.items {
 		if b.op == encrypting {

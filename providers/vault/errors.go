@@ -17,20 +17,21 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/answer"
 )
 
-// errNoAnswer: the server, or something in front of it, answered without the value.
+// errNoAnswer reports an answer without the value, from the server or from something
+// in front of it.
 var errNoAnswer = fmt.Errorf("%w: the answer lacks the value", kmsencrypted.ErrUnavailable)
 
-// meaning is what a refusal comes down to, with a remedy where one is known.
+// meaning is the error of this module for a refusal, with a remedy if one is known.
 type meaning struct {
-	status int    // 0 for all
-	text   string // that a message contains; empty for all messages
+	status int    // 0 matches all
+	text   string // part of a message; empty matches all messages
 	err    error
 	remedy string
 }
 
-// meanings of answers; the first that fits counts. The server has no error
-// codes, so what a 400 is about has to be read from its text. A server error
-// with the second text is one too: so it was in older servers.
+// meanings maps answers; the first match counts. The server has no error codes, so
+// the text says what a 400 means. The second text also occurs in a 500 of older
+// servers.
 var meanings = []meaning{
 	{text: "message authentication failed", err: kmsencrypted.ErrDecrypt},
 	{text: "unable to decrypt", err: kmsencrypted.ErrDecrypt},
@@ -60,7 +61,7 @@ func meaningOf(status int, messages []string) meaning {
 	return meaning{}
 }
 
-// answered makes the provider's error of one of the client.
+// answered converts an error of the client to an error of the provider.
 func (p *Provider) answered(ctx context.Context, op operation, cause error) error {
 	var m meaning
 	if r, ok := errors.AsType[*api.ResponseError](cause); ok {
@@ -72,8 +73,8 @@ func (p *Provider) answered(ctx context.Context, op operation, cause error) erro
 	return answer.Means(ctx, p.failed(op, cause), m.err, m.remedy)
 }
 
-// unanswered reports whether there is no answer, or one that cannot be read: a
-// connection may end in the middle of it, and a proxy may send something else.
+// unanswered reports whether there is no answer, or an unreadable one: a connection
+// may end in the middle of it, and a proxy may send something else.
 func unanswered(err error) bool {
 	_, unsent := errors.AsType[*url.Error](err)
 	_, cut := errors.AsType[net.Error](err)
@@ -81,7 +82,8 @@ func unanswered(err error) bool {
 	return unsent || cut || notJSON || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// refusal is an answer of the server in one line; the client's own text has six.
+// refusal formats an answer of the server in one line; the client's own text has
+// six.
 type refusal struct{ response *api.ResponseError }
 
 func (r refusal) Error() string {
@@ -92,7 +94,7 @@ func (r refusal) Error() string {
 
 func (r refusal) Unwrap() error { return r.response }
 
-// refused makes the error of one item of a batch.
+// refused returns the error of one item of a batch.
 func (p *Provider) refused(op operation, text string) error {
 	m := meaningOf(http.StatusBadRequest, []string{text})
 	return answer.Means(context.Background(), p.failed(op, errors.New(text)), m.err, m.remedy)

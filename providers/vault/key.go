@@ -13,19 +13,19 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// What [Open] sets instead of the client's defaults, which wait for minutes. A
-// request to transit takes about a millisecond; a user waits behind it.
+// Settings of [Open] that replace the client's defaults, which wait for minutes.
+// A request to transit takes about a millisecond, and a user is waiting.
 const (
 	callTimeout     = 10 * time.Second // with all attempts; VAULT_CLIENT_TIMEOUT changes it
 	firstPause      = 100 * time.Millisecond
 	longestPause    = time.Second
-	idleConnections = 100 // kept for parallel calls; the client keeps about as many as there are processors
+	idleConnections = 100 // kept for concurrent calls; the client keeps about as many as there are processors
 )
 
 // Open returns a provider with a client of its own, configured by the
-// environment: VAULT_ADDR, VAULT_TOKEN and the other variables of Vault's
-// client, for OpenBao too. It gives a call three attempts (VAULT_MAX_RETRIES)
-// within ten seconds (VAULT_CLIENT_TIMEOUT).
+// environment: VAULT_ADDR, VAULT_TOKEN and the other variables of Vault's client,
+// also for OpenBao. A call has three attempts (VAULT_MAX_RETRIES) within ten
+// seconds (VAULT_CLIENT_TIMEOUT).
 //
 // It asks the server about the key: errors are those of [Provider.Probe], and
 // [kmsencrypted.ErrConfig] for a configuration that cannot be read.
@@ -57,11 +57,10 @@ func Open(ctx context.Context, keyID string, options Options) (*Provider, error)
 
 var probing = operation{name: "probe"}
 
-// Probe reads the key's configuration. A key that is missing or cannot encrypt
-// is [kmsencrypted.ErrKeyUnusable]. One that is not derived although
-// [Options].NotDerived does not say so, or derived although it does, is
-// [kmsencrypted.ErrConfig]. A token that may not read it gets
-// [kmsencrypted.ErrDenied].
+// Probe reads the key's configuration. It returns [kmsencrypted.ErrKeyUnusable]
+// if the key is missing or cannot encrypt. It returns [kmsencrypted.ErrConfig] if
+// the key is derived and [Options].NotDerived is set, or the other way round. It
+// returns [kmsencrypted.ErrDenied] if the token may not read the configuration.
 func (p *Provider) Probe(ctx context.Context) error {
 	if err := p.Check(); err != nil {
 		return err
@@ -88,10 +87,10 @@ func (p *Provider) Probe(ctx context.Context) error {
 
 var hashing = operation{"audit-hash", "hash"}
 
-// ContextHash returns the text that stands for a context in the log of an audit
-// device, such as "hmac-sha256:…": what to search the log for. It hashes what is
-// really sent, which kms_encrypted's context_hash does not. The token needs
-// update on sys/audit-hash/DEVICE.
+// ContextHash returns the text that an audit device logs for a context, such as
+// "hmac-sha256:…". Search the log for it. It hashes what is really sent;
+// kms_encrypted's context_hash does not. The token needs update on
+// sys/audit-hash/DEVICE.
 func (p *Provider) ContextHash(ctx context.Context, device string, ec kmsencrypted.BoundContext) (string, error) {
 	if err := p.Check(); err != nil {
 		return "", err

@@ -1,6 +1,6 @@
 // Package vault wraps data keys under a key of the transit engine of HashiCorp
-// Vault or of OpenBao. The encryption context takes part in the derivation of
-// the key that is really used, so it is checked on every decryption; audit
+// Vault or of OpenBao. The server derives the key that encrypts from the
+// encryption context, so the context is checked on every decryption. Audit
 // devices log it hashed (see [Provider.ContextHash]).
 //
 //	vault write transit/keys/my-key derived=true     # or: bao write …
@@ -12,13 +12,13 @@
 // read on transit/keys/my-key. [New] checks nothing.
 //
 // The token needs update on transit/encrypt/my-key to wrap, on
-// transit/decrypt/my-key to unwrap and on transit/rewrap/my-key to rewrap, and
-// never create: with it, a misspelt key name in any other program makes a new
-// key silently. This package does not let that happen. It asks for a type that a
-// key for encryption cannot have, which servers look at only where they would
-// make a key. transit/config/keys disable_upsert=true prevents it for everyone.
+// transit/decrypt/my-key to unwrap and on transit/rewrap/my-key to rewrap. Do not
+// grant create: with it, a misspelt key name in another program silently creates
+// a new key. This package prevents that for its own calls: it names a key type
+// that cannot encrypt, which servers check only if they would create a key.
+// transit/config/keys disable_upsert=true prevents it for every program.
 //
-// A column written by kms_encrypted opens here and the other way round.
+// Columns written by kms_encrypted open here, and the other way round.
 package vault
 
 import (
@@ -40,16 +40,16 @@ import (
 type Options struct {
 	// Mount is the path of the transit engine; empty is "transit".
 	Mount string
-	// Namespace is that of the engine, in servers that have namespaces, relative
-	// to the client's own; empty is none.
+	// Namespace is the namespace of the engine, relative to the client's own, on
+	// servers that have namespaces; empty means none.
 	Namespace string
-	// NotDerived admits a key that was made without derived=true. Its service
-	// ignores the context, and [kmsencrypted.KeyInfo].IgnoresContext says so.
+	// NotDerived accepts a key that was made without derived=true. The service then
+	// ignores the context, and [kmsencrypted.KeyInfo].IgnoresContext is set.
 	NotDerived bool
 }
 
-// Provider wraps data keys under one key. It is immutable and safe for
-// concurrent use. A token that is set on its client later is used from then on.
+// Provider wraps data keys under one key. It is immutable and safe for concurrent
+// use. If the client gets a new token later, the provider uses it.
 type Provider struct {
 	client     *api.Client
 	keyID      string
@@ -63,7 +63,7 @@ const (
 	defaultMount = "transit"
 )
 
-// pathShape is one or more names with a slash between them; none is "..".
+// pathShape matches one or more names separated by slashes. None is "..".
 var pathShape = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*$`)
 
 // New returns a provider for the key id "vault/NAME". Something else, or a
@@ -110,7 +110,7 @@ func (p *Provider) Info() kmsencrypted.KeyInfo {
 }
 
 // Encrypt wraps plaintext under the newest version of the key. The ciphertext is
-// text, "vault:v1:…". A derived key needs a context: none is
+// text, "vault:v1:…". A derived key needs a context: without one Encrypt returns
 // [kmsencrypted.ErrContext].
 func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
@@ -122,7 +122,7 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 }
 
 // Decrypt unwraps what Encrypt returned, under any version of the key that
-// min_decryption_version admits.
+// min_decryption_version allows.
 func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -134,7 +134,7 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 }
 
 // Rewrap moves a ciphertext of the same key and context to the newest version of
-// the key. Another key, server or context is [errors.ErrUnsupported].
+// the key. It returns [errors.ErrUnsupported] for another key, server or context.
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -150,7 +150,7 @@ func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source
 
 var errOtherKeyOrContext = fmt.Errorf("vault: rewrap from another key or context: %w", errors.ErrUnsupported)
 
-// RewrapsFrom reports whether source is a provider of this very key.
+// RewrapsFrom reports whether source is a provider of the same key.
 func (p *Provider) RewrapsFrom(source kmsencrypted.Provider) bool {
 	old, ok := source.(*Provider)
 	return ok && p.Check() == nil && old.Check() == nil && old.mount == p.mount && old.name == p.name && old.client.Address() == p.client.Address() &&
@@ -161,7 +161,7 @@ func sameContext(a, b kmsencrypted.BoundContext) bool {
 	return a.Absent() == b.Absent() && bytes.Equal(a.Bytes(), b.Bytes())
 }
 
-// operation is one of the engine's, and the field of its answer.
+// operation is an operation of the engine, and the field of its answer.
 type operation struct{ name, field string }
 
 var (
@@ -170,9 +170,9 @@ var (
 	rewrapping = operation{"rewrap", "ciphertext"}
 )
 
-// neverCreate is the type of a key that signs. Where there is no key and the
-// token may create one, the server refuses to make it, as it could not encrypt.
-// Where the key exists the type is not looked at.
+// neverCreate is the type of a key that signs. If the key does not exist and the
+// token may create one, the server refuses, because the new key could not
+// encrypt. If the key exists, the server ignores the type.
 const neverCreate = "ecdsa-p256"
 
 // item is the body of a request, or one item of a batch.
@@ -186,8 +186,8 @@ func ciphertextItem(ciphertext []byte, ec kmsencrypted.BoundContext) item {
 	return item{"ciphertext": string(ciphertext)}.under(ec)
 }
 
-// under adds the context as Ruby sends it, with newlines: the server does not
-// mind them, but audit devices hash the text.
+// under adds the context as Ruby sends it, with newlines: the server ignores
+// them, but audit devices hash the text.
 func (i item) under(ec kmsencrypted.BoundContext) item {
 	if !ec.Absent() {
 		i["context"] = rubycompat.Encode64(ec.Bytes())
@@ -195,8 +195,9 @@ func (i item) under(ec kmsencrypted.BoundContext) item {
 	return i
 }
 
-// ciphertextShape: versions begin at 1. The server would read version 0 as 1 and
-// base64 with other spare bits or newlines as well, so that changed bytes opened.
+// ciphertextShape is strict: versions begin at 1. The server would read version 0
+// as 1, and accept base64 with other spare bits or newlines, so that changed
+// bytes would open.
 var ciphertextShape = regexp.MustCompile(`^vault:v[1-9][0-9]*:([A-Za-z0-9+/]+=*)$`)
 
 func wellFormed(ciphertext []byte) bool {
@@ -204,7 +205,7 @@ func wellFormed(ciphertext []byte) bool {
 	return match != nil && rubycompat.StrictEncode64(rubycompat.Decode64(string(match[1]))) == string(match[1])
 }
 
-// write makes a request for one value and returns the value of the answer.
+// write makes a request for one value and returns the value in the answer.
 func (p *Provider) write(ctx context.Context, op operation, request item) ([]byte, error) {
 	secret, err := p.client.Logical().WriteWithContext(countingAttempts(ctx), p.path(op), request)
 	if err != nil {
@@ -222,13 +223,14 @@ func (p *Provider) write(ctx context.Context, op operation, request item) ([]byt
 	return value, err
 }
 
-// countingAttempts tells observers of each attempt of the client, which takes a
-// connection for it.
+// countingAttempts reports each attempt of the client to observers, by the
+// connection that it takes.
 func countingAttempts(ctx context.Context) context.Context {
 	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GetConn: func(string) { kmsencrypted.Attempted(ctx) }})
 }
 
-// noteVersion tells observers which version of the key a ciphertext is under.
+// noteVersion reports to observers the version of the key that a ciphertext is
+// under.
 func noteVersion(ctx context.Context, ciphertext []byte) {
 	if parts := strings.SplitN(string(ciphertext), ":", 3); len(parts) == 3 {
 		kmsencrypted.UsedKeyVersion(ctx, strings.TrimPrefix(parts[1], "v"))
