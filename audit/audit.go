@@ -1,15 +1,15 @@
-// Package audit keeps who looked at which record's encrypted fields, and where,
-// in a table of the application's own database, in the manner of Lockbox's
-// audits. It complements the key service's log, which knows that a record was
-// decrypted but not for whom. Nothing is written unless the application does it:
+// Package audit records who looked at which record's encrypted fields, and where,
+// in a table of the application's own database, like Lockbox's audits. It
+// complements the key service's log, which shows that a record was decrypted but
+// not for whom. The application must call Log itself:
 //
 //	err := audit.Log(ctx, db, field.Postgres, audit.Entry{
 //		Viewer: session.User, Table: "customers", ID: "7", Fields: []string{"Email"}, Place: "GET /customers/7",
 //	})
 //
-// Log in the transaction that reads, or before the plaintext is shown: an entry
-// that could not be written is then a view that did not happen. Never put a
-// plaintext into an entry.
+// Log in the transaction that reads, or before the plaintext is shown: if the entry
+// cannot be written, the plaintext must not be shown. Never put a plaintext into an
+// entry.
 package audit
 
 import (
@@ -25,20 +25,20 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/tables"
 )
 
-// Table is the name of the table that [CreateTables] makes.
+// Table is the name of the table that [CreateTables] creates.
 const Table = "kms_audits"
 
-// Entry says that somebody looked at fields of a record.
+// Entry records that somebody looked at fields of a record.
 type Entry struct {
-	Viewer string    // who, such as a user's id
+	Viewer string    // who, such as the id of a user
 	Table  string    // of the record
 	ID     string    // the record's primary key
-	Fields []string  // which fields, by name
+	Fields []string  // names of the fields
 	Place  string    // where: an address, a job, a console
-	At     time.Time // zero is now
+	At     time.Time // zero means now
 }
 
-// Execer is a *sql.DB, *sql.Tx or *sql.Conn, or anything of sqlx that embeds one.
+// Execer is a *sql.DB, *sql.Tx or *sql.Conn, or a type of sqlx that embeds one.
 type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
@@ -55,8 +55,8 @@ var ownTables = tables.Set{Name: "audits", Tables: []tables.Table{
 }}
 
 // Tables returns the statements that create the table kms_audits, for a migration,
-// and kms_tables, which records its version. Statements that are run again change
-// nothing. The error is [kmsencrypted.ErrConfig] for an unknown dialect.
+// and kms_tables, which records its version. Running the statements again changes
+// nothing. Tables returns [kmsencrypted.ErrConfig] for an unknown dialect.
 func Tables(d field.Dialect) ([]string, error) {
 	statements, err := ownTables.DDL(d)
 	if err != nil {
@@ -65,8 +65,8 @@ func Tables(d field.Dialect) ([]string, error) {
 	return statements, nil
 }
 
-// CreateTables creates the table of [Tables] where it is missing, and adds what
-// an older release's table lacks. That release can go on using it.
+// CreateTables creates the table of [Tables] if it is missing, and adds what the
+// table of an older release lacks. The older release can still use it.
 func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 	if err := tables.Create(ctx, db, d, ownTables); err != nil {
 		return fmt.Errorf("audit: create the table of audits: %w", err)
@@ -74,8 +74,8 @@ func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 	return nil
 }
 
-// Log writes entries, in one statement. An entry without viewer, table, id or
-// fields is [kmsencrypted.ErrConfig] and nothing is written.
+// Log writes entries in one statement. It returns [kmsencrypted.ErrConfig] for an
+// entry without viewer, table, id or fields, and then writes nothing.
 func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) error {
 	if missing.Is(db) {
 		return fmt.Errorf("audit: %w: the database is nil", kmsencrypted.ErrConfig)

@@ -14,29 +14,28 @@ import (
 	"testing"
 )
 
-// Canary opens a database as [sql.Open] does and fails the test when a plaintext
-// reaches it: when one of the secrets is in an argument or in the text of a
-// statement. The statement runs all the same. The database is closed when the
-// test ends. Canary itself fails the test if it is given no secret.
+// Canary opens a database like [sql.Open] and fails the test when a plaintext reaches
+// it: when one of the secrets is in an argument or in the text of a statement. The
+// statement still runs. The database is closed when the test ends. Canary fails the
+// test if it is called without secrets.
 //
 //	db := kmstest.Canary(t, "sqlite", path, "ada@example.org", 123456, born)
 //
 // A secret is text (string, []byte), a number (any integer or float type) or a
 // [time.Time]:
 //
-//   - Text is found anywhere in a larger value, whatever the case of its ASCII
-//     letters, also as base64 or hex and with the escapes of JSON and SQL. Text
-//     below 6 bytes would be found by chance in ciphertexts, so it counts only as
-//     a word of its own.
-//   - A number is found as a number of its own, in decimal text or as 8 bytes.
-//     Choose one that is neither an id nor a LIMIT.
-//   - A time is found to the second, in UTC and in its own zone, and midnight by
-//     its date alone.
+//   - Text is found anywhere in a larger value, in any case of its ASCII letters, also
+//     as base64 or hex and with the escapes of JSON and SQL. Text below 6 bytes would
+//     occur by chance in ciphertexts, so it is found only as a separate word.
+//   - A number is found as a separate number, in decimal text or as 8 bytes. Choose
+//     one that is neither an id nor a LIMIT.
+//   - A time is found to the second, in UTC and in its own zone; midnight also as a
+//     date alone.
 //
-// What is compressed, or written in another way than these, is not found. Nor is
-// what passes database/sql by, such as CopyFrom of pgx; [sql.Conn.Raw] hands out
-// the canary's connection, not the driver's. A failure names a secret by its
-// index, never by its value.
+// Values that are compressed or written in another way are not found. Nor are values
+// that bypass database/sql, such as in CopyFrom of pgx; [sql.Conn.Raw] returns the
+// canary's connection, not the driver's. A failure names a secret by its index, never
+// by its value.
 func Canary(t testing.TB, driverName, dsn string, secrets ...any) *sql.DB {
 	t.Helper()
 	if len(secrets) == 0 {
@@ -64,7 +63,7 @@ type canary struct {
 	secrets []secret
 }
 
-// check looks at what a statement sends: its text, its arguments or both.
+// check checks what a statement sends: its text, its arguments or both.
 func (c *canary) check(query, text string, args []driver.NamedValue) {
 	for i, s := range c.secrets {
 		if s.in([]byte(text)) {
@@ -87,13 +86,14 @@ func (c *canary) report(secret int, where, query string) {
 }
 
 var (
-	// Strings, quoted names, dollar-quoted strings to the end, comments, numbers and placeholders.
+	// Strings, quoted names, unterminated dollar-quoted strings, comments, numbers and
+	// placeholders.
 	values = regexp.MustCompile(`(?s)'(?:[^'\\]|''|\\.)*'?|"[^"]*"?|` + "`[^`]*`?" + `|\$\w*\$.*|--[^\n]*|/\*.*?\*/|[$:?@]?\b\d[\w.]*`)
 	names  = regexp.MustCompile("^[\"`]\\w+[\"`]$")
 	spaces = regexp.MustCompile(`\s+`)
 )
 
-// shape is the statement without its values.
+// shape returns the statement without its values.
 func (c *canary) shape(query string) string {
 	shape := values.ReplaceAllStringFunc(query, func(value string) string {
 		if names.MatchString(value) {
@@ -103,7 +103,7 @@ func (c *canary) shape(query string) string {
 	})
 	shape = spaces.ReplaceAllString(shape, " ")
 	for _, s := range c.secrets {
-		// It may stand where a name belongs, or in a dialect's own quotes.
+		// The secret may be in the place of a name, or in a dialect's own quotes.
 		if s.in([]byte(shape)) {
 			return "a statement"
 		}
@@ -111,7 +111,7 @@ func (c *canary) shape(query string) string {
 	return fmt.Sprintf("%.200s", shape)
 }
 
-// caller is the first place in the stack that is neither the canary nor database/sql.
+// caller returns the first function on the stack outside the canary and database/sql.
 func caller() string {
 	_, own, _, _ := runtime.Caller(0)
 	pcs := make([]uintptr, 64)
@@ -127,9 +127,10 @@ func caller() string {
 	}
 }
 
-// The types below stand between database/sql and the driver. An optional
-// interface that changes what database/sql does is there exactly if the driver
-// has it. The others are always there, and do what database/sql would do without.
+// The types below wrap the types of the driver for database/sql. An optional interface
+// that changes the behaviour of database/sql is implemented only if the driver
+// implements it. The others are always implemented, and do what database/sql would do
+// without them.
 
 type canaryConnector struct {
 	driver.Connector
@@ -137,7 +138,7 @@ type canaryConnector struct {
 }
 
 func openConnector(driverName, dsn string) (driver.Connector, error) {
-	// This is how to get at a registered driver; nothing is connected.
+	// This is how to get a registered driver; it does not connect.
 	db, err := sql.Open(driverName, dsn)
 	if err != nil {
 		return nil, err
@@ -190,7 +191,7 @@ func (c *canaryConnector) Close() error {
 	return nil
 }
 
-// dsnConnector serves a driver that has no connectors.
+// dsnConnector is for a driver without connectors.
 type dsnConnector struct {
 	driver driver.Driver
 	dsn    string
@@ -199,8 +200,8 @@ type dsnConnector struct {
 func (c dsnConnector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
 func (c dsnConnector) Driver() driver.Driver                        { return c.driver }
 
-// canaryExecer and canaryQueryer check after the call: with ErrSkip the driver
-// asks for a prepared statement, where the same things come by again.
+// canaryExecer and canaryQueryer check after the call: with ErrSkip the driver asks
+// for a prepared statement, which is checked again.
 
 type canaryExecer struct {
 	driver.ExecerContext
@@ -351,7 +352,7 @@ func (s *canaryStmt) QueryContext(ctx context.Context, args []driver.NamedValue)
 	return s.Stmt.Query(values)
 }
 
-// positional serves a statement that knows neither names nor contexts.
+// positional is for a statement that supports neither names nor contexts.
 func positional(ctx context.Context, args []driver.NamedValue) ([]driver.Value, error) {
 	values := make([]driver.Value, len(args))
 	for i, arg := range args {

@@ -377,7 +377,7 @@ func TestCanaryRefuses(t *testing.T) {
 		want    string
 	}{
 		{"sqlite", nil, "kmstest.Canary: no secret to look for"},
-		{"sqlite", []any{"ada", ""}, "kmstest.Canary: secret 1: empty text is in everything"},
+		{"sqlite", []any{"ada", ""}, "kmstest.Canary: secret 1: empty text occurs everywhere"},
 		{"sqlite", []any{true}, "kmstest.Canary: secret 0: bool is neither text nor a number nor a time"},
 		{"sqlite", []any{nil}, "kmstest.Canary: secret 0: <nil> is neither text nor a number nor a time"},
 		{"no such driver", []any{"ada"}, `kmstest.Canary: sql: unknown driver "no such driver" (forgotten import?)`},

@@ -17,7 +17,7 @@ import (
 	"unicode/utf8"
 )
 
-// secret is a plaintext in all the forms in which it is looked for.
+// secret is a plaintext in all forms to look for.
 type secret struct {
 	plain  []needle // in lower case
 	base64 []needle
@@ -25,11 +25,11 @@ type secret struct {
 
 type needle struct {
 	text []byte
-	word bool // counts only with nothing that could continue it on either side
+	word bool // found only if no character on either side could continue it
 }
 
-// In random base64 a given text of 6 letters, in any case, begins at one
-// character in 10^9, but one of 4 letters at one in 10^6: in tests, that happens.
+// In random base64 a given text of 6 letters, in any case, begins at one character
+// in 10^9, but a text of 4 letters at one in 10^6, which does happen in tests.
 const shortText = 6
 
 func newSecret(value any) (s secret, err error) {
@@ -61,7 +61,7 @@ func newSecret(value any) (s secret, err error) {
 
 func (s *secret) addText(text []byte) error {
 	if len(text) == 0 {
-		return errors.New("empty text is in everything")
+		return errors.New("empty text occurs everywhere")
 	}
 	short := len(text) < shortText
 	s.add(text, short)
@@ -108,14 +108,14 @@ func (s *secret) addTime(t time.Time) {
 		}
 	}
 	for _, unix := range []int64{t.Unix(), t.UnixMilli(), t.UnixMicro(), t.UnixNano()} {
-		// Near 1970 these are numbers that stand for anything.
+		// Near 1970 these are short numbers with other meanings.
 		if decimal := strconv.FormatInt(unix, 10); len(decimal) >= shortText {
 			s.addNumber(decimal, uint64(unix))
 		}
 	}
 }
 
-// add looks for text, for its hexadecimal and for its base64 form.
+// add looks for text, its hexadecimal form and its base64 form.
 func (s *secret) add(text []byte, word bool) {
 	short := len(text) < shortText
 	s.plain = append(s.plain,
@@ -128,8 +128,8 @@ func (s *secret) add(text []byte, word bool) {
 				needle{encoding.WithPadding(base64.NoPadding).AppendEncode(nil, text), true})
 			continue
 		}
-		// Inside a larger value text begins at one of three places of a group of
-		// four characters. Those which it shares with its neighbours are left out.
+		// Inside a larger value, text begins at one of three places in a group of four
+		// base64 characters. Leave out the characters it shares with its neighbours.
 		for before, shared := range []int{0, 2, 3} {
 			encoded := encoding.AppendEncode(nil, append(make([]byte, before), text...))
 			s.base64 = append(s.base64, needle{encoded[shared : (before+len(text))*8/6], false})
@@ -137,7 +137,7 @@ func (s *secret) add(text []byte, word bool) {
 	}
 }
 
-// in reports whether the secret is in text in one of its forms.
+// in reports whether text contains the secret in one of its forms.
 func (s secret) in(text []byte) bool {
 	return anyIn(s.plain, lower(text)) || anyIn(s.base64, withoutLineBreaks(text))
 }
@@ -166,7 +166,7 @@ func hasWord(text, word []byte) bool {
 	}
 }
 
-// continues tells the characters of words, numbers and base64.
+// continues reports whether c is a character of words, numbers or base64.
 func continues(c byte) bool {
 	return c >= utf8.RuneSelf || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' ||
 		strings.IndexByte("+/=_-", c) >= 0
@@ -190,8 +190,8 @@ func withoutLineBreaks(text []byte) []byte {
 	return bytes.ReplaceAll(bytes.ReplaceAll(text, []byte("\r"), nil), []byte("\n"), nil)
 }
 
-// argumentTexts are the forms in which a driver may send an argument. Most
-// arguments are a [driver.Value], but pgx takes any Go value.
+// argumentTexts returns the forms in which a driver may send an argument. Most
+// arguments are a [driver.Value], but pgx accepts any Go value.
 func argumentTexts(value any) [][]byte {
 	v := reflect.ValueOf(value)
 	if !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
@@ -201,7 +201,7 @@ func argumentTexts(value any) [][]byte {
 	case time.Time:
 		return [][]byte{[]byte(value.Format(time.RFC3339Nano)), []byte(value.UTC().Format(time.RFC3339Nano))}
 	case driver.Valuer:
-		// An error is the driver's to report: it sends nothing then.
+		// The driver reports the error and sends nothing.
 		if converted, err := value.Value(); err == nil {
 			return argumentTexts(converted)
 		}
@@ -218,8 +218,8 @@ func argumentTexts(value any) [][]byte {
 		return [][]byte{strconv.AppendFloat(nil, v.Float(), 'f', -1, 64)}
 	}
 	var texts [][]byte
-	// Integers become their decimal text here; slices, maps and structs, which
-	// pgx sends as arrays and documents, show what they hold.
+	// Integers become their decimal text here. Slices, maps and structs, which pgx
+	// sends as arrays and documents, become JSON.
 	if document, err := json.Marshal(value); err == nil {
 		texts = append(texts, document)
 	}

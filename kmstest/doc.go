@@ -1,12 +1,11 @@
-// Package kmstest helps to test programs that use kmsencrypted: boxes that need
-// no network, key services that misbehave on command and record their calls, and
-// databases that notice plaintext.
+// Package kmstest helps to test programs that use kmsencrypted. It has boxes that
+// need no network, key services that fail on command and record their calls, and
+// databases that detect plaintext.
 //
 //	box := kmstest.Box(t)                         // all is well
 //	box := kmstest.Box(t, kmstest.Throttle(0.3))  // three calls in ten are throttled
 //
-// A box cannot be changed, so what is to misbehave later is the
-// key service behind it:
+// A box cannot be changed. To make it fail later, use the key service behind it:
 //
 //	service := kmstest.NewService(nil)
 //	box := service.Box(t)

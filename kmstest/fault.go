@@ -11,13 +11,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// Fault is a way in which a key service misbehaves. Its share is between 0 and
-// 1: so many of the calls meet it, seemingly at random but the same ones in
+// Fault is a way in which a key service fails. Its share, between 0 and 1, is
+// the share of calls that it affects. These look random but are the same in
 // every run. The zero value does nothing.
 type Fault struct {
 	ops   []kmsencrypted.Op // empty: all
-	from  int               // the first call that meets it, counted from 1
-	lasts time.Duration     // since the first call; 0 for ever
+	from  int               // the first call affected, counted from 1
+	lasts time.Duration     // since the first call; 0 means for ever
 	share float64
 
 	delay  time.Duration
@@ -27,13 +27,13 @@ type Fault struct {
 	tamper func(answer []byte)
 }
 
-// On limits a fault to some kinds of calls, and counts those only.
+// On restricts a fault to some operations, and counts only their calls.
 func (f Fault) On(ops ...kmsencrypted.Op) Fault {
 	f.ops = ops
 	return f
 }
 
-// Fail makes calls fail with an error, before they reach the key service.
+// Fail makes calls fail with err before they reach the key service.
 func Fail(err error, share float64) Fault { return Fault{share: share, err: err} }
 
 // Throttle makes calls fail with [kmsencrypted.ErrThrottled].
@@ -42,8 +42,8 @@ func Throttle(share float64) Fault { return Fail(kmsencrypted.ErrThrottled, shar
 // Unavailable makes calls fail with [kmsencrypted.ErrUnavailable].
 func Unavailable(share float64) Fault { return Fail(kmsencrypted.ErrUnavailable, share) }
 
-// Outage makes all calls fail with [kmsencrypted.ErrUnavailable] from the first
-// one on, for as long as it says.
+// Outage makes all calls fail with [kmsencrypted.ErrUnavailable] for the given
+// time from the first call on.
 func Outage(lasts time.Duration) Fault {
 	return Fault{share: 1, err: kmsencrypted.ErrUnavailable, lasts: lasts}
 }
@@ -55,7 +55,7 @@ func Revoke(n int) Fault { return Fault{share: 1, err: kmsencrypted.ErrDenied, f
 // Slow makes calls take longer.
 func Slow(delay time.Duration, share float64) Fault { return Fault{share: share, delay: delay} }
 
-// Hang gives calls no answer until their context ends.
+// Hang blocks calls until their context ends.
 func Hang(share float64) Fault { return Fault{share: share, hang: true} }
 
 // Before calls a function before each request: to wait, to count, to change
@@ -68,8 +68,8 @@ func WrongKey(share float64) Fault {
 	return Fault{share: share, tamper: func(answer []byte) { rand.Read(answer) }}.On(kmsencrypted.OpUnwrap)
 }
 
-// Corrupt flips a bit in the middle of what the key service answers: of the
-// plaintext for an unwrap, else of the ciphertext.
+// Corrupt flips a bit in the middle of the answer: of the plaintext for an
+// unwrap, otherwise of the ciphertext.
 func Corrupt(share float64) Fault {
 	return Fault{share: share, tamper: func(answer []byte) {
 		if len(answer) > 0 {
@@ -78,7 +78,7 @@ func Corrupt(share float64) Fault {
 	}}
 }
 
-// before is what happens before the request.
+// before runs before the request.
 func (f Fault) before(ctx context.Context) error {
 	err := sleep.For(ctx, f.delay)
 	if f.hang {
@@ -98,14 +98,14 @@ func (f Fault) after(answer []byte) {
 	}
 }
 
-// armed is a fault of a service, with the calls it has seen.
+// armed is a fault of a service, with the number of calls it has seen.
 type armed struct {
 	Fault
 	calls int
 	since time.Time
 }
 
-// strikes reports whether the next call meets the fault.
+// strikes reports whether the fault affects the next call.
 func (a *armed) strikes(op kmsencrypted.Op) bool {
 	if len(a.ops) > 0 && !slices.Contains(a.ops, op) {
 		return false
@@ -123,7 +123,7 @@ func (a *armed) strikes(op kmsencrypted.Op) bool {
 	return dice(a.calls) < a.share
 }
 
-// dice gives call n a number in [0, 1) that depends on n alone: one step of
+// dice returns a number in [0, 1) that depends only on n: one step of
 // SplitMix64.
 func dice(n int) float64 {
 	z := uint64(n) * 0x9e3779b97f4a7c15

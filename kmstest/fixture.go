@@ -6,8 +6,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// Sealed returns records sealed as new ones, ready to be inserted by whatever
-// the test inserts with, and fails the test if they cannot be:
+// Sealed returns rows sealed as new records, ready to be inserted in any way.
+// It fails the test if they cannot be sealed:
 //
 //	m, _ := field.NewModel[Customer](kmstest.Box(t), field.Config{Table: "customers"})
 //	rows := kmstest.Sealed(t, m, Customer{ID: 1, Email: field.New("ada@example.org")})

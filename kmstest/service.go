@@ -11,22 +11,23 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
-// Box returns a box with one native version under the insecure test key. It
-// makes no network calls, and its key service has the faults, if any. Data keys
-// lie in its columns in the clear.
+// Box returns a box with one native version under the insecure test key. It makes
+// no network calls. Its key service has the given faults. The columns contain the
+// data keys in plain.
 func Box(t testing.TB, faults ...Fault) *kmsencrypted.Box {
 	t.Helper()
 	return NewService(nil, faults...).Box(t)
 }
 
-// Faulty returns a provider that behaves like the one it is given, with all its
-// optional abilities, but for the faults.
+// Faulty returns a provider that behaves like the given one, with all its
+// optional abilities, except for the faults.
 func Faulty(provider kmsencrypted.Provider, faults ...Fault) kmsencrypted.Provider {
 	return NewService(provider, faults...).Provider()
 }
 
-// Service stands between a program and a key service: it makes calls fail as its
-// faults say, and records them. It is safe for concurrent use.
+// Service is a key service under test control: it passes calls to a provider,
+// makes them fail according to its faults, and records them. It is safe for
+// concurrent use.
 type Service struct {
 	provider kmsencrypted.Provider
 
@@ -39,8 +40,7 @@ type Service struct {
 type Call struct {
 	Op kmsencrypted.Op // "wrap", "unwrap", "rewrap" or "probe"
 	// Contexts are the encryption contexts of the values in the request, as the
-	// audit log of a key service shows them: more than one in a batch, none in a
-	// probe.
+	// audit log of a key service shows them: several in a batch, none in a probe.
 	Contexts []kmsencrypted.BoundContext
 	Err      error // as the program saw it
 }
@@ -57,8 +57,8 @@ func NewService(provider kmsencrypted.Provider, faults ...Fault) *Service {
 	return s
 }
 
-// Provider is what to give to a [kmsencrypted.Config]. It has exactly the
-// optional abilities of the provider behind the service.
+// Provider returns the provider to use in a [kmsencrypted.Config]. It has exactly
+// the optional abilities of the inner provider.
 func (s *Service) Provider() kmsencrypted.Provider { return s.provider }
 
 // Box returns a box with one native version under the service.
@@ -71,8 +71,8 @@ func (s *Service) Box(t testing.TB) *kmsencrypted.Box {
 	return box
 }
 
-// Set replaces all faults, and counts their calls from the beginning. Without
-// any, the service recovers. Calls under way keep the faults they have.
+// Set replaces all faults and restarts their call counts. Without faults the
+// service recovers. Calls in progress keep their faults.
 func (s *Service) Set(faults ...Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -82,14 +82,15 @@ func (s *Service) Set(faults ...Fault) {
 	}
 }
 
-// Calls lists the requests that have ended, in the order in which they did.
+// Calls returns the requests that have ended, in that order.
 func (s *Service) Calls() []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.calls)
 }
 
-// Count is how many requests of one kind have ended, successful or not.
+// Count returns the number of requests of one operation that have ended,
+// successful or not.
 func (s *Service) Count(op kmsencrypted.Op) int {
 	n := 0
 	for _, c := range s.Calls() {
@@ -119,7 +120,7 @@ func (s *Service) Forget() {
 	s.calls = nil
 }
 
-// request lets a call through the faults, the first one outermost.
+// request applies the faults to a call, the first one outermost.
 func (s *Service) request(ctx context.Context, call *intercept.Call, next func(context.Context) error) error {
 	s.mu.Lock()
 	struck := make([]Fault, 0, len(s.faults))

@@ -6,10 +6,10 @@
 //
 // # Spans
 //
-// One span per request, of kind client, named "kms wrap", "kms unwrap" or "kms
-// rewrap". It begins and ends with the request and is a child of the span in the
-// caller's context; where several callers share a request, of the first one's,
-// which may end before it. Its attributes:
+// Each request has one span of kind client, named "kms wrap", "kms unwrap" or
+// "kms rewrap". It begins and ends with the request. Its parent is the span in
+// the caller's context. If several callers share a request, the parent is the
+// span of the first, which may end before the request. The attributes are:
 //
 //	kmsencrypted.operation  "wrap", "unwrap" or "rewrap"
 //	kmsencrypted.provider   "aws", "gcp", "vault", "local", …
@@ -22,8 +22,8 @@
 //	error.type              only after a failure: the outcome, see below
 //
 // A failed request sets the span's status to error, with the outcome as its
-// description. Texts of errors are not recorded: what a key service or a proxy
-// writes into them is not known in advance.
+// description. Error texts are not recorded, because what a key service or a
+// proxy writes into them is not known in advance.
 //
 // # Metrics
 //
@@ -32,9 +32,9 @@
 //	kmsencrypted.request.duration  histogram, s
 //
 // Each has the attributes kmsencrypted.operation, kmsencrypted.provider and
-// kmsencrypted.outcome, so that the number of time series is small and known.
-// Key and context are not among them. How many requests are on their way says
-// [InFlight]. Rotations have metrics of their own: see [NewRotation] and [Limiter].
+// kmsencrypted.outcome, so the number of time series is small and known. Key and
+// context are not attributes. [InFlight] reports the number of requests in
+// flight. Rotations have metrics of their own: see [NewRotation] and [Limiter].
 //
 // # Outcomes
 //
@@ -53,7 +53,7 @@
 //	canceled           the caller gave up
 //	other              anything else
 //
-// These names are part of the API: dashboards and alarms may rely on them.
+// These names are part of the API: dashboards and alerts may rely on them.
 package kmsotel
 
 import (
@@ -90,11 +90,11 @@ const (
 
 // Options of [New]. The zero value is usual.
 type Options struct {
-	// Mask makes the attribute kmsencrypted.context of a span: the encryption
-	// context without what should not leave the process. "" leaves the attribute
-	// out, and so does a nil Mask. kmsencrypted.BoundContext.String is the whole
-	// context. It is called for sampled spans only, with the context of the first
-	// value of a batch, and must be safe for concurrent use.
+	// Mask returns the attribute kmsencrypted.context of a span: the encryption
+	// context without what must not leave the process. If it returns "" or is nil,
+	// the span has no such attribute. kmsencrypted.BoundContext.String returns the
+	// whole context. Mask is called only for sampled spans, with the context of the
+	// first value of a batch. It must be safe for concurrent use.
 	Mask func(kmsencrypted.BoundContext) string
 }
 
@@ -170,8 +170,8 @@ type instruments struct {
 	duration metric.Float64Histogram
 }
 
-// buckets are in seconds: Vault next door answers in one millisecond, and most
-// providers give up after ten seconds.
+// buckets are in seconds: a nearby Vault answers in one millisecond, and most
+// providers time out after ten seconds.
 var buckets = [...]float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}
 
 func newInstruments(meter metric.Meter) (*instruments, error) {
@@ -182,7 +182,7 @@ func newInstruments(meter metric.Meter) (*instruments, error) {
 	i.values, errs[1] = meter.Int64Counter("kmsencrypted.values",
 		metric.WithDescription("Values in requests to a key service."), metric.WithUnit("{value}"))
 	i.duration, errs[2] = meter.Float64Histogram("kmsencrypted.request.duration",
-		metric.WithDescription("Duration of requests to a key service, with the client's own retries."), metric.WithUnit("s"),
+		metric.WithDescription("Duration of requests to a key service, including the client's own retries."), metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries(buckets[:]...))
 	return &i, errors.Join(errs[:]...)
 }

@@ -12,9 +12,9 @@ const (
 	unknown   = "other"
 )
 
-// outcomes by error; the first that fits counts. What lasts stands before what
-// passes, for errors that are joined, and the ends of the caller's context come
-// last, because an outage may have one as its cause.
+// outcomes maps errors to outcomes; the first match counts. For joined errors,
+// permanent errors come before transient ones. The ends of the caller's context
+// come last, because an outage may have one as its cause.
 var outcomes = [...]struct {
 	name string
 	err  error
@@ -33,8 +33,8 @@ var outcomes = [...]struct {
 	{"canceled", context.Canceled},
 }
 
-// outcomeOf asks what a located error comes down to before it asks all that led
-// to it: several providers may have failed, each in its own way.
+// outcomeOf checks the main error before all its causes, because several
+// providers may have failed in different ways.
 func outcomeOf(err error) string {
 	if err == nil {
 		return succeeded

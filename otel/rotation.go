@@ -22,8 +22,8 @@ const (
 	stageKey  = attribute.Key("kmsencrypted.stage")
 )
 
-// NewRotation returns a function for [rotation.Options].Observe. Its
-// metrics are those of this process; their names are part of the API:
+// NewRotation returns a function for [rotation.Options].Observe. Its metrics cover this process only. Their
+// names are part of the API:
 //
 //	kmsencrypted.rotation.records         counter, {record}: by kmsencrypted.outcome "written", "conflict" or "failed"
 //	kmsencrypted.rotation.failures        counter, {record}: by kmsencrypted.class, see rotation.FailureClass
@@ -31,13 +31,12 @@ const (
 //	kmsencrypted.rotation.batch.duration  histogram, s: from one batch of a shard to its next, all stages
 //	kmsencrypted.rotation.stage.duration  histogram, s: of a batch by kmsencrypted.stage "read", "rotate" (key service and sealing), "wait" (for a limit or a throttling service) or "write"
 //	kmsencrypted.rotation.throttled       counter, {wait}: by kmsencrypted.reason, an outcome such as "throttled", or "check"
-//	kmsencrypted.rotation.leases_lost     counter, {shard}: another worker had taken it
-//	kmsencrypted.rotation.remaining       gauge, {record}: what was planned less what this process has moved
-//	kmsencrypted.rotation.eta             gauge, s: at the rate so far; from 1 % on, before that nothing
+//	kmsencrypted.rotation.leases_lost     counter, {shard}: taken over by another worker
+//	kmsencrypted.rotation.remaining       gauge, {record}: planned records that this process has not moved
+//	kmsencrypted.rotation.eta             gauge, s: at the rate so far; set once 1 % is done
 //
-// Each has the attribute kmsencrypted.table. Requests to key services, by
-// operation and outcome, and their duration are the metrics of [New]; waiting for
-// a limit is that of [Limiter], requests on their way that of [InFlight]. The function is safe for concurrent use.
+// Each has the attribute kmsencrypted.table. The metrics of [New] cover requests to key services, [Limiter]
+// the waiting for a limit, and [InFlight] the requests in flight. The function is safe for concurrent use.
 func NewRotation(meters metric.MeterProvider) (func(rotation.Event), error) {
 	if missing.Is(meters) {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider", kmsencrypted.ErrConfig)
@@ -64,11 +63,11 @@ func newRotationInstruments(meter metric.Meter) (*rotationInstruments, error) {
 		into             *metric.Int64Counter
 		name, what, unit string
 	}{
-		{&i.records, "records", "Records that a rotation dealt with.", "{record}"},
+		{&i.records, "records", "Records that a rotation handled.", "{record}"},
 		{&i.failures, "failures", "Records that could not be rotated.", "{record}"},
 		{&i.batches, "batches", "Batches that were written.", "{batch}"},
-		{&i.throttled, "throttled", "Waits because a key service throttled or was away, or a check held the run up.", "{wait}"},
-		{&i.lost, "leases_lost", "Shards that another worker had taken.", "{shard}"},
+		{&i.throttled, "throttled", "Waits because a key service throttled or was unavailable, or a check held up the run.", "{wait}"},
+		{&i.lost, "leases_lost", "Shards that another worker took over.", "{shard}"},
 	} {
 		counter, err := meter.Int64Counter("kmsencrypted.rotation."+c.name, metric.WithDescription(c.what), metric.WithUnit(c.unit))
 		*c.into, errs = counter, append(errs, err)
@@ -78,7 +77,7 @@ func newRotationInstruments(meter metric.Meter) (*rotationInstruments, error) {
 		name, what string
 	}{
 		{&i.duration, "batch.duration", "From one batch of a shard to its next: reading, key service, writing and waiting."},
-		{&i.stages, "stage.duration", "What the stages of a batch took. Those of neighbouring batches overlap."},
+		{&i.stages, "stage.duration", "Duration of the stages of a batch. Stages of consecutive batches overlap."},
 	} {
 		histogram, err := meter.Float64Histogram("kmsencrypted.rotation."+h.name, metric.WithDescription(h.what), metric.WithUnit("s"),
 			metric.WithExplicitBucketBoundaries(.01, .025, .05, .1, .2, .5, 1, 2.5, 5, 10, 30, 60))
@@ -86,14 +85,14 @@ func newRotationInstruments(meter metric.Meter) (*rotationInstruments, error) {
 	}
 	var err error
 	i.remaining, err = meter.Int64Gauge("kmsencrypted.rotation.remaining",
-		metric.WithDescription("Records that are planned and that this process has not moved."), metric.WithUnit("{record}"))
+		metric.WithDescription("Planned records that this process has not moved."), metric.WithUnit("{record}"))
 	errs = append(errs, err)
 	i.eta, err = meter.Float64Gauge("kmsencrypted.rotation.eta",
-		metric.WithDescription("Time that the rest takes at the rate so far."), metric.WithUnit("s"))
+		metric.WithDescription("Estimated time to finish at the rate so far."), metric.WithUnit("s"))
 	return &i, errors.Join(append(errs, err)...)
 }
 
-// rotations adds up what is needed for gauges and durations.
+// rotations adds up what gauges and durations need.
 type rotations struct {
 	*rotationInstruments
 	now func() time.Time
@@ -102,12 +101,12 @@ type rotations struct {
 	tables map[string]*rotating
 }
 
-// rotating is the run of a table, as this process sees it.
+// rotating is the run on a table, as this process sees it.
 type rotating struct {
 	run      string
 	planned  int64
 	done     int64
-	lastSeen map[int]time.Time // a shard's last batch, or when it was taken
+	lastSeen map[int]time.Time // time of a shard's last batch, or when it was taken
 }
 
 func (r *rotations) observe(e rotation.Event) {
@@ -153,15 +152,15 @@ func (r *rotations) observe(e rotation.Event) {
 	}
 }
 
-// began notes a call of Run; one that goes on keeps what is known of the run.
+// began records a call of Run. If the run continues, it keeps what is known.
 func (r *rotations) began(e rotation.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.tables[e.Table] = &rotating{run: e.Run, planned: e.Planned, lastSeen: make(map[int]time.Time)}
 }
 
-// of is the run of an event; a process that schedules slices itself sees no
-// beginning. It is called with mu held.
+// of returns the run of an event. A process that schedules slices itself sees no beginning. The caller must
+// hold mu.
 func (r *rotations) of(e rotation.Event) *rotating {
 	t := r.tables[e.Table]
 	if t == nil || t.run != e.Run {
@@ -171,7 +170,7 @@ func (r *rotations) of(e rotation.Event) *rotating {
 	return t
 }
 
-// sinceLast is the time since the last event of a shard, 0 for the first.
+// sinceLast returns the time since the last event of a shard, 0 for the first.
 func (r *rotations) sinceLast(e rotation.Event) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -184,7 +183,7 @@ func (r *rotations) sinceLast(e rotation.Event) time.Duration {
 	return now.Sub(last)
 }
 
-// moved adds a batch, and says how much is left and for how long.
+// moved adds a batch, and returns how many records are left and the estimated time.
 func (r *rotations) moved(e rotation.Event) (left int64, eta time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -197,18 +196,18 @@ func (r *rotations) moved(e rotation.Event) (left int64, eta time.Duration) {
 	return left, eta
 }
 
-// InFlight reports how many requests of a Box to key services are on their way, as
+// InFlight reports the number of requests of a Box to key services in flight, as
 //
 //	kmsencrypted.requests.in_flight  gauge, {request}
 //
-// until the registration that it returns is unregistered.
+// until the returned registration is unregistered.
 func InFlight(meters metric.MeterProvider, box *kmsencrypted.Box) (metric.Registration, error) {
 	if missing.Is(meters) || box == nil {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider or no box", kmsencrypted.ErrConfig)
 	}
 	meter := meters.Meter(scope)
 	gauge, err := meter.Int64ObservableGauge("kmsencrypted.requests.in_flight",
-		metric.WithDescription("Requests to a key service that are on their way."), metric.WithUnit("{request}"))
+		metric.WithDescription("Requests to a key service in flight."), metric.WithUnit("{request}"))
 	if err != nil {
 		return nil, fmt.Errorf("kmsotel: %w: %w", kmsencrypted.ErrConfig, err)
 	}
@@ -221,19 +220,19 @@ func InFlight(meters metric.MeterProvider, box *kmsencrypted.Box) (metric.Regist
 // Limiter measures how long a rotation waits for a limit on calls, as
 //
 //	kmsencrypted.rotation.limiter.wait   histogram, s
-//	kmsencrypted.rotation.limiter.calls  counter, {call}: that were let through
+//	kmsencrypted.rotation.limiter.calls  counter, {call}: calls admitted
 //
-// Give what it returns to [rotation.Options].Calls.
+// Pass the result to [rotation.Options].Calls.
 func Limiter(meters metric.MeterProvider, l rotation.Limiter) (rotation.Limiter, error) {
 	if missing.Is(meters) || missing.Is(l) {
 		return nil, fmt.Errorf("kmsotel: %w: no meter provider or no limiter", kmsencrypted.ErrConfig)
 	}
 	meter := meters.Meter(scope)
 	wait, err := meter.Float64Histogram("kmsencrypted.rotation.limiter.wait",
-		metric.WithDescription("Waiting until calls to a key service may be made."), metric.WithUnit("s"),
+		metric.WithDescription("Time that calls to a key service wait for the limit."), metric.WithUnit("s"),
 		metric.WithExplicitBucketBoundaries(buckets[:]...))
 	calls, callsErr := meter.Int64Counter("kmsencrypted.rotation.limiter.calls",
-		metric.WithDescription("Calls to a key service that were let through."), metric.WithUnit("{call}"))
+		metric.WithDescription("Calls to a key service that the limit admitted."), metric.WithUnit("{call}"))
 	if err := errors.Join(err, callsErr); err != nil {
 		return nil, fmt.Errorf("kmsotel: %w: %w", kmsencrypted.ErrConfig, err)
 	}
@@ -246,7 +245,7 @@ type measuredLimiter struct {
 	calls metric.Int64Counter
 }
 
-// Throttled tells the limiter beneath, if it wants to know.
+// Throttled passes the call to the inner limiter, if that has the method.
 func (l *measuredLimiter) Throttled(ctx context.Context) error {
 	if told, ok := l.Limiter.(rotation.ThrottledLimiter); ok {
 		return told.Throttled(ctx)
@@ -254,7 +253,7 @@ func (l *measuredLimiter) Throttled(ctx context.Context) error {
 	return nil
 }
 
-// Rate is that of the limiter beneath; 0 if it has none.
+// Rate returns the rate of the inner limiter, or 0 if it has none.
 func (l *measuredLimiter) Rate() float64 {
 	if rated, ok := l.Limiter.(interface{ Rate() float64 }); ok {
 		return rated.Rate()

@@ -6,17 +6,17 @@ import (
 	"github.com/riverqueue/river"
 )
 
-// Config returns the configuration of a client for rotations alone that does so
-// many jobs at the same time. To be completed: Schema, Logger and whatever else.
+// Config returns the configuration of a client that only runs rotations, with up
+// to jobs jobs at once. The caller adds Schema, Logger and everything else.
 //
-// It differs from River's defaults in two things. A job runs 20 s at most, and
-// is missed after as long (River: 1 min, 1 h). River looks every 30 s for jobs
-// that are missed and puts them back within 5 s, so that even after all workers
-// were killed at once work goes on within a minute of their restart. As long as
-// one worker lives none of this is waited for: it takes over the shards of the
-// others after [rotation.Options].Lease.
+// It changes two of River's defaults. A job runs for at most 20 s, and counts as
+// lost after the same time (River: 1 min, 1 h). River looks for lost jobs every
+// 30 s and puts them back within 5 s. So even if all workers are killed at once,
+// work continues within a minute after they restart. While one worker is alive,
+// nothing waits for this: it takes over the shards of the others after
+// [rotation.Options].Lease.
 //
-// What concerns only these jobs goes with them: 1,000 attempts (River: 25), and
+// The jobs themselves carry the rest: 1,000 attempts (River: 25), and
 // [Worker.NextRetry].
 func (w *Worker) Config(jobs int) *river.Config {
 	workers := river.NewWorkers()
@@ -29,12 +29,12 @@ func (w *Worker) Config(jobs int) *river.Config {
 	}
 }
 
-// Timeout is 20 s: the time of a turn twice.
+// Timeout returns 20 s, twice the time of a turn.
 func (w *Worker) Timeout(*river.Job[Job]) time.Duration { return 2 * w.turn }
 
-// NextRetry is a second after a job was missed or had an error, then twice as
-// long for each error of the last 5 minutes, and a minute at most. River's own
-// policy waits 28 hours after the 18th.
+// NextRetry returns the time of the next attempt after a job was lost or failed:
+// after one second, doubled for each error of the last 5 minutes, and at most a
+// minute. River's own policy waits 28 hours after the 18th error.
 func (w *Worker) NextRetry(job *river.Job[Job]) time.Time {
 	const first, most, window = time.Second, time.Minute, 5 * time.Minute
 	now, wait := time.Now(), first

@@ -12,27 +12,27 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// Queue is the name of the queue that the jobs are in.
+// Queue is the name of the queue of the jobs.
 const Queue = "kms_rotation"
 
-// Job is the arguments of a job: a share in the work on a run. Those of one run
-// do the same; none of them is tied to a shard, so that the shards of a worker
-// that was killed are taken over as soon as the ledger gives them out again,
-// whatever becomes of its jobs.
+// Job holds the arguments of a job. All jobs of a run are interchangeable: none
+// is tied to a shard. So the shards of a killed worker are taken over as soon as
+// their leases end, whatever happens to its jobs.
 type Job struct {
 	Table  string `json:"table"`
 	Run    string `json:"run"`
 	Number int    `json:"number"` // from 0
 }
 
-// Kind is River's name for such jobs.
+// Kind returns River's name for these jobs.
 func (Job) Kind() string { return "kms_rotation" }
 
-// maxAttempts counts errors, not turns: at an error a minute it is 16 hours.
+// maxAttempts counts errors, not turns. At one error a minute it lasts for 16
+// hours.
 const maxAttempts = 1000
 
-// InsertOpts are River's options for such jobs: each is there once as long as it
-// is not finished.
+// InsertOpts returns River's options for these jobs. Each job exists only once
+// until it is finished.
 func (Job) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{
 		Queue:       Queue,
@@ -41,28 +41,29 @@ func (Job) InsertOpts() river.InsertOpts {
 	}
 }
 
-// unfinished leaves out completed: a job is also over when its run was limited.
+// unfinished does not include completed: a job also completes when the limit of
+// its run is reached.
 var unfinished = []rivertype.JobState{
 	rivertype.JobStateAvailable, rivertype.JobStatePending, rivertype.JobStateRetryable,
 	rivertype.JobStateRunning, rivertype.JobStateScheduled,
 }
 
-// Client is what Start needs of a river.Client, whatever its driver.
+// Client is the part of river.Client that Start needs, with any driver.
 type Client interface {
 	InsertMany(ctx context.Context, params []river.InsertManyParams) ([]*rivertype.JobInsertResult, error)
 }
 
-// mostJobs is more than workers are useful for one table.
+// mostJobs is more than the number of workers that help one table.
 const mostJobs = 64
 
 // Start begins a rotation, or finds the unfinished one of the table, and inserts
 // its jobs: one for each shard, at most 64. It may be called at any time and by
-// several processes at once: jobs that are there are not inserted again, and
-// those that were discarded or cancelled are. It returns before anything is
+// several processes at once. It does not insert existing jobs again, but does
+// insert those that were discarded or cancelled. It returns before anything is
 // rotated.
 //
-// Errors are those of [rotation.Rotator.Begin], such as
-// [rotation.ErrPaused], and those of River.
+// The errors are those of [rotation.Rotator.Begin], such as [rotation.ErrPaused],
+// and those of River.
 func Start(ctx context.Context, client Client, r *rotation.Rotator) (rotation.Status, error) {
 	if r.Table() == "" || missing.Is(client) {
 		return rotation.Status{}, fmt.Errorf("kmsriver: %w: a client and a Rotator are needed", kmsencrypted.ErrConfig)

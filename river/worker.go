@@ -14,18 +14,18 @@ import (
 )
 
 const (
-	// turn is how long a job works until others have theirs. A client that stops
-	// waits that long at most.
+	// turn is how long a job works before it yields to others. Stopping a client
+	// waits at most this long.
 	turn = 10 * time.Second
-	// timeout leaves a job as long again to finish its batch.
+	// timeout gives a job the same time again to finish its batch.
 	timeout = 2 * turn
 
-	poll        = 200 * time.Millisecond // while others hold what is left
+	poll        = 200 * time.Millisecond // while other jobs hold the remaining shards
 	afterWait   = time.Second
 	whilePaused = 5 * time.Second
 )
 
-// Worker does the jobs of [Start], for any number of tables. It is safe for
+// Worker runs the jobs of [Start], for any number of tables. It is safe for
 // concurrent use.
 type Worker struct {
 	river.WorkerDefaults[Job]
@@ -51,11 +51,11 @@ func NewWorker(rotators ...*rotation.Rotator) (*Worker, error) {
 	return w, nil
 }
 
-// Work has a turn, on whatever shards are free, and asks for the next one until
-// the run is over. While the run is paused it looks again every 5 s.
+// Work runs one turn on the free shards, and schedules the next one until the run
+// is over. While the run is paused it checks again every 5 s.
 //
-// An error is tried again. Only too many failed records would be as many the
-// next time: that pauses the run, and River shows the job as cancelled, with the
+// An error is retried. The exception is too many failed records, which would fail
+// again: that pauses the run, and River shows the job as cancelled, with the
 // error.
 func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
 	if w == nil || job == nil {
@@ -90,9 +90,9 @@ func (w *Worker) Work(ctx context.Context, job *river.Job[Job]) error {
 }
 
 // untilStopped returns a context that ends when the client stops or somebody
-// cancels the job, and not at the job's timeout: a batch that waits long for a
-// key service would be dropped each time, and the run would never end. That
-// River meanwhile gives the job to another worker does no harm.
+// cancels the job, but not at the job's timeout. Otherwise a batch that waits long
+// for a key service would be dropped each time, and the run would never end. River
+// may meanwhile give the job to another worker, which does no harm.
 func untilStopped(ctx context.Context) (context.Context, context.CancelFunc) {
 	working, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	stop := context.AfterFunc(ctx, func() {
