@@ -1,4 +1,4 @@
-// Package answer makes the error of a provider of what its key service answered.
+// Package answer converts the answer of a key service to the error of a provider.
 package answer
 
 import (
@@ -8,11 +8,10 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Means gives a failed call, whose Err is what the client of the service
-// returned, the error that this comes down to, with a remedy unless that is
-// empty; what the client returned becomes the cause. A nil meaning leaves failed
-// as it is. If ctx has ended, its error is the meaning: what a client says of a
-// call that was given up says nothing about the service.
+// Means sets the error of a failed call to meaning, with a remedy unless that is
+// empty. The error of the service's client, until then in Err, becomes the cause.
+// A nil meaning leaves failed unchanged. If ctx has ended, its error is the
+// meaning, because the client's error then says nothing about the service.
 func Means(ctx context.Context, failed *kmsencrypted.Error, meaning error, remedy string) *kmsencrypted.Error {
 	if err := ctx.Err(); err != nil {
 		meaning, remedy = err, ""

@@ -1,6 +1,6 @@
-// Package canon writes lists of values so that no two lists share an encoding:
-// each item is preceded by its length. It is what commitments and associated
-// data are computed over (spec/native.md section 2).
+// Package canon encodes lists of values so that no two lists have the same
+// encoding: each item is preceded by its length. Commitments and associated
+// data are computed from it (spec/native.md section 2).
 package canon
 
 import "encoding/binary"
@@ -11,17 +11,17 @@ func AppendBytes(dst, item []byte) []byte {
 	return append(AppendCount(dst, len(item)), item...)
 }
 
-// AppendString is [AppendBytes] for text.
+// AppendString is like [AppendBytes] for text.
 func AppendString(dst []byte, item string) []byte {
 	return append(AppendCount(dst, len(item)), item...)
 }
 
-// AppendCount appends how many items follow.
+// AppendCount appends the number of items that follow.
 func AppendCount(dst []byte, n int) []byte {
 	return binary.BigEndian.AppendUint32(dst, uint32(n))
 }
 
-// Strings is the encoding of a list of texts of known length.
+// Strings returns the encoding of a list of texts of known length.
 func Strings(items ...string) []byte {
 	var dst []byte
 	for _, item := range items {

@@ -21,8 +21,8 @@ func (a element) bytes() (block [16]byte) {
 
 func (a element) plus(b element) element { return element{a.hi ^ b.hi, a.lo ^ b.lo} }
 
-// times multiplies bit by bit, with masks in place of branches: the hash key is
-// secret. It is called once for each segment.
+// times multiplies bit by bit, with masks instead of branches, because the hash
+// key is secret. It is called once per segment.
 func (a element) times(b element) (product element) {
 	const reduction = 0xe1 << 56 // x^7 + x^2 + x + 1
 	for _, word := range [2]uint64{a.hi, a.lo} {
@@ -39,8 +39,8 @@ func (a element) times(b element) (product element) {
 	return product
 }
 
-// inverse returns 1/a: a to the power of 2^128-2, that is of all powers of two
-// but 2^0.
+// inverse returns 1/a, which is a to the power of 2^128-2: the product of
+// a^(2^i) for all i but 0.
 func (a element) inverse() element {
 	result := one
 	for range 127 {

@@ -1,16 +1,16 @@
-// Package gcmstream makes and reads AES-GCM messages of any size in constant
+// Package gcmstream encrypts and decrypts AES-GCM messages of any size in constant
 // memory, with the standard library's assembly and without a GHASH of its own.
 //
-// GHASH is a polynomial in the hash key H, so parts of it can be computed apart
-// and put together by multiplications in the field. The standard library computes
-// it over a part as the tag of a message of its own: of one that has the part as
-// associated data and no plaintext (GMAC); or of one that is the part, since a
-// nonce of 16 bytes can be chosen so that the key stream begins wherever the part
-// does. The first only checks, the second encrypts or decrypts in the same pass.
-// Per part that costs one such tag and a few multiplications.
+// GHASH is a polynomial in the hash key H, so parts of it can be computed
+// separately and combined by multiplications in the field. The standard library
+// computes it over a part as the tag of a separate message. That message has
+// either the part as associated data and no plaintext (GMAC), or the part as its
+// plaintext: a nonce of 16 bytes can be chosen so that the key stream begins at
+// the part. The first only authenticates, the second also encrypts or decrypts in
+// the same pass. Each part costs one such tag and a few multiplications.
 //
-// Whoever uses it takes care of what [cipher.AEAD] cannot let go wrong: nonces
-// must be fresh, and a part may be decrypted only when the tag of the whole was
+// The caller must ensure what [cipher.AEAD] ensures by itself: nonces must be
+// fresh, and a part may be decrypted only after the tag of the whole message was
 // checked.
 package gcmstream
 
@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	// NonceSize and TagSize are the sizes in bytes of what surrounds a ciphertext.
+	// NonceSize and TagSize are the sizes in bytes of nonce and tag.
 	NonceSize = 12
 	TagSize   = 16
 
@@ -34,7 +34,7 @@ const (
 	blockSize = aes.BlockSize
 )
 
-// ErrTooLarge: more than [MaxSize] bytes.
+// ErrTooLarge reports more than [MaxSize] bytes.
 var ErrTooLarge = errors.New("more than GCM's 2^36-32 bytes")
 
 // Message is one AES-GCM message. It is not safe for concurrent use.
@@ -59,14 +59,14 @@ type Message struct {
 	}
 }
 
-// part is a part of the ciphertext by itself.
+// part is one part of the ciphertext.
 type part struct {
 	start, size uint64
 	hash        element // of its whole blocks
 }
 
 // New begins a message under an AES key of 16, 24 or 32 bytes and a nonce of
-// [NonceSize] bytes. An error is that of [aes.NewCipher] or [cipher.NewGCM].
+// [NonceSize] bytes. The errors are those of [aes.NewCipher] and [cipher.NewGCM].
 func New(key, nonce, associatedData []byte) (*Message, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -90,7 +90,7 @@ func New(key, nonce, associatedData []byte) (*Message, error) {
 	return m, nil
 }
 
-// StreamAt returns the key stream from an offset into the plaintext on.
+// StreamAt returns the key stream from an offset in the plaintext.
 func (m *Message) StreamAt(offset int64) cipher.Stream {
 	counter := m.counter(uint32(2 + offset/blockSize))
 	stream := cipher.NewCTR(m.block, counter[:])
@@ -106,26 +106,26 @@ func (m *Message) counter(n uint32) (counter [blockSize]byte) {
 	return counter
 }
 
-// maskOf is the block of the key stream at a counter.
+// maskOf returns the block of the key stream at a counter.
 func (m *Message) maskOf(n uint32) element {
 	mask := m.counter(n)
 	m.block.Encrypt(mask[:], mask[:])
 	return load(mask[:])
 }
 
-// nonceAt returns the nonce with which a message of its own has the key stream
-// from an offset on, which is on a block's border. GCM's first counter block is
-// GHASH of the nonce, if that has 16 bytes nonce*H^2 + size*H.
+// nonceAt returns the nonce of a separate message whose key stream begins at an
+// offset, which must be a multiple of the block size. GCM's first counter block is
+// GHASH of the nonce; for a nonce of 16 bytes that is nonce*H^2 + size*H.
 func (m *Message) nonceAt(offset uint64) []byte {
 	counter := m.counter(uint32(1 + offset/blockSize))
 	nonce := load(counter[:]).plus(element{lo: 8 * blockSize}.times(m.hashKey)).times(m.inverse).bytes()
 	return nonce[:]
 }
 
-// Encrypt encrypts the next part of the plaintext; dst has room for it and is src
-// or does not overlap it. If dst has room for TagSize bytes more, which it then
-// overwrites, that is one pass instead of two. Parts of equal sizes, multiples of
-// 16, are fastest.
+// Encrypt encrypts the next part of the plaintext. dst must have room for it, and
+// be src or not overlap it. If dst has room for TagSize more bytes, which it then
+// overwrites, Encrypt makes one pass instead of two. Parts of equal sizes,
+// multiples of 16, are fastest.
 func (m *Message) Encrypt(dst, src []byte) error {
 	if uint64(len(src)) > MaxSize-m.size {
 		return ErrTooLarge
@@ -145,7 +145,8 @@ func (m *Message) Encrypt(dst, src []byte) error {
 	return m.Authenticate(dst)
 }
 
-// encryptBlocks is Encrypt of whole blocks on a border, in one pass.
+// encryptBlocks encrypts whole blocks at a multiple of the block size, in one
+// pass.
 func (m *Message) encryptBlocks(dst, src []byte) {
 	sealed := m.parts.Seal(dst[:0], m.nonceAt(m.size), src, nil)
 	sizes := element{lo: 8 * uint64(len(src))}
@@ -154,8 +155,8 @@ func (m *Message) encryptBlocks(dst, src []byte) {
 	m.size += uint64(len(src))
 }
 
-// Authenticate takes the next part of the ciphertext into the tag without
-// decrypting it.
+// Authenticate adds the next part of the ciphertext to the tag without decrypting
+// it.
 func (m *Message) Authenticate(ciphertext []byte) error {
 	if uint64(len(ciphertext)) > MaxSize-m.size {
 		return ErrTooLarge
@@ -178,9 +179,9 @@ func (m *Message) Authenticate(ciphertext []byte) error {
 	return nil
 }
 
-// Proof is what the part that was authenticated last is opened with, once the tag
-// of the whole was checked. The part must begin on a block's border. A proof must
-// stay secret, as the hash key must.
+// Proof returns what opens the part that was authenticated last, after the tag of
+// the whole was checked. The part must begin at a multiple of the block size. The
+// proof must stay secret, like the hash key.
 func (m *Message) Proof() [TagSize]byte {
 	q := m.part.hash
 	if len(m.partial) > 0 {
@@ -190,16 +191,15 @@ func (m *Message) Proof() [TagSize]byte {
 	return q.plus(sizes.times(m.hashKey)).plus(m.maskOf(uint32(1 + m.part.start/blockSize))).bytes()
 }
 
-// Open decrypts a part in its place, and overwrites the TagSize bytes behind it,
-// which must be there. It reports whether that is the part at this offset that
-// the proof is of, and leaves nothing of any other. It changes nothing in the
-// message.
+// Open decrypts a part in place, and overwrites the TagSize bytes after it, which
+// must exist. It reports whether proof is of this part at this offset. If not, it
+// leaves no plaintext. It does not change the message.
 func (m *Message) Open(part []byte, offset int64, proof [TagSize]byte) bool {
 	_, err := m.parts.Open(part[:0], m.nonceAt(uint64(offset)), append(part, proof[:]...), nil)
 	return err == nil
 }
 
-// Tag returns the tag of the message with the ciphertext so far.
+// Tag returns the tag of the message with the ciphertext added so far.
 func (m *Message) Tag() [TagSize]byte {
 	before := m.hash
 	m.absorb(padded(m.partial))
@@ -209,7 +209,7 @@ func (m *Message) Tag() [TagSize]byte {
 	return tag
 }
 
-// absorb takes whole blocks into the hash and returns what they are by themselves.
+// absorb adds whole blocks to the hash and returns their own contribution.
 //
 // Of blocks X1 … Xm let Q = X1*H^(m+1) + … + Xm*H^2, which is how they count in
 // a tag: their Horner sum, times H once more for the sizes that come behind. Then
@@ -226,7 +226,7 @@ func (m *Message) absorb(blocks []byte) (q element) {
 	return q
 }
 
-// append puts Q of so many blocks behind the hash.
+// append adds Q of a number of blocks to the hash.
 func (m *Message) append(q element, blocks uint64) {
 	if m.last.blocks != blocks {
 		m.last.blocks, m.last.power = blocks, m.hashKey.power(blocks)
@@ -234,13 +234,13 @@ func (m *Message) append(q element, blocks uint64) {
 	m.hash = m.hash.times(m.last.power).plus(q)
 }
 
-// gmacTag is the GMAC of blocks under the nonce of the message, so that its mask
-// is that of the message. It must stay secret: it would reveal H.
+// gmacTag returns the GMAC of blocks under the nonce of the message, so both have
+// the same mask. It must stay secret, because it would reveal H.
 func (m *Message) gmacTag(blocks []byte) []byte {
 	return m.gmac.Seal(nil, m.nonce[:], nil, blocks)
 }
 
-// padded is a copy of bytes with zeros up to a whole block.
+// padded returns a copy of p with zeros up to a whole block.
 func padded(p []byte) []byte {
 	out := make([]byte, (len(p)+blockSize-1)/blockSize*blockSize)
 	copy(out, p)

@@ -1,7 +1,6 @@
 // Package keycolumn reads and writes the column that holds a wrapped data key:
-// the text "v2:…" around it, which is kms_encrypted's, and the native bytes
-// inside (spec/native.md section 3). It knows no keys and checks no
-// authenticity.
+// the text "v2:…" of kms_encrypted around it, and the native bytes inside
+// (spec/native.md section 3). It has no keys and checks no authenticity.
 package keycolumn
 
 import (
@@ -23,18 +22,18 @@ const (
 	MaxWrap        = math.MaxUint16
 )
 
-// The first byte of what lies behind "vN:" in native form.
+// The first byte after "vN:" in native form.
 const (
 	FormatKey    byte = 0x01 // a data key
 	FormatSecret byte = 0x02 // a small secret sealed under a data key of its own
 )
 
-// ErrMalformed: the bytes do not have the native layout.
+// ErrMalformed reports bytes without the native layout.
 var ErrMalformed = errors.New("key column is not in native form")
 
-// SplitVersion cuts "v2:body" into 2 and body. Columns written before
-// kms_encrypted 1.0 have no version: ok is false and body is the whole text.
-// "v01:" is no version, because Ruby reads it as version 1 and then fails to
+// SplitVersion splits "v2:body" into 2 and body. Columns written before
+// kms_encrypted 1.0 have no version: then ok is false and body is the whole text.
+// "v01:" is not a version, because Ruby reads it as version 1 and then fails to
 // remove it.
 func SplitVersion(text string) (version int, body string, ok bool) {
 	digits, body, found := strings.Cut(text, ":")
@@ -49,10 +48,11 @@ func SplitVersion(text string) (version int, body string, ok bool) {
 	return version, body, true
 }
 
-// usualText is what finds room on the stack: a column of a few wraps.
+// usualText is the capacity that keeps a column of a few wraps on the stack.
 const usualText = 512
 
-// JoinVersion is the text of a column: "v", version, ":", strict base64 of body.
+// JoinVersion returns the text of a column: "v", version, ":", strict base64 of
+// body.
 func JoinVersion(version int, body []byte) string {
 	text := append(make([]byte, 0, usualText), 'v')
 	text = strconv.AppendInt(text, int64(version), 10)
@@ -60,18 +60,19 @@ func JoinVersion(version int, body []byte) string {
 	return string(strict64.AppendEncode(text, body))
 }
 
-// Wrap is one wrapped copy of the data key and the short name of who made it.
+// Wrap is one wrapped copy of the data key, with the tag of the provider that
+// made it.
 type Wrap struct {
 	Tag        string
 	Ciphertext []byte
 }
 
-// Native is what lies behind "vN:" under a native version:
+// Native is the content after "vN:" under a native version:
 //
 //	format 1 | commitment 32 | count 1 | wraps | rest
 //	wrap: tag length 1 | tag | ciphertext length 2 | ciphertext
 //
-// The rest of a data key's column is empty or the record seal; of a secret it is
+// The rest of a data key's column is empty or the record seal. For a secret it is
 // the sealed value.
 type Native struct {
 	Format     byte
@@ -100,7 +101,7 @@ func (n *Native) Append(dst []byte) ([]byte, error) {
 	return append(dst, n.Rest...), nil
 }
 
-// Parse reads native bytes. The result points into data.
+// Parse parses native bytes. The result refers to data.
 func Parse(data []byte) (Native, error) {
 	const head = 1 + CommitmentSize + 1
 	if len(data) < head || data[0] != FormatKey && data[0] != FormatSecret {
@@ -128,7 +129,7 @@ func Parse(data []byte) (Native, error) {
 	return n, nil
 }
 
-// cut takes an item that is preceded by its length in lengthBytes bytes.
+// cut splits off an item that is preceded by its length in lengthBytes bytes.
 func cut(data []byte, lengthBytes int) (item, rest []byte, ok bool) {
 	if len(data) < lengthBytes {
 		return nil, nil, false
@@ -144,8 +145,8 @@ func cut(data []byte, lengthBytes int) (item, rest []byte, ok bool) {
 	return data[:size:size], data[size:], true
 }
 
-// ParseText reads the body of a native column. Unlike Ruby's columns it must be
-// strict base64: one value has one text.
+// ParseText parses the body of a native column. Unlike Ruby's columns it must be
+// strict base64, so that one value has one text.
 func ParseText(body string) (Native, error) {
 	data, ok := strict64.AppendDecode(nil, body)
 	if !ok {

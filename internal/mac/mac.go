@@ -2,9 +2,9 @@
 // of a uniformly random key.
 //
 // Every record takes two HMACs of public messages, and crypto/hmac spends as long
-// on the objects that it makes as on hashing. So this package hashes memory on the
-// stack and wipes the blocks that hold the key. In FIPS 140 mode it calls
-// crypto/hmac, because the validated module has to compute the whole HMAC.
+// on allocating objects as on hashing. So this package hashes memory on the stack
+// and wipes the blocks that hold the key. In FIPS 140 mode it calls crypto/hmac,
+// because the validated module must compute the whole HMAC.
 package mac
 
 import (
@@ -24,11 +24,11 @@ var (
 	outerPad = [sha512.BlockSize]byte(bytes.Repeat([]byte{0x5c}, sha512.BlockSize))
 )
 
-// usualMessage is the size in bytes of a message that fits on the stack.
+// usualMessage is the size in bytes up to which a message fits on the stack.
 const usualMessage = 320
 
-// SHA512 returns the HMAC-SHA-512 of a message in parts, under a key of at most
-// 128 bytes.
+// SHA512 returns the HMAC-SHA-512 of a message given in parts, under a key of at
+// most 128 bytes.
 func SHA512(key []byte, message ...[]byte) [sha512.Size]byte {
 	if fips140.Enabled() {
 		return [sha512.Size]byte(moduleHMAC(sha512.New, key, message))
@@ -44,13 +44,13 @@ func SHA512(key []byte, message ...[]byte) [sha512.Size]byte {
 	copy(outer[sha512.BlockSize:], sum[:])
 	sum = sha512.Sum512(outer[:])
 	clear(inner[:sha512.BlockSize])
-	clear(padded[:sha512.BlockSize]) // elsewhere if there was no room
+	clear(padded[:sha512.BlockSize]) // allocated if the stack had no room
 	clear(outer[:])
 	return sum
 }
 
-// SHA256 returns the HMAC-SHA-256 of a message in parts, under a key of at most
-// 64 bytes.
+// SHA256 returns the HMAC-SHA-256 of a message given in parts, under a key of at
+// most 64 bytes.
 func SHA256(key []byte, message ...[]byte) [sha256.Size]byte {
 	if fips140.Enabled() {
 		return [sha256.Size]byte(moduleHMAC(sha256.New, key, message))
@@ -66,12 +66,12 @@ func SHA256(key []byte, message ...[]byte) [sha256.Size]byte {
 	copy(outer[sha256.BlockSize:], sum[:])
 	sum = sha256.Sum256(outer[:])
 	clear(inner[:sha256.BlockSize])
-	clear(padded[:sha256.BlockSize]) // elsewhere if there was no room
+	clear(padded[:sha256.BlockSize]) // allocated if the stack had no room
 	clear(outer[:])
 	return sum
 }
 
-// padKey fills the first block of the inner and of the outer hash.
+// padKey fills the first blocks of the inner and the outer hash.
 func padKey(inner, outer, key []byte) {
 	copy(inner, innerPad[:])
 	copy(outer, outerPad[:])
@@ -90,7 +90,7 @@ func moduleHMAC(newHash func() hash.Hash, key []byte, message [][]byte) []byte {
 // MaxExpand is the largest size in bytes that [Expand] returns.
 const MaxExpand = 255 * sha512.Size
 
-// Expand returns size bytes, 1 to [MaxExpand], by HKDF-Expand-SHA-512 of a key of
+// Expand returns size bytes, 1 to [MaxExpand], of HKDF-Expand-SHA-512 of a key of
 // at most 128 bytes under label. There is no extraction, so the key must be
 // uniformly random. The caller must wipe the result.
 func Expand(key []byte, label string, size int) ([]byte, error) {

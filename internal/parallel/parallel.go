@@ -1,4 +1,5 @@
-// Package parallel calls a function many times, a bounded number of calls at once.
+// Package parallel calls a function many times, with a limited number of calls at
+// once.
 package parallel
 
 import (
@@ -7,7 +8,7 @@ import (
 )
 
 // Do calls f for 0 to n-1, at most limit calls at a time, and returns when all
-// calls have ended. A limit below 1 is 1.
+// calls have ended. A limit below 1 means 1.
 func Do(n, limit int, f func(i int)) {
 	if n == 1 {
 		f(0)

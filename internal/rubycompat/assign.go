@@ -9,18 +9,18 @@ import (
 	"strconv"
 )
 
-// errAssign is all that is said of a value that does not fit: texts of
+// errAssign replaces the error for a value that does not fit, because errors of
 // encoding/json may quote it.
 var errAssign = errors.New("value does not fit")
 
-// Assign stores a Ruby value in *into. Into *any and pointers to the types of
-// Ruby values it goes as it is. Into map[string]any hashes go as maps,
-// recursively, with symbols and integers as text keys. Anything else is filled
-// by the rules of encoding/json, where a number meets an interface as [json.Number].
+// Assign stores a Ruby value in *into. *any and pointers to the types of Ruby values
+// receive it unchanged. A map[string]any receives hashes as maps, recursively, with
+// symbols and integers as text keys. Other types follow the rules of encoding/json,
+// with numbers in interfaces as [json.Number].
 func Assign(into any, value any) error {
 	target := reflect.ValueOf(into)
 	if target.Kind() != reflect.Pointer || target.IsNil() {
-		return fmt.Errorf("%w: into a %T, which is no pointer", errAssign, into)
+		return fmt.Errorf("%w: into a %T, which is not a pointer", errAssign, into)
 	}
 	if value == nil {
 		target.Elem().SetZero()
@@ -52,7 +52,7 @@ func Assign(into any, value any) error {
 	return nil
 }
 
-// Plain is a Ruby value with every hash turned into a map[string]any.
+// Plain returns a Ruby value with every hash converted to a map[string]any.
 func Plain(value any) (any, error) {
 	switch v := value.(type) {
 	case Hash:
@@ -94,7 +94,7 @@ func keyText(key any) (string, error) {
 	return "", fmt.Errorf("%w: a key that is a %T", errAssign, key)
 }
 
-// bridge is a Ruby value as JSON for a Go type to be filled from.
+// bridge returns a Ruby value as JSON, to fill a Go type from.
 func bridge(value any) ([]byte, error) {
 	plain, err := Plain(value)
 	if err != nil {
@@ -107,7 +107,7 @@ func bridge(value any) ([]byte, error) {
 	return data, nil
 }
 
-// exactFloats keeps 1.0 from being written as 1, which would come back as an integer.
+// exactFloats keeps 1.0 from being written as 1, which would be read as an integer.
 func exactFloats(value any) any {
 	switch v := value.(type) {
 	case float64:

@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// lineLength is where Ruby's pack("m") breaks lines.
+// lineLength is the line length of Ruby's pack("m").
 const lineLength = 60
 
 // StrictEncode64 is Ruby's strict_encode64 and pack("m0"): standard alphabet,
@@ -33,12 +33,12 @@ func Encode64(src []byte) string {
 }
 
 // Decode64 is Ruby's decode64 and unpack1("m"). It never fails: bytes outside
-// the alphabet are skipped, '=' ends the input where it may stand and is
-// skipped elsewhere, an incomplete last group gives the bytes it holds, spare
-// bits are ignored.
+// the alphabet are skipped, '=' ends the input at a valid place and is skipped
+// elsewhere, an incomplete last group gives the bytes it holds, and spare bits
+// are ignored.
 func Decode64(text string) []byte { return AppendDecode64(make([]byte, 0, len(text)/4*3+2), text) }
 
-// AppendDecode64 appends what [Decode64] returns to dst.
+// AppendDecode64 appends the result of [Decode64] to dst.
 func AppendDecode64(dst []byte, text string) []byte {
 	var group [4]byte
 	n := 0

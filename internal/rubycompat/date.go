@@ -7,22 +7,22 @@ import (
 	"sync"
 )
 
-// DateParts is what Ruby's Date._parse found in a text; nil is not found.
+// DateParts is what Ruby's Date._parse found in a text; nil means not found.
 type DateParts struct {
 	Year, Month, Day     *int
 	Hour, Minute, Second *int
 	Fraction             string // digits of the second after the point
 	Offset               *int   // of the zone, in seconds east of UTC
-	Zone                 string // set too where the zone's offset is not known here
+	Zone                 string // set even if the offset of the zone is unknown
 }
 
-// maxDateText is the length from which on Ruby does not look at a text.
+// maxDateText is the length from which on Ruby ignores a text.
 const maxDateText = 128
 
-// ParseDate is Ruby's Date._parse, the guess at a date and a time of day that
-// Rails makes of texts which are not ISO 8601. complete says what it does to
-// years of two digits: 69 to 99 become 19xx, others 20xx. Days of the year,
-// weeks and weekdays, which Rails ignores, are left out.
+// ParseDate is Ruby's Date._parse, which Rails uses to guess date and time of
+// texts that are not ISO 8601. complete converts years of two digits: 69 to 99
+// become 19xx, others 20xx. Days of the year, weeks and weekdays, which Rails
+// ignores, are left out.
 func ParseDate(text string, complete bool) DateParts {
 	if len(text) > maxDateText {
 		return DateParts{}
@@ -55,8 +55,8 @@ type grammar struct {
 	digits, era, lonelyNumber, number, zoneHours *regexp.Regexp
 }
 
-// dateGrammar is compiled when the first odd date is met: most programs never
-// meet one.
+// dateGrammar is compiled for the first unusual date, because most programs never
+// read one.
 var dateGrammar = sync.OnceValue(func() *grammar {
 	const (
 		months = `(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)`
@@ -98,7 +98,7 @@ var dateGrammar = sync.OnceValue(func() *grammar {
 	}
 })
 
-// dateScan is one text being taken apart: what was understood is replaced by a space.
+// dateScan is a text being parsed. What was parsed is replaced by a space.
 type dateScan struct {
 	*grammar
 	text     string
@@ -106,7 +106,7 @@ type dateScan struct {
 	parts    DateParts
 }
 
-// take returns the groups of a match and takes it out of the text.
+// take returns the groups of a match and removes it from the text.
 func (s *dateScan) take(re *regexp.Regexp) []string {
 	at := re.FindStringSubmatchIndex(s.text)
 	if at == nil {
@@ -143,7 +143,7 @@ func (s *dateScan) readClock(text string) {
 	s.parts.Fraction = m[4]
 }
 
-// date tries the forms of a date in Ruby's order until one fits.
+// date tries the forms of a date in Ruby's order until one matches.
 func (s *dateScan) date() {
 	// Each form has the groups in its own order: year, month, day.
 	for _, form := range []struct {
@@ -206,7 +206,7 @@ func (s *dateScan) date() {
 	}
 }
 
-// imperial reads a year counted from an era of Japan.
+// imperial parses a year counted from an era of Japan.
 func (s *dateScan) imperial(m []string) {
 	before := map[string]int{"m": 1867, "t": 1911, "s": 1925, "h": 1988, "r": 2018}[strings.ToLower(m[1])]
 	s.parts.Year, s.parts.Month, s.parts.Day = number(m[2]), number(m[3]), number(m[4])
@@ -215,8 +215,8 @@ func (s *dateScan) imperial(m []string) {
 	}
 }
 
-// order decides which of three texts is the year. What has an apostrophe or
-// more than two digits is one; an ordinal is a day.
+// order decides which of three texts is the year. A text with an apostrophe or
+// more than two digits is the year; an ordinal is the day.
 func (s *dateScan) order(year, month, day string) {
 	if year != "" && month != "" && day == "" {
 		year, month, day = day, year, month
@@ -249,7 +249,7 @@ func isYear(text string) bool { return strings.HasPrefix(text, "'") || len(text)
 
 func unsigned(text string) string { return strings.TrimLeft(text, "+-") }
 
-// run reads a run of digits: 20200102, 20200102T030405.5, 0102 and their kin.
+// run parses a run of digits: 20200102, 20200102T030405.5, 0102 and similar.
 func (s *dateScan) run(sign, date, clock, fraction, zone string) {
 	p := &s.parts
 	cut := func(n int) *int { // the next n digits
@@ -257,7 +257,7 @@ func (s *dateScan) run(sign, date, clock, fraction, zone string) {
 		date = date[n:]
 		return v
 	}
-	last := func() *int { // the last two digits, or what is left of them
+	last := func() *int { // the last two digits, or the remaining one
 		n := max(0, len(date)-2)
 		v := number(date[n:])
 		date = date[:n]
@@ -308,8 +308,8 @@ func (s *dateScan) run(sign, date, clock, fraction, zone string) {
 	s.readZone(strings.Trim(zone, "[]"))
 }
 
-// runClock reads the digits after a run's t: hours first, or seconds last where
-// a fraction follows.
+// runClock parses the digits after a run's t: hours first, or seconds last if a
+// fraction follows.
 func (s *dateScan) runClock(clock string, fraction bool) {
 	if len(clock)%2 != 0 {
 		return
@@ -327,8 +327,8 @@ func (s *dateScan) runClock(clock string, fraction bool) {
 	}
 }
 
-// lonely takes a number that is left alone as the hour of a date without one,
-// or as the day of a time without one.
+// lonely reads a single number as the hour of a date without one, or as the day
+// of a time without one.
 func (s *dateScan) lonely() {
 	m := s.lonelyNumber.FindStringSubmatch(s.text)
 	if m == nil {
@@ -344,7 +344,8 @@ func (s *dateScan) lonely() {
 	}
 }
 
-// monthNumber is the number of a month's name as text; numbers stay as they are.
+// monthNumber returns the number of a month's name as text. Numbers stay as they
+// are.
 func monthNumber(text string) string {
 	if len(text) >= 3 {
 		if i := strings.Index("janfebmaraprmayjunjulaugsepoctnovdec", strings.ToLower(text[:3])); i >= 0 && i%3 == 0 {
@@ -354,7 +355,7 @@ func monthNumber(text string) string {
 	return text
 }
 
-// number is a text of digits as *int, nil if it is empty or too long for an int.
+// number returns digits as *int, or nil if there are none or too many.
 func number(text string) *int {
 	n, ok := atoi(text)
 	if !ok {

@@ -52,7 +52,7 @@ func military(letter byte) *int {
 	return nil
 }
 
-// numericZone reads +9, +0930, +09:30, +09:30:15 and +9.5.
+// numericZone parses +9, +0930, +09:30, +09:30:15 and +9.5.
 func (s *dateScan) numericZone(name string) *int {
 	m := s.zoneHours.FindStringSubmatch(name)
 	if m == nil {
@@ -60,7 +60,7 @@ func (s *dateScan) numericZone(name string) *int {
 	}
 	digits := m[2]
 	if m[3] == "" && len(digits) > 2 {
-		// Without separators the hours are what precedes whole pairs of digits.
+		// Without separators, the hours are the digits before whole pairs.
 		digits = strings.Repeat("0", len(digits)%2) + digits
 		m[2], m[4] = digits[:2], digits[2:4]
 		if len(digits) >= 6 {

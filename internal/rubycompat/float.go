@@ -6,9 +6,9 @@ import (
 	"strconv"
 )
 
-// AppendFloat appends what Ruby's Float#to_s gives, which is also how Ruby
-// writes a float as JSON: 1.0, 1.0e-05, -0.0. NaN and infinities, which JSON
-// has no text for, are NaN, Infinity and -Infinity.
+// AppendFloat appends f like Ruby's Float#to_s, which is also how Ruby writes a
+// float as JSON: 1.0, 1.0e-05, -0.0. NaN and infinities, which JSON cannot
+// represent, are NaN, Infinity and -Infinity.
 func AppendFloat(dst []byte, f float64) []byte {
 	switch {
 	case math.IsNaN(f):
@@ -24,7 +24,7 @@ func AppendFloat(dst []byte, f float64) []byte {
 		}
 		return append(dst, "0.0"...)
 	}
-	// Shortest digits that read back the same, as d.ddde±xx.
+	// The shortest digits that read back the same, as d.ddde±xx.
 	text := strconv.AppendFloat(nil, math.Abs(f), 'e', -1, 64)
 	mantissa, exponent, _ := bytes.Cut(text, []byte("e"))
 	digits := bytes.ReplaceAll(mantissa, []byte("."), nil)

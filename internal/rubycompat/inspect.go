@@ -10,23 +10,23 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/unicode15"
 )
 
-// InspectString is what Ruby's String#inspect gives for a UTF-8 string.
+// InspectString returns the result of Ruby's String#inspect for a UTF-8 string.
 func InspectString(s string) string {
 	var b strings.Builder
 	writeQuoted(&b, s, true)
 	return b.String()
 }
 
-// InspectSymbol is what Ruby's Symbol#inspect gives: bare for identifiers and
-// operators, in quotes for everything else.
+// InspectSymbol returns the result of Ruby's Symbol#inspect: bare for
+// identifiers and operators, quoted for everything else.
 func InspectSymbol(name string) string {
 	if bareSymbol(name) {
 		return ":" + name
 	}
 	var b strings.Builder
 	b.WriteByte(':')
-	// A symbol of ASCII characters alone has Ruby's US-ASCII encoding, which
-	// knows no \u escapes.
+	// A symbol of only ASCII characters has Ruby's US-ASCII encoding, which has no
+	// \u escapes.
 	writeQuoted(&b, name, !isASCII(name))
 	return b.String()
 }
@@ -47,9 +47,9 @@ func bareSymbol(name string) bool {
 	return symbolShape.MatchString(name) || slices.Contains(operators, name)
 }
 
-// printable follows Ruby's regexp engine, which unlike Go counts format
+// printable follows Ruby's regexp engine, which unlike Go includes format
 // characters and every kind of space but the two separators. The order of the
-// names in an encryption context follows from it, so the table is a frozen one.
+// names in an encryption context depends on it, so the table is frozen.
 func printable(r rune) bool {
 	return unicode15.IsAssigned(r) && !unicode.In(r, unicode.Cc, unicode.Cs, unicode.Zl, unicode.Zp) // these never grow
 }

@@ -5,20 +5,21 @@ import (
 	"unicode/utf8"
 )
 
-// Escapes says which characters a Ruby process writes as \u escapes beyond
-// those that JSON demands. It depends on what the process loaded and how Rails
-// is configured (formats.md calls it "elsewhere").
+// Escapes lists the characters that a Ruby process writes as \u escapes in
+// addition to those that JSON requires. It depends on what the process loaded
+// and how Rails is configured (formats.md calls it "elsewhere").
 type Escapes struct {
 	HTML         bool // < > &
 	JSSeparators bool // U+2028 and U+2029
 }
 
-// JSONEscapes lists the ways in which a Ruby process may have written one
-// string: Rails' default first, then Rails 8.1's, Rails without HTML escapes,
-// and plain Ruby.
+// JSONEscapes lists the ways in which a Ruby process may have written a string:
+// Rails' default first, then Rails 8.1's, Rails without HTML escapes, and plain
+// Ruby.
 var JSONEscapes = [...]Escapes{{true, true}, {true, false}, {false, true}, {false, false}}
 
-// ErrEncoding: Ruby refuses to write text that is not valid UTF-8 as JSON.
+// ErrEncoding reports text that is not valid UTF-8, which Ruby refuses to write
+// as JSON.
 var ErrEncoding = errors.New("text is not valid UTF-8")
 
 // AppendJSONString appends s as a JSON string, in quotes, byte for byte as Ruby
@@ -37,8 +38,8 @@ func AppendJSONString(dst []byte, s string, escapes Escapes) ([]byte, error) {
 	return append(dst, '"'), nil
 }
 
-// isPlain reports whether s is all ASCII that nobody escapes, as most names and
-// ids are.
+// isPlain reports whether s is ASCII without characters to escape, as most names
+// and ids are.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

@@ -14,24 +14,25 @@ import (
 	"time"
 )
 
-// Why a Go value has no Ruby form. None of the texts holds the value; a
-// marshaler's own error may.
+// Errors for a Go value without a Ruby form. The texts never contain the value;
+// a marshaler's own error may.
 var (
 	ErrDepth     = errors.New("nested too deeply, or a value that contains itself")
 	errKind      = errors.New("no Ruby form")
-	errMarshaler = errors.New("a value does not marshal itself")
+	errMarshaler = errors.New("the marshal method of a value failed")
 )
 
-// Reflection turns Go values into Ruby values for the encoder of a format.
-// Structs become hashes with strings as keys, by their json tags and the rules
-// of encoding/json; maps become hashes in the order of their keys; types that
-// marshal themselves as text become strings.
+// Reflection converts Go values to Ruby values for the encoder of a format.
+// Structs become hashes with string keys, by their json tags and the rules of
+// encoding/json. Maps become hashes in the order of their keys. Types with a
+// MarshalText method become strings.
 type Reflection struct {
-	// MaxDepth is how many hashes, lists and pointers may lie inside each other;
-	// values that contain themselves exceed it.
+	// MaxDepth is the maximum nesting of hashes, lists and pointers. Values that
+	// contain themselves exceed it.
 	MaxDepth int
-	// Leaf, if not nil, is asked first about every value other than nil. What it
-	// returns with ok stands for the value. Without it a time.Time has no form.
+	// Leaf, if not nil, is called first for every value other than nil. If it
+	// returns ok, its result replaces the value. Without it a time.Time has no
+	// form.
 	Leaf func(v any) (leaf any, ok bool, err error)
 }
 
@@ -80,8 +81,8 @@ func (r Reflection) value(v reflect.Value, depth int) (any, error) {
 	return nil, fmt.Errorf("%w for a %v", errKind, v.Type())
 }
 
-// leaf treats the types that are not taken apart by their kind. Methods of a
-// pointer count for a value whose address there is, as in encoding/json.
+// leaf handles the types that are not handled by their kind. As in
+// encoding/json, methods of a pointer count for an addressable value.
 func (r Reflection) leaf(v reflect.Value, depth int) (any, bool, error) {
 	candidates := []any{v.Interface()}
 	if v.CanAddr() {
@@ -132,7 +133,7 @@ func nilable(v reflect.Value) bool {
 	return false
 }
 
-// Integer is i as a Ruby value: int64 where it fits.
+// Integer returns i as a Ruby value: int64 if it fits.
 func Integer(i *big.Int) any {
 	if i.IsInt64() {
 		return i.Int64()
@@ -140,7 +141,8 @@ func Integer(i *big.Int) any {
 	return i
 }
 
-// Number reads a JSON number: an integer unless it has a fraction or an exponent.
+// Number parses a JSON number: an integer unless it has a fraction or an
+// exponent.
 func Number(text string) (any, error) {
 	if !strings.ContainsAny(text, ".eE") {
 		if i, ok := new(big.Int).SetString(text, 10); ok {
@@ -155,8 +157,8 @@ func Number(text string) (any, error) {
 	return f, nil
 }
 
-// double is a Go float as Ruby's only kind. A float32 becomes the double of its
-// shortest text: 0.1 stays 0.1.
+// double converts a Go float to Ruby's only kind. A float32 becomes the double
+// of its shortest text: 0.1 stays 0.1.
 func double(v reflect.Value) float64 {
 	f := v.Float()
 	if v.Kind() == reflect.Float32 {
@@ -187,7 +189,7 @@ func (r Reflection) hash(h Hash, depth int) (Hash, error) {
 func (r Reflection) list(v reflect.Value, depth int) (any, error) {
 	if v.Type().Elem().Kind() == reflect.Uint8 {
 		data := make([]byte, v.Len())
-		for i := range data { // not reflect.Copy: the bytes may be of a type with a name
+		for i := range data { // not reflect.Copy: the bytes may be of a named type
 			data[i] = byte(v.Index(i).Uint())
 		}
 		return data, nil
@@ -220,7 +222,7 @@ func (r Reflection) mapping(v reflect.Value, depth int) (any, error) {
 }
 
 // compareKeys orders the keys of a Go map: numbers by size, then text by bytes,
-// then whatever else there is by how it prints.
+// then all others by how they print.
 func compareKeys(a, b any) int {
 	i, isInt := a.(int64)
 	j, jsInt := b.(int64)
@@ -253,7 +255,7 @@ func (r Reflection) structure(v reflect.Value, depth int) (any, error) {
 	return hash, nil
 }
 
-// empty is what omitempty of encoding/json means.
+// empty implements omitempty of encoding/json.
 func empty(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Array, reflect.Map, reflect.Slice, reflect.String:
@@ -264,7 +266,7 @@ func empty(v reflect.Value) bool {
 	return v.IsZero()
 }
 
-// zero is what omitzero of encoding/json means.
+// zero implements omitzero of encoding/json.
 func zero(v reflect.Value) bool {
 	if z, ok := v.Interface().(interface{ IsZero() bool }); ok {
 		return nilable(v) && v.IsNil() || z.IsZero()

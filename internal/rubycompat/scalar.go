@@ -7,8 +7,8 @@ import (
 )
 
 // AppendScalar appends the to_s of a Go string, []byte, integer, float or
-// *big.Int; ok is false for every other type. Booleans are left to the caller:
-// Rails and Ruby write them differently.
+// *big.Int. ok is false for every other type. The caller handles booleans,
+// because Rails and Ruby write them differently.
 func AppendScalar(dst []byte, value any) (out []byte, ok bool) {
 	switch v := value.(type) {
 	case string:

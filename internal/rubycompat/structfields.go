@@ -15,9 +15,9 @@ type structField struct {
 	omitEmpty, omitZero bool
 }
 
-// structFields lists the fields of t in the order in which encoding/json writes
-// them. Of fields with one name the least nested wins, then the tagged one;
-// where that decides nothing, none of them counts.
+// structFields returns the fields of t in the order in which encoding/json writes
+// them. Of fields with the same name the least nested wins, then the tagged one.
+// If that does not decide, none of them counts.
 func structFields(t reflect.Type) ([]structField, error) {
 	all, err := collectFields(nil, t, nil, nil)
 	if err != nil {
@@ -85,7 +85,7 @@ func collectFields(into []structField, t reflect.Type, index []int, within []ref
 	return into, nil
 }
 
-// structOf is the struct that an embedded field brings in, nil if it is none.
+// structOf returns the struct of an embedded field, or nil.
 func structOf(t reflect.Type) reflect.Type {
 	if t.Kind() == reflect.Pointer {
 		t = t.Elem()

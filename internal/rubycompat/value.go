@@ -22,17 +22,16 @@ type DefaultHash struct {
 	Default any
 }
 
-// ClassError: a value is an object of a Ruby class for which there is no Go
-// form. To read one is to run its code in Ruby, and to guess at it in Go.
+// ClassError reports an object of a Ruby class without a Go form. In Ruby,
+// reading one runs code of the class; Go could only guess.
 type ClassError struct {
-	// Class is the name that stands in the plaintext, which is why the text of
-	// the error leaves it out.
+	// Class is the name in the plaintext. It is secret, so the error text omits it.
 	Class string
 }
 
-func (e *ClassError) Error() string { return "holds an object of a Ruby class that has no Go form" }
+func (e *ClassError) Error() string { return "contains an object of a Ruby class that has no Go form" }
 
-// Get returns the value under key; ok is false if there is none. A symbol and a
+// Get returns the value of key. ok is false if there is none. A symbol and a
 // string of the same name are different keys.
 func (h Hash) Get(key any) (value any, ok bool) {
 	for _, p := range h {

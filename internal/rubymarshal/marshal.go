@@ -1,11 +1,11 @@
 // Package rubymarshal reads and writes Ruby's Marshal format 4.8 for plain
 // values: nil, booleans, integers of any size, floats, strings with their
-// encoding, symbols, arrays and hashes. Objects of other classes are refused:
-// to read one is to run its code in Ruby, and to guess at it in Go.
+// encoding, symbols, arrays and hashes. It refuses objects of other classes: in
+// Ruby, reading one runs code of the class; Go could only guess.
 //
 // Values are the Go types that package rubycompat lists for Ruby values, its
-// DefaultHash, and [String] of this package. Reading and writing bound their
-// work and memory by the size of what they are given.
+// DefaultHash, and [String] of this package. The work and memory of reading and
+// writing are limited by the size of the input.
 package rubymarshal
 
 import (
@@ -19,8 +19,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// String is a Ruby string in an encoding other than UTF-8, which is a Go
-// string, and binary, which is []byte.
+// String is a Ruby string in an encoding other than UTF-8 (a Go string) and
+// binary (a []byte).
 type String struct {
 	Bytes    []byte
 	Encoding string // Ruby's name: "US-ASCII", "ISO-8859-1", "Shift_JIS"
@@ -32,12 +32,12 @@ const header = "\x04\x08"
 // maxDepth bounds nesting, in both directions.
 const maxDepth = 1000
 
-// usASCII is written as a flag, not by its name.
+// usASCII is written as a flag, not as a name.
 const usASCII = "US-ASCII"
 
-// Marshal returns v as Ruby's Marshal.dump writes it. Go values beyond the Ruby
-// ones are converted as [rubycompat.Reflection] describes. A value without a
-// Ruby form, such as a channel, is [kmsencrypted.ErrConfig].
+// Marshal returns v as written by Ruby's Marshal.dump. Other Go values are
+// converted as [rubycompat.Reflection] describes. Marshal returns
+// [kmsencrypted.ErrConfig] for a value without a Ruby form, such as a channel.
 func Marshal(v any) ([]byte, error) {
 	value, err := rubycompat.Reflection{MaxDepth: maxDepth, Leaf: stringLeaf}.Value(v)
 	if err != nil {
@@ -53,12 +53,13 @@ func stringLeaf(v any) (any, bool, error) {
 	return s, ok, nil
 }
 
-// encoder counts what Ruby counts: symbols, and objects that a link could name.
+// encoder counts what Ruby counts: symbols, and objects that a link may refer
+// to.
 type encoder struct {
 	out       []byte
 	symbols   map[rubycompat.Symbol]int
 	objects   int
-	floats    map[uint64]int // objects by bits, for floats that are not allocated
+	floats    map[uint64]int // objects by bits, for floats that Ruby does not allocate
 	encodings map[string]int // the strings that name encodings
 	keys      map[string]int // the strings that are keys
 }
@@ -117,8 +118,8 @@ func (e *encoder) hash(kind byte, h rubycompat.Hash) {
 	}
 }
 
-// key writes a key of a hash. Ruby keeps one object for equal strings that are
-// keys, so that the second is a link.
+// key writes a key of a hash. Ruby keeps one object for equal string keys, so
+// the second is a link.
 func (e *encoder) key(v any) {
 	text, ok := v.(string)
 	if object, seen := e.keys[text]; ok && seen {
@@ -132,8 +133,9 @@ func (e *encoder) key(v any) {
 	e.value(v)
 }
 
-// long writes a count or a small integer: one byte from -123 to 122, else how
-// many bytes follow (negative for a negative number) and these, low byte first.
+// long writes a count or a small integer: one byte from -123 to 122, otherwise
+// the number of bytes (negative for a negative number) and the bytes, low byte
+// first.
 func (e *encoder) long(n int) {
 	switch {
 	case n == 0:
@@ -162,7 +164,7 @@ func (e *encoder) bytes(kind byte, text string) {
 	e.out = append(e.out, text...)
 }
 
-// Integers of 31 bits are immediate; larger ones are written as bignums.
+// integer writes integers of 31 bits directly, larger ones as bignums.
 func (e *encoder) integer(n int64) {
 	if -1<<30 <= n && n < 1<<30 {
 		e.out = append(e.out, 'i')
@@ -192,7 +194,7 @@ func (e *encoder) bignum(n *big.Int) {
 }
 
 func (e *encoder) float(f float64) {
-	// Two equal floats are one object to Ruby, unless it has to allocate them.
+	// Two equal floats are one object in Ruby, unless it must allocate them.
 	bits := math.Float64bits(f)
 	if object, seen := e.floats[bits]; seen && immediate(bits) {
 		e.out = append(e.out, '@')
@@ -204,15 +206,15 @@ func (e *encoder) float(f float64) {
 	e.bytes('f', string(appendFloat(nil, f)))
 }
 
-// immediate reports whether a 64-bit Ruby keeps a float of these bits in a
-// reference: zero, and exponents that three bits can tell.
+// immediate reports whether a 64-bit Ruby stores a float with these bits in a
+// reference: zero, and exponents that fit into three bits.
 func immediate(bits uint64) bool {
 	top := bits >> 60 & 7
 	return bits == 0 || bits != 0x3000000000000000 && (top == 3 || top == 4)
 }
 
 // appendFloat appends the shortest digits that read back the same, with an
-// exponent where the point lies outside them.
+// exponent if the point is outside them.
 func appendFloat(dst []byte, f float64) []byte {
 	switch {
 	case math.IsNaN(f):

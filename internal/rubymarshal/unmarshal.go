@@ -12,23 +12,23 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// Links let few bytes stand for a very large value. The sum of its parts may be
-// linkAllowance, and linkFactor for every byte.
+// Links let few bytes represent a very large value. The number of parts may be
+// at most linkAllowance, plus linkFactor for every byte.
 const (
 	linkAllowance = 1 << 16
 	linkFactor    = 16
 )
 
-// trustedCount is how many items are made room for before they are seen: lists
-// inside lists may all promise as many as there are bytes left.
+// trustedCount is the number of items allocated before they are read: nested
+// lists may each claim as many items as there are bytes left.
 const trustedCount = 32
 
 var errMalformed = fmt.Errorf("marshal: %w: no value of Ruby's Marshal 4.8", kmsencrypted.ErrMalformed)
 
-// Unmarshal reads what Ruby's Marshal.dump wrote and ignores what follows it, as
-// Ruby does. Bytes that are not in the format are [kmsencrypted.ErrMalformed],
-// an object of a class that is not read here also [rubycompat.ClassError].
-// Parts of the result that Ruby had as one object may share memory.
+// Unmarshal parses what Ruby's Marshal.dump wrote and, like Ruby, ignores what
+// follows. It returns [kmsencrypted.ErrMalformed] for other bytes, with a
+// [rubycompat.ClassError] for an object of another class. Parts of the result
+// that were one object in Ruby may share memory.
 func Unmarshal(data []byte) (any, error) {
 	if len(data) < len(header) || data[0] != header[0] || data[1] > header[1] {
 		return nil, errMalformed
@@ -41,11 +41,11 @@ type decoder struct {
 	in      []byte
 	symbols []rubycompat.Symbol
 	objects []object
-	parts   int // of all that was read so far, with what links stand for
+	parts   int // number of values read so far, including those behind links
 	limit   int
 }
 
-// object is a value that a link may name once it is complete.
+// object is a value that a link may refer to once it is complete.
 type object struct {
 	value    any
 	parts    int
@@ -94,8 +94,8 @@ func (d *decoder) value(depth int) (any, error) {
 	return nil, d.foreign(kind)
 }
 
-// object reads a value that takes a place in the table of objects, which it
-// does before the objects inside it.
+// object reads a value that has an index in the table of objects. It takes the
+// index before the objects inside it.
 func (d *decoder) object(read func(depth int) (any, error), depth int) (any, error) {
 	at, before := len(d.objects), d.parts-1
 	d.objects = append(d.objects, object{})
@@ -144,7 +144,7 @@ func (d *decoder) long() (int, error) {
 	return n, nil
 }
 
-// count reads how many items of at least size bytes follow.
+// count reads the number of following items, each of at least size bytes.
 func (d *decoder) count(size int) (int, error) {
 	n, err := d.long()
 	if err != nil || n < 0 || n > len(d.in)/size {
@@ -163,8 +163,8 @@ func (d *decoder) bytes() ([]byte, error) {
 	return data, nil
 }
 
-// newSymbol reads a symbol and, where they follow, the variables that say that
-// it is not ASCII.
+// newSymbol reads a symbol and, if they follow, the variables that mark it as
+// not ASCII.
 func (d *decoder) newSymbol(variables bool) (any, error) {
 	name, err := d.bytes()
 	if err != nil {
@@ -210,8 +210,8 @@ func (d *decoder) symbol() (rubycompat.Symbol, error) {
 	return s.(rubycompat.Symbol), nil
 }
 
-// link reads a reference to an object. One that is still being read holds
-// itself, which no Go value here can.
+// link reads a reference to an object. An object that is still being read would
+// contain itself, which no Go value here can.
 func (d *decoder) link() (any, error) {
 	n, err := d.long()
 	if err != nil || n < 0 || n >= len(d.objects) || !d.objects[n].complete {
@@ -224,7 +224,7 @@ func (d *decoder) link() (any, error) {
 	return o.value, nil
 }
 
-// withVariables reads a string or a symbol that says its encoding.
+// withVariables reads a string or a symbol with an encoding.
 func (d *decoder) withVariables() (any, error) {
 	kind, err := d.byte()
 	if err != nil {
@@ -256,8 +256,8 @@ func (d *decoder) withVariables() (any, error) {
 
 const utf8 = "UTF-8"
 
-// encoding reads the one variable that a plain string has: E, true for UTF-8
-// and false for ASCII, or encoding and its name.
+// encoding reads the only variable of a plain string: E, true for UTF-8 and
+// false for ASCII, or encoding and its name.
 func (d *decoder) encoding() (string, error) {
 	n, err := d.long()
 	if err != nil || n != 1 {
@@ -374,7 +374,7 @@ func (d *decoder) defaultHash(depth int) (any, error) {
 	return rubycompat.DefaultHash{Hash: hash.(rubycompat.Hash), Default: value}, err
 }
 
-// foreign is the error for a kind that is not read here. Most of them begin
+// foreign returns the error for a kind that is not supported. Most of them begin
 // with the name of their class.
 func (d *decoder) foreign(kind byte) error {
 	if class, ok := builtin[kind]; ok {

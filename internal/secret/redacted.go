@@ -1,9 +1,9 @@
 // Package secret keeps plaintext and keys out of logs, errors and encodings.
 //
-// Every type that holds a secret embeds [Redacted] and keeps the secret behind
-// a [Pointer]. The methods cover printing the type itself; the pointer covers
-// printing a struct that holds it in an unexported field, where fmt prints
-// fields without asking their methods.
+// Every type that holds a secret embeds [Redacted] and keeps the secret behind a
+// [Pointer]. The methods cover printing the type itself. The pointer covers
+// printing a struct with it in an unexported field, which fmt prints without
+// calling its methods.
 package secret
 
 import (
@@ -13,11 +13,11 @@ import (
 	"log/slog"
 )
 
-// Text is what is printed in place of a secret.
+// Text is printed in place of a secret.
 const Text = "[redacted]"
 
-// errDecode: what was encoded is the word above, so reading it back would
-// replace a secret by that word.
+// errDecode reports an attempt to decode the text above, which would replace a
+// secret by it.
 var errDecode = errors.New("kmsencrypted: a redacted value cannot be decoded")
 
 // Redacted prints as [Text] under every verb of fmt, in slog and in

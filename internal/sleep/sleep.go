@@ -1,4 +1,4 @@
-// Package sleep waits for a time or the end of a context.
+// Package sleep waits for a time or for the end of a context.
 package sleep
 
 import (
@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// For waits for d, and returns early with the error of ctx when that ends. It
-// does not wait at all where d is not above 0.
+// For waits for d. If ctx ends first, it returns its error. It does not wait if
+// d is 0 or less.
 func For(ctx context.Context, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()

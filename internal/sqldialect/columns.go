@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Transaction is what locking a row takes: of database/sql, sqlx or GORM.
+// Transaction is the part of a transaction that locking a row needs: of
+// database/sql, sqlx or GORM.
 type Transaction interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -61,7 +62,7 @@ func notThere(err error) error {
 	return err
 }
 
-// columns asks for the names of the table's columns.
+// columns returns the query for the names of the table's columns.
 func (t Table) columns() (query string, args []any) {
 	schema, name, qualified := strings.Cut(t.Name, ".")
 	if !qualified {

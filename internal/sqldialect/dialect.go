@@ -43,15 +43,16 @@ func (d Dialect) Check() error {
 	return nil
 }
 
-// maxRows bounds one INSERT: beyond it a statement only gets longer, not faster.
+// maxRows limits one INSERT: a longer statement is not faster.
 const maxRows = 1000
 
-// RowsPerInsert is how many rows of so many columns go into one statement.
+// RowsPerInsert returns how many rows of a number of columns fit into one
+// statement.
 func (d Dialect) RowsPerInsert(columns int) int {
 	return max(1, min(maxRows, dialects[d].maxArgs/max(1, columns)))
 }
 
-// HasSequences reports whether ids can be had before the rows: [Table.NextIDs].
+// HasSequences reports whether ids are available before the rows: [Table.NextIDs].
 func (d Dialect) HasSequences() bool { return d == Postgres }
 
 // AsksMany asks MariaDB whether an INSERT of many rows can tell their ids: 2 if

@@ -17,7 +17,7 @@ func (t Table) Insert(columns []string, rows int) string {
 	return t.insert(columns, rows).String()
 }
 
-// InsertReturning is an INSERT that returns the first id column.
+// InsertReturning returns an INSERT that returns the first id column.
 func (t Table) InsertReturning(columns []string, rows int) string {
 	s := t.insert(columns, rows)
 	s.Add(" RETURNING ")
@@ -59,9 +59,9 @@ func (t Table) insert(columns []string, rows int) *Statement {
 	return s
 }
 
-// NextIDs asks PostgreSQL for ids before the rows are there: from the sequence
-// of a serial or identity column. The argument is how many. NULL comes back
-// where there is no such sequence or no right to use it.
+// NextIDs returns a query that asks PostgreSQL for ids before the rows exist, from
+// the sequence of a serial or identity column. The argument is the number of ids.
+// The query returns NULL if there is no such sequence or no permission to use it.
 func (t Table) NextIDs() string {
 	s := t.Dialect.Statement("SELECT CASE WHEN has_sequence_privilege(s, 'USAGE') THEN nextval(s) END FROM (SELECT pg_get_serial_sequence(")
 	table := t.Dialect.Statement()
@@ -72,7 +72,8 @@ func (t Table) NextIDs() string {
 	return s.String()
 }
 
-// text is a string constant of PostgreSQL, whatever standard_conforming_strings says.
+// text returns a string constant of PostgreSQL, valid for any
+// standard_conforming_strings.
 func text(s string) string {
 	quoted := []byte("E'")
 	for _, c := range []byte(s) {
@@ -84,8 +85,9 @@ func text(s string) string {
 	return string(append(quoted, '\''))
 }
 
-// Update is an UPDATE of one row; [Matched] reads its result. Arguments: the new
-// values, the id, what the columns in same must still hold.
+// Update returns an UPDATE of one row; [Matched] reads its result. The arguments
+// are the new values, the id, and the values that the columns in same must still
+// hold.
 func (t Table) Update(set []string, same []Condition) string {
 	s := t.Dialect.Statement("UPDATE ")
 	s.Grow(128 + 32*(len(set)+len(same)))
@@ -119,8 +121,9 @@ func (t Table) Matched(result sql.Result) (bool, error) {
 	return n > 0, err
 }
 
-// UpdateMany is an UPDATE of so many rows at once in MariaDB, if their columns in
-// empty are NULL. Arguments: for each row its id and the new values.
+// UpdateMany returns an UPDATE of several rows at once in MariaDB, if their
+// columns in empty are NULL. The arguments are for each row its id and the new
+// values.
 func (t Table) UpdateMany(set, empty []string, rows int) string {
 	columns := slices.Concat(t.IDs, set)
 	s := t.Dialect.Statement("UPDATE ")
@@ -156,8 +159,8 @@ func (s *Statement) pair(column string) {
 	s.Name(column)
 }
 
-// Select reads columns of one row as they are now; with none it tells whether
-// the row is there. The argument is the id.
+// Select returns a SELECT of columns of one row as they are now. Without columns
+// it checks whether the row exists. The argument is the id.
 func (t Table) Select(columns []string) string {
 	s := t.Dialect.Statement("SELECT ")
 	if len(columns) == 0 {
@@ -174,7 +177,7 @@ func (t Table) Select(columns []string) string {
 	return s.String()
 }
 
-// Delete is a DELETE of one row. The argument is the id.
+// Delete returns a DELETE of one row. The argument is the id.
 func (t Table) Delete() string {
 	s := t.Dialect.Statement("DELETE FROM ")
 	s.Table(t.Name)

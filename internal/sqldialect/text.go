@@ -31,10 +31,11 @@ func (d Dialect) QuotedTable(name string) string {
 	return strings.Join(parts, ".")
 }
 
-// Same is a comparison in which NULL equals NULL.
+// Same returns a comparison in which NULL equals NULL.
 func (d Dialect) Same() string { return dialects[d].same }
 
-// Now is an expression for the milliseconds since 1970 by the clock of the database.
+// Now returns an expression for the milliseconds since 1970 by the clock of the
+// database.
 func (d Dialect) Now() string { return dialects[d].now }
 
 // Lock ends a SELECT whose rows nobody else may change until the end of the transaction.

@@ -1,8 +1,8 @@
 // Package strict64 is the base64 of native columns: the standard alphabet,
-// padded, and one text for one value, so without line breaks and spare bits.
-// encoding/base64 skips line breaks when it reads, and takes a quarter of the
-// time in which a column is opened or sealed. What is encoded is ciphertext, so
-// that the tables have nothing to give away to whoever watches the cache.
+// padded, with one text for each value, so without line breaks and spare bits.
+// encoding/base64 skips line breaks when it decodes, and takes a quarter of the
+// time of opening or sealing a column. Only ciphertext is encoded, so the table
+// look-ups reveal nothing through the cache.
 package strict64
 
 import (
@@ -12,8 +12,8 @@ import (
 
 const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
-// sextets are the six bits of each character, -1 for those outside the alphabet:
-// a sum of them is negative if one was.
+// sextets are the six bits of each character, -1 outside the alphabet, so that
+// the sum of several is negative if one is invalid.
 var sextets = func() (table [256]int8) {
 	for i := range table {
 		table[i] = -1
@@ -24,13 +24,13 @@ var sextets = func() (table [256]int8) {
 	return table
 }()
 
-// EncodedLen is the length of the text of size bytes.
+// EncodedLen returns the length of the text for size bytes.
 func EncodedLen(size int) int { return (size + 2) / 3 * 4 }
 
 // AppendEncode appends the text of src to dst.
 func AppendEncode(dst, src []byte) []byte {
 	dst = slices.Grow(dst, EncodedLen(len(src)))
-	for len(src) >= 8 { // of which six are taken
+	for len(src) >= 8 { // six of them are encoded
 		v := binary.BigEndian.Uint64(src)
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(alphabet[v>>58])|uint64(alphabet[v>>52&63])<<8|
 			uint64(alphabet[v>>46&63])<<16|uint64(alphabet[v>>40&63])<<24|uint64(alphabet[v>>34&63])<<32|
@@ -48,15 +48,15 @@ func AppendEncode(dst, src []byte) []byte {
 	return dst
 }
 
-// AppendDecode appends the bytes of text to dst. It is not ok if text is not
-// what [AppendEncode] makes of any bytes; dst is returned as it was.
+// AppendDecode appends the bytes of text to dst. ok is false, and dst unchanged,
+// if text is not a result of [AppendEncode].
 func AppendDecode(dst []byte, text string) (out []byte, ok bool) {
 	if len(text)%4 != 0 {
 		return dst, false
 	}
-	const spare = 2 // bytes that are written and taken back
+	const spare = 2 // bytes written and then removed
 	out = slices.Grow(dst, len(text)/4*3+spare)
-	for len(text) > 8 { // in the last group there may be padding
+	for len(text) > 8 { // the last group may have padding
 		c := text[:8]
 		v := int64(sextets[c[0]])<<42 | int64(sextets[c[1]])<<36 | int64(sextets[c[2]])<<30 | int64(sextets[c[3]])<<24 |
 			int64(sextets[c[4]])<<18 | int64(sextets[c[5]])<<12 | int64(sextets[c[6]])<<6 | int64(sextets[c[7]])

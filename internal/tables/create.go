@@ -11,8 +11,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// DB is a [*sql.DB] or [*sql.Conn]. A transaction will not do: a statement that
-// another process was faster with fails, and would end it.
+// DB is a [*sql.DB] or [*sql.Conn]. A transaction does not work: a statement fails
+// if another process was faster, which would end the transaction.
 type DB interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
@@ -31,7 +31,7 @@ func Create(ctx context.Context, db DB, d sqldialect.Dialect, sets ...Set) error
 	c := creation{db: db, dialect: d}
 	recorded, _ := Recorded(ctx, db) // none if the table is missing
 	for _, s := range sets {
-		// Usually nothing is missing, and the role may not create tables.
+		// Usually nothing is missing, and the role may not be allowed to create tables.
 		if recorded[s.Name] >= s.Version() && Check(ctx, db, d, s) == nil {
 			continue
 		}
@@ -44,7 +44,7 @@ func Create(ctx context.Context, db DB, d sqldialect.Dialect, sets ...Set) error
 	return c.err
 }
 
-// creation holds the first error; what follows it does nothing.
+// creation keeps the first error; later calls then do nothing.
 type creation struct {
 	db      DB
 	dialect sqldialect.Dialect
@@ -67,9 +67,9 @@ func (c *creation) table(ctx context.Context, t Table) {
 	}
 }
 
-// ensure runs a statement unless what it makes is there. Another process may
-// make it at the same time: then the error of the statement does not count, and
-// a deadlock between the two is tried again.
+// ensure runs a statement unless its result exists. If another process creates it
+// at the same time, the error of the statement does not count, and a deadlock
+// between the two is retried.
 func (c *creation) ensure(ctx context.Context, statement string, there func() bool) {
 	const tries = 5
 	for try := 1; c.err == nil && !there(); try++ {
@@ -97,8 +97,8 @@ func (c *creation) hasIndex(ctx context.Context, table, name string) bool {
 	return rows.Next()
 }
 
-// record raises the version that kms_tables has. A higher one, of a newer
-// release, stays.
+// record raises the version in kms_tables. It keeps a higher one of a newer
+// release.
 func (c *creation) record(ctx context.Context, s Set) {
 	has := func(least int) func() bool {
 		return func() bool {
@@ -110,8 +110,8 @@ func (c *creation) record(ctx context.Context, s Set) {
 	c.ensure(ctx, fmt.Sprintf("UPDATE %[1]s SET version = %[2]d WHERE name = '%[3]s' AND version < %[2]d", Registry, s.Version(), s.Name), has(s.Version()))
 }
 
-// Recorded returns the version of each set that the database has tables of, by
-// name. Tables that were made before sets had versions are not among them.
+// Recorded returns the version of each set in the database, by name. It does not
+// include tables that were created before sets had versions.
 func Recorded(ctx context.Context, db DB) (map[string]int, error) {
 	rows, err := db.QueryContext(ctx, "SELECT name, version FROM "+Registry)
 	if err != nil {
@@ -141,7 +141,7 @@ func Check(ctx context.Context, db DB, d sqldialect.Dialect, s Set) error {
 		}
 		missing := ""
 		if len(existing) == 0 {
-			missing = "there is no table " + t.Name
+			missing = "missing table " + t.Name
 		}
 		for _, added := range t.Added {
 			if missing == "" && !slices.Contains(existing, added.Name) {

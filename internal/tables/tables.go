@@ -16,19 +16,19 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// Set is some tables that are created and upgraded together.
+// Set is a set of tables that are created and upgraded together.
 type Set struct {
 	Name   string  // in kms_tables
 	Tables []Table // in the order of their creation
 }
 
-// Table is the definition of a table. {name} stands for a short text that may be
-// a key and is compared byte by byte, {text}, {number}, {fraction}, {serial} and
-// {time} for the types of the database.
+// Table is the definition of a table. The placeholder {name} is the type of a
+// short text that may be a key and is compared byte by byte. {text}, {number},
+// {fraction}, {serial} and {time} are the other types of the database.
 type Table struct {
 	Name    string
-	Since   int      // version of the set that brought the table; 0 is 1
-	Body    []string // columns and constraints that it began with
+	Since   int      // version of the set that added the table; 0 means 1
+	Body    []string // columns and constraints of the first version
 	Added   []Column // by later versions
 	Indexes []Index
 }
@@ -37,12 +37,12 @@ type Table struct {
 type Column struct {
 	Since int
 	Name  string
-	Type  string // with a default, or able to be NULL
+	Type  string // with a default, or nullable
 }
 
-// Index is an index beside those that the body of the table implies.
+// Index is an index in addition to those in the body of the table.
 type Index struct {
-	Since   int // 0 is 1
+	Since   int // 0 means 1
 	Name    string
 	Columns string
 }
@@ -138,8 +138,8 @@ func (x Index) create(d sqldialect.Dialect, table string) string {
 	return fmt.Sprintf("CREATE INDEX %s%s ON %s (%s)", ifMissing, x.Name, table, x.Columns)
 }
 
-// record is the statement that notes the version of tables that were just made.
-// All three databases take a SELECT from one row in this form.
+// record returns the statement that records the version of new tables. All three
+// databases accept a SELECT from one row in this form.
 func (s Set) record() string {
 	return fmt.Sprintf("INSERT INTO %[1]s (name, version) SELECT '%[2]s', %[3]d FROM (SELECT 1 AS one) AS one WHERE NOT EXISTS (SELECT 1 FROM %[1]s WHERE name = '%[2]s')",
 		Registry, s.Name, s.Version())

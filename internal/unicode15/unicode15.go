@@ -1,19 +1,18 @@
-// Package unicode15 has the properties of characters that stored values depend
-// on, as Unicode 15.0.0 gives them, whatever release of Go compiles the program.
+// Package unicode15 has the character properties that stored values depend on, as
+// in Unicode 15.0.0, independent of the release of Go that compiles the program.
 //
 // Package unicode follows the Unicode Standard: Go 1.26 has Unicode 15, Go 1.27
 // has 17. A blind index or an encryption context computed from its tables could
-// change with the compiler, and rows written before would not be found, or not
-// be opened, any more. So the tables are frozen here. A character that came with
-// a later version of Unicode is one that nobody has assigned: it is no letter,
-// and its lower case is itself.
+// change with the compiler, and older rows would not be found, or not open, any
+// more. So the tables are frozen here. A character added in a later version of
+// Unicode counts as unassigned: it is not a letter, and its lower case is itself.
 package unicode15
 
 import "slices"
 
 //go:generate go run ./generate
 
-// set is a set of characters: where it begins and where it ends, by turns.
+// set is a set of characters: the alternating beginnings and ends of its ranges.
 type set []rune
 
 func (s set) has(r rune) bool {
@@ -24,8 +23,8 @@ func (s set) has(r rune) bool {
 	return i%2 == 1
 }
 
-// span is every step-th character from first to last, and how far away the
-// lower case of each is.
+// span is every step-th character from first to last, and the distance to the
+// lower case of each.
 type span struct{ first, last, step, distance rune }
 
 // ToLower returns the lower case of a character, or the character itself, as
@@ -52,8 +51,8 @@ func ToLower(r rune) rune {
 	return r
 }
 
-// IsAssigned reports whether Unicode 15 gives the character a meaning; control
-// characters, surrogates and those for private use count.
+// IsAssigned reports whether Unicode 15 assigns the character. Control
+// characters, surrogates and private-use characters count as assigned.
 func IsAssigned(r rune) bool { return assigned.has(r) }
 
 // IsLetter is [unicode.IsLetter]: category L.
@@ -63,7 +62,7 @@ func IsLetter(r rune) bool { return letters.has(r) }
 func IsDigit(r rune) bool { return digits.has(r) }
 
 // IsNonspacingMark reports whether the character is an accent or another mark
-// that takes no room of its own: category Mn.
+// without width: category Mn.
 func IsNonspacingMark(r rune) bool { return marks.has(r) }
 
 // IsSpace is [unicode.IsSpace]: the property White_Space.

@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// Limit runs limit and ours by themselves, then in turns: "times" is the
-// quotient of times that a tenth of the rounds stays below, since whatever else
-// the machine does only adds to a time, and the very least is luck. It fails
-// above most, if there were rounds enough to meet a quiet moment.
+// Limit runs limit and ours by themselves first, then in turns. "times" is the
+// 10th percentile of the quotients of their times: other load on the machine
+// only adds to a time, and the minimum is luck. Limit fails if that is above
+// most and there were enough rounds to meet a quiet moment.
 func Limit(b *testing.B, most float64, limit, ours func()) {
 	alone := func(f func()) func(b *testing.B) {
 		return func(b *testing.B) {
@@ -26,7 +26,7 @@ func Limit(b *testing.B, most float64, limit, ours func()) {
 		turn := turns(limit)
 		var limits, own []time.Duration
 		for b.Loop() {
-			// Whoever comes second may pay for the garbage of the first.
+			// The second may pay for the garbage of the first.
 			if len(own)%2 == 0 {
 				limits, own = append(limits, timed(turn, limit)), append(own, timed(turn, ours))
 			} else {
@@ -44,7 +44,7 @@ func Limit(b *testing.B, most float64, limit, ours func()) {
 	})
 }
 
-// turns is how often a function has to run for the clock to tell its time.
+// turns returns how often a function must run for the clock to measure it.
 func turns(f func()) int {
 	const shortest, tries = 100 * time.Microsecond, 5
 	n := 1
@@ -61,7 +61,7 @@ func turns(f func()) int {
 	return n
 }
 
-// timed is how long a run takes on average.
+// timed returns the average time of a run.
 func timed(n int, f func()) time.Duration {
 	start := time.Now()
 	for range n {
@@ -70,7 +70,7 @@ func timed(n int, f func()) time.Duration {
 	return time.Since(start) / time.Duration(n)
 }
 
-// quiet is what a tenth of the times stays below.
+// quiet returns the 10th percentile of the times.
 func quiet(times []time.Duration) time.Duration {
 	slices.Sort(times)
 	return times[len(times)/10]

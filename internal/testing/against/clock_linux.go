@@ -6,10 +6,9 @@ import (
 	"unsafe"
 )
 
-// threadTime is how long this thread has computed, without the time that others
-// had the core.
+// threadTime returns the CPU time of this thread.
 func threadTime() time.Duration {
-	const clockThreadCPUTime = 3 // CLOCK_THREAD_CPUTIME_ID, which package syscall has not
+	const clockThreadCPUTime = 3 // CLOCK_THREAD_CPUTIME_ID, which package syscall lacks
 	var ts syscall.Timespec
 	if _, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockThreadCPUTime, uintptr(unsafe.Pointer(&ts)), 0); errno != 0 {
 		panic("against: " + errno.Error())

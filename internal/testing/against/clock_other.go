@@ -6,5 +6,5 @@ import "time"
 
 var started = time.Now()
 
-// threadTime is the time on the wall where there is no better one.
+// threadTime returns the wall time, for lack of a better clock.
 func threadTime() time.Duration { return time.Since(started) }

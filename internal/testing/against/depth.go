@@ -8,18 +8,18 @@ import (
 )
 
 // AES-GCM of the standard library spills counters to the stack in its innermost
-// loop; where these meet the key tables modulo 4096 it is up to a fifth slower.
-// So a figure of one depth of the stack says nothing, and Pair and PairCores
-// measure at many.
+// loop. If their addresses coincide with the key tables modulo 4096, it is up to a
+// fifth slower. So a measurement at one stack depth says nothing, and Pair and
+// PairCores measure at many.
 
-// depths is how many depths there are, apart how far two in a row are from each
-// other; they have no divisor in common, so that all take their turn.
+// depths is the number of stack depths, apart the distance between consecutive
+// ones. They have no common divisor, so that all depths occur.
 const (
 	depths = 31
 	apart  = 7
 )
 
-// atDepth calls f with n steps of 136 bytes more on the stack.
+// atDepth calls f with n more steps of 136 bytes on the stack.
 //
 //go:noinline
 func atDepth(n int, f func()) {
@@ -32,17 +32,17 @@ func atDepth(n int, f func()) {
 	pad[n%len(pad)]++
 }
 
-// Pair runs both functions in turns, each at the same changing depths of the
-// stack, and reports the median of first time / second time as unit. So whatever
-// else the machine does concerns both. Time is what the thread has computed; what
-// works on several cores is for PairCores.
+// Pair runs both functions in turns, each at the same changing stack depths, and
+// reports the median of first time / second time as unit. So other load on the
+// machine affects both. It measures the CPU time of the thread; for work on
+// several cores use PairCores.
 func Pair(b *testing.B, unit string, first, second func()) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	pair(b, unit, threadTime, first, second)
 }
 
-// PairCores is Pair for work on several cores: with the time on the wall.
+// PairCores is like Pair for work on several cores: it measures wall time.
 func PairCores(b *testing.B, unit string, first, second func()) {
 	start := time.Now()
 	pair(b, unit, func() time.Duration { return time.Since(start) }, first, second)

@@ -1,4 +1,4 @@
-// Package badday gives a provider a thousand calls while its key service has
+// Package badday makes a thousand calls to a provider while its key service has
 // trouble, for the tests of providers.
 package badday
 
@@ -13,23 +13,22 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/providers/guard"
 )
 
-// Day is how long the trouble goes on and what users may notice of it.
+// Day describes how long the trouble lasts and what users may notice.
 type Day struct {
-	Outage   time.Duration  // the trouble goes on for so long; 0 for ever
+	Outage   time.Duration  // duration of the trouble; 0 means for ever
 	Guard    *guard.Options // in front of the provider; nil for none
-	Answered int64          // of the calls at least
-	Requests float64        // for each call at most
+	Answered int64          // minimum number of answered calls
+	Requests float64        // maximum number of requests per call
 }
 
-// Service is a provider with the service behind it, which it reaches without a
-// network.
+// Service is a provider with its key service, which it reaches without a network.
 type Service struct {
 	kmsencrypted.Provider
 	Ciphertext []byte // opens to Plaintext under Context
 	Plaintext  []byte
 	Context    kmsencrypted.BoundContext
-	Requests   func() int          // that the service got so far
-	Begin      func() (end func()) // the trouble
+	Requests   func() int          // number of requests that the service has received
+	Begin      func() (end func()) // starts the trouble
 }
 
 const (
@@ -37,9 +36,9 @@ const (
 	every = 20 * time.Millisecond
 )
 
-// Run makes the calls, one every 20 ms, under a clock of their own. It ends only
-// when all their goroutines have. A call that is not answered has to fail by an
-// error that may pass, and once the trouble is over all is well again.
+// Run makes the calls, one every 20 ms, under a fake clock. It ends only when all
+// their goroutines have. A call that is not answered must fail with a retryable
+// error, and after the trouble everything must work again.
 func (d Day) Run(t *testing.T, open func(t *testing.T) Service) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {

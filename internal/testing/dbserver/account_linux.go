@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// serverAccount is nobody's where the test runs as root, which neither server
-// agrees to run as, and nil otherwise.
+// serverAccount returns the account nobody if the test runs as root, because
+// both servers refuse to run as root, and nil otherwise.
 func serverAccount() (*syscall.Credential, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

@@ -1,10 +1,10 @@
 // Package dbserver gives tests a database on a real PostgreSQL, MariaDB or MySQL
 // server. Only tests import it.
 //
-// A server is private to the test binary: started by the first test that asks,
-// on a free port of 127.0.0.1 and with a password of its own, and gone together
-// with its files when the test binary ends, however it ends. Nothing has to be
-// called for that, so a package that uses it needs no TestMain.
+// A server is private to the test binary. The first test that needs it starts it on
+// a free port of 127.0.0.1 with a password of its own. It is removed together with
+// its files when the test binary ends, however it ends. No call is needed for that,
+// so a package that uses it needs no TestMain.
 //
 //	func TestStorePostgres(t *testing.T) {
 //		db, err := sql.Open("pgx", dbserver.Postgres(t))
@@ -25,28 +25,28 @@ var (
 	mysql    = newMySQL()
 )
 
-// Postgres returns the URL of a new, empty database on a PostgreSQL server. It
-// is for pgx and for the database/sql driver "pgx", which the caller imports in
-// any case: the database is made with it. The database is dropped when the test
-// ends, so close every handle before that.
+// Postgres returns the URL of a new, empty database on a PostgreSQL server, for pgx
+// and for the database/sql driver "pgx". The caller must import that driver, which
+// also creates the database. The database is dropped when the test ends, so close
+// every handle before that.
 //
-// Where no server is installed the test is skipped, with CI=true it fails.
+// If no server is installed, the test is skipped; with CI=true it fails.
 func Postgres(t testing.TB) string {
 	t.Helper()
 	return postgres.database(t)
 }
 
 // MariaDB returns the DSN of a new, empty database on a MariaDB server, for the
-// database/sql driver "mysql" of go-sql-driver, which the caller imports. That
-// of a private server ends in "?parseTime=true". The rest is as for [Postgres].
+// database/sql driver "mysql" of go-sql-driver, which the caller imports. The DSN of
+// a private server ends in "?parseTime=true". Everything else is as for [Postgres].
 func MariaDB(t testing.TB) string {
 	t.Helper()
 	return mariadb.database(t)
 }
 
-// MySQL is like [MariaDB], on a MySQL server: the program that KMSENCRYPTED_MYSQLD
-// names, or mysqld on PATH if it is MySQL's own. As few machines have one, the test
-// is skipped without it also with CI=true.
+// MySQL is like [MariaDB] for a MySQL server: the program in KMSENCRYPTED_MYSQLD, or
+// mysqld on PATH if that is MySQL's own. Few machines have one, so without it the
+// test is skipped even with CI=true.
 func MySQL(t testing.TB) string {
 	t.Helper()
 	return mysql.database(t)

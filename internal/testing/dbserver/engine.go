@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// errNotInstalled: there is no server program on this machine.
+// errNotInstalled reports that this machine has no server program.
 var errNotInstalled = errors.New("not installed")
 
 // engine is one kind of server.
@@ -25,11 +25,11 @@ type engine struct {
 	driver   string // name at database/sql
 	create   string // statement, with %s for the database
 	drop     string // likewise
-	optional bool   // also in CI
+	optional bool   // skip without a server even in CI
 	// inDatabase returns a DSN of the same server with another database.
 	inDatabase func(dsn, database string) (string, error)
-	// server returns the DSN of the administrator, having started a private
-	// server on the first call if no other is named.
+	// server returns the DSN of the administrator. Unless another server is
+	// configured, the first call starts a private one.
 	server func() (dsn string, err error)
 }
 
@@ -91,14 +91,14 @@ func once(variable string, start func() (string, error)) func() (string, error) 
 func postgresDatabase(dsn, database string) (string, error) {
 	u, err := url.Parse(dsn)
 	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
-		// Without the parse error, which would quote the password.
+		// Leave out the parse error, which would quote the password.
 		return "", errors.New("want a URL such as postgres://user:password@host:5432/postgres")
 	}
 	u.Path = "/" + database
 	return u.String(), nil
 }
 
-// mariadbDatabase reads user:password@tcp(host:port)/database?parameters; a
+// mariadbDatabase parses user:password@tcp(host:port)/database?parameters. A
 // slash in a parameter is written %2F.
 func mariadbDatabase(dsn, database string) (string, error) {
 	slash := strings.LastIndexByte(dsn, '/')
@@ -136,8 +136,8 @@ func (e *engine) database(t testing.TB) string {
 	return dsn
 }
 
-// execute runs one statement on a connection of its own. A transaction that a
-// test left open can block DROP DATABASE, hence the time limit.
+// execute runs one statement on a connection of its own. The time limit is for
+// a transaction that a test left open, which can block DROP DATABASE.
 func (e *engine) execute(dsn, statement string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()

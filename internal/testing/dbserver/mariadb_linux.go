@@ -26,8 +26,8 @@ func startMariaDB() (string, error) {
 		return "", err
 	}
 	password := rand.Text()
-	// Other accounts of root remain without a password: they are for the socket,
-	// which lies in the server's own folder.
+	// Other accounts of root keep no password: they are only for the socket, which
+	// is in the server's own folder.
 	setPassword := fmt.Sprintf("SET PASSWORD FOR 'root'@'127.0.0.1' = PASSWORD('%s');\n", password)
 	if err := p.write("password.sql", setPassword); err != nil {
 		return "", err
@@ -50,7 +50,8 @@ func startMariaDB() (string, error) {
 		command: func(port int) []string {
 			return append([]string{program}, append(arguments,
 				"--bind-address=127.0.0.1", "--port="+strconv.Itoa(port),
-				// Relative to the data folder: a socket's path may have 107 bytes only.
+				// Relative to the data folder, because a socket's path may have only 107
+				// bytes.
 				"--socket=socket", "--pid-file=pid", "--init-file="+p.path("password.sql"),
 				"--skip-log-bin", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
 				"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=8M")...)
@@ -59,7 +60,7 @@ func startMariaDB() (string, error) {
 }
 
 // mariadbProgram finds the server on PATH or in the folder of administrators'
-// programs, which Debian leaves out of the PATH of ordinary users.
+// programs, which Debian omits from the PATH of ordinary users.
 func mariadbProgram() (string, error) {
 	for _, name := range []string{"mariadbd", "/usr/sbin/mariadbd"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -69,7 +70,7 @@ func mariadbProgram() (string, error) {
 	return "", errNotInstalled
 }
 
-// systemTables is the script that makes the tables of the server itself.
+// systemTables returns the script that creates the tables of the server itself.
 func systemTables(program string) ([]byte, error) {
 	share := filepath.Join(filepath.Dir(program), "..", "share")
 	// In bootstrap mode two statements on one line are a syntax error.

@@ -23,8 +23,8 @@ func startMySQL() (string, error) {
 		return "", err
 	}
 	password := rand.Text()
-	// root@localhost remains without a password: it is for the socket, which lies
-	// in the server's own folder.
+	// root@localhost keeps no password: it is only for the socket, which is in the
+	// server's own folder.
 	createRoot := fmt.Sprintf("CREATE USER 'root'@'127.0.0.1' IDENTIFIED BY '%s';\nGRANT ALL ON *.* TO 'root'@'127.0.0.1' WITH GRANT OPTION;\n", password)
 	if err := p.write("root.sql", createRoot); err != nil {
 		return "", err
@@ -46,7 +46,8 @@ func startMySQL() (string, error) {
 		command: func(port int) []string {
 			return append([]string{program}, append(arguments,
 				"--bind-address=127.0.0.1", "--port="+strconv.Itoa(port), "--mysqlx=OFF",
-				// Relative to the data folder: a socket's path may have 107 bytes only.
+				// Relative to the data folder, because a socket's path may have only 107
+				// bytes.
 				"--socket=socket", "--pid-file=pid", "--init-file="+p.path("root.sql"),
 				"--skip-log-bin", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
 				"--innodb-buffer-pool-size=64M")...)
@@ -54,8 +55,8 @@ func startMySQL() (string, error) {
 	})
 }
 
-// mysqlProgram is the server that KMSENCRYPTED_MYSQLD names, or else the one on
-// PATH, where MariaDB may have put its own under the same name.
+// mysqlProgram returns the server in KMSENCRYPTED_MYSQLD, or else the one on
+// PATH, which may be MariaDB's under the same name.
 func mysqlProgram() (string, error) {
 	if named := os.Getenv(mysqldVariable); named != "" {
 		return filepath.EvalSymlinks(named)

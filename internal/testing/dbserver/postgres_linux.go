@@ -29,7 +29,7 @@ func startPostgres() (string, error) {
 		"--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"); err != nil {
 		return "", err
 	}
-	// Not on the command line, so that a benchmark may turn them on again.
+	// Not on the command line, so that a benchmark can enable them again.
 	if err := p.write(filepath.Join("data", "postgresql.auto.conf"), "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n"); err != nil {
 		return "", err
 	}
@@ -50,11 +50,11 @@ func startPostgres() (string, error) {
 	})
 }
 
-// postgresFolder finds the server's programs: those on PATH if there are any,
-// else the newest of Debian's, which are never on PATH.
+// postgresFolder finds the server's programs: on PATH if there are any, otherwise the
+// newest of Debian's, which are never on PATH.
 func postgresFolder() (string, error) {
 	if path, err := exec.LookPath("postgres"); err == nil {
-		// initdb looks for its siblings beside itself, so a link must be followed.
+		// initdb looks for its siblings in its own folder, so follow a link.
 		path, err = filepath.EvalSymlinks(path)
 		return filepath.Dir(path), err
 	}
@@ -63,7 +63,7 @@ func postgresFolder() (string, error) {
 		return "", err
 	}
 	folders = slices.DeleteFunc(folders, func(folder string) bool {
-		// The client packages make such a folder too.
+		// The client packages create such a folder too.
 		_, err := os.Stat(filepath.Join(folder, "postgres"))
 		return err != nil
 	})
@@ -73,7 +73,7 @@ func postgresFolder() (string, error) {
 	return slices.MaxFunc(folders, func(a, b string) int { return debianVersion(a) - debianVersion(b) }), nil
 }
 
-// debianVersion is 15 for /usr/lib/postgresql/15/bin, and 0 where that is no number.
+// debianVersion returns 15 for /usr/lib/postgresql/15/bin, or 0 without a number.
 func debianVersion(folder string) int {
 	version, _ := strconv.Atoi(filepath.Base(filepath.Dir(folder)))
 	return version

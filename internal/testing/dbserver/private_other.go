@@ -2,8 +2,8 @@
 
 package dbserver
 
-// Only Linux ends a server together with the test binary that started it, so
-// elsewhere a test needs a server that runs already.
+// Only Linux can end a server together with the test binary that started it, so
+// elsewhere a test needs a running server.
 
 func startPostgres() (string, error) { return "", errNotInstalled }
 func startMariaDB() (string, error)  { return "", errNotInstalled }

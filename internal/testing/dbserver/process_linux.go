@@ -19,20 +19,20 @@ import (
 // process runs the programs of one server in a temporary folder of its own.
 type process struct {
 	dir     string
-	account *syscall.Credential // nil: the account of the test
-	// alive is the writing end of a pipe. It is held by the test binary and by
-	// the server; when both are gone, the reader removes the folder.
+	account *syscall.Credential // nil means the account of the test
+	// alive is the writing end of a pipe, held by the test binary and by the
+	// server. When both are gone, the reader removes the folder.
 	alive *os.File
 }
 
-// newProcess makes the folder and starts the program that will remove it.
+// newProcess creates the folder and starts the program that will remove it.
 func newProcess(name string) (*process, error) {
 	account, err := serverAccount()
 	if err != nil {
 		return nil, err
 	}
 	// Not the TempDir of a test: the folder outlives the test, and the server's
-	// account could not reach it.
+	// account could not reach that one.
 	dir, err := os.MkdirTemp("", "kmsencrypted-"+name+"-")
 	if err != nil {
 		return nil, err
@@ -44,8 +44,8 @@ func newProcess(name string) (*process, error) {
 	return p, nil
 }
 
-// removeAtEnd starts a shell that waits for the end of the pipe: nothing that
-// runs in the test binary could do so after a crash.
+// removeAtEnd starts a shell that waits for the end of the pipe, because nothing
+// in the test binary could run after a crash.
 func (p *process) removeAtEnd() error {
 	ended, alive, err := os.Pipe()
 	if err != nil {
@@ -55,7 +55,7 @@ func (p *process) removeAtEnd() error {
 	p.alive = alive
 	remover := exec.Command("/bin/sh", "-c", `cat >/dev/null; cd / && rm -rf "$1"`, "remove-at-end", p.dir)
 	remover.Stdin = ended
-	// A group of its own, or ^C in the terminal would end it too soon.
+	// A process group of its own, because ^C in the terminal would end it too soon.
 	remover.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	return remover.Start()
 }
@@ -77,8 +77,8 @@ func (p *process) write(name, text string) error {
 	return errors.Join(os.WriteFile(p.path(name), []byte(text), 0o600), p.chown(p.path(name)))
 }
 
-// command runs in the folder, under the server's account, and is told of
-// nothing that is set for the test.
+// command returns a command that runs in the folder, under the server's account,
+// without the environment of the test.
 func (p *process) command(program string, arguments ...string) *exec.Cmd {
 	cmd := exec.Command(program, arguments...)
 	cmd.Dir = p.dir
@@ -87,7 +87,7 @@ func (p *process) command(program string, arguments ...string) *exec.Cmd {
 	return cmd
 }
 
-// run waits for a program that prepares the folder.
+// run runs a program that prepares the folder.
 func (p *process) run(program string, input io.Reader, arguments ...string) error {
 	cmd := p.command(program, arguments...)
 	cmd.Stdin = input
@@ -97,7 +97,7 @@ func (p *process) run(program string, input io.Reader, arguments ...string) erro
 	return nil
 }
 
-// server is how a prepared folder is served.
+// server describes how to serve a prepared folder.
 type server struct {
 	driver  string
 	command func(port int) []string
@@ -106,10 +106,10 @@ type server struct {
 	stop    syscall.Signal
 }
 
-var errEnded = errors.New("server ended at once")
+var errEnded = errors.New("server exited at once")
 
-// serve starts the server and returns its DSN once it answers. A free port may
-// be taken by somebody else before the server has it, so there are a few tries.
+// serve starts the server and returns its DSN once it answers. It makes a few
+// attempts, because another process may take a free port before the server does.
 func (p *process) serve(s server) (dsn string, err error) {
 	for range 3 {
 		if dsn, err = p.serveOnce(s); !errors.Is(err, errEnded) {
@@ -133,11 +133,11 @@ func (p *process) serveOnce(s server) (string, error) {
 	cmd := p.command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{p.alive}
-	// The kernel sends it when the starting thread ends, be it with a crash.
+	// The kernel sends it when the starting thread ends, even in a crash.
 	cmd.SysProcAttr.Pdeathsig = s.stop
 	started, ended := make(chan error), make(chan struct{})
 	go func() {
-		// This is the starting thread: kept as long as the server runs.
+		// This is the starting thread: keep it as long as the server runs.
 		runtime.LockOSThread()
 		err := cmd.Start()
 		started <- err
@@ -158,8 +158,8 @@ func (p *process) serveOnce(s server) (string, error) {
 	return s.dsn(port), nil
 }
 
-// answers waits until the server at dsn tells that it serves our folder, so
-// that one which holds the port already is not taken for ours.
+// answers waits until the server at dsn reports that it serves our folder, so
+// that another server on the same port is not mistaken for ours.
 func (p *process) answers(s server, dsn string, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()

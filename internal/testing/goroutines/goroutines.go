@@ -1,4 +1,4 @@
-// Package goroutines notices goroutines that a test leaves behind. Only tests
+// Package goroutines detects goroutines that a test leaves behind. Only tests
 // import it.
 package goroutines
 
@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// patience is how long goroutines may take to end after what they served has.
+// patience is how long goroutines may take to end.
 const patience = 5 * time.Second
 
-// Check remembers how many goroutines there are and returns the function that
-// fails the test if more of them are left: to be called once everything that the
-// test started is closed. The test must not run in parallel with others.
+// Check counts the goroutines and returns a function that fails the test if there
+// are more then. Call it after closing everything that the test started. The test
+// must not run in parallel with others.
 func Check(t testing.TB) (left func()) {
 	before := runtime.NumGoroutine()
 	return func() {

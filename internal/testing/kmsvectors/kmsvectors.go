@@ -1,9 +1,9 @@
-// Package kmsvectors holds providers against what the Ruby clients were
-// recorded to send. Only tests import it.
+// Package kmsvectors compares providers with the recorded requests of the Ruby
+// clients. Only tests import it.
 //
-// Each case goes the whole way: a [kmsencrypted.Box] under a Ruby version, the
-// provider, and a service that the provider's test puts in place of the real
-// one, which keeps what it was sent and gives the recorded answer.
+// Each case runs the whole path: a [kmsencrypted.Box] under a Ruby version, the
+// provider, and a fake service from the provider's test, which stores the request
+// and returns the recorded answer.
 package kmsvectors
 
 import (
@@ -21,25 +21,24 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
-// Sent is a request by Ruby's names of its fields; bytes are written as
-// strings, a map of pairs as map[string]string. Vault's path is the field "path".
+// Sent is a request by Ruby's field names. Bytes are strings, a map of pairs is a
+// map[string]string. Vault's path is the field "path".
 type Sent map[string]any
 
 // Answer is what the service replies.
 type Answer struct {
 	Ciphertext, Plaintext []byte
-	Undecryptable         bool // the service's way of saying so
+	Undecryptable         bool // the service answers that it cannot decrypt
 	Failure               bool // some other failure of the service
 }
 
-// Provider makes the provider under test.
+// Provider creates the provider under test.
 //
-// want is what Ruby sent: a google column from before 1.0 names a key in it
-// that has to be allowed. sent returns the only request so far; nil if there
-// was none.
+// want is what Ruby sent: a google column from before 1.0 names a key that must be
+// allowed. sent returns the only request so far, or nil if there was none.
 type Provider func(t *testing.T, keyID string, want Sent, answer Answer) (p kmsencrypted.Provider, sent func() Sent)
 
-// Run goes through all cases of a provider, "aws", "google" or "vault".
+// Run runs all cases of a provider, "aws", "google" or "vault".
 func Run(t *testing.T, name string, open Provider) {
 	r := runner{name, open}
 	t.Run("requests", r.requests)
@@ -84,7 +83,7 @@ func pairs(list [][2]vectors.Value) map[string]string {
 	return m
 }
 
-// marks tell from a request which provider it went to.
+// marks are the fields that identify the provider of a request.
 var marks = map[string][]string{
 	"aws":    {"key_id", "ciphertext_blob"},
 	"google": {"name"},
@@ -173,8 +172,8 @@ func (r runner) request(t *testing.T, c request) {
 
 var leadingZero = regexp.MustCompile(`^v0\d+:`)
 
-// refusedByBox: Ruby raises before it calls a provider, or, for "v01:", sends
-// rubbish, which is refused here.
+// refusedByBox reports whether the Box refuses a request: Ruby raises before it
+// calls a provider, or, for "v01:", sends garbage.
 func (c request) refusedByBox() bool {
 	return c.Op == "decrypt" && leadingZero.MatchString(c.Column) ||
 		c.Error != nil && (c.Error.Class == "KmsEncrypted::Error" || c.Error.Class == "ArgumentError")
@@ -236,18 +235,18 @@ func (r runner) legacy(t *testing.T) {
 	vectors.Ran(t, "kms_legacy.json", ran)
 }
 
-// encoding is one context as a provider was sent it.
+// encoding is one context as sent to a provider.
 type encoding struct {
 	Pairs  [][2]vectors.Value `json:"map"`
 	AAD    []byte             `json:"aad_b64"`
 	Text   string             `json:"context"`
 	Absent bool
 	Error  *vectors.Failure
-	// NotAString: Ruby passes on what its client would refuse.
+	// NotAString is set if Ruby passes on what its client would refuse.
 	NotAString *vectors.Value `json:"not_a_string"`
 }
 
-// field is the name of the context in a request, and its value.
+// field returns the name of the context in a request, and its value.
 func (e encoding) field(provider string) (name string, value any) {
 	switch provider {
 	case "aws":
@@ -315,7 +314,7 @@ var defaultKeys = map[string]string{
 	"vault":  "vault/my-key",
 }
 
-// vaultColumns are columns with something that looks like a Vault ciphertext.
+// vaultColumns are columns whose content looks like a Vault ciphertext.
 var vaultColumns = map[string]string{"v1:AAAA": "v1:dmF1bHQ6djE6QUFBQQ==", "AAAA": "vault:v1:AAAA"}
 
 func utf8Pairs(list [][2]vectors.Value) bool {

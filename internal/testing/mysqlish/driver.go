@@ -1,8 +1,8 @@
-// Package mysqlish makes a MariaDB server look like MySQL 9, as far as the
-// statements of this module can tell: a database/sql driver that refuses what
-// MySQL does not have, with the numbers of MySQL's errors. Only tests import it.
+// Package mysqlish makes a MariaDB server behave like MySQL 9 for the statements
+// of this module: a database/sql driver that refuses what MySQL does not have,
+// with MySQL's error numbers. Only tests import it.
 //
-// It does not replace a run on MySQL itself, for which see package dbserver.
+// It does not replace a run on MySQL itself; see package dbserver.
 package mysqlish
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/go-sql-driver/mysql"
 )
 
-// Driver registers the driver and returns its name. A DSN is that of a MariaDB
+// Driver registers the driver and returns its name. The DSN is that of a MariaDB
 // server for the driver "mysql".
 var Driver = sync.OnceValue(func() string {
 	const name = "mysqlish"
@@ -65,7 +65,7 @@ func (c connector) Connect(ctx context.Context) (driver.Conn, error) {
 	return &conn{inner.(mysqlConn)}, nil
 }
 
-// mysqlConn is what a connection of go-sql-driver can do.
+// mysqlConn lists the methods of a connection of go-sql-driver.
 type mysqlConn interface {
 	driver.Conn
 	driver.ConnPrepareContext
@@ -119,7 +119,7 @@ func (c *conn) QueryContext(ctx context.Context, query string, args []driver.Nam
 	return rows, asMySQL(err, query)
 }
 
-// mysqlStmt is what a prepared statement of go-sql-driver can do.
+// mysqlStmt lists the methods of a prepared statement of go-sql-driver.
 type mysqlStmt interface {
 	driver.Stmt
 	driver.StmtExecContext
@@ -148,7 +148,7 @@ var (
 	into       = regexp.MustCompile("(?i)\\b(?:INTO|UPDATE)\\s+(?:`[^`]*`\\.)?`?([\\w$]+)`?")
 )
 
-// asMySQL says what MySQL says where MariaDB says it otherwise.
+// asMySQL converts an error of MariaDB to MySQL's.
 func asMySQL(err error, query string) error {
 	e, ok := errors.AsType[*mysql.MySQLError](err)
 	if !ok {

@@ -5,8 +5,8 @@ import "strings"
 // token is a piece of a statement.
 type token struct {
 	kind  kind
-	text  string // a word in capitals; of everything else what the statement has
-	start int    // in the statement
+	text  string // a word in capitals, everything else as in the statement
+	start int    // offset in the statement
 }
 
 type kind uint8
@@ -37,7 +37,7 @@ func lex(query string) (tokens []token) {
 	return tokens
 }
 
-// next is the kind and length of the token that a text begins with, 0 for a blank.
+// next returns the kind and length of the first token of a text, 0 for a blank.
 func next(s string) (kind, int) {
 	switch c := s[0]; {
 	case strings.ContainsRune(" \t\r\n", rune(c)):

@@ -17,9 +17,10 @@ var (
 	versions   = regexp.MustCompile(`(?i)@@(?:global\.)?version(_comment)?\b|\bversion\s*\(\s*\)`)
 )
 
-// translate gives MariaDB what MySQL would run: without the comments that only
-// MariaDB executes, and with those that it would skip. A hint SET_VAR, which is
-// a comment to MariaDB before 12, becomes its SET STATEMENT.
+// translate rewrites a statement so that MariaDB runs what MySQL would: without
+// the comments that only MariaDB executes, and with those that it would skip. A
+// hint SET_VAR, which is a comment to MariaDB before 12, becomes its SET
+// STATEMENT.
 func translate(query string) (plain, sent string) {
 	var b, hints strings.Builder
 	at, tokens := 0, lex(query)

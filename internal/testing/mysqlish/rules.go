@@ -25,7 +25,7 @@ var syntax = patterns(
 	"ENCODE|DECODE|ENCRYPT|DES_ENCRYPT|DES_DECRYPT (",
 )
 
-// returning is what the words below are an error in.
+// returning lists the statements in which the words below are an error.
 var returning = []string{"INSERT", "REPLACE", "DELETE", "UPDATE"}
 
 // functions that MySQL does not have.
@@ -49,8 +49,7 @@ var (
 	noDefault = strings.Split("TINYTEXT TEXT MEDIUMTEXT LONGTEXT TINYBLOB BLOB MEDIUMBLOB LONGBLOB JSON", " ")
 )
 
-// check is the error that MySQL would answer a statement with. Comments are no
-// longer in it.
+// check returns the error that MySQL would return for a statement without comments.
 func check(query string, tokens []token) error {
 	if len(tokens) == 0 {
 		return nil

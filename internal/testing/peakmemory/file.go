@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// File is a file of a size that nobody has to hold: the same bytes each time.
+// File returns a file of any size without storing it: the same bytes each time.
 func File(size int64) io.Reader { return io.LimitReader(new(pseudoRandom), size) }
 
-// CameBack fails unless got is what [File] gives.
+// CameBack fails unless got is what [File] returns.
 func CameBack(t *testing.T, got io.Reader, size int64) {
 	t.Helper()
 	want, read := sha256.New(), sha256.New()
@@ -26,7 +26,7 @@ func CameBack(t *testing.T, got io.Reader, size int64) {
 	}
 }
 
-// pseudoRandom gives a block of a prime size again and again, quickly.
+// pseudoRandom repeats a block of a prime size.
 type pseudoRandom struct{ at int }
 
 var block = func() []byte {

@@ -11,7 +11,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/race"
 )
 
-// childSize tells a process of its own how large a file it is to move.
+// childSize is the environment variable with the size of the file for a child
+// process.
 const childSize = "KMSENCRYPTED_TEST_CHILD_SIZE"
 
 // Flat fails if move takes over 8 MiB more memory for a file of 1 GiB than for one
@@ -43,7 +44,7 @@ func Flat(t *testing.T, move func(t *testing.T, size int64)) {
 	}
 }
 
-// ownPeak is the most memory that this process ever had, in KiB.
+// ownPeak returns the peak memory of this process in KiB.
 func ownPeak(t *testing.T) string {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {

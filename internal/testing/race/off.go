@@ -1,8 +1,8 @@
 //go:build !race
 
-// Package race knows whether the race detector is on, whose own memory and time
-// tests that measure or kill have to allow for.
+// Package race reports whether the race detector is on. Tests that measure or
+// kill must allow for its memory and time.
 package race
 
-// Detector says whether the program was built with -race.
+// Detector reports whether the program was built with -race.
 const Detector = false

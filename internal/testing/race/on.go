@@ -2,5 +2,5 @@
 
 package race
 
-// Detector says whether the program was built with -race.
+// Detector reports whether the program was built with -race.
 const Detector = true

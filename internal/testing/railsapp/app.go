@@ -32,8 +32,8 @@ type App struct {
 	Notes    *field.Model[Note]
 }
 
-// New makes the models under the master keys of a manifest. The native version is
-// under a key of its own; current is what is written.
+// New creates the models under the master keys of a manifest. The native version
+// has a key of its own; current is the version to write.
 func New(m vectors.RailsManifest, native kmsencrypted.Provider, current int) (*App, error) {
 	if m.KeyID != testkey.KeyID {
 		return nil, fmt.Errorf("railsapp: key id %q", m.KeyID)
@@ -64,7 +64,7 @@ func New(m vectors.RailsManifest, native kmsencrypted.Provider, current int) (*A
 	return app, errors.Join(err, err1)
 }
 
-// Rows are those of all tables.
+// Rows holds the rows of all tables.
 type Rows struct {
 	Users    []User
 	Accounts []Account
@@ -95,7 +95,7 @@ func (a *App) Rekey(ctx context.Context, rows Rows) error {
 }
 
 // Check compares opened rows with every value of the manifest, and returns how
-// many rows of it there were.
+// many rows it checked.
 func (a *App) Check(rows Rows) (checked int, err error) {
 	tables := map[string]map[int64]reflect.Value{
 		"users": byID(rows.Users), "accounts": byID(rows.Accounts), "people": byID(rows.People), "legacy_notes": byID(rows.Notes),

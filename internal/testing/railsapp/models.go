@@ -1,6 +1,6 @@
-// Package railsapp is the Rails application that wrote testdata/rails, as a Go
-// program has it: models of its tables, and a comparison of them with the
-// manifest. Only tests import it.
+// Package railsapp is the Go counterpart of the Rails application that wrote
+// testdata/rails: models of its tables, and a comparison with the manifest. Only
+// tests import it.
 package railsapp
 
 import (
@@ -63,7 +63,8 @@ type Account struct {
 	IndexV2 field.Index       `db:"iban_bidx_v2" kms:"of=IBAN"`
 }
 
-// accountContext is the application's: version 2 names tenant and purpose.
+// accountContext is the context of the application: version 2 names tenant and
+// purpose.
 func accountContext(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 	if a := s.Record.(*Account); s.Version == 2 {
 		return kmsencrypted.OrderedContext{
@@ -81,7 +82,7 @@ type Person struct {
 	Email field.Of[*string] `db:"email_ciphertext" kms:"lockbox"`
 }
 
-// personContext has the class of the row: single-table inheritance.
+// personContext uses the class of the row: single-table inheritance.
 func personContext(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 	class := s.Model
 	if p := s.Record.(*Person); p.Type != nil {
@@ -97,8 +98,8 @@ type Note struct {
 	Body field.Of[*string] `db:"body_ciphertext" kms:"lockbox"`
 }
 
-// fromFourthLast is Ruby's v[-4..], the application's expression: unlike v.last(4)
-// it gives nil for less than four characters.
+// fromFourthLast is Ruby's v[-4..], which the application uses: unlike v.last(4) it
+// returns nil for less than four characters.
 func fromFourthLast(p blindindex.Plaintext) (blindindex.Plaintext, error) {
 	if utf8.RuneCountInString(p.Text()) < 4 {
 		return blindindex.Plaintext{}, nil

@@ -1,7 +1,6 @@
 // Package recordings finds sessions that were recorded against real key
-// services. They come with the Go Cloud Development Kit (gocloud.dev,
-// Apache-2.0), which is otherwise no dependency of this module. Only tests
-// import it.
+// services. They are part of the Go Cloud Development Kit (gocloud.dev,
+// Apache-2.0). Only tests import it.
 package recordings
 
 import (
@@ -17,8 +16,8 @@ import (
 const module = "gocloud.dev@v0.47.0"
 
 // Sessions returns the recordings of a service, "awskms" or "gcpkms", by name.
-// Where the module is not in the module cache it is fetched if CI=true, and the
-// test is skipped otherwise.
+// If the module is not in the module cache, it is downloaded with CI=true, and
+// otherwise the test is skipped.
 func Sessions(t testing.TB, service string) map[string][]byte {
 	t.Helper()
 	sessions := make(map[string][]byte)
@@ -43,7 +42,7 @@ func moduleDir(t testing.TB) string {
 	t.Helper()
 	inCI := os.Getenv("CI") == "true"
 	cmd := exec.Command("go", "mod", "download", "-json", module)
-	cmd.Dir = t.TempDir() // outside this module, whose go.mod stays as it is
+	cmd.Dir = t.TempDir() // outside this module, so that its go.mod does not change
 	cmd.Env = append(os.Environ(), "GOFLAGS=", "GOWORK=off")
 	if !inCI {
 		cmd.Env = append(cmd.Env, "GOPROXY=off")

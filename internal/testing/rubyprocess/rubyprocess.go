@@ -1,4 +1,4 @@
-// Package rubyprocess runs the Ruby gems themselves against what is written here.
+// Package rubyprocess runs scripts with the Ruby gems, to test against them.
 package rubyprocess
 
 import (
@@ -11,12 +11,12 @@ import (
 	"testing"
 )
 
-// Run runs a script with the gems that it requires and returns what it prints.
-// Without Ruby or one of the gems the test is skipped, with CI=true it fails. The
-// gems are those of Debian's packages.
+// Run runs a script with the gems it requires and returns its output. Without Ruby
+// or one of the gems the test is skipped; with CI=true it fails. The gems are
+// those of Debian's packages.
 func Run(t *testing.T, gems []string, stdin io.Reader, script string, args ...string) []byte {
 	t.Helper()
-	requires := "require 'stringio'" // which lockbox 0.6 forgets
+	requires := "require 'stringio'" // which lockbox 0.6 forgets to require
 	for _, gem := range gems {
 		requires += "; require '" + gem + "'"
 	}

@@ -16,8 +16,8 @@ import (
 
 var errNotBuilt = errors.New("set KMSENCRYPTED_VAULT=build to build one (two minutes, once), or KMSENCRYPTED_VAULT_ADDR and KMSENCRYPTED_VAULT_TOKEN to use another")
 
-// program returns the path of the server program, built from the sources as
-// they are now.
+// program returns the path of the server program, built from the current
+// sources.
 func program() (string, error) {
 	dir := sourceDir()
 	digest, err := digest(os.DirFS(dir))
@@ -43,7 +43,7 @@ func program() (string, error) {
 
 func sourceDir() string { return filepath.Join(vectors.Root(), "e2e", "vaultd") }
 
-// digest identifies the sources, so that a cached program is never an old one.
+// digest identifies the sources, so that an outdated program is never used.
 func digest(sources fs.FS) (string, error) {
 	h := sha256.New()
 	err := fs.WalkDir(sources, ".", func(path string, entry fs.DirEntry, err error) error {
@@ -57,8 +57,8 @@ func digest(sources fs.FS) (string, error) {
 	return fmt.Sprintf("%x", h.Sum(nil)[:8]), err
 }
 
-// build makes the program under a temporary name first: several test binaries
-// may build it at once.
+// build builds the program under a temporary name first, because several test
+// binaries may build it at once.
 func build(dir, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -67,7 +67,7 @@ func build(dir, path string) error {
 	defer os.Remove(temporary)
 	cmd := exec.Command("go", "build", "-o", temporary, ".")
 	cmd.Dir = dir
-	// The module stands alone: flags and workspaces of the caller don't apply.
+	// The module is independent: flags and workspaces of the caller do not apply.
 	cmd.Env = append(os.Environ(), "GOFLAGS=-buildvcs=false", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build in e2e/vaultd: %w\n%s", err, bytes.TrimSpace(out))

@@ -2,9 +2,9 @@
 //
 // KMSENCRYPTED_VAULT_ADDR and KMSENCRYPTED_VAULT_TOKEN name a running server
 // whose token may do everything. Otherwise the program in e2e/vaultd is started.
-// Building it takes two minutes the first time, so that is done only where it
-// is asked for: by KMSENCRYPTED_VAULT=build, or by CI=true, under which a
-// missing server fails the test instead of skipping it.
+// Building it takes two minutes the first time, so that happens only on request:
+// with KMSENCRYPTED_VAULT=build, or with CI=true, when a missing server fails the
+// test instead of skipping it.
 package vaultserver
 
 import (
@@ -56,7 +56,7 @@ func giveUp(t testing.TB, err error) {
 }
 
 // Client returns a client with the given token that makes one attempt per call.
-// It does not follow the VAULT_… environment.
+// It ignores the VAULT_… environment.
 func (s Server) Client(t testing.TB, token string) *api.Client {
 	t.Helper()
 	client, err := api.NewClient(&api.Config{Address: s.Addr, Timeout: 30 * time.Second})

@@ -8,9 +8,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Context turns a Ruby value into an encryption context. Values that Go's types
-// cannot say (an array, a hash with integer keys) are an error: they cannot be
-// passed to this library either.
+// Context converts a Ruby value to an encryption context. Values that Go's types
+// cannot represent (an array, a hash with integer keys) are an error: they
+// cannot be passed to this library either.
 func (v Value) Context() (kmsencrypted.EncryptionContext, error) {
 	switch v.Kind {
 	case "", "nil":
@@ -39,7 +39,7 @@ func (v Value) pairs() (kmsencrypted.OrderedContext, error) {
 	return pairs, nil
 }
 
-// Go is the natural Go value of a Ruby value.
+// Go returns the natural Go value of a Ruby value.
 func (v Value) Go() (any, error) {
 	switch v.Kind {
 	case "nil":
@@ -64,8 +64,8 @@ func (v Value) Go() (any, error) {
 	return nil, fmt.Errorf("no Go value for a Ruby %s", v.Kind)
 }
 
-// text is a Ruby string of another encoding, transcoded to UTF-8 as Ruby does
-// before it writes JSON.
+// text returns a Ruby string of another encoding, transcoded to UTF-8 as Ruby
+// does before it writes JSON.
 func (v Value) text() (string, error) {
 	if v.Enc != "ISO-8859-1" {
 		return string(v.Bytes), nil

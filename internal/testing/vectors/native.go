@@ -19,8 +19,8 @@ import (
 )
 
 // Native returns the cases of a file in testdata/native. They were written from
-// spec/native.md by a program that shares no code with this library. A member
-// that C does not know fails the test.
+// spec/native.md by a program that shares no code with this library. The test
+// fails for a member that C lacks.
 func Native[C any](t testing.TB, file string) []C {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(Root(), "testdata", "native", file))
@@ -51,8 +51,8 @@ func nativeErrors() map[string]error {
 	}
 }
 
-// WantOnly checks that an error is the sentinel with this name and none of the
-// others that the specification names.
+// WantOnly checks that an error matches the sentinel with this name and none of
+// the others in the specification.
 func WantOnly(t testing.TB, what string, err error, name string) {
 	t.Helper()
 	sentinels := nativeErrors()
@@ -67,7 +67,7 @@ func WantOnly(t testing.TB, what string, err error, name string) {
 	}
 }
 
-// Hex are bytes that a file holds in hexadecimal.
+// Hex holds bytes that a file stores in hexadecimal.
 type Hex []byte
 
 // UnmarshalText reads hexadecimal.
@@ -77,16 +77,16 @@ func (h *Hex) UnmarshalText(text []byte) (err error) {
 }
 
 // NativeProvider is the provider of the native vectors. It hides nothing: a
-// ciphertext is [NativeCheck] bytes over name, context and plaintext, then the
-// plaintext.
+// ciphertext is [NativeCheck] bytes computed from name, context and plaintext,
+// followed by the plaintext.
 type NativeProvider struct {
 	Name           string
 	Tag            string
 	IgnoresContext bool `json:"ignores_context"`
 }
 
-// NativeCheck is the size in bytes of what a [NativeProvider] puts in front of
-// the plaintext.
+// NativeCheck is the size in bytes of what a [NativeProvider] puts before the
+// plaintext.
 const NativeCheck = 8
 
 // Info implements [kmsencrypted.Provider].
@@ -113,8 +113,8 @@ func (p NativeProvider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsen
 	return plaintext, nil
 }
 
-// OpenGCM opens a nonce of 12 bytes, ciphertext and tag with AES-GCM alone, so
-// that what the library wrote is read by the specification.
+// OpenGCM opens nonce (12 bytes), ciphertext and tag with AES-GCM alone, to
+// check the library's output against the specification.
 func OpenGCM(key, sealed, associatedData []byte) (plaintext []byte, err error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -124,7 +124,7 @@ func OpenGCM(key, sealed, associatedData []byte) (plaintext []byte, err error) {
 	if len(sealed) < nonceSize {
 		return nil, errors.New("shorter than a nonce")
 	}
-	// AES-GCM that takes a nonce from its caller is not FIPS 140's.
+	// FIPS 140 does not allow AES-GCM with a nonce from the caller.
 	fips140.WithoutEnforcement(func() {
 		var gcm cipher.AEAD
 		if gcm, err = cipher.NewGCM(block); err == nil {

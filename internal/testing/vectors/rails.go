@@ -11,7 +11,7 @@ import (
 // RailsFiles are the files of a Rails folder that the test suite knows.
 var RailsFiles = []string{"manifest.json", "storage.json"}
 
-// RailsManifest says what a Rails application wrote into rails.sqlite3.
+// RailsManifest lists what a Rails application wrote to rails.sqlite3.
 type RailsManifest struct {
 	WrittenBy           string `json:"written_by"`
 	KeyID               string `json:"key_id"`
@@ -24,7 +24,7 @@ type RailsManifest struct {
 // RailsRow is one record with its plaintexts by attribute name.
 type RailsRow struct {
 	Model, Table string
-	ContextModel string `json:"context_model"` // the class in the context where it differs
+	ContextModel string `json:"context_model"` // the class in the context, if it differs
 	KeyVersion   *int   `json:"key_version"`
 	ID           int64
 	Values       map[string]RailsValue
@@ -37,7 +37,7 @@ type RailsValue struct {
 	V    json.RawMessage
 }
 
-// RailsStorage says what a Rails application attached to the documents of
+// RailsStorage lists what a Rails application attached to the documents of
 // storage.sqlite3.
 type RailsStorage struct {
 	KeyID            string `json:"key_id"`
@@ -52,7 +52,7 @@ type RailsStorage struct {
 	}
 }
 
-// LoadRails decodes a manifest of the Rails folder into v, in the manner of [Load].
+// LoadRails decodes a manifest of the Rails folder into v, like [Load].
 func LoadRails(t testing.TB, file string, v any) {
 	t.Helper()
 	dir := folder("KMSENCRYPTED_RAILS", "rails")
@@ -66,8 +66,8 @@ func HasRails(file string) bool {
 	return err == nil
 }
 
-// RailsDatabase copies a database of the Rails folder, so that a test may write
-// to it, and returns the path of the copy.
+// RailsDatabase copies a database of the Rails folder, so that a test may write to
+// it, and returns the path of the copy.
 func RailsDatabase(t testing.TB, file string) string {
 	t.Helper()
 	from, err := os.Open(filepath.Join(folder("KMSENCRYPTED_RAILS", "rails"), file))
@@ -89,8 +89,8 @@ func RailsDatabase(t testing.TB, file string) string {
 	return path
 }
 
-// RailsObjects copies the objects of storage.json, so that a test may write beside
-// them, and returns the path of the copy.
+// RailsObjects copies the objects of storage.json, so that a test may write to the
+// folder, and returns the path of the copy.
 func RailsObjects(t testing.TB) string {
 	t.Helper()
 	to := filepath.Join(t.TempDir(), "storage")

@@ -13,15 +13,16 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// What the models of the Rails application are called in Go, and how their values
-// compare with those of the manifest.
+// The Go names of the Rails application's models, and the comparison of their
+// values with the manifest.
 
 // railsFields are the fields of attributes whose names are not just capitalised.
 var railsFields = map[string]string{
 	"signed_at": "SignedAt", "opens_at": "OpensAt", "ssn": "SSN", "pin": "PIN", "uuid": "UUID", "iban": "IBAN", "ip": "",
 }
 
-// RailsField is the Go field of an attribute, "" for one that no test has.
+// RailsField returns the Go field of an attribute, or "" for an attribute without
+// test.
 func RailsField(attribute string) string {
 	if name, ok := railsFields[attribute]; ok {
 		return name
@@ -29,8 +30,8 @@ func RailsField(attribute string) string {
 	return strings.ToUpper(attribute[:1]) + attribute[1:]
 }
 
-// RailsPlain is the value of a field, encrypted or not, without pointers; nil is
-// NULL.
+// RailsPlain returns the value of a field, encrypted or not, without pointers; nil
+// means NULL.
 func RailsPlain(v reflect.Value) (any, error) {
 	if get := v.MethodByName("Get"); get.IsValid() {
 		out := get.Call(nil)
@@ -61,7 +62,7 @@ func RailsPlain(v reflect.Value) (any, error) {
 	return v.Interface(), nil
 }
 
-// Check compares what was read with what Rails wrote.
+// Check compares a value with what Rails wrote.
 func (want RailsValue) Check(got any) error {
 	var text string
 	_ = json.Unmarshal(want.V, &text) // not all are texts

@@ -65,7 +65,7 @@ func (v *Value) read(kind string, raw json.RawMessage) error {
 	}
 }
 
-// Stored is a column as it lies in the database: {"text": …}, {"b64": …} or null.
+// Stored is a column as stored in the database: {"text": …}, {"b64": …} or null.
 type Stored struct {
 	Null  bool
 	Bytes []byte
@@ -92,7 +92,7 @@ func (s *Stored) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// Failure is Ruby's exception where a case must fail, nil where it must not.
+// Failure is Ruby's exception if a case must fail, otherwise nil.
 type Failure struct {
 	Class   string `json:"class"`
 	Message string `json:"message"`

@@ -2,7 +2,7 @@
 // application made. Only tests import it.
 //
 // The folders are the project's own testdata/ruby and testdata/rails, or those
-// that KMSENCRYPTED_VECTORS and KMSENCRYPTED_RAILS name.
+// in KMSENCRYPTED_VECTORS and KMSENCRYPTED_RAILS.
 package vectors
 
 import (
@@ -24,8 +24,8 @@ var Files = []string{
 	"model_rows.json", "ruby_base64.json",
 }
 
-// Load decodes a vector file into v. A folder that lacks this file skips the
-// test; a folder without any known file fails it.
+// Load decodes a vector file into v. It skips the test if the folder lacks this
+// file, and fails it if the folder has no known file.
 func Load(t testing.TB, file string, v any) {
 	t.Helper()
 	dir := folder("KMSENCRYPTED_VECTORS", "ruby")
@@ -33,8 +33,8 @@ func Load(t testing.TB, file string, v any) {
 	load(t, filepath.Join(dir, file), v)
 }
 
-// Ran prints how many cases of a file a test went through. None is a failure:
-// a loop that never ran proves nothing.
+// Ran prints how many cases of a file a test ran. It fails the test for none: a
+// loop that never ran proves nothing.
 func Ran(t testing.TB, file string, cases int) {
 	t.Helper()
 	if cases == 0 {
@@ -67,7 +67,7 @@ func requireAny(t testing.TB, dir string, files []string) {
 	t.Fatalf("%s holds none of the known files %q", dir, files)
 }
 
-// folder is the one that the environment variable names, relative to the
+// folder returns the folder in the environment variable, relative to the
 // project's root, or the one in the project's testdata.
 func folder(variable, name string) string {
 	dir := os.Getenv(variable)
@@ -81,7 +81,7 @@ func folder(variable, name string) string {
 	}
 }
 
-// Root is the folder of the project.
+// Root returns the folder of the project.
 func Root() string {
 	_, here, _, _ := runtime.Caller(0)
 	return filepath.Join(filepath.Dir(here), "..", "..", "..")

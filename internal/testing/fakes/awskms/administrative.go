@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// maxRotations is how often a key can be rotated on demand.
+// maxRotations is the number of on-demand rotations of a key.
 const maxRotations = 25
 
 var administrative = map[string]func(*Server, []byte) (any, error){
@@ -142,7 +142,7 @@ func deleteAlias(s *Server, in aliasInput) (any, error) {
 
 type aliasEntry struct{ AliasArn, AliasName, TargetKeyId string }
 
-// listAliases gives all in one page.
+// listAliases returns all aliases in one page.
 func listAliases(s *Server, in keyInput) (any, error) {
 	entries := []aliasEntry{}
 	for _, name := range slices.Sorted(maps.Keys(s.aliases)) {
@@ -195,7 +195,7 @@ func scheduleKeyDeletion(s *Server, in struct {
 		KeyState            keyState
 		PendingWindowInDays int
 	}{KeyId: k.arn(), KeyState: pendingReplicaDeletion, PendingWindowInDays: days}
-	if !k.hasReplicas() { // a primary waits for its replicas to be gone
+	if !k.hasReplicas() { // a primary waits until its replicas are gone
 		k.deletion = time.Now().AddDate(0, 0, days)
 		out.KeyState, out.DeletionDate = pendingDeletion, seconds(k.deletion)
 	}
@@ -236,7 +236,7 @@ type rotation struct {
 	RotationDate                           float64 `json:",omitempty"`
 }
 
-// listKeyRotations gives all in one page, the newest last.
+// listKeyRotations returns all rotations in one page, the newest last.
 func listKeyRotations(s *Server, in struct{ KeyId, IncludeKeyMaterial string }) (any, error) {
 	k, err := s.find(in.KeyId)
 	if err != nil {

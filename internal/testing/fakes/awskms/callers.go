@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// SetClock sets the server's clock ahead of the real one, or behind it.
+// SetClock sets the server's clock ahead of the real one, or behind it if ahead
+// is negative.
 func (s *Server) SetClock(ahead time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -23,7 +24,7 @@ func (s *Server) now() time.Time {
 	return time.Now().Add(s.ahead)
 }
 
-// Admit limits who may call: the credentials of others have expired.
+// Admit restricts who may call: the credentials of all others have expired.
 func (s *Server) Admit(admits func(accessKeyID string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -32,10 +33,11 @@ func (s *Server) Admit(admits func(accessKeyID string) bool) {
 
 var authorizationShape = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/`)
 
-// maxSkew is how far the time of a signature may be from the server's.
+// maxSkew is the maximum difference between the time of a signature and the
+// server's.
 const maxSkew = 5 * time.Minute
 
-// authenticate looks at who signed and when; signatures are not computed.
+// authenticate checks who signed and when. It does not verify signatures.
 func (s *Server) authenticate(r *http.Request) error {
 	match := authorizationShape.FindStringSubmatch(r.Header.Get("Authorization"))
 	if match == nil {
@@ -60,8 +62,8 @@ func (s *Server) authenticate(r *http.Request) error {
 	return nil
 }
 
-// InProcess is an HTTP client of the SDK whose requests reach the server without
-// a network, so that a test may run under testing/synctest.
+// InProcess is an HTTP client for the SDK whose requests reach the server without
+// a network, so that a test can run under testing/synctest.
 type InProcess struct{ Server *Server }
 
 // inProcess collects an answer.
@@ -93,7 +95,7 @@ func (c InProcess) Do(r *http.Request) (*http.Response, error) {
 
 var errReset = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
 
-// cutBody ends in the middle.
+// cutBody ends with an error in the middle.
 type cutBody struct{ *bytes.Reader }
 
 func (b *cutBody) Read(p []byte) (int, error) {

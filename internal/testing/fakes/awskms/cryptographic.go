@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// Sizes that the service takes, in bytes.
+// Limits of the service, in bytes.
 const (
 	maxPlaintext = 4096
 	maxBlob      = 6144
@@ -80,8 +80,8 @@ func decrypt(s *Server, in decryptInput) (any, error) {
 	return decryptOutput{symmetric, k.arn(), m.idText(), "AWS_KMS", plaintext}, nil
 }
 
-// open is the decrypting half of Decrypt and ReEncrypt. A key id is optional:
-// the blob says which key it is under.
+// open is the decrypting half of Decrypt and ReEncrypt. A key id is optional,
+// because the blob names its key.
 func (s *Server) open(in decryptInput) (*key, *material, []byte, error) {
 	if err := checkSize("ciphertextBlob", in.CiphertextBlob, maxBlob); err != nil {
 		return nil, nil, nil, err
@@ -214,7 +214,7 @@ func (in dataKeyInput) size() (int, error) {
 	return 0, failure("ValidationException", "Please specify either number of bytes or key spec.")
 }
 
-// errDryRun answers a call that would have gone through.
+// errDryRun answers a call that would have succeeded.
 var errDryRun = failure("DryRunOperationException", "The request would have succeeded, but the DryRun option is set.")
 
 func checkSize(field string, value []byte, limit int) error {

@@ -8,12 +8,13 @@ import (
 	"time"
 )
 
-// Fault changes how calls are answered. Delay comes first, then the first of
-// Hang, Reset, Cut and Error that is set; without one the call goes on as usual.
+// Fault changes how calls are answered. Delay applies first, then the first of
+// Hang, Reset, Cut and Error that is set. Without one the call continues as
+// usual.
 type Fault struct {
-	Op    string  // the operation it concerns; empty for all
-	Times int     // how many calls it concerns; 0 for all until it is removed
-	Share float64 // which part of these calls, at random; 0 for all
+	Op    string  // the operation affected; empty means all
+	Times int     // number of calls affected; 0 means all until the fault is removed
+	Share float64 // share of these calls, at random; 0 means all
 
 	Delay time.Duration
 	Hang  bool   // no answer until the client gives up
@@ -22,8 +23,8 @@ type Fault struct {
 	Error string // the exception to answer with, such as ThrottlingException
 }
 
-// Inject adds a fault and returns the function that removes it. Of several that
-// concern a call the first is used.
+// Inject adds a fault and returns the function that removes it. If several affect
+// a call, the first is used.
 func (s *Server) Inject(f Fault) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -40,7 +41,7 @@ func (s *Server) drop(f *Fault) {
 	s.faults = slices.DeleteFunc(s.faults, func(o *Fault) bool { return o == f })
 }
 
-// nextFault uses up one of the times of the fault that it returns.
+// nextFault counts the use of the fault that it returns.
 func (s *Server) nextFault(op string) *Fault {
 	for _, f := range s.faults {
 		if f.Op != "" && f.Op != op || f.Share > 0 && rand.Float64() >= f.Share {

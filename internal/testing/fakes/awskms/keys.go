@@ -32,15 +32,15 @@ type key struct {
 	*lineage
 }
 
-// lineage is what a multi-region key has in common with its replicas: the key
-// material, so that what one encrypts the others decrypt. The last material
-// encrypts, all of them decrypt.
+// lineage is what a multi-region key shares with its replicas: the key material, so that
+// each can decrypt what another encrypted. The last material encrypts, all of them
+// decrypt.
 type lineage struct {
 	materials []*material
 	related   []*key // the primary and its replicas; none for a key of one region
 }
 
-// material is one version of a key.
+// material is one version of the key material.
 type material struct {
 	id      [32]byte
 	made    time.Time
@@ -78,8 +78,8 @@ func keyNotFound(id string) *apiError {
 	return failure("NotFoundException", "Key '"+id+"' does not exist")
 }
 
-// AddKey makes a key with a key id and aliases ("alias/…") of the caller's
-// choice and returns its ARN. CreateKey, called through a client, chooses the id itself.
+// AddKey creates a key with the given key id and aliases ("alias/…") and returns its ARN.
+// CreateKey, called through a client, chooses the id itself.
 func (s *Server) AddKey(id string, aliases ...string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -148,8 +148,8 @@ func (k *key) check() error {
 //
 //	01 02 02 00 78 || material id 32 || 01 || filler 86 || nonce 12 || ciphertext || tag 16
 //
-// The first 37 bytes are as in recorded blobs. What the service puts between
-// them and the ciphertext is its own affair; the filler makes up for its length.
+// The first 37 bytes are as in recorded blobs. What the service puts between them and the
+// ciphertext is unknown; the filler has the same length.
 const (
 	blobPrefix = "\x01\x02\x02\x00\x78"
 	filler     = 86
@@ -170,8 +170,8 @@ func (k *key) seal(plaintext []byte, context map[string]string) []byte {
 // errCiphertext has no message: the service sends none.
 var errCiphertext = failure("InvalidCiphertextException", "")
 
-// owner finds the key of this region that a blob opens under: the one that made
-// it, or the one related to that.
+// owner finds the key of this region that opens a blob: the one that made it, or one
+// related to that.
 func (s *Server) owner(blob []byte) (*key, *material, error) {
 	if len(blob) >= headerSize && strings.HasPrefix(string(blob), blobPrefix) {
 		id := [32]byte(blob[len(blobPrefix):])
@@ -199,8 +199,8 @@ func (m *material) open(blob []byte, context map[string]string) ([]byte, error) 
 	return plaintext, nil
 }
 
-// canonical is the additional data: to the service the context is a map, and an
-// empty one is the same as none.
+// canonical returns the additional data. The service treats the context as a map, and an
+// empty one as none.
 func canonical(header []byte, context map[string]string) []byte {
 	data := canon.AppendBytes(nil, header)
 	for _, name := range slices.Sorted(maps.Keys(context)) {

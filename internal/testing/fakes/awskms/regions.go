@@ -6,19 +6,19 @@ import (
 	"sync"
 )
 
-// account is what the servers of one account share. The lock is theirs together,
-// because a multi-region key has its material in several of them.
+// account is the state that the servers of one account share. They share one
+// lock, because a multi-region key has its material in several of them.
 type account struct {
 	mu      sync.Mutex
 	regions map[string]*Server
 }
 
 // InRegion starts the server of the same account in another region. It has keys
-// and aliases of its own; ReplicateKey brings multi-region keys into it. The
+// and aliases of its own; ReplicateKey replicates multi-region keys to it. The
 // caller closes it.
 func (s *Server) InRegion(region string) *Server { return s.start(region) }
 
-// newMultiRegionID is of the form by which the service tells such keys apart.
+// newMultiRegionID returns an id with the prefix that marks multi-region keys.
 func newMultiRegionID() string { return "mrk-" + strings.ReplaceAll(newKeyID(), "-", "") }
 
 func (k *key) isMultiRegion() bool { return len(k.related) > 0 }
@@ -49,8 +49,8 @@ func (k *key) configuration() *multiRegionConfiguration {
 	return c
 }
 
-// replicateKey makes a replica, ready at once: the service takes some seconds,
-// in which the replica's state is Creating.
+// replicateKey makes a replica that is ready at once. The service takes some
+// seconds, during which the state is Creating.
 func replicateKey(s *Server, in struct{ KeyId, ReplicaRegion, Description string }) (any, error) {
 	k, err := s.usable(in.KeyId)
 	if err != nil {

@@ -3,9 +3,9 @@
 // key and context, so a test against it fails where the service would fail.
 // Only tests import it.
 //
-// It follows what sessions recorded against the service show and, where none
-// exists, the service's documentation. Grants, key policies and asymmetric keys
-// are left out; [Fault] denies and breaks operations instead.
+// It follows sessions recorded against the service and, where there is none, the
+// service's documentation. It has no grants, key policies or asymmetric keys;
+// [Fault] denies and breaks operations instead.
 package awskms
 
 import (
@@ -24,7 +24,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 )
 
-// The account of every key, and the region of a server unless [Server.InRegion] says otherwise.
+// The account of every key, and the region of a server unless [Server.InRegion]
+// changes it.
 const (
 	Account = "123456789012"
 	Region  = "us-east-1"
@@ -39,7 +40,7 @@ type Server struct {
 
 	*account
 	ahead   time.Duration                 // of the clock
-	admits  func(accessKeyID string) bool // nil for everybody
+	admits  func(accessKeyID string) bool // nil admits everybody
 	keys    map[string]*key               // by key id
 	aliases map[string]string             // alias name to key id
 	faults  []*Fault
@@ -50,8 +51,8 @@ type Server struct {
 type Call struct {
 	Op   string
 	Body map[string]any // the JSON object that was sent
-	// Context is the EncryptionContext; nil when none was sent, which is not the
-	// same as an empty one. ReEncrypt has one for each side.
+	// Context is the EncryptionContext; nil if none was sent, which differs from an
+	// empty one. ReEncrypt has one for each side.
 	Context, SourceContext, DestinationContext map[string]string
 }
 
@@ -70,14 +71,14 @@ func (a *account) start(region string) *Server {
 	return s
 }
 
-// Close stops the server and cuts calls that hang.
+// Close stops the server and aborts hanging calls.
 func (s *Server) Close() {
 	s.http.CloseClientConnections()
 	s.http.Close()
 }
 
-// Client returns an SDK client of this server that makes one attempt per call
-// unless an option says otherwise.
+// Client returns an SDK client for this server that makes one attempt per call
+// unless an option changes it.
 func (s *Server) Client(options ...func(*kms.Options)) *kms.Client {
 	return kms.New(kms.Options{
 		Region:           s.region,
@@ -87,8 +88,8 @@ func (s *Server) Client(options ...func(*kms.Options)) *kms.Client {
 	}, options...)
 }
 
-// Calls returns the requests so far, in order of arrival, of the operations
-// named or of all.
+// Calls returns the requests so far, in order of arrival, of the given operations or
+// of all.
 func (s *Server) Calls(ops ...string) []Call {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -122,7 +123,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// record keeps the call and returns the fault that it meets, if any.
+// record stores the call and returns the fault for it, if any.
 func (s *Server) record(op string, body []byte) *Fault {
 	call := Call{Op: op}
 	var contexts struct {
@@ -148,7 +149,7 @@ var operations = func() map[string]func(*Server, []byte) (any, error) {
 	return all
 }()
 
-// handle makes an operation of a function on typed requests and answers.
+// handle converts a function on typed requests and answers to an operation.
 func handle[In any](f func(*Server, In) (any, error)) func(*Server, []byte) (any, error) {
 	return func(s *Server, body []byte) (any, error) {
 		var in In

@@ -12,7 +12,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Admit limits who may call, by the bearer token: those of others have expired.
+// Admit restricts who may call, by the bearer token: the tokens of all others have
+// expired.
 func (s *Server) Admit(admits func(token string) bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -34,9 +35,9 @@ func (s *Server) authenticate(ctx context.Context) error {
 	return status.Error(codes.Unauthenticated, "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other valid authentication credential.")
 }
 
-// InProcess is a client whose requests reach the server without a network, so
-// that a test may run under testing/synctest. Calls are repeated as their options
-// say, by the same code that the official client uses.
+// InProcess is a client whose requests reach the server without a network, so that
+// a test can run under testing/synctest. The code of the official client retries
+// calls according to their options.
 type InProcess struct{ Server *Server }
 
 func (c InProcess) invoke(ctx context.Context, method string, request any, handler grpc.UnaryHandler, options []gax.CallOption) (answer any, err error) {

@@ -12,10 +12,11 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// maxSize is how many bytes of plaintext, and of additional data, the service takes.
+// maxSize is the limit of the service in bytes, for plaintext and for additional
+// data.
 const maxSize = 64 << 10
 
-// The ciphertext, as far as the fake is concerned:
+// The ciphertext of the fake:
 //
 //	0a 25 || version 37 || nonce 12 || ciphertext || tag 16
 const ciphertextPrefix = "\x0a\x25"
@@ -26,8 +27,8 @@ var (
 	errKey     = status.Error(codes.InvalidArgument, "Decryption failed: verify that 'name' refers to the correct CryptoKey.")
 )
 
-// Encrypt implements the service: by the primary version of a key or by the
-// version named.
+// Encrypt implements the service, with the primary version of a key or the named
+// version.
 func (s *Server) Encrypt(_ context.Context, r *kmspb.EncryptRequest) (*kmspb.EncryptResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +73,7 @@ func (s *Server) encryptingVersion(name string) (*version, error) {
 	return k.primary, nil
 }
 
-// Decrypt implements the service: the ciphertext says by which version of the key.
+// Decrypt implements the service. The ciphertext determines the version of the key.
 func (s *Server) Decrypt(_ context.Context, r *kmspb.DecryptRequest) (*kmspb.DecryptResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

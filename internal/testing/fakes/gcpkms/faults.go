@@ -14,24 +14,24 @@ import (
 
 // Fault changes how calls are answered. Its zero value changes nothing.
 type Fault struct {
-	Method string  // the method it concerns; empty for all
-	Times  int     // how many calls it concerns; 0 for all until it is removed
-	Share  float64 // which part of these calls, at random; 0 for all
+	Method string  // the method affected; empty means all
+	Times  int     // number of calls affected; 0 means all until the fault is removed
+	Share  float64 // share of these calls, at random; 0 means all
 
 	Delay time.Duration
 	Hang  bool       // no answer until the client gives up
 	Code  codes.Code // answer with this code
 
-	// What may happen to data on the way, which clients notice by checksums.
-	CorruptRequest bool // a bit of the plaintext or ciphertext sent is flipped
-	CorruptAnswer  bool // a bit of the ciphertext or plaintext answered is flipped
-	DropChecksum   bool // the answer carries none
+	// Damage in transit, which clients detect by checksums.
+	CorruptRequest bool // flip a bit of the plaintext or ciphertext sent
+	CorruptAnswer  bool // flip a bit of the ciphertext or plaintext in the answer
+	DropChecksum   bool // the answer has no checksum
 	DropVerified   bool // the answer does not confirm the request's checksums
 	OtherKey       bool // the answer to Encrypt names another key
 }
 
-// Inject adds a fault and returns the function that removes it. Of several that
-// concern a call the first is used.
+// Inject adds a fault and returns the function that removes it. If several
+// affect a call, the first is used.
 func (s *Server) Inject(f Fault) (remove func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -48,7 +48,7 @@ func (s *Server) drop(f *Fault) {
 	s.faults = slices.DeleteFunc(s.faults, func(o *Fault) bool { return o == f })
 }
 
-// nextFault uses up one of the times of the fault that it returns.
+// nextFault counts the use of the fault that it returns.
 func (s *Server) nextFault(method string) Fault {
 	for _, f := range s.faults {
 		if f.Method != "" && f.Method != method || f.Share > 0 && rand.Float64() >= f.Share {

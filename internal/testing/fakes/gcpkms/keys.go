@@ -25,7 +25,7 @@ type key struct {
 
 type version struct {
 	name  string
-	id    [37]byte // leads every ciphertext of this version
+	id    [37]byte // begins every ciphertext of this version
 	state kmspb.CryptoKeyVersion_CryptoKeyVersionState
 	made  time.Time
 	aead  cipher.AEAD
@@ -33,7 +33,7 @@ type version struct {
 
 const versionsPart = "/cryptoKeyVersions/"
 
-// AddKey makes a key with one enabled primary version.
+// AddKey creates a key with one enabled primary version.
 func (s *Server) AddKey(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,8 +166,7 @@ func (s *Server) UpdateCryptoKeyPrimaryVersion(_ context.Context, r *kmspb.Updat
 	return k.proto(), nil
 }
 
-// transitions says from which state to which a caller may bring a version, and
-// by which method.
+// transitions lists the state changes of a version that a caller may request, by method.
 var transitions = map[string]map[[2]kmspb.CryptoKeyVersion_CryptoKeyVersionState]bool{
 	"update": {
 		{kmspb.CryptoKeyVersion_ENABLED, kmspb.CryptoKeyVersion_DISABLED}: true,
@@ -196,12 +195,12 @@ func (s *Server) move(by, name string, to kmspb.CryptoKeyVersion_CryptoKeyVersio
 	return v.proto(), nil
 }
 
-// UpdateCryptoKeyVersion implements the service: it enables and disables.
+// UpdateCryptoKeyVersion implements the service. It enables and disables.
 func (s *Server) UpdateCryptoKeyVersion(_ context.Context, r *kmspb.UpdateCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
 	return s.move("update", r.CryptoKeyVersion.GetName(), r.CryptoKeyVersion.GetState())
 }
 
-// DestroyCryptoKeyVersion implements the service: the version is scheduled for
+// DestroyCryptoKeyVersion implements the service. The version is scheduled for
 // destruction and can be restored.
 func (s *Server) DestroyCryptoKeyVersion(_ context.Context, r *kmspb.DestroyCryptoKeyVersionRequest) (*kmspb.CryptoKeyVersion, error) {
 	return s.move("destroy", r.Name, kmspb.CryptoKeyVersion_DESTROY_SCHEDULED)
@@ -212,7 +211,7 @@ func (s *Server) RestoreCryptoKeyVersion(_ context.Context, r *kmspb.RestoreCryp
 	return s.move("restore", r.Name, kmspb.CryptoKeyVersion_DISABLED)
 }
 
-// Shred ends the waiting time of a version that is scheduled for destruction.
+// Shred ends the waiting period of a version that is scheduled for destruction.
 func (s *Server) Shred(version string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

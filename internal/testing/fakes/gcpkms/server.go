@@ -2,8 +2,8 @@
 // implements the service's own interface for the official client. Ciphertexts
 // are real AEAD over key, version and additional data. Only tests import it.
 //
-// It follows recorded sessions of the service and its documentation. Only
-// symmetric encryption is there; [Fault] refuses, delays and corrupts.
+// It follows recorded sessions of the service and its documentation. It has
+// only symmetric encryption; [Fault] refuses, delays and corrupts.
 package gcpkms
 
 import (
@@ -30,7 +30,7 @@ type Server struct {
 	grpc *grpc.Server
 
 	mu     sync.Mutex
-	admits func(token string) bool // nil for everybody
+	admits func(token string) bool // nil admits everybody
 	keys   map[string]*key         // by resource name
 	faults []*Fault
 	calls  []Call
@@ -51,7 +51,7 @@ func New() *Server {
 	return NewOn(listener)
 }
 
-// NewOn starts a server that listens where it is told to.
+// NewOn starts a server on the given listener.
 func NewOn(listener net.Listener) *Server {
 	s := &Server{Addr: listener.Addr().String(), keys: map[string]*key{}}
 	s.grpc = grpc.NewServer(grpc.UnaryInterceptor(s.intercept))
@@ -60,7 +60,7 @@ func NewOn(listener net.Listener) *Server {
 	return s
 }
 
-// Close stops the server and cuts calls that hang.
+// Close stops the server and aborts hanging calls.
 func (s *Server) Close() { s.grpc.Stop() }
 
 // Client returns a client of this server, with the retries of the official
@@ -72,7 +72,7 @@ func (s *Server) Client(ctx context.Context) (*kms.KeyManagementClient, error) {
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())))
 }
 
-// Calls returns the requests so far, in order of arrival, of the methods named
+// Calls returns the requests so far, in order of arrival, of the given methods
 // or of all.
 func (s *Server) Calls(methods ...string) []Call {
 	s.mu.Lock()
@@ -99,7 +99,7 @@ func (s *Server) intercept(ctx context.Context, request any, info *grpc.UnarySer
 	return answer, err
 }
 
-// record keeps a copy of the call and returns the fault that it meets.
+// record stores a copy of the call and returns the fault for it.
 func (s *Server) record(method string, request proto.Message) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
