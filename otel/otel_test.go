@@ -275,7 +275,7 @@ func TestMetrics(t *testing.T) {
 		{Name: "kmsencrypted.values", Unit: "{value}", Description: "Values in requests to a key service.", Data: sum(253, 1, 1)},
 		{
 			Name: "kmsencrypted.request.duration", Unit: "s",
-			Description: "Duration of requests to a key service, with the client's own retries.",
+			Description: "Duration of requests to a key service, including the client's own retries.",
 			Data: metricdata.Histogram[float64]{
 				Temporality: metricdata.CumulativeTemporality,
 				DataPoints: []metricdata.HistogramDataPoint[float64]{
