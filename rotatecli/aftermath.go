@@ -10,11 +10,11 @@ import (
 
 type historyCmd struct {
 	tablesFlag
-	Limit int  `default:"20" placeholder:"N" help:"Of each table at most so many; 0 lists all."`
+	Limit int  `default:"20" placeholder:"N" help:"Maximum number of runs per table; 0 lists all."`
 	JSON  bool `help:"Print JSON."`
 }
 
-// runJSON is a run for machines.
+// runJSON is a run in JSON.
 type runJSON struct {
 	Table     string     `json:"table"`
 	Run       string     `json:"run"`
@@ -154,7 +154,7 @@ func (c *healCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// latest is the latest run of a table.
+// latest returns the latest run of a table.
 func (t *table) latest(ctx context.Context) (rotation.Status, bool, error) {
 	if !t.database.hasLedger(ctx) {
 		return rotation.Status{}, false, nil
@@ -164,7 +164,7 @@ func (t *table) latest(ctx context.Context) (rotation.Status, bool, error) {
 
 type clearJournalCmd struct {
 	tablesFlag
-	Grace time.Duration `default:"720h" help:"Keep those of runs that ended less long ago."`
+	Grace time.Duration `default:"720h" help:"Keep the keys of runs that ended within this time."`
 }
 
 func (clearJournalCmd) Help() string {

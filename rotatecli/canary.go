@@ -8,7 +8,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// shards is into how many ranges a table is cut, and so how much a canary moves.
+// shards is the number of ranges of a table. It determines how much a canary
+// moves.
 const shards = 64
 
 // canary rotates one shard of a table and opens every record of it.
@@ -25,7 +26,7 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 	p := s.newProgress(t.name, c.JSON, left+before, before)
 	options, err := c.options(ctx, t, func(e rotation.Event) {
 		if e.Type == rotation.EventShard {
-			number = e.Shard // told before Work returns
+			number = e.Shard // reported before Work returns
 		}
 		p.observe(e)
 	})
@@ -56,7 +57,7 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 	if err != nil {
 		return false, s.pausedOr(err)
 	}
-	s.printf("%s  canary: %s %s in %s, %s of its shard opened, %s failed  the run is begun; without --canary it goes on\n",
+	s.printf("%s  canary: %s %s in %s, %s of its shard opened, %s failed  the run is unfinished; continue it without --canary\n",
 		t.name, count(result.Written), verbs[c.Kind], span(time.Since(began)), count(opened), count(int64(len(failures))))
 	s.printFailures(failures, 10)
 	return clean, nil

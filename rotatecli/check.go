@@ -21,9 +21,9 @@ whether the constraint is there by which the database refuses plaintext. Exit
 codes: 0 in order, 2 not so.`
 }
 
-// finding is something that a check has to say.
+// finding is one result of a check.
 type finding struct {
-	bad  bool // else it is only advice
+	bad  bool // otherwise it is advice
 	text string
 }
 
@@ -117,7 +117,7 @@ func (d *Database) columns(ctx context.Context, name string) ([]string, error) {
 	return rows.Columns()
 }
 
-// constraints asks each database for the constraint that field.Model.CheckConstraint makes.
+// constraints are the queries for the constraint of field.Model.CheckConstraint.
 var constraints = map[field.Dialect]string{
 	field.Postgres: "SELECT count(*) FROM pg_constraint WHERE conname = $1 AND conrelid = to_regclass($2)",
 	field.MySQL:    "SELECT count(*) FROM information_schema.table_constraints WHERE constraint_type = 'CHECK' AND constraint_name = ? AND table_name = ? AND table_schema = database()",

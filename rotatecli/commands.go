@@ -1,43 +1,43 @@
 package rotatecli
 
-// Commands is the grammar that every program has.
+// Commands is the grammar of every program.
 type Commands struct {
 	Rotate      RotateCommands `cmd:"" help:"Move all records to the current version of their key."`
-	Versions    versionsCmd    `cmd:"" help:"Versions of keys: what is listed, what the records use, what may go."`
+	Versions    versionsCmd    `cmd:"" help:"Versions of keys: list them, count the records at each, and check whether one may be retired."`
 	Inspect     inspectCmd     `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
 	Check       checkCmd       `cmd:"" help:"Compare the models with the live schema."`
 	Tables      tablesCmd      `cmd:"" help:"Print the SQL of the tables that the library keeps its own state in, or create them."`
-	Doctor      doctorCmd      `cmd:"" help:"Try the key services: encrypt, decrypt, context, and what they will log."`
-	ContextHash contextHashCmd `cmd:"" help:"Compute what stands for an encryption context in Vault's audit log."`
+	Doctor      doctorCmd      `cmd:"" help:"Test the key services: encrypt, decrypt, context, and what they log."`
+	ContextHash contextHashCmd `cmd:"" help:"Compute the hash of an encryption context as in Vault's audit log."`
 	Completion  completionCmd  `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 	Complete    completeCmd    `cmd:"" name:"__complete" hidden:"" passthrough:""`
 }
 
-// RotateCommands are the verbs of "rotate".
+// RotateCommands are the subcommands of "rotate".
 type RotateCommands struct {
-	Init         initCmd         `cmd:"" help:"Create the tables in which the state of rotations lies."`
+	Init         initCmd         `cmd:"" help:"Create the tables for the state of rotations."`
 	Plan         planCmd         `cmd:"" help:"Say what a run would do. Writes nothing and calls no key service."`
-	Run          runCmd          `cmd:"" help:"Rotate until nothing is left. May be stopped and called again at any time."`
-	Status       statusCmd       `cmd:"" help:"Say where things stand."`
+	Run          runCmd          `cmd:"" help:"Rotate until nothing is left. May be stopped and run again at any time."`
+	Status       statusCmd       `cmd:"" help:"Show the progress."`
 	Pause        pauseCmd        `cmd:"" help:"Pause the unfinished runs, in all processes."`
-	Resume       resumeCmd       `cmd:"" help:"Let paused runs go on; \"rotate run\" then has to be called again."`
+	Resume       resumeCmd       `cmd:"" help:"Make paused runs active again; then call \"rotate run\" again."`
 	Cancel       cancelCmd       `cmd:"" help:"End the unfinished runs for good. What was written stays."`
 	Verify       verifyCmd       `cmd:"" help:"Open the records and count their versions. Only reads."`
-	Cost         costCmd         `cmd:"" help:"Estimate requests, price, time, and what logs and database write."`
-	History      historyCmd      `cmd:"" help:"List the runs there were."`
+	Cost         costCmd         `cmd:"" help:"Estimate requests, price, time, and the size of logs."`
+	History      historyCmd      `cmd:"" help:"List earlier runs."`
 	Heal         healCmd         `cmd:"" help:"After a rekey: mend columns that a foreign writer left under the old data key."`
 	ClearJournal clearJournalCmd `cmd:"" help:"Erase the replaced wrapped keys of runs that were verified."`
 }
 
-// tablesFlag chooses tables.
+// tablesFlag selects tables.
 type tablesFlag struct {
 	Table []string `short:"t" placeholder:"NAME" help:"Only this table; may be repeated. Without it: all."`
 }
 
-// rotationFlags are those of plan and run.
+// rotationFlags are the flags of plan and run.
 type rotationFlags struct {
 	tablesFlag
 	To      int     `placeholder:"N" help:"The version to move to, as a check: it must be the current one."`
 	Kind    string  `enum:"rewrap,rekey,migrate,reindex,complete" default:"rewrap" help:"What to do: ${enum}."`
-	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to the key service a second, for all processes that share the database; changes that of a run that goes on. Without it: no bound."`
+	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to the key service a second, for all processes that share the database; also changes the rate of a running rotation. Without it: no limit."`
 }

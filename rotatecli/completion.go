@@ -19,8 +19,9 @@ func (completionCmd) Help() string {
   kmsencrypted completion fish > ~/.config/fish/completions/kmsencrypted.fish`
 }
 
-// scripts ask the program itself what may follow, so that they never grow old.
-// NAME stands for the command and FUNC for its name as part of a function's.
+// scripts ask the program itself for candidates, so that they are always up to
+// date. NAME is replaced by the command, FUNC by its name as part of a function
+// name.
 var scripts = map[string]string{
 	"bash": `_FUNC_complete() {
 	local IFS=$'\n'
@@ -55,7 +56,7 @@ func (c *completionCmd) Run(s *Session) error {
 	return nil
 }
 
-// completeCmd answers the scripts: one candidate a line for the last word.
+// completeCmd answers the scripts: one candidate per line for the last word.
 type completeCmd struct {
 	Words []string `arg:"" optional:""`
 }
@@ -71,14 +72,14 @@ func (c *completeCmd) Run(s *Session) error {
 	return nil
 }
 
-// candidates are the commands, flags and values that may stand in place of the
-// last word.
+// candidates returns the commands, flags and values that may replace the last
+// word.
 func candidates(node *kong.Node, words []string) (found []string) {
 	last := ""
 	if len(words) > 0 {
 		last, words = words[len(words)-1], words[:len(words)-1]
 	}
-	var flag *kong.Flag // the one that waits for its value
+	var flag *kong.Flag // the one without its value yet
 	for _, word := range words {
 		switch {
 		case flag != nil:

@@ -19,7 +19,7 @@ Example:
   context-hash --audit file --key vault/customers model_name=User model_id=7`
 }
 
-// hasher is what Vault's provider can do.
+// hasher is the ability of Vault's provider to hash contexts.
 type hasher interface {
 	ContextHash(ctx context.Context, device string, ec kmsencrypted.BoundContext) (string, error)
 }

@@ -20,7 +20,7 @@ differ by region and contract. Example:
   rotate cost --kms-rate 2500`
 }
 
-// costJSON is an estimate for machines.
+// costJSON is an estimate in JSON.
 type costJSON struct {
 	Table    string  `json:"table"`
 	Records  int64   `json:"records"`
@@ -84,7 +84,7 @@ func orDash(d time.Duration) string {
 	return span(d)
 }
 
-// size writes bytes for people.
+// size formats a number of bytes for people.
 func size(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB"}
 	f, i := float64(n), 0

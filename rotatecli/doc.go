@@ -1,12 +1,12 @@
-// Package rotatecli is the command line of rotations as a library, for a
-// program that knows its own models:
+// Package rotatecli is the command line of rotations as a library, for a program
+// with its own models:
 //
 //	func main() { rotatecli.Main(context.Background(), db, customers, users, documents) }
 //
-// gives it "rotate plan", "rotate run", "rotate status", "versions", "inspect",
-// "check", "doctor" and more: run it with --help. The command kmsencrypted is the
-// same over tables that a file describes; it is needed only where there is no
-// program of one's own.
+// This adds "rotate plan", "rotate run", "rotate status", "versions", "inspect",
+// "check", "doctor" and more: run it with --help. The command kmsencrypted offers
+// the same for tables described in a file. Use it only if you have no program of
+// your own.
 //
 // # Exit codes
 //
@@ -20,8 +20,8 @@
 //
 // # Output
 //
-// Results go to standard output, progress to standard error: a bar on a
-// terminal, else a line each ten seconds. With --json every event is one line of
-// JSON on standard output. Nothing that is printed holds a plaintext, a key or a
-// password; texts of errors come from databases and key services.
+// Results go to standard output, progress to standard error: a bar on a terminal,
+// otherwise a line every ten seconds. With --json every event is one line of JSON
+// on standard output. The output never contains a plaintext, a key or a password.
+// Error texts come from databases and key services.
 package rotatecli

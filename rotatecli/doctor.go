@@ -90,15 +90,15 @@ func (c *doctorCmd) providers(ctx context.Context, s *Session) ([]namedProvider,
 	return all, nil
 }
 
-// openKey opens a key by its id, where the program can.
+// openKey opens a key by its id, if the program can.
 func (s *Session) openKey(ctx context.Context, id string) (kmsencrypted.Provider, error) {
 	if s.OpenKey == nil {
-		return nil, usage("this program opens no key by its id: leave --key out, and it takes those of its versions")
+		return nil, usage("this program cannot open a key by its id: without --key it tests the keys of its versions")
 	}
 	return s.OpenKey(ctx, id)
 }
 
-// examination is of one key.
+// examination examines one key.
 type examination struct {
 	ctx      context.Context
 	s        *Session
@@ -106,7 +106,7 @@ type examination struct {
 	bound    kmsencrypted.BoundContext
 }
 
-// marks of a line.
+// marks at the start of a line
 const (
 	works   = "✓"
 	fails   = "✗"
@@ -151,7 +151,7 @@ func (e *examination) probe() {
 	}
 }
 
-// encrypt wraps random bytes, as a data key is wrapped.
+// encrypt wraps random bytes, like a data key.
 func (e *examination) encrypt() ([]kmsencrypted.Wrap, error) {
 	plaintext := make([]byte, kmsencrypted.DataKeySize)
 	rand.Read(plaintext)
@@ -200,12 +200,12 @@ func (e *examination) decrypt(wraps []kmsencrypted.Wrap, info kmsencrypted.KeyIn
 	}
 }
 
-// remedies for a key that ignores the context.
+// remedies are for a key that ignores the context.
 var remedies = map[string]string{
 	"vault": "The key was made without derived=true; make another one with it and rotate to that",
 }
 
-// logs says by provider where a decryption is written down.
+// logs says by provider where a decryption is logged.
 var logs = map[string]string{
 	"aws":   "CloudTrail logs each Encrypt, Decrypt and ReEncrypt with the context in plain text, as",
 	"gcp":   "Cloud Audit Logs (data access, if switched on) log each Encrypt and Decrypt; the context is not in them, it is sent as",
@@ -221,11 +221,11 @@ func (e *examination) logged(info kmsencrypted.KeyInfo) {
 	e.say(unknown, "%s %s", text, e.bound)
 }
 
-// Clocks may differ by so much: AWS refuses requests beyond it, tokens expire
-// early or late.
+// mostSkew is the largest acceptable clock difference: AWS refuses requests
+// beyond it, and tokens expire early or late.
 const mostSkew = 5 * time.Minute
 
-// checkClock compares the clock with that of a server, to a second or so.
+// checkClock compares the clock with that of a server, to about a second.
 func (s *Session) checkClock(ctx context.Context, url string) (right bool) {
 	s.printf("clock\n")
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
@@ -251,7 +251,7 @@ func (s *Session) checkClock(ctx context.Context, url string) (right bool) {
 
 func dateOf(ctx context.Context, url string) (time.Time, error) {
 	if !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "https://") {
-		return time.Time{}, fmt.Errorf("%q is no http or https address", url)
+		return time.Time{}, fmt.Errorf("%q is not an http or https address", url)
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodHead, url, nil)
 	if err != nil {

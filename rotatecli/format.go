@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// count writes 1204331 as 1,204,331.
+// count formats 1204331 as 1,204,331.
 func count(n int64) string {
 	digits := strconv.FormatInt(n, 10)
 	sign := ""
@@ -27,7 +27,7 @@ func count(n int64) string {
 	return sign + b.String()
 }
 
-// things is a count with its noun: 1 record, 2 records.
+// things formats a count with its noun: 1 record, 2 records.
 func things(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun
@@ -35,7 +35,7 @@ func things(n int64, noun string) string {
 	return count(n) + " " + noun + "s"
 }
 
-// span is a time that somebody waits: 850 ms, 12 s, 3 min, 1 h 20 min, 2 d 4 h.
+// span formats a waiting time: 850 ms, 12 s, 3 min, 1 h 20 min, 2 d 4 h.
 func span(d time.Duration) string {
 	switch {
 	case d < time.Second:
@@ -70,7 +70,7 @@ func (s *Session) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// oneLine keeps an error of somebody else from breaking a table or a bar.
+// oneLine formats an error so that it does not break a table or a bar.
 func oneLine(err error) string { return flat(err.Error()) }
 
 func flat(text string) string { return strings.Join(strings.Fields(text), " ") }

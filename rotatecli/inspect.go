@@ -108,7 +108,7 @@ type columnInspection struct {
 	Inspection
 }
 
-// read reads the encrypted columns of one record as they are.
+// read reads the encrypted columns of one record without decrypting them.
 func (t *table) read(ctx context.Context, id []string) (columns []string, values []sql.Null[string], err error) {
 	ids := t.model.IDColumns()
 	if len(id) != len(ids) {

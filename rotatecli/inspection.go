@@ -10,29 +10,29 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/nativefield"
 )
 
-// Inspection is what can be said of an encrypted value without opening it.
+// Inspection describes an encrypted value without opening it.
 type Inspection struct {
 	// Kind is "data key", "secret", "field", "file key", "base64", "NULL" or
 	// "unknown".
 	Kind    string `json:"kind"`
 	Format  string `json:"format,omitempty"` // "native" or "ruby"
 	Version int    `json:"version,omitempty"`
-	KeyID   string `json:"key_id,omitempty"` // as the version is configured
-	// Commitment is that of a native data key, KeyTag the public label of the
-	// data key that a native field is sealed under; both in hex.
+	KeyID   string `json:"key_id,omitempty"` // as configured for the version
+	// Commitment is the commitment of a native data key. KeyTag is the public label of
+	// the data key of a native field. Both are in hex.
 	Commitment string       `json:"commitment,omitempty"`
 	KeyTag     string       `json:"key_tag,omitempty"`
 	RecordSeal bool         `json:"record_seal,omitempty"`
 	Padded     bool         `json:"padded,omitempty"`
 	Wraps      []WrapOfKind `json:"wraps,omitempty"`
-	Bytes      int          `json:"bytes,omitempty"` // of the value, or of its plaintext where that is known
+	Bytes      int          `json:"bytes,omitempty"` // of the value, or of its plaintext if known
 	Note       string       `json:"note,omitempty"`
 }
 
 // WrapOfKind is one wrapped copy of a data key.
 type WrapOfKind struct {
 	Tag     string `json:"tag,omitempty"` // of the provider, in a native column
-	Service string `json:"service"`       // as far as the ciphertext shows it
+	Service string `json:"service"`       // as far as the ciphertext reveals it
 	Bytes   int    `json:"bytes"`
 }
 
@@ -42,7 +42,7 @@ const (
 	fileKeySize   = 12 + 32 + 16
 )
 
-// Inspect tells what a value is. What it does not know it does not repeat.
+// Inspect describes a value. It does not repeat a value that it does not recognise.
 func Inspect(value string) Inspection {
 	if rest, ok := strings.CutPrefix(value, fileKeyPrefix); ok {
 		raw, err := base64.RawURLEncoding.DecodeString(rest)
@@ -85,8 +85,8 @@ func inspectField(raw []byte) Inspection {
 	}
 }
 
-// inspectKey reads the body of "vN:…". A native body has a layout that a wrap of
-// Ruby's has only by an accident of many bytes.
+// inspectKey parses the body of "vN:…". A wrap of Ruby's has the native layout only by
+// an unlikely coincidence of many bytes.
 func inspectKey(version int, body string) Inspection {
 	i := Inspection{Kind: "data key", Format: "native", Version: version}
 	n, err := keycolumn.ParseText(body)
@@ -109,18 +109,19 @@ func inspectKey(version int, body string) Inspection {
 	return i
 }
 
-// testKeyPrefix is what decodes from "insecure+data+A", the insecure test key's
-// mark, as far as whole bytes go.
+// testKeyPrefix is what "insecure+data+A", the mark of the insecure test key, decodes
+// to, in whole bytes.
 const testKeyPrefix = "\x8a\x7b\x1e\x72\xea\xde\xf9\xd6\xad\x6b\xe0"
 
-// services by how their ciphertexts begin.
+// services are recognised by the first bytes of their ciphertexts.
 var services = []struct{ begins, name string }{
 	{"\x01\x02\x02\x00", "AWS KMS"}, {"\x01\x02\x03\x00", "AWS KMS"},
 	{"\x0a\x24\x00", "Google Cloud KMS"}, {"\x0a\x25\x00", "Google Cloud KMS"},
 	{testKeyPrefix, "insecure test key"},
 }
 
-// serviceOf names who made a wrap. Vault's is text that names the version of its key.
+// serviceOf returns the service that made a wrap. Vault's wraps are text that contains
+// the version of the key.
 func serviceOf(ciphertext []byte) string {
 	if rest, ok := strings.CutPrefix(string(ciphertext), "vault:v"); ok {
 		if n, _, found := strings.Cut(rest, ":"); found {
@@ -138,7 +139,7 @@ func serviceOf(ciphertext []byte) string {
 	return "unknown service"
 }
 
-// localKey reads the id of the key in front of a local provider's ciphertext.
+// localKey reads the id of the key at the start of a local provider's ciphertext.
 func localKey(ciphertext []byte) (id string, ok bool) {
 	const sealed = 12 + 32 + 16
 	if len(ciphertext) == 0 || len(ciphertext) != 1+int(ciphertext[0])+sealed {
@@ -163,7 +164,7 @@ func legacyService(value string) string {
 	return ""
 }
 
-// String is one line: "version 2 · native · data key · commitment 9f31… · 2
+// String returns one line: "version 2 · native · data key · commitment 9f31… · 2
 // wraps: aws eu-central-1, aws eu-west-1".
 func (i Inspection) String() string {
 	var parts []string

@@ -30,9 +30,9 @@ const (
 	ExitUsage     = 64
 )
 
-// Main runs the command line of the process over the tables of some models,
-// each a *field.Model or [With] options, and exits. The database is told from the
-// driver of db.
+// Main runs the command line of the process for the tables of some models, each a
+// *field.Model or a model with [With] options, and exits. It recognises the
+// database by the driver of db.
 func Main(ctx context.Context, db *sql.DB, models ...field.AnyModel) {
 	ctx, stop := interruptible(ctx)
 	program := Program{Open: func(context.Context) (*Database, error) {
@@ -44,17 +44,17 @@ func Main(ctx context.Context, db *sql.DB, models ...field.AnyModel) {
 	os.Exit(code)
 }
 
-// interruptible ends its context at the first interrupt; the second one ends the
-// process as if nobody listened.
+// interruptible ends its context at the first interrupt. The second one ends the
+// process as usual.
 func interruptible(ctx context.Context) (context.Context, func()) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	return ctx, stop
 }
 
-// With gives the table of a model options: the managers of files that are
-// attached to its records, without which they cannot be rekeyed, and columns that
-// look encrypted and are independent.
+// With adds options to the table of a model: the managers of files attached to its
+// records, without which the records cannot be rekeyed, and columns that look
+// encrypted but are independent.
 //
 //	rotatecli.Main(ctx, db, customers, rotatecli.With(documents, sqlstore.Options{Dependents: …}))
 func With(m field.AnyModel, options sqlstore.Options) field.AnyModel { return modelWith{m, options} }
@@ -71,36 +71,38 @@ func optionsOf(m field.AnyModel) sqlstore.Options {
 	return sqlstore.Options{}
 }
 
-// Database is what the commands work on.
+// Database is the database that the commands use.
 type Database struct {
 	DB      *sql.DB
 	Dialect field.Dialect
 	Models  []field.AnyModel
 }
 
-// Program is a command line. Main is enough for most.
+// Program is a command line. Main is enough for most programs.
 type Program struct {
-	// Name is that of the command in its help; empty is the name of the process.
+	// Name is the name of the command in its help; empty means the name of the
+	// process.
 	Name string
-	// Description is the first sentence of its help; empty is a general one.
+	// Description is the first sentence of the help; empty means a general one.
 	Description string
-	// Grammar is a pointer to a struct for kong, with [Commands] embedded in it
-	// and further commands beside. Their methods Run may take a context.Context
-	// and a *[Session]. Nil is Commands alone.
+	// Grammar is a pointer to a struct for kong that embeds [Commands] and adds
+	// commands of its own. Their Run methods may take a context.Context and a
+	// *[Session]. Nil means Commands alone.
 	Grammar any
-	// Options are further ones for kong.
+	// Options are additional options for kong.
 	Options []kong.Option
-	// Open connects to the database. It is called by commands that need it, once.
+	// Open connects to the database. Commands that need it call it once.
 	Open func(context.Context) (*Database, error)
-	// OpenKey opens a key service by the id of a key, for commands with --key; nil
-	// leaves them to the keys of the models.
+	// OpenKey opens a key service by the id of a key, for commands with --key. If it
+	// is nil, these use only the keys of the models.
 	OpenKey func(ctx context.Context, keyID string) (kmsencrypted.Provider, error)
-	// Stdin, Stdout and Stderr are those of the process where they are nil.
+	// Stdin, Stdout and Stderr are the streams to use; nil means those of the
+	// process.
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 }
 
-// exited carries an exit code that kong asks for, after help for example.
+// exited carries an exit code that kong requests, for example after help.
 type exited int
 
 // Run runs a command and returns its exit code.
@@ -121,7 +123,7 @@ func (p Program) Run(ctx context.Context, args []string) (code int) {
 	}
 	options := append([]kong.Option{
 		kong.Name(s.name),
-		kong.Description(cmp.Or(p.Description, "Looks after encrypted columns: rotates keys over all records, verifies, inspects.")),
+		kong.Description(cmp.Or(p.Description, "Manages encrypted columns: rotates keys over all records, verifies, inspects.")),
 		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
@@ -130,26 +132,26 @@ func (p Program) Run(ctx context.Context, args []string) (code int) {
 	}, p.Options...)
 	parser, err := kong.New(grammar, options...)
 	if err != nil {
-		panic("rotatecli: " + err.Error()) // a mistake in a grammar
+		panic("rotatecli: " + err.Error()) // an error in the grammar
 	}
 	s.parser = parser
 	command, err := parser.Parse(args)
 	if err != nil {
-		fmt.Fprintf(s.Stderr, "%s: %v\n%s --help shows what there is\n", s.name, err, s.name)
+		fmt.Fprintf(s.Stderr, "%s: %v\n%s --help lists the commands\n", s.name, err, s.name)
 		return ExitUsage
 	}
 	return s.report(command.Run())
 }
 
-// ErrUsage: the words of a command do not make sense together.
+// ErrUsage reports an invalid command line.
 var ErrUsage = errors.New("usage")
 
-// exit is the end of a command whose output says already what happened.
+// exit is the end of a command whose output already says what happened.
 type exit struct{ code int }
 
 func (e exit) Error() string { return fmt.Sprintf("exit code %d", e.code) }
 
-// exitCodes of errors; the first that fits.
+// exitCodes maps errors to exit codes; the first match counts.
 var exitCodes = []struct {
 	is   func(error) bool
 	code int
@@ -166,7 +168,7 @@ func is(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
 }
 
-// report prints an error once and turns it into an exit code.
+// report prints an error once and returns its exit code.
 func (s *Session) report(err error) int {
 	if err == nil {
 		return ExitDone
@@ -187,7 +189,7 @@ func codeOf(err error) int {
 	return ExitError
 }
 
-// usage is an error of the command line.
+// usage returns an error of the command line.
 func usage(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrUsage, fmt.Errorf(format, args...))
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
-// neighbourFlags make a run give way to others. As long as one of them says so
-// it waits, and the reason is shown.
+// neighbourFlags make a run wait for other users of the database. The run waits
+// while one of them applies, and shows the reason.
 type neighbourFlags struct {
-	Nice           float64       `placeholder:"N" help:"Sleep after each batch for so many times as long as it took; 1 halves the load."`
-	MaxLag         time.Duration `placeholder:"TIME" help:"Wait while a replica is behind by more, such as 5s."`
-	MaxConnections int           `placeholder:"N" help:"Wait while the database has more active connections."`
-	HoldFile       string        `placeholder:"FILE" help:"Wait as long as there is this file."`
-	HoldQuery      string        `placeholder:"SQL" help:"Wait as long as this query answers with a number above 0."`
-	Window         window        `placeholder:"22:00-06:00" help:"Wait outside of this time of day, in local time."`
-	MaxWait        time.Duration `placeholder:"TIME" help:"Stop with exit code 4 when it had to wait for so long. Without it: after a minute and a half for a key service, never for the database."`
+	Nice           float64       `placeholder:"N" help:"Sleep after each batch for N times the time it took; 1 halves the load."`
+	MaxLag         time.Duration `placeholder:"TIME" help:"Wait while a replica lags by more than this, such as 5s."`
+	MaxConnections int           `placeholder:"N" help:"Wait while the database has more active connections than this."`
+	HoldFile       string        `placeholder:"FILE" help:"Wait while this file exists."`
+	HoldQuery      string        `placeholder:"SQL" help:"Wait while this query returns a number above 0."`
+	Window         window        `placeholder:"22:00-06:00" help:"Wait outside this time of day, in local time."`
+	MaxWait        time.Duration `placeholder:"TIME" help:"Stop with exit code 4 after waiting this long. Without it: after a minute and a half for a key service, never for the database."`
 }
 
 func (f neighbourFlags) apply(o *rotation.Options, d *Database) error {
@@ -75,9 +75,9 @@ func clock(text string) (time.Duration, error) {
 	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, err
 }
 
-// limiter is the limit on calls to the key that is current, for all processes
-// that share the database; nil without a rate. Where the tables of rotations are
-// missing it is that of this process.
+// limiter returns the limiter of calls to the current key, for all processes that
+// share the database, or nil without a rate. If the tables of rotations are
+// missing, it is a limiter of this process.
 func (t *table) limiter(ctx context.Context, perSecond float64) (rotation.Limiter, error) {
 	switch {
 	case perSecond < 0:
@@ -96,12 +96,12 @@ func (t *table) limiter(ctx context.Context, perSecond float64) (rotation.Limite
 		err = l.SetRate(ctx, perSecond)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("--kms-rate: %w; rotate init makes what is missing", err)
+		return nil, fmt.Errorf("--kms-rate: %w; rotate init creates what is missing", err)
 	}
 	return l, nil
 }
 
-// info is the key of the current version.
+// info returns the key of the current version.
 func (t *table) info() kmsencrypted.KeyInfo {
 	v, err := t.model.Box().Version(t.model.Box().Current())
 	if err != nil {
@@ -110,5 +110,5 @@ func (t *table) info() kmsencrypted.KeyInfo {
 	return v.Provider.Info()
 }
 
-// prices are those of the key service of the current version.
+// prices returns the prices of the current version's key service.
 func (t *table) prices() rotation.Prices { return rotation.ListPrices(t.info().Provider) }

@@ -20,7 +20,7 @@ func (c *initCmd) Run(ctx context.Context, s *Session) error {
 	if tables[0].database.hasLedger(ctx) {
 		s.printf("the tables of rotations are there already\n")
 	}
-	// Also those that a newer version of this program adds.
+	// This also adds what a newer version of this program needs.
 	if err := tables[0].store.CreateTables(ctx); err != nil {
 		return err
 	}
@@ -40,7 +40,7 @@ func (planCmd) Help() string {
   rotate plan --to 3 --kind rekey --kms-rate 500`
 }
 
-// tablePlan is a plan as it is printed.
+// tablePlan is a plan for output.
 type tablePlan struct {
 	Table    string         `json:"table"`
 	Kind     string         `json:"kind"`
@@ -88,8 +88,8 @@ func (c *planCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// checkTarget refuses a version that the program does not write: every process
-// has to know it, and this one writes it, before the first record has it.
+// checkTarget refuses a version that this program does not write: every process
+// must know it, and this one must write it, before the first record has it.
 func (f *rotationFlags) checkTarget(t *table) error {
 	current := t.model.Box().Current()
 	if f.To != 0 && f.To != current {
@@ -100,7 +100,7 @@ func (f *rotationFlags) checkTarget(t *table) error {
 
 func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
 	kind := rotation.Kind(f.Kind)
-	// A plan writes nothing, whoever the writers are.
+	// A plan writes nothing, so other writers do not matter.
 	rotator, err := t.rotator(rotation.Options{Kind: kind, WritersAreOurs: true})
 	if err != nil {
 		return tablePlan{}, err
@@ -145,7 +145,7 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 			row = append(row, "nothing to do")
 		default:
 			what := p.Kind
-			if p.Keys != p.Records { // rows have several keys, and those are what a status counts
+			if p.Keys != p.Records { // rows have several keys, and a status counts keys
 				what += " of " + things(p.Keys, "key")
 			}
 			row = append(row, fmt.Sprintf("%s to v%d", what, p.Target), things(p.Calls, "KMS call"))
@@ -172,7 +172,7 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 	}
 }
 
-// shares lists the versions of a table: "v1 812,004 · v2 392,327".
+// shares formats the versions of a table: "v1 812,004 · v2 392,327".
 func shares(p tablePlan) string {
 	several := slices.ContainsFunc(p.Versions, func(v plannedShare) bool { return v.Column != p.Versions[0].Column })
 	var parts []string

@@ -15,22 +15,22 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// progress shows what a rotation does: on a terminal by a bar, else by a line
-// each ten seconds, for machines by a line of JSON for each event. It is safe
-// for concurrent use.
+// progress shows the progress of a rotation: by a bar on a terminal, otherwise by
+// a line every ten seconds, or with JSON by a line for each event. It is safe for
+// concurrent use.
 type progress struct {
 	out   io.Writer
 	json  *json.Encoder // nil unless asked for
 	bar   *progressbar.ProgressBar
 	width func() int // of the terminal
 	table string
-	total int64 // keys, with those of earlier calls
+	total int64 // keys, including those of earlier calls
 	now   func() time.Time
 
 	mu        sync.Mutex
 	began     time.Time
 	before    int64 // written by earlier calls
-	written   int64 // by this one
+	written   int64 // by this call
 	failed    int64
 	conflicts int64
 	rate      rate
@@ -38,7 +38,7 @@ type progress struct {
 	printed   time.Time
 }
 
-// every is how often a line is printed where there is no terminal.
+// every is how often a line is printed without a terminal.
 const every = 10 * time.Second
 
 func (s *Session) newProgress(table string, asJSON bool, total, before int64) *progress {
@@ -62,8 +62,8 @@ func (s *Session) newProgress(table string, asJSON bool, total, before int64) *p
 	return p
 }
 
-// newBar draws "customers  61% ████████████░░░░░░░░  734,642/1,204,331  …"; all
-// that stands behind the bar is this program's.
+// newBar returns a bar "customers  61% ████████████░░░░░░░░  734,642/1,204,331
+// …". This program formats the text after the bar.
 func newBar(out io.Writer, name string, total int64) *progressbar.ProgressBar {
 	return progressbar.NewOptions64(total,
 		progressbar.OptionSetWriter(out),
@@ -77,7 +77,7 @@ func newBar(out io.Writer, name string, total int64) *progressbar.ProgressBar {
 	)
 }
 
-// observe takes the events of one call of Run.
+// observe handles the events of one call of Run.
 func (p *progress) observe(e rotation.Event) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -109,16 +109,16 @@ func (p *progress) observe(e rotation.Event) {
 	}
 }
 
-// draw redraws the bar, not more often than the eye follows unless it has to. It
-// is called with mu held.
+// draw redraws the bar, but not too often unless now is set. The caller must hold
+// mu.
 func (p *progress) draw(now bool) {
 	const often = 100 * time.Millisecond
 	if !now && p.now().Sub(p.printed) < often {
 		return
 	}
 	p.printed = p.now()
-	// Both draw. The number comes first, so that a run that goes on does not begin
-	// at 0 %; and last when it is the end, after which nothing is drawn any more.
+	// Both calls draw. Set the number first, so that a continued run does not start
+	// at 0 %, and set it last at the end, because nothing is drawn after it.
 	text := fitted(" "+p.table+"  "+p.state(), p.width())
 	if p.done() >= p.total {
 		p.bar.Describe(text)
@@ -127,8 +127,8 @@ func (p *progress) draw(now bool) {
 	p.bar.Describe(text)
 }
 
-// fitted cuts what stands behind a bar, so that no line of it wraps: the bar
-// gives way first, and the percentage stays.
+// fitted shortens the text after a bar, so that no line wraps: the bar is dropped
+// first, the percentage stays.
 func fitted(text string, width int) string {
 	const percentage = 10
 	runes := []rune(text)
@@ -140,7 +140,7 @@ func fitted(text string, width int) string {
 
 func (p *progress) done() int64 { return p.before + p.written }
 
-// line is what is printed where there is no terminal.
+// line returns the line to print without a terminal.
 func (p *progress) line() string {
 	percent := int64(100)
 	if p.total > 0 {
@@ -149,7 +149,7 @@ func (p *progress) line() string {
 	return fmt.Sprintf("%s  %d %%  %s", p.table, percent, p.state())
 }
 
-// state is "734,642/1,204,331  2,481 rows/s  3 min left  0 failed".
+// state returns "734,642/1,204,331  2,481 rows/s  3 min left  0 failed".
 func (p *progress) state() string {
 	parts := []string{count(p.done()) + "/" + count(p.total)}
 	perSecond := p.rate.perSecond(p.now())
@@ -157,7 +157,7 @@ func (p *progress) state() string {
 		parts = append(parts, count(int64(perSecond+.5))+" rows/s")
 	}
 	left := p.total - p.done()
-	if perSecond > 0 && left > 0 && p.done()*100 >= p.total { // an estimate from less than 1 % is none
+	if perSecond > 0 && left > 0 && p.done()*100 >= p.total { // below 1 % there is no useful estimate
 		parts = append(parts, span(max(time.Second, time.Duration(float64(left)/perSecond*float64(time.Second))))+" left")
 	}
 	parts = append(parts, count(p.failed)+" failed")
@@ -182,7 +182,7 @@ func (p *progress) close() {
 	}
 }
 
-// rate measures over the last ten seconds or so, so that it follows a change.
+// rate measures over about the last ten seconds, so that it follows changes.
 type rate struct{ samples []sample }
 
 type sample struct {
@@ -198,7 +198,7 @@ func (r *rate) add(at time.Time, done int64) {
 	}
 }
 
-// perSecond is 0 while nothing is known.
+// perSecond returns the rate, or 0 if it is unknown.
 func (r *rate) perSecond(now time.Time) float64 {
 	if len(r.samples) < 2 {
 		return 0
@@ -228,7 +228,7 @@ type eventJSON struct {
 	Reason    string  `json:"reason,omitempty"`
 }
 
-// inShard are the events that belong to one.
+// inShard are the events of a shard.
 var inShard = map[rotation.EventType]bool{
 	rotation.EventShard: true, rotation.EventBatch: true, rotation.EventConflict: true, rotation.EventFailure: true,
 	rotation.EventThrottled: true, rotation.EventLost: true, rotation.EventShardDone: true,

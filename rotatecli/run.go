@@ -17,12 +17,12 @@ import (
 type runCmd struct {
 	rotationFlags
 	neighbourFlags
-	DryRun         bool  `help:"Open what would be moved, and write nothing."`
+	DryRun         bool  `help:"Open the records that would be moved, and write nothing."`
 	Canary         bool  `help:"Move one shard of 64, open every record of it, and stop."`
-	Limit          int64 `placeholder:"N" help:"Stop after about so many records. The next call goes on."`
-	WritersAreOurs bool  `help:"For a rekey or a migration: whoever writes encrypted columns meanwhile does so through this library, or is stopped. Rails is neither."`
-	MaxFailures    int   `placeholder:"N" default:"1000" help:"Stop after so many failed records; -1 never does."`
-	Workers        int   `placeholder:"N" default:"4" help:"Shards that are worked on side by side."`
+	Limit          int64 `placeholder:"N" help:"Stop after about N records. The next call continues."`
+	WritersAreOurs bool  `help:"For a rekey or a migration: confirms that every program that writes encrypted columns meanwhile uses this library, or is stopped. Rails does not use it."`
+	MaxFailures    int   `placeholder:"N" default:"1000" help:"Stop after N failed records; -1 means no limit."`
+	Workers        int   `placeholder:"N" default:"4" help:"Number of shards processed concurrently."`
 	Batch          int   `placeholder:"N" default:"1000" help:"Records in one transaction."`
 	JSON           bool  `help:"Print each event as a line of JSON."`
 }
@@ -63,7 +63,7 @@ func (c *runCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	for _, t := range tables { // all of them before the first is touched
+	for _, t := range tables { // check all of them before changing the first
 		if err := c.checkTarget(t); err != nil {
 			return err
 		}
@@ -105,8 +105,9 @@ func (c *runCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// preflight asks the key services before the first record whether their keys can
-// be used: else each record would fail for itself. Who may not ask goes on.
+// preflight asks the key services before the first record whether their keys are
+// usable. Otherwise each record would fail separately. It ignores missing
+// permission to ask.
 func preflight(ctx context.Context, tables []*table) error {
 	for _, box := range boxes(tables) {
 		for _, n := range box.Versions() {
@@ -137,8 +138,8 @@ func (c *runCmd) options(ctx context.Context, t *table, observe func(rotation.Ev
 	return o, c.neighbourFlags.apply(&o, t.database)
 }
 
-// work is how many records there are to move and how many an unfinished run has
-// moved already.
+// work returns the number of records to move and the number that an unfinished
+// run has moved already.
 func (c *runCmd) work(ctx context.Context, t *table) (left, before int64, err error) {
 	p, err := c.plan(ctx, t)
 	if err != nil {
@@ -170,7 +171,7 @@ func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, 
 	result, err := rotator.Run(ctx)
 	p.close()
 	if result.Run == "" && err != nil && codeOf(err) != ExitPaused && !c.JSON {
-		return false, err // it did not even begin
+		return false, err // it did not even start
 	}
 	failures, listErr := rotator.Failures(context.WithoutCancel(ctx), 0)
 	if err == nil {
@@ -183,10 +184,10 @@ func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, 
 	return result.Failed == 0, s.pausedOr(err)
 }
 
-// verbs say what became of a record.
+// verbs describe the result for a record.
 var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed", "migrate": "migrated", "reindex": "indexed", "complete": "completed"}
 
-// pausedOr turns an interrupt into its exit code without another word.
+// pausedOr converts an interrupt to its exit code, without a message.
 func (s *Session) pausedOr(err error) error {
 	if err != nil && codeOf(err) == ExitPaused {
 		return exit{ExitPaused}
@@ -194,7 +195,7 @@ func (s *Session) pausedOr(err error) error {
 	return err
 }
 
-// summary is the last word on a table.
+// summary prints the final line for a table.
 func (s *Session) summary(table, verb string, r rotation.Result, took time.Duration, failures []rotation.Failure, err error) {
 	state := "done"
 	switch {
@@ -211,7 +212,8 @@ func (s *Session) summary(table, verb string, r rotation.Result, took time.Durat
 	s.printFailures(failures, 10)
 }
 
-// printFailures lists failed records by class, and some of each with its reason.
+// printFailures lists failed records by class, and some of each with their
+// reasons.
 func (s *Session) printFailures(failures []rotation.Failure, most int) {
 	byClass := make(map[string]int64)
 	for _, f := range failures {
@@ -234,7 +236,7 @@ func (s *Session) printFailures(failures []rotation.Failure, most int) {
 	}
 }
 
-// resultJSON is the last line of a run for machines.
+// resultJSON is the last line of a run in JSON.
 type resultJSON struct {
 	Event     string `json:"event"`
 	Table     string `json:"table"`
@@ -255,7 +257,7 @@ func printResult(s *Session, table string, r rotation.Result, err error) error {
 	return json.NewEncoder(s.Stdout).Encode(line)
 }
 
-// dry opens what a run would move: all of it but the writing.
+// dry opens what a run would move and writes nothing.
 func (c *runCmd) dry(ctx context.Context, s *Session, t *table) (clean bool, err error) {
 	options, err := c.options(ctx, t, nil)
 	if err != nil {

@@ -17,11 +17,11 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
-// Session is one call of a [Program], as its commands see it.
+// Session is one call of a [Program], for its commands.
 type Session struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
-	// OpenKey is that of the Program.
+	// OpenKey is the function of the Program.
 	OpenKey func(ctx context.Context, keyID string) (kmsencrypted.Provider, error)
 
 	name     string
@@ -61,7 +61,7 @@ func (s *Session) Database(ctx context.Context) (*Database, error) {
 	return d, nil
 }
 
-// some returns the tables of these names, all where there is none.
+// some returns the tables with these names, or all if there are no names.
 func (s *Session) some(ctx context.Context, names []string) ([]*table, error) {
 	all, err := s.all(ctx)
 	if err != nil || len(names) == 0 {
@@ -107,12 +107,12 @@ func (s *Session) all(ctx context.Context) ([]*table, error) {
 	return tables, nil
 }
 
-// rotator makes the engine of a table.
+// rotator returns the engine of a table.
 func (t *table) rotator(options rotation.Options) (*rotation.Rotator, error) {
 	return rotation.New(t.model.Box(), t.store, options)
 }
 
-// hasLedger reports whether the tables of rotations are there.
+// hasLedger reports whether the tables of rotations exist.
 func (d *Database) hasLedger(ctx context.Context) bool {
 	rows, err := d.DB.QueryContext(ctx, "SELECT id FROM kms_rotations WHERE 1 = 0")
 	if err != nil {
@@ -121,9 +121,9 @@ func (d *Database) hasLedger(ctx context.Context) bool {
 	return rows.Close() == nil
 }
 
-// DialectOf tells the database from the driver of a *sql.DB: pgx and pq, the
-// drivers of MySQL and MariaDB, and those of SQLite. Another one is
-// [kmsencrypted.ErrConfig].
+// DialectOf returns the database for the driver of a *sql.DB: pgx and pq, the
+// drivers of MySQL and MariaDB, and those of SQLite. It returns
+// [kmsencrypted.ErrConfig] for another driver.
 func DialectOf(db *sql.DB) (field.Dialect, error) {
 	driver := reflect.TypeOf(db.Driver())
 	for driver.Kind() == reflect.Pointer {
@@ -137,5 +137,5 @@ func DialectOf(db *sql.DB) (field.Dialect, error) {
 			return known.dialect, nil
 		}
 	}
-	return "", fmt.Errorf("rotatecli: %w: unknown database driver %v: use Program and say Database.Dialect", kmsencrypted.ErrConfig, driver)
+	return "", fmt.Errorf("rotatecli: %w: unknown database driver %v: use Program and set Database.Dialect", kmsencrypted.ErrConfig, driver)
 }

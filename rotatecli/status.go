@@ -11,7 +11,7 @@ import (
 
 type statusCmd struct {
 	tablesFlag
-	Watch    bool          `short:"w" help:"Show it again and again, until no run is unfinished."`
+	Watch    bool          `short:"w" help:"Repeat until no run is unfinished."`
 	Every    time.Duration `default:"2s" help:"How often, with --watch."`
 	Failures bool          `help:"List every failed record of the latest runs."`
 	JSON     bool          `help:"Print JSON."`
@@ -25,7 +25,7 @@ func (statusCmd) Help() string {
   rotate status --table users --failures`
 }
 
-// tableStatus is where one table stands.
+// tableStatus is the progress of one table.
 type tableStatus struct {
 	Table      string         `json:"table"`
 	Target     int            `json:"target"`

@@ -24,7 +24,7 @@ attachments and audits. Examples:
   tables --create`
 }
 
-// ownTables are the packages that keep tables.
+// ownTables are the packages that have tables.
 var ownTables = []struct {
 	what       string
 	statements func(field.Dialect) ([]string, error)

@@ -13,11 +13,11 @@ import (
 
 type verifyCmd struct {
 	tablesFlag
-	Sample      share   `placeholder:"1%" help:"Open this share of the records only, such as 1% or 0.01. All are counted."`
-	Derived     bool    `help:"Compute blind indexes again and compare columns with those that they replace. Slow indexes take their time."`
+	Sample      share   `placeholder:"1%" help:"Open only this share of the records, such as 1% or 0.01. All are counted."`
+	Derived     bool    `help:"Compute blind indexes again and compare columns with those that they replace. Slow indexes take time."`
 	KMSRate     float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second."`
-	MaxFailures int     `placeholder:"N" default:"1000" help:"Stop after so many failures; -1 never does."`
-	Workers     int     `placeholder:"N" default:"4" help:"Ranges that are read side by side."`
+	MaxFailures int     `placeholder:"N" default:"1000" help:"Stop after N failures; -1 means no limit."`
+	Workers     int     `placeholder:"N" default:"4" help:"Number of ranges read concurrently."`
 	JSON        bool    `help:"Print JSON."`
 }
 
@@ -81,7 +81,7 @@ func (c *verifyCmd) verify(ctx context.Context, s *Session, t *table) (rotation.
 	if err != nil {
 		return rotation.Verification{}, err
 	}
-	var p *progress // once it is known how many there are
+	var p *progress // set once the number of records is known
 	var once sync.Once
 	o := rotation.Options{Workers: c.Workers, Calls: calls, Observe: func(e rotation.Event) {
 		once.Do(func() { p = s.newProgress(t.name, false, e.Planned, 0) })
@@ -134,7 +134,7 @@ func elsewhere(counts []rotation.VersionCount, target int) (n int64) {
 	return n
 }
 
-// verificationJSON is a verification for machines.
+// verificationJSON is a verification in JSON.
 type verificationJSON struct {
 	Event    string         `json:"event"`
 	Table    string         `json:"table"`
@@ -167,7 +167,7 @@ func sharesJSON(counts []rotation.VersionCount) []plannedShare {
 	return list
 }
 
-// printVerification writes one; whole is false for a dry run.
+// printVerification prints a verification. whole is false for a dry run.
 func printVerification(s *Session, table string, target int, v rotation.Verification, whole bool) error {
 	event := "verified"
 	if !whole {

@@ -13,7 +13,7 @@ import (
 
 type versionsCmd struct {
 	List   versionsListCmd   `cmd:"" default:"withargs" help:"Versions with their keys, and the records at each."`
-	Retire versionsRetireCmd `cmd:"" help:"Say whether a version may be taken out of the configuration."`
+	Retire versionsRetireCmd `cmd:"" help:"Check whether a version may be removed from the configuration."`
 }
 
 type versionsListCmd struct {
@@ -69,7 +69,7 @@ func (c *versionsListCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// versions lists what the Box knows and what the records use.
+// versions lists the versions of the Box and of the records.
 func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 	counts, err := t.store.Count(ctx)
 	if err != nil {
@@ -106,7 +106,7 @@ func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 }
 
 type versionsRetireCmd struct {
-	Version int `arg:"" help:"The version that is to go."`
+	Version int `arg:"" help:"The version to retire."`
 	tablesFlag
 }
 
@@ -149,14 +149,14 @@ func (c *versionsRetireCmd) Run(ctx context.Context, s *Session) error {
 	} {
 		s.printf("  %d. %s\n", i+1, step)
 	}
-	s.printf("what no count shows, and somebody has to think of:\n")
+	s.printf("check yourself what no count shows:\n")
 	for _, text := range unseen {
 		s.printf("  - %s\n", text)
 	}
 	return nil
 }
 
-// objection is why a table still needs the version; empty if it does not.
+// objection returns why a table still needs the version, or "".
 func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason string, unseen []string, err error) {
 	if current := t.model.Box().Current(); c.Version >= current {
 		return fmt.Sprintf("it writes version %d", current), nil, nil
@@ -165,7 +165,7 @@ func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason str
 	if err != nil {
 		return "", nil, err
 	}
-	var left int64 // the minimum version bars those below it too
+	var left int64 // the minimum version also excludes those below
 	for _, n := range counts {
 		if n.HasKey && n.Version <= c.Version {
 			left += n.Rows
@@ -194,7 +194,7 @@ func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason str
 	return reason, r.Unseen, err
 }
 
-// boxes lists the different Boxes of some tables.
+// boxes returns the different Boxes of some tables.
 func boxes(tables []*table) (all []*kmsencrypted.Box) {
 	for _, t := range tables {
 		if !slices.Contains(all, t.model.Box()) {

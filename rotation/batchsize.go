@@ -5,10 +5,10 @@ import (
 	"time"
 )
 
-// batchSize steers the number of records in a batch, for all workers together,
-// so that its reading and writing takes the target time.
+// batchSize adjusts the number of records in a batch, for all workers together,
+// so that reading and writing it takes the target time.
 type batchSize struct {
-	target      time.Duration // 0: the size stays
+	target      time.Duration // 0 keeps the size
 	least, most float64
 
 	mu   sync.Mutex
@@ -17,9 +17,9 @@ type batchSize struct {
 
 const (
 	smallestBatch = 10
-	// Beyond it brings nothing and holds locks longer.
+	// A larger batch is not faster and holds locks longer.
 	largestBatch = 2000
-	// maxStep is how much a batch may be larger or smaller than the one before.
+	// maxStep limits the relative change from one batch to the next.
 	maxStep = 0.2
 )
 
@@ -36,16 +36,16 @@ func (b *batchSize) now() int {
 	return int(b.size)
 }
 
-// took notes what a batch of n records took.
+// took records the time for a batch of n records.
 func (b *batchSize) took(n int, d time.Duration) {
 	if b.target == 0 || n == 0 {
 		return
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	const smoothing = 0.5 // of what the last batch says
+	const smoothing = 0.5 // weight of the last batch
 	if float64(n) < b.size/2 {
-		return // the end of a shard: it says little of a whole batch
+		return // the end of a shard, which says little about a whole batch
 	}
 	wanted := float64(n) * float64(b.target) / float64(max(d, time.Millisecond))
 	next := b.size + (wanted-b.size)*smoothing
@@ -53,7 +53,8 @@ func (b *batchSize) took(n int, d time.Duration) {
 	b.size = min(max(next, b.least), b.most)
 }
 
-// shrink halves batches: one of them waited too long for somebody's lock.
+// shrink halves the batch size after a batch waited too long for another
+// process's lock.
 func (b *batchSize) shrink() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -12,14 +12,14 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// Check says why a rotation should wait, such as "replication lag 12 s", or
-// nothing if it may go on. The reason is shown in events and in [Status]; it
-// must hold nothing secret. An error stops the run. The package sqlstore has
-// checks that ask a database.
+// Check returns why a rotation should wait, such as "replication lag 12 s", or ""
+// if it may continue. Events and [Status] show the reason, so it must contain
+// nothing secret. An error stops the run. Package sqlstore has checks that ask a
+// database.
 type Check func(ctx context.Context) (reason string, err error)
 
-// FileCheck waits as long as there is a file of that name: a flag that anybody on
-// the machine can put up.
+// FileCheck returns a check that waits while a file of that name exists: a flag
+// that anybody on the machine can set.
 func FileCheck(name string) Check {
 	return func(context.Context) (string, error) {
 		_, err := os.Stat(name)
@@ -30,9 +30,9 @@ func FileCheck(name string) Check {
 	}
 }
 
-// WindowCheck waits outside of a time of day: from 22 h to 6 h is
-// WindowCheck(22*time.Hour, 6*time.Hour, time.Local). Times that are not within
-// a day, or equal, are [kmsencrypted.ErrConfig] in the first check.
+// WindowCheck returns a check that waits outside a time of day: 22 h to 6 h is
+// WindowCheck(22*time.Hour, 6*time.Hour, time.Local). The first check returns
+// [kmsencrypted.ErrConfig] for times that are not within a day, or equal.
 func WindowCheck(from, to time.Duration, zone *time.Location) Check {
 	return func(context.Context) (string, error) {
 		const day = 24 * time.Hour
@@ -43,7 +43,7 @@ func WindowCheck(from, to time.Duration, zone *time.Location) Check {
 		hour, minute, second := now.Clock()
 		clock := time.Duration(hour)*time.Hour + time.Duration(minute)*time.Minute + time.Duration(second)*time.Second
 		within := from <= clock && clock < to
-		if from > to { // over midnight
+		if from > to { // across midnight
 			within = clock >= from || clock < to
 		}
 		if within {
@@ -53,28 +53,28 @@ func WindowCheck(from, to time.Duration, zone *time.Location) Check {
 	}
 }
 
-// ErrHeldUp: a run stopped because it had to wait for longer than
+// ErrHeldUp reports that a run stopped because it had to wait for longer than
 // [Options.MaxWait].
 var ErrHeldUp = errors.New("rotation is held up")
 
-// brake makes all workers of a process wait while a check says so. Checks are
-// made between batches, at most once in CheckEvery for all workers.
+// brake makes all workers of a process wait while a check returns a reason. Checks
+// run between batches, at most once per CheckEvery for all workers.
 type brake struct {
 	checks  []Check
 	every   time.Duration
 	maxWait time.Duration
 
-	turn   chan struct{} // of one: held while somebody checks, the others wait for the answer
+	turn   chan struct{} // capacity 1: held by the worker that checks, the others wait for its result
 	passed time.Time
 	reason string
-	since  time.Time // when it began to hold up
+	since  time.Time // when the checks began to hold up the run
 }
 
-// errTurnOver ends a turn that waited for a check all the time, without being an
-// error of the run.
+// errTurnOver ends a turn that only waited for a check. It is not an error of the
+// run.
 var errTurnOver = errors.New("turn is over")
 
-// pass returns when all checks let the rotation go on, or with errTurnOver.
+// pass returns nil when all checks let the rotation continue, or errTurnOver.
 func (b *brake) pass(ctx context.Context, w *runner, until time.Time) error {
 	if len(b.checks) == 0 {
 		return ctx.Err()

@@ -7,52 +7,52 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Prices are what a key service and its audit log cost. The zero value is free.
+// Prices are the costs of a key service and its audit log. The zero value is free.
 type Prices struct {
 	Currency string  // "USD"
 	PerCall  float64 // one request to the key service
-	// LogBytes is what a request adds to the audit log, PerLogGB what keeping 10^9
-	// bytes of it costs.
+	// LogBytes is how many bytes a request adds to the audit log. PerLogGB is the price of
+	// storing 10^9 bytes of it.
 	LogBytes int64
 	PerLogGB float64
-	// CallsPerSecond is a rate that leaves production its part: a quarter of the
-	// service's usual quota. 0: the service sets none.
+	// CallsPerSecond is a rate that leaves enough for production: a quarter of the
+	// service's usual quota. 0 means that the service sets no quota.
 	CallsPerSecond float64
 }
 
-// listPrices by provider, as published in 2025. They differ by region and
-// contract, and a log that is only kept where it comes for free costs nothing.
+// listPrices holds list prices of 2025 by provider. They differ by region and contract. A
+// log that is kept only where that is free costs nothing.
 var listPrices = map[string]Prices{
 	"aws":   {Currency: "USD", PerCall: 0.03 / 10_000, LogBytes: 1_800, PerLogGB: 0.50, CallsPerSecond: 2_500},
 	"gcp":   {Currency: "USD", PerCall: 0.03 / 10_000, LogBytes: 1_500, PerLogGB: 0.50, CallsPerSecond: 250},
 	"vault": {LogBytes: 2_500}, // request and response lines
 }
 
-// ListPrices are the usual prices of a provider by its [kmsencrypted.KeyInfo.Provider]: a
-// beginning for an estimate, not an offer. One that is not known, such as a key
-// file, is free.
+// ListPrices returns the usual prices of a provider by its
+// [kmsencrypted.KeyInfo.Provider], as a starting point for an estimate. An unknown
+// provider, such as a key file, is free.
 func ListPrices(provider string) Prices { return listPrices[provider] }
 
-// Cost is an estimate of what a run takes.
+// Cost is an estimate for a run.
 type Cost struct {
 	Plan
-	Requests int64 // fewer than calls where the service takes batches
+	Requests int64 // fewer than calls if the service accepts batches
 	Price    float64
 	Currency string
-	// Duration is how long the calls take at the rate of the limiter, or of the
-	// prices if there is none; 0 if nothing bounds them.
+	// Duration is the time for the calls at the rate of the limiter, or at that of the
+	// prices if there is no limiter; 0 if there is no limit.
 	Duration time.Duration
 	LogBytes int64
 	LogPrice float64
-	// WALBytes is about what the database writes ahead: the table may grow by as
-	// much until its vacuum follows.
+	// WALBytes is roughly the size of the database's write-ahead log for the run. The
+	// table may grow by as much until its vacuum follows.
 	WALBytes int64
 }
 
-// walBytes of a row whose key column changes, as measured.
+// walBytes is the measured size for a row whose key column changes.
 const walBytes = 1_100
 
-// Cost estimates what a run would cost. It reads the table like [Rotator.Plan].
+// Cost estimates the cost of a run. It reads the table like [Rotator.Plan].
 func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) {
 	plan, err := r.plan(ctx)
 	if err != nil {
@@ -77,8 +77,8 @@ func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) {
 	return c, nil
 }
 
-// perRequest is the number of values that a provider takes in one request.
-// Several providers behind one take no batches.
+// perRequest returns the number of values that a provider accepts in one request. Several
+// providers behind one accept no batches.
 func perRequest(p kmsencrypted.Provider) int {
 	batch, ok := p.(kmsencrypted.BatchProvider)
 	if _, several := p.(kmsencrypted.MultiWrapper); several || !ok {

@@ -8,23 +8,24 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// HealOptions say what [Rotator.Heal] may do.
+// HealOptions configure [Rotator.Heal].
 type HealOptions struct {
-	// DryRun only looks: what could be mended is counted and stays as it is.
+	// DryRun counts what could be mended, without changing it.
 	DryRun bool
 }
 
 // Healing is the result of [Rotator.Heal].
 type Healing struct {
 	Run string
-	// Looked is how many records the run had replaced the key of and that are
-	// still there.
+	// Looked is the number of records whose key the run replaced and that still
+	// exist.
 	Looked int64
-	// Mended is how many of them had a column that did not open and now does.
+	// Mended is the number of them with a column that did not open and now does.
 	Mended int64
-	// Conflicts changed while they were being mended. Heal again.
+	// Conflicts is the number of records that changed while they were being mended.
+	// Heal again.
 	Conflicts int64
-	// Failures are the records of which a column opens under no key.
+	// Failures are the records with a column that no key opens.
 	Failures []Failure
 }
 
@@ -35,15 +36,16 @@ func (h *Healing) add(m Healing) {
 	h.Failures = append(h.Failures, m.Failures...)
 }
 
-// Heal mends what writers lost that did not compare the key column during a rekey
-// or migration: columns that do not open under their record's data key, and do
-// under one that this run replaced and the journal keeps. Such a column is sealed
-// again under the record's own key, if the whole record is still what was read.
+// Heal mends columns that writers left under an old data key, because they did not
+// compare the key column during a rekey or migration. Such a column does not open
+// under its record's data key, but under one that this run replaced and that is in
+// the journal. Heal seals it again under the record's own key, if the whole record
+// is still what was read.
 //
-// It looks at the records of that run only, and it is never done by a
-// verification, because it takes an old ciphertext for a valid value: whoever
-// can write to the database could put one there. Look at the failures of
-// [Rotator.Verify] first, and expect as many.
+// It examines only the records of that run. A verification never heals, because
+// healing accepts an old ciphertext as a valid value: somebody who can write to
+// the database could put one there. Run [Rotator.Verify] first; Heal should report
+// the same number of failures.
 func (r *Rotator) Heal(ctx context.Context, run string, options HealOptions) (Healing, error) {
 	result := Healing{Run: run}
 	page := r.options.BatchSize
@@ -71,11 +73,11 @@ func (r *Rotator) Heal(ctx context.Context, run string, options HealOptions) (He
 	}
 }
 
-// ClearJournal erases the replaced wrapped keys of runs that ended longer ago than
-// the grace time and after which a verification was clean ([VerifyOptions.Note]).
-// It returns how many. What else may need them is the reason for a long grace
-// time: files that follow a record later, and backups that somebody may restore.
-// A negative grace time is [kmsencrypted.ErrConfig].
+// ClearJournal erases the replaced wrapped keys of runs that ended before the
+// grace time and after which a verification was clean ([VerifyOptions.Note]). It
+// returns their number. Choose a long grace time if something else may need them:
+// files that are moved after their record, or backups that may be restored.
+// ClearJournal returns [kmsencrypted.ErrConfig] for a negative grace time.
 func (r *Rotator) ClearJournal(ctx context.Context, grace time.Duration) (int64, error) {
 	if grace < 0 {
 		return 0, r.failed("clear the journal of the", fmt.Errorf("%w: a negative grace time", kmsencrypted.ErrConfig))

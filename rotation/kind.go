@@ -7,44 +7,44 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Kind is what a rotation does to each record: which records it selects,
-// what becomes of them in memory, and what must still be as it was read when
-// they are written.
+// Kind is what a rotation does to each record: which records it selects, how it
+// changes them in memory, and what must be unchanged when it writes them.
 type Kind string
 
 const (
-	// Rewrap changes the wrapping of data keys only: another version of the
-	// key, another key, key service or context. Columns and files stay as they
-	// are. It is safe beside every writer, Ruby included.
+	// Rewrap changes only how data keys are wrapped: another version of the key,
+	// another key, key service or context. Columns and files do not change. It is
+	// safe while any other writer runs, including Ruby.
 	Rewrap Kind = "rewrap"
-	// Rekey gives each record a new data key and seals its columns again,
-	// whatever format they had. It is safe beside writers that compare the key
-	// column, as those of this library do.
+	// Rekey gives each record a new data key and seals its columns again, in any
+	// format. It is safe only while all other writers compare the key column, as
+	// this library does.
 	Rekey Kind = "rekey"
 	// Migrate is a rekey that also fills columns from those that they replace:
-	// plaintext columns and others that a model names with the tag migrating=.
-	// It selects records without a data key too. The old columns stay as they
-	// are; they must not have changed when a record is written.
+	// plaintext columns and others that a model names with the tag migrating=. It
+	// also selects records without a data key. It does not change the old columns,
+	// and they must be unchanged when a record is written.
 	Migrate Kind = "migrate"
-	// Reindex computes the blind indexes of every record anew and writes those
-	// that differ: an index column that is new, or has another key or other
-	// options. Neither the key column nor a column that an index is computed from
-	// may have changed meanwhile.
+	// Reindex computes the blind indexes of every record again and writes those that
+	// differ: for a new index column, another key or other options. Neither the key
+	// column nor a column that an index is computed from may have changed meanwhile.
 	Reindex Kind = "reindex"
-	// Complete adds the wraps that key columns at the current version lack,
-	// where that version wraps under several keys ([kmsencrypted.WrapCounter]): they were written
-	// while a key service was away. It reads every record at that version and writes
-	// those that lack one; the others are left to a rewrap.
+	// Complete adds missing wraps to key columns at the current version, if that
+	// version wraps under several keys ([kmsencrypted.WrapCounter]). Wraps are
+	// missing if a key service was unavailable when the column was written. Complete
+	// reads every record at that version and writes those with a missing wrap. It
+	// ignores other versions; use a rewrap for them.
 	Complete Kind = "complete"
 )
 
-// kindTraits is what the engine knows of a kind; stores know the rest.
+// kindTraits is what the engine knows about a kind; stores know the rest.
 type kindTraits struct {
 	calls int // to the key service for each key
-	// exclusive: a writer that does not compare the key column loses values.
+	// exclusive means that a writer that does not compare the key column loses
+	// values.
 	exclusive bool
-	// selectsDone: a record that was dealt with is selected again, so that a pass
-	// which wrote some is no reason for another one.
+	// selectsDone means that processed records are selected again, so a pass that
+	// wrote some does not require another one.
 	selectsDone bool
 }
 
@@ -56,14 +56,15 @@ var kinds = map[Kind]kindTraits{
 	Complete: {calls: callsPerKey, selectsDone: true},
 }
 
-// callsPerKey: one to unwrap, one to wrap.
+// callsPerKey is one call to unwrap and one to wrap.
 const callsPerKey = 2
 
-// Journals reports whether the replaced wrapped keys of records are kept.
+// Journals reports whether the journal keeps the replaced wrapped keys of
+// records.
 func (k Kind) Journals() bool { return kinds[k].exclusive }
 
-// SelectsDone reports whether records that were dealt with are selected again. A
-// pass of such a kind is repeated only for shards that met conflicts.
+// SelectsDone reports whether processed records are selected again. A pass of
+// such a kind is repeated only for shards with conflicts.
 func (k Kind) SelectsDone() bool { return kinds[k].selectsDone }
 
 func (k Kind) check(writersAreOurs bool) error {
@@ -72,12 +73,12 @@ func (k Kind) check(writersAreOurs bool) error {
 		return fmt.Errorf("%w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)
 	}
 	if traits.exclusive && !writersAreOurs {
-		return fmt.Errorf("%w: a %s loses values of writers that do not compare the key column: stop them and set WritersAreOurs", kmsencrypted.ErrConfig, k)
+		return fmt.Errorf("%w: a %s loses values of writers that do not compare the key column: stop such writers and set WritersAreOurs", kmsencrypted.ErrConfig, k)
 	}
 	return nil
 }
 
-// need is the least that moves records to another version.
+// need returns the least intrusive kind that moves records between formats.
 func (k Kind) need(from, to kmsencrypted.Format) Kind {
 	switch {
 	case k == Reindex, k == Complete:
@@ -90,7 +91,7 @@ func (k Kind) need(from, to kmsencrypted.Format) Kind {
 	return Rewrap
 }
 
-// Kinds lists all kinds.
+// Kinds returns all kinds.
 func Kinds() []Kind {
 	list := make([]Kind, 0, len(kinds))
 	for k := range kinds {

@@ -9,17 +9,17 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Plan is what a run would do.
+// Plan describes what a run would do.
 type Plan struct {
 	Table    string
 	Kind     Kind
 	Target   int // version
 	Versions []PlannedVersion
-	// Records is how many records are selected.
+	// Records is the number of selected records.
 	Records int64
-	// Keys is how many data keys go through the key service. A record with
-	// several keys counts for each of them. Of a [Complete] it is the most that
-	// it can be: which of them lack a wrap is seen when they are read.
+	// Keys is the number of data keys that pass through the key service. A record with
+	// several keys counts once for each. For [Complete] it is an upper limit, because
+	// missing wraps are only found by reading.
 	Keys int64
 	// Calls is how many values go to the key service, at most: for each key one to
 	// be unwrapped and one to be wrapped, or several where the version wraps under
@@ -29,24 +29,24 @@ type Plan struct {
 	// each of them where the version chooses among several: a store tells their number
 	// by a method Proofs() int64. A service that takes batches gets fewer requests.
 	Calls int64
-	// Refused is why a run would not begin, such as attached files that nobody
-	// would take along; nil if nothing is in the way. Of the stores, those know it
-	// that have a method Ready(context.Context, Kind) error.
+	// Refused is why a run would not start, such as attached files that no manager would
+	// move; nil if it would. Only stores with a method Ready(context.Context, Kind) error
+	// contribute reasons.
 	Refused error
 }
 
-// PlannedVersion is the records that have a key column at one version.
+// PlannedVersion counts the records that have a key column at one version.
 type PlannedVersion struct {
 	VersionCount
-	// Need is what moves them; empty if they are at the target or have no key.
+	// Need is the kind that moves them; empty if they are at the target or have no key.
 	Need Kind
 	// Err is why the Box cannot read the version, such as [kmsencrypted.ErrVersionNotActive].
 	// A run records them as failures.
 	Err error
 }
 
-// Plan counts the records by version and says what each needs. It writes
-// nothing and calls no key service. It reads the whole table.
+// Plan counts the records by version and determines what each needs. It writes nothing and
+// does not call a key service. It reads the whole table.
 func (r *Rotator) Plan(ctx context.Context) (Plan, error) {
 	p, err := r.plan(ctx)
 	return p, r.failed("plan", err)
@@ -58,7 +58,7 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	if err != nil {
 		return p, err
 	}
-	// What is wrong with the set-up is part of the answer.
+	// Configuration errors are part of the answer.
 	if p.Refused = r.ready(ctx); p.Refused != nil && !errors.Is(p.Refused, kmsencrypted.ErrConfig) {
 		return p, p.Refused
 	}
@@ -85,7 +85,7 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 		}
 		p.Versions = append(p.Versions, v)
 	}
-	if p.Kind != Rewrap && p.Kind != Rekey { // selected for other reasons too
+	if p.Kind != Rewrap && p.Kind != Rekey { // these are selected for other reasons too
 		p.Keys = p.Records * int64(max(1, len(columns)))
 		p.Calls = p.Keys * int64(r.callsPerKey(p.Target))
 	}
@@ -95,8 +95,8 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	return p, nil
 }
 
-// ready says why this kind of rotation may not be done as it is set up in this
-// process; the store has reasons of its own.
+// ready returns why this kind of rotation cannot run with the configuration of this
+// process; the store may add reasons.
 func (r *Rotator) ready(ctx context.Context) error {
 	target, err := r.box.Version(r.box.Current())
 	if err != nil {
@@ -113,8 +113,8 @@ func (r *Rotator) ready(ctx context.Context) error {
 	return nil
 }
 
-// callsPerKey counts the calls that a key at a version takes, with every wrap that
-// the target makes of it.
+// callsPerKey returns the number of calls for a key at a version, including every wrap at
+// the target version.
 func (r *Rotator) callsPerKey(version int) int {
 	calls := kinds[r.options.Kind].calls
 	if r.options.Kind == Rewrap && r.box.RewrapsInside(version) {
@@ -127,7 +127,7 @@ func (r *Rotator) callsPerKey(version int) int {
 	return calls
 }
 
-// mostCallsPerKey is that of the version whose keys take the most.
+// mostCallsPerKey returns the maximum over all versions.
 func (r *Rotator) mostCallsPerKey() (most int) {
 	for _, n := range r.box.Versions() {
 		if n != r.box.Current() {

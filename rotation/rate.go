@@ -10,76 +10,76 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// Limiter bounds the calls that a rotation makes to key services. One that
-// counts in a database or a cache serves many processes.
+// Limiter limits the calls of a rotation to key services. A limiter that counts in
+// a database or a cache can serve many processes.
 type Limiter interface {
-	// Wait returns when n calls may be made, or with the error of ctx.
+	// Wait waits until n calls may be made, or returns the error of ctx.
 	Wait(ctx context.Context, n int) error
-	// Burst is how many calls to ask for at a time.
+	// Burst returns the number of calls to ask for at once.
 	Burst() int
 }
 
-// ThrottledLimiter is a [Limiter] that is told when the key service throttles all
-// the same, so that it slows down.
+// ThrottledLimiter is a [Limiter] that is told when the key service throttles
+// despite it, so that it slows down.
 type ThrottledLimiter interface {
 	Limiter
 	Throttled(ctx context.Context) error
 }
 
-// How a limiter follows a key service: it halves its rate, at most once in a
-// second because calls side by side are throttled together, and raises it by a
-// tenth for each quiet stretch, up to what it was set to.
+// A limiter adapts to its key service: it halves its rate when the service
+// throttles, at most once a second because concurrent calls are throttled together,
+// and raises it by a tenth after each quiet period, up to the configured rate.
 const (
 	throttleEvery = time.Second
 	quietStretch  = 10 * time.Second
 	quietFactor   = 1.1
-	slowest       = 64 // the rate that was set is never divided by more
+	slowest       = 64 // the rate is never below the configured one divided by this
 )
 
-// NewLimiter returns a limiter of perSecond calls a second, evenly spread and
-// shared by all rotations of this process that use it. It is a [ThrottledLimiter]. Production shares
-// the quota of the key service: a quarter of it is a good beginning. It panics
-// unless perSecond is above 0.
+// NewLimiter returns a limiter of perSecond calls a second, evenly spaced and
+// shared by all rotations of this process that use it. It is a [ThrottledLimiter].
+// Production shares the quota of the key service: start with a quarter of it.
+// NewLimiter panics unless perSecond is above 0.
 func NewLimiter(perSecond float64) *RateLimiter {
 	l := new(RateLimiter)
 	l.SetRate(perSecond)
 	return l
 }
 
-// RateLimiter is the limiter of one process, see [NewLimiter]. It uses the generic
-// cell rate algorithm: each call books the next free moment and waits for it.
+// RateLimiter is the limiter of one process; see [NewLimiter]. It uses the generic
+// cell rate algorithm: each call books the next free time and waits for it.
 type RateLimiter struct {
 	mu      sync.Mutex
-	most    float64   // as set
-	rate    float64   // as the key service takes it
-	changed time.Time // when rate last did
-	free    time.Time // when the next call may be made
+	most    float64   // as configured
+	rate    float64   // as adapted to the key service
+	changed time.Time // of the last change of rate
+	free    time.Time // of the next call
 }
 
-// SetRate changes the rate, also while rotations run. It panics unless
-// perSecond is above 0.
+// SetRate changes the rate; rotations may be running. It panics unless perSecond is
+// above 0.
 func (l *RateLimiter) SetRate(perSecond float64) {
 	if !(perSecond > 0) {
-		panic("rotation: a limiter with a rate that is not above 0")
+		panic("rotation: the rate of a limiter must be above 0")
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.most, l.rate = perSecond, perSecond
 }
 
-// Rate is the rate in calls a second now.
+// Rate returns the current rate in calls a second.
 func (l *RateLimiter) Rate() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rate
 }
 
-// Burst is a twentieth of a second: short enough to be even, long enough for
-// calls side by side.
+// Burst returns the calls of a twentieth of a second: short enough for an even
+// rate, long enough for concurrent calls.
 func (l *RateLimiter) Burst() int { return max(1, int(l.Rate()/20)) }
 
-// Wait implements [Limiter]. The zero RateLimiter has no rate: Wait returns
-// [kmsencrypted.ErrConfig].
+// Wait implements [Limiter]. It returns [kmsencrypted.ErrConfig] for the zero
+// RateLimiter, which has no rate.
 func (l *RateLimiter) Wait(ctx context.Context, n int) error {
 	if !(l.Rate() > 0) {
 		return fmt.Errorf("rotation: %w: a RateLimiter without a rate: make it with NewLimiter", kmsencrypted.ErrConfig)
@@ -97,7 +97,7 @@ func (l *RateLimiter) Throttled(context.Context) error {
 	return nil
 }
 
-// book reserves n calls and says how long to wait for them.
+// book reserves n calls and returns how long to wait for them.
 func (l *RateLimiter) book(now time.Time, n int) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,29 +7,29 @@ import (
 	"time"
 )
 
-// Retirement says whether a version of a table's keys is needed any more.
+// Retirement reports whether a table still needs a version of its keys.
 type Retirement struct {
 	Table   string
 	Version int
-	Rows    int64 // key columns that are still at the version
-	// Journal is how many replaced wrapped keys at the version the journal keeps.
-	// Without the version they heal nothing: see [Rotator.ClearJournal].
+	Rows    int64 // key columns still at the version
+	// Journal is the number of replaced wrapped keys at the version in the journal. Without the
+	// version they cannot heal anything: see [Rotator.ClearJournal].
 	Journal int64
-	// Unfinished is a run that goes on, nil if there is none.
+	// Unfinished is the unfinished run; nil if there is none.
 	Unfinished *Status
-	// Verified is when a verification found every record clean, see
-	// [VerifyOptions.Note], unless a later run wrote a record, met a conflict or
-	// failed at one. Zero: never.
+	// Verified is the time of the last clean verification of every record, see
+	// [VerifyOptions.Note]. It is zero if there was none, or if a later run wrote a record, met
+	// a conflict or failed at one.
 	Verified time.Time
-	// Unseen names what no count of this table shows. Somebody has to think of it.
+	// Unseen lists what no count of this table shows. Check these yourself.
 	Unseen []string
 }
 
-// ErrNotRetirable: something still needs the version.
+// ErrNotRetirable reports that something still needs the version.
 var ErrNotRetirable = errors.New("version is still needed")
 
-// Err is nil if the version can be retired, as far as the table and its ledger
-// can tell; else it says what is in the way and is [ErrNotRetirable].
+// Err returns nil if the version can be retired, as far as the table and its ledger show.
+// Otherwise it returns [ErrNotRetirable] with the reason.
 func (r Retirement) Err() error {
 	var reason string
 	switch {
@@ -47,10 +47,10 @@ func (r Retirement) Err() error {
 	return fmt.Errorf("%w: version %d: %s", ErrNotRetirable, r.Version, reason)
 }
 
-// Retirable looks whether a version is needed by the table any more: no record
-// is at it, no run is unfinished, a verification was clean after the last run
-// that had anything to move, and the journal keeps no key at it. The version that is current is
-// [ErrNotRetirable] as it is. Only this table is looked at.
+// Retirable checks whether the table still needs a version. It does not if no record is at it,
+// no run is unfinished, a verification was clean after the last run that had anything to move,
+// and the journal has no key at it. Retirable returns [ErrNotRetirable] for the current version.
+// It examines only this table.
 func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error) {
 	answer := Retirement{Table: r.store.Table(), Version: version, Unseen: []string{
 		"backups and replicas that lag: restoring one brings the version back",
@@ -88,9 +88,9 @@ func (r *Rotator) retirable(ctx context.Context, answer *Retirement) error {
 	return err
 }
 
-// verified is when the records were found to be clean as they are now. The
-// outcome of a run is counted in the transactions that write its records, so a
-// run without one has left them as they were verified before it.
+// verified returns when the records were found clean in their present state. The transactions
+// that write records also count them, so a run without counts left them as they were verified
+// before.
 func (r *Rotator) verified(ctx context.Context, last Status) (time.Time, error) {
 	if !last.Verified.IsZero() || !last.movedNothing() {
 		return last.Verified, nil
@@ -104,8 +104,8 @@ func (r *Rotator) verified(ctx context.Context, last Status) (time.Time, error) 
 	return time.Time{}, err
 }
 
-// movedNothing reports that a run is over and had nothing to do. A conflict or a
-// failure is a record that it tried to move, and that somebody should look at.
+// movedNothing reports whether a run is over and had nothing to do. A conflict or failure counts
+// as something to do: the run tried to move that record.
 func (s Status) movedNothing() bool {
 	return !s.State.Unfinished() && s.Outcome == Outcome{}
 }

@@ -9,58 +9,60 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Options says how a [Rotator] works. The zero value rewraps.
+// Options configure a [Rotator]. The zero value rewraps.
 type Options struct {
-	// Kind is what to do; empty is [Rewrap].
+	// Kind is the kind of rotation; empty means [Rewrap].
 	Kind Kind
-	// WritersAreOurs confirms for a rekey or a migration that whoever changes encrypted columns
-	// meanwhile does so through this library, or is stopped: an UPDATE that does
-	// not compare the key column would leave a value under the old data key.
-	// Such a run without it is [kmsencrypted.ErrConfig].
+	// WritersAreOurs confirms for a rekey or a migration that everything that changes
+	// encrypted columns meanwhile does so through this library, or is stopped. An
+	// UPDATE that does not compare the key column would leave a value under the old
+	// data key. Without it such a run returns [kmsencrypted.ErrConfig].
 	WritersAreOurs bool
-	// Workers is how many shards are worked on side by side; 0 is 4.
+	// Workers is the number of shards processed concurrently; 0 means 4.
 	Workers int
-	// Shards is into how many ranges a new run cuts the table; 0 is 64. More than
-	// workers, so that uneven ones do not matter.
+	// Shards is the number of ranges into which a new run divides the table; 0 means
+	// 64. Use more than workers, to balance ranges of different sizes.
 	Shards int
-	// BatchSize is records in one transaction, to begin with; 0 is 1000.
+	// BatchSize is the initial number of records in one transaction; 0 means 1000.
 	BatchSize int
-	// TargetTime is how long reading and writing a batch should take: its size is
-	// steered there, by a fifth at most from one batch to the next and to no more
-	// than 2000 or BatchSize records. 0 is 200 ms, below 0 the size stays.
+	// TargetTime is how long reading and writing a batch should take. The size is
+	// adjusted to it, by at most a fifth from one batch to the next and up to 2000 or
+	// BatchSize records, whichever is more. 0 means 200 ms; below 0 the size does not
+	// change.
 	TargetTime time.Duration
-	// MaxFailures stops a run after so many failed records; 0 is 1000, below 0
+	// MaxFailures stops a run after this many failed records; 0 means 1000, below 0
 	// there is no limit.
 	MaxFailures int
-	// Limit stops a call of Run after about so many records, to within a batch
-	// for each worker; 0 is no limit. The next call goes on from there.
+	// Limit stops a call of Run after about this many records, within one batch per
+	// worker; 0 means no limit. The next call continues.
 	Limit int64
-	// Calls bounds the calls to the key service; nil is no bound. [NewLimiter] is
-	// for one process, sqlstore.NewLimiter for all that share a database. How many
-	// calls are on their way at a time is [kmsencrypted.Config.Concurrency] of the Box for each
-	// worker; with a service that answers in milliseconds, 64 or more.
+	// Calls limits the calls to the key service; nil means no limit. Use [NewLimiter]
+	// for one process, sqlstore.NewLimiter for all processes that share a database.
+	// [kmsencrypted.Config.Concurrency] of the Box limits the concurrent calls of
+	// each worker; use 64 or more for a service that answers in milliseconds.
 	Calls Limiter
-	// Checks are made between batches, for all workers together: as long as one
-	// gives a reason the run waits.
+	// Checks run between batches, for all workers together. The run waits while one
+	// of them returns a reason.
 	Checks []Check
-	// CheckEvery is the time between two rounds of checks; 0 is 1 s.
+	// CheckEvery is the time between two rounds of checks; 0 means 1 s.
 	CheckEvery time.Duration
-	// MaxWait stops a run that had to wait for so long: for a check with
-	// [ErrHeldUp], for a key service that throttles or does not answer with its
-	// error. 0 waits for checks for ever, and for a key service a minute and a half.
+	// MaxWait stops a run that has waited this long: with [ErrHeldUp] if a check held
+	// it up, or with the key service's error if the service throttled or was
+	// unavailable. 0 means no limit for checks, and a minute and a half for a key
+	// service.
 	MaxWait time.Duration
-	// Nice lets a worker sleep after each batch for so many times as long as it
-	// worked: 1 halves the load. 0 does not.
+	// Nice makes a worker sleep after each batch for Nice times the time the batch
+	// took: 1 halves the load. 0 means no sleep.
 	Nice float64
-	// Lease is after how long without a sign of life a shard may be taken by
-	// another worker; 0 is 30 s.
+	// Lease is the time without a sign of life after which another worker may take
+	// over a shard; 0 means 30 s.
 	Lease time.Duration
-	// Observe is told what happens, on the goroutine where it happens. It must be
-	// safe for concurrent use and quick.
+	// Observe receives the events of the rotation, on the goroutine where they
+	// happen. It must be fast and safe for concurrent use.
 	Observe func(Event)
 }
 
-// withDefaults also finds mistakes.
+// withDefaults also checks the options.
 func (o Options) withDefaults() (Options, error) {
 	defaults := []struct {
 		value *int
@@ -99,13 +101,13 @@ func (o Options) withDefaults() (Options, error) {
 	return o, o.Kind.check(o.WritersAreOurs)
 }
 
-// Rotator moves the records of a table to the current version of a Box: it plans,
+// Rotator moves the records of a table to the current version of a Box. It plans,
 // runs, resumes and verifies. It may be stopped at any point, by cancellation or
-// by the death of its process, and another one goes on from there. It is safe for
+// because its process dies; another one continues from there. It is safe for
 // concurrent use.
 //
-// Deploy the new version before: first listed, so that every process can read
-// it, then as current.
+// Deploy the new version first: listed, so that every process can read it, then as
+// current.
 type Rotator struct {
 	box     *kmsencrypted.Box
 	store   Store
@@ -116,8 +118,8 @@ type Rotator struct {
 	progress *progress
 }
 
-// New returns a Rotator. The store must work with the same box. New returns
-// [kmsencrypted.ErrConfig] for mistakes in the options and a nil box or store.
+// New returns a Rotator. The store must use the same box. New returns
+// [kmsencrypted.ErrConfig] for invalid options and for a nil box or store.
 func New(box *kmsencrypted.Box, store Store, options Options) (*Rotator, error) {
 	if box == nil || store == nil {
 		return nil, fmt.Errorf("rotation: %w: no box or no store", kmsencrypted.ErrConfig)
@@ -142,16 +144,16 @@ func (r *Rotator) Table() string {
 	return r.store.Table()
 }
 
-// Pause stops the unfinished run in all processes, which drop the batches they
-// hold; their calls of [Rotator.Run] return [ErrPaused]. It does nothing if there
-// is no such run.
+// Pause pauses the unfinished run in all processes. They drop the batches they
+// hold, and their calls of [Rotator.Run] return [ErrPaused]. Pause does nothing if
+// there is no such run.
 func (r *Rotator) Pause(ctx context.Context) error { return r.setState(ctx, "pause", RunPaused) }
 
-// Resume lets a paused run go on; somebody has to call [Rotator.Run] again.
+// Resume makes a paused run active again. Then call [Rotator.Run] again.
 func (r *Rotator) Resume(ctx context.Context) error { return r.setState(ctx, "resume", RunActive) }
 
-// Cancel ends the unfinished run for good. What was written stays; the next call
-// of [Rotator.Run] begins a new one.
+// Cancel ends the unfinished run for good. What was written stays. The next call
+// of [Rotator.Run] starts a new run.
 func (r *Rotator) Cancel(ctx context.Context) error { return r.setState(ctx, "cancel", RunCanceled) }
 
 func (r *Rotator) setState(ctx context.Context, op string, state RunState) error {
@@ -169,32 +171,33 @@ func (r *Rotator) failed(op string, err error) error {
 	return fmt.Errorf("rotation: %s table %s: %w", op, r.store.Table(), err)
 }
 
-// Event is something that happened in a rotation. It holds nothing secret.
+// Event is something that happened in a rotation. It contains nothing secret.
 type Event struct {
 	Type  EventType
 	Table string
 	Run   string // empty in a verification
 	Pass  int
 	Shard int
-	// Outcome is that of the batch for [EventBatch], else that of this call so far.
+	// Outcome is that of the batch for [EventBatch], otherwise the total of this call
+	// so far.
 	Outcome Outcome
-	// Stages is where the time of the batch of [EventBatch] went.
+	// Stages is how the time of the batch of [EventBatch] was spent.
 	Stages Stages
-	// Planned is how many records were selected when the run began, or a
+	// Planned is the number of records selected at the start of the run or
 	// verification.
 	Planned int64
-	// Passed is how many of them a verification has read so far, with those that a
-	// sample leaves out.
+	// Passed is how many of them a verification has read so far, including those that
+	// a sample skips.
 	Passed int64
 	// Elapsed is the time since this call began.
 	Elapsed time.Duration
 	Failure *Failure // of [EventFailure]
-	Err     error    // of [EventThrottled]: what the key service answered
-	Reason  string   // of [EventWaiting]: what a check says
+	Err     error    // of [EventThrottled]: the error of the key service
+	Reason  string   // of [EventWaiting]: the reason of a check
 }
 
-// Stages is the time of a batch. The stages of neighbouring batches overlap, so
-// that the sum is more than what passed.
+// Stages is the time spent on a batch. The stages of consecutive batches overlap,
+// so their sum exceeds the elapsed time.
 type Stages struct {
 	Read   time.Duration
 	Rotate time.Duration // key service, opening and sealing
@@ -211,12 +214,12 @@ const (
 	EventBatch     EventType = "batch"      // a batch was written
 	EventConflict  EventType = "conflict"   // a batch met rows that had changed
 	EventFailure   EventType = "failure"    // a record failed
-	EventThrottled EventType = "throttled"  // the key service asks to wait
-	EventWaiting   EventType = "waiting"    // a check holds the run up
+	EventThrottled EventType = "throttled"  // the key service throttles
+	EventWaiting   EventType = "waiting"    // a check holds up the run
 	EventGoesOn    EventType = "goes on"    // after EventWaiting
-	EventLost      EventType = "lease lost" // a batch was dropped, another worker has the shard
+	EventLost      EventType = "lease lost" // a batch was dropped because another worker has the shard
 	EventShardDone EventType = "shard done"
-	EventPassDone  EventType = "pass done" // told by the one worker that ended it
-	EventOpened    EventType = "opened"    // by a verification: a batch
+	EventPassDone  EventType = "pass done" // sent by the one worker that ended it
+	EventOpened    EventType = "opened"    // by a verification: a batch was opened
 	EventVerified  EventType = "verified"
 )

@@ -13,36 +13,38 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// ErrPaused: somebody paused the run. [Rotator.Resume] lets it go on.
+// ErrPaused reports that somebody paused the run. [Rotator.Resume] makes it active
+// again.
 var ErrPaused = errors.New("rotation is paused")
 
-// ErrTooManyFailures: a run stopped at [Options.MaxFailures].
+// ErrTooManyFailures reports that a run stopped at [Options.MaxFailures].
 var ErrTooManyFailures = errors.New("too many records failed")
 
-// Result is what a call of [Rotator.Run] did.
+// Result is the result of a call of [Rotator.Run].
 type Result struct {
 	Run     string
 	Outcome      // of this call; Failed counts a record once for each pass
-	Pass    int  // the last one
-	Done    bool // no record is left that could be moved
+	Pass    int  // the last pass
+	Done    bool // whether no record is left that could be moved
 }
 
 const (
 	turn      = 10 * time.Second       // how long a worker keeps a shard
-	poll      = 200 * time.Millisecond // while others hold what is left
-	firstWait = 200 * time.Millisecond // after throttling, then twice as long
+	poll      = 200 * time.Millisecond // while other workers hold the remaining shards
+	firstWait = 200 * time.Millisecond // after throttling; doubled each time
 	longWait  = 10 * time.Second
-	patience  = 90 * time.Second // with a key service that answers nothing, without MaxWait
+	patience  = 90 * time.Second // with a key service that does not answer, without MaxWait
 )
 
-// Run rotates the table until a pass over it finds nothing more to move. An
-// unfinished run of the table goes on where it stopped; processes that run at the
-// same time share its shards. Records that cannot be moved are listed by
-// [Rotator.Failures] and do not stop the rest; the next run meets them again.
+// Run rotates the table until a pass over it finds nothing more to move. It
+// continues an unfinished run of the table. Processes that run at the same time
+// share its shards. Records that cannot be moved do not stop the rest:
+// [Rotator.Failures] lists them, and the next run tries them again.
 //
-// When ctx ends, the batches in flight are written and the shards given back, and
-// the error is that of ctx. After any error, Run may be called again. An
-// unfinished run of another kind or to another version is [kmsencrypted.ErrConflict].
+// When ctx ends, Run writes the batches in flight, gives the shards back and
+// returns the error of ctx. After any error, Run may be called again. It returns
+// [kmsencrypted.ErrConflict] if a run of another kind or to another version is
+// unfinished.
 func (r *Rotator) Run(ctx context.Context) (Result, error) {
 	run, err := r.Begin(ctx)
 	if err != nil {
@@ -74,17 +76,18 @@ type runner struct {
 	run     Run
 	began   time.Time
 	started atomic.Int64 // records that were read, for the limit
-	before  int64        // records that failed before, in this pass
+	before  int64        // records that failed earlier in this pass
 
 	mu      sync.Mutex
 	outcome Outcome
-	reason  string // why the run waits, by the ledger
+	reason  string // why the run waits, as stored in the ledger
 }
 
-// errLimit ends the workers without being an error of the run.
+// errLimit ends the workers. It is not an error of the run.
 var errLimit = errors.New("limit reached")
 
-// all runs the workers. The first error stops them; each finishes its batch.
+// all runs the workers. The first error stops them after they have finished their
+// batches.
 func (w *runner) all(ctx context.Context) error {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -137,8 +140,8 @@ func (w *runner) work(ctx context.Context) error {
 	}
 }
 
-// endPass tells of the end of a pass only if it was not another worker, of this
-// process or any, that ended it.
+// endPass reports the end of a pass only if this worker ended it, not another one
+// of this or any process.
 func (w *runner) endPass(ctx context.Context, shard Shard) error {
 	return w.progress.ended(ctx, shard.Pass, func() error {
 		ended, err := w.store.NextPass(ctx, w.run.ID, shard.Pass)
@@ -149,7 +152,7 @@ func (w *runner) endPass(ctx context.Context, shard Shard) error {
 	})
 }
 
-// giveBack also works when ctx has ended.
+// giveBack works even after ctx has ended.
 func (w *runner) giveBack(ctx context.Context, shard Shard) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.options.Lease)
 	defer cancel()
@@ -163,7 +166,7 @@ func (w *runner) keepAlive(ctx context.Context, shard Shard) *heartbeat {
 	go func() {
 		defer close(h.ended)
 		for sleep.For(ctx, w.options.Lease/3) == nil {
-			// A failure shows when the batch is written.
+			// A failure is noticed when the batch is written.
 			_ = w.store.Keep(ctx, shard, w.options.Lease)
 		}
 	}()
@@ -180,7 +183,7 @@ func (h *heartbeat) stop() {
 	<-h.ended
 }
 
-// active is [ErrLeaseLost] once the run was paused or cancelled.
+// active returns [ErrLeaseLost] once the run was paused or cancelled.
 func (w *runner) active(ctx context.Context) error {
 	status, found, err := w.store.Newest(ctx)
 	if err == nil && (!found || status.ID != w.run.ID || status.State != RunActive) {
@@ -189,7 +192,7 @@ func (w *runner) active(ctx context.Context) error {
 	return err
 }
 
-// heldUp tells that a check holds the run up, or that it does no more.
+// heldUp reports that a check holds up the run, or no longer does.
 func (w *runner) heldUp(ctx context.Context, reason string) {
 	w.options.Observe(w.waitingEvent(reason))
 	w.waits(ctx, reason)
@@ -203,7 +206,7 @@ func (w *runner) waitingEvent(reason string) Event {
 	return event
 }
 
-// waits keeps in the ledger why the run waits, for others to see. The run does
+// waits stores in the ledger why the run waits, for status displays. The run does
 // not depend on it.
 func (w *runner) waits(ctx context.Context, reason string) {
 	w.mu.Lock()
@@ -215,7 +218,7 @@ func (w *runner) waits(ctx context.Context, reason string) {
 	}
 }
 
-// account adds up and tells what became of a batch.
+// account adds the outcome of a batch to the totals and reports it.
 func (w *runner) account(shard Shard, b readBatch) error {
 	o := b.outcome
 	w.mu.Lock()
@@ -241,8 +244,8 @@ func (w *runner) account(shard Shard, b readBatch) error {
 	return nil
 }
 
-// inPieces calls do for pieces of the records of a batch, each as large as the
-// limiter wants.
+// inPieces calls do for pieces of a batch, each with as many records as the limiter
+// admits at once.
 func inPieces(ctx context.Context, calls Limiter, b Batch, callsPerKey, from, to int, do func(from, to int) error) error {
 	size := max(to-from, 1)
 	if calls != nil {

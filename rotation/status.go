@@ -5,28 +5,28 @@ import (
 	"time"
 )
 
-// Status is what the ledger knows of a run. Times are those of the database.
+// Status is the state of a run in the ledger. Times are those of the database.
 type Status struct {
 	Run
 	Shards, ShardsDone int // of this pass
-	// Working is how many shards are held by a worker now.
+	// Working is the number of shards that a worker holds now.
 	Working int
-	Outcome       // Failed is that of this pass
-	Calls   int64 // values that went to the key service
-	// Busy is the time that all workers together spent on batches that were written.
+	Outcome       // Failed counts this pass
+	Calls   int64 // values sent to the key service
+	// Busy is the time that all workers together spent on written batches.
 	Busy time.Duration
-	// Waiting is why the run waits, empty if it does not: the text of a [Check]
-	// or of an error of the key service.
+	// Waiting is why the run waits, or empty: the reason of a [Check] or the text
+	// of an error of the key service.
 	Waiting string
 	Started time.Time
-	Ended   time.Time // zero: not yet
-	// Verified is when all records were last found to be clean after this run;
-	// see [VerifyOptions.Note]. Zero: never.
+	Ended   time.Time // zero if unfinished
+	// Verified is the time of the last clean verification of all records after this
+	// run, see [VerifyOptions.Note]; zero if there was none.
 	Verified time.Time
 }
 
-// Rate is how many records a second are written by the workers that are at work
-// now, or by one if none is; 0 if nothing is known yet.
+// Rate returns the number of records written per second by the workers active
+// now, or by one if none is; 0 if unknown.
 func (s Status) Rate() float64 {
 	if s.Busy <= 0 {
 		return 0
@@ -34,33 +34,34 @@ func (s Status) Rate() float64 {
 	return float64(s.Written+s.Conflicts+s.Failed) / s.Busy.Seconds() * float64(max(1, s.Working))
 }
 
-// Report is what there is to know of the rotation of a table.
+// Report describes the rotation of a table.
 type Report struct {
 	Plan // what is left to do, by version
-	// Last is the unfinished run, or else the latest one; nil if there was none.
+	// Last is the unfinished run, or otherwise the latest; nil if there was none.
 	Last *Status
 	// Failures counts the failed records of that run by their [Failure.Class].
 	Failures map[string]int64
-	// Left is about how long the rest takes, 0 if that cannot be told yet or
+	// Left is the estimated time for the rest, 0 if it cannot be estimated yet or
 	// nothing is left.
 	Left time.Duration
 }
 
-// Status returns what the ledger says of the latest run, and false if there was
+// Status returns the ledger's state of the latest run, and false if there was
 // none. It reads no record; [Rotator.Report] does.
 func (r *Rotator) Status(ctx context.Context) (Status, bool, error) {
 	s, found, err := r.store.Newest(ctx)
 	return s, found, r.failed("status", err)
 }
 
-// History lists the latest runs of the table, the newest first; 0 lists all.
+// History returns the latest runs of the table, the newest first; a limit of 0
+// returns all.
 func (r *Rotator) History(ctx context.Context, limit int) ([]Status, error) {
 	runs, err := r.store.History(ctx, limit)
 	return runs, r.failed("history", err)
 }
 
-// Report tells how far the table is: records by version, what is left, failures
-// by reason, time left. It counts the table.
+// Report returns the progress of the table: records by version, what is left,
+// failures by reason, time left. It counts the table.
 func (r *Rotator) Report(ctx context.Context) (Report, error) {
 	report, err := r.report(ctx)
 	return report, r.failed("report", err)
@@ -79,7 +80,7 @@ func (r *Rotator) report(ctx context.Context) (report Report, err error) {
 		return report, err
 	}
 	left := report.Records - last.Failed
-	if last.Kind.SelectsDone() { // what is done does not show in the records
+	if last.Kind.SelectsDone() { // the records do not show what is done
 		left = last.Planned - last.Written
 	}
 	if rate := last.Rate(); rate > 0 && left > 0 && last.State.Unfinished() {
@@ -88,8 +89,8 @@ func (r *Rotator) report(ctx context.Context) (report Report, err error) {
 	return report, nil
 }
 
-// Failures lists the failed records of the latest run, at most limit of them; 0
-// lists all.
+// Failures returns the failed records of the latest run, at most limit of them;
+// 0 returns all.
 func (r *Rotator) Failures(ctx context.Context, limit int) ([]Failure, error) {
 	s, found, err := r.store.Newest(ctx)
 	if err != nil || !found {

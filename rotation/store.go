@@ -8,9 +8,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Store is the records of one table together with the state of their rotation,
-// which lies in the same database so that both change in one transaction. The
-// package sqlstore implements it. It is safe for concurrent use.
+// Store gives access to the records of one table and to the state of their
+// rotation. The state is in the same database, so that both change in one
+// transaction. Package sqlstore implements it. It is safe for concurrent use.
 type Store interface {
 	Records
 	Ledger
@@ -19,54 +19,53 @@ type Store interface {
 
 // Records reads the records of one table along their primary key.
 type Records interface {
-	// Table is the name of the table.
+	// Table returns the name of the table.
 	Table() string
 	// Count counts the records by the version of each key column.
 	Count(ctx context.Context) ([]VersionCount, error)
-	// Selected counts the records of a selection, whatever its range and limit.
+	// Selected counts the records of a selection, ignoring its range and limit.
 	Selected(ctx context.Context, s Selection) (int64, error)
-	// Ranges cuts the primary keys into about n ranges that together hold every
-	// record, also one that is inserted later. There is at least one.
+	// Ranges divides the primary keys into about n ranges that together contain
+	// every record, including later ones. There is at least one.
 	Ranges(ctx context.Context, n int) ([]Range, error)
 	// Read reads the first records of a selection in the order of their primary
-	// keys. A batch without records is the end.
+	// keys. It returns a batch without records at the end.
 	Read(ctx context.Context, s Selection) (Batch, error)
 }
 
-// VersionCount is how many records have a key column at a version.
+// VersionCount is the number of records with a key column at a version.
 type VersionCount struct {
 	Column  string
-	Version int  // 0 where HasKey is false
+	Version int  // 0 if HasKey is false
 	HasKey  bool // false counts the records whose key column is NULL
 	Rows    int64
 }
 
-// Range is a piece of the primary key: what comes after After, up to and
-// including To. Both are texts that only the store understands; an empty one
-// sets no bound.
+// Range is a range of the primary key: keys after After, up to and including To.
+// Only the store interprets the texts; an empty one means no bound.
 type Range struct{ After, To string }
 
-// Selection is what to read of a table: the records of a range that a kind of
-// rotation to a version deals with.
+// Selection selects the records of a range that a kind of rotation to a version
+// handles.
 type Selection struct {
 	Range
-	Limit  int // records; at least 1
+	Limit  int // maximum number of records; at least 1
 	Kind   Kind
 	Target int // version
 	// All selects every record.
 	All bool
-	// Derived lets Open also compare what is made of the values of a record, as
-	// [VerifyOptions.Derived] says.
+	// Derived makes Open also compare what is derived from the values of a record,
+	// as in [VerifyOptions.Derived].
 	Derived bool
 }
 
-// Batch is some records in memory. It is not safe for concurrent use. Records
-// count from 0, and from and to mean those at from <= i < to.
+// Batch is a list of records in memory. It is not safe for concurrent use.
+// Records are numbered from 0; from and to select from <= i < to.
 type Batch interface {
 	Len() int
-	// Last is the primary key of the last record, as [Range.After].
+	// Last returns the primary key of the last record, as in [Range.After].
 	Last() string
-	// Keys is how many data keys the records have that are still to be dealt with.
+	// Keys returns the number of data keys of the records that are not done yet.
 	Keys(from, to int) int
 	// Rotate does in memory what the kind of the selection does, with the calls to
 	// the key service side by side. A record that cannot be moved becomes one of
@@ -76,23 +75,23 @@ type Batch interface {
 	// is also [ErrOneProvider], Write may be called without what is left, which then
 	// counts as conflicts.
 	Rotate(ctx context.Context, from, to int) error
-	// Open opens records without changing anything, with the errors of Rotate.
+	// Open opens records without changing anything. The errors are those of Rotate.
 	Open(ctx context.Context, from, to int) error
-	// Failures are the records that could not be rotated or opened.
+	// Failures returns the records that could not be rotated or opened.
 	Failures() []Failure
-	// Write writes every record that was rotated and is still what was read, and
-	// in the same transaction the failures and the new position of the shard,
-	// whose lease it extends. If the lease is no longer held, or the run no longer
-	// active, nothing is written and the error is [ErrLeaseLost]; if somebody locks
-	// records for too long it is [ErrLocked]. Write is called once.
+	// Write writes every record that was rotated and is unchanged since it was read.
+	// In the same transaction it writes the failures and the new position of the
+	// shard, and extends its lease. If the lease is lost or the run is not active,
+	// it writes nothing and returns [ErrLeaseLost]. If another process locks records
+	// for too long, it returns [ErrLocked]. Write is called once.
 	Write(ctx context.Context, to Position) (Outcome, error)
 }
 
-// Position is how far a shard has come after a batch.
+// Position is the position of a shard after a batch.
 type Position struct {
 	Shard Shard
-	After string // primary key of the last record that was dealt with; empty: unchanged
-	Done  bool   // the shard has no more records in this pass
+	After string // primary key of the last record processed; empty means unchanged
+	Done  bool   // whether the shard has no more records in this pass
 	Lease time.Duration
 	// Final makes failures of what would be conflicts, because earlier passes got
 	// no further with them.
@@ -102,10 +101,10 @@ type Position struct {
 	Busy  time.Duration
 }
 
-// Outcome counts what became of the records of a batch or a run.
+// Outcome counts the results for the records of a batch or a run.
 type Outcome struct {
-	Written   int64 // records that needed nothing do not count
-	Conflicts int64 // changed or deleted by somebody else meanwhile; the next pass meets them again
+	Written   int64 // not counting records that needed no change
+	Conflicts int64 // changed or deleted by another process meanwhile; the next pass tries them again
 	Failed    int64
 }
 
@@ -113,37 +112,37 @@ func (o Outcome) plus(p Outcome) Outcome {
 	return Outcome{o.Written + p.Written, o.Conflicts + p.Conflicts, o.Failed + p.Failed}
 }
 
-// Failure is a record that could not be rotated or opened. It holds no value of
-// an encrypted column.
+// Failure is a record that could not be rotated or opened. It contains no value
+// of an encrypted column.
 type Failure struct {
 	Record string // its primary key, such as "id=7"
 	Class  string // the kind of error in a word, see [FailureClass]
 	Err    error
 }
 
-// Run is one rotation of a table, from its beginning to its end, however many
-// processes and restarts that takes.
+// Run is one rotation of a table, from start to end, over all its processes and
+// restarts.
 type Run struct {
 	ID     string
 	Kind   Kind
 	Target int // version
 	Pass   int // from 1
 	State  RunState
-	// Planned is how many records were selected when the run began.
+	// Planned is the number of records selected at the start of the run.
 	Planned int64
 }
 
-// RunState says whether a run goes on.
+// RunState is the state of a run.
 type RunState string
 
 const (
 	RunActive   RunState = "active"
-	RunPaused   RunState = "paused" // goes on when it is active again
+	RunPaused   RunState = "paused" // until it is active again
 	RunDone     RunState = "done"
 	RunCanceled RunState = "canceled"
 )
 
-// Unfinished reports whether a run may go on.
+// Unfinished reports whether a run is active or paused.
 func (s RunState) Unfinished() bool { return s == RunActive || s == RunPaused }
 
 // Shard is a range of a run that one worker holds.
@@ -151,65 +150,67 @@ type Shard struct {
 	Run    string
 	Number int
 	Pass   int
-	Range         // After is how far it has come
-	Owner  string // who holds it
+	Range         // After is its position
+	Owner  string // the worker that holds it
 }
 
-// Offer answers the question for a shard.
+// Offer is the answer to a request for a shard.
 type Offer uint8
 
 const (
-	OfferShard    Offer = iota // here is one
-	OfferWait                  // others hold what is left, or the shard is done in this pass
+	OfferShard    Offer = iota // a shard is available
+	OfferWait                  // other workers hold the remaining shards, or the shard is done in this pass
 	OfferNextPass              // all shards of this pass are done
 	OfferNothing               // the run is over
 )
 
-// Ledger keeps the state of runs. All of it lies in the database, so that a run
-// survives its processes and several of them share the work.
+// Ledger stores the state of runs in the database, so that a run survives its
+// processes and several of them share the work.
 type Ledger interface {
 	// Newest returns the status of the latest run of the table, and false if there was none.
 	Newest(ctx context.Context) (Status, bool, error)
-	// History lists the latest runs of the table, the newest first; 0 lists all.
+	// History returns the latest runs of the table, the newest first; a limit of 0
+	// returns all.
 	History(ctx context.Context, limit int) ([]Status, error)
-	// Start begins a run with a shard for each range. If the table has an active
-	// run the error is [kmsencrypted.ErrConflict].
+	// Start starts a run with a shard for each range. It returns
+	// [kmsencrypted.ErrConflict] if the table has an active run.
 	Start(ctx context.Context, run Run, shards []Range) error
-	// Take leases a shard that nobody holds, or whose lease is over, to owner:
-	// the one of that number, or [AnyShard].
+	// Take leases a shard to owner that is free or whose lease has ended: the one
+	// with that number, or any for [AnyShard].
 	Take(ctx context.Context, run, owner string, number int, lease time.Duration) (Shard, Offer, error)
-	// Keep extends a lease; [ErrLeaseLost] if it is not held any more.
+	// Keep extends a lease. It returns [ErrLeaseLost] if the lease is lost.
 	Keep(ctx context.Context, shard Shard, lease time.Duration) error
-	// Release gives a shard back before its lease is over.
+	// Release gives a shard back before its lease ends.
 	Release(ctx context.Context, shard Shard) error
-	// NextPass ends a pass whose shards are all done: the run is done if the
-	// pass neither wrote a record nor met a conflict, else all shards begin
-	// again. Of a kind that [Kind.SelectsDone] only shards that met a
-	// conflict begin again. It does nothing if somebody else did it already;
-	// ended says that it was this call that ended the pass.
+	// NextPass ends a pass whose shards are all done. The run is done if the pass
+	// neither wrote a record nor met a conflict; otherwise all shards start again.
+	// For a kind with [Kind.SelectsDone] only shards with a conflict start again.
+	// NextPass does nothing if another worker has already ended the pass; ended
+	// reports whether this call did.
 	NextPass(ctx context.Context, run string, pass int) (ended bool, err error)
-	// SetState pauses, resumes or cancels an unfinished run; it does nothing to
-	// another. Once it is not active, no batch of it is written.
+	// SetState pauses, resumes or cancels an unfinished run. It does nothing to
+	// another run. No batch of an inactive run is written.
 	SetState(ctx context.Context, run string, state RunState) error
-	// SetWaiting keeps the reason why a run waits, empty for none.
+	// SetWaiting stores the reason why a run waits; empty means that it does not.
 	SetWaiting(ctx context.Context, run, reason string) error
-	// SetVerified keeps with the latest run, if there is one and it has ended, that
-	// all records were found to be clean now. If one was not, it takes back what was
-	// kept with any run of the table.
+	// SetVerified records with the latest run, if that has ended, that all records
+	// were found clean now. If clean is false, it removes this record from every run
+	// of the table.
 	SetVerified(ctx context.Context, clean bool) error
-	// FailureCounts counts the failed records of the last pass by their class.
+	// FailureCounts returns the number of failed records of the last pass by class.
 	FailureCounts(ctx context.Context, run string) (map[string]int64, error)
-	// Failures lists failed records of the last pass, in the order of their
-	// shards; a limit of 0 lists all. Err of each is only a text.
+	// Failures returns failed records of the last pass, in the order of their
+	// shards; a limit of 0 returns all. The Err of each is only a text.
 	Failures(ctx context.Context, run string, limit int) ([]Failure, error)
 }
 
-// Journal keeps the wrapped keys that runs replaced, until nothing can need them.
+// Journal stores the wrapped keys that runs replaced, until nothing can need
+// them.
 type Journal interface {
-	// Mend looks at some records of a run, and returns where to go on, empty for
-	// the end.
+	// Mend handles some records of a run. It returns where the next call continues,
+	// or "" at the end.
 	Mend(ctx context.Context, m Mending) (result Healing, next string, err error)
-	// Journaled counts the keys of the table at a version.
+	// Journaled returns the number of keys of the table at a version.
 	Journaled(ctx context.Context, version int) (int64, error)
 	// ClearJournal erases the keys of verified runs that ended longer ago than grace.
 	ClearJournal(ctx context.Context, grace time.Duration) (int64, error)
@@ -218,19 +219,19 @@ type Journal interface {
 // Mending is a page of the journal of a run.
 type Mending struct {
 	Run    string
-	After  string // where the page begins; empty: at the beginning
-	Limit  int    // keys; at least 1
+	After  string // where the page begins; empty means at the beginning
+	Limit  int    // maximum number of keys; at least 1
 	DryRun bool
 }
 
-// ErrLeaseLost: a shard is not held any more, because it was not heard of for
-// the time of its lease and somebody else took it, or because the run was paused
-// or cancelled. Nothing of the batch was written.
+// ErrLeaseLost reports that a shard is not held any more: its lease ended and
+// another worker took it, or the run was paused or cancelled. Nothing of the
+// batch was written.
 var ErrLeaseLost = errors.New("lease of the shard was lost")
 
-// ErrLocked: somebody else locked records for longer than a batch waits. Nothing
-// of it was written; smaller ones are tried.
-var ErrLocked = errors.New("records are locked by somebody else")
+// ErrLocked reports that another process locked records for longer than a batch
+// waits. Nothing of the batch was written; smaller batches are tried.
+var ErrLocked = errors.New("records are locked by another process")
 
 // ErrOneProvider: the key service of some records does not answer, and those of
 // others do, because [kmsencrypted.Version.ProviderFor] chooses one for each record.
@@ -267,8 +268,8 @@ var failureClasses = []struct {
 	{kmsencrypted.ErrConflict, "conflict"},
 }
 
-// FailureClass is a fixed word for what is wrong with a record: "decrypt",
-// "binding", "malformed" and so on; "other" for what has none.
+// FailureClass returns a fixed word for the kind of an error: "decrypt",
+// "binding", "malformed" and so on, or "other".
 func FailureClass(err error) string {
 	for _, c := range failureClasses {
 		if errors.Is(err, c.err) {

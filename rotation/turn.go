@@ -11,11 +11,11 @@ import (
 )
 
 // A worker's turn on a shard is a pipeline of three stages: while the key service
-// works on one batch, the next one is read and the one before is written. Batches
-// are written one after another, because the position of the shard goes with them.
+// works on one batch, the next one is read and the previous one is written. Batches
+// are written one after another, because each also writes the position of the shard.
 
-// turn works on a shard for a while, one batch at least, and gives it back unless
-// it is done.
+// turn works on a shard for about d, at least one batch, and gives it back unless it
+// is done.
 func (w *runner) turn(ctx context.Context, shard Shard, d time.Duration) (done bool, err error) {
 	w.tell(EventShard, shard)
 	lease := w.keepAlive(ctx, shard)
@@ -31,33 +31,33 @@ func (w *runner) turn(ctx context.Context, shard Shard, d time.Duration) (done b
 		err = nil
 	}
 	if errors.Is(err, ErrLocked) {
-		w.size.shrink() // the same records again, fewer at a time
+		w.size.shrink() // the same records again, in smaller batches
 		w.heldUp(ctx, ErrLocked.Error())
 		err = nil
 	}
 	return false, errors.Join(err, w.giveBack(ctx, shard))
 }
 
-// shardTurn is one turn.
+// shardTurn is the state of one turn.
 type shardTurn struct {
 	*runner
 	shard   Shard
 	until   time.Time
-	handed  time.Time // when the last batch went to be written
+	handed  time.Time // when the last batch was passed to be written
 	reading *future[readBatch]
 	writing *future[readBatch]
 }
 
-// readBatch is a batch on its way through the stages.
+// readBatch is a batch in the pipeline.
 type readBatch struct {
 	Batch
-	size    int // that was asked for
+	size    int // requested size
 	stages  Stages
 	calls   int64
 	outcome Outcome
 }
 
-// future is something that another goroutine works out.
+// future is a result that another goroutine computes.
 type future[T any] struct {
 	done  chan struct{}
 	value T
@@ -78,8 +78,8 @@ func (f *future[T]) wait() (T, error) {
 	return f.value, f.err
 }
 
-// batches moves batches until the shard is done or the time is over. Once read,
-// a batch is finished even if ctx ends, unless the key service makes it wait.
+// batches moves batches until the shard is done or the time is over. A batch that
+// was read is finished even if ctx ends, unless the key service makes it wait.
 func (t *shardTurn) batches(ctx context.Context) (done bool, err error) {
 	if err := t.read(ctx, t.shard.Range); err != nil {
 		return false, err
@@ -110,19 +110,19 @@ func (t *shardTurn) batches(ctx context.Context) (done bool, err error) {
 	}
 }
 
-// readAhead begins to read what follows a batch, if there is time for it.
+// readAhead starts to read the batch after b, if there is time for it.
 func (t *shardTurn) readAhead(ctx context.Context, b readBatch, last bool) (ahead bool, err error) {
 	if last || ctx.Err() != nil || !time.Now().Before(t.until) {
 		return false, nil
 	}
 	err = t.read(ctx, Range{After: b.Last(), To: t.shard.To})
 	if errors.Is(err, errLimit) || errors.Is(err, errTurnOver) || ctx.Err() != nil {
-		return false, nil // the batch that is read already is finished
+		return false, nil // the batch that was read already is finished
 	}
 	return err == nil, err
 }
 
-// drop waits for a batch that was read for nothing, so that no query outlives the turn.
+// drop waits for a batch that is not needed, so that no query outlives the turn.
 func (t *shardTurn) drop(ahead bool) {
 	if !ahead {
 		return
@@ -132,11 +132,12 @@ func (t *shardTurn) drop(ahead bool) {
 	}
 }
 
-// mostBursts bounds the calls of a batch, so that a slow limiter does not make it
-// longer than a turn: that of one process takes 5 s for so many.
+// mostBursts limits the calls of a batch, so that a slow limiter does not make it
+// longer than a turn: the limiter of one process takes 5 s for this many.
 const mostBursts = 100
 
-// read begins to read a batch, when the checks let it and the limit is not reached.
+// read starts to read a batch, when the checks allow it and the limit is not
+// reached.
 func (t *shardTurn) read(ctx context.Context, from Range) error {
 	if err := t.brake.pass(ctx, t.runner, t.until); err != nil {
 		return err
@@ -164,8 +165,8 @@ func (t *shardTurn) read(ctx context.Context, from Range) error {
 	return nil
 }
 
-// rotate moves the records of a batch in memory, no faster than the limiter
-// allows, and again after the key service throttled or gave no answer.
+// rotate moves the records of a batch in memory, no faster than the limiter allows.
+// It retries after the key service throttled or did not answer.
 func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
 	calls := t.mostCallsPerKey()
 	finish, cancel := withGrace(ctx, grace)
@@ -182,7 +183,7 @@ func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
 				return err
 			}
 			still := b.Keys(from, to)
-			if still < left { // it answers some
+			if still < left { // it answers some calls
 				began = time.Now()
 			}
 			isPart := errors.Is(err, ErrOneProvider)
@@ -235,7 +236,7 @@ func (t *shardTurn) throttled(ctx context.Context, cause error, wait time.Durati
 	return sleep.For(ctx, wait)
 }
 
-// write begins to write a batch.
+// write starts to write a batch.
 func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 	ctx = context.WithoutCancel(ctx)
 	now := time.Now()
@@ -256,7 +257,7 @@ func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 	})
 }
 
-// wrote waits for the batch that is being written, if there is one, and adds it up.
+// wrote waits for the batch that is being written, if any, and accounts for it.
 func (t *shardTurn) wrote(ctx context.Context) error {
 	if t.writing == nil {
 		return nil
@@ -272,7 +273,7 @@ func (t *shardTurn) wrote(ctx context.Context) error {
 }
 
 // rest waits until the batch is written and sleeps for a multiple of the time
-// worked, so that the database has as long for others; the end of ctx ends it.
+// worked, so that the database is free for others. It ends early when ctx ends.
 func (t *shardTurn) rest(ctx context.Context, began time.Time) error {
 	if t.options.Nice == 0 {
 		return nil

@@ -11,45 +11,47 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/parallel"
 )
 
-// VerifyOptions says what [Rotator.Verify] looks at.
+// VerifyOptions configure [Rotator.Verify].
 type VerifyOptions struct {
-	// Sample is the share of records that are opened, 0.01 for one in a hundred;
-	// 0 opens all. All are counted.
+	// Sample is the share of records to open, 0.01 for one in a hundred; 0 opens all.
+	// All records are counted.
 	Sample float64
-	// MaxFailures stops after so many failures; 0 is 1000, below 0 there is no limit.
+	// MaxFailures stops after this many failures; 0 means 1000, below 0 there is no
+	// limit.
 	MaxFailures int
-	// OnlyOld looks only at records that are still to be moved: what a run would
-	// do, without its writing. This is the dry run.
+	// OnlyOld opens only records that still must be moved: what a run would do, without
+	// writing. This is the dry run.
 	OnlyOld bool
-	// Derived also compares what is made of the values of a record: blind indexes
-	// are computed again, [kmsencrypted.ErrStaleIndex], and columns that replace others are
-	// compared with these, [kmsencrypted.ErrNotMigrated]. Slow indexes take their time.
+	// Derived also compares what is derived from the values of a record. Blind indexes
+	// are computed again, with [kmsencrypted.ErrStaleIndex] for a difference, and
+	// columns that replace others are compared with these, with
+	// [kmsencrypted.ErrNotMigrated]. Slow indexes take time.
 	Derived bool
-	// Note keeps a clean result of all records in the ledger, for
-	// [Rotator.Retirable] and [Rotator.ClearJournal], and takes what it kept before
-	// back if a record fails. Nothing else is written.
+	// Note records a clean result of all records in the ledger, for [Rotator.Retirable]
+	// and [Rotator.ClearJournal]. If a record fails, it removes the earlier result.
+	// Nothing else is written.
 	Note bool
 }
 
 // Verification is the result of [Rotator.Verify].
 type Verification struct {
 	Versions []VersionCount
-	Opened   int64 // records of which every column opened
+	Opened   int64 // records whose columns all opened
 	Failures []Failure
 }
 
-// Clean reports that every record opened and all are at version target, which is
-// when older versions can be retired.
+// Clean reports whether every record opened and all are at version target. Then
+// older versions can be retired.
 func (v Verification) Clean(target int) bool {
 	return len(v.Failures) == 0 && !slices.ContainsFunc(v.Versions, func(c VersionCount) bool {
 		return c.HasKey && c.Version != target
 	})
 }
 
-// Verify reads the table and opens its records, each with every column: it finds
-// what was tampered with, values under another data key, and data without a key.
-// It only reads records. It makes one call to the key service for each key that it
-// opens, within the bound of [Options.Calls].
+// Verify reads the table and opens every column of its records. It finds changed
+// values, values under another data key, and data without a key. It does not write
+// records. It makes one call to the key service for each key, within the limit of
+// [Options.Calls].
 func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verification, error) {
 	if options.MaxFailures == 0 {
 		options.MaxFailures = 1000
@@ -73,8 +75,8 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	return v.result, nil
 }
 
-// note keeps the result in the ledger. One record that fails is enough to say
-// that not all are clean; that all are takes all of them.
+// note records the result in the ledger. One failed record proves that not all are
+// clean; only a complete verification proves that all are.
 func (v *verifying) note(ctx context.Context, toTheEnd bool) error {
 	switch {
 	case !v.Note:
@@ -86,7 +88,8 @@ func (v *verifying) note(ctx context.Context, toTheEnd bool) error {
 	return nil
 }
 
-// records is how many the table has: each is counted once for each key column.
+// records returns the number of records of the table: the counts include each once
+// for each key column.
 func records(p Plan) (n int64) {
 	for _, c := range p.Versions {
 		if c.Column == p.Versions[0].Column {
@@ -105,7 +108,7 @@ type verifying struct {
 	planned int64
 
 	mu     sync.Mutex
-	passed int64 // records that were read
+	passed int64 // records read
 	result Verification
 }
 
@@ -158,7 +161,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 	}
 }
 
-// sampled picks a stretch of a batch.
+// sampled selects a part of a batch.
 func (v *verifying) sampled(n int) (from, to int) {
 	if v.Sample <= 0 || v.Sample >= 1 {
 		return 0, n
@@ -166,7 +169,7 @@ func (v *verifying) sampled(n int) (from, to int) {
 	share := float64(n) * v.Sample
 	size := int(share)
 	if rand.Float64() < share-float64(size) {
-		size++ // so that small batches have their share too
+		size++ // so that small batches contribute too
 	}
 	from = rand.IntN(n - size + 1)
 	return from, from + size

@@ -10,24 +10,25 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Whoever schedules work - the goroutines of [Rotator.Run], a job queue, a
-// workflow engine - does it with two functions: Begin makes a run, and Work does
-// a slice of it. All state is in the ledger, so that any process may do any
-// slice, and a slice that was lost is done again from where its last batch ended.
+// Everything that schedules work (the goroutines of [Rotator.Run], a job queue, a
+// workflow engine) uses two functions: Begin starts a run, and Work does a slice
+// of it. All state is in the ledger. So any process may do any slice, and a lost
+// slice is repeated from its last written batch.
 
-// Begin returns the unfinished run of the table, or starts one if there is none;
-// its Shards are what there is to schedule. It works on nothing.
+// Begin returns the unfinished run of the table, or starts one if there is none.
+// Its Shards are the shards to schedule. Begin rotates nothing.
 //
-// The error is [kmsencrypted.ErrNeedsRekey] if the plan needs one, [ErrPaused], [kmsencrypted.ErrConflict]
-// for an unfinished run of another kind or to another version, or, also for an
-// unfinished one, what [Plan.Refused] says.
+// It returns [kmsencrypted.ErrNeedsRekey] if the plan needs a rekey, [ErrPaused]
+// for a paused run, [kmsencrypted.ErrConflict] for an unfinished run of another
+// kind or to another version, or the error in [Plan.Refused], also for an
+// unfinished run.
 func (r *Rotator) Begin(ctx context.Context) (Status, error) {
 	status, err := r.begin(ctx)
 	return status, r.failed("begin", err)
 }
 
 func (r *Rotator) begin(ctx context.Context) (Status, error) {
-	const tries = 2 // somebody else may start one at the same time
+	const tries = 2 // another process may start one at the same time
 	for range tries {
 		status, found, err := r.store.Newest(ctx)
 		if err != nil {
@@ -55,8 +56,8 @@ func (r *Rotator) begin(ctx context.Context) (Status, error) {
 	return Status{}, kmsencrypted.ErrConflict
 }
 
-// mayWorkOn refuses a run that this process cannot carry on as it was begun: the
-// one that began it may have had the managers of files, and this one not.
+// mayWorkOn refuses a run that this process cannot continue as it was started: the
+// process that started it may have had the managers of files, and this one not.
 func (r *Rotator) mayWorkOn(ctx context.Context, status Status) error {
 	if status.Kind != r.options.Kind || status.Target != r.box.Current() {
 		return fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", kmsencrypted.ErrConflict, status.Kind, status.Target)
@@ -67,41 +68,42 @@ func (r *Rotator) mayWorkOn(ctx context.Context, status Status) error {
 	return r.ready(ctx)
 }
 
-// AnyShard lets [Rotator.Work] take whichever shard is free.
+// AnyShard lets [Rotator.Work] take any free shard.
 const AnyShard = -1
 
-// Slice is what a call of [Rotator.Work] did.
+// Slice is the result of a call of [Rotator.Work].
 type Slice struct {
 	Outcome
 	Pass int // of the run after this slice
 	Next Next
 }
 
-// Next says what there is to do after a slice.
+// Next is what to do after a slice.
 type Next string
 
 const (
-	// NextSlice: there is more to do at once; call Work again.
+	// NextSlice means that there is more to do at once: call Work again.
 	NextSlice Next = "slice"
-	// NextWait: others hold what is left, or have done this shard. Try again in
-	// a while: a worker may die, and when all shards are done a new pass begins.
+	// NextWait means that other workers hold the remaining shards, or have done this
+	// one. Try again later: a worker may die, and a new pass begins when all shards
+	// are done.
 	NextWait Next = "wait"
-	// NextPass: all shards were done, and the next pass over all of them begins.
+	// NextPass means that all shards were done, and the next pass over all of them
+	// begins.
 	NextPass Next = "pass"
-	// NextNothing: the run is over.
+	// NextNothing means that the run is over.
 	NextNothing Next = "nothing"
 )
 
-// Work works for about d on a shard of a run, numbered from 0, or on any free
-// one with [AnyShard]; the batch that is in flight then is finished. It is one
-// slice of what [Rotator.Run] does, for programs that schedule slices
-// themselves: as many workers as they like, each calling Work with AnyShard
-// until Next is NextNothing. A shard whose worker died is free again after
-// [Options.Lease].
+// Work works for about d on a shard of a run, numbered from 0, or on any free one
+// with [AnyShard], and then finishes the current batch. It does one slice of
+// [Rotator.Run], for programs that schedule slices themselves: any number of
+// workers, each calling Work with AnyShard until Next is NextNothing. A shard
+// whose worker died is free again after [Options.Lease].
 //
-// The errors are those of Run. After any of them the slice may be tried again;
-// [ErrTooManyFailures] comes again with the next failed record, because all
-// those of the pass count.
+// The errors are those of Run. After any of them the slice may be tried again.
+// [ErrTooManyFailures] is returned again at the next failed record, because all
+// failures of the pass count.
 func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Duration) (Slice, error) {
 	status, found, err := r.store.Newest(ctx)
 	if err != nil || !found || status.ID != run || !status.State.Unfinished() {
@@ -147,7 +149,7 @@ func (w *runner) slice(ctx context.Context, number int, d time.Duration) (Next, 
 	return NextSlice, err
 }
 
-// afterPass looks whether the run goes on.
+// afterPass checks whether the run continues.
 func (w *runner) afterPass(ctx context.Context) (pass int, next Next, err error) {
 	status, found, err := w.store.Newest(ctx)
 	if err != nil {

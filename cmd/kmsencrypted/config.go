@@ -23,8 +23,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
-// config is the file. Fields that it does not have are refused, so that a
-// misspelt one is no silent default.
+// config is the configuration file. Unknown fields are refused, so that a
+// misspelt one is not silently ignored.
 type config struct {
 	Database      databaseConfig        `yaml:"database"`
 	Current       int                   `yaml:"current"`
@@ -39,7 +39,7 @@ type databaseConfig struct {
 	DSN    string `yaml:"dsn"`    // with ${VARIABLE}
 }
 
-// versionConfig is a recipe.
+// versionConfig describes a version.
 type versionConfig struct {
 	Key                 string   `yaml:"key"` // id of the key, with ${VARIABLE}
 	Format              string   `yaml:"format,omitempty"`
@@ -49,7 +49,8 @@ type versionConfig struct {
 	AllowIgnoredContext bool     `yaml:"allow_ignored_context,omitempty"`
 }
 
-// tableConfig is a table. One without columns can be rewrapped, not rekeyed.
+// tableConfig describes a table. A table without columns can be rewrapped, but
+// not rekeyed.
 type tableConfig struct {
 	Table       string         `yaml:"table"`
 	As          string         `yaml:"as,omitempty"`
@@ -73,11 +74,11 @@ type columnConfig struct {
 	Tag    string `yaml:"tag,omitempty"` // as in a struct's kms tag
 }
 
-// readConfig reads a file and refuses what it does not know.
+// readConfig reads a file and refuses unknown fields.
 func readConfig(path string) (*config, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%w: there is no %s; \"kmsencrypted schema\" prints one for a database", kmsencrypted.ErrConfig, path)
+		return nil, fmt.Errorf("%w: file %s does not exist; \"kmsencrypted schema\" prints one for a database", kmsencrypted.ErrConfig, path)
 	}
 	if err != nil {
 		return nil, err
@@ -99,8 +100,8 @@ func readConfig(path string) (*config, error) {
 
 var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 
-// expand puts environment variables where keys and passwords are named. One that
-// is not set is a mistake, not an empty text.
+// expand replaces environment variables in keys and passwords. A variable that is
+// not set is an error, not an empty text.
 func (c *config) expand() error {
 	var err error
 	c.Database.DSN, err = expanded("database.dsn", c.Database.DSN)
@@ -129,7 +130,7 @@ func expanded(where, text string) (string, error) {
 	return result, err
 }
 
-// drivers by the name of a database, as they are registered.
+// drivers are the databases by name, with their registered drivers.
 var drivers = map[string]struct {
 	driver  string
 	dialect field.Dialect
@@ -148,12 +149,12 @@ func (c databaseConfig) open() (*sql.DB, field.Dialect, error) {
 	db, err := sql.Open(known.driver, c.DSN)
 	if err != nil {
 		// The text of a driver's error may quote the DSN, with its password.
-		return nil, "", fmt.Errorf("%w: database.dsn is no DSN of %s", kmsencrypted.ErrConfig, c.Driver)
+		return nil, "", fmt.Errorf("%w: database.dsn is not a DSN of %s", kmsencrypted.ErrConfig, c.Driver)
 	}
 	return db, known.dialect, nil
 }
 
-// box makes the Box of all tables.
+// box returns the Box of all tables.
 func (c *config) box(ctx context.Context, logger *slog.Logger, verbose bool) (*kmsencrypted.Box, error) {
 	b := kmsencrypted.Config{
 		Current: c.Current, MinVersion: c.Minimum, AllowInsecure: c.AllowInsecure,
@@ -189,9 +190,9 @@ func (v versionConfig) version(ctx context.Context) (kmsencrypted.Version, error
 	}, nil
 }
 
-// absent stands for a key service that could not be opened, so that the state
-// of a rotation can be seen, and paused, while it is away. Whatever needs the
-// key gets the error.
+// absent replaces a key service that could not be opened, so that the state of a
+// rotation can be shown, and paused, while the service is unavailable. Everything
+// that needs the key returns the error.
 type absent struct {
 	keyID string
 	err   error
@@ -212,7 +213,7 @@ func (a absent) Decrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]b
 // Probe makes commands that need the key fail before the first record.
 func (a absent) Probe(context.Context) error { return a.err }
 
-// database makes everything that the commands work on.
+// database opens everything that the commands use.
 func (c *config) database(ctx context.Context, logger *slog.Logger, verbose bool) (*rotatecli.Database, error) {
 	box, err := c.box(ctx, logger, verbose)
 	if err != nil {

@@ -16,7 +16,7 @@ func isTerminal(file *os.File) bool { return term.IsTerminal(int(file.Fd())) }
 
 type keygenCmd struct {
 	File   string `arg:"" type:"path" help:"The key file, readable by its owner only."`
-	Rotate bool   `help:"Put a new key in front of those in the file; what was wrapped before still opens."`
+	Rotate bool   `help:"Add a new key before those in the file; everything wrapped before still opens."`
 }
 
 func (keygenCmd) Help() string {
@@ -40,12 +40,12 @@ func (c *keygenCmd) Run(s *rotatecli.Session) error {
 }
 
 type bidxCmd struct {
-	Table      string `required:"" placeholder:"NAME" help:"The table, as the key is derived for."`
+	Table      string `required:"" placeholder:"NAME" help:"The table for which the key is derived."`
 	Column     string `required:"" placeholder:"NAME" help:"The column of the index, such as email_bidx."`
-	Expression string `placeholder:"TEXT" help:"What is done to the value first, such as lower, digits or presence+lower."`
+	Expression string `placeholder:"TEXT" help:"The expression applied to the value first, such as lower, digits or presence+lower."`
 	Algorithm  string `placeholder:"NAME" help:"argon2id (the default), argon2i, pbkdf2_sha256, scrypt or hmac_sha256."`
-	Slow       bool   `help:"The costly parameters of the algorithm."`
-	Size       int    `placeholder:"BYTES" help:"1 to 32; 32 without it."`
+	Slow       bool   `help:"Use the slow parameters of the algorithm."`
+	Size       int    `placeholder:"BYTES" help:"The size of the hash, 1 to 32; 32 without it."`
 	Bits       int    `placeholder:"N" help:"A truncated index."`
 	Legacy     bool   `help:"As blind_index did before version 1.0."`
 	Raw        bool   `help:"Keep a newline at the end of the value."`

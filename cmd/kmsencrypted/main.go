@@ -1,12 +1,12 @@
-// Command kmsencrypted looks after encrypted columns from a shell: it rotates
-// keys over all records of the tables that a file describes, verifies and
-// inspects them, tries key services, and encrypts and decrypts small secrets.
+// Command kmsencrypted manages encrypted columns from a shell. It rotates keys
+// over all records of the tables described in a file, verifies and inspects
+// records, tests key services, and encrypts and decrypts small secrets.
 //
 //	go install github.com/kmsencrypted/kmsencrypted/cmd/kmsencrypted@latest
 //	kmsencrypted --help
 //
-// A program that has the models already has these commands in five lines: see
-// package rotatecli. The file, its keys and examples are in docs/cli.md.
+// A program with models of its own gets these commands in five lines: see
+// package rotatecli. docs/cli.md describes the file, its keys and examples.
 package main
 
 import (
@@ -27,9 +27,9 @@ type grammar struct {
 	Config  string `short:"c" default:"kmsencrypted.yaml" env:"KMSENCRYPTED_CONFIG" placeholder:"FILE" help:"The file that describes database, versions and tables (${default}, or KMSENCRYPTED_CONFIG)."`
 	Verbose bool   `short:"v" help:"Log every request to a key service to standard error."`
 	rotatecli.Commands
-	Encrypt encryptCmd `cmd:"" help:"Encrypt standard input to a text that holds its own wrapped key."`
+	Encrypt encryptCmd `cmd:"" help:"Encrypt standard input to a text that contains its own wrapped key."`
 	Decrypt decryptCmd `cmd:"" help:"Decrypt what encrypt printed."`
-	Keygen  keygenCmd  `cmd:"" help:"Make a local key file, or put a new key in front of one."`
+	Keygen  keygenCmd  `cmd:"" help:"Create a local key file, or add a new key to one."`
 	Bidx    bidxCmd    `cmd:"" help:"Compute the blind index of a value on standard input."`
 	Schema  schemaCmd  `cmd:"" help:"Print a configuration file for the encrypted tables of a database."`
 }
@@ -46,7 +46,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	var g grammar
 	program := rotatecli.Program{
 		Name:        "kmsencrypted",
-		Description: "Looks after encrypted columns: rotates keys over all records, verifies, inspects, tries key services.",
+		Description: "Manages encrypted columns: rotates keys over all records, verifies, inspects, tests key services.",
 		Grammar:     &g,
 		Open: func(ctx context.Context) (*rotatecli.Database, error) {
 			c, err := readConfig(g.Config)

@@ -27,7 +27,8 @@ table is to be rekeyed. Example:
   DATABASE_URL=postgres://… kmsencrypted schema --driver postgres > kmsencrypted.yaml`
 }
 
-// schemas asks each database for its columns: table, column, part of the primary key.
+// schemas are the queries for the columns of a database: table, column, part of the
+// primary key.
 var schemas = map[field.Dialect]string{
 	field.Postgres: `SELECT c.relname, a.attname, coalesce(a.attnum = ANY (i.indkey), false)
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
@@ -123,7 +124,7 @@ func (c *schemaCmd) print(s *rotatecli.Session, tables []schemaTable) error {
 	fmt.Fprintf(s.Stdout, "%s", text)
 	for _, t := range tables {
 		if len(t.columns) > 0 {
-			fmt.Fprintf(s.Stdout, "# %s can be rewrapped as it stands here. For a rekey declare its columns:\n#   columns:\n", t.Table)
+			fmt.Fprintf(s.Stdout, "# %s can be rewrapped with this configuration. For a rekey declare its columns:\n#   columns:\n", t.Table)
 		}
 		for _, column := range t.columns {
 			fmt.Fprintf(s.Stdout, "#     - {column: %s, type: string}\n", column)

@@ -13,10 +13,10 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
 )
 
-// maxInput bounds what encrypt and decrypt read.
+// maxInput limits the input of encrypt and decrypt.
 const maxInput = 16 << 20
 
-// boxFlags choose the key of encrypt and decrypt.
+// boxFlags select the key of encrypt and decrypt.
 type boxFlags struct {
 	Key     string            `placeholder:"ID" help:"The key, such as alias/app, vault/app or local:keys.txt. Without it: the versions of the configuration file."`
 	Context map[string]string `arg:"" optional:"" name:"name=value" mapsep:"none" help:"The encryption context: public, and the same for both directions."`
@@ -58,7 +58,7 @@ type encryptCmd struct {
 	boxFlags
 	Format string `enum:"native,ruby" default:"native" help:"With --key: ${enum}."`
 	Number int    `name:"as-version" default:"1" placeholder:"N" help:"With --key: the number of the version."`
-	Trim   bool   `help:"Leave out one newline at the end."`
+	Trim   bool   `help:"Remove one newline at the end."`
 }
 
 func (encryptCmd) Help() string {

@@ -15,8 +15,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// model makes the model of a table that is known from the file only: its struct
-// is put together here, with the tags that a program would have written.
+// model returns the model of a table that only the file describes. It builds the
+// struct with the tags that a program would have written.
 func (t tableConfig) model(ctx context.Context, db *sql.DB, dialect field.Dialect, box *kmsencrypted.Box, contexts []template) (*field.Model[any], error) {
 	fail := func(err error) (*field.Model[any], error) {
 		return nil, fmt.Errorf("table %s: %w", t.Table, err)
@@ -58,7 +58,7 @@ func (t tableConfig) model(ctx context.Context, db *sql.DB, dialect field.Dialec
 	for _, context := range contexts {
 		for _, column := range context.columns() {
 			if _, ok := existing[column]; !ok {
-				return fail(fmt.Errorf("%w: the context names the column %s, and there is none", kmsencrypted.ErrConfig, column))
+				return fail(fmt.Errorf("%w: the context names the column %s, which does not exist", kmsencrypted.ErrConfig, column))
 			}
 			if err := s.plain(column); err != nil {
 				return fail(err)
@@ -87,7 +87,7 @@ func (s *structOf) add(kind, column, tag string, t reflect.Type) {
 	})
 }
 
-// plain adds a column that a context is made of.
+// plain adds a column that a context uses.
 func (s *structOf) plain(column string) error {
 	for _, f := range s.fields {
 		if f.Tag.Get("db") == column {
@@ -114,7 +114,8 @@ func options(all ...string) string {
 	return strings.Join(slices.DeleteFunc(all, func(s string) bool { return s == "" }), ",")
 }
 
-// goTypes of columns by the name of a type, and what it adds to the tag.
+// goTypes maps the name of a type to the Go type of a column and its tag
+// options.
 var goTypes = map[string]struct {
 	goType reflect.Type
 	tag    string
@@ -147,7 +148,7 @@ func (c columnConfig) goType() (reflect.Type, string, error) {
 	return known.goType, options(c.Tag, tag), nil
 }
 
-// idTypes are the types of the primary key.
+// idTypes returns the types of the primary key.
 func idTypes(columns map[string]string, ids []string) ([]reflect.Type, error) {
 	types := make([]reflect.Type, len(ids))
 	for i, id := range ids {
@@ -186,11 +187,11 @@ func columnTypes(ctx context.Context, db *sql.DB, dialect field.Dialect, table s
 	return types, nil
 }
 
-// template makes an encryption context: texts with {model_name}, {model_id} and
-// {column} in them. Nil is none.
+// template describes an encryption context: texts that may contain {model_name},
+// {model_id} and {column}. Nil means none.
 type template map[string]string
 
-// errPlaceholder: a context needs what the record does not have.
+// errPlaceholder reports a context that needs a value the record does not have.
 var errPlaceholder = errors.New("placeholder of a context")
 
 func (t template) columns() (all []string) {
@@ -211,7 +212,7 @@ func (t template) columns() (all []string) {
 	return all
 }
 
-// function is the template as the library takes it.
+// function returns the template as a function for the library.
 func (t template) function() kmsencrypted.ContextFunc {
 	if len(t) == 0 {
 		return nil
