@@ -15,11 +15,11 @@ import (
 type Format uint8
 
 const (
-	// Native is this library's own format (spec/native.md): committed, and
-	// bound to table, column and record. It is the default.
+	// Native is this library's own format (spec/native.md), with a commitment to table,
+	// column and record. It is the default.
 	Native Format = iota
-	// Ruby is the format of kms_encrypted with Lockbox and attr_encrypted, for
-	// rows that a Rails application reads and writes too.
+	// Ruby is the format of kms_encrypted with Lockbox and attr_encrypted, for rows
+	// that a Rails application also reads and writes.
 	Ruby
 )
 
@@ -33,30 +33,30 @@ func (f Format) String() string {
 	return fmt.Sprintf("Format(%d)", uint8(f))
 }
 
-// Version is a whole recipe: under which key, context and format the columns of
-// one version number are written and read. It never changes once a column was
-// written under it; to change anything, list a new version.
+// Version describes how the columns of one version number are written and read: key,
+// context and format. It must not change once a column was written under it. To
+// change anything, list a new version.
 type Version struct {
-	// Provider wraps and unwraps the data keys of the version, unless
-	// ProviderFor chooses one by the record.
+	// Provider wraps and unwraps the data keys of the version, unless ProviderFor
+	// selects one by record.
 	Provider    Provider
 	ProviderFor ProviderFunc
-	// Context makes the encryption context of a record. Nil is the default of
+	// Context returns the encryption context of a record. Nil means the default of
 	// kms_encrypted, {model_name, model_id}.
 	Context ContextFunc
 	Format  Format
-	// RecordSeal: the key column of a record also authenticates which encrypted
-	// columns it has, so that one that was set back or emptied is noticed.
-	// Native only. Every update then rewrites the key column.
+	// RecordSeal makes the key column of a record also authenticate which encrypted
+	// columns the record has, so that a column that was reverted or emptied is
+	// detected. It is only for Native. Every update then rewrites the key column.
 	RecordSeal bool
-	// OmitID leaves the primary key out of the commitment, for models whose id
-	// is not known when they are sealed. Native only. A whole row can then be
-	// copied to another id unless the context names the id.
+	// OmitID leaves the primary key out of the commitment, for models that are sealed
+	// before the id is known. It is only for Native. A whole row can then be copied to
+	// another id unless the context contains the id.
 	OmitID bool
-	// EncryptOnly says that this process may not decrypt under the version. It makes
-	// no call to try, and a stored record of which every field is set gets a new
-	// data key: see [field.Config.Complete]. Without it a stored record keeps its
-	// data key. Unlike the rest of a version it may differ between processes.
+	// EncryptOnly means that this process may not decrypt under the version. It makes
+	// no attempt to, and a stored record gets a new data key if every field is set: see
+	// [field.Config.Complete]. Without EncryptOnly a stored record keeps its data key.
+	// Unlike the other fields it may differ between processes.
 	//
 	// [field.Config.Complete]: https://pkg.go.dev/github.com/kmsencrypted/kmsencrypted/field#Config
 	EncryptOnly bool
@@ -66,77 +66,78 @@ type Version struct {
 	AllowIgnoredContext bool
 }
 
-// ContextFunc makes the encryption context of a record.
+// ContextFunc returns the encryption context of a record.
 type ContextFunc func(Subject) (EncryptionContext, error)
 
-// Subject is the record that an encryption context is made for.
+// Subject is the record for which an encryption context is made.
 type Subject struct {
 	Model   string   // its name in the context, such as "User"
-	ID      []string // primary key as text; empty while it is not known
+	ID      []string // primary key as text; empty if unknown
 	Key     string   // name of the key, "" for the model's only or first one
 	Version int
 	Record  any // pointer to the caller's struct
 }
 
-// ProviderFunc chooses the provider of a record, so that each tenant can have a
-// key of its own. It gets the record and the encryption context; the subject of
-// a secret outside any table ([Box.Encrypt]) has a Version only.
+// ProviderFunc selects the provider of a record, so that each tenant can have a key
+// of its own. It receives the record and the encryption context. The subject of a
+// secret outside any table ([Box.Encrypt]) has only a Version.
 //
-// Nothing in a key column says which key it is under, so the same record must
-// get the same key for as long as the version is listed. A record moves to another
-// tenant by columns that are tagged context in package field. The function is asked
-// before each wrap and unwrap, by many goroutines, and must not call the Box; its
-// errors end the call. It returns the same value for the same key each time: what
-// goes to one provider is sent together, cached and merged, and two are one if
-// they are equal by ==.
+// A key column does not say which key wrapped it. So the function must return the
+// same key for the same record as long as the version is listed. To move a record to
+// another tenant, tag the columns concerned as context in package field. The
+// function is called before each wrap and unwrap, by many goroutines, and must not
+// call the Box. If it fails, the call fails. It must return the same value for the
+// same key each time, compared by ==, because requests to one provider are batched,
+// cached and merged.
 type ProviderFunc func(Subject, BoundContext) (Provider, error)
 
-// Config describes a [Box]. The zero value of each field is its default;
-// Current and Versions are required.
+// Config describes a [Box]. The zero value of each field is its default. Current and
+// Versions are required.
 type Config struct {
-	// Current is the version that is written. It must be listed.
+	// Current is the version to write. It must be listed.
 	Current int
-	// Versions lists what can be read. Deploy a new version twice: first
+	// Versions lists the versions that can be read. Deploy a new version twice: first
 	// listed, so that every process can read it, then as Current.
 	Versions map[int]Version
-	// MinVersion retires every version below it, whatever Versions says. Keep
-	// it raised once a rotation is done: whoever can write to the database
-	// could otherwise bring a weaker version back.
+	// MinVersion retires every version below it, even if it is in Versions. Keep it
+	// raised after a rotation. Otherwise somebody who can write to the database could
+	// bring back a weaker version.
 	MinVersion int
-	// AllowInsecure permits an insecure key beside real ones, to move off it.
+	// AllowInsecure permits an insecure key together with real ones, to move off it.
 	AllowInsecure bool
 	// UpgradeContext reads columns without a version under an empty context, as
 	// kms_encrypted's upgrade_context does: before 1.0 that was the default.
 	UpgradeContext bool
-	// Concurrency bounds the requests that one call for many records has in
-	// flight. 0 is 32.
+	// Concurrency limits the concurrent requests of one call for many records. 0 means
+	// 32.
 	Concurrency int
-	// Cache keeps data keys that were unwrapped, for a while. Nil keeps none.
+	// Cache keeps unwrapped data keys for a while. Nil means no cache.
 	Cache *CacheConfig
-	// Observer is told of every request to a key service.
+	// Observer receives every request to a key service.
 	Observer Observer
-	// Logger receives warnings; nil is silent.
+	// Logger receives warnings. Nil logs nothing.
 	Logger *slog.Logger
 }
 
 const defaultConcurrency = 32
 
-// Box wraps and unwraps data keys, and small secrets outside any table, over
-// all listed versions. It is immutable and safe for concurrent use.
+// Box wraps and unwraps data keys, and small secrets outside any table, for all
+// listed versions. It is immutable and safe for concurrent use.
 type Box struct {
 	config   Config
 	inflight inflight
-	cache    *cache // nil without one
+	cache    *cache // nil if there is no cache
 	insecure sync.Once
-	requests atomic.Int64 // on their way
+	requests atomic.Int64 // in flight
 }
 
-// NewBox returns a Box with one version, 1, in native format under provider.
+// NewBox returns a Box with a single version, 1, in native format under provider.
 func NewBox(provider Provider) (*Box, error) {
 	return Config{Current: 1, Versions: map[int]Version{1: {Provider: provider}}}.Box()
 }
 
-// Box checks the configuration and reports all its mistakes at once, as [ErrConfig].
+// Box checks the configuration and returns a Box. It returns all errors at once, as
+// [ErrConfig].
 func (c Config) Box() (*Box, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -219,7 +220,7 @@ func (v Version) check(n int, mistake func(string, ...any)) {
 	}
 }
 
-// checkProvider finds what makes the provider unfit for the version, as [ErrConfig].
+// checkProvider returns [ErrConfig] if the provider does not suit the version.
 func (v Version) checkProvider() error {
 	if checker, ok := Ability[Checker](v.Provider); ok {
 		if err := checker.Check(); err != nil {
@@ -236,8 +237,8 @@ func (v Version) checkProvider() error {
 	return nil
 }
 
-// chosen is the recipe with the provider that ProviderFor chooses, held to what
-// a Provider is held to when a Box is made.
+// chosen returns the version with the provider that ProviderFor selects, after the
+// same checks as for a Provider when a Box is made.
 func (b *Box) chosen(v Version, n int, subject Subject, ec BoundContext) (Version, error) {
 	if v.ProviderFor == nil {
 		return v, nil
@@ -249,26 +250,26 @@ func (b *Box) chosen(v Version, n int, subject Subject, ec BoundContext) (Versio
 	}
 	switch {
 	case v.Provider == nil:
-		return v, fmt.Errorf("%w: ProviderFor gives no provider", ErrConfig)
+		return v, fmt.Errorf("%w: ProviderFor returned no provider", ErrConfig)
 	case !reflect.ValueOf(v.Provider).Comparable():
-		return v, fmt.Errorf("%w: ProviderFor gives a %T, which == cannot compare", ErrConfig, v.Provider)
+		return v, fmt.Errorf("%w: ProviderFor returned a %T, which == cannot compare", ErrConfig, v.Provider)
 	}
 	if err := v.checkProvider(); err != nil {
 		return v, err
 	}
 	if v.Provider.Info().Insecure {
 		if !b.config.AllowInsecure {
-			return v, fmt.Errorf("%w: ProviderFor gives an insecure key, and AllowInsecure is not set", ErrConfig)
+			return v, fmt.Errorf("%w: ProviderFor returned an insecure key, and AllowInsecure is not set", ErrConfig)
 		}
 		b.insecure.Do(func() { b.config.warnInsecure(n, v.Provider) })
 	}
 	return v, nil
 }
 
-// route is what requests have in common that may be one.
+// route is what requests must share to be batched or merged.
 type route struct {
 	version  int
-	provider Provider // only where ProviderFor chooses among several
+	provider Provider // set only if ProviderFor selects among several
 }
 
 func (v Version) route(n int) route {
@@ -278,7 +279,7 @@ func (v Version) route(n int) route {
 	return route{n, v.Provider}
 }
 
-// errNoBox: a zero Box has no provider and no versions.
+// errNoBox reports a zero Box, which has no provider and no versions.
 var errNoBox = fmt.Errorf("kmsencrypted: %w: the Box was not made by NewBox or Config.Box", ErrConfig)
 
 // usable returns [ErrConfig] for a nil or zero Box.
@@ -289,7 +290,7 @@ func (b *Box) usable() error {
 	return nil
 }
 
-// Current is the version that the Box writes, 0 for a nil or zero Box.
+// Current returns the version that the Box writes, or 0 for a nil or zero Box.
 func (b *Box) Current() int {
 	if b.usable() != nil {
 		return 0
@@ -297,8 +298,8 @@ func (b *Box) Current() int {
 	return b.config.Current
 }
 
-// Version returns the recipe of a version. The error is [ErrVersionNotActive]
-// or [ErrVersionRetired] with the number.
+// Version returns a listed version. The error is [ErrVersionNotActive] or
+// [ErrVersionRetired] with the number.
 func (b *Box) Version(n int) (Version, error) {
 	if err := b.usable(); err != nil {
 		return Version{}, err
@@ -313,8 +314,8 @@ func (b *Box) Version(n int) (Version, error) {
 	return v, nil
 }
 
-// Versions lists the numbers of all versions that can be read, in order. A nil or
-// zero Box has none.
+// Versions returns the numbers of all versions that can be read, in order. It
+// returns none for a nil or zero Box.
 func (b *Box) Versions() []int {
 	if b.usable() != nil {
 		return nil

@@ -9,35 +9,35 @@ import (
 	"time"
 )
 
-// CacheConfig switches a cache of data keys on.
+// CacheConfig configures a cache of data keys.
 //
-// It costs the audit trail: a decryption from the cache makes no call, so the
-// key service's log no longer has a line for it, and a permission that was taken
-// away or a key that was disabled still opens what is in the cache, for up to
-// MaxAge. Leave it off where every read has to be seen.
+// The cache weakens the audit trail. A decryption from the cache makes no call,
+// so the key service's log has no line for it. After a permission was revoked or
+// a key disabled, keys in the cache still open for up to MaxAge. Do not use it if
+// every read must be logged.
 //
-// A key is found only under the column, version, context, table, primary key
-// and so on that it was unwrapped for, so the cache lets no check be stepped
-// around. Under a native version it keeps the ready cipher, not the bytes of the
-// key: keys from the cache open and seal columns, everything else needs a
-// [DataKey.Fresh] one. Under a Ruby version, whose columns are sealed with the
-// data key itself, it keeps that. Versions with [Version.RecordSeal] are not
-// cached, as their seals need the bytes.
+// A key is found only under the column, version, context, table, primary key and
+// so on that it was unwrapped for, so the cache bypasses no check. Under a native
+// version it keeps the ready cipher, not the bytes of the key. Keys from the
+// cache open and seal columns; everything else needs a [DataKey.Fresh] one. Under
+// a Ruby version, whose columns are sealed with the data key itself, it keeps the
+// key. Versions with [Version.RecordSeal] are not cached, because their seals
+// need the bytes.
 //
 // A rotation reads every record once; give it a Box without a cache.
 type CacheConfig struct {
-	// MaxAge is how long a key is used after it was unwrapped. 0 is one minute.
-	// Afterwards it is wiped, within an eighth of MaxAge.
+	// MaxAge is how long a key is used after it was unwrapped. 0 means one minute.
+	// Then it is wiped, within an eighth of MaxAge.
 	MaxAge time.Duration
-	// MaxUses is how often a key is taken from the cache before it is unwrapped
-	// again. 0 is no limit.
+	// MaxUses is how often a key is used from the cache before it is unwrapped
+	// again. 0 means no limit.
 	MaxUses int
-	// MaxEntries bounds the cache, at about 1 KiB for an entry. If it is full,
-	// the key that was not used for the longest time makes room. 0 is 1000.
+	// MaxEntries limits the cache, at about 1 KiB per entry. A full cache removes
+	// the key that was not used for the longest time. 0 means 1000.
 	MaxEntries int
-	// NegativeAge is how long the refusal of a column, [ErrDecrypt] or
-	// [ErrBinding], is kept, to spare the key service repeated requests for what
-	// does not open. Other errors are never kept. 0 keeps none.
+	// NegativeAge is how long the refusal of a column, [ErrDecrypt] or [ErrBinding],
+	// is kept, to save repeated requests for a column that does not open. Other
+	// errors are never kept. 0 means that refusals are not kept.
 	NegativeAge time.Duration
 }
 
@@ -63,7 +63,7 @@ type cache struct {
 	sweeper *time.Timer
 }
 
-// cacheID is [unwrapping.identity] with a hash for the text, so that the size of
+// cacheID is [unwrapping.identity] with a hash of the text, so that the size of
 // an entry does not depend on the column.
 type cacheID struct {
 	route route
@@ -91,7 +91,7 @@ func newCache(config CacheConfig) *cache {
 	return &cache{config: config, entries: make(map[cacheID]*list.Element)}
 }
 
-// cached looks a column up. The key is the caller's own to wipe.
+// cached looks up a column. The caller must wipe the key.
 func (b *Box) cached(u *unwrapping) (KeyResult, bool) {
 	if b.cache == nil || u.recipe.RecordSeal {
 		return KeyResult{}, false
@@ -122,14 +122,14 @@ func (e *cacheEntry) result(b *Box, u *unwrapping) KeyResult {
 		return KeyResult{Err: e.err}
 	case e.columns != nil:
 		return KeyResult{Key: columnsKey(e.columns, func(ctx context.Context) (DataKey, error) {
-			again := *u // which collects what is unwrapped
+			again := *u // a copy that collects the result
 			return b.fresh(ctx, &again)
 		})}
 	}
 	return KeyResult{Key: e.whole.clone()}
 }
 
-// remember keeps a result that may be kept.
+// remember stores a result if it may be cached.
 func (b *Box) remember(u *unwrapping, result KeyResult) {
 	if b.cache == nil || u.recipe.RecordSeal {
 		return
@@ -151,8 +151,8 @@ func (b *Box) remember(u *unwrapping, result KeyResult) {
 	}
 }
 
-// isRefusal reports whether a column will not open by asking again. An outage
-// that took part in it may have hidden another answer.
+// isRefusal reports whether asking again cannot open a column. It returns false
+// if an outage may have hidden another answer.
 func isRefusal(err error) bool {
 	return (errors.Is(err, ErrDecrypt) || errors.Is(err, ErrBinding)) && !Retryable(err)
 }
@@ -173,7 +173,7 @@ func (c *cache) put(e *cacheEntry, age time.Duration) {
 	}
 }
 
-// remove wipes an entry. What keys in use still need of it stays with them.
+// remove wipes an entry. Keys in use keep what they need of it.
 func (c *cache) remove(element *list.Element) {
 	e := c.recent.Remove(element).(*cacheEntry)
 	delete(c.entries, e.id)
@@ -181,8 +181,8 @@ func (c *cache) remove(element *list.Element) {
 	e.columns = nil
 }
 
-// sweep removes what expired, so that no key stays in memory because nobody asks
-// for it, and ends when the cache is empty.
+// sweep removes expired entries, so that no key stays in memory because nobody
+// asks for it. It ends when the cache is empty.
 func (c *cache) sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -199,5 +199,5 @@ func (c *cache) sweep() {
 	c.sweeper.Reset(c.sweepPause())
 }
 
-// sweepPause spreads the work of sweeping: each entry is looked at eight times.
+// sweepPause spreads the work of sweeping: each entry is checked eight times.
 func (c *cache) sweepPause() time.Duration { return max(c.config.MaxAge/8, time.Millisecond) }

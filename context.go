@@ -11,53 +11,53 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// EncryptionContext is what the key service binds to a wrapped key and writes
-// to its audit log: public name-value pairs. A ciphertext opens only under the
+// EncryptionContext is what the key service binds to a wrapped key and writes to
+// its audit log: public name-value pairs. A ciphertext opens only under the
 // context it was made with. It is a [Context], a [ModelContext], an
-// [OrderedContext], a [TextContext] or a [VersionedContext]; nil means no context
-// at all, which is not the same as an empty one.
+// [OrderedContext], a [TextContext] or a [VersionedContext]. Nil means no context,
+// which differs from an empty one.
 type EncryptionContext interface {
-	// bind checks the context and gives it the form that providers receive.
+	// bind checks the context and converts it to the form for providers.
 	bind(form contextForm) (BoundContext, error)
 }
 
-// Context is an encryption context whose names stand for Ruby symbols, as in
-// nearly all Ruby code. Values are strings or integers of any size and type.
-// A nil Context is no context.
+// Context is an encryption context whose names are Ruby symbols, as in nearly all
+// Ruby code. Values are strings or integers of any size and type. A nil Context
+// means no context.
 type Context map[string]any
 
-// OrderedContext is a context whose order or kind of names matters: Ruby
-// strings as names, and columns from before kms_encrypted 1.0, which keep the
-// order of the hash. A nil OrderedContext is no context.
+// OrderedContext is a context whose order or kind of names matters: Ruby strings
+// as names, and columns from before kms_encrypted 1.0, which keep the order of the
+// hash. A nil OrderedContext means no context.
 type OrderedContext []Pair
 
 // Pair is one name and value of an [OrderedContext].
 type Pair struct {
 	Name  string
 	Value any
-	// StringName says that the name is a Ruby string, not a symbol. It changes
-	// the order, not the text.
+	// StringName means that the name is a Ruby string, not a symbol. It changes the
+	// order, not the text.
 	StringName bool
 }
 
-// ModelContext is the context that kms_encrypted gives the records of a model
-// by default: {model_name, model_id}.
+// ModelContext is the default context of kms_encrypted for records of a model:
+// {model_name, model_id}.
 type ModelContext struct {
 	Name string // of the model, such as "User"
 	ID   string // primary key as text
-	// Number says that the id is an integer, which matters for columns from
-	// before kms_encrypted 1.0 only.
+	// Number means that the id is an integer. It matters only for columns from before
+	// kms_encrypted 1.0.
 	Number bool
 }
 
-// TextContext is sent to Google Cloud KMS, Vault and the local providers as it
-// is; AWS KMS takes pairs only and refuses it.
+// TextContext is sent unchanged to Google Cloud KMS, Vault and the local
+// providers. AWS KMS accepts only pairs and refuses it.
 type TextContext string
 
-// contextForm is one of the ways in which the same context may have been written.
+// contextForm is one of the forms in which the same context may have been written.
 type contextForm struct {
 	version int // of the column, for a [VersionedContext]
-	// legacy: columns without a version keep the order of the pairs and the
+	// legacy means that columns without a version keep the order of the pairs and the
 	// types of the values (formats of kms_encrypted before 1.0).
 	legacy  bool
 	escapes rubycompat.Escapes
@@ -67,16 +67,16 @@ type contextForm struct {
 type boundPair struct {
 	name, text string
 	stringName bool
-	textless   bool // a legacy value that only JSON can say
+	textless   bool // a legacy value that only JSON can represent
 }
 
-// BoundContext is an encryption context as a [Provider] receives it: checked,
-// and in the order and bytes that Ruby sends. The zero value is no context.
-// It is immutable and safe for concurrent use.
+// BoundContext is an encryption context in the form for a [Provider]: checked, and
+// in the order and bytes that Ruby sends. The zero value is no context. It is
+// immutable and safe for concurrent use.
 type BoundContext struct {
 	kind  contextKind
 	pairs []boundPair // in the caller's order
-	text  string      // what is sent as bytes: JSON of the pairs, or the text itself
+	text  string      // sent as bytes: JSON of the pairs, or the text itself
 }
 
 type contextKind byte
@@ -87,14 +87,14 @@ const (
 	contextText
 )
 
-// Bind checks an encryption context and gives it the form that a [Provider]
-// receives: what the [Box] does before each call. Errors are [ErrContext].
+// Bind checks an encryption context and converts it to the form for a [Provider],
+// as the [Box] does before each call. It returns [ErrContext] for an invalid
+// context.
 func Bind(ec EncryptionContext) (BoundContext, error) {
 	return bind(ec, contextForm{escapes: railsDefault})
 }
 
-// railsDefault is how a Rails application writes the JSON of a context unless
-// it was configured otherwise.
+// railsDefault is how a Rails application writes the JSON of a context by default.
 var railsDefault = rubycompat.JSONEscapes[0]
 
 func bind(ec EncryptionContext, form contextForm) (BoundContext, error) {
@@ -107,15 +107,16 @@ func bind(ec EncryptionContext, form contextForm) (BoundContext, error) {
 // Absent reports whether there is no context at all.
 func (c BoundContext) Absent() bool { return c.kind == contextAbsent }
 
-// Bytes is the context as additional authenticated data: compact JSON as Ruby
-// writes it. Empty when there is no context.
+// Bytes returns the context as additional authenticated data: compact JSON as Ruby
+// writes it. It returns an empty slice if there is no context.
 func (c BoundContext) Bytes() []byte { return []byte(c.text) }
 
-// String is the context as text for logs: what a key service writes to its audit log.
+// String returns the context as text for logs, as a key service writes it to its
+// audit log.
 func (c BoundContext) String() string { return c.text }
 
-// Map is the context as AWS KMS takes it; nil when there is no context. A text
-// context is [ErrContext].
+// Map returns the context for AWS KMS, or nil if there is no context. It returns
+// [ErrContext] for a text context.
 func (c BoundContext) Map() (map[string]string, error) {
 	switch c.kind {
 	case contextAbsent:
@@ -133,9 +134,9 @@ func (c BoundContext) Map() (map[string]string, error) {
 	return m, nil
 }
 
-// appendCanonical appends the context as part of a [Binding]: its kind, then
-// its pairs sorted by name, or its text. Which of the Ruby encodings a provider
-// is sent does not matter here.
+// appendCanonical appends the context as part of a [Binding]: its kind, then its
+// pairs sorted by name, or its text. It does not depend on the Ruby encoding that
+// a provider receives.
 func (c BoundContext) appendCanonical(dst []byte) []byte {
 	dst = append(dst, byte(c.kind))
 	if c.kind == contextText {
@@ -204,7 +205,7 @@ func (c OrderedContext) bind(form contextForm) (BoundContext, error) {
 			return BoundContext{}, fmt.Errorf("%w: value of %q must be a string or integer, not %T", ErrContext, p.Name, p.Value)
 		}
 		if slices.ContainsFunc(c[:i], func(o Pair) bool { return o.Name == p.Name && o.StringName == p.StringName }) {
-			return BoundContext{}, fmt.Errorf("%w: %q is in it twice", ErrContext, p.Name)
+			return BoundContext{}, fmt.Errorf("%w: name %q appears twice", ErrContext, p.Name)
 		}
 		bound.pairs[i] = boundPair{name: p.Name, text: text, stringName: p.StringName, textless: !ok}
 	}
@@ -217,12 +218,12 @@ func (c OrderedContext) bind(form contextForm) (BoundContext, error) {
 	return bound, err
 }
 
-// sortedAsRuby returns the pairs in the order of Ruby's inspect of each. The
-// name decides, together with what follows it: that puts :a! before :a and
-// "a b" before "a".
+// sortedAsRuby returns the pairs in the order of Ruby's inspect of each. The name
+// decides, together with what follows it: so :a! comes before :a, and "a b" before
+// "a".
 func sortedAsRuby(pairs []boundPair) []boundPair {
 	compare := func(a, b boundPair) int {
-		if a.identifier() && b.identifier() { // all that most contexts hold
+		if a.identifier() && b.identifier() { // true for most contexts
 			return strings.Compare(a.name, b.name)
 		}
 		return strings.Compare(a.inspect(), b.inspect())
@@ -235,8 +236,8 @@ func sortedAsRuby(pairs []boundPair) []boundPair {
 	return sorted
 }
 
-// collapsed drops equal names as a Ruby hash does: place of the first, value of
-// the last. Only a symbol and a string can be equal.
+// collapsed drops equal names as a Ruby hash does: it keeps the place of the first
+// and the value of the last. Only a symbol and a string can be equal.
 func collapsed(pairs []boundPair) []boundPair {
 	if !slices.ContainsFunc(pairs, func(p boundPair) bool { return p.stringName }) {
 		return pairs

@@ -11,8 +11,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// textOf is a context value as text: strings as they are, integers in decimal.
-// Other types have none.
+// textOf returns a context value as text: strings as they are, integers in
+// decimal. Other types have no text.
 func textOf(value any) (text string, ok bool) {
 	switch v := value.(type) {
 	case string:
@@ -27,7 +27,8 @@ func textOf(value any) (text string, ok bool) {
 		}
 		return v.String(), true
 	}
-	// Named string and integer types count too: a tenant id is rarely a bare int64.
+	// Named string and integer types count too, because a tenant id is rarely a
+	// bare int64.
 	switch v := reflect.ValueOf(value); v.Kind() {
 	case reflect.String:
 		return v.String(), true
@@ -39,7 +40,7 @@ func textOf(value any) (text string, ok bool) {
 	return "", false
 }
 
-// pairsJSON is the compact JSON object of a versioned context.
+// pairsJSON returns the compact JSON object of a versioned context.
 func pairsJSON(pairs []boundPair, form contextForm) (string, error) {
 	dst := make([]byte, 0, 128)
 	var err error
@@ -56,8 +57,8 @@ func pairsJSON(pairs []boundPair, form contextForm) (string, error) {
 	return string(closeObject(dst)), nil
 }
 
-// legacyJSON is the JSON object of a context as kms_encrypted sent it before
-// 1.0: in its own order, with every value of its own type.
+// legacyJSON returns the JSON object of a context as kms_encrypted sent it
+// before 1.0: in its own order, with every value of its own type.
 func legacyJSON(c OrderedContext, form contextForm) (string, error) {
 	var dst []byte
 	var err error
@@ -96,8 +97,8 @@ func appendString(dst []byte, text string, form contextForm) ([]byte, error) {
 	return dst, nil
 }
 
-// appendLegacyJSON appends a value with its JSON type. Anything that has JSON
-// was taken.
+// appendLegacyJSON appends a value with its JSON type. It accepts everything
+// that has JSON.
 func appendLegacyJSON(dst []byte, value any, form contextForm) ([]byte, error) {
 	switch v := value.(type) {
 	case nil:

@@ -5,9 +5,10 @@ import (
 	"slices"
 )
 
-// ContextWith is an encryption context with more pairs: what belongs to a record,
-// such as a file, is bound to the record's own context and to itself. A name that
-// is there already, and a context that has no pairs, is [ErrContext].
+// ContextWith returns an encryption context with additional pairs. It binds
+// something that belongs to a record, such as a file, to the record's context and
+// to itself. Binding the result returns [ErrContext] if a name appears twice or ec
+// has no pairs.
 func ContextWith(ec EncryptionContext, more ...Pair) EncryptionContext {
 	return extendedContext{ec, more}
 }
@@ -31,7 +32,7 @@ func (c extendedContext) bind(form contextForm) (BoundContext, error) {
 	}
 	for _, p := range more.pairs {
 		if slices.ContainsFunc(bound.pairs, func(o boundPair) bool { return o.name == p.name }) {
-			return BoundContext{}, fmt.Errorf("%w: %q is in it twice", ErrContext, p.name)
+			return BoundContext{}, fmt.Errorf("%w: name %q appears twice", ErrContext, p.name)
 		}
 	}
 	all := BoundContext{kind: contextPairs, pairs: slices.Concat(bound.pairs, more.pairs)}

@@ -20,8 +20,8 @@ const DataKeySize = 32
 // KeyTagSize is the size in bytes of the public label of a data key.
 const KeyTagSize = 8
 
-// recordLabel is the HKDF info under which the keys of a record's columns are
-// derived (spec/native.md section 2).
+// recordLabel is the HKDF info for deriving the keys of a record's columns
+// (spec/native.md section 2).
 const recordLabel = "kmsencrypted/1 record"
 
 var recordInfo = []byte(recordLabel + "\x01")
@@ -29,19 +29,19 @@ var recordInfo = []byte(recordLabel + "\x01")
 // redacted makes a type print as "[redacted]" everywhere.
 type redacted = secret.Redacted
 
-// DataKey is the random key of one record: it seals the record's columns and
-// files, and is itself stored wrapped. It prints as "[redacted]".
+// DataKey is the random key of one record. It seals the record's columns and files,
+// and is stored wrapped. It prints as "[redacted]".
 //
-// A DataKey is a handle: copies share one key, and [DataKey.Wipe] ends them all.
-// It is safe for concurrent use; wiping while another goroutine uses the key
-// makes that use fail with [ErrWiped] or succeed, nothing else. The zero value
-// is no key and fails like a wiped one.
+// A DataKey is a handle: copies share one key, and [DataKey.Wipe] wipes it for all of
+// them. It is safe for concurrent use. If it is wiped while another goroutine uses it,
+// that use succeeds or fails with [ErrWiped]. The zero value holds no key and fails
+// like a wiped one.
 type DataKey struct {
 	redacted
 	hidden secret.Pointer[material]
 }
 
-// material is the key itself with what was derived from it.
+// material is the key itself with everything derived from it.
 type material struct {
 	mu    sync.RWMutex // guards raw against Wipe
 	raw   [DataKeySize]byte
@@ -49,12 +49,12 @@ type material struct {
 
 	derived atomic.Pointer[recordKeys]
 
-	// unwrap makes the key anew. It is set where raw was never filled: in a key
-	// from the cache.
+	// unwrap returns the key again, with its bytes. It is set for a key from the cache,
+	// which has no raw.
 	unwrap func(context.Context) (DataKey, error)
 }
 
-// recordKeys are the 64 bytes that one HKDF-Expand makes of a data key for the
+// recordKeys are the 64 bytes that one HKDF-Expand derives from a data key for the
 // native format.
 type recordKeys struct {
 	sealing    cipher.AEAD
@@ -62,7 +62,7 @@ type recordKeys struct {
 	commitment [24]byte
 }
 
-// NewDataKey makes a random data key.
+// NewDataKey returns a new random data key. The caller must wipe it.
 func NewDataKey() DataKey {
 	var raw [DataKeySize]byte
 	rand.Read(raw[:])
@@ -70,14 +70,14 @@ func NewDataKey() DataKey {
 	return copyDataKey(raw[:])
 }
 
-// copyDataKey makes a data key of 32 bytes, which stay the caller's to wipe.
+// copyDataKey returns a data key with a copy of 32 bytes. The caller must wipe raw.
 func copyDataKey(raw []byte) DataKey {
 	k := DataKey{hidden: secret.Hide(material{})}
 	copy(k.hidden.Get().raw[:], raw)
 	return k
 }
 
-// clone makes a handle of its own to the same key: wiping one leaves the other.
+// clone returns a separate handle to the same key: wiping one does not wipe the other.
 func (k DataKey) clone() DataKey {
 	c := DataKey{hidden: secret.Hide(material{})}
 	from, to := k.hidden.Get(), c.hidden.Get()
@@ -88,8 +88,8 @@ func (k DataKey) clone() DataKey {
 	return c
 }
 
-// columnsKey makes a key that seals and opens columns but has no bytes; unwrap
-// makes the same key with its bytes.
+// columnsKey returns a key that seals and opens columns but has no bytes. unwrap
+// returns the same key with its bytes.
 func columnsKey(keys *recordKeys, unwrap func(context.Context) (DataKey, error)) DataKey {
 	k := DataKey{hidden: secret.Hide(material{})}
 	m := k.hidden.Get()
@@ -98,10 +98,9 @@ func columnsKey(keys *recordKeys, unwrap func(context.Context) (DataKey, error))
 	return k
 }
 
-// Fresh returns a key that has its bytes, for [DataKey.Raw] and
-// [DataKey.Derive]. A key from the cache is unwrapped again, by a call to the
-// key service with the errors of [Box.Unwrap]; any other is copied. The result
-// is wiped on its own.
+// Fresh returns a key that has its bytes, for [DataKey.Raw] and [DataKey.Derive]. It
+// unwraps a key from the cache again, with a call to the key service and the errors of
+// [Box.Unwrap], and copies any other key. The caller must wipe the result.
 func (k DataKey) Fresh(ctx context.Context) (DataKey, error) {
 	m := k.hidden.Get()
 	if m == nil {
@@ -115,11 +114,12 @@ func (k DataKey) Fresh(ctx context.Context) (DataKey, error) {
 	return k.clone(), nil
 }
 
-// IsZero reports whether k is the zero value, no key at all.
+// IsZero reports whether k is the zero value, which holds no key.
 func (k DataKey) IsZero() bool { return k.hidden.Get() == nil }
 
-// Raw returns a copy of the 32 bytes, for the Ruby formats, which use the data
-// key itself. The caller wipes it with clear. The error is [ErrWiped] or [ErrCached].
+// Raw returns a copy of the 32 bytes, for the Ruby formats, which use the data key
+// itself. The caller must wipe the copy with clear. Raw returns [ErrWiped] or
+// [ErrCached].
 func (k DataKey) Raw() ([]byte, error) {
 	var raw []byte
 	err := k.use(func(key *[DataKeySize]byte) { raw = append(raw, key[:]...) })
@@ -153,8 +153,9 @@ func (k DataKey) Derive(label string, size int) ([]byte, error) {
 	return out, derr
 }
 
-// Cipher returns the AES-256-GCM of the native format under the key derived for
-// it. Its nonces are random and part of the ciphertext: pass nil as nonce. The error is [ErrWiped].
+// Cipher returns the AES-256-GCM of the native format under the key derived for it.
+// The cipher makes random nonces, which are part of the ciphertext: pass nil as nonce.
+// Cipher returns [ErrWiped] for a wiped key.
 func (k DataKey) Cipher() (cipher.AEAD, error) {
 	keys, err := k.record()
 	if err != nil {
@@ -163,8 +164,9 @@ func (k DataKey) Cipher() (cipher.AEAD, error) {
 	return keys.sealing, nil
 }
 
-// Tag returns the public label of the key, which every value sealed under it
-// carries. It is not the commitment: it tells keys apart, it proves nothing. The error is [ErrWiped].
+// Tag returns the public label of the key, which every value sealed under it carries.
+// It distinguishes keys but proves nothing; it is not the commitment. Tag returns
+// [ErrWiped] for a wiped key.
 func (k DataKey) Tag() ([KeyTagSize]byte, error) {
 	keys, err := k.record()
 	if err != nil {
@@ -173,17 +175,17 @@ func (k DataKey) Tag() ([KeyTagSize]byte, error) {
 	return keys.tag, nil
 }
 
-// Equal reports whether two handles hold the same key. A wiped key equals none.
+// Equal reports whether two handles hold the same key. A wiped key equals no other.
 func (k DataKey) Equal(other DataKey) bool {
 	a, errA := k.record()
 	b, errB := other.record()
-	// Both values are derived for this comparison only; neither reveals the key.
+	// Both values are derived only for this comparison. Neither reveals the key.
 	return errA == nil && errB == nil && a.tag == b.tag && a.commitment == b.commitment
 }
 
-// Wipe overwrites the key and drops what was derived from it. The expanded key
-// of a cipher that was handed out before lives until it is collected: Go offers
-// no way to overwrite it.
+// Wipe overwrites the key and drops everything derived from it. The expanded key of a
+// cipher that was returned before stays in memory until it is collected, because Go
+// cannot overwrite it.
 func (k DataKey) Wipe() {
 	m := k.hidden.Get()
 	if m == nil {
@@ -196,7 +198,7 @@ func (k DataKey) Wipe() {
 	m.derived.Store(nil)
 }
 
-// freshRaw is [DataKey.Raw] of a key or, if it comes from the cache, of a fresh one.
+// freshRaw is like [DataKey.Raw], but unwraps a key from the cache again.
 func (k DataKey) freshRaw(ctx context.Context) ([]byte, error) {
 	raw, err := k.Raw()
 	if err != ErrCached {
@@ -227,7 +229,7 @@ func (k DataKey) use(f func(key *[DataKeySize]byte)) error {
 	return nil
 }
 
-// record returns the derived keys, deriving them the first time: keys of Ruby
+// record returns the derived keys and derives them the first time. Keys of Ruby
 // records never need them.
 func (k DataKey) record() (*recordKeys, error) {
 	m := k.hidden.Get()
@@ -264,8 +266,7 @@ func deriveRecordKeys(key *[DataKeySize]byte) (*recordKeys, error) {
 	return keys, nil
 }
 
-// newGCM is AES-256-GCM with random nonces, the only ones that
-// GODEBUG=fips140=only allows.
+// newGCM returns AES-256-GCM with random nonces, which GODEBUG=fips140=only requires.
 func newGCM(key []byte) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key)
 	if err != nil {

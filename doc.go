@@ -4,17 +4,16 @@
 //
 // # The idea
 //
-// A record has one random 32-byte data key ([DataKey]). A [Provider] - AWS KMS,
-// Google Cloud KMS, Vault or OpenBao, a local key file, the insecure test key -
-// wraps it under the record's [EncryptionContext], so that every decryption
-// shows up in the service's audit log under the record's own name. The wrapped
-// key is text in one column, such as "v2:AQ…"; the record's columns and files
-// are sealed with the data key and bound to where they belong.
+// A record has one random 32-byte data key ([DataKey]). A [Provider] (AWS KMS,
+// Google Cloud KMS, Vault or OpenBao, a local key file, the insecure test key)
+// wraps it under the record's [EncryptionContext], so that the service's audit log
+// shows every decryption with the record's name. The wrapped key is text in one
+// column, such as "v2:AQ…". The record's columns and files are sealed with the data
+// key and bound to their place.
 //
-// A [Version] is the whole recipe: provider, context and format. Moving to
-// another key, another service, another context or from Ruby's formats to the
-// native one is one operation: list a new version in [Config], make it current,
-// rotate.
+// A [Version] combines provider, context and format. Moving to another key, another
+// service, another context or from Ruby's formats to the native one is one
+// operation: list a new version in [Config], make it current, rotate.
 //
 // # Where to begin
 //
@@ -30,21 +29,20 @@
 //	column, err := box.Encrypt(ctx, token, kmsencrypted.Context{"purpose": "webhook"})
 //	token, err = box.Decrypt(ctx, column, kmsencrypted.Context{"purpose": "webhook"})
 //
-// Package kmssqlx inserts, reads and updates whole rows beside jmoiron/sqlx, package
-// files/attach attaches files to them. Package rotation moves all records
-// of a table to the current version; package rotatecli makes a command line of it.
+// Package kmssqlx inserts, reads and updates whole rows with jmoiron/sqlx. Package
+// files/attach attaches files to them. Package rotation moves all records of a
+// table to the current version; package rotatecli makes a command line of it.
 //
 // # Keys and memory
 //
 // Data keys and plaintexts print as "[redacted]" everywhere. [DataKey.Wipe]
-// overwrites a key; what Go's runtime copied, and the expanded key inside a
-// cipher, live until they are collected. docs/threat-model.md says what that is
-// worth.
+// overwrites a key. Copies made by Go's runtime, and the expanded key inside a
+// cipher, stay in memory until they are collected. See docs/threat-model.md.
 //
 // # Errors
 //
-// Every failure can be asked for with [errors.Is] and one of the Err variables;
-// [*Error] says where it happened. [Retryable] tells what may pass by itself.
+// Use [errors.Is] with the Err variables to check for a failure. [*Error] contains
+// the place. [Retryable] reports whether a retry may help.
 //
 // The formats are specified in the folder spec, with test vectors.
 package kmsencrypted

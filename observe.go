@@ -18,7 +18,7 @@ const (
 	OpRewrap Op = "rewrap"
 )
 
-// Event is one request to a key service. It holds nothing secret; the context
+// Event is one request to a key service. It contains nothing secret; the context
 // is what the service's own audit log shows.
 type Event struct {
 	Op       Op
@@ -26,28 +26,28 @@ type Event struct {
 	Version  int
 	Context  BoundContext  // of the first value of a batch
 	Count    int           // values in the request
-	Duration time.Duration // of the request, waiting for a free slot not included
+	Duration time.Duration // of the request, without waiting for a free slot
 	Err      error         // nil when the request succeeded
 
-	// Attempts is how often the service was asked, repetitions by its client and
-	// by a guard included. 0 where the provider does not say.
+	// Attempts is the number of attempts, including retries by the client and by a
+	// guard. It is 0 if the provider does not report it.
 	Attempts int
-	// KeyVersion is what the service says of the version of its key: a number
+	// KeyVersion is what the service reports about the version of its key: a number
 	// (Vault, Google when it wraps), "primary" or "not primary" (Google when it
-	// unwraps), an id of key material (AWS when it unwraps). Empty where it says
-	// nothing, and in a batch that of one value.
+	// unwraps), an id of key material (AWS when it unwraps). It is empty if the
+	// service reports nothing. In a batch it is that of one value.
 	KeyVersion string
 }
 
-// Observer is told of every request to a key service, after it ended. It must be
-// safe for concurrent use and quick. A request that several callers share is
-// told once, with the values of the first caller's context; it may end after
-// that caller has given up. A cache hit is not reported.
+// Observer is called after every request to a key service. It must be fast and
+// safe for concurrent use. A request shared by several callers is reported once,
+// with the context of the first caller; it may end after that caller has given
+// up. A cache hit is not reported.
 type Observer func(ctx context.Context, event Event)
 
-// Masked is an observer that sees, instead of each context, the text that mask
-// makes of it: for logs that must not hold the ids of records. Mask must be safe
-// for concurrent use.
+// Masked returns an observer that receives mask(context) instead of each context,
+// for logs that must not contain the ids of records. mask must be safe for
+// concurrent use.
 func (o Observer) Masked(mask func(BoundContext) string) Observer {
 	return func(ctx context.Context, e Event) {
 		e.Context = BoundContext{kind: contextText, text: mask(e.Context)}
@@ -55,9 +55,9 @@ func (o Observer) Masked(mask func(BoundContext) string) Observer {
 	}
 }
 
-// progress is what a provider says of the request that it is making.
+// progress collects what a provider reports about a request in progress.
 type progress struct {
-	outer      *progress // of the request that this one is a part of
+	outer      *progress // of the request that contains this one
 	attempts   atomic.Int64
 	keyVersion atomic.Pointer[string]
 }
@@ -69,25 +69,25 @@ func progressOf(ctx context.Context) *progress {
 	return p
 }
 
-// Attempted is for providers: it counts an attempt of the request that ctx was
-// given for ([Event.Attempts]).
+// Attempted counts an attempt of the request of ctx ([Event.Attempts]). Providers
+// call it.
 func Attempted(ctx context.Context) {
 	for p := progressOf(ctx); p != nil; p = p.outer {
 		p.attempts.Add(1)
 	}
 }
 
-// UsedKeyVersion is for providers: it says which version of the key the service
-// used for the request that ctx was given for ([Event.KeyVersion]).
+// UsedKeyVersion reports the version of the key that the service used for the
+// request of ctx ([Event.KeyVersion]). Providers call it.
 func UsedKeyVersion(ctx context.Context, version string) {
 	for p := progressOf(ctx); p != nil; p = p.outer {
 		p.keyVersion.Store(&version)
 	}
 }
 
-// Observe makes a request and tells o of it, with the time it took and what the
-// provider said; a nil o is told nothing. It is for providers that ask others. A
-// request that ends in [errors.ErrUnsupported] was none.
+// Observe makes a request and reports it to o, with its duration and what the
+// provider reported. o may be nil. It is for providers that call other providers.
+// A request that returns [errors.ErrUnsupported] is not reported.
 func (o Observer) Observe(ctx context.Context, event func() Event, request func(context.Context) error) error {
 	if o == nil {
 		return request(ctx)
@@ -107,7 +107,7 @@ func (o Observer) Observe(ctx context.Context, event func() Event, request func(
 	return err
 }
 
-// LogEvents is an [Observer] that writes one line per request: debug for
+// LogEvents returns an [Observer] that logs one line per request: debug for
 // successes, warn for failures.
 func LogEvents(logger *slog.Logger) Observer {
 	return func(ctx context.Context, e Event) {
@@ -133,7 +133,7 @@ func LogEvents(logger *slog.Logger) Observer {
 	}
 }
 
-// observed runs one request and reports it, unless ctx has ended before.
+// observed makes one request and reports it, unless ctx has ended before.
 func (b *Box) observed(ctx context.Context, event func() Event, request func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -143,8 +143,9 @@ func (b *Box) observed(ctx context.Context, event func() Event, request func(con
 	return b.config.Observer.Observe(ctx, event, request)
 }
 
-// batch makes one request for several items and reports it; one is the event of a
-// single item. It returns as many answers as there are items, or an error.
+// batch makes one request for several items and reports it. one returns the event
+// of a single item. batch returns as many answers as there are items, or an
+// error.
 func (b *Box) batch(ctx context.Context, one func() Event, items int, request func(context.Context) ([]Result, error)) (answers []Result, err error) {
 	event := func() Event {
 		e := one()

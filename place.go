@@ -1,13 +1,13 @@
 package kmsencrypted
 
 // Place is where a data key is wrapped: the provider, and the encryption context
-// together with the rest of the binding. Places are compared with ==.
+// with the rest of the binding. Places are compared with ==.
 type Place struct {
 	provider Provider
 	binding  string
 }
 
-// SameProvider reports whether two places are under one key-encryption key.
+// SameProvider reports whether two places have the same key-encryption key.
 func (p Place) SameProvider(other Place) bool { return p.provider == other.provider }
 
 // Provider returns the provider that [Version.ProviderFor] chose. It is nil where
@@ -29,7 +29,7 @@ func (b *Box) Place(version int, to Binding) (Place, error) {
 		return Place{}, &Error{Op: string(OpWrap), Version: version, Err: err}
 	}
 	p := Place{binding: string(to.canonical(0, recipe, ec))}
-	if recipe.ProviderFor != nil { // else it is the version's own, which may not be comparable
+	if recipe.ProviderFor != nil { // otherwise it is the version's own, which may not be comparable
 		p.provider = recipe.Provider
 	}
 	return p, nil

@@ -8,26 +8,24 @@ import (
 )
 
 // Provider wraps and unwraps small values, usually 32-byte data keys, under a
-// key-encryption key. The packages below providers/ implement it for AWS KMS,
-// Google Cloud KMS, Vault and OpenBao, a local key file and the insecure test
-// key. The package providers/providertest holds the tests that an implementation
-// has to pass.
+// key-encryption key. The packages in providers/ implement it for AWS KMS, Google
+// Cloud KMS, Vault and OpenBao, a local key file and the insecure test key.
+// Package providers/providertest has the tests that an implementation must pass.
 //
 // A provider is safe for concurrent use and honours cancellation. It keeps no
 // reference to the slices it is given and returns slices that nobody else uses.
 // The caller wipes plaintexts. Its errors are those of this package, with the
 // service's own error as the cause. They never hold a plaintext or a token.
 //
-// A provider declares what else it can do by implementing further interfaces.
-// Those that make calls are used only if the provider itself implements them, so
-// that no call goes around what decorates a provider: [BatchProvider],
-// [Rewrapper], [BatchRewrapper], [Prober], [LegacyDecrypter], [MultiWrapper] and
-// [InMemory]. Those that make no calls are found by [Ability]
-// behind decorators too: [Unwrapper], [Checker], [RewrapForeteller] and
-// [WrapCounter]. Package providers/intercept makes decorators that
-// keep them all.
+// A provider declares optional abilities by implementing further interfaces.
+// Those that make calls must be implemented by the provider itself, so that no
+// call bypasses a decorator: [BatchProvider], [Rewrapper], [BatchRewrapper],
+// [Prober], [LegacyDecrypter], [MultiWrapper] and [InMemory]. [Ability] finds
+// those that make no calls behind decorators too: [Unwrapper], [Checker],
+// [RewrapForeteller] and [WrapCounter]. Package providers/intercept makes
+// decorators that keep them all.
 type Provider interface {
-	// Info names the key-encryption key. It does not call the service.
+	// Info returns the name of the key-encryption key. It does not call the service.
 	Info() KeyInfo
 	// Encrypt wraps plaintext under the context.
 	Encrypt(ctx context.Context, plaintext []byte, ec BoundContext) (ciphertext []byte, err error)
@@ -44,12 +42,12 @@ type KeyInfo struct {
 	// most 255 bytes, such as "aws eu-central-1". It helps to try the right
 	// provider first and is never used to find a key to call.
 	Tag string
-	// Insecure says that anyone who sees the ciphertext can open it. A Box
-	// refuses such a key next to real ones unless Config.AllowInsecure is set.
+	// Insecure means that anybody who sees the ciphertext can open it. A Box refuses
+	// such a key together with real ones unless Config.AllowInsecure is set.
 	Insecure bool
-	// IgnoresContext says that the service does not check the context, as a Vault
-	// key that is not derived. Native versions carry a binding of their own; under
-	// a Ruby version nothing else would bind a column to its record.
+	// IgnoresContext means that the service does not check the context, as for a
+	// Vault key that is not derived. Native versions have a binding of their own;
+	// under a Ruby version nothing else would bind a column to its record.
 	IgnoresContext bool
 }
 
@@ -72,8 +70,8 @@ type Plain struct {
 	Context BoundContext
 }
 
-// NewPlain makes an item of a batch. It copies nothing: the caller keeps the
-// plaintext and wipes it after the batch has returned.
+// NewPlain returns an item of a batch. It does not copy the plaintext: the caller
+// must keep it until the batch has returned, and then wipe it.
 func NewPlain(plaintext []byte, ec BoundContext) Plain {
 	return Plain{hidden: secret.Hide(plaintext), Context: ec}
 }
@@ -98,14 +96,14 @@ type Rewrapping struct {
 // provider that made it, and the ciphertext.
 type Wrap = keycolumn.Wrap
 
-// What a provider may be able to do, used on the provider itself.
+// Optional abilities that must be implemented by the provider itself.
 
-// BatchProvider handles many values in one request, as Vault does. Answers are
-// in the order of the items, and one bad item does not fail the others. The
-// error returned with them concerns the whole request.
+// BatchProvider handles many values in one request, as Vault does. Answers are in
+// the order of the items, and one bad item does not fail the others. The returned
+// error concerns the whole request.
 type BatchProvider interface {
 	Provider
-	// BatchSize is the largest number of items in one request.
+	// BatchSize returns the maximum number of items in one request.
 	BatchSize() int
 	EncryptBatch(ctx context.Context, items []Plain) ([]Result, error)
 	DecryptBatch(ctx context.Context, items []Wrapped) ([]Result, error)
@@ -131,7 +129,7 @@ type BatchRewrapper interface {
 	RewrapBatch(ctx context.Context, items []Rewrapping, source Provider) ([]Result, error)
 }
 
-// Prober tells whether the key can be used, before the first record.
+// Prober checks whether the key can be used, before the first record.
 type Prober interface {
 	Provider
 	// Probe asks the service about the key and changes nothing.
@@ -145,9 +143,9 @@ type LegacyDecrypter interface {
 	DecryptLegacy(ctx context.Context, column string, ec BoundContext) (plaintext []byte, err error)
 }
 
-// MultiWrapper wraps one value by several providers or regions at once, any of
-// which can open it. It serves native versions only: their commitment makes all
-// wraps of a column open to the same key.
+// MultiWrapper wraps one value with several providers or regions at once, any of
+// which can open it. It works only with native versions: their commitment ensures
+// that all wraps of a column open to the same key.
 type MultiWrapper interface {
 	Provider
 	// EncryptAll returns at least one wrap.
@@ -158,10 +156,10 @@ type MultiWrapper interface {
 	DecryptAny(ctx context.Context, wraps []Wrap, ec BoundContext, check func(plaintext []byte) error) (plaintext []byte, err error)
 }
 
-// InMemory marks providers whose calls never leave the process, such as that of
-// a key file. Their calls take microseconds, so that sharing one between callers
-// would cost more than it saves. A provider that forwards to another does not
-// implement it, because it may wait.
+// InMemory marks providers whose calls never leave the process, such as that of a
+// key file. Their calls take microseconds, so sharing one between callers would
+// cost more than it saves. A provider that forwards to another must not implement
+// it, because it may wait.
 type InMemory interface {
 	Provider
 	InMemory()
@@ -172,8 +170,9 @@ func isInMemory(p Provider) bool {
 	return ok
 }
 
-// batching returns the provider's batches and how many values one request takes:
-// nil and 1 if it takes no batches. Several providers at once take none.
+// batching returns the provider's batches and the number of values in one
+// request: nil and 1 if it supports no batches. Several providers at once support
+// none.
 func batching(provider Provider) (BatchProvider, int) {
 	if _, multi := provider.(MultiWrapper); multi {
 		return nil, 1
@@ -184,8 +183,8 @@ func batching(provider Provider) (BatchProvider, int) {
 	return nil, 1
 }
 
-// What is asked without a call to the service, and so found by [Ability] behind
-// decorators too.
+// Optional abilities that make no call, which [Ability] also finds behind
+// decorators.
 
 // Unwrapper is a provider that decorates another one, such as a guard.
 type Unwrapper interface {
@@ -194,36 +193,36 @@ type Unwrapper interface {
 	Unwrap() Provider
 }
 
-// Checker is a provider that may have been configured wrongly. [Config.Box]
-// calls Check and reports its error, which should be [ErrConfig].
+// Checker is a provider that may have an invalid configuration. [Config.Box]
+// calls Check and returns its error, which should be [ErrConfig].
 type Checker interface {
 	Provider
 	// Check does not call the service.
 	Check() error
 }
 
-// RewrapForeteller is a [Rewrapper] that tells in advance from which providers
-// it moves ciphertexts whose context does not change. Rotations ask it when they
-// plan and count calls.
+// RewrapForeteller is a [Rewrapper] that reports in advance from which providers
+// it can move ciphertexts whose context does not change. Rotations use it to
+// count calls in a plan.
 type RewrapForeteller interface {
 	Rewrapper
 	RewrapsFrom(source Provider) bool
 }
 
-// WrapCounter is a [MultiWrapper] that can tell whether a column has all wraps.
+// WrapCounter is a [MultiWrapper] that can report whether a column has all wraps.
 type WrapCounter interface {
 	MultiWrapper
-	// Wraps is the number of wraps that a data key gets.
+	// Wraps returns the number of wraps of a data key.
 	Wraps() int
-	// Missing lists the tags of the wraps that a native key column lacks. For
-	// text that is not a native key column it returns [ErrMalformed].
+	// Missing returns the tags of the wraps that a native key column lacks. It
+	// returns [ErrMalformed] for other text.
 	Missing(column string) (tags []string, err error)
 }
 
-// Ability finds an ability that is used without a call to the service: on p or
-// on the providers that it decorates ([Unwrapper]), the outermost first. Use a
-// type assertion for an ability that calls the service, so that the call does
-// not go around a decorator.
+// Ability returns an ability that makes no call to the service: of p or of the
+// providers that it decorates ([Unwrapper]), the outermost first. Use a type
+// assertion for an ability that calls the service, so that the call does not
+// bypass a decorator.
 func Ability[A Provider](p Provider) (a A, ok bool) {
 	for p != nil {
 		if a, ok = p.(A); ok {

@@ -11,23 +11,24 @@ import (
 )
 
 // Rewrap moves a key column to the current version: another key, key service or
-// context, the same data key. Columns and files sealed under the key stay valid.
-// Where source and current version differ in [Format] it returns [ErrNeedsRekey].
-// A record seal is dropped; whoever keeps one writes it again.
+// context, but the same data key. Columns and files sealed under the key stay
+// valid. Rewrap returns [ErrNeedsRekey] if source and current version differ in
+// [Format]. It drops a record seal; the caller must write it again.
 //
-// If the current provider is a [Rewrapper] and what the column is bound to stays
-// the same, which is always so under Ruby versions, the data key does not leave
-// the key service: one call, and nothing proves yet that the column opens.
-// Otherwise, and where the service denies that call, the key is unwrapped, never
-// from the cache, and wrapped: two calls.
+// If the current provider is a [Rewrapper] and the binding of the column does not
+// change, which is always so under Ruby versions, the data key stays inside the
+// key service. That takes one call, and does not prove that the column opens.
+// Otherwise, or if the service denies that call, Rewrap unwraps the key, never
+// from the cache, and wraps it: two calls.
 func (b *Box) Rewrap(ctx context.Context, column string, binding Binding) (rewrapped string, err error) {
 	r := b.RewrapAll(ctx, []WrappedKey{{Column: column, Binding: binding}})[0]
 	return r.Column, r.Err
 }
 
-// Missing lists the tags of the wraps that a key column at the current version
-// lacks: a key service was away when it was written. [Box.Rewrap] adds them. Of a
-// column at another version, or where the provider makes one wrap, it is nil.
+// Missing returns the tags of the wraps that a key column at the current version
+// lacks, because a key service was unavailable when it was written. [Box.Rewrap]
+// adds them. Missing returns nil for a column at another version, and if the
+// provider makes only one wrap.
 func (b *Box) Missing(column string, binding Binding) (tags []string, err error) {
 	if err := b.usable(); err != nil {
 		return nil, err
@@ -49,9 +50,9 @@ func (b *Box) Missing(column string, binding Binding) (tags []string, err error)
 	return tags, nil
 }
 
-// RewrapAll moves many key columns to the current version as [Box.Rewrap] does,
-// side by side and in few requests where the provider takes batches. Results come
-// in the order of the columns; what [Box.UnwrapAll] says of errors holds here too.
+// RewrapAll moves many key columns to the current version like [Box.Rewrap],
+// concurrently, and in few requests if the provider supports batches. Results are
+// in the order of the columns. Errors are as in [Box.UnwrapAll].
 func (b *Box) RewrapAll(ctx context.Context, columns []WrappedKey) []ColumnResult {
 	results := make([]ColumnResult, len(columns))
 	var inside, outside []*rewrapping
@@ -77,7 +78,7 @@ func (b *Box) RewrapAll(ctx context.Context, columns []WrappedKey) []ColumnResul
 	return results
 }
 
-// rewrapping is a key column on its way to the current version.
+// rewrapping is a key column that is being moved to the current version.
 type rewrapping struct {
 	from    *unwrapping
 	to      *wrapping
@@ -100,8 +101,8 @@ func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
 	return &rewrapping{from: from, to: to, binding: c.Binding}, nil
 }
 
-// staysInside reports whether the data key need not leave the key service. A
-// commitment cannot be computed there, so the binding has to stay what it was.
+// staysInside reports whether the data key can stay inside the key service. A
+// commitment cannot be computed there, so the binding must be unchanged.
 func (r *rewrapping) staysInside() bool {
 	_, can := r.to.recipe.Provider.(Rewrapper)
 	_, multi := r.to.recipe.Provider.(MultiWrapper)
@@ -132,10 +133,10 @@ func (b *Box) RewrapsInside(version int) bool {
 	return foreteller.RewrapsFrom(source)
 }
 
-// rewrapInside makes the requests that leave data keys inside the key service,
-// and returns what has to go another way: what the service cannot move, and what
-// it does not let this program move. The latter need not be a mistake: a program
-// with a role for each of two accounts may unwrap by one and wrap by the other.
+// rewrapInside makes the requests that keep data keys inside the key service. It
+// returns the columns for which the service cannot do that, or does not permit it.
+// The latter need not be an error: a program with a role in each of two accounts
+// may unwrap with one and wrap with the other.
 func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewrapping) {
 	units := intoUnits(all, (*rewrapping).unit)
 	again := make([][]*rewrapping, len(units))
@@ -170,8 +171,9 @@ func (b *Box) rewrapInside(ctx context.Context, all []*rewrapping) (left []*rewr
 // way identifies the source and destination of a rewrap.
 func (r *rewrapping) way() [2]route { return [2]route{r.from.route(), r.to.route()} }
 
-// unit says with which others a column may go into one request: with those that
-// go the same way, unless several wraps or contexts have to be tried.
+// unit returns a key that columns in the same request have in common, and the
+// maximum number of columns in it. A column for which several wraps or contexts
+// must be tried makes a unit of its own.
 func (r *rewrapping) unit() (key [2]route, size int) {
 	size = 1
 	if _, ok := r.to.recipe.Provider.(BatchRewrapper); ok && len(r.from.contexts)*len(r.from.candidates()) == 1 {
@@ -180,8 +182,8 @@ func (r *rewrapping) unit() (key [2]route, size int) {
 	return r.way(), size
 }
 
-// rewrapUnit makes one request for several columns, or for each as many as it
-// has wraps and contexts to try.
+// rewrapUnit makes one request for several columns, or tries the wraps and
+// contexts of a single column.
 func (b *Box) rewrapUnit(ctx context.Context, unit []*rewrapping) []Result {
 	answers := make([]Result, len(unit))
 	if len(unit) > 1 {
@@ -240,7 +242,7 @@ func (b *Box) rewrapOutside(ctx context.Context, all []*rewrapping) {
 	for i, r := range all {
 		jobs[i] = &unwrapJob{unwrapping: r.from}
 	}
-	q := newUnwrapQueue(ctx, b, len(jobs)) // not by way of the cache
+	q := newUnwrapQueue(ctx, b, len(jobs)) // bypasses the cache
 	for _, job := range jobs {
 		q.add(job)
 	}

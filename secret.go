@@ -7,17 +7,17 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
-// secretLabel is the associated data of a secret's value. Context and data key
-// are bound by the commitment in front of it (spec/native.md section 6).
+// secretLabel is the associated data of a secret's value. The commitment binds
+// context and data key (spec/native.md section 6).
 var secretLabel = canon.Strings("kmsencrypted/1 secret")
 
 // Encrypt seals a small secret that belongs to no table, such as a token or a
 // password, and returns text to store. It makes one call to the key service.
 //
-// Under a native version the secret is sealed under a data key of its own, so
-// it may have any size, and nothing about it can be guessed from the text. Under
-// a Ruby version the key service encrypts the secret itself, exactly as
-// kms_encrypted's Box: AWS takes 4096 bytes, Google Cloud 65536.
+// Under a native version the secret is sealed under a data key of its own, so it
+// may have any size. Under a Ruby version the key service encrypts the secret
+// itself, exactly as kms_encrypted's Box: AWS accepts 4096 bytes, Google Cloud
+// 65536.
 func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContext) (column string, err error) {
 	if err := b.usable(); err != nil {
 		return "", err
@@ -53,9 +53,9 @@ func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContex
 	return w.native(wraps, cipher.Seal(nil, nil, plaintext, secretLabel))
 }
 
-// Decrypt opens what [Box.Encrypt] or kms_encrypted's Box returned, of any
-// listed version. The context must be the one it was sealed under. Errors are
-// those of [Box.Unwrap]. The caller wipes the result.
+// Decrypt opens what [Box.Encrypt] or kms_encrypted's Box returned, of any listed
+// version. The context must be the one it was sealed under. The errors are those
+// of [Box.Unwrap]. The caller must wipe the result.
 func (b *Box) Decrypt(ctx context.Context, column string, ec EncryptionContext) (plaintext []byte, err error) {
 	u, err := b.unwrapping(column, Binding{Context: ec}, keycolumn.FormatSecret)
 	if err != nil {

@@ -20,11 +20,11 @@ import (
 // and compares what comes back with the commitment in the column (check).
 
 // Unwrap opens the data key in a key column, of any listed version and form. The
-// caller wipes the key, which is a copy of its own.
+// caller must wipe the key, which is a separate copy.
 //
 // Unwrap makes one call to the key service. It makes none if the key is in the
 // cache, and shares a call that is in flight for the same column and binding. A
-// Ruby column that does not open takes one more call for each other way in which
+// Ruby column that does not open takes one more call for each other form in which
 // a Ruby process may have written its context.
 //
 // The error is [ErrDecrypt], [ErrBinding], [ErrVersionNotActive],
@@ -37,7 +37,7 @@ func (b *Box) Unwrap(ctx context.Context, column string, from Binding) (DataKey,
 	return b.open(ctx, u)
 }
 
-// open takes a data key from the cache or unwraps it.
+// open returns a data key from the cache or unwraps it.
 func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
 	if cached, ok := b.cached(u); ok {
 		return cached.Key, cached.Err
@@ -64,7 +64,7 @@ type unwrapping struct {
 	version  int
 	recipe   Version
 	wraps    []Wrap          // under Ruby one, without a tag
-	contexts []BoundContext  // the likeliest first; more than one under Ruby only
+	contexts []BoundContext  // the most likely first; several only under Ruby
 	only     [1]BoundContext // backs contexts of a native column
 	legacy   bool            // the wrap is a column from before 1.0 that names its own key
 
@@ -74,8 +74,8 @@ type unwrapping struct {
 	opened     DataKey // set by check
 }
 
-// unwrapping parses a column and chooses the recipe of its version. format is
-// what the caller expects in a native column: a key or a secret.
+// unwrapping parses a column and selects its version. format is the expected
+// content of a native column: a key or a secret.
 func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping, error) {
 	version, body, versioned := keycolumn.SplitVersion(column)
 	if !versioned {
@@ -104,8 +104,8 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 	return u, nil
 }
 
-// looksVersioned matches "v01:…": Ruby takes that for version 1, fails to remove
-// the prefix and decodes rubbish.
+// looksVersioned matches "v01:…": Ruby reads that as version 1, fails to remove
+// the prefix and decodes garbage.
 var looksVersioned = regexp.MustCompile(`^v\d+:`)
 
 func (b *Box) nativeColumn(u *unwrapping, body string, from Binding, format byte) error {
@@ -152,8 +152,8 @@ func (b *Box) rubyColumn(u *unwrapping, body string, versioned bool, from Bindin
 }
 
 // rubyContexts returns the forms in which a Ruby process may have written the
-// context, the default of Rails first. They differ only if that escapes a
-// character.
+// context, the default of Rails first. They differ only if the context has a
+// character that is escaped.
 func (b *Box) rubyContexts(ec EncryptionContext, version int, legacy bool) ([]BoundContext, error) {
 	if legacy && b.config.UpgradeContext {
 		ec = Context{}
@@ -174,7 +174,7 @@ func (b *Box) rubyContexts(ec EncryptionContext, version int, legacy bool) ([]Bo
 	return forms, nil
 }
 
-// legacyColumn reads the forms that kms_encrypted wrote before 1.0.
+// legacyColumn parses the forms that kms_encrypted wrote before 1.0.
 func (u *unwrapping) legacyColumn() {
 	switch {
 	case strings.HasPrefix(u.column, "$gc$"):
@@ -188,8 +188,8 @@ func (u *unwrapping) legacyColumn() {
 	}
 }
 
-// decrypt calls the provider and returns what it unwrapped. Only several
-// providers at once have checked it.
+// decrypt calls the provider and returns what it unwrapped. Only a MultiWrapper
+// has already checked it.
 func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error) {
 	if multi, ok := u.recipe.Provider.(MultiWrapper); ok {
 		err = b.observed(ctx, u.event(u.contexts[0]), func(ctx context.Context) (err error) {
@@ -211,7 +211,7 @@ func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error
 	return raw, nil
 }
 
-// firstThatOpens tries every wrap under every context, the likeliest first,
+// firstThatOpens tries every wrap under every context, the most likely first,
 // until one does not fail with [ErrDecrypt].
 func (u *unwrapping) firstThatOpens(try func(Wrapped) error) error {
 	err := ErrDecrypt
@@ -259,8 +259,8 @@ func (u *unwrapping) event(ec BoundContext) func() Event {
 	}
 }
 
-// key makes the data key from what a provider returned, and wipes that. The error
-// is [ErrBinding] or [ErrMalformed].
+// key returns the data key made from what a provider returned, and wipes that. The
+// error is [ErrBinding] or [ErrMalformed].
 func (u *unwrapping) key(raw []byte) (k DataKey, err error) {
 	defer clear(raw)
 	switch {
@@ -278,8 +278,8 @@ func (u *unwrapping) key(raw []byte) (k DataKey, err error) {
 	return u.opened, nil
 }
 
-// check accepts what a provider returned if the column is committed to it, and
-// keeps the key made from it. A Ruby column has nothing to check.
+// check accepts what a provider returned if the column commits to it, and keeps
+// the key. A Ruby column has no commitment to check.
 func (u *unwrapping) check(raw []byte) error {
 	if u.recipe.Format == Ruby {
 		return nil
@@ -311,9 +311,9 @@ type identity struct {
 
 func (u *unwrapping) identity() identity { return identity{u.route(), u.text()} }
 
-// text is the part of the identity that names column, context and binding. It
-// has the context twice, as it is bound and as it is sent: before kms_encrypted
-// 1.0 the order of pairs and the types of values made a difference.
+// text returns the part of the identity for column, context and binding. It
+// contains the context both as bound and as sent: before kms_encrypted 1.0 the
+// order of pairs and the types of values made a difference.
 func (u *unwrapping) text() string {
 	if u.id == "" {
 		id := make([]byte, 0, len(u.column)+2*len(u.contexts[0].text)+len(u.binding)+64)
@@ -325,8 +325,8 @@ func (u *unwrapping) text() string {
 	return u.id
 }
 
-// ColumnVersion returns the version of a key column. Columns without one are
-// from before kms_encrypted 1.0 and count as version 1.
+// ColumnVersion returns the version of a key column. A column without a version is
+// from before kms_encrypted 1.0 and counts as version 1.
 func ColumnVersion(column string) int {
 	if version, _, ok := keycolumn.SplitVersion(column); ok {
 		return version

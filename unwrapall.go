@@ -10,7 +10,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
-// WrappedKey is a data key as a key column holds it, and what it is bound to.
+// WrappedKey is the text of a key column, with what its data key is bound to.
 type WrappedKey struct {
 	Column  string
 	Binding Binding
@@ -54,7 +54,7 @@ func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[in
 			}
 		}
 		q := newUnwrapQueue(ctx, b, len(columns))
-		var known []*unwrapJob // without a request
+		var known []*unwrapJob // available without a request
 		jobs := make(map[identity]*unwrapJob, len(columns))
 		for i, c := range columns {
 			u, err := b.unwrapping(c.Column, c.Binding, keycolumn.FormatKey)
@@ -94,7 +94,7 @@ type unwrapJob struct {
 	places []int // indexes of its result
 }
 
-// give hands out the result, with a separate copy of the key for each place.
+// give passes the result to each place, with a separate copy of the key.
 func (j *unwrapJob) give(to func(int, KeyResult)) {
 	for _, i := range j.places[1:] {
 		again := KeyResult{Err: j.Err}

@@ -37,7 +37,7 @@ type wrapping struct {
 	context BoundContext
 
 	commitment [keycolumn.CommitmentSize]byte // native only, as is the binding
-	binding    []byte                         // canonical
+	binding    []byte                         // in canonical form
 }
 
 // wrapping starts a column for a data key and copies the bytes of the key.
@@ -49,7 +49,7 @@ func (b *Box) wrapping(ctx context.Context, k DataKey, to Binding, format byte) 
 	return w, w.take(ctx, k)
 }
 
-// target starts a column of the current version that holds nothing yet.
+// target starts a column of the current version without a data key.
 func (b *Box) target(to Binding, format byte) (*wrapping, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
@@ -111,7 +111,7 @@ func (w *wrapping) event() Event {
 	return Event{Op: OpWrap, Key: w.recipe.Provider.Info(), Version: w.version, Context: w.context, Count: 1}
 }
 
-// column returns the text for what the provider returned.
+// column returns the text of the column for the wraps.
 func (w *wrapping) column(wraps []Wrap) (string, error) {
 	if w.recipe.Format == Ruby {
 		return keycolumn.JoinVersion(w.version, wraps[0].Ciphertext), nil
@@ -132,7 +132,7 @@ func (w *wrapping) native(wraps []Wrap, rest []byte) (string, error) {
 	return keycolumn.JoinVersion(w.version, body), nil
 }
 
-// KeyToWrap is a data key for [Box.WrapAll], and what to bind it to.
+// KeyToWrap is a data key for [Box.WrapAll], with its binding.
 type KeyToWrap struct {
 	Key     DataKey
 	Binding Binding

@@ -9,10 +9,10 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// associated is the associated data of a Lockbox column: the text of the field
-// that its tag ad= names, as it is now. Unlike in Ruby, where it is taken when
-// the attribute is assigned, the order of assignments does not matter, and an
-// opened column is sealed again when what it is bound to has changed.
+// associated returns the associated data of a Lockbox column: the current text of
+// the field in its tag ad=. In Ruby it is taken when the attribute is assigned.
+// Here the order of assignments does not matter, and an opened column is sealed
+// again if its associated data has changed.
 func (r *record) associated(f *fieldSpec) ([]byte, error) {
 	if f.associated == nil {
 		return nil, nil
@@ -36,9 +36,9 @@ func (r *record) associated(f *fieldSpec) ([]byte, error) {
 }
 
 // associatedChanged reports whether an opened column would not open any more,
-// because the field that its tag ad= names has another value than it was sealed
-// with. It needs the key at hand: under the master key always, under a data key
-// once the record was opened.
+// because the field in its tag ad= has another value than when it was sealed. It
+// needs the key: under the master key always, under a data key once the record was
+// opened.
 func (g *group) associatedChanged(s *slot) bool {
 	if s.spec.associated == nil || s.head().state != opened {
 		return false
@@ -61,7 +61,8 @@ func (g *group) associatedChanged(s *slot) bool {
 	return errors.Is(err, kmsencrypted.ErrDecrypt)
 }
 
-// plainText is a value as Ruby's to_s gives it, for the types where the two agree.
+// plainText returns the text of a value as Ruby's to_s, for the types for which Go
+// and Ruby agree.
 func plainText(v reflect.Value) ([]byte, error) {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {

@@ -39,11 +39,11 @@ func newAttrEncryptedColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn
 	if f.binary {
 		c.options.Value = attrencrypted.Raw
 	}
-	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // finds mistakes in the options now
+	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // checks the options
 	return c, err
 }
 
-// parts says which columns the mode has beside the value.
+// parts reports which columns the mode has in addition to the value.
 func (c *attrEncryptedColumn) parts() (iv, salt bool) {
 	return c.options.Mode != attrencrypted.InsecureSingleIVAndSalt, c.options.Mode == attrencrypted.PerAttributeIVAndSalt
 }
@@ -97,8 +97,8 @@ func bytesOrNil(s stored) []byte {
 	return []byte(s.text)
 }
 
-// attrEncryptedCodec keeps values as Ruby's to_s gives them or, with marshal, in
-// Ruby's Marshal format.
+// attrEncryptedCodec returns a codec that stores values as Ruby's to_s or, with
+// marshal, in Ruby's Marshal format.
 func attrEncryptedCodec(t reflect.Type, marshal bool) (codec, error) {
 	c, err := chooseAttrEncrypted(t, marshal)
 	return nullCodec(t, c), err
@@ -146,7 +146,7 @@ func chooseAttrEncrypted(t reflect.Type, marshal bool) (codec, error) {
 	}, nil
 }
 
-// baseValue is a value without the name of its type.
+// baseValue returns a value without its named type.
 func baseValue(v reflect.Value) any {
 	switch k := v.Kind(); {
 	case k == reflect.String:
@@ -163,7 +163,7 @@ func baseValue(v reflect.Value) any {
 	return v.Bytes()
 }
 
-// rubyText reads what to_s wrote.
+// rubyText parses what to_s wrote.
 var rubyText = func() map[reflect.Kind]func(v reflect.Value, text string) error {
 	integer := func(v reflect.Value, text string) error {
 		n, err := strconv.ParseInt(text, 10, v.Type().Bits())
@@ -216,8 +216,8 @@ func parseTextUnmarshaler(v reflect.Value, text string) error {
 	return nil
 }
 
-// marshalCodec keeps the empty string as it is, which attr_encrypted does not
-// marshal either.
+// marshalCodec stores the empty string unchanged, because attr_encrypted does not
+// marshal it either.
 var marshalCodec = codec{
 	name: "marshal", same: sameValue,
 	encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {

@@ -14,27 +14,27 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
 
-// codec turns the Go value of a field into plaintext bytes and back.
+// codec converts the Go value of a field to plaintext bytes and back.
 type codec struct {
-	// name is the value type that the ciphertext is bound to. It is a fixed name
-	// and not Go's, so that int32 can become int64 and a type can be renamed.
+	// name is the value type that the ciphertext is bound to. It is a fixed name, not
+	// Go's, so that int32 can become int64 and a type can be renamed.
 	name string
-	// encode appends v to dst; isNull says that the column is to be NULL.
+	// encode appends v to dst. isNull means that the column becomes NULL.
 	encode func(dst []byte, v reflect.Value) (out []byte, isNull bool, err error)
-	// decode sets v, which is settable and zero. errNull says that the plaintext
-	// stands for nil.
+	// decode sets v, which is settable and zero. errNull means that the plaintext
+	// represents nil.
 	decode func(v reflect.Value, plaintext []byte) error
-	// isText says that a string is its own plaintext. Most columns hold one, and
+	// isText means that a string is its own plaintext. Most columns hold a string, and
 	// reflection would cost a tenth of sealing it.
 	isText bool
-	// same reports whether out, which was decoded, is what in was. Nil: the codec
-	// is one of this package's own and loses nothing.
+	// same reports whether out, the decoded value, equals in. It is nil for this
+	// package's own codecs, which lose nothing.
 	same func(in, out reflect.Value) bool
 }
 
-// write is encode for a value that is to be stored. Where somebody else's code
-// makes the plaintext, it is decoded and compared first: a value that would come
-// back as another one, or not at all, is [kmsencrypted.ErrLossy].
+// write encodes a value to be stored. If other code makes the plaintext, write
+// decodes it again and compares. It returns [kmsencrypted.ErrLossy] for a value
+// that would be read as another one, or not at all.
 func (c *codec) write(dst []byte, v reflect.Value) (out []byte, isNull bool, err error) {
 	out, isNull, err = c.encode(dst, v)
 	if err != nil || isNull || c.same == nil {
@@ -46,7 +46,7 @@ func (c *codec) write(dst []byte, v reflect.Value) (out []byte, isNull bool, err
 	return out, false, nil
 }
 
-// read decodes plaintext into a new value of type t, zero where it stands for nil.
+// read decodes plaintext to a new value of type t, zero if it represents nil.
 func (c *codec) read(t reflect.Type, plaintext []byte) (reflect.Value, error) {
 	v := reflect.New(t).Elem()
 	err := c.decode(v, plaintext)
@@ -56,19 +56,18 @@ func (c *codec) read(t reflect.Type, plaintext []byte) (reflect.Value, error) {
 	return v, err
 }
 
-// Type describes how a Go type that this package does not know is kept in
-// columns, for [Config.Types].
+// Type describes how columns store a Go type that this package does not know, for
+// [Config.Types].
 type Type struct {
 	goType reflect.Type
 	codec  codec
 }
 
-// TypeOf describes T. The name becomes part of what a ciphertext is bound to:
-// choose it once, change it never. encode returns the plaintext bytes of a
-// value, decode reads them back; both must be safe for concurrent use and must
-// not put the value into an error.
+// TypeOf describes T. The name becomes part of what a ciphertext is bound to: never
+// change it. encode returns the plaintext bytes of a value, decode reads them back.
+// Both must be safe for concurrent use and must not put the value into an error.
 //
-// Whenever a value is sealed, its bytes are decoded and compared with it: see
+// When a value is sealed, its bytes are decoded and compared with it: see
 // [Type.Unchecked].
 func TypeOf[T any](name string, encode func(T) ([]byte, error), decode func([]byte) (T, error)) Type {
 	return Type{
@@ -92,21 +91,20 @@ func TypeOf[T any](name string, encode func(T) ([]byte, error), decode func([]by
 	}
 }
 
-// Unchecked switches off what Seal does for every type that this package does not
-// encode itself: to decode the bytes and compare the outcome with the value, by
-// the type's method Equal or Cmp if it has one and else field by field. Take it
-// for a type of which something is meant to be lost, such as a cache in it, or for
-// one that is too large to be decoded whenever it is sealed. What encode and decode
-// lose is then lost in silence.
+// Unchecked disables a check of Seal: for every type that this package does not
+// encode itself, Seal decodes the bytes and compares the result with the value,
+// with the type's Equal or Cmp method or else field by field. Use Unchecked for a
+// type that loses something on purpose, such as a cache in it, or that is too large
+// to decode at every sealing. What encode and decode lose is then lost silently.
 func (t Type) Unchecked() Type {
 	t.codec.same = nil
 	return t
 }
 
-// errNotOfType is all that a decoding error says of a value.
+// errNotOfType replaces a decoding error, which may quote the value.
 var errNotOfType = kmsencrypted.ErrType
 
-// nativeOption reports whether a type= option says something about the native form.
+// nativeOption reports whether a type= option concerns the native form.
 func nativeOption(option string) bool {
 	_, isTime := timeLayouts[option]
 	return isTime || option == "json" || isYAML(option)
@@ -114,8 +112,8 @@ func nativeOption(option string) bool {
 
 func isYAML(option string) bool { return option == "hash" || option == "array" }
 
-// isDynamic reports whether JSON alone decides what types the values of t have.
-// encoding/json would make a float of every number in it.
+// isDynamic reports whether only JSON decides which types the values of t have.
+// encoding/json would read every number in it as a float.
 func isDynamic(t reflect.Type) bool {
 	switch t {
 	case reflect.TypeFor[any](), reflect.TypeFor[map[string]any](), reflect.TypeFor[[]any](), reflect.TypeFor[lockbox.Hash]():
@@ -124,7 +122,7 @@ func isDynamic(t reflect.Type) bool {
 	return false
 }
 
-// nativeCodec chooses the codec for a Go type and the tag's type= option
+// nativeCodec returns the codec for a Go type and the tag's type= option
 // (spec/native.md section 5).
 func nativeCodec(t reflect.Type, option string, config Config) (codec, error) {
 	c, err := chooseNative(t, option, config)
@@ -147,7 +145,7 @@ func chooseNative(t reflect.Type, option string, config Config) (codec, error) {
 	}
 	switch {
 	case isYAML(option):
-		// YAML keeps what JSON has no word for, such as Ruby's symbols.
+		// YAML can represent what JSON cannot, such as Ruby's symbols.
 		return rubyCodec("yaml", t, option, config)
 	case isDynamic(t) && (option == "" || option == "json"):
 		return rubyCodec("json", t, "json", config)
@@ -180,14 +178,14 @@ func chooseNative(t reflect.Type, option string, config Config) (codec, error) {
 	return codec{}, fmt.Errorf("%w: a %v cannot be kept in a column", kmsencrypted.ErrConfig, t)
 }
 
-// rubyCodec keeps values as Lockbox's type would, under a name of the native
-// form: whole numbers stay integers, and floats stay floats.
+// rubyCodec stores values like Lockbox's type, under a name of the native form:
+// whole numbers stay integers, and floats stay floats.
 func rubyCodec(name string, t reflect.Type, lockboxType string, config Config) (codec, error) {
 	c, err := lockboxCodec(t, lockboxType, config)
 	decode := c.decode
 	c.name = name
 	c.decode = func(v reflect.Value, plaintext []byte) error {
-		if decode(v, plaintext) != nil { // nil values are NULL, so errNull is a fault here
+		if decode(v, plaintext) != nil { // nil values are NULL, so errNull is an error here
 			return errNotOfType
 		}
 		return nil
@@ -225,8 +223,8 @@ var (
 			return nil
 		},
 	}
-	// Integers take eight bytes whatever their size, so that the length tells
-	// nothing and the Go type may grow.
+	// Integers always take eight bytes, so that the length reveals nothing and the Go
+	// type may grow.
 	intCodec = codec{name: "int",
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 			return binary.BigEndian.AppendUint64(dst, uint64(v.Int())), false, nil
@@ -276,9 +274,9 @@ var (
 					return dst, true, nil
 				}
 			}
-			data, err := json.Marshal(v.Addr().Interface()) // also by methods of the pointer, as it is read
+			data, err := json.Marshal(v.Addr().Interface()) // through the pointer, whose methods count when it is read too
 			if err != nil {
-				// The error of a marshaller may quote the value.
+				// The error of a marshaler may quote the value.
 				return nil, false, fmt.Errorf("%w: a %v has no JSON", kmsencrypted.ErrLossy, v.Type())
 			}
 			return append(dst, data...), false, nil
@@ -299,8 +297,8 @@ var kindCodecs = map[reflect.Kind]codec{
 	reflect.Float32: floatCodec, reflect.Float64: floatCodec,
 }
 
-// timeLayouts are the texts of a time.Time by the type= option, always in UTC
-// except for a date, which is the day that the value shows.
+// timeLayouts are the texts of a time.Time by type= option, always in UTC except
+// for a date, which is the day that the value shows.
 var timeLayouts = map[string]timeLayout{
 	"":         {"datetime", "2006-01-02T15:04:05.000000000Z", true},
 	"datetime": {"datetime", "2006-01-02T15:04:05.000000000Z", true},
@@ -336,8 +334,8 @@ func timeCodec(l timeLayout) codec {
 	}
 }
 
-// textCodec is for types that write themselves as text. Addresses have names of
-// their own so that they cannot be taken for other text.
+// textCodec is for types with text methods. Addresses have names of their own so
+// that they cannot be mistaken for other text.
 func textCodec(t reflect.Type) codec {
 	name := "text"
 	switch t {

@@ -8,13 +8,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// state says what a field holds.
+// state is the state of a field.
 type state uint8
 
 const (
 	unset  state = iota // neither read nor set
 	null                // NULL
-	plain               // a plaintext that was set and not sealed
+	plain               // a plaintext that was set but not sealed
 	closed              // a ciphertext
 	opened              // a ciphertext and its plaintext
 )
@@ -22,7 +22,7 @@ const (
 // stored is the content of a column.
 type stored struct {
 	null   bool
-	binary bool   // bytes in the database, else text
+	binary bool   // bytes in the database, otherwise text
 	text   string // immutable, so that copies of a record can share it
 }
 
@@ -39,26 +39,26 @@ func (s stored) value() driver.Value {
 	return s.text
 }
 
-// same compares contents. Drivers differ in whether text arrives as a string or
-// as bytes, so that does not count.
+// same compares contents. It ignores whether a driver delivered text as a string
+// or as bytes.
 func (s stored) same(other stored) bool { return s.null == other.null && s.text == other.text }
 
-// head is a field without its plaintext: all that a model needs to know to
-// decide what to do.
+// head is a field without its plaintext: what a model needs to decide what to
+// do.
 type head struct {
 	state  state
-	set    bool     // to NULL, since it was read or sealed
-	filled bool     // with NULL, because the program said nothing about it
-	read   bool     // from the database
-	old    oldState // how it goes with the field that it replaces
-	stored stored   // what is to be in the column: states null, closed and opened
+	set    bool     // set to NULL since it was read or sealed
+	filled bool     // filled with NULL, because the program did not set it
+	read   bool     // read from the database
+	old    oldState // state of the field that it replaces
+	stored stored   // the new content of the column in states null, closed and opened
 	loaded stored   // what was read, or what the database is known to hold since
-	sent   *sent    // what it may hold instead; nil: nothing else
+	sent   *sent    // what the column may hold instead; nil means nothing else
 	lazy   *lazyField
 	kept   secret.Pointer[kept] // where the value can be changed in place
 }
 
-// scan takes a column as a database driver hands it over, copied.
+// scan stores a copy of a column from a database driver.
 func (h *head) scan(src any) error {
 	*h = head{}
 	read := stored{}
@@ -83,7 +83,7 @@ func (h *head) scan(src any) error {
 // read or sealed.
 func (h *head) dirty() bool { return h.state == plain || h.state == null && h.set }
 
-// ciphertext reports whether the field holds one.
+// ciphertext reports whether the field holds a ciphertext.
 func (h *head) ciphertext() bool { return h.state == closed || h.state == opened }
 
 // readCiphertext reports whether the row in the database held a ciphertext when

@@ -33,7 +33,7 @@ func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]km
 		}
 		g.key.dataKey = g.dataKey
 		var err error
-		keys[i], err = g.dataKey.Fresh(ctx) // also of one from the cache
+		keys[i], err = g.dataKey.Fresh(ctx) // also for a key from the cache
 		g.fail(op, column, err)
 	}
 	return keys, w.outcome()
@@ -70,7 +70,7 @@ func (m *Model[R]) addKey(ctx context.Context, column string, row *R) error {
 	return nil
 }
 
-// under lists the groups of all records under one key column.
+// under returns the groups of all records under one key column.
 func (w *work) under(column, table string) (groups []*group, err error) {
 	for i := range w.groups {
 		if g := &w.groups[i]; g.spec.column == column && !g.spec.isMaster {
@@ -83,7 +83,7 @@ func (w *work) under(column, table string) (groups []*group, err error) {
 	return groups, nil
 }
 
-// keyOf finds a key by its column.
+// keyOf returns the key of a column.
 func (s *schema) keyOf(column string) *keySpec {
 	for _, k := range s.keys {
 		if k.column == column && !k.isMaster {

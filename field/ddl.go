@@ -83,18 +83,18 @@ func (m *Model[R]) DDL(d Dialect) ([]string, error) {
 	return definitions, nil
 }
 
-// The least sizes of a ciphertext: native, and Ruby's forms, of which an
+// The minimum sizes of a ciphertext: native, and in Ruby's forms, of which an
 // attr_encrypted CBC value is the shortest.
 const (
 	leastNativeText = (nativefield.Overhead + 2) / 3 * 4
 	leastRubyText   = 24
 )
 
-// CheckConstraint returns a table constraint, "CONSTRAINT … CHECK (…)", by which
-// the database itself refuses what is no ciphertext in an encrypted column: the
-// last wall behind programs that do not go through the model. It does not prove
-// that a value opens. Columns that may be in Ruby's form are only checked to be
-// base64, binary ones of that form not at all.
+// CheckConstraint returns a table constraint, "CONSTRAINT … CHECK (…)". With it
+// the database refuses values that are not ciphertexts in encrypted columns, also
+// from programs that do not use the model. It does not prove that a value opens.
+// Columns that may be in Ruby's form are only checked to be base64; binary columns
+// in that form are not checked.
 func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 	if err := m.usable(nil); err != nil {
 		return "", err

@@ -6,19 +6,18 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// A model of type Model[any] is one whose struct is known at run time only: of a
-// table that a configuration file describes, or of any table in a program that
-// works on all of them. Each of its rows is an any that holds a pointer to that
-// struct.
+// A Model[any] is a model whose struct is known only at run time: of a table
+// described by a configuration file, or of any table in a program that handles all
+// of them. Each of its rows is an any that holds a pointer to that struct.
 
-// NewDynamicModel is [NewModel] for a struct type that is known at run time only,
-// such as one of [reflect.StructOf].
+// NewDynamicModel is like [NewModel] for a struct type that is known only at run
+// time, such as one from [reflect.StructOf].
 func NewDynamicModel(box *kmsencrypted.Box, row reflect.Type, config Config) (*Model[any], error) {
 	return newModel[any](box, row, config)
 }
 
-// AnyModel is a [Model] of any record type. Programs and adapters take it that work
-// with models of several types.
+// AnyModel is a [Model] of any record type, for programs and adapters that handle
+// models of several types.
 type AnyModel interface {
 	Table() string
 	Dynamic() *Model[any]

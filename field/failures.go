@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Failures are the errors of some records among many. The others were dealt with.
+// Failures are the errors of some records among many. The other records succeeded.
 type Failures []Failure
 
 // Failure is the error of one record.
@@ -27,7 +27,7 @@ func (f Failures) Error() string {
 	return fmt.Sprintf("%d records failed: %s", len(f), strings.Join(texts, "; "))
 }
 
-// Unwrap shows all errors to [errors.Is] and [errors.As].
+// Unwrap returns all errors, for [errors.Is] and [errors.As].
 func (f Failures) Unwrap() []error {
 	errs := make([]error, len(f))
 	for i, failure := range f {
@@ -36,8 +36,8 @@ func (f Failures) Unwrap() []error {
 	return errs
 }
 
-// failures collects the errors of records in order; nil where there are none.
-// The error of a single record stands for itself.
+// failures returns the errors of records in order, or nil without errors. The
+// error of a single record is returned as it is.
 func failures(records []recordWork) error {
 	var f Failures
 	for i := range records {

@@ -6,33 +6,32 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// group is the columns of one record under one key: what is sealed, opened and
-// rotated together. It goes through stages, and the groups of many records go
-// through each stage together, so that their calls to the key service run side
-// by side:
+// group is the columns of one record under one key, which are sealed, opened
+// and rotated together. The groups of many records pass through each stage
+// together, so that their calls to the key service run concurrently:
 //
 //	plan -> unwrap or make the data key -> wrap -> seal or open -> commit
 type group struct {
 	*recordWork
 	spec  *keySpec
-	key   *Key // under Lockbox's master key one that nobody sees
+	key   *Key // under Lockbox's master key, an internal one
 	slots []slot
 
 	need    need
 	rekeyed bool    // by Rekey
-	moved   bool    // the record has, under the same provider
+	moved   bool    // the record has moved, under the same provider
 	placed  *placed // of column
-	// replaces: every field is set, and this process may not decrypt.
+	// replaces means that every field is set, and this process may not decrypt.
 	replaces bool
 	version  int
 	dataKey  kmsencrypted.DataKey
 	cipher   recordCipher
-	native   nativeCipher // what cipher is under a native version
-	column   string       // new text of the key column; empty if it stays
+	native   nativeCipher // cipher under a native version
+	column   string       // new text of the key column; empty if it does not change
 	err      error
 }
 
-// need is what has to happen to the data key of a group.
+// need is what must happen to the data key of a group.
 type need uint8
 
 const (
@@ -43,16 +42,16 @@ const (
 	needNoKey        // sealing or opening under Lockbox's master key
 )
 
-// fail keeps the first error of a group, located in the record.
+// fail keeps the first error of a group, with its place in the record.
 func (g *group) fail(op, column string, err error) {
 	if g.err == nil && err != nil {
 		g.err = g.failed(op, column, err)
 	}
 }
 
-// unwrapKeys opens the data keys that groups have, each that is in memory
-// without a call, and calls then for each group as its key comes, one at a time:
-// what then does takes place while other keys are on their way.
+// unwrapKeys opens the existing data keys of groups, without a call if they are
+// in memory. It calls then for each group as soon as its key is ready, one at a
+// time, while other requests are in flight.
 func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group, then func(*group)) {
 	opened := func(g *group, key kmsencrypted.DataKey, err error) {
 		g.opened(op, key, err)
@@ -87,7 +86,7 @@ func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 	}
 }
 
-// opened takes the data key of a group and makes its cipher.
+// opened stores the data key of a group and makes its cipher.
 func (g *group) opened(op string, key kmsencrypted.DataKey, err error) {
 	g.dataKey = key
 	g.fail(op, g.spec.column, err)
@@ -129,7 +128,7 @@ func rewrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 	}
 }
 
-// wrapped takes the new key column of a group and makes its cipher.
+// wrapped stores the new key column of a group and makes its cipher.
 func (g *group) wrapped(op, column string, err error) {
 	g.version, g.column = g.box.Current(), column
 	g.fail(op, g.spec.column, err)
@@ -157,7 +156,7 @@ func (g *group) prepare(op string) {
 	g.fail(op, g.spec.column, err)
 }
 
-// commit makes the changes of a group.
+// commit applies the changes of a group.
 func (g *group) commit() {
 	for i := range g.slots {
 		g.commitSlot(&g.slots[i])
@@ -190,14 +189,14 @@ func (g *group) commitSlot(s *slot) {
 	if g.isNew {
 		h.becomeNew()
 	}
-	// A new record of attr_encrypted has no iv and salt beside NULL. A value that
-	// Ruby emptied later keeps those it had: nobody asked to change these.
+	// A new record of attr_encrypted has no iv and salt with NULL. A value that
+	// Ruby emptied later keeps its own, because nobody asked to change them.
 	if h.state == null && written {
 		g.setParts(s.spec, nil)
 	}
 }
 
-// becomeNew makes NULL of what a new record does not say, and forgets what was
+// becomeNew sets to NULL what a new record does not have, and forgets what was
 // read of the record that it may be a copy of.
 func (h *head) becomeNew() {
 	if h.state == unset {

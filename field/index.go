@@ -15,30 +15,30 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 )
 
-// Index is a blind index: a column by whose keyed hash rows are found by the
-// value of an encrypted field. Its tag says which field, and how the hash is
-// computed:
+// Index is a blind index: a column with a keyed hash, which finds rows by the
+// value of an encrypted field. Its tag names the field and determines the hash:
 //
 //	EmailIndex field.Index `db:"email_bidx" kms:"of=Email,expression=lower"`
 //
-// Options are expression= (see [blindindex.ParseExpression]), algorithm= and
-// slow (see [blindindex.ParseAlgorithm]), size= in bytes, bits=, and binary. Keys
-// come from [Config.IndexKey]; an index that needs more than a tag can say is
-// given in [Config.Indexes]. An index over several fields lists them with '+':
-// of=First+Last.
+// Options are expression= (see [blindindex.ParseExpression]), algorithm= and slow
+// (see [blindindex.ParseAlgorithm]), size= in bytes, bits=, and binary. Keys are
+// derived from [Config.IndexKey]. An index that needs more than a tag can express
+// is configured in [Config.Indexes]. An index over several fields lists them with
+// '+': of=First+Last.
 //
-// It is computed whenever its field is sealed, so it cannot become stale through
-// this library; what writes the columns itself must leave the field's column and
+// It is computed whenever its field is sealed, so this library keeps it up to
+// date. Other programs that write these columns must leave the field's column and
 // the index alone or set both.
 type Index struct {
 	h head
 }
 
-// Scan takes the column from the database; it implements [sql.Scanner].
+// Scan reads the column from the database; it implements [sql.Scanner].
 func (x *Index) Scan(src any) error { return x.h.scan(src) }
 
-// Value gives the column to the database; it implements [driver.Valuer]. An index
-// that was neither read nor computed is [kmsencrypted.ErrNotLoaded].
+// Value returns the column for the database; it implements [driver.Valuer]. It
+// returns [kmsencrypted.ErrNotLoaded] for an index that was neither read nor
+// computed.
 func (x Index) Value() (driver.Value, error) {
 	if x.h.state == unset {
 		return nil, kmsencrypted.ErrNotLoaded
@@ -46,7 +46,7 @@ func (x Index) Value() (driver.Value, error) {
 	return x.h.stored.value(), nil
 }
 
-// String hides the hash: equal values can be recognised by it.
+// String hides the hash, which reveals equal values.
 func (x Index) String() string { return "[blind index]" }
 
 // indexSpec is a blind index column of a model.
@@ -73,7 +73,7 @@ func (b *builder) addIndex(index []int, column string, o options, goName, where 
 	b.indexes = append(b.indexes, &indexSpec{goName: goName, column: column, index: index, options: o})
 }
 
-// assignIndexes finds the sources of each index and makes what computes it.
+// assignIndexes finds the sources of each index and prepares its computation.
 func (b *builder) assignIndexes(t reflect.Type) {
 	for _, x := range b.indexes {
 		for name := range strings.SplitSeq(x.of, "+") {
@@ -128,7 +128,7 @@ func (r record) indexField(x *indexSpec) *Index {
 	return r.v.FieldByIndex(x.index).Addr().Interface().(*Index)
 }
 
-// computing is an index on its way into a record.
+// computing is an index that is being computed for a record.
 type computing struct {
 	*recordWork
 	spec   *indexSpec
@@ -138,8 +138,8 @@ type computing struct {
 	err    error
 }
 
-// staleIndexes lists the indexes of a record whose fields are about to change;
-// of a new record all of them.
+// staleIndexes returns the indexes of a record whose fields are about to change,
+// or all of them for a new record.
 func (r *recordWork) staleIndexes() (stale []*computing) {
 	for _, x := range r.schema.indexes {
 		value, changed, err := r.indexValue(x, false)
@@ -150,10 +150,10 @@ func (r *recordWork) staleIndexes() (stale []*computing) {
 	return stale
 }
 
-// indexValue is what an index is computed from, and whether that changes now.
-// Fields that are no encrypted columns cannot tell; they count as changed unless
-// they are zero, which they also are when they were not selected. A
-// closed field is an error if the index changes or is wanted all the same.
+// indexValue returns the value of an index, and whether it changes now. Plain
+// fields count as changed unless they are zero, which they also are if they were
+// not selected. It returns an error for a closed field if the index changes or is
+// wanted.
 func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, err error) {
 	values := make([]any, len(x.sources))
 	closedSource := ""
@@ -188,7 +188,7 @@ func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, 
 	return compound, changed, err
 }
 
-// indirect is the value behind a pointer or sql.Null, nil where there is none.
+// indirect returns the value behind a pointer or sql.Null, or nil.
 func indirect(v reflect.Value) any {
 	if v.Kind() == reflect.Pointer {
 		if v.IsNil() {
@@ -205,8 +205,8 @@ func indirect(v reflect.Value) any {
 	return v.Interface()
 }
 
-// computeIndexes hashes on all processors: the default takes 12 ms each. It
-// begins nothing once ctx has ended.
+// computeIndexes hashes on all processors, because the default takes 12 ms each.
+// It starts nothing after ctx has ended.
 func computeIndexes(ctx context.Context, all []*computing) {
 	var workers sync.WaitGroup
 	next := make(chan *computing)
@@ -232,7 +232,7 @@ func (c *computing) run(ctx context.Context) {
 		return
 	}
 	defer func() {
-		if recover() != nil { // an expression of the caller's; its panic may hold the value
+		if recover() != nil { // the panic of a caller's expression may contain the value
 			c.err = blindindex.ErrPanic
 		}
 	}()
@@ -244,11 +244,11 @@ func (c *computing) run(ctx context.Context) {
 	c.column, c.err = storedIndex(column)
 }
 
-// Reindex computes every index of opened records anew, whether or not its field
-// was set: to fill the column of an index that is new, or to give all rows an
-// index under another key. A source that is not opened is
-// [kmsencrypted.ErrNotOpened]. [Adapter.Write] then has the columns that differ, on
-// condition that the fields are still what was read.
+// Reindex computes every index of opened records again, even if its field was not
+// set: to fill the column of a new index, or to give all rows an index under
+// another key. It returns [kmsencrypted.ErrNotOpened] for a source that is not
+// opened. [Adapter.Write] then has the columns that differ, on condition that the
+// fields are unchanged since they were read.
 func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 	if err := m.usable(rows); err != nil {
 		return err
@@ -281,8 +281,7 @@ func (m *Model[R]) checkDerived(ctx context.Context, rows []*R) error {
 	return failures(w.records)
 }
 
-// recompute computes every index and returns those that differ from what the
-// records hold.
+// recompute computes every index and returns those that differ from the records.
 func (m *Model[R]) recompute(ctx context.Context, w *work) (stale []*computing) {
 	var all []*computing
 	for i := range w.records {
@@ -303,8 +302,8 @@ func (m *Model[R]) recompute(ctx context.Context, w *work) (stale []*computing) 
 	})
 }
 
-// conditions are the columns that an index was computed from and that are not
-// written with it: they must still be what was read.
+// conditions returns the columns that an index was computed from and that are not
+// written with it: they must be unchanged since they were read.
 func (r record) conditions(x *indexSpec) (where []Assignment) {
 	for _, s := range x.sources {
 		o, ok := r.at(s.index).Addr().Interface().(holder)
@@ -336,8 +335,7 @@ func (c *computing) commit() {
 	}
 }
 
-// Lookup is what to search for in an index column, and how to tell real hits
-// from others among the rows found.
+// Lookup is what to search for in an index column, with a check of the rows found.
 type Lookup struct {
 	blindindex.Lookup
 	err     error
@@ -354,8 +352,8 @@ func (l Lookup) Err() error {
 
 var errZeroLookup = fmt.Errorf("field: %w: the Lookup was not made by Model.Lookup", kmsencrypted.ErrConfig)
 
-// Indexes is what is sought as columns of a record, for queries whose arguments
-// have types, such as those that sqlc generates.
+// Indexes returns the values to search for as columns of a record, for queries
+// with typed arguments, such as those that sqlc generates.
 func (l Lookup) Indexes() []Index {
 	indexes := make([]Index, len(l.Columns))
 	for i, c := range l.Columns {
@@ -367,9 +365,9 @@ func (l Lookup) Indexes() []Index {
 	return indexes
 }
 
-// Matches opens nothing: it reports whether an opened record has one of the
-// values that were sought. An index finds other rows too - if it is truncated,
-// if its expression makes values equal, or if somebody changed the column.
+// Matches reports whether an opened record has one of the values looked up. It
+// opens nothing. An index finds other rows too, if it is truncated, if its
+// expression makes values equal, or if somebody changed the column.
 func (l Lookup) Matches(row any) (bool, error) {
 	if err := l.Err(); err != nil {
 		return false, err
@@ -377,10 +375,11 @@ func (l Lookup) Matches(row any) (bool, error) {
 	return l.matches(row)
 }
 
-// Lookup returns what to search for to find records by the value of a field:
-// name is the field's name if it has one index, or else the index column. Nil
-// seeks NULL. Values are put through the index's expression. An error is kept in
-// the result, so that a call can stand inside a query; adapters return it.
+// Lookup returns what to search for to find records by the value of a field. name
+// is the field's name if it has one index, otherwise the index column. Nil
+// searches for NULL. The index's expression is applied to the values. An error is
+// kept in the result, so that the call can be used inside a query; adapters return
+// it.
 func (m *Model[R]) Lookup(name string, values ...any) Lookup {
 	if err := m.usable(nil); err != nil {
 		return Lookup{err: err}

@@ -11,8 +11,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// jsonFault says why values of a type would not come back from JSON, as far as
-// the type tells. What only a value tells is found when it is sealed.
+// jsonFault returns why values of a type would not survive JSON, as far as the
+// type reveals it. The rest is found when a value is sealed.
 func jsonFault(t reflect.Type) error {
 	w := jsonWalk{seen: make(map[visited]bool)}
 	w.visit(t, true, t.String())
@@ -28,8 +28,8 @@ type jsonWalk struct {
 	fault string
 }
 
-// visited is a type that was visited; methods of its pointer count where a value
-// has an address.
+// visited is a type that was visited. Methods of its pointer count for an
+// addressable value.
 type visited struct {
 	t           reflect.Type
 	addressable bool
@@ -88,7 +88,7 @@ func (w *jsonWalk) visitKey(key reflect.Type, path string) {
 }
 
 // visitStruct visits the fields of a struct and of those embedded in it. names
-// are those that JSON has for the fields so far.
+// are the JSON names of the fields so far.
 func (w *jsonWalk) visitStruct(t reflect.Type, addressable bool, path string, names map[string]string, within []reflect.Type) {
 	for _, outer := range within {
 		if outer == t {
@@ -127,12 +127,12 @@ func (w *jsonWalk) visitStruct(t reflect.Type, addressable bool, path string, na
 	}
 }
 
-// isStateless reports whether a field holds nothing that could be lost.
+// isStateless reports whether a field contains nothing that could be lost.
 func isStateless(f reflect.StructField) bool {
 	return f.Name == "_" || f.Type.Size() == 0 || f.Type == reflect.TypeFor[sync.Mutex]() || f.Type == reflect.TypeFor[sync.RWMutex]()
 }
 
-// methods are those by which encoding/json writes and reads a type.
+// methods are the methods by which encoding/json writes and reads a type.
 type methods struct{ marshalJSON, unmarshalJSON, marshalText, unmarshalText bool }
 
 func methodsOf(t reflect.Type, addressable bool) methods {

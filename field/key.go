@@ -6,22 +6,23 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Key is the column that holds the wrapped data key of a record, by convention
-// "encrypted_kms_key". [Model.Seal] fills it, reading a record loads it.
+// Key is the column with the wrapped data key of a record, by convention
+// "encrypted_kms_key". [Model.Seal] fills it, and reading a record loads it.
 //
-// A Key keeps the data key open from the time the record is opened or sealed,
-// so that changing a field afterwards makes no call to the key service;
-// [Key.Wipe] ends that. It prints as "[redacted]". A copy is independent.
+// After the record was opened or sealed, a Key keeps the data key in memory, so
+// that changing a field makes no call to the key service. [Key.Wipe] removes
+// it. A Key prints as "[redacted]". A copy is independent.
 type Key struct {
 	redacted
 	h        head
 	dataKey  kmsencrypted.DataKey // zero while closed
 	rekeyed  bool                 // by Rekey, and not written since
-	checked  bool                 // the record seal was, or the record was sealed since it was read
-	replaces bool                 // the data key that the row has, which was not opened; not written since
+	checked  bool                 // the record seal was checked, or the record was sealed since it was read
+	replaces bool                 // replaces the data key of the row, which was not opened; not written since
 	placed   *placed              // where the wrap is; nil if unknown, or if it cannot change
-	was      companions           // the columns that the context is made of; nil if there are none
-	// inserted: the row is this process's own, and nobody confirmed it yet.
+	was      companions           // the columns that the context uses; nil if there are none
+	// inserted is set while nobody has confirmed that this process's row was
+	// inserted.
 	inserted *inserted
 }
 
@@ -40,21 +41,21 @@ func (k Key) IsNull() bool { return k.h.state == null }
 // IsOpen reports whether the data key is in memory.
 func (k Key) IsOpen() bool { return !k.dataKey.IsZero() }
 
-// Wipe overwrites the data key in memory, also that of copies of k. Opened
-// fields stay opened; what needs the key next unwraps it again.
+// Wipe overwrites the data key in memory, including that of copies of k. Opened
+// fields stay opened. The next operation that needs the key unwraps it again.
 func (k *Key) Wipe() {
 	k.dataKey.Wipe()
 	k.dataKey = kmsencrypted.DataKey{}
 }
 
-// Scan takes the column from the database; it implements [sql.Scanner].
+// Scan reads the column from the database; it implements [sql.Scanner].
 func (k *Key) Scan(src any) error {
 	*k = Key{}
 	return k.h.scan(src)
 }
 
-// Value gives the column to the database; it implements [driver.Valuer]. A key
-// that was neither read nor made is [kmsencrypted.ErrNotLoaded].
+// Value returns the column for the database; it implements [driver.Valuer]. It
+// returns [kmsencrypted.ErrNotLoaded] for a key that was neither read nor made.
 func (k Key) Value() (driver.Value, error) {
 	if k.h.state == unset {
 		return nil, kmsencrypted.ErrNotLoaded
@@ -62,7 +63,7 @@ func (k Key) Value() (driver.Value, error) {
 	return k.h.stored.value(), nil
 }
 
-// store puts the text of a wrapped key in place.
+// store stores the text of a wrapped key.
 func (k *Key) store(column string) {
 	k.h.state, k.h.stored, k.h.filled = closed, stored{text: column}, false
 }

@@ -28,7 +28,7 @@ func newLockboxColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, erro
 	if f.mode != "" || f.marshal || f.zeroIV {
 		return nil, fmt.Errorf("%w: mode, marshal and zero_iv are attr_encrypted's", kmsencrypted.ErrConfig)
 	}
-	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // finds mistakes in the options now
+	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // checks the options
 	return c, err
 }
 
@@ -64,12 +64,12 @@ func (l lockboxSealer) open(c columns, associated []byte, isBinary bool, buf *sc
 	return plaintext, nil
 }
 
-// errNull is how a codec says that the plaintext stands for nil, as an integer
-// of too few bytes does in Ruby.
+// errNull means that the plaintext represents nil, as an integer of too few bytes
+// does in Ruby.
 var errNull = errors.New("null")
 
-// lockboxCodec chooses the codec of a Go type for Lockbox's type: option, or for
-// the type that goes with it by itself.
+// lockboxCodec returns the codec of a Go type for Lockbox's type: option, or for
+// the default of the Go type.
 func lockboxCodec(t reflect.Type, option string, config Config) (codec, error) {
 	c, err := chooseLockbox(t, option, config)
 	return nullCodec(t, c), err
@@ -122,7 +122,7 @@ func chooseLockbox(t reflect.Type, option string, config Config) (codec, error) 
 	}, nil
 }
 
-// lockboxTypeOf is the type: option that suits a Go type.
+// lockboxTypeOf returns the type: option that suits a Go type.
 func lockboxTypeOf(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[time.Time]():
@@ -155,15 +155,15 @@ func isText(t reflect.Type) bool {
 	return p.Implements(reflect.TypeFor[encoding.TextMarshaler]()) && p.Implements(reflect.TypeFor[encoding.TextUnmarshaler]())
 }
 
-// converter turns the value of a field into the Go type that a Lockbox type
-// takes, and back.
+// converter converts the value of a field to the Go type of a Lockbox type, and
+// back.
 type converter struct {
 	toRuby   func(v reflect.Value) (any, error)
 	fromRuby func(v reflect.Value, parse func(into any) error) error
 	same     func(in, out reflect.Value) bool // as in [codec]
 }
 
-// converterOf finds the converter of a Go type for a Lockbox type.
+// converterOf returns the converter of a Go type for a Lockbox type.
 func converterOf(t reflect.Type, lockboxType string) (converter, error) {
 	k := t.Kind()
 	isBytes := k == reflect.Slice && t.Elem().Kind() == reflect.Uint8
@@ -201,11 +201,11 @@ func converterOf(t reflect.Type, lockboxType string) (converter, error) {
 		switch t {
 		case reflect.TypeFor[netip.Prefix]():
 			c, ok = through[netip.Prefix](), true
-			c.same = sameValue // no bits of a host: Ruby clears them
+			c.same = sameValue // without host bits, which Ruby clears
 		case reflect.TypeFor[netip.Addr]():
 			c, ok = throughAddr, true
 		}
-	default: // json, store, hash, array: whatever the value is
+	default: // json, store, hash, array: any value
 		return anything, jsonFault(t)
 	}
 	if !ok {
@@ -234,8 +234,8 @@ func through[T any]() converter {
 	}
 }
 
-// sameRubyTime compares times as far as a type of Lockbox keeps them: to the day
-// that is shown, or to the microsecond.
+// sameRubyTime compares times as precisely as a type of Lockbox keeps them: to
+// the day that is shown, or to the microsecond.
 func sameRubyTime(lockboxType string) func(in, out reflect.Value) bool {
 	shown := map[string]func(time.Time) time.Time{
 		"date":     func(t time.Time) time.Time { return time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, time.UTC) },
@@ -250,7 +250,7 @@ func sameRubyTime(lockboxType string) func(in, out reflect.Value) bool {
 	}
 }
 
-// throughText converts by way of a type's own text.
+// throughText converts through a type's own text.
 func throughText[T ~string](parseText func(string) (T, error)) converter {
 	return converter{
 		same: sameValue,
@@ -284,7 +284,7 @@ var (
 			return err
 		},
 	}
-	// A slice of a byte type with a name does not convert to []byte.
+	// A slice of a named byte type does not convert to []byte.
 	bytesAsBinary = converter{
 		toRuby: func(v reflect.Value) (any, error) { return v.Bytes(), nil },
 		fromRuby: func(v reflect.Value, parse func(any) error) error {

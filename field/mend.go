@@ -28,12 +28,12 @@ func (m *Model[R]) mend(ctx context.Context, row *R, keyColumn, wrapped string) 
 		was.key(k).Wipe()
 	}
 	if len(mended) > 0 {
-		err = nil // others of its fields are under the record's own key
+		err = nil // other fields of the record are under its own key
 	}
 	return mended, err
 }
 
-// clone copies a record; what its fields point to is shared.
+// clone copies a record. The copy shares what its fields point to.
 func (m *Model[R]) clone(row *R) *R {
 	c := *row
 	if reflect.TypeFor[R]().Kind() == reflect.Interface { // of a dynamic model

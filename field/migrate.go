@@ -13,10 +13,10 @@ import (
 //
 //  1. The new field is tagged migrating=, naming the old one. Both columns are
 //     written; a row whose new column is still NULL is read from the old one.
-//  2. When no program is left that writes the old column alone, the old rows are
-//     filled: read, opened, sealed and written as any other. A row that such a
-//     program changed after its new column was written takes the old value once
-//     more: [Model.TakeOld].
+// 2. When no program is left that writes only the old column, the old rows are
+// filled: read, opened, sealed and written like any other. If such a program
+// changed a row after its new column was written, the row takes the old value
+// again: [Model.TakeOld].
 //  3. Once [Model.Migrated] is true of every row the tag goes; only the new column
 //     is read and written.
 //  4. The old column is dropped.
@@ -24,20 +24,21 @@ import (
 // The old field may hold plaintext or be another encrypted column, such as one
 // under Lockbox's master key.
 
-// oldState says how a field goes with the one that it replaces.
+// oldState is the relation of a field to the one that it replaces.
 type oldState uint8
 
 const (
 	oldAlone oldState = iota
-	// oldTaken: the program did not set the field, it took over the old value.
-	// It is written only if both columns are still what was read: who changed them
-	// meanwhile knew better.
+	// oldTaken means that the program did not set the field, so it took over the old
+	// value. It is written only if both columns are unchanged since they were read,
+	// because a change by another program is newer.
 	oldTaken
-	// oldGiven: the program set the field, and the old column is written too.
+	// oldGiven means that the program set the field, and the old column is written
+	// too.
 	oldGiven
 )
 
-// assignMigrating finds the fields that the tags migrating= name.
+// assignMigrating finds the fields in the tags migrating=.
 func (b *builder) assignMigrating(t reflect.Type) {
 	for _, f := range b.fields {
 		if f.migrating == "" {
@@ -72,8 +73,8 @@ func indirectType(t reflect.Type) reflect.Type {
 	return t
 }
 
-// takeOld gives fields whose column is still NULL the value of the old one, as
-// if the program had set it: the next Seal fills the column.
+// takeOld gives fields whose column is still NULL the old value, as if the program
+// had set it: the next Seal fills the column.
 func (r *record) takeOld() {
 	for _, k := range r.schema.keys {
 		for _, f := range k.fields {
@@ -120,8 +121,8 @@ func (r *record) oldValue(f *fieldSpec) (v reflect.Value, ok bool) {
 	return reflect.ValueOf(indirect(v)), true
 }
 
-// putOld gives the old field the value of a new one that was set, so that
-// programs which know only the old column go on.
+// putOld gives the old field the value of a new one that was set, so that programs
+// that know only the old column keep working.
 func (r *record) putOld() error {
 	for _, k := range r.schema.keys {
 		for _, f := range k.fields {
@@ -180,7 +181,7 @@ func assignIndirect(v reflect.Value, value any) error {
 	return nil
 }
 
-// writeOld adds to a Write what goes with a field that replaces another.
+// writeOld adds to a Write what a field that replaces another needs.
 func (g *group) writeOld(w *Write, f *fieldSpec, h *head, compared bool) {
 	switch h.old {
 	case oldGiven:
@@ -201,8 +202,8 @@ func (g *group) writeOld(w *Write, f *fieldSpec, h *head, compared bool) {
 	}
 }
 
-// oldColumnValue is what the old column holds: of a plain one what is in the
-// struct, of an encrypted one what was read.
+// oldColumnValue returns the content of the old column: the value in the struct
+// for a plain one, what was read for an encrypted one.
 func (r record) oldColumnValue(f *fieldSpec) (value driver.Value, isPlain bool) {
 	v := r.at(f.oldField)
 	if o, ok := v.Addr().Interface().(holder); ok {
@@ -215,8 +216,8 @@ func (r record) oldColumnValue(f *fieldSpec) (value driver.Value, isPlain bool) 
 	return value, true
 }
 
-// isComparable reports whether a database finds a value again that it gave out:
-// not so times and floats, whose precision differs from Go's.
+// isComparable reports whether a database recognises a value that it returned.
+// Times and floats are not comparable, because their precision differs from Go's.
 func isComparable(v driver.Value) bool {
 	switch v.(type) {
 	case nil, string, []byte, int64, bool:
@@ -225,23 +226,23 @@ func isComparable(v driver.Value) bool {
 	return false
 }
 
-// Migrated reports whether every field tagged migrating= of an opened record
-// holds the same as the field that it replaces, and has it in a column of its
-// own. Both columns must have been read.
+// Migrated reports whether every field tagged migrating= of an opened record has a
+// column of its own with the same value as the field that it replaces. Both
+// columns must have been read.
 func (m *Model[R]) Migrated(row *R) bool {
 	return !m.lacks(row) && !slices.ContainsFunc(m.migrating(), m.record(row).differs)
 }
 
 // TakeOld gives the fields tagged migrating= of opened records the values of the
-// fields that they replace, where these differ, to be sealed and written. Use it
-// when no program is left that writes the old column alone: what such a one wrote
-// into rows whose new column was filled already would be lost otherwise. Both
-// columns must have been read.
+// fields that they replace, if these differ. They must then be sealed and written.
+// Use it when no program is left that writes only the old column: otherwise
+// changes that such a program made to rows with a filled new column would be lost.
+// Both columns must have been read.
 //
-// Opening a record does the same for columns that are NULL. What was taken over
-// is written only if both columns are still what was read: [Write.Where]. A plain
-// old column of times or floats is not compared, and one of PostgreSQL's type
-// json cannot be: make it jsonb.
+// Opening a record does the same for columns that are NULL. A value that was taken
+// over is written only if both columns are unchanged since they were read:
+// [Write.Where]. A plain old column of times or floats is not compared, and one of
+// PostgreSQL's type json cannot be: make it jsonb.
 func (m *Model[R]) TakeOld(rows ...*R) {
 	for _, row := range m.present(rows) {
 		r := m.record(row)
@@ -258,7 +259,7 @@ func (m *Model[R]) TakeOld(rows ...*R) {
 	}
 }
 
-// migrating lists the fields that replace others.
+// migrating returns the fields that replace others.
 func (m *Model[R]) migrating() (all []*fieldSpec) {
 	for _, k := range m.spec().keys {
 		for _, f := range k.fields {
@@ -270,8 +271,8 @@ func (m *Model[R]) migrating() (all []*fieldSpec) {
 	return all
 }
 
-// differs reports whether a field is known to hold something else than the one
-// that it replaces, or only what was taken from there.
+// differs reports whether a field is known to differ from the one that it
+// replaces, or only took its value.
 func (r record) differs(f *fieldSpec) bool {
 	if !r.isKnown(f.oldField) {
 		return false

@@ -13,41 +13,41 @@ import (
 
 // Config describes the table of a [Model]. Table is required.
 type Config struct {
-	// Table returns the name of the table.
+	// Table is the name of the table.
 	Table string
 	// As is the table's name in what ciphertexts are bound to, if the table was
-	// renamed since. Empty: Table.
+	// renamed since. Empty means Table.
 	As string
-	// Name is the model's name in encryption contexts: for rows that a Rails
-	// application shares the class name, such as "Billing::Account". Empty: the
+	// Name is the model's name in encryption contexts. For rows shared with a Rails
+	// application it is the class name, such as "Billing::Account". Empty means the
 	// table's name.
 	Name string
-	// Context makes the encryption contexts of this model. Nil: that of the
-	// version, or {model_name, model_id}, or for a compound primary key
-	// model_name and each of its columns.
+	// Context returns the encryption contexts of this model. Nil means that of the
+	// version, or {model_name, model_id}, or for a compound primary key model_name
+	// and each of its columns.
 	Context kmsencrypted.ContextFunc
-	// KeysOnly says that the struct declares the primary key and key columns and
+	// KeysOnly means that the struct declares the primary key and key columns but
 	// none of the columns sealed under them. Such a model can rewrap, and open to
-	// see whether the data keys unwrap; sealing and rekeying are
-	// [kmsencrypted.ErrConfig], and so is a version with a record seal.
+	// check whether the data keys unwrap. Sealing and rekeying return
+	// [kmsencrypted.ErrConfig], and so does a version with a record seal.
 	KeysOnly bool
-	// Complete says that the struct declares every column that is sealed under
-	// its keys. Where a version is [kmsencrypted.Version.EncryptOnly], a record of
-	// which all fields are set is then written under a new data key. Packages sqlx
-	// and gorm compare the declaration with the table, see [Write.Key]: a newer
+	// Complete means that the struct declares every column that is sealed under its
+	// keys. Under a version with [kmsencrypted.Version.EncryptOnly], a record with
+	// all fields set is then written under a new data key. Packages sqlx and gorm
+	// compare the declaration with the table, see [Write.Key], because a newer
 	// release may have added a column.
 	Complete bool
-	// Independent lists columns of the table that are named like encrypted ones and
+	// Independent lists columns of the table that are named like encrypted ones but
 	// are not sealed under a key of this model: see [Adapter.UnknownColumns].
 	Independent []string
-	// Files says that records may have attached files (package files/attach), whose
-	// keys are wrapped under the data key of the record. A record that was stored
-	// then keeps its data key: what would give it another one without moving the
-	// files, [Model.Rekey] and sealing under Complete without permission to decrypt,
-	// is refused with [kmsencrypted.ErrNeedsFiles] and [kmsencrypted.ErrNeedsDecrypt].
-	// A model with Files may also have a key without fields, and no fields at all.
+	// Files means that records may have attached files (package files/attach), whose
+	// keys are wrapped under the data key of the record. A stored record then keeps
+	// its data key. Operations that would replace it without moving the files are
+	// refused: [Model.Rekey] with [kmsencrypted.ErrNeedsFiles], and sealing under
+	// Complete without permission to decrypt with [kmsencrypted.ErrNeedsDecrypt]. A
+	// model with Files may also have a key without fields, and no fields at all.
 	Files bool
-	// ColumnTag is the struct tag that names columns. Empty: "db".
+	// ColumnTag is the struct tag that names columns. Empty means "db".
 	ColumnTag string
 	// Types describes Go types that this package does not know.
 	Types []Type
@@ -56,10 +56,10 @@ type Config struct {
 	// IndexKey is the master key of blind indexes: each Index has a key of its own
 	// derived from it, for the table and its column.
 	IndexKey blindindex.MasterKey
-	// Indexes gives indexes by column that need more than a tag can say: another
-	// master key, an expression of your own, partitions.
+	// Indexes contains the indexes, by column, that need more than a tag can
+	// express: another master key, an expression of your own, partitions.
 	Indexes map[string]*blindindex.Index
-	// YAML serves Lockbox's types hash and array: lockbox/rubyyaml has it.
+	// YAML implements Lockbox's types hash and array: see lockbox/rubyyaml.
 	YAML lockbox.YAML
 }
 
@@ -79,8 +79,8 @@ type Model[R any] struct {
 	memo   sync.Map     // of adapters
 }
 
-// NewModel reads the tags of R and reports every mistake in them at once, as
-// [kmsencrypted.ErrConfig].
+// NewModel returns a model for the tags of R. It returns all errors in them at
+// once, as [kmsencrypted.ErrConfig].
 func NewModel[R any](box *kmsencrypted.Box, config Config) (*Model[R], error) {
 	return newModel[R](box, reflect.TypeFor[R](), config)
 }
@@ -123,7 +123,7 @@ func (s *schema) suits(box *kmsencrypted.Box) error {
 	return errors.Join(mistakes...)
 }
 
-// suitsRuby wants the Ruby form of every column that may be in it.
+// suitsRuby requires the Ruby form of every column that may be in it.
 func (s *schema) suitsRuby(version int) (mistakes []error) {
 	for _, k := range s.keys {
 		for _, f := range k.fields {
@@ -138,7 +138,7 @@ func (s *schema) suitsRuby(version int) (mistakes []error) {
 // Table returns the name of the model's table.
 func (m *Model[R]) Table() string { return m.spec().config.Table }
 
-// record is the view of one row that everything below works on.
+// record returns the view of one row that the methods below use.
 func (m *Model[R]) record(row *R) record {
 	v := reflect.ValueOf(row).Elem()
 	if v.Kind() != reflect.Interface {

@@ -9,20 +9,20 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// A record moves when a plain column changes that its encryption context or
-// [kmsencrypted.Version.ProviderFor] is made of, such as its tenant. The data key
-// is then wrapped under the new context in the same statement, or if the provider
-// is another one, replaced. Contexts are functions, so the columns that they read
-// are declared by the tag kms:"context"; the change of any other is an error.
+// A record moves when a plain column changes on which its encryption context or
+// [kmsencrypted.Version.ProviderFor] depends, such as its tenant. In the same
+// statement the data key is wrapped under the new context, or replaced if the
+// provider is another one. Contexts are functions, so the tag kms:"context" declares
+// the columns that they read. A change of any other column is an error.
 
-// placed is where the data key in a key column is wrapped.
+// placed is the place where the data key in a key column is wrapped.
 type placed struct {
 	version int
 	place   kmsencrypted.Place
 }
 
-// companions are the columns tagged context of a record as the row has them, and
-// what was sent to the row since; the oldest comes first. The lists never change.
+// companions are the values of the columns tagged context in the row, and those sent
+// to the row since, the oldest first. The lists never change.
 type companions [][]reflect.Value
 
 // hasOwnContext reports whether the context or the provider of a version may depend
@@ -32,7 +32,8 @@ func (g *group) hasOwnContext(version int) bool {
 	return err == nil && !g.spec.isMaster && (g.schema.config.Context != nil || recipe.Context != nil || recipe.ProviderFor != nil)
 }
 
-// place is where a version wraps the key of the group now; nil where it cannot change.
+// place returns where a version wraps the key of the group now, or nil if that
+// cannot change.
 func (g *group) place(version int) (*placed, error) {
 	if !g.hasOwnContext(version) {
 		return nil, nil
@@ -41,7 +42,7 @@ func (g *group) place(version int) (*placed, error) {
 	return &placed{version, p}, err
 }
 
-// now are the columns tagged context as they are in the struct.
+// companions returns the columns tagged context as they are in the struct.
 func (r record) companions() []reflect.Value {
 	values := make([]reflect.Value, len(r.schema.companions))
 	for i, c := range r.schema.companions {
@@ -58,7 +59,7 @@ func (g *group) note() {
 	}
 }
 
-// as is the record with other values in the columns tagged context.
+// as returns the record with other values in the columns tagged context.
 func (g *group) as(values []reflect.Value) *group {
 	then, r := *g, *g.recordWork
 	row := reflect.New(r.v.Type())
@@ -93,7 +94,7 @@ func (g *group) explainsPlace(at placed) bool {
 	return err == nil && then != nil && then.place == at.place
 }
 
-// move notices that a record has moved since its key was opened or wrapped.
+// move detects that a record has moved since its key was opened or wrapped.
 func (g *group) move(op string, mode sealMode) sealMode {
 	if g.isNew || g.spec.isMaster || !g.key.h.ciphertext() || g.err != nil {
 		return mode
@@ -162,7 +163,7 @@ func hasAssignment(list []Assignment, column string) bool {
 	return false
 }
 
-// plainValue is a plain field as an argument of a statement.
+// plainValue returns a plain field as an argument of a statement.
 func plainValue(v reflect.Value) driver.Value {
 	value, err := driver.DefaultParameterConverter.ConvertValue(v.Interface())
 	if err != nil {
@@ -183,7 +184,7 @@ func (s *schema) sends(plain []string) bool {
 	return false
 }
 
-// isForeign reports that a wrap is not that of this record under its context.
+// isForeign reports whether a wrap does not belong to this record under its context.
 func isForeign(err error) bool {
 	return errors.Is(err, kmsencrypted.ErrDecrypt) || errors.Is(err, kmsencrypted.ErrBinding)
 }

@@ -30,7 +30,7 @@ type nativeColumn struct {
 func newNativeColumn(table string, s *fieldSpec, t reflect.Type, config Config) (nativeColumn, error) {
 	option := s.valType
 	if s.ruby != "" && !nativeOption(option) {
-		option = "" // one of Lockbox's types, which the Go type stands for here
+		option = "" // one of Lockbox's types; the Go type determines the codec
 	}
 	c, err := nativeCodec(t, option, config)
 	if err != nil {
@@ -103,7 +103,7 @@ func (n *nativeCipher) open(s *fieldSpec, c columns, _ []byte, buf *scratch) (pl
 	return plaintext, nil
 }
 
-// nativeBytes decodes a column and checks that it has the native layout.
+// nativeBytes decodes a column and checks for the native layout.
 func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
 	sealed, ok := buf.sealed[:0], true
 	if isBinary {
@@ -121,8 +121,8 @@ func nativeBytes(column stored, isBinary bool, buf *scratch) ([]byte, error) {
 	return sealed, nil
 }
 
-// notNative tells a ciphertext whose base64 is broken from something else: the
-// first character of a native column is always 'w'.
+// notNative distinguishes a ciphertext with broken base64 from other content:
+// the first character of a native column is always 'w'.
 func notNative(column stored) error {
 	head, err := base64.StdEncoding.DecodeString(column.text[:min(4, len(column.text))])
 	if err == nil && nativefield.IsFormat(head) {
@@ -131,7 +131,7 @@ func notNative(column stored) error {
 	return kmsencrypted.ErrNotCiphertext
 }
 
-// nativeTag is the key tag that a native column names, if it is one.
+// nativeTag returns the key tag in a native column, if text is one.
 func nativeTag(text string, buf *scratch) (tag [kmsencrypted.KeyTagSize]byte, ok bool) {
 	for _, isBinary := range []bool{false, true} {
 		sealed, err := nativeBytes(stored{text: text}, isBinary, buf)
@@ -151,8 +151,8 @@ func pad(plaintext []byte, size int) []byte {
 	return plaintext
 }
 
-// unpad removes what pad appended. The padding was authenticated, so a fault in
-// it is the writer's.
+// unpad removes what pad appended. The padding was authenticated, so an error in
+// it was made by the writer.
 func unpad(padded []byte) ([]byte, error) {
 	plaintext := bytes.TrimRight(padded, "\x00")
 	if len(plaintext) == 0 || plaintext[len(plaintext)-1] != 0x80 {

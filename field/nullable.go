@@ -6,11 +6,10 @@ import (
 	"reflect"
 )
 
-// Go has many ways to say NULL: nil, an sql.Null whose Valid is false, and the
-// types that other libraries made after it, such as uuid.NullUUID and those of
-// pgtype.
+// Go has many ways to represent NULL: nil, an sql.Null whose Valid is false, and
+// similar types of other libraries, such as uuid.NullUUID and those of pgtype.
 
-// isNull reports whether a Go value stands for NULL.
+// isNull reports whether a Go value represents NULL.
 func isNull(v reflect.Value) bool {
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Slice, reflect.Map, reflect.Interface:
@@ -31,12 +30,12 @@ func mayMeanNull(k reflect.Kind) bool {
 	return false
 }
 
-// meansNull is [isNull] of a copy. Reflection moves what it looks at to the
-// heap, and this way it moves no more than the values that may mean NULL.
+// meansNull is [isNull] of a copy. Reflection moves the value to the heap; this moves
+// only values that may mean NULL.
 func meansNull[T any](v T) bool { return isNull(reflect.ValueOf(&v).Elem()) }
 
-// validFlag is the flag of a struct that says whether there is a value: its field
-// Valid, or that of the one struct that it embeds.
+// validFlag returns the flag of a struct that says whether there is a value: its field
+// Valid, or that of the only struct that it embeds.
 func validFlag(v reflect.Value) (flag reflect.Value, ok bool) {
 	for v.Kind() == reflect.Struct {
 		t := v.Type()
@@ -51,8 +50,8 @@ func validFlag(v reflect.Value) (flag reflect.Value, ok bool) {
 	return flag, false
 }
 
-// givesNull asks the value itself what it is in a database. Not everything that
-// has a field named Valid is NULL without it.
+// givesNull asks the value itself for its form in a database. Not every type with a
+// field named Valid is NULL if that is false.
 func givesNull(v reflect.Value) bool {
 	v, ok := exposed(v)
 	if !ok {
@@ -66,7 +65,8 @@ func givesNull(v reflect.Value) bool {
 	return value == nil && err == nil
 }
 
-// isNullable reports whether some values of a type that is no pointer stand for NULL.
+// isNullable reports whether some values of a type other than a pointer represent
+// NULL.
 func isNullable(t reflect.Type) bool {
 	switch t.Kind() {
 	case reflect.Slice, reflect.Map, reflect.Interface:
@@ -80,7 +80,7 @@ func hasValidFlag(t reflect.Type) bool {
 	return ok && reflect.PointerTo(t).Implements(reflect.TypeFor[driver.Valuer]())
 }
 
-// nullCodec makes NULL of the values of a struct that stand for it.
+// nullCodec encodes the values of a struct that represent NULL as NULL.
 func nullCodec(t reflect.Type, inner codec) codec {
 	if t.Kind() != reflect.Struct || !hasValidFlag(t) {
 		return inner
@@ -95,7 +95,7 @@ func nullCodec(t reflect.Type, inner codec) codec {
 	return inner
 }
 
-// pointerCodec makes NULL of nil.
+// pointerCodec encodes nil as NULL.
 func pointerCodec(inner codec) codec {
 	c := codec{name: inner.name,
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
@@ -121,8 +121,8 @@ func pointerCodec(inner codec) codec {
 	return c
 }
 
-// sqlNull recognises sql.Null[T] and its older kin (sql.NullString, …): a struct
-// of package sql with a value and Valid. They are kept as the value is by itself.
+// sqlNull recognises sql.Null[T] and the older types (sql.NullString, …): a struct of
+// package sql with a value and Valid. They are stored like the value alone.
 func sqlNull(t reflect.Type) (valueField int, ok bool) {
 	if t.Kind() != reflect.Struct || t.PkgPath() != reflect.TypeFor[sql.NullString]().PkgPath() || t.NumField() != 2 {
 		return 0, false

@@ -12,10 +12,10 @@ import (
 // numeric is a number of any Go type.
 type numeric struct {
 	exact   *big.Int // of an integer
-	decimal string   // of any other: the shortest text that reads as it, which JSON has
+	decimal string   // of other numbers: the shortest text that reads back the same, as in JSON
 }
 
-// numberOf is the number that a value of any type is.
+// numberOf returns the number in a value of any type.
 func numberOf(v reflect.Value) (n numeric, ok bool) {
 	if !v.IsValid() || !v.CanInterface() {
 		return n, false
@@ -53,7 +53,8 @@ func textNumber(text string) (n numeric, ok bool) {
 	return numeric{decimal: shortest}, true
 }
 
-// digitsOf are the digits of a decimal text without zeros in front and behind.
+// digitsOf returns the digits of a decimal text without leading and trailing
+// zeros.
 func digitsOf(text string) string {
 	mantissa, _, _ := strings.Cut(strings.ToLower(text), "e")
 	return strings.Trim(strings.NewReplacer(".", "", "-", "", "+", "").Replace(mantissa), "0")
@@ -71,8 +72,7 @@ func (m numeric) same(n numeric) bool {
 	return m.decimal == n.decimal
 }
 
-// isInteger reports whether a number that is no integer by its type is one by
-// its value.
+// isInteger reports whether a number without an integer type has the value i.
 func (m numeric) isInteger(i *big.Int) bool {
 	f, err := strconv.ParseFloat(m.decimal, 64)
 	if err != nil || math.IsInf(f, 0) || math.IsNaN(f) || f != math.Trunc(f) {

@@ -14,20 +14,20 @@ import (
 type redacted = secret.Redacted
 
 // Of is an encrypted column whose plaintext is a T. In the database it is a
-// ciphertext; [Model.Seal] and [Model.Open] go between the two.
+// ciphertext. [Model.Seal] and [Model.Open] convert between the two.
 //
 // T is a string, []byte, bool, any integer or float, time.Time, netip.Addr,
-// netip.Prefix, a type with encoding.TextMarshaler and TextUnmarshaler, a type
-// given in [Config.Types], or any other type, which is kept as JSON. For a column
-// that may be NULL take a pointer or sql.Null of one of these; without, NULL
-// reads as the zero T, and [Of.IsNull] tells them apart. A type of another library
-// whose Valid is false, such as uuid.NullUUID, is NULL too.
+// netip.Prefix, a type with encoding.TextMarshaler and TextUnmarshaler, a type in
+// [Config.Types], or any other type, which is stored as JSON. For a column that may
+// be NULL use a pointer or sql.Null of one of these. Otherwise NULL reads as the
+// zero T, and [Of.IsNull] tells the difference. A value of another library whose
+// Valid is false, such as uuid.NullUUID, is NULL too.
 //
-// NewModel refuses types that do not come back from JSON, such as a struct with
-// fields that are not exported and no methods to marshal them. Where the plaintext
-// is JSON, YAML or the type's own text, Seal decodes it and compares: a value that
-// would come back as another one is [kmsencrypted.ErrLossy]. That takes as long as
-// opening the value; [Type.Unchecked] switches it off for a type.
+// NewModel refuses types that do not survive JSON, such as a struct with unexported
+// fields and no methods to marshal them. If the plaintext is JSON, YAML or the
+// type's own text, Seal decodes it and compares. It returns [kmsencrypted.ErrLossy]
+// for a value that would be read as another one. That takes as long as opening the
+// value; [Type.Unchecked] disables it for a type.
 //
 // A value that can be changed in place - a map, a slice, a pointer, or what has one
 // of these in it - is written by the next Seal also if [Of.Set] was not called. So
@@ -50,8 +50,8 @@ func New[T any](v T) (o Of[T]) {
 	return o
 }
 
-// Set gives the field a new plaintext, to be sealed and written. A nil pointer,
-// slice, map or interface and a value that is not Valid, as an sql.Null may be, are NULL.
+// Set sets a new plaintext, to be sealed and written. A nil pointer, slice, map or
+// interface sets NULL, and so does a value that is not Valid, such as an sql.Null.
 func (o *Of[T]) Set(v T) {
 	if mayMeanNull(reflect.TypeFor[T]().Kind()) && meansNull(v) {
 		o.SetNull()
@@ -61,14 +61,14 @@ func (o *Of[T]) Set(v T) {
 	o.h.kept = secret.Pointer[kept]{}
 }
 
-// SetNull empties the column.
+// SetNull sets the field to NULL.
 func (o *Of[T]) SetNull() {
 	o.h.state, o.h.set, o.h.filled, o.h.old = null, true, false, oldAlone
 	o.h.stored, o.v, o.h.kept = nullColumn, secret.Pointer[T]{}, secret.Pointer[kept]{}
 }
 
-// Get returns the plaintext of a field that was set or opened, the zero T for
-// NULL. The error is [kmsencrypted.ErrNotOpened] for a ciphertext and
+// Get returns the plaintext of a field that was set or opened, or the zero T for
+// NULL. It returns [kmsencrypted.ErrNotOpened] for a ciphertext and
 // [kmsencrypted.ErrNotLoaded] for a column that was neither read nor set.
 func (o Of[T]) Get() (v T, err error) {
 	switch o.h.state {
@@ -82,8 +82,8 @@ func (o Of[T]) Get() (v T, err error) {
 	return v, kmsencrypted.ErrNotLoaded
 }
 
-// Must is [Of.Get] for code right after a record was opened. It panics where
-// Get returns an error.
+// Must is like [Of.Get] but panics instead of returning an error, for code right
+// after a record was opened.
 func (o Of[T]) Must() T {
 	v, err := o.Get()
 	if err != nil {
@@ -92,9 +92,9 @@ func (o Of[T]) Must() T {
 	return v
 }
 
-// Plain returns the plaintext and opens it first where needed, if the record
-// was prepared with [Model.OpenLazily]. The record's data key is unwrapped once
-// for all its fields.
+// Plain returns the plaintext, and opens the field first if the record was prepared
+// with [Model.OpenLazily]. The record's data key is unwrapped once for all its
+// fields.
 func (o *Of[T]) Plain(ctx context.Context) (T, error) {
 	if o.h.lazy != nil && (o.h.state == closed || o.h.state == null && !o.h.set) {
 		if err := o.h.lazy.open(ctx, o); err != nil {
@@ -105,7 +105,7 @@ func (o *Of[T]) Plain(ctx context.Context) (T, error) {
 	return o.Get()
 }
 
-// IsNull reports whether the column is NULL or was set to be.
+// IsNull reports whether the column is NULL or was set to NULL.
 func (o Of[T]) IsNull() bool { return o.h.state == null }
 
 // IsSet reports whether the field holds a plaintext that was not sealed yet: it was
@@ -115,16 +115,16 @@ func (o Of[T]) IsSet() bool { return o.h.state == plain || o.changedInPlace() }
 // IsLoaded reports whether the field was read or set.
 func (o Of[T]) IsLoaded() bool { return o.h.state != unset }
 
-// Scan takes the ciphertext from the database; it implements [sql.Scanner].
+// Scan reads the ciphertext from the database; it implements [sql.Scanner].
 func (o *Of[T]) Scan(src any) error {
 	o.v = secret.Pointer[T]{}
 	return o.h.scan(src)
 }
 
-// Value gives the ciphertext to the database; it implements [driver.Valuer]. A
-// plaintext that was not sealed is [kmsencrypted.ErrUnsealed], a field that was
-// neither read nor sealed with its record is [kmsencrypted.ErrNotLoaded]: what
-// was never read is never written over.
+// Value returns the ciphertext for the database; it implements [driver.Valuer]. It
+// returns [kmsencrypted.ErrUnsealed] for a plaintext that was not sealed, and
+// [kmsencrypted.ErrNotLoaded] for a field that was neither read nor sealed with its
+// record, so that a column that was never read is never overwritten.
 func (o Of[T]) Value() (driver.Value, error) {
 	switch {
 	case o.IsSet():
@@ -135,16 +135,16 @@ func (o Of[T]) Value() (driver.Value, error) {
 	return o.h.stored.value(), nil
 }
 
-// holder is a field as the model sees it, whatever its T.
+// holder is a field of any T, as the model uses it.
 type holder interface {
-	// head is the field without its plaintext. The model changes it in place.
+	// head returns the field without its plaintext. The model changes it in place.
 	head() *head
-	// plaintext is the addressable value in state plain or opened.
+	// plaintext returns the addressable value in state plain or opened.
 	plaintext() reflect.Value
-	// encode appends the bytes of that value to dst; isNull says that the column
-	// is to be NULL.
+	// encode appends the bytes of that value to dst. isNull means that the column
+	// becomes NULL.
 	encode(c *codec, dst []byte) (out []byte, isNull bool, err error)
-	// decode gives the field a plaintext; it is then opened.
+	// decode sets the plaintext of the field, which is then opened.
 	decode(c *codec, plaintext []byte) error
 	valueType() reflect.Type
 	// changedInPlace reports whether the value is not what is in the column, or will be.

@@ -70,16 +70,16 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 	}
 }
 
-// hasClosed reports whether there is anything to open.
+// hasClosed reports whether the group has a field to open.
 func (g *group) hasClosed() bool {
 	return g.anyField(func(h *head) bool { return h.state == closed })
 }
 
-// mayBeEmptied reports whether there is a seal to check although there is
-// nothing to open: somebody may have emptied all columns.
+// mayBeEmptied reports whether there is a seal to check although there is nothing to
+// open, because somebody may have emptied all columns.
 func (g *group) mayBeEmptied() bool { return g.hasSealToCheck() && g.isWhole() }
 
-// canUnwrap refuses ciphertexts whose key column is missing.
+// canUnwrap refuses ciphertexts without their key column.
 func (g *group) canUnwrap() error {
 	switch g.key.h.state {
 	case unset:
@@ -90,8 +90,8 @@ func (g *group) canUnwrap() error {
 	return nil
 }
 
-// openFields opens each closed field on its own, so that a damaged one does not
-// hide the others.
+// openFields opens each closed field separately, so that a damaged one does not hide
+// the others.
 func (g *group) openFields(buf *scratch) {
 	if err := g.checkRecordSeal(); err != nil {
 		g.fail("open", g.spec.column, err)
@@ -124,9 +124,9 @@ func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
 	return nil
 }
 
-// OpenLazily prepares records that were read so that [Of.Plain] opens a field
-// when it is first asked for. It makes no call to the key service; the first
-// Plain of a record makes one for all fields under the same key.
+// OpenLazily prepares records that were read so that [Of.Plain] opens a field when it
+// is first needed. It makes no call to the key service. The first Plain of a record
+// makes one for all fields under the same key.
 func (m *Model[R]) OpenLazily(rows ...*R) {
 	w := newWork(m, m.present(rows)) // not released: the fields keep it
 	for i := range w.groups {
@@ -141,14 +141,14 @@ func (m *Model[R]) OpenLazily(rows ...*R) {
 	}
 }
 
-// lazyField knows how to open one field later.
+// lazyField can open one field later.
 type lazyField struct {
 	key  *lazyKey
 	spec *fieldSpec
 }
 
-// lazyKey is the data key that the fields of a record share. It is unwrapped for
-// the first of them; a failure is not remembered, because it may pass.
+// lazyKey is the data key that the fields of a record share. It is unwrapped for the
+// first of them. A failure is not remembered, because it may be temporary.
 type lazyKey struct {
 	mu    sync.Mutex
 	group *group

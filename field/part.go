@@ -6,19 +6,20 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Part is a column that belongs to an attr_encrypted value beside it: its iv or
-// its salt. It is filled when the value is sealed and read when it is opened.
-// Its column is that of the value with "_iv" or "_salt" behind it; where it is
-// called otherwise, the tag of= names the value's column. What it holds is not secret.
+// Part is a column that belongs to an attr_encrypted value: its iv or its salt. It is
+// filled when the value is sealed and read when it is opened. Its column is that of the
+// value with the suffix "_iv" or "_salt"; if it has another name, the tag of= names the
+// value's column. Its content is not secret.
 type Part struct {
 	h head
 }
 
-// Scan takes the column from the database; it implements [sql.Scanner].
+// Scan reads the column from the database; it implements [sql.Scanner].
 func (p *Part) Scan(src any) error { return p.h.scan(src) }
 
-// Value gives the column to the database; it implements [driver.Valuer]. A part
-// that was neither read nor sealed with its record is [kmsencrypted.ErrNotLoaded].
+// Value returns the column for the database; it implements [driver.Valuer]. It returns
+// [kmsencrypted.ErrNotLoaded] for a part that was neither read nor sealed with its
+// record.
 func (p Part) Value() (driver.Value, error) {
 	if p.h.state == unset {
 		return nil, kmsencrypted.ErrNotLoaded
@@ -26,13 +27,13 @@ func (p Part) Value() (driver.Value, error) {
 	return p.h.stored.value(), nil
 }
 
-// partSpec is the column of a Part: the iv or the salt of the column of.
+// partSpec is the column of a Part: the iv or the salt of another column.
 type partSpec struct {
 	column, of, kind string
 	index            []int
 }
 
-// parts are the columns of iv and salt of a field, as many as it has.
+// parts returns the columns of iv and salt of a field, if it has them.
 func (f *fieldSpec) parts() (parts []*partSpec) {
 	for _, p := range []*partSpec{f.iv, f.salt} {
 		if p != nil {
@@ -44,7 +45,7 @@ func (f *fieldSpec) parts() (parts []*partSpec) {
 
 func (r *record) partField(p *partSpec) *Part { return r.at(p.index).Addr().Interface().(*Part) }
 
-// parts are the iv and salt of a field, nil if it has none.
+// parts returns the iv and salt of a field, or nil.
 func (r *record) parts(f *fieldSpec) *parts {
 	if f.iv == nil && f.salt == nil {
 		return nil

@@ -23,7 +23,7 @@ func (r record) key(k *keySpec) *Key { return r.at(k.index).Addr().Interface().(
 
 func (r *record) field(f *fieldSpec) holder { return r.at(f.index).Addr().Interface().(holder) }
 
-// at is a field of the struct; most are not embedded.
+// at returns a field of the struct; most are not embedded.
 func (r *record) at(index []int) reflect.Value {
 	if len(index) == 1 {
 		return r.v.Field(index[0])
@@ -31,7 +31,7 @@ func (r *record) at(index []int) reflect.Value {
 	return r.v.FieldByIndex(index)
 }
 
-// String names the record in errors: "customers id=7".
+// String returns the name of the record in errors: "customers id=7".
 func (r *record) String() string {
 	var b strings.Builder
 	b.WriteString(r.schema.config.Table)
@@ -42,7 +42,7 @@ func (r *record) String() string {
 	return b.String()
 }
 
-// failed locates an error; column may be empty.
+// failed adds the place to an error. column may be empty.
 func (r *record) failed(op, column string, err error) error {
 	if err == nil {
 		return nil
@@ -55,13 +55,13 @@ func (r *record) failed(op, column string, err error) error {
 	return &e
 }
 
-// id is the primary key as text, nil while it is not known.
+// id returns the primary key as text, or nil if it is unknown.
 func (r record) id() []string {
 	ids := make([]string, len(r.schema.ids))
 	for i, id := range r.schema.ids {
 		v := r.v.FieldByIndex(id.index)
 		text, known := idText(v)
-		if !known && !(len(ids) > 1 && (v.CanInt() || v.CanUint())) { // 0 in a composite key is a number
+		if !known && !(len(ids) > 1 && (v.CanInt() || v.CanUint())) { // 0 is a value in a composite key
 			return nil
 		}
 		ids[i] = text
@@ -69,8 +69,8 @@ func (r record) id() []string {
 	return ids
 }
 
-// binding is what the data key in a key column belongs to. It keeps a copy of r:
-// a cached key may ask for the context long after the call that r was made for.
+// binding returns the binding of the data key in a key column. It keeps a copy of
+// r, because a cached key may need the context long after the call of r.
 func (r record) binding(k *keySpec) kmsencrypted.Binding {
 	id := r.id()
 	return kmsencrypted.Binding{
@@ -84,7 +84,8 @@ func (r record) binding(k *keySpec) kmsencrypted.Binding {
 	}
 }
 
-// context asks the model, then the version, then falls back to the default.
+// context returns the context of the model, otherwise of the version, otherwise
+// the default.
 func (r *record) context(k *keySpec, id []string, version int) (kmsencrypted.EncryptionContext, error) {
 	recipe, err := r.box.Version(version)
 	if err != nil {
@@ -103,8 +104,8 @@ func (r *record) context(k *keySpec, id []string, version int) (kmsencrypted.Enc
 	return r.defaultContext(id), nil
 }
 
-// ask calls a function for the context of a record. One that takes Subject.ID[0]
-// panics while the id is not known: it needs the id.
+// ask calls a function for the context of a record. A function that uses
+// Subject.ID[0] panics if the id is unknown; ask then returns ErrNoID.
 func ask(f kmsencrypted.ContextFunc, s kmsencrypted.Subject) (_ kmsencrypted.EncryptionContext, err error) {
 	if s.ID == nil {
 		defer func() {
@@ -119,8 +120,8 @@ func ask(f kmsencrypted.ContextFunc, s kmsencrypted.Subject) (_ kmsencrypted.Enc
 	return f(s)
 }
 
-// defaultContext is kms_encrypted's {model_name, model_id}; a compound primary
-// key, which Ruby has no default for, is named column by column.
+// defaultContext returns kms_encrypted's {model_name, model_id}. A compound
+// primary key, for which Ruby has no default, is named column by column.
 func (r *record) defaultContext(id []string) kmsencrypted.EncryptionContext {
 	if len(id) == 1 {
 		v := r.at(r.schema.ids[0].index)

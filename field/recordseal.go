@@ -15,9 +15,9 @@ import (
 // recordSealLabel is the HKDF info of the key of record seals (spec/native.md section 7).
 const recordSealLabel = "kmsencrypted/1 record seal"
 
-// sealRecord puts the seal over all columns of the group behind the wraps of its
-// key column, where the version asks for one. A seal that was there is checked
-// first: renewing it would make valid what somebody set back.
+// sealRecord adds the seal over all columns of the group after the wraps of its key
+// column, if the version asks for one. It checks an existing seal first, because renewing
+// it would validate a column that somebody reverted.
 func (g *group) sealRecord() {
 	if g.err != nil || g.spec.isMaster {
 		return
@@ -43,12 +43,11 @@ func (g *group) sealRecord() {
 	g.fail("seal", g.spec.column, err)
 }
 
-// sealsRecord reports whether the version of the key column, as it is now, seals
-// the record.
+// sealsRecord reports whether the current version of the key column seals the record.
 func (g *group) sealsRecord() bool { return g.key.h.ciphertext() && g.seals(g.key.h.stored.text) }
 
-// hasSealToCheck reports whether the key column that was read carries a seal
-// that nobody has looked at yet.
+// hasSealToCheck reports whether the key column that was read has a seal that was not
+// checked yet.
 func (g *group) hasSealToCheck() bool {
 	return !g.spec.isMaster && !g.key.checked && g.key.h.readCiphertext() && g.seals(g.key.h.loaded.text)
 }
@@ -63,9 +62,9 @@ func (g *group) isWhole() bool {
 	return !g.anyField(func(h *head) bool { return !h.read })
 }
 
-// checkRecordSeal compares the seal in the key column with the columns, both as
-// they were read. A partial read cannot be checked, and neither can a record
-// whose old data key is not opened because all of it is written anew.
+// checkRecordSeal compares the seal in the key column with the columns, both as they were
+// read. It cannot check a partial read, nor a record whose old data key is not opened
+// because all of it is written again.
 func (g *group) checkRecordSeal() error {
 	if !g.hasSealToCheck() || !g.isWhole() || g.need == needNewKey && !g.key.IsOpen() {
 		return nil
@@ -89,8 +88,8 @@ func (g *group) checkRecordSeal() error {
 	return nil
 }
 
-// before and after are the column of a field as it was read and as it will be
-// once the group is committed; known is false for one that was neither.
+// before and after return the column of a field as it was read and as it will be after the
+// commit of the group. known is false if it was neither read nor set.
 func (s slot) before() (column stored, known bool) { return s.head().loaded, s.head().read }
 
 func (s slot) after() (column stored, known bool) {
@@ -100,9 +99,9 @@ func (s slot) after() (column stored, known bool) {
 	return s.head().stored, s.head().state != unset
 }
 
-// recordSeal is a MAC over which columns the group has, those that are NULL left
-// out, and the authentication tag of each, in the order of their names. A column
-// that is declared later is NULL in old rows and so does not disturb their seals.
+// recordSeal returns a MAC over the names of the group's columns, except those that are
+// NULL, and the authentication tag of each, in the order of their names. A column that is
+// declared later is NULL in old rows and so does not change their seals.
 func (g *group) recordSeal(key kmsencrypted.DataKey, columnOf func(slot) (stored, bool)) ([]byte, error) {
 	raw, err := key.Raw()
 	if err != nil {
@@ -133,13 +132,13 @@ func (g *group) recordSeal(key kmsencrypted.DataKey, columnOf func(slot) (stored
 	return seal.Sum(nil), nil
 }
 
-// tagOf is the authentication tag of a native column.
+// tagOf returns the authentication tag of a native column.
 func tagOf(column stored, isBinary bool) []byte {
 	buf := newScratch()
 	defer buf.release()
 	sealed, err := nativeBytes(column, isBinary, buf)
 	if err != nil {
-		return nil // opening the column says what is wrong with it
+		return nil // opening the column reports the error
 	}
 	const tagSize = 16
 	return slices.Clone(sealed[len(sealed)-tagSize:])

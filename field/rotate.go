@@ -10,24 +10,24 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Rewrap moves the key columns of records that were read to the current version
-// of the Box: another key, key service or context. The data keys stay, so no
-// other column changes; write the key column only if it is still what was read.
-// Records without a data key are left alone. A version in another format is
-// [kmsencrypted.ErrNeedsRekey].
+// Rewrap moves the key columns of records that were read to the current version of the
+// Box: another key, key service or context. The data keys stay, so no other column
+// changes. Write the key column only if it is unchanged since it was read. Records
+// without a data key do not change. Rewrap returns [kmsencrypted.ErrNeedsRekey] for a
+// version in another format.
 //
-// Where the key service can, it moves the keys of all records inside, as
-// [kmsencrypted.Box.RewrapAll] says. A record's key that is in memory is wrapped
-// again, and one whose version seals the record is opened, to check and renew the seal.
-// A key that was moved inside stays closed, since it never came here: the record can be
-// opened, set and sealed afterwards like one that was read, with a call to unwrap it.
+// If the key service can, it moves the keys of all records inside, as described at
+// [kmsencrypted.Box.RewrapAll]. A record's key that is in memory is wrapped again. A key
+// whose version seals the record is opened, to check and renew the seal. A key that was
+// moved inside stays closed, because it never left the service: opening or sealing the
+// record afterwards takes a call to unwrap it.
 func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
 	return m.rewrap(ctx, "rewrap", rows, func(*group) (bool, error) { return true, nil })
 }
 
 const opComplete = "complete"
 
-// incomplete counts the key columns that lack a wrap.
+// incomplete returns the number of key columns that lack a wrap.
 func (m *Model[R]) incomplete(row *R) (n int) {
 	w := newWork(m, []*R{row})
 	defer w.release()
@@ -41,7 +41,7 @@ func (m *Model[R]) incomplete(row *R) (n int) {
 	return n
 }
 
-// lacksWrap asks only a key column at the current version.
+// lacksWrap reports whether a key column at the current version lacks a wrap.
 func (g *group) lacksWrap() (bool, error) { return g.lacks(g.key.h.stored.text) }
 
 func (g *group) lacks(column string) (bool, error) {
@@ -49,7 +49,7 @@ func (g *group) lacks(column string) (bool, error) {
 	return len(missing) > 0, err
 }
 
-// rewrap moves the key columns that are picked.
+// rewrap moves the key columns that picks selects.
 func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(*group) (bool, error)) error {
 	if err := m.usable(rows); err != nil {
 		return err
@@ -82,7 +82,7 @@ func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(
 	rewrapKeys(ctx, m.box, op, w.pick(needMove))
 	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
 	for _, g := range w.pick(needOwnKey) {
-		key, err := g.dataKey.Fresh(ctx) // one from the cache has no bytes to wrap
+		key, err := g.dataKey.Fresh(ctx) // a key from the cache has no bytes to wrap
 		g.dataKey = key
 		g.fail(op, g.spec.column, err)
 	}
@@ -113,8 +113,8 @@ func (w *work) setToNull() (heads []*head) {
 	return heads
 }
 
-// checkComplete refuses what lacks a wrap still: it may even have lost another one,
-// whose service went away meanwhile.
+// checkComplete refuses a column that still lacks a wrap. It may even have lost another
+// wrap, whose service became unavailable meanwhile.
 func (w *work) checkComplete() {
 	for i := range w.groups {
 		g := &w.groups[i]
@@ -129,7 +129,7 @@ func (w *work) checkComplete() {
 	}
 }
 
-// rewrapNeed is what a rewrap takes.
+// rewrapNeed returns what a rewrap needs.
 func (g *group) rewrapNeed() need {
 	target, err := g.box.Version(g.box.Current())
 	if g.key.IsOpen() || g.sealsRecord() || err == nil && target.RecordSeal {
@@ -151,16 +151,15 @@ func (g *group) keepsFormat() error {
 	return err
 }
 
-// Rekey seals records that were read under new data keys at the current version,
-// whatever format they had. Every encrypted column must have been read or set,
-// else it is [kmsencrypted.ErrNotLoaded]: what is not sealed again is lost with
-// the old data key. So is a column of the table that the struct does not declare:
-// rekey only with a model that declares every column under its keys. Write the
-// result only if the key column and every encrypted column are still what was
-// read.
+// Rekey seals records that were read under new data keys at the current version, from
+// any format. Every encrypted column must have been read or set; otherwise Rekey returns
+// [kmsencrypted.ErrNotLoaded], because what is not sealed again is lost with the old
+// data key. A column of the table that the struct does not declare is also lost: rekey
+// only with a model that declares every column under its keys. Write the result only if
+// the key column and every encrypted column are unchanged since they were read.
 //
-// A record that does not open is left as it was and does not hold up the others.
-// A model with [Config.Files] is [kmsencrypted.ErrNeedsFiles].
+// A record that does not open is unchanged and does not stop the others. Rekey returns
+// [kmsencrypted.ErrNeedsFiles] for a model with [Config.Files].
 func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
 	if err := m.usable(rows); err != nil {
 		return err
@@ -180,7 +179,7 @@ func (m *Model[R]) rekey(ctx context.Context, rows []*R) error {
 		return m.seal(ctx, asRekeyed, rows)
 	}
 	failed, ok := errors.AsType[Failures](opened)
-	if !ok { // of the only record
+	if !ok { // the only record
 		return opened
 	}
 	var good []*R

@@ -26,8 +26,8 @@ type Dependents interface {
 	Rotated(ctx context.Context, tx *sql.Tx, records []Rotated) error
 }
 
-// Rotated is a record that was rekeyed or rewrapped, for what lies under its data
-// key elsewhere.
+// Rotated describes a rekeyed or rewrapped record to code that keeps other data
+// under its data key, such as attached files.
 type Rotated struct {
 	ID []string // as [Adapter.ID]
 	// Old and New are the data keys before and after a rekey; Old is zero if the

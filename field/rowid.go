@@ -9,7 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// setID fills in the primary key.
+// setID sets the primary key.
 func (r record) setID(id []string) error {
 	if len(id) != len(r.schema.ids) {
 		return fmt.Errorf("field: %w: primary key of %s with %d columns", kmsencrypted.ErrMalformed, r.schema.config.Table, len(id))
@@ -79,8 +79,8 @@ func (r record) scan(rows Rows) error {
 	return nil
 }
 
-// fieldOf is the field of the struct that has a column. Managed are those of this
-// package, which scan themselves.
+// fieldOf returns the field of the struct for a column. managed means a type of
+// this package, which scans itself.
 func (s *schema) fieldOf(column string) (index []int, managed bool) {
 	for _, list := range [][]*idSpec{s.ids, s.plain} {
 		for _, f := range list {

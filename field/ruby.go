@@ -6,13 +6,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// rubyColumn is an encrypted column in the form of a Ruby gem: how its values
-// become bytes, and how these are sealed under a key.
+// rubyColumn is an encrypted column in the form of a Ruby gem: the codec of its
+// values, and how they are sealed under a key.
 type rubyColumn interface {
 	codec() *codec
 	// under returns what seals and opens the column under a data key.
 	under(key []byte) (rubySealer, error)
-	// variant is equal for columns that the same sealer serves.
+	// variant returns a text that is equal for columns with the same sealer.
 	variant() string
 }
 
@@ -22,7 +22,7 @@ type rubySealer interface {
 	open(c columns, associated []byte, isBinary bool, buf *scratch) (plaintext []byte, err error)
 }
 
-// newRubyColumn makes the Ruby form that a tag names.
+// newRubyColumn returns the Ruby form that a tag selects.
 func newRubyColumn(s *schema, f *fieldSpec, holder holder) (rubyColumn, error) {
 	switch f.ruby {
 	case lockboxForm:
@@ -33,8 +33,8 @@ func newRubyColumn(s *schema, f *fieldSpec, holder holder) (rubyColumn, error) {
 	return nil, nil
 }
 
-// rubyCipher seals and opens the Ruby columns of one record. The gems use the
-// data key itself.
+// rubyCipher seals and opens the Ruby columns of one record. The gems use the data
+// key itself.
 type rubyCipher struct {
 	key     kmsencrypted.DataKey
 	sealers map[string]rubySealer // by variant
@@ -79,8 +79,8 @@ func (r *rubyCipher) open(f *fieldSpec, c columns, associated []byte, buf *scrat
 	return s.open(c, associated, f.binary, buf)
 }
 
-// masterCipher seals and opens the columns under Lockbox's master key, each
-// under an attribute key of its own. They have no data key and no version.
+// masterCipher seals and opens the columns under Lockbox's master key, each under
+// an attribute key of its own. They have no data key and no version.
 type masterCipher map[*fieldSpec]rubySealer
 
 func (m masterCipher) codec(f *fieldSpec) *codec { return f.rubyColumn.codec() }

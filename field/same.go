@@ -8,18 +8,18 @@ import (
 	"time"
 )
 
-// sameValue reports whether two values of one type mean the same, one of which
-// may have gone through a codec or a database. At every level an Equal or Cmp
-// method of the type decides if there is one. Otherwise it is
-// [reflect.DeepEqual], except that nil and empty slices and maps are alike, that
-// NaN equals NaN, and that numbers inside an interface are compared by value:
-// JSON reads an int as a float64.
+// sameValue reports whether two values of one type are equal, where one may have passed
+// through a codec or a database. At every level it uses an Equal or Cmp method of the
+// type if there is one. Otherwise it works like [reflect.DeepEqual], except that nil and
+// empty slices and maps are equal, that NaN equals NaN, and that numbers in an interface
+// are compared by value: JSON reads an int as a float64.
 func sameValue(a, b reflect.Value) bool {
 	var c comparison
 	return c.same(a, b, 0)
 }
 
-// comparison remembers what it is comparing already, for values that contain themselves.
+// comparison remembers which pairs are being compared, for values that contain
+// themselves.
 type comparison struct{ begun map[pair]bool }
 
 type pair struct {
@@ -27,7 +27,7 @@ type pair struct {
 	t    reflect.Type
 }
 
-// deep is how many levels a comparison descends before it looks for circles.
+// deep is the depth after which a comparison looks for cycles.
 const deep = 32
 
 func (c *comparison) same(a, b reflect.Value, depth int) bool {
@@ -107,7 +107,7 @@ func (c *comparison) sameMap(a, b reflect.Value, depth int) bool {
 	return true
 }
 
-// sameInterface compares what two interfaces hold: numbers by value.
+// sameInterface compares the values of two interfaces, numbers by value.
 func (c *comparison) sameInterface(a, b reflect.Value, depth int) bool {
 	if m, ok := numberOf(a); ok {
 		n, ok := numberOf(b)
@@ -121,12 +121,11 @@ var (
 	rawJSONType = reflect.TypeFor[json.RawMessage]()
 )
 
-// sameByMethod compares values by what their type itself calls equal. ok is false
-// if it does not say.
+// sameByMethod compares values with a method of their type. ok is false if there is none.
 func sameByMethod(a, b reflect.Value) (same, ok bool) {
 	t := a.Type()
 	if t.PkgPath() == "" || t.Kind() == reflect.Interface {
-		return false, false // a type without a name, or of the language
+		return false, false // an unnamed or predeclared type
 	}
 	if a, ok = exposed(a); !ok {
 		return false, false
@@ -162,8 +161,8 @@ func sameByMethod(a, b reflect.Value) (same, ok bool) {
 	return false, false
 }
 
-// callsSame asks an Equal or Cmp method. One that panics has not said that the
-// values are equal, and what it panics with may hold one of them.
+// callsSame calls an Equal or Cmp method. A panic counts as not equal, and is not
+// reported, because it may contain a value.
 func callsSame(method, other reflect.Value) (same bool) {
 	defer func() {
 		if recover() != nil {
@@ -177,8 +176,8 @@ func callsSame(method, other reflect.Value) (same bool) {
 	return out.Int() == 0
 }
 
-// exposed is v where its methods can be called: addressable, and not by way of a
-// field that is not exported.
+// exposed returns v if its methods can be called: addressable, and not through an
+// unexported field.
 func exposed(v reflect.Value) (reflect.Value, bool) {
 	switch {
 	case v.CanAddr() && v.CanInterface():
@@ -193,8 +192,8 @@ func exposed(v reflect.Value) (reflect.Value, bool) {
 	return v, false
 }
 
-// sameJSON compares JSON texts by what they say: spaces, escapes and the order of
-// members may differ.
+// sameJSON compares JSON texts by meaning: white space, escapes and the order of members
+// may differ.
 func sameJSON(a, b []byte) bool {
 	parse := func(text []byte) (v any, err error) {
 		if len(text) == 0 {

@@ -11,9 +11,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// schema is what NewModel learns from a struct type, once.
+// schema is what NewModel reads from a struct type.
 type schema struct {
-	table   string // as it is bound
+	table   string // the name that ciphertexts are bound to
 	name    string // of the model, in contexts
 	config  Config
 	ids     []*idSpec
@@ -21,7 +21,7 @@ type schema struct {
 	indexes []*indexSpec
 	master  masterCipher // of the columns under Lockbox's master key
 
-	// companions are those of plain that contexts are made of.
+	// companions are the fields in plain that contexts use.
 	companions []*idSpec
 
 	plain   []*idSpec        // the application's own columns
@@ -41,7 +41,7 @@ type keySpec struct {
 	bound  string // the column's name in the binding
 	index  []int
 	fields []*fieldSpec
-	// isMaster: no key column of the record but Lockbox's master key.
+	// isMaster means Lockbox's master key, without a key column.
 	isMaster bool
 }
 
@@ -55,17 +55,17 @@ type fieldSpec struct {
 	native     nativeColumn
 	rubyColumn rubyColumn // nil without a Ruby tag
 	iv, salt   *partSpec  // of attr_encrypted
-	associated []int      // the field that ad= names
+	associated []int      // the field in ad=
 	goType     reflect.Type
 	mutable    bool   // a value can be changed in place
 	oldField   []int  // the field that migrating= names
 	oldColumn  string // its column
 }
 
-// builder collects the parts of a schema and every mistake on the way.
+// builder collects the parts of a schema and all errors.
 type builder struct {
 	schema
-	columns  map[string]string // column: the Go field that has it
+	columns  map[string]string // the Go field of each column
 	fields   []*fieldSpec
 	parts    []*partSpec
 	mistakes []error
@@ -82,7 +82,7 @@ var (
 	indexType  = reflect.TypeFor[Index]()
 )
 
-// newSchema reads a struct type and reports all its mistakes at once.
+// newSchema reads a struct type and returns all errors at once.
 func newSchema(t reflect.Type, config Config) (*schema, error) {
 	b := &builder{columns: make(map[string]string)}
 	b.managed = make(map[string][]int)
@@ -122,7 +122,7 @@ func (b *builder) walk(t reflect.Type, index []int, prefix string) {
 	}
 }
 
-// visit takes in one field of the struct.
+// visit adds one field of the struct.
 func (b *builder) visit(f reflect.StructField, index []int, where string) {
 	isKey, isPart, isHolder := f.Type == keyType, f.Type == partType, reflect.PointerTo(f.Type).Implements(holderType)
 	tag, hasTag := f.Tag.Lookup("kms")
@@ -183,8 +183,8 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 	}
 }
 
-// addCompanion takes in a plain column that contexts are made of. A database must
-// find its value again, so it can be no time and no fraction.
+// addCompanion adds a plain column that contexts use. A database must recognise
+// its value, so it cannot be a time or a fraction.
 func (b *builder) addCompanion(f reflect.StructField, index []int, column, where string) {
 	t := indirectType(f.Type)
 	switch {
@@ -256,7 +256,7 @@ func (b *builder) addID(f reflect.StructField, index []int, column, where string
 	b.ids = append(b.ids, &idSpec{column: column, index: index})
 }
 
-// assign gives each field to its key.
+// assign assigns each field to its key.
 func (b *builder) assign(t reflect.Type) {
 	master := &keySpec{isMaster: true}
 	for _, f := range b.fields {
@@ -304,7 +304,7 @@ func (b *builder) assign(t reflect.Type) {
 	}
 }
 
-// assignParts gives each iv and salt to its field.
+// assignParts assigns each iv and salt to its field.
 func (b *builder) assignParts() {
 	for _, p := range b.parts {
 		i := slices.IndexFunc(b.fields, func(f *fieldSpec) bool { return f.column == p.of && f.ruby == attrEncryptedForm })
@@ -328,7 +328,7 @@ func (b *builder) assignParts() {
 	}
 }
 
-// assignAssociated finds the fields that the tags ad= name.
+// assignAssociated finds the fields in the tags ad=.
 func (b *builder) assignAssociated(t reflect.Type) {
 	for _, f := range b.fields {
 		if f.ad == "" {
@@ -349,7 +349,7 @@ func isColumn(t reflect.Type) bool {
 }
 
 func (b *builder) columnName(f reflect.StructField) string {
-	name, _, _ := strings.Cut(f.Tag.Get(b.config.columnTag()), ",") // options are the library's
+	name, _, _ := strings.Cut(f.Tag.Get(b.config.columnTag()), ",") // the library's options follow
 	if name == "-" {
 		return ""
 	}

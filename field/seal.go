@@ -12,33 +12,33 @@ import (
 // Seal turns the plaintexts that were set in records, or changed in place, into
 // ciphertexts, so that the records can be written. Other fields stay as they are.
 //
-// A record without a data key gets one: one call to the key service, and nothing
-// is decrypted. Otherwise the record's own data key, version and form are used,
-// which takes one call unless the record was opened before. Where this process may
-// not decrypt ([kmsencrypted.Version.EncryptOnly]), every field under a key was set
-// and [Config.Complete] says that there are no others, a new data key is made.
+// A record without a data key gets one with one call to the key service; nothing is
+// decrypted. Otherwise Seal uses the record's own data key, version and form, which
+// takes one call unless the record was opened before. It makes a new data key if
+// this process may not decrypt ([kmsencrypted.Version.EncryptOnly]), every field
+// under the key was set, and [Config.Complete] is set.
 //
-// The error is that of the record, or [Failures] where there are many records;
-// a record that fails is unchanged. The id of a record must be known unless its
-// version and context leave it out.
+// The error is that of the record, or [Failures] if there are many records. A record
+// that fails is unchanged. The id of a record must be known unless its version and
+// context omit it.
 func (m *Model[R]) Seal(ctx context.Context, rows ...*R) error {
 	return m.seal(ctx, asNeeded, rows)
 }
 
-// SealNew seals records that are to be inserted: always under new data keys,
-// whatever was in them, so that a copy of another record becomes a record of its
-// own. Fields that are neither set nor opened become NULL, a ciphertext that was
-// not opened is [kmsencrypted.ErrNotOpened].
+// SealNew seals records to be inserted, always under new data keys, so that a copy
+// of another record becomes a record of its own. Fields that are neither set nor
+// opened become NULL. SealNew returns [kmsencrypted.ErrNotOpened] for a ciphertext
+// that was not opened.
 func (m *Model[R]) SealNew(ctx context.Context, rows ...*R) error {
 	return m.seal(ctx, asNew, rows)
 }
 
-// sealMode says what becomes of the data key and the fields that a record has.
+// sealMode determines what happens to the existing data key and fields of a record.
 type sealMode uint8
 
 const (
 	asNeeded  sealMode = iota
-	asNew              // a new record: NULL where nothing is known
+	asNew              // a new record: unknown fields become NULL
 	asRekeyed          // the same record under a new data key: every field must be known
 )
 
@@ -100,7 +100,7 @@ func (w *work) rewrapMoved(ctx context.Context, op string) {
 		if !g.moved {
 			continue
 		}
-		key, err := g.dataKey.Fresh(ctx) // one from the cache has no bytes to wrap
+		key, err := g.dataKey.Fresh(ctx) // a key from the cache has no bytes to wrap
 		g.dataKey = key
 		if g.fail(op, g.spec.column, err); err == nil {
 			moved = append(moved, g)
@@ -149,7 +149,7 @@ func (g *group) wasRead() bool {
 	return g.key.h.state != unset || g.anyField(func(h *head) bool { return h.read })
 }
 
-// plan decides what a group needs, from what was read and set.
+// plan determines what a group needs, from what was read and set.
 func (g *group) plan(mode sealMode) {
 	var toSeal, dirty, ciphertexts int
 	for i := range g.slots {
@@ -197,9 +197,9 @@ func (g *group) plan(mode sealMode) {
 	}
 }
 
-// mayReplaceKey reports whether a record that is written as a whole gets a new data
-// key: only where this process may not open the old one, which another release may
-// have sealed columns under that this one does not know.
+// mayReplaceKey reports whether a record that is written completely gets a new data
+// key. That happens only if this process may not open the old one; another release
+// may have sealed columns under that which this one does not know.
 func (g *group) mayReplaceKey() bool {
 	if c := g.schema.config; !c.Complete || c.Files {
 		return false
@@ -211,15 +211,15 @@ func (g *group) mayReplaceKey() bool {
 	return err == nil && recipe.EncryptOnly && !g.key.IsOpen()
 }
 
-// explainDenied says what a server that may not decrypt can do instead.
+// explainDenied adds what a server that may not decrypt can do instead.
 func (g *group) explainDenied() {
 	if g.err != nil && errors.Is(g.err, kmsencrypted.ErrDenied) {
 		g.err = &kmsencrypted.Error{Op: "seal", Record: g.String(), Column: g.spec.column, Err: kmsencrypted.ErrNeedsDecrypt, Cause: g.err}
 	}
 }
 
-// sealFields seals every field that has a plaintext to be written: those that
-// were set, and under a new data key the opened ones too.
+// sealFields seals every field with a plaintext to write: those that were set, and
+// under a new data key the opened ones too.
 func (g *group) sealFields(buf *scratch) {
 	for i := range g.slots {
 		s := &g.slots[i]
@@ -260,9 +260,9 @@ func (g *group) sealField(s *slot, buf *scratch) error {
 	return err
 }
 
-// isOwnCiphertext notices a ciphertext of this very record that is about to be
-// encrypted as if it were a plaintext: one that was read with it, or one that
-// carries the key tag of such a one.
+// isOwnCiphertext detects a ciphertext of this record that is about to be encrypted
+// like a plaintext: one that was read with it, or one with the key tag of such a
+// ciphertext.
 func (g *group) isOwnCiphertext(plaintext []byte) bool {
 	if len(plaintext) < nativefield.Overhead {
 		return false

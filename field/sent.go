@@ -6,13 +6,13 @@ import (
 )
 
 // A transaction may be rolled back after its statements succeeded, and a
-// connection may be lost before the answer to a COMMIT arrives. So a record tells
-// what the database is known to hold (head.loaded) from what it only sent there
-// (head.sent). What was sent is written again by the next write, and compared:
-// the column must still hold what was read, or one of the texts that this record
-// sent since. Anything else was written by somebody else.
+// connection may be lost before the answer to COMMIT. So a record distinguishes
+// what the database is known to hold (head.loaded) from what was only sent
+// (head.sent). The next write sends it again, with a condition: the column must
+// still hold what was read, or one of the texts that this record has sent since.
+// Otherwise another program wrote the column.
 
-// sent is a text that was sent to a column, and those sent before it. It never
+// sent is a text that was sent to a column, with those sent before it. It never
 // changes, so that copies of a record can share it.
 type sent struct {
 	text    stored
@@ -20,8 +20,8 @@ type sent struct {
 	n       int
 }
 
-// maxSent bounds the texts that a record remembers of a column. A row that holds
-// one that was forgotten is a conflict.
+// maxSent limits the texts that a record remembers for a column. A row with a
+// forgotten text is a conflict.
 const maxSent = 16
 
 // send remembers that the column may hold h.stored from now on.
@@ -39,7 +39,7 @@ func (h *head) send() {
 	h.sent = &sent{text: h.stored, earlier: earlier, n: n}
 }
 
-// newest is the list of the last n texts.
+// newest returns the list of the last n texts.
 func (s *sent) newest(n int) *sent {
 	if s == nil || n == 0 {
 		return nil
@@ -47,8 +47,8 @@ func (s *sent) newest(n int) *sent {
 	return &sent{text: s.text, earlier: s.earlier.newest(n - 1), n: min(n, s.n)}
 }
 
-// mayHold lists what the column may hold: a row that was never read has nothing
-// in it yet.
+// mayHold returns the texts that the column may hold. A row that was never read
+// holds nothing yet.
 func (h *head) mayHold() (texts []stored) {
 	texts = append(texts, h.before())
 	for s := h.sent; s != nil; s = s.earlier {
@@ -59,7 +59,7 @@ func (h *head) mayHold() (texts []stored) {
 	return texts
 }
 
-// unchanged is the condition that nobody else wrote the column.
+// unchanged returns the condition that no other program wrote the column.
 func (h *head) unchanged(column string) Assignment {
 	a := Assignment{Column: column, Value: h.before().value()}
 	if h.sent == nil {
@@ -71,7 +71,8 @@ func (h *head) unchanged(column string) Assignment {
 	return a
 }
 
-// is reports whether the column holds one of the texts that this record knows of.
+// is reports whether now is one of the texts that this record knows for the
+// column.
 func (h *head) is(now stored) bool {
 	for _, text := range h.mayHold() {
 		if text.same(now) {
@@ -81,16 +82,17 @@ func (h *head) is(now stored) bool {
 	return false
 }
 
-// Values lists what a condition of [Write.Where] allows: Value and Or.
+// Values returns the values that a condition of [Write.Where] allows: Value and
+// Or.
 func (a Assignment) Values() []driver.Value { return append([]driver.Value{a.Value}, a.Or...) }
 
 // inserted is a row that was inserted in a transaction that may be rolled back.
 type inserted struct {
-	assignedID []string // that the database made; nil if the program gave it
+	assignedID []string // made by the database; nil if the program set it
 }
 
 func (m *Model[R]) insertedRows(idAssigned bool, rows []*R) {
-	m.saved(rows) // if the row is there it holds this
+	m.saved(rows) // if the row exists it holds this
 	for _, row := range rows {
 		r := m.record(row)
 		mark := new(inserted)
@@ -123,7 +125,7 @@ func (m *Model[R]) dropAssignedIDs(rows []*R) {
 	}
 }
 
-// recordKeys are the keys that have a column.
+// recordKeys returns the keys that have a column.
 func (s *schema) recordKeys() []*keySpec {
 	return slices.DeleteFunc(slices.Clone(s.keys), func(k *keySpec) bool { return k.isMaster })
 }

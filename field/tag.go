@@ -10,8 +10,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 )
 
-// options are what a kms tag says, such as `kms:"type=date,key=phone"`. Options
-// are separated by commas; a value may not hold one.
+// options are the options of a kms tag, such as `kms:"type=date,key=phone"`.
+// Options are separated by commas; a value must not contain one.
 type options struct {
 	id        bool   // id: the field is (part of) the primary key
 	context   bool   // context: of a plain column that encryption contexts are made of
@@ -50,10 +50,10 @@ const (
 	attrEncryptedForm rubyForm = "attr_encrypted"
 )
 
-// maxPadding keeps a slip of the finger from filling a disk.
+// maxPadding keeps a typing error from filling a disk.
 const maxPadding = 1 << 16
 
-// option describes one word of a tag: what it sets, and whether it takes a value.
+// option describes one option: what it sets, and whether it has a value.
 type option struct {
 	value bool
 	set   func(o *options, value string) error
@@ -86,7 +86,7 @@ var knownOptions = map[string]option{
 	"padding":        {true, func(o *options, v string) error { return number(&o.padding, "padding", v, maxPadding) }},
 }
 
-// parseTag reads a kms tag and reports all its mistakes at once, as
+// parseTag parses a kms tag and returns all errors at once, as
 // [kmsencrypted.ErrConfig].
 func parseTag(tag string) (o options, err error) {
 	if tag == "" {
@@ -101,7 +101,7 @@ func parseTag(tag string) (o options, err error) {
 		case !ok:
 			mistakes = append(mistakes, fmt.Errorf("unknown option %q", name))
 		case seen[name]:
-			mistakes = append(mistakes, fmt.Errorf("option %s stands there twice", name))
+			mistakes = append(mistakes, fmt.Errorf("option %s appears twice", name))
 		case known.value != (hasValue && value != ""):
 			mistakes = append(mistakes, fmt.Errorf("option %s takes %s value", name, map[bool]string{true: "a", false: "no"}[known.value]))
 		default:
@@ -133,7 +133,8 @@ func (o *options) setRuby(form rubyForm) error {
 	return nil
 }
 
-// misplaced says which options of an encrypted column have no effect there.
+// misplaced returns an error text for options that have no effect on an encrypted
+// column.
 func (o *options) misplaced() string {
 	switch {
 	case o.of != "", o.expression != "", o.slow, o.size != 0, o.bits != 0:

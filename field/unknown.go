@@ -7,11 +7,10 @@ import (
 	"strings"
 )
 
-// UnknownColumns picks from the columns of a table those for which [LooksEncrypted]
-// returns true and that neither the model nor
-// [Config.Independent] has: under a new data key they would become unreadable. A
-// release that is newer than this one may have added them, so ask the database for
-// the columns after the row is locked.
+// UnknownColumns returns the columns of a table for which [LooksEncrypted] is true
+// and that are neither in the model nor in [Config.Independent]. Under a new data key
+// they would become unreadable. A newer release may have added them, so ask the
+// database for the columns after the row is locked.
 func (a Adapter[R]) UnknownColumns(existing []string) (unknown []string) {
 	known := a.Columns()
 	for _, name := range existing {
@@ -23,8 +22,8 @@ func (a Adapter[R]) UnknownColumns(existing []string) (unknown []string) {
 }
 
 // LooksEncrypted reports whether a column of that name holds ciphertext or a wrapped
-// key, by the names that Lockbox, attr_encrypted and kms_encrypted give. A blind
-// index such as "encrypted_email_bidx" does not: no data key seals it.
+// key, by the naming of Lockbox, attr_encrypted and kms_encrypted. It returns false
+// for a blind index such as "encrypted_email_bidx", which no data key seals.
 func LooksEncrypted(column string) bool {
 	return strings.HasSuffix(column, "_ciphertext") || strings.HasPrefix(column, "encrypted_") && !isIndex.MatchString(column)
 }
@@ -32,8 +31,8 @@ func LooksEncrypted(column string) bool {
 // isIndex matches the names that package blindindex gives to columns.
 var isIndex = regexp.MustCompile(`_bidx(_v\d+)?$`)
 
-// UnknownColumnsError says why a table with such columns is not rekeyed. It returns
-// nil if there are none.
+// UnknownColumnsError returns why a table with such columns is not rekeyed, or nil if
+// there are none.
 func UnknownColumnsError(unknown []string) error {
 	if len(unknown) == 0 {
 		return nil

@@ -7,29 +7,29 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
-// work is what one call of a model deals with: many records, each with a group
-// of columns for each of its keys. It is taken from a pool, because for a record
-// whose key is open it would cost more than the sealing.
+// work is the state of one call of a model: many records, each with a group of
+// columns for each of its keys. It comes from a pool, because allocating it would
+// cost more than sealing a record whose key is open.
 type work struct {
 	records []recordWork
 	groups  []group
 	slots   []slot
 }
 
-// recordWork is one record of a call. Nothing in the record changes before all
-// its groups went through without an error.
+// recordWork is one record of a call. The record changes only after all its
+// groups succeeded.
 type recordWork struct {
 	record
-	read  bool // any of its columns was read from the database
-	isNew bool // it is not in the database yet
+	read  bool // whether any of its columns was read from the database
+	isNew bool // whether it is not in the database yet
 	err   error
 }
 
-// slot is one field of a group, and what is to become of its column.
+// slot is one field of a group, with the new content of its column.
 type slot struct {
 	spec *fieldSpec
 	holder
-	inField *head // of the holder, whose method costs more than a pointer
+	inField *head // of the holder, because calling its method costs more than a pointer
 	changed bool
 	state   state
 	columns columns
@@ -38,7 +38,7 @@ type slot struct {
 
 func (s *slot) head() *head { return s.inField }
 
-// anyField reports whether something holds for a field of the group.
+// anyField reports whether holds is true for a field of the group.
 func (g *group) anyField(holds func(*head) bool) bool {
 	for i := range g.slots {
 		if holds(g.slots[i].inField) {
@@ -50,7 +50,7 @@ func (g *group) anyField(holds func(*head) bool) bool {
 
 var works = sync.Pool{New: func() any { return new(work) }}
 
-// newWork lays out the groups of records. The caller releases it.
+// newWork makes the groups of records. The caller must release it.
 func newWork[R any](m *Model[R], rows []*R) *work {
 	w := works.Get().(*work)
 	keys := m.spec().keys
@@ -68,7 +68,7 @@ func newWork[R any](m *Model[R], rows []*R) *work {
 	return w
 }
 
-// reserve makes room, so that pointers into the lists stay valid.
+// reserve allocates room, so that pointers into the lists stay valid.
 func (w *work) reserve(records, groups, slots int) {
 	if cap(w.records) < records {
 		w.records = make([]recordWork, 0, records)
@@ -86,7 +86,7 @@ func (w *work) addGroup(r *recordWork, k *keySpec) {
 	from, to := len(w.slots), len(w.slots)+len(k.fields)
 	w.slots = w.slots[:to]
 	w.groups = w.groups[:len(w.groups)+1]
-	// Both are zero: filled in place, since they are large to copy.
+	// Both are zero: fill them in place, because they are large to copy.
 	g := &w.groups[len(w.groups)-1]
 	g.recordWork, g.spec, g.slots = r, k, w.slots[from:to:to]
 	for i, f := range k.fields {
@@ -101,9 +101,9 @@ func (w *work) addGroup(r *recordWork, k *keySpec) {
 	}
 }
 
-// release forgets the records and gives the memory back.
+// release forgets the records and returns the memory to the pool.
 func (w *work) release() {
-	const keep = 256 // groups; a page of records is not worth holding on to
+	const keep = 256 // groups; more than a page of records are not kept
 	if cap(w.groups) > keep {
 		return
 	}
@@ -114,7 +114,7 @@ func (w *work) release() {
 	works.Put(w)
 }
 
-// pick lists the groups with a need that met no error yet.
+// pick returns the groups with a need and without an error.
 func (w *work) pick(n need) (picked []*group) {
 	for i := range w.groups {
 		if g := &w.groups[i]; g.need == n && g.err == nil {
@@ -124,7 +124,7 @@ func (w *work) pick(n need) (picked []*group) {
 	return picked
 }
 
-// outcome is one error for each record: all errors of its groups.
+// outcome returns one error for each record, which joins those of its groups.
 func (w *work) outcome() error {
 	for i := range w.groups {
 		if g := &w.groups[i]; g.err != nil {
@@ -134,7 +134,7 @@ func (w *work) outcome() error {
 	return failures(w.records)
 }
 
-// commit makes the changes of every record of which nothing failed.
+// commit applies the changes of every record without an error.
 func (w *work) commit() error {
 	err := w.outcome()
 	for i := range w.groups {

@@ -9,25 +9,25 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Write is what a record has to write of its encrypted columns after it was
-// sealed, rewrapped or rekeyed. Adapters for SQL libraries turn it into an
-// INSERT or an UPDATE.
+// Write describes the encrypted columns to write of a record that was sealed,
+// rewrapped or rekeyed. Adapters for SQL libraries make an INSERT or an UPDATE from
+// it.
 type Write struct {
 	// Set lists the columns that differ from what was read, and the plain columns
 	// that fields tagged migrating= replace.
 	Set []Assignment
-	// Where lists the columns that must still hold what was read, for an UPDATE:
-	// the key column of every key with a column in Set; after a rekey every column
-	// under the key; beside an index the fields that it was computed from
-	// and that are not in Set; beside a field that took the value of the one it
-	// replaces both of their columns. Compare so that NULL equals NULL. If no row
-	// matches, somebody else changed the row: see [Adapter.KeyChanged].
+	// Where lists the columns that must be unchanged since they were read, for an
+	// UPDATE: the key column of every key with a column in Set; after a rekey every
+	// column under the key; for an index the fields that it was computed from and that
+	// are not in Set; for a field that took the value of the one it replaces both of
+	// their columns. In the comparison NULL must equal NULL. If no row matches,
+	// another program changed the row: see [Adapter.KeyChanged].
 	Where []Assignment
-	// Key is what becomes of the data key that the row has. Unless it is KeyKept,
-	// whatever else is sealed under the old one is lost. So lock the row first, and
-	// then compare the columns that the table has now, in the same transaction: see
-	// [Adapter.UnknownColumns]. After KeyRekeyed there must be none; after KeyReplaced
-	// they must be NULL, which is a condition of the UPDATE, or else the error is
+	// Key is what happens to the data key of the row. Unless it is KeyKept, everything
+	// else sealed under the old one is lost. So lock the row first, and then, in the
+	// same transaction, compare the columns that the table has now: see
+	// [Adapter.UnknownColumns]. After KeyRekeyed there must be none. After KeyReplaced
+	// they must be NULL, as a condition of the UPDATE; otherwise return
 	// [kmsencrypted.ErrNeedsDecrypt].
 	Key KeyChange
 }
@@ -36,7 +36,7 @@ type Write struct {
 type KeyChange uint8
 
 const (
-	KeyKept     KeyChange = iota // or its first one
+	KeyKept     KeyChange = iota // or the row gets its first one
 	KeyRekeyed                   // everything was opened and is sealed again
 	KeyReplaced                  // nothing was opened, and every field is set
 )
@@ -44,10 +44,10 @@ const (
 // Assignment is a column and a value for it.
 type Assignment struct {
 	Column string
-	Value  driver.Value // string, []byte or nil; of a plain column whatever it holds
-	// Or lists, in a condition, further values that the column may hold: what the
-	// record sent to it, see [Adapter.Sent]. An UPDATE that does not allow them is
-	// safe too, it only meets a conflict where it need not.
+	Value  driver.Value // string, []byte or nil; any value for a plain column
+	// Or lists, in a condition, further values that the column may hold: those that
+	// the record sent to it, see [Adapter.Sent]. An UPDATE that does not allow them is
+	// safe too; it only has unnecessary conflicts.
 	Or []driver.Value
 }
 
@@ -101,11 +101,12 @@ func (g *group) write(w *Write, sends bool) error {
 	before := len(w.Set)
 	exact := g.key.rekeyed
 	put := func(column string, h *head) {
-		// Under a key that replaces another also what is NULL: somebody may have set it.
+		// Under a key that replaces another, also compare NULL: another program may have
+		// set a value.
 		if h.changed() || g.key.replaces {
 			w.Set = append(w.Set, Assignment{Column: column, Value: h.stored.value()})
 		}
-		// After a rekey also what was NULL: a value set there meanwhile has the old key.
+		// After a rekey, also compare NULL: a value set there meanwhile has the old key.
 		if exact || h.sent != nil {
 			w.Where = append(w.Where, h.unchanged(column))
 		}
@@ -135,7 +136,7 @@ func (g *group) write(w *Write, sends bool) error {
 	if key.changed() {
 		w.Set = append(w.Set, Assignment{Column: g.spec.column, Value: key.stored.value()})
 	}
-	// A row that is not confirmed may be somebody else's by now: its key tells.
+	// An unconfirmed row may belong to another record by now; its key shows that.
 	if key.changed() || sends {
 		g.writeCompanions(w)
 	}
@@ -148,14 +149,14 @@ func (g *group) write(w *Write, sends bool) error {
 	return nil
 }
 
-// changed reports whether the column is to hold something else than it is known
-// to hold. A column that the program said nothing about is never written over.
+// changed reports whether the new content of the column differs from what it is
+// known to hold. A column that the program did not set is never overwritten.
 func (h *head) changed() bool {
 	return h.state != unset && !h.filled && (h.sent != nil || !h.read || !h.stored.same(h.loaded))
 }
 
-// before is what the column held when it was read; a row that was never read has
-// nothing in it yet.
+// before returns what the column held when it was read. A row that was never read
+// holds nothing yet.
 func (h *head) before() stored {
 	if !h.read {
 		return nullColumn
@@ -239,7 +240,7 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 	}
 	h := &g.key.h
 	if h.is(read.stored) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed || g.key.replaces {
-		return kmsencrypted.ErrConflict // the key column is not what stood in the way
+		return kmsencrypted.ErrConflict // the key column was not the cause
 	}
 	key, moved, err := g.unwrapAsRead(ctx, read.stored.text)
 	if isForeign(err) {
@@ -266,8 +267,8 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 	return nil
 }
 
-// unwrapAsRead opens a key column of the row. If the record moved, the row still has
-// the context of before.
+// unwrapAsRead opens a key column of the row. If the record moved, the row still
+// has the previous context.
 func (g *group) unwrapAsRead(ctx context.Context, column string) (key kmsencrypted.DataKey, moved bool, err error) {
 	key, err = g.box.Unwrap(ctx, column, g.binding(g.spec))
 	if err == nil || !g.key.h.changed() {
@@ -284,14 +285,14 @@ func (g *group) unwrapAsRead(ctx context.Context, column string) (key kmsencrypt
 // keepWrap keeps the wrap of a record that moved; only the condition changes.
 func (g *group) keepWrap(read head) error {
 	if g.seals(read.stored.text) {
-		return kmsencrypted.ErrConflict // its seal may be another one by now
+		return kmsencrypted.ErrConflict // its seal may have changed
 	}
 	g.key.h.read, g.key.h.loaded, g.key.h.sent = true, read.stored, nil
 	return nil
 }
 
-// mergeSeal puts this record's seal behind wraps that somebody else renewed, if
-// theirs is a seal that this record knows: else they changed a column.
+// mergeSeal adds this record's seal to wraps that another program renewed, if their
+// seal is one that this record knows. Otherwise that program changed a column.
 func (g *group) mergeSeal(read head) error {
 	version, now, err := parseKeyColumn(read.stored.text)
 	if err != nil {
@@ -318,7 +319,7 @@ func (g *group) mergeSeal(read head) error {
 	return nil
 }
 
-// managedColumns lists keys, fields, their parts and indexes.
+// managedColumns returns the columns of keys, fields, their parts and indexes.
 func (s *schema) managedColumns() (columns []string) {
 	for _, k := range s.keys {
 		if !k.isMaster {

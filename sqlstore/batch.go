@@ -13,7 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// batch is some records that were read.
+// batch is a list of records that were read.
 type batch[R any] struct {
 	store     *Store[R]
 	target    int
@@ -31,11 +31,11 @@ type batch[R any] struct {
 	old       [][]kmsencrypted.DataKey // of the dependents, beside rows
 }
 
-// record is what the batch knows of a row beside its struct.
+// record is the batch's data for a row in addition to its struct.
 type record struct {
 	id        []any
 	witnesses []any          // beside those of the store
-	before    []driver.Value // of the columns that are compared, as they were read
+	before    []driver.Value // values of the compared columns when they were read
 	state     recordState
 	away      error // why its key service does not answer
 }
@@ -89,7 +89,7 @@ func (b *batch[R]) Rotate(ctx context.Context, from, to int) error {
 	return b.each(ctx, from, to, func(ctx context.Context, rows ...*R) error { return b.kind.rotate(b, ctx, rows...) })
 }
 
-// remember keeps what a row held when it was read.
+// remember stores the values of a row when it was read.
 func (b *batch[R]) remember(i int) error {
 	if b.records[i].before != nil {
 		return nil
@@ -128,8 +128,8 @@ func (b *batch[R]) open(ctx context.Context, rows ...*R) error {
 	return b.store.model.Open(ctx, rows...)
 }
 
-// each does something to the waiting records and sorts what became of them:
-// those that it succeeds with are finished.
+// each applies do to the waiting records and processes the results: records that
+// succeed are finished.
 func (b *batch[R]) each(ctx context.Context, from, to int, do func(context.Context, ...*R) error) error {
 	var rows []*R
 	var at []int
@@ -173,7 +173,7 @@ func (b *batch[R]) each(ctx context.Context, from, to int, do func(context.Conte
 	return stops
 }
 
-// byRecord sorts the error of many records; one that is of none of them comes back.
+// byRecord splits an error by record. It returns an error that belongs to no record.
 func byRecord(err error, n int) (map[int]error, error) {
 	if err == nil {
 		return nil, nil
@@ -191,7 +191,7 @@ func byRecord(err error, n int) (map[int]error, error) {
 	return nil, err
 }
 
-// worse prefers an error that no waiting helps against.
+// worse prefers an error that retrying cannot fix.
 func worse(a, b error) error {
 	if a == nil || kmsencrypted.ConcernsAll(b) {
 		return b
@@ -227,7 +227,7 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 			return nil, err
 		}
 		if len(w.Set) == 0 {
-			continue // it is as it should be
+			continue // it needs no change
 		}
 		changes[i] = w.Set
 		s.indexes = append(s.indexes, i)
@@ -241,7 +241,7 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 		r := b.records[i]
 		u := update{id: r.id, same: r.before, set: make([]driver.Value, len(s.set))}
 		for n, name := range s.set {
-			// What this record does not change is compared, and so may be set to what it is.
+			// Unchanged columns are compared too, so setting them to the same value is safe.
 			u.set[n] = r.before[s.at(name)]
 		}
 		for _, a := range changes[i] {
@@ -252,8 +252,8 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 	return s, nil
 }
 
-// checkTarget makes sure that the keys of a record are at the target afterwards:
-// else the run would meet it for ever, or end without it.
+// checkTarget checks that the keys of a record are at the target afterwards.
+// Otherwise the run would find it again for ever, or end without it.
 func (b *batch[R]) checkTarget(set []field.Assignment) error {
 	for _, a := range set {
 		if !slices.ContainsFunc(b.store.keys, func(key column) bool { return key.name == a.Column }) {

@@ -13,9 +13,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// QueryCheck waits as long as a query answers with a number above 0; its reason
-// has the name and the number. NULL and no row count as 0. The query runs in the
-// database db, which may be another one than that of the records.
+// QueryCheck returns a check that waits while a query returns a number above 0. The
+// reason contains name and the number. NULL and no row count as 0. The query runs
+// in db, which may be another database than that of the records.
 func QueryCheck(db *sql.DB, name, query string) rotation.Check {
 	return numberCheck(db, query, func(n float64) string {
 		if n > 0 {
@@ -42,10 +42,11 @@ func numberCheck(db *sql.DB, query string, reason func(float64) string) rotation
 	}
 }
 
-// LagCheck waits while a replica is behind by more than most. In PostgreSQL db is
-// the primary, which knows the lag of all its replicas; in MariaDB and MySQL db is
-// a replica, asked for its Seconds_Behind_Master, and one that does not replicate
-// is waited for. SQLite has no replicas: [kmsencrypted.ErrConfig].
+// LagCheck returns a check that waits while a replica lags by more than most. In
+// PostgreSQL db is the primary, which knows the lag of all its replicas. In MariaDB
+// and MySQL db is a replica, which is asked for its Seconds_Behind_Master; the
+// check also waits while it does not replicate. LagCheck returns
+// [kmsencrypted.ErrConfig] for SQLite, which has no replicas.
 func LagCheck(db *sql.DB, d field.Dialect, most time.Duration) (rotation.Check, error) {
 	if db == nil {
 		return nil, errNoDB
@@ -71,10 +72,11 @@ func LagCheck(db *sql.DB, d field.Dialect, most time.Duration) (rotation.Check, 
 	return nil, fmt.Errorf("sqlstore: %w: no replication lag in %s", kmsencrypted.ErrConfig, d)
 }
 
-// secondsBehind asks a replica; a server that is none is not behind.
+// secondsBehind asks a replica for its lag; a server that is not a replica has
+// none.
 func secondsBehind(ctx context.Context, db *sql.DB) (seconds float64, replicates bool, err error) {
 	rows, err := db.QueryContext(ctx, "SHOW SLAVE STATUS")
-	if err != nil { // MySQL from 8.4 knows the other name only
+	if err != nil { // MySQL from 8.4 has only the other name
 		if rows, err = db.QueryContext(ctx, "SHOW REPLICA STATUS"); err != nil {
 			return 0, false, fmt.Errorf("sqlstore: check: %w", err)
 		}
@@ -101,9 +103,9 @@ func secondsBehind(ctx context.Context, db *sql.DB) (seconds float64, replicates
 	return 0, false, rows.Err()
 }
 
-// ConnectionsCheck waits while more connections than most are at work in the
-// database: those of everybody, this rotation's included. SQLite has none:
-// [kmsencrypted.ErrConfig].
+// ConnectionsCheck returns a check that waits while more than most connections are
+// active in the database, including those of this rotation. It returns
+// [kmsencrypted.ErrConfig] for SQLite, which has none.
 func ConnectionsCheck(db *sql.DB, d field.Dialect, most int) (rotation.Check, error) {
 	if db == nil {
 		return nil, errNoDB

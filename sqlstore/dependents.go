@@ -67,7 +67,7 @@ func (s *Store[R]) hasTable(ctx context.Context, name string) (bool, error) {
 	return n > 0, err
 }
 
-// learnDependents compares them with the model.
+// learnDependents checks the dependents against the model.
 func (s *Store[R]) learnDependents(options Options) error {
 	for _, d := range options.Dependents {
 		if !slices.ContainsFunc(s.keys, func(c column) bool { return c.name == d.KeyColumn() }) {
@@ -78,9 +78,9 @@ func (s *Store[R]) learnDependents(options Options) error {
 	return nil
 }
 
-// oldKeys keeps the data keys that records have before they are rotated: one list
-// beside the rows for each of the dependents. A record whose key does not open
-// fails when it is rotated.
+// oldKeys keeps the data keys of records before they are rotated: one list for
+// each of the dependents, with the indexes of rows. A record whose key does not
+// open fails when it is rotated.
 func (b *batch[R]) oldKeys(ctx context.Context, rows []*R, at []int) error {
 	if !b.rekeys {
 		return nil
@@ -97,14 +97,14 @@ func (b *batch[R]) oldKeys(ctx context.Context, rows []*R, at []int) error {
 			return err
 		}
 		for i, key := range keys {
-			b.old[n][at[i]].Wipe() // of a try before
+			b.old[n][at[i]].Wipe() // of an earlier attempt
 			b.old[n][at[i]] = key
 		}
 	}
 	return nil
 }
 
-// moveDependents takes along what belongs to the records that were written.
+// moveDependents moves what belongs to the records that were written.
 func (b *batch[R]) moveDependents(ctx context.Context, tx *sqlx.Tx, s *swap) error {
 	for n, d := range b.store.dependents {
 		var records []field.Rotated

@@ -12,25 +12,26 @@ import (
 var dialects = map[field.Dialect]struct {
 	// prefix is the text up to the first colon, with %s for the column.
 	prefix string
-	// hasTable counts the tables of a name that an unqualified name finds.
+	// hasTable counts the tables that an unqualified name refers to.
 	hasTable string
 	micros   string // since 1970, by the clock of the database
-	// returns: UPDATE has RETURNING.
+	// returns means that UPDATE has RETURNING.
 	returns bool
-	// text of a value, with %s for the column: equal if and only if the value is.
+	// witnessed is the text of a value, with %s for the column: equal if and only
+	// if the value is.
 	witnessed string
 	// columnTypes asks for the name, type and collation of the columns of a table;
 	// its arguments are those of typesOf.
 	columnTypes string
-	// comparesRows: (a, b) > (x, y) uses the index.
+	// comparesRows means that (a, b) > (x, y) uses the index.
 	comparesRows bool
-	// readCommitted: the level can be asked for.
+	// readCommitted means that this isolation level can be requested.
 	readCommitted bool
 }{
 	field.Postgres: {
 		prefix:    "left(%[1]s, strpos(%[1]s, ':'))",
 		witnessed: "%s::text",
-		// Without a length: a cast to one would cut values short.
+		// Without a length, because a cast to one would truncate values.
 		columnTypes: `SELECT attname AS "Name", format_type(atttypid, -1) AS "Type", '' AS "Collation"
 			FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped`,
 		micros:       "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",

@@ -16,8 +16,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// journal keeps the wrapped keys that a rekey replaced, so that what was missed
-// can be healed and an old backup be read.
+// journal stores the wrapped keys that a rekey replaced, to heal missed columns and
+// to read old backups.
 func (s *Store[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	var values [][]any
 	for i, u := range w.updates {
@@ -33,7 +33,8 @@ func (s *Store[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "record", "key_column", "wrapped_key"}, values)
 }
 
-// text is a wrapped key as the journal has it: some drivers give a text as bytes.
+// text returns a wrapped key as stored in the journal: some drivers return text as
+// bytes.
 func text(v driver.Value) any {
 	if b, ok := v.([]byte); ok {
 		return string(b)
@@ -41,15 +42,15 @@ func text(v driver.Value) any {
 	return v
 }
 
-// Journaled counts the keys of the table that the journal has at a version.
+// Journaled returns the number of keys of the table in the journal at a version.
 func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err error) {
 	err = s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM kms_rotation_journal WHERE table_name = ? AND wrapped_key LIKE ?"),
 		s.Table(), fmt.Sprintf("v%d:%%", version)).Scan(&n)
 	return n, ledgerError("journal", err)
 }
 
-// ClearJournal erases the keys of runs that ended longer ago than grace, and after
-// which a verification was clean: of the same run or of a later one.
+// ClearJournal erases the keys of runs that ended before grace and after which a
+// verification, of the same run or a later one, was clean.
 func (s *Store[R]) ClearJournal(ctx context.Context, grace time.Duration) (erased int64, err error) {
 	err = s.retried(ctx, "clear the journal", func(tx *sqlx.Tx) error {
 		var verified int64 // the latest run with a clean verification
@@ -69,10 +70,10 @@ func (s *Store[R]) ClearJournal(ctx context.Context, grace time.Duration) (erase
 	return erased, err
 }
 
-// Forget erases what the journal and the failures of runs have of records, for a
-// program that erases these: with an old wrapped key of a record, a copy of the
-// record in a backup could still be read. Only the primary keys of the rows are
-// looked at.
+// Forget erases what the journal and the failures of runs contain about records,
+// for a program that erases these records. With an old wrapped key, a copy of the
+// record in a backup could still be read. Forget uses only the primary keys of the
+// rows.
 func (s *Store[R]) Forget(ctx context.Context, db Execer, rows ...*R) error {
 	for _, row := range rows {
 		id, err := s.idValues(row)
@@ -94,8 +95,8 @@ func (s *Store[R]) Forget(ctx context.Context, db Execer, rows ...*R) error {
 // journalEntry is a wrapped key that a record had.
 type journalEntry struct{ id, record, column, wrapped string }
 
-// Mend opens the records of a page of the journal, and mends columns that open
-// under the journal's key only.
+// Mend opens the records of a page of the journal, and mends columns that open only
+// under the journal's key.
 func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotation.Healing, next string, err error) {
 	entries, err := s.journalPage(ctx, m)
 	if err != nil || len(entries) == 0 {
@@ -113,7 +114,7 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 		byRecord[e.record] = append(byRecord[e.record], e)
 	}
 	b := &batch[R]{store: s, compared: s.managed}
-	const most = 100 // records that one query names
+	const most = 100 // maximum number of records in one query
 	for chunk := range slices.Chunk(records, most) {
 		rows, found, err := s.byKeys(ctx, s.db, chunk)
 		if err != nil {
@@ -144,8 +145,8 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 	return result, next, err
 }
 
-// mend opens the records of a batch, and seals again what opens only under a key
-// of the journal.
+// mend opens the records of a batch, and seals again what opens only under a key of
+// the journal.
 func (b *batch[R]) mend(ctx context.Context, journal map[string][]journalEntry) error {
 	for i := range b.rows {
 		if err := b.remember(i); err != nil {
@@ -177,8 +178,8 @@ func (b *batch[R]) mend(ctx context.Context, journal map[string][]journalEntry) 
 	})
 }
 
-// mendOne tries the old keys of a record that does not open. What does not open
-// after that stays the error.
+// mendOne tries the old keys of a record that does not open. It returns the error
+// of what still does not open.
 func (b *batch[R]) mendOne(ctx context.Context, row *R, entries []journalEntry, why error) error {
 	if kmsencrypted.Retryable(why) || kmsencrypted.ConcernsAll(why) {
 		return why

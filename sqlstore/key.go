@@ -14,10 +14,10 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// A primary key travels through the engine and the ledger as a text: a JSON list
-// of its columns, each with a letter for its type before it. ["i42"], ["sde","i7"].
+// The engine and the ledger handle a primary key as text: a JSON list of its
+// columns, each with a letter for its type before it. ["i42"], ["sde","i7"].
 
-// idValues are the columns of the primary key of a row, as the driver takes them.
+// idValues returns the columns of the primary key of a row as driver values.
 func (s *Store[R]) idValues(row *R) ([]any, error) {
 	values := make([]any, len(s.ids))
 	for i, c := range s.ids {
@@ -62,7 +62,7 @@ func encodeKey(values []any) string {
 			}
 		}
 	}
-	text, _ := json.Marshal(texts) // strings cannot fail
+	text, _ := json.Marshal(texts) // marshalling strings cannot fail
 	return string(text)
 }
 
@@ -101,7 +101,7 @@ func decodeKey(text string) ([]any, error) {
 	return values, nil
 }
 
-// recordName is a primary key for people: "id=42".
+// recordName returns a primary key for people: "id=42".
 func (s *Store[R]) recordName(id []any) string {
 	var b strings.Builder
 	for i, value := range id {

@@ -11,15 +11,15 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// kind is what a kind of rotation is to a table: which rows it selects, what it
-// does to them in memory, and which columns must still be what was read when they
-// are written.
+// kind describes a kind of rotation for a table: which rows it selects, what it
+// does to them in memory, and which columns must be unchanged when they are
+// written.
 type kind[R any] struct {
 	// selects adds to a query the condition of the rows.
 	selects  func(s *Store[R], q *sqldialect.Statement, target int)
 	rotate   func(b *batch[R], ctx context.Context, rows ...*R) error
 	compared func(s *Store[R]) []column
-	// keys counts the data keys of a row that are dealt with; nil: all that it has.
+	// keys counts the data keys of a row to handle; nil means all.
 	keys func(m field.Adapter[R], row *R) int
 }
 
@@ -30,8 +30,8 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	case rotation.Rewrap:
 		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rewrap, (*Store[R]).keyColumns, nil}, nil
 	case rotation.Rekey:
-		// Every column of the model, also one that is NULL: a value that somebody puts
-		// there meanwhile is sealed under the data key that is about to be replaced.
+		// Every column of the model, even if NULL: a value set there meanwhile is sealed
+		// under the data key that is about to be replaced.
 		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }, nil}, nil
 	case rotation.Migrate:
 		return kind[R]{(*Store[R]).selectUnfilled, (*batch[R]).migrate, (*Store[R]).migrated, nil}, nil
@@ -84,7 +84,7 @@ func (s *Store[R]) selectIndexed(q *sqldialect.Statement, _ int) {
 	}
 }
 
-// migrated are the columns of the model and those that they replace.
+// migrated returns the columns of the model and those that they replace.
 func (s *Store[R]) migrated() []column {
 	columns := slices.Clone(s.managed)
 	for _, r := range s.model.Replacements() {
@@ -93,7 +93,8 @@ func (s *Store[R]) migrated() []column {
 	return columns
 }
 
-// indexed are the keys, the indexes and what these are computed from.
+// indexed returns the keys, the indexes and the columns that these are computed
+// from.
 func (s *Store[R]) indexed() []column {
 	columns := slices.Clone(s.keys)
 	for _, x := range s.model.IndexColumns() {
@@ -126,8 +127,8 @@ func (b *batch[R]) rekey(ctx context.Context, rows ...*R) error {
 	return b.store.model.RekeyWithFiles(ctx, rows...)
 }
 
-// migrate fills what is not filled: under the record's own data key if that is at
-// the target, else under a new one.
+// migrate fills unfilled columns: under the record's own data key if that is at
+// the target, otherwise under a new one.
 func (b *batch[R]) migrate(ctx context.Context, rows ...*R) error {
 	return inStages(ctx, rows,
 		stage[R]{do: b.open},
@@ -136,8 +137,8 @@ func (b *batch[R]) migrate(ctx context.Context, rows ...*R) error {
 	)
 }
 
-// atTarget reports whether every data key of a row is at the target, or is
-// missing and so will be.
+// atTarget reports whether every data key of a row is at the target, or is missing
+// and so will be.
 func (b *batch[R]) atTarget(row *R) bool {
 	return !slices.ContainsFunc(b.store.keys, func(c column) bool {
 		key := c.of(row).Interface().(field.Key)
@@ -151,13 +152,14 @@ func (b *batch[R]) reindex(ctx context.Context, rows ...*R) error {
 	return inStages(ctx, rows, stage[R]{do: b.open}, stage[R]{do: b.store.model.Reindex})
 }
 
-// stage is something to do to records, or to some of them.
+// stage is an operation on all records or some of them.
 type stage[R any] struct {
-	picks func(*R) bool // nil: all
+	picks func(*R) bool // nil means all
 	do    func(context.Context, ...*R) error
 }
 
-// inStages does one thing after another; what failed is left out of the rest.
+// inStages runs the stages one after another. Records that fail are left out of
+// the rest.
 func inStages[R any](ctx context.Context, rows []*R, stages ...stage[R]) error {
 	errs := make(map[int]error)
 	for _, s := range stages {

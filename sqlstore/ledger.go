@@ -21,11 +21,11 @@ func ledgerError(op string, err error) error {
 	return fmt.Errorf("sqlstore: %s: %w", op, noted(err))
 }
 
-// again does something that changes nothing if it fails, until it loses no race
-// with other transactions.
+// again repeats an operation that changes nothing if it fails, until it loses no
+// race with other transactions.
 func again(do func() error) (err error) { return repeated(do, isTransient) }
 
-// patiently does it also if it waits too long for a lock.
+// patiently also repeats it if it waits too long for a lock.
 func patiently(do func() error) error {
 	return repeated(do, func(err error) bool { return isTransient(err) || isLockTimeout(err) })
 }
@@ -63,7 +63,7 @@ type Execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// exec reports whether a statement changed any row.
+// exec runs a statement and reports whether it changed any row.
 func (s *Store[R]) exec(ctx context.Context, db Execer, query string, args ...any) (changed bool, err error) {
 	result, err := db.ExecContext(ctx, s.dialect.SQL(query), args...)
 	if err != nil {
@@ -73,7 +73,7 @@ func (s *Store[R]) exec(ctx context.Context, db Execer, query string, args ...an
 	return n > 0, err
 }
 
-// Newest returns the unfinished run of the table, or else the latest one.
+// Newest returns the unfinished run of the table, or otherwise the latest one.
 func (s *Store[R]) Newest(ctx context.Context) (rotation.Status, bool, error) {
 	runs, err := s.runs(ctx, "CASE WHEN active = 1 THEN 0 ELSE 1 END, started DESC", 1)
 	if err != nil || len(runs) == 0 {
@@ -82,7 +82,7 @@ func (s *Store[R]) Newest(ctx context.Context) (rotation.Status, bool, error) {
 	return runs[0], true, nil
 }
 
-// History lists the latest runs of the table, the newest first.
+// History returns the latest runs of the table, the newest first.
 func (s *Store[R]) History(ctx context.Context, limit int) ([]rotation.Status, error) {
 	runs, err := s.runs(ctx, "started DESC", limit)
 	return runs, ledgerError("history", err)
@@ -121,7 +121,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 	return runs, nil
 }
 
-// sumUp adds what the shards of a run say.
+// sumUp adds the counts of a run's shards.
 func (s *Store[R]) sumUp(ctx context.Context, r *rotation.Status) error {
 	var busy int64
 	err := s.db.QueryRowContext(ctx, s.dialect.SQL(`SELECT count(*), coalesce(sum(done), 0), coalesce(sum(CASE WHEN owner <> '' AND lease_until >= {now} THEN 1 ELSE 0 END), 0),
@@ -132,7 +132,7 @@ func (s *Store[R]) sumUp(ctx context.Context, r *rotation.Status) error {
 	return err
 }
 
-// timeOf is a time of the ledger; NULL is the zero time.
+// timeOf returns a time of the ledger; NULL is the zero time.
 func timeOf(ms sql.Null[int64]) (t time.Time) {
 	if ms.Valid {
 		t = time.UnixMilli(ms.V)
@@ -140,13 +140,13 @@ func timeOf(ms sql.Null[int64]) (t time.Time) {
 	return t
 }
 
-// Start begins a run, unless it is not [Store.Ready] for it.
+// Start starts a run. It returns the error of [Store.Ready] if it must not.
 func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotation.Range) error {
 	if err := s.Ready(ctx, run.Kind); err != nil {
 		return err
 	}
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
-		// Of two runs within a millisecond the later one is the newest all the same.
+		// Of two runs within a millisecond, the later one must be the newest.
 		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, active, started)
 			VALUES (?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= {now} THEN latest + 1 ELSE {now} END
 				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned)
@@ -163,7 +163,7 @@ func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotatio
 	if err == nil {
 		return nil
 	}
-	// Drivers do not agree on how to say that a key is there already, so look.
+	// Drivers report a duplicate key in different ways, so look for the run.
 	if status, found, statusErr := s.Newest(ctx); statusErr == nil && found && status.State.Unfinished() {
 		return kmsencrypted.ErrConflict
 	}
@@ -194,7 +194,7 @@ func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, leas
 	return shard, offer, ledgerError("take a shard", err)
 }
 
-// take needs no transaction: the UPDATE says whether the shard was still free.
+// take needs no transaction: the UPDATE shows whether the shard was still free.
 func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, lease time.Duration) (rotation.Offer, error) {
 	var state string
 	err := s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
@@ -248,7 +248,7 @@ func (s *Store[R]) Release(ctx context.Context, shard rotation.Shard) error {
 }
 
 // advance moves a shard on in the transaction that wrote its records. The owner
-// is what fences off a worker whose lease is over: its transaction ends here.
+// fences off a worker whose lease has ended: its transaction fails here.
 func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to rotation.Position, o rotation.Outcome) error {
 	after, owner, done := to.After, to.Shard.Owner, 0
 	if after == "" {
@@ -273,7 +273,7 @@ func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to rotation.Positio
 func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bool, err error) {
 	err = s.retried(ctx, "next pass", func(tx *sqlx.Tx) error {
 		ended = false
-		// First of all this locks the run.
+		// First, because this locks the run.
 		ours, err := s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass + 1 WHERE id = ? AND pass = ? AND active = 1", run, pass)
 		if err != nil || !ours {
 			return err
@@ -282,7 +282,7 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 		if err := tx.QueryRowContext(ctx, s.dialect.SQL("SELECT kind FROM kms_rotations WHERE id = ?"), run).Scan(&k); err != nil {
 			return err
 		}
-		// Where what is done is selected again, only conflicts are a reason for another pass.
+		// If done records are selected again, only conflicts require another pass.
 		changed := "pass_changes"
 		if k.SelectsDone() {
 			changed = "pass_conflicts"
@@ -292,7 +292,7 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 		if err != nil {
 			return err
 		}
-		if left > 0 { // of a pass that somebody else began meanwhile
+		if left > 0 { // of a pass that another process began meanwhile
 			_, err = s.exec(ctx, tx, "UPDATE kms_rotations SET pass = pass - 1 WHERE id = ?", run)
 			return err
 		}
@@ -307,13 +307,13 @@ func (s *Store[R]) NextPass(ctx context.Context, run string, pass int) (ended bo
 	return ended && err == nil, err
 }
 
-// restart lets the shards of a run begin again, or only those that met conflicts.
+// restart restarts the shards of a run, or only those with conflicts.
 func (s *Store[R]) restart(ctx context.Context, tx *sqlx.Tx, run string, conflictsOnly bool) error {
 	which := "rotation_id = ?"
 	if conflictsOnly {
 		which += " AND pass_conflicts > 0"
 	}
-	// The new pass meets the failed records again.
+	// The new pass tries the failed records again.
 	_, err := s.exec(ctx, tx, `DELETE FROM kms_rotation_failures WHERE rotation_id = ? AND shard IN
 		(SELECT shard FROM kms_rotation_shards WHERE `+which+`)`, run, run)
 	if err != nil {
@@ -336,10 +336,10 @@ func (s *Store[R]) SetState(ctx context.Context, run string, state rotation.RunS
 	})
 }
 
-// SetWaiting keeps why a run waits.
+// SetWaiting stores why a run waits.
 func (s *Store[R]) SetWaiting(ctx context.Context, run, reason string) error {
 	return s.retried(ctx, "say why it waits", func(tx *sqlx.Tx) error {
-		var text any // NULL for none
+		var text any // NULL means not waiting
 		if reason != "" {
 			text = cut(reason)
 		}
@@ -348,8 +348,8 @@ func (s *Store[R]) SetWaiting(ctx context.Context, run, reason string) error {
 	})
 }
 
-// SetVerified keeps with the latest run, if it is done, that everything was clean,
-// or else with none that it was.
+// SetVerified records with the latest run, if it is done, that everything was
+// clean, or removes that from all runs.
 func (s *Store[R]) SetVerified(ctx context.Context, clean bool) error {
 	if !clean {
 		return s.retried(ctx, "take the verification back", func(tx *sqlx.Tx) error {
@@ -367,7 +367,7 @@ func (s *Store[R]) SetVerified(ctx context.Context, clean bool) error {
 	})
 }
 
-// FailureCounts counts what could not be moved in the last pass by its class.
+// FailureCounts returns the number of failed records of the last pass by class.
 func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]int64, error) {
 	var groups []struct {
 		Class string
@@ -382,7 +382,7 @@ func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]in
 	return counts, ledgerError("failures", err)
 }
 
-// Failures lists what could not be moved in the last pass.
+// Failures returns the failed records of the last pass.
 func (s *Store[R]) Failures(ctx context.Context, run string, limit int) ([]rotation.Failure, error) {
 	query := "SELECT record, class, reason FROM kms_rotation_failures WHERE rotation_id = ? ORDER BY shard, id"
 	if limit > 0 {

@@ -13,7 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// Limiter bounds the calls to a key service by all processes that share a
+// Limiter limits the calls to a key service by all processes that share a
 // database: see [NewLimiter]. It is a [rotation.ThrottledLimiter] and safe for
 // concurrent use.
 type Limiter struct {
@@ -27,14 +27,14 @@ type Limiter struct {
 	read  time.Time     // when
 }
 
-// NewLimiter returns the limiter of that name, as a rule that of a KMS key or
-// region, and makes its row in kms_rate_limits if it is not there. perSecond is
-// the rate of a new one; one that is there keeps its own until [Limiter.SetRate].
-// The table is made by [Store.CreateTables] or from [Tables].
+// NewLimiter returns the limiter with a name, usually that of a KMS key or region,
+// and adds its row to kms_rate_limits if it does not exist. perSecond is the rate
+// of a new limiter; an existing one keeps its rate until [Limiter.SetRate].
+// [Store.CreateTables] or the statements of [Tables] create the table.
 //
-// Each batch of calls books the next free moment with one UPDATE, by the clock of
+// Each batch of calls books the next free time with one UPDATE, by the clock of
 // the database, and waits for it. When the key service throttles, the rate is
-// halved for everybody, and it rises by a tenth for every 10 s without that.
+// halved for all processes. It rises by a tenth for every 10 s without throttling.
 func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, perSecond float64) (*Limiter, error) {
 	if err := d.Check(); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
@@ -52,7 +52,7 @@ func NewLimiter(ctx context.Context, db *sql.DB, d field.Dialect, name string, p
 			name, perSecond, perSecond, name)
 		return err
 	})
-	// Somebody else may have made it at the same moment; then it is there.
+	// Another process may have added it at the same moment; then it exists.
 	if failed := l.refresh(ctx); failed != nil {
 		if err == nil {
 			err = failed
@@ -87,21 +87,21 @@ func (l *Limiter) refresh(ctx context.Context) error {
 	return nil
 }
 
-// Rate is the rate of all processes together in calls a second, as it was when
-// this process last asked: not longer ago than a second while it makes calls.
+// Rate returns the rate of all processes together in calls a second, as last read:
+// not longer ago than a second while this process makes calls.
 func (l *Limiter) Rate() float64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rate
 }
 
-// Burst is a fiftieth of a second for each process.
+// Burst returns the calls of a fiftieth of a second.
 func (l *Limiter) Burst() int { return max(1, int(l.Rate()/50)) }
 
 // SetRate changes the rate for all processes, also while they work.
 func (l *Limiter) SetRate(ctx context.Context, perSecond float64) error {
 	if !(perSecond > 0) {
-		return fmt.Errorf("sqlstore: %w: a rate that is not above 0", kmsencrypted.ErrConfig)
+		return fmt.Errorf("sqlstore: %w: the rate must be above 0", kmsencrypted.ErrConfig)
 	}
 	err := patiently(func() error {
 		_, err := l.exec(ctx, "UPDATE kms_rate_limits SET per_second = ?, rate = ? WHERE name = ?", perSecond, perSecond, l.name)
@@ -113,7 +113,7 @@ func (l *Limiter) SetRate(ctx context.Context, perSecond float64) error {
 	return ledgerError("limiter "+l.name, err)
 }
 
-// Throttled halves the rate, at most once in a second: calls side by side are
+// Throttled halves the rate, at most once a second, because concurrent calls are
 // throttled together.
 func (l *Limiter) Throttled(ctx context.Context) error {
 	err := patiently(func() error {
@@ -136,9 +136,9 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 	return sleep.For(ctx, wait)
 }
 
-// reserving books n calls. Its assignments stand in the order in which MariaDB and
-// MySQL, where each sees those before it, have the same result as the others,
-// where none does: what is needed later is changed later.
+// reserving books n calls. In MariaDB and MySQL each assignment sees those before
+// it, in the other databases none does. The order gives the same result in both:
+// what is needed later is changed later.
 const reserving = `UPDATE kms_rate_limits SET
 	slot = %[1]s,
 	tat = CASE WHEN tat > {micros} THEN tat ELSE {micros} END + CAST(? * 1000000.0 / rate AS %[2]s),
@@ -146,8 +146,8 @@ const reserving = `UPDATE kms_rate_limits SET
 	changed = CASE WHEN rate < per_second AND changed < {micros} - 10000000 THEN {micros} ELSE changed END
 	WHERE name = ?`
 
-// reserve books n calls for a moment by the clock of the database, in
-// microseconds, and says how long to wait for it.
+// reserve books n calls for a time by the clock of the database, in microseconds,
+// and returns how long to wait for it.
 func (l *Limiter) reserve(ctx context.Context, n int) (at int64, wait time.Duration, err error) {
 	if l.isStale() {
 		if err := l.refresh(ctx); err != nil {
@@ -159,7 +159,7 @@ func (l *Limiter) reserve(ctx context.Context, n int) (at int64, wait time.Durat
 		if dialects[l.dialect].returns {
 			return l.db.QueryRowContext(ctx, l.sql(fmt.Sprintf(reserving, free, "bigint")+" RETURNING slot"), n, l.name).Scan(&at)
 		}
-		// The id that the statement makes comes back with its result.
+		// The statement returns the id that it sets.
 		result, err := l.exec(ctx, fmt.Sprintf(reserving, "LAST_INSERT_ID("+free+")", "signed"), n, l.name)
 		if err == nil {
 			at, err = result.LastInsertId()

@@ -12,8 +12,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// Read reads records in the order of their primary key: never by OFFSET, and
-// never "the first that are not done", both of which read again what is done.
+// Read reads records in the order of their primary key. It never uses OFFSET or
+// "the first that are not done", which both read processed records again.
 func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.Batch, error) {
 	k, err := kindOf[R](sel.Kind)
 	if err != nil {
@@ -104,7 +104,7 @@ func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldiale
 	return rows, records, found.Err()
 }
 
-// newRow is an empty row; that of a dynamic model points to a struct.
+// newRow returns an empty row; that of a dynamic model points to a struct.
 func (s *Store[R]) newRow() (row R) {
 	if reflect.TypeFor[R]() != s.model.RowType() {
 		row = reflect.New(s.model.RowType()).Interface().(R)
@@ -112,9 +112,9 @@ func (s *Store[R]) newRow() (row R) {
 	return row
 }
 
-// Ranges cuts an integer key into equal pieces of its values, which takes no
-// reading; any other key into pieces of equally many records, which reads the
-// index once. The first and the last range have no outer bound.
+// Ranges divides an integer key into equal ranges of its values, which reads
+// nothing, and any other key into ranges of equally many records, which reads
+// the index once. The first and the last range have no outer bound.
 func (s *Store[R]) Ranges(ctx context.Context, n int) ([]rotation.Range, error) {
 	bounds, err := s.bounds(ctx, max(n, 1))
 	if err != nil {
@@ -130,7 +130,7 @@ func (s *Store[R]) Ranges(ctx context.Context, n int) ([]rotation.Range, error) 
 	return append(ranges, rotation.Range{After: after}), nil
 }
 
-// bounds are at most n-1 primary keys between the ranges.
+// bounds returns at most n-1 primary keys between the ranges.
 func (s *Store[R]) bounds(ctx context.Context, n int) ([][]any, error) {
 	if len(s.ids) == 1 && isInteger(s.model.RowType().FieldByIndex(s.ids[0].index).Type.Kind()) {
 		return s.equalBounds(ctx, n)
@@ -149,7 +149,7 @@ func (s *Store[R]) equalBounds(ctx context.Context, n int) (bounds [][]any, err 
 	if err != nil || !least.Valid {
 		return nil, err
 	}
-	span := uint64(most.V) - uint64(least.V) // also where the difference overflows an int64
+	span := uint64(most.V) - uint64(least.V) // also right if the difference overflows an int64
 	step := max(1, span/uint64(n)+1)
 	for i := step; i <= span && len(bounds) < n-1; i += step {
 		bounds = append(bounds, []any{int64(uint64(least.V) + i - 1)})

@@ -12,7 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// isRefusal reports that the database does not take a row: a constraint, a
+// isRefusal reports whether the database refuses a row because of a constraint, a
 // trigger or a column that is too short.
 func isRefusal(err error) bool {
 	if state, ok := sqlState(err); ok {
@@ -27,8 +27,8 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// setAside finds the updates that the database refuses by trying each for itself,
-// makes failures of them, and takes all of it back.
+// setAside finds the updates that the database refuses by trying each separately,
+// turns them into failures, and undoes all of it.
 func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 	refused := make(map[int]error)
 	err := again(func() error {
@@ -92,7 +92,7 @@ func classOf(err error) string {
 	return rotation.FailureClass(err)
 }
 
-// try makes an update that does not spoil the transaction if it fails.
+// try makes an update that does not abort the transaction if it fails.
 func (s *Store[R]) try(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT kms_rotation"); err != nil {
 		return err

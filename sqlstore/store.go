@@ -1,5 +1,5 @@
-// Package sqlstore lets a [rotation.Rotator] rotate the records of a SQL
-// table: in PostgreSQL, in MariaDB and MySQL, and in SQLite.
+// Package sqlstore lets a [rotation.Rotator] rotate the records of a SQL table in
+// PostgreSQL, MariaDB, MySQL or SQLite.
 //
 //	users, err := field.NewModel[User](box, field.Config{Table: "users"})
 //	…
@@ -13,10 +13,11 @@
 //
 // Records are read in the order of their primary key, which may have several
 // columns: integers, texts, UUIDs or bytes. Each batch is written in one
-// transaction together with the position of its shard, so that a process may
-// die at any point. A rewrap writes a row only if its key column is still what
-// was read; a rekey only if every column of the model is, and it keeps the
-// replaced wrapped keys in the table kms_rotation_journal.
+// transaction together with the position of its shard, so that a process may die
+// at any point. A rewrap writes a row only if its key column is unchanged since
+// it was read. A rekey writes a row only if every column of the model is
+// unchanged, and keeps the replaced wrapped keys in the table
+// kms_rotation_journal.
 //
 // SQLite needs a busy timeout in its DSN when several workers or processes write.
 package sqlstore
@@ -67,18 +68,18 @@ type Store[R any] struct {
 type column struct {
 	name  string
 	index []int
-	// witness: it is compared by the text that the database makes of it, because
-	// what Go makes of a time or a fraction need not be equal to it.
+	// witness means that the column is compared by the text that the database makes
+	// of it, because Go's form of a time or a fraction need not be equal to it.
 	witness bool
 }
 
-// columnType is what the database says of a column.
+// columnType is the type of a column in the database.
 type columnType struct {
 	name      string
 	collation string // of a text in MariaDB and MySQL
 }
 
-// of is the field in a row.
+// of returns the field in a row.
 func (c column) of(row any) reflect.Value {
 	v := reflect.ValueOf(row).Elem()
 	if v.Kind() == reflect.Interface { // a row of a dynamic model
@@ -87,7 +88,7 @@ func (c column) of(row any) reflect.Value {
 	return v.FieldByIndex(c.index)
 }
 
-// value is what the database has or is to have of a column of the model.
+// value returns the driver value of a column of the model.
 func (c column) value(row any) (driver.Value, error) {
 	return c.of(row).Addr().Interface().(driver.Valuer).Value()
 }
@@ -149,12 +150,12 @@ func (s *Store[R]) plainSources() (names []string) {
 	return names
 }
 
-// Options of a store; the zero value is usual.
+// Options configure a store. The zero value suits most programs.
 type Options struct {
-	// Independent lists columns that are named like encrypted ones and are not
-	// sealed under a key of the model. A rekey of a table with such a column that
-	// neither the model nor this list has is [kmsencrypted.ErrConfig], because
-	// what the column holds would be lost with the old data key.
+	// Independent lists columns that are named like encrypted ones but are not
+	// sealed under a key of the model. A rekey returns [kmsencrypted.ErrConfig] for
+	// a table with such a column that is neither in the model nor in this list,
+	// because its content would be lost with the old data key.
 	Independent []string
 	// Dependents are what lies in other tables under the data keys of the records:
 	// the managers of their attached files. A rekey of a table whose records have
@@ -163,7 +164,7 @@ type Options struct {
 	Dependents []field.Dependents
 }
 
-// driverNames are names by which sqlx knows the placeholders of a database.
+// driverNames are the names by which sqlx knows the placeholders of a database.
 var driverNames = map[field.Dialect]string{field.Postgres: "pgx", field.MySQL: "mysql", field.SQLite: "sqlite3"}
 
 // learn compares the struct with the table.
@@ -240,11 +241,11 @@ func (s *Store[R]) columnTypes(ctx context.Context, db sqlx.QueryerContext) (nam
 	return names, types, nil
 }
 
-// Table is the name of the model's table.
+// Table returns the name of the model's table.
 func (s *Store[R]) Table() string { return s.model.Table() }
 
 // Count counts the records by the version of each key column. It reads the whole
-// table once for each.
+// table once per key column.
 func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, err error) {
 	if err := s.seesAll(ctx); err != nil {
 		return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)

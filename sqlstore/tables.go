@@ -74,11 +74,11 @@ var ownTables = tables.Set{Name: "rotations", Tables: []tables.Table{
 	}},
 }}
 
-// Tables returns the statements that create the tables that a Store needs in
-// addition to the records, for a migration: kms_rotations, kms_rotation_shards,
-// kms_rotation_failures, kms_rotation_journal and kms_rate_limits, and kms_tables,
-// which records their version. Statements that are run again change nothing. The
-// error is [kmsencrypted.ErrConfig] for an unknown dialect.
+// Tables returns the statements that create the tables of a Store, for a migration:
+// kms_rotations, kms_rotation_shards, kms_rotation_failures, kms_rotation_journal
+// and kms_rate_limits, and kms_tables, which records their version. Running the
+// statements again changes nothing. Tables returns [kmsencrypted.ErrConfig] for an
+// unknown dialect.
 func Tables(d field.Dialect) ([]string, error) {
 	statements, err := ownTables.DDL(d)
 	if err != nil {
@@ -87,8 +87,8 @@ func Tables(d field.Dialect) ([]string, error) {
 	return statements, nil
 }
 
-// CreateTables creates the tables of [Tables] where they are missing, and adds
-// what an older release's tables lack. That release can go on using them.
+// CreateTables creates the tables of [Tables] if they are missing, and adds what
+// the tables of an older release lack. The older release can still use them.
 func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 	if err := tables.Create(ctx, db, d, ownTables); err != nil {
 		return fmt.Errorf("sqlstore: create the tables of rotations: %w", err)
@@ -96,7 +96,7 @@ func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 	return nil
 }
 
-// CreateTables is the function [CreateTables] for the database of the store.
+// CreateTables calls the function [CreateTables] for the database of the store.
 func (s *Store[R]) CreateTables(ctx context.Context) error {
 	return CreateTables(ctx, s.db.DB, s.dialect)
 }

@@ -18,24 +18,24 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// swap is the updates of one batch, all of the same columns. Every column that
-// is set is also compared.
+// swap is the updates of one batch, all of the same columns. Every column that is
+// set is also compared.
 type swap struct {
 	run     string
 	set     []string
-	same    []column // that must still be what was read
+	same    []column // that must be unchanged since they were read
 	indexes []int    // of the records, beside updates
 	updates []update
 	written []bool // beside updates
 }
 
-// update is that of one record.
+// update is the update of one record.
 type update struct {
 	id        []any
 	set, same []driver.Value
 }
 
-// addColumn notes that a column is set. It refuses one that is not compared.
+// addColumn records that a column is set. It refuses one that is not compared.
 func (s *swap) addColumn(name string) error {
 	if s.at(name) < 0 {
 		return fmt.Errorf("sqlstore: %w: column %s is written and not compared", kmsencrypted.ErrConfig, name)
@@ -51,7 +51,7 @@ func (s *swap) at(name string) int {
 }
 func (s *swap) atSet(name string) int { return slices.Index(s.set, name) }
 
-// moves reports whether an update changes a wrapped key that was there.
+// moves reports whether an update changes an existing wrapped key.
 func (s *swap) moves(update int, key string) bool {
 	u, at := s.updates[update], s.atSet(key)
 	return at >= 0 && u.same[s.at(key)] != nil && !reflect.DeepEqual(u.same[s.at(key)], u.set[at])
@@ -66,8 +66,8 @@ func (s *swap) count() (n int64) {
 	return n
 }
 
-// Write implements [rotation.Batch]. It tries again after a deadlock or a
-// lost race of transactions: nothing was written then.
+// Write implements [rotation.Batch]. It tries again after a deadlock or a lost race
+// of transactions, which write nothing.
 func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rotation.Outcome, err error) {
 	defer b.wipe(0, len(b.rows))
 	s, err := b.swap(to.Shard.Run)
@@ -95,7 +95,7 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 	}
 }
 
-// lockedOrOther names what a smaller batch may help against.
+// lockedOrOther marks errors that a smaller batch may avoid.
 func lockedOrOther(err error) error {
 	if err != nil && isLockTimeout(err) {
 		return fmt.Errorf("%w: %w", rotation.ErrLocked, err)
@@ -114,8 +114,8 @@ func (b *batch[R]) write(ctx context.Context, s *swap, to rotation.Position) (ou
 	return outcome, nil
 }
 
-// writeIn makes one transaction of the records, the journal, the failures and the
-// position.
+// writeIn writes the records, the journal, the failures and the position in one
+// transaction.
 func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotation.Position) (o rotation.Outcome, err error) {
 	s.written = make([]bool, len(s.updates))
 	if len(s.updates) > 0 {
@@ -183,8 +183,8 @@ func (s *Store[R]) begin(ctx context.Context) (*sqlx.Tx, error) {
 }
 
 // isTransient reports a deadlock, a serialization failure or a busy database.
-// Drivers have no common way to say so; the texts are those of MySQL's and
-// SQLite's, which this package does not import.
+// Drivers have no common way to report these. The texts are those of MySQL's and
+// SQLite's drivers, which this package does not import.
 func isTransient(err error) bool {
 	if state, ok := sqlState(err); ok {
 		return state == "40P01" || state == "40001"
@@ -192,8 +192,8 @@ func isTransient(err error) bool {
 	return mentions(err, "Error 1213", "Error 1020", "Error 3101", "SQLITE_BUSY", "database is locked")
 }
 
-// isLockTimeout reports that somebody held a lock for longer than a batch waits, or
-// that a statement of it took too long.
+// isLockTimeout reports whether another process held a lock for longer than a batch
+// waits, or a statement of the batch took too long.
 func isLockTimeout(err error) bool {
 	if state, ok := sqlState(err); ok {
 		return state == "55P03" || state == "57014"
@@ -260,7 +260,7 @@ func (s *Store[R]) recordFailures(ctx context.Context, tx *sqlx.Tx, shard rotati
 	return s.insert(ctx, tx, "kms_rotation_failures", []string{"rotation_id", "shard", "record", "class", "reason"}, values)
 }
 
-// cut bounds a text.
+// cut limits the length of a text.
 func cut(text string) string {
 	const most = 500
 	if len(text) > most {
@@ -274,7 +274,7 @@ func (s *Store[R]) insert(ctx context.Context, tx *sqlx.Tx, table string, column
 	if s.dialect == field.Postgres && len(values) > 0 {
 		return s.insertAll(ctx, tx, table, columns, values)
 	}
-	const most = 500 // rows; below what any database takes of arguments
+	const most = 500 // rows; below every database's limit of arguments
 	for rows := range slices.Chunk(values, most) {
 		q := s.dialect.Statement("INSERT INTO ", table, " (", strings.Join(columns, ", "), ") VALUES ")
 		q.Rows(rows)

@@ -13,16 +13,16 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// query is a query of the caller's, ready for the database.
+// query is a query of the caller, ready for the database.
 type query struct {
 	text    string
 	args    []any
 	lookups []field.Lookup
 }
 
-// bind spreads lists and lookups over IN (?) and makes each ? the placeholder of
-// the database. A query with placeholders of its own, such as $1, stays as it
-// is, and so may use ? as an operator.
+// bind expands lists and lookups in IN (?) and replaces each ? by the placeholder
+// of the database. A query with placeholders of its own, such as $1, is
+// unchanged, and so may use ? as an operator.
 func bind(db Ext, text string, args []any) (q query, err error) {
 	if q.args, err = q.takeLookups(args); err != nil {
 		return query{}, err
@@ -40,7 +40,7 @@ func bind(db Ext, text string, args []any) (q query, err error) {
 	return q, nil
 }
 
-// takeLookups replaces each lookup by the list of what it seeks.
+// takeLookups replaces each lookup by the list of its values.
 func (q *query) takeLookups(args []any) ([]any, error) {
 	isLookup := func(arg any) bool { _, ok := arg.(field.Lookup); return ok }
 	if !slices.ContainsFunc(args, isLookup) {
@@ -64,8 +64,8 @@ func (q *query) takeLookups(args []any) ([]any, error) {
 	return args, nil
 }
 
-// isList reports whether an argument is to be spread. Bytes are one value, and
-// so is what makes a value of itself.
+// isList reports whether an argument is expanded. Bytes are one value, and so is
+// a driver.Valuer.
 func isList(arg any) bool {
 	if _, ok := arg.(driver.Valuer); ok || arg == nil {
 		return false
@@ -74,7 +74,7 @@ func isList(arg any) bool {
 	return t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8
 }
 
-// hits leaves out the records that none of the lookups means. All are opened.
+// hits removes opened records that match none of the lookups.
 func hits[R any](db Ext, lookups []field.Lookup, rows []R) (_ []R, err error) {
 	isHit := func(row *R) bool {
 		for _, l := range lookups {
@@ -98,8 +98,8 @@ func hits[R any](db Ext, lookups []field.Lookup, rows []R) (_ []R, err error) {
 	return rows, nil
 }
 
-// checkable reports a field that the lookup's index is computed from and that
-// the query did not read: the record would silently be taken for a false hit.
+// checkable returns an error if the query did not read a field that the lookup's
+// index is computed from: the record would silently be taken for a false hit.
 func checkable[R any](db Ext, l field.Lookup, row *R) error {
 	mapper, _ := mapperOf(db)
 	index := column{field: mapper.TypeMap(reflect.TypeFor[R]()).Names[l.Name]}

@@ -2,8 +2,8 @@
 // [github.com/jmoiron/sqlx], on PostgreSQL, MariaDB and MySQL, and SQLite.
 //
 // A program that uses sqlx keeps its handles, its queries and its struct tags. It
-// makes a [field.Model] once, and calls the functions of this package where it
-// read or wrote the struct:
+// creates a [field.Model] once, and calls the functions of this package instead of
+// those of sqlx for this struct:
 //
 //	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers"})
 //
@@ -14,27 +14,28 @@
 //
 // # Reading
 //
-// [Get] and [Select] take a query as those of sqlx do, and open what it returns:
-// one call to the key service for each record, side by side, while no database
-// connection is held. Columns that are not selected stay closed; those that are
-// need the key column and the primary key beside them. Beyond sqlx:
+// [Get] and [Select] take a query like those of sqlx, and open the result with one
+// call to the key service for each record. The calls run concurrently, while no
+// database connection is held. Columns that are not selected stay closed. Selected
+// encrypted columns need the key column and the primary key in the same query. In
+// addition to sqlx:
 //
-//   - ? is a placeholder on every database; a query with $1 is left alone.
-//   - A slice as an argument is spread over IN (?), as by [sqlx.In].
-//   - So is a [field.Lookup], and what its index found is compared with what was
-//     sought: WHERE email_bidx IN (?) with customers.Lookup("Email", "ada@example.org").
-//   - The destination is replaced, not filled in, so that a struct that is used
-//     again holds no value of the record before.
+//   - ? is a placeholder on every database; a query with $1 is unchanged.
+//   - A slice as an argument is expanded in IN (?), as by [sqlx.In].
+//   - So is a [field.Lookup], and the rows found are compared with the values looked
+//     up: WHERE email_bidx IN (?) with customers.Lookup("Email", "ada@example.org").
+//   - The destination is replaced, not filled in, so that a reused struct holds no
+//     value of an earlier record.
 //
-// [NamedGet] and [NamedSelect] take names instead. To open fields only when they
-// are asked for, read with sqlx itself and call [field.Model.OpenLazily].
+// [NamedGet] and [NamedSelect] take names instead. To open fields only when they are
+// needed, read with sqlx itself and call [field.Model.OpenLazily].
 //
 // # Writing
 //
-// [Insert] writes whole records, [Update] what changed in one. A plain column is
-// updated only if it is named, for two reasons: a struct cannot tell whether it
-// was read with all its columns, and of two programs that change different
-// columns neither shall undo the other's work.
+// [Insert] writes whole records, [Update] the changes of one. It updates a plain
+// column only if it is named, for two reasons: a struct does not show whether all
+// its columns were read, and two programs that change different columns must not
+// undo each other's changes.
 //
 //	c.Email.Set("countess@example.org")
 //	c.Name = "Ada King"
@@ -43,15 +44,15 @@
 // Columns that the database fills, such as generated ones, are tagged
 // `db:"created_at,readonly"`: they are read and never written.
 //
-// An UPDATE happens only if the row still has the data key under which the record
-// was sealed. [kmsencrypted.ErrConflict] says that it has another one: two
-// programs gave it its first key at the same time, or a rotation came between.
-// Read the record again and repeat the change. [Rewrap] and [Rekey] rotate one
-// record under the same conditions.
+// An UPDATE succeeds only if the row still has the data key under which the record
+// was sealed. Otherwise the error is [kmsencrypted.ErrConflict]: two programs gave
+// it its first key at the same time, or a rotation came between. Read the record
+// again and repeat the change. [Rewrap] and [Rekey] rotate one record under the same
+// conditions.
 //
 // # Primary keys
 //
-// A record is bound to its primary key, so that must be known when it is sealed.
+// A record is bound to its primary key, so the key must be known when it is sealed.
 //
 //   - One that is set, such as a UUID, is used: one INSERT. If it is no integer the
 //     INSERT returns it as the database has it, for which PostgreSQL and MariaDB want
@@ -64,45 +65,44 @@
 //   - Elsewhere the row is inserted without its encrypted columns, sealed, and
 //     completed in one transaction. The columns must allow NULL, and the key
 //     service is called while the transaction is open.
-//   - On PostgreSQL too, if the tag says so: `db:"id,returned"`. Use it where
-//     something else than the sequence decides about the id, such as a trigger:
-//     a record that was sealed for another id does not open.
-//   - Where [kmsencrypted.Version.OmitID] and a context without the id say that
-//     nothing depends on it, the record is sealed first and inserted once.
+//   - On PostgreSQL too, if the tag asks for it: `db:"id,returned"`. Use it if
+//     something other than the sequence assigns the id, such as a trigger, because a
+//     record that was sealed for another id does not open.
+//   - If nothing depends on the id ([kmsencrypted.Version.OmitID] and a context
+//     without it), the record is sealed first and inserted once.
 //
-// Many records go into few statements. MySQL, unlike MariaDB from 10.5, cannot tell
-// the ids that it made for several rows, so each row there is an INSERT and an
-// UPDATE of its own; set the ids where that is too slow.
+// Many records take few statements. MySQL, unlike MariaDB from 10.5, cannot return
+// the ids that it assigned to several rows, so each row takes an INSERT and an
+// UPDATE there. Set the ids yourself if that is too slow.
 //
 // # Transactions
 //
-// What takes several statements is done in a transaction: one of its own, or in a
+// Operations of several statements run in a transaction: one of their own, or in a
 // [*sqlx.Tx] under a savepoint.
 //
-// Whether a transaction of yours is committed nobody tells this package. So a record
-// that was written in one, or on a [*sqlx.Conn], remembers what it sent: its next
+// This package does not learn whether your transaction is committed. So a record
+// that was written in one, or on a [*sqlx.Conn], remembers what it sent. Its next
 // Update sends that again, if each of these columns still holds what was read or
-// sent before; else it is [kmsencrypted.ErrConflict]. After a rollback, to a savepoint
-// too, call the same functions with the same records again; Insert drops an id that
-// the database had made. Plain columns are written when they are named. Reading the
-// record again ends all that.
+// sent before; otherwise it returns [kmsencrypted.ErrConflict]. After a rollback,
+// also to a savepoint, call the same functions with the same records again; Insert
+// drops an id that the database had assigned. Plain columns are written when they
+// are named. Reading the record again clears this state.
 //
-// After an error nothing was written, and a record still has what it had to
-// write; a deadlock or a lost connection is answered by calling the function
-// again, or in a transaction by beginning anew from the reads on.
+// After an error nothing was written, and a record still has its changes. After a
+// deadlock or a lost connection call the function again; in a transaction start
+// again with the reads.
 //
 // # Errors
 //
 // The texts of drivers quote arguments and stored values. Errors of this package
-// show of such a text only what comes before the first quotation mark, and an
-// SQLSTATE; the driver's error itself is found by [errors.As].
+// show only the part of such a text before the first quotation mark, and an
+// SQLSTATE. [errors.As] finds the driver's error itself.
 //
 // # What the package needs to know
 //
-// A database is recognised by its driver's name at [sqlx.Open] or [sqlx.NewDb].
-// Under a name that sqlx does not know, and MariaDB, MySQL and SQLite on a
-// [*sqlx.Conn], it is asked each time it is written to. Names of tables and
-// columns are quoted, so they are to be spelt as the database has them. On
-// MariaDB an update sets LAST_INSERT_ID() to 1: it tells a row that matched from
-// one that changed.
+// The driver's name at [sqlx.Open] or [sqlx.NewDb] identifies the database. If sqlx
+// does not know the name, and on a [*sqlx.Conn] for MariaDB, MySQL and SQLite, the
+// package asks the database at each write. Names of tables and columns are quoted,
+// so spell them as the database does. On MariaDB an update sets LAST_INSERT_ID() to
+// 1, to distinguish a row that matched from one that changed.
 package kmssqlx

@@ -11,8 +11,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// hidden stands for the error of a database or driver, whose text may quote
-// arguments and stored values. [errors.Is] and [errors.As] see the error itself.
+// hidden wraps the error of a database or driver, whose text may quote arguments
+// and stored values. [errors.Is] and [errors.As] find the error itself.
 type hidden struct {
 	text  string
 	cause error
@@ -21,8 +21,9 @@ type hidden struct {
 func (h *hidden) Error() string { return h.text }
 func (h *hidden) Unwrap() error { return h.cause }
 
-// hide leaves of an error's text what cannot hold a value: nothing from the
-// first quote on, and nothing at all if a word of an argument is in the rest.
+// hide keeps the part of an error's text that cannot contain a value: nothing
+// from the first quote on, and nothing at all if a word of an argument is in the
+// rest.
 func hide(err error, args []any) error {
 	if err == nil {
 		return nil
@@ -44,8 +45,8 @@ func hide(err error, args []any) error {
 	return &hidden{text, err}
 }
 
-// hideNamed leaves of an error about the names in a query what is said of the
-// name; behind "in" sqlx prints the map or struct with all its values.
+// hideNamed keeps the name in an error about the names in a query; after "in"
+// sqlx prints the map or struct with all its values.
 func hideNamed(err error) error {
 	text, _, _ := strings.Cut(hide(err, nil).Error(), " in ")
 	return &hidden{text, err}
@@ -66,7 +67,7 @@ func sharesWord(text string, args []any) bool {
 	return false
 }
 
-// argText is an argument in the forms in which drivers print one.
+// argText returns an argument in the forms in which drivers print it.
 func argText(arg any) string {
 	if v, ok := arg.(driver.Valuer); ok && !isNilPointer(arg) {
 		arg, _ = v.Value()
@@ -89,7 +90,8 @@ func words(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 }
 
-// failed says what failed where. Errors of the model say it already.
+// failed adds the operation and the record to an error, unless the model has done
+// so.
 func failed(op, record string, err error) error {
 	if err == nil || errors.As(err, new(*kmsencrypted.Error)) {
 		return err

@@ -12,21 +12,21 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// Ext is a [*sqlx.DB], [*sqlx.Conn] or [*sqlx.Tx]. A type of your own serves as
-// well; without the method BeginTxx of DB and Conn it counts as a transaction.
+// Ext is a [*sqlx.DB], [*sqlx.Conn] or [*sqlx.Tx]. Your own type works too. Without
+// the method BeginTxx of DB and Conn it counts as a transaction.
 type Ext interface {
 	sqlx.QueryerContext
 	sqlx.ExecerContext
 	Rebind(query string) string
 }
 
-// beginner is an Ext that is not in a transaction yet.
+// beginner is an Ext that can begin a transaction.
 type beginner interface {
 	BeginTxx(ctx context.Context, opts *sql.TxOptions) (*sqlx.Tx, error)
 }
 
-// confirms reports whether a statement that succeeded is committed. A Conn may be
-// in a transaction that the program began with a statement of its own.
+// confirms reports whether a statement that succeeded is committed. A Conn may be in
+// a transaction that the program began with a statement of its own.
 func confirms(db Ext) bool {
 	_, isConn := db.(*sqlx.Conn)
 	_, ok := db.(beginner)
@@ -65,8 +65,8 @@ func askDialect(ctx context.Context, db Ext) (field.Dialect, error) {
 	return answers[answer], nil
 }
 
-// mapperOf is what db itself uses to match columns with the fields of a struct.
-// One that is not shared was made for this call.
+// mapperOf returns the mapper that db uses to match columns with struct fields.
+// shared is false if it was made for this call.
 func mapperOf(db Ext) (m *reflectx.Mapper, shared bool) {
 	switch db := db.(type) {
 	case *sqlx.DB:
@@ -79,8 +79,8 @@ func mapperOf(db Ext) (m *reflectx.Mapper, shared bool) {
 	return reflectx.NewMapperFunc("db", sqlx.NameMapper), false
 }
 
-// atomically runs several statements so that all of them happen or none: in a
-// transaction of their own, or under a savepoint if db is a transaction.
+// atomically runs all statements or none: in a transaction of its own, or under a
+// savepoint if db is a transaction.
 func atomically(ctx context.Context, db Ext, statements func(Ext) error) error {
 	b, ok := db.(beginner)
 	if !ok {
@@ -98,12 +98,12 @@ func atomically(ctx context.Context, db Ext, statements func(Ext) error) error {
 }
 
 func underSavepoint(ctx context.Context, tx Ext, statements func(Ext) error) error {
-	const name = " kmsencrypted" // one below another of this name is fine
+	const name = " kmsencrypted" // nested savepoints may share a name
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT"+name); err != nil {
 		return hide(err, nil)
 	}
 	if err := statements(tx); err != nil {
-		// Even if ctx is what ended it: the caller may commit the rest.
+		// Even if ctx has ended, because the caller may commit the rest.
 		if _, undo := tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT"+name); undo != nil {
 			return errors.Join(err, fmt.Errorf("kmssqlx: roll the transaction back: %w", hide(undo, nil)))
 		}

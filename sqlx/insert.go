@@ -14,15 +14,15 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// Insert seals records under data keys of their own and inserts them, all or
-// none, with one call to the key service for each. A copy of another record
-// becomes a record of its own. For a slice: field.Pointers(slice)...
+// Insert seals records under new data keys and inserts all or none of them, with
+// one call to the key service for each. A copy of another record becomes a record
+// of its own. For a slice: field.Pointers(slice)...
 //
-// A primary key that is zero is left to the database, and is in the record
-// afterwards; "Primary keys" in the package comment says how. If Insert fails
-// the ids are as they were. In a transaction that was rolled back repeat it with
-// the same records: an id that the database had made is dropped, and the record
-// gets another one.
+// If the primary key is zero, the database assigns it, and Insert sets it in the
+// record; see "Primary keys" in the package comment. If Insert fails, the ids are
+// unchanged. After a transaction was rolled back, repeat it with the same records:
+// Insert drops an id that the database had assigned, and the record gets another
+// one.
 func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (err error) {
 	const op = "insert"
 	if err := usable(op, db, m, rows...); err != nil {
@@ -70,16 +70,16 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 	return nil
 }
 
-// insertion is records on their way into a table.
+// insertion is a list of records that are being inserted.
 type insertion[R any] struct {
 	*table[R]
 	known   []*R // with an id
-	unknown []*R // the database makes the id
-	later   bool // unknown ones can be sealed only when their id is there
+	unknown []*R // the database assigns the id
+	later   bool // unknown ones can be sealed only after their id is known
 	many    bool // unknown ones are written many at a time
 }
 
-// seal seals what can be sealed before anything is written.
+// seal seals the records that can be sealed before anything is written.
 func (in *insertion[R]) seal(ctx context.Context, db Ext) error {
 	if err := in.fetchIDs(ctx, db); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (in *insertion[R]) fetchIDs(ctx context.Context, db Ext) error {
 	return nil
 }
 
-// setID puts a number that the database made into the primary key.
+// setID sets the primary key to a number that the database assigned.
 func (in *insertion[R]) setID(row *R, n int64) error {
 	v := reflect.ValueOf(row).Elem().FieldByIndex(in.ids[0].field.Index)
 	switch {
@@ -124,12 +124,12 @@ func (in *insertion[R]) setID(row *R, n int64) error {
 	case v.CanUint() && n > 0 && !v.OverflowUint(uint64(n)):
 		v.SetUint(uint64(n))
 	default:
-		return fmt.Errorf("%w: the database numbers the rows, which a %v cannot hold", kmsencrypted.ErrConfig, v.Type())
+		return fmt.Errorf("%w: the database assigns numbers as ids, which a %v cannot hold", kmsencrypted.ErrConfig, v.Type())
 	}
 	return nil
 }
 
-// forgetIDs undoes what a failed insert put into primary keys.
+// forgetIDs resets the primary keys set by a failed insert.
 func (t *table[R]) forgetIDs(rows []*R) {
 	for _, row := range rows {
 		for _, c := range t.ids {
@@ -138,7 +138,7 @@ func (t *table[R]) forgetIDs(rows []*R) {
 	}
 }
 
-// where names the record in errors, if it is one.
+// where returns the name of the record in errors, if there is only one.
 func (in *insertion[R]) where() string {
 	if len(in.known) == 1 && len(in.unknown) == 0 {
 		return in.record(in.known[0])
@@ -180,8 +180,9 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 	return nil
 }
 
-// askMany finds out whether the ids of many rows can be learned at once. They are
-// never computed from the first or last: another node may own the numbers between.
+// askMany determines whether the ids of many rows can be returned at once. They
+// are never computed from the first or last: another node may own the numbers
+// between.
 func (in *insertion[R]) askMany(ctx context.Context, db Ext) error {
 	question, ok := in.AsksMany()
 	if !ok || len(in.unknown) < 2 {
@@ -208,9 +209,9 @@ func (in *insertion[R]) insertKnown(ctx context.Context, db Ext) error {
 	})
 }
 
-// insertUnknown inserts rows and learns the ids that the database gave them.
-// Where they are sealed later their encrypted columns are NULL until then, which
-// nobody but this transaction sees.
+// insertUnknown inserts rows and reads the ids that the database assigned. If they
+// are sealed later, their encrypted columns are NULL until then, which only this
+// transaction sees.
 func (in *insertion[R]) insertUnknown(ctx context.Context, db Ext) error {
 	if len(in.unknown) == 0 {
 		return nil
@@ -248,7 +249,7 @@ func (in *insertion[R]) insertUnknown(ctx context.Context, db Ext) error {
 	})
 }
 
-// insertOne also serves MySQL, which has no RETURNING.
+// insertOne is also for MySQL, which has no RETURNING.
 func (in *insertion[R]) insertOne(ctx context.Context, db Ext, columns []column, row *R, args []any) error {
 	result, err := db.ExecContext(ctx, in.Insert(names(columns), 1), args...)
 	if err != nil {
@@ -259,12 +260,12 @@ func (in *insertion[R]) insertOne(ctx context.Context, db Ext, columns []column,
 		return hide(err, args)
 	}
 	if n == 0 {
-		return fmt.Errorf("%w: the database did not number the row", kmsencrypted.ErrNoID)
+		return fmt.Errorf("%w: the database returned no id for the row", kmsencrypted.ErrNoID)
 	}
 	return in.setID(row, n)
 }
 
-// updateMany puts the encrypted columns into rows that this transaction inserted.
+// updateMany writes the encrypted columns of rows that this transaction inserted.
 func (in *insertion[R]) updateMany(ctx context.Context, db Ext) error {
 	sealed, empty := in.pick(encrypted, key), names(in.pick(key))
 	columns := append(slices.Clone(in.ids), sealed...)
@@ -280,13 +281,13 @@ func (in *insertion[R]) updateMany(ctx context.Context, db Ext) error {
 			}
 		}
 		if n, err := result.RowsAffected(); err != nil || n < int64(want) {
-			return errors.Join(hide(err, args), fmt.Errorf("%w: %d of %d rows were changed while they were made", kmsencrypted.ErrConflict, int64(want)-n, want))
+			return errors.Join(hide(err, args), fmt.Errorf("%w: %d of %d rows were changed while they were inserted", kmsencrypted.ErrConflict, int64(want)-n, want))
 		}
 		return nil
 	})
 }
 
-// inChunks calls do with the values of columns, so many rows at a time.
+// inChunks calls do with the values of columns, for size rows at a time.
 func (in *insertion[R]) inChunks(rows []*R, columns []column, size int, do func(rows []*R, args []any) error) (err error) {
 	for chunk := range slices.Chunk(rows, size) {
 		args := make([]any, 0, len(chunk)*len(columns))

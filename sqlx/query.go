@@ -10,14 +10,14 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// Get reads one record and opens it, with at most one call to the key service.
-// It takes a query and arguments as [sqlx.Get] does; ? works with every database,
-// a list as an argument is spread over IN (?), and so is a [field.Lookup]. Without
-// a row the error is [sql.ErrNoRows].
+// Get reads one record and opens it, with at most one call to the key service. It
+// takes a query and arguments like [sqlx.Get]. ? works with every database; a list
+// or a [field.Lookup] as an argument is expanded in IN (?). Get returns
+// [sql.ErrNoRows] if there is no row.
 //
-// dest is replaced as a whole: fields whose columns the query does not name are
-// as in a new struct. If the record does not open, dest holds it all the same,
-// with whatever did open; the error says what did not.
+// dest is replaced as a whole: fields whose columns are not in the query are as in
+// a new struct. If the record does not open, dest still holds it, with the fields
+// that did open; the error says which did not.
 func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, args ...any) error {
 	if err := usable("get", db, m, dest); err != nil {
 		return err
@@ -32,7 +32,7 @@ func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query s
 	var row R
 	if err := sqlx.GetContext(ctx, db, &row, q.text, q.args...); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
-			return sql.ErrNoRows // as it is: programs compare it with ==
+			return sql.ErrNoRows // unchanged, because programs compare it with ==
 		}
 		return failed("get", m.Table(), hide(err, q.args))
 	}
@@ -40,17 +40,16 @@ func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query s
 	return m.Open(ctx, dest)
 }
 
-// Select reads records and opens them together: their data keys are unwrapped
-// side by side, after the database connection was given back. Query and
-// arguments are those of [Get]. What was in dest before is replaced.
+// Select reads records and opens them together. Their data keys are unwrapped
+// concurrently, after the database connection was returned. Query and arguments
+// are as for [Get]. The previous content of dest is replaced.
 //
-// Records that an index found are checked: those whose opened value is another
-// one than was sought are left out. With several lookups a record must have a
-// value of at least one; whether AND was meant only the program can tell, with
-// [field.Lookup.Matches].
+// Records found by an index are checked: those whose opened value differs from the
+// one looked up are removed. With several lookups a record must match at least
+// one. If the program meant AND, it must check with [field.Lookup.Matches].
 //
-// If the query fails dest is nil. If records do not open, dest holds all of
-// them, and the error is [field.Failures], which says which.
+// If the query fails, dest is nil. If records do not open, dest holds all of them,
+// and the error is [field.Failures].
 func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, query string, args ...any) error {
 	if err := usableList("select", db, m, dest); err != nil {
 		return err
@@ -63,10 +62,9 @@ func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, qu
 	return selectAll(ctx, db, m, dest, q)
 }
 
-// NamedGet is [Get] for a query with names such as :id, whose values are in a
-// map or in a struct, as those of [sqlx.NamedQuery] are; it also works on a Conn.
-// A list or a [field.Lookup] is spread over IN (:name). A colon of SQL itself is
-// written twice.
+// NamedGet is like [Get] for a query with names such as :id, whose values are in a
+// map or in a struct, like [sqlx.NamedQuery]. It also works on a Conn. A list or a
+// [field.Lookup] is expanded in IN (:name). Write a colon of SQL itself twice.
 func NamedGet[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, arg any) error {
 	if err := usable("get", db, m, dest); err != nil {
 		return err
@@ -78,7 +76,7 @@ func NamedGet[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, qu
 	return Get(ctx, db, m, dest, text, args...)
 }
 
-// NamedSelect is [Select] with the names of [NamedGet].
+// NamedSelect is like [Select] with the names of [NamedGet].
 func NamedSelect[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, query string, arg any) error {
 	if err := usableList("select", db, m, dest); err != nil {
 		return err
@@ -104,7 +102,7 @@ func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R,
 	return failed(op, m.Table(), err)
 }
 
-// getHit reads all that an index found, because the first may be a false hit.
+// getHit reads all rows that an index found, because the first may be a false hit.
 func getHit[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, q query) error {
 	var rows []R
 	err := selectAll(ctx, db, m, &rows, q)

@@ -15,19 +15,19 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// table is a model's table as sqlx sees its struct.
+// table is a model's table, with its struct as sqlx sees it.
 type table[R any] struct {
 	sqldialect.Table
 	model   field.Adapter[R]
 	columns []column // that may be written, in the order of the struct
-	ids     []column // the primary key, which is among them
-	// insertRow inserts all columns of one row: the statement that is sent most.
+	ids     []column // the primary key, also in columns
+	// insertRow inserts all columns of one row: the most frequent statement.
 	insertRow string
 	// spellsIDs: the database may have another spelling of an id than Go.
 	spellsIDs bool
 }
 
-// tableKey is what a table depends on beside its model.
+// tableKey is what a table depends on in addition to its model.
 type tableKey struct {
 	dialect field.Dialect
 	mapper  *reflectx.Mapper
@@ -51,7 +51,7 @@ const (
 
 func (c column) is(kinds ...kind) bool { return slices.Contains(kinds, c.kind) }
 
-// isReturned reports whether the id is to be taken from the INSERT alone.
+// isReturned reports whether the id comes only from the INSERT.
 func (c column) isReturned() bool {
 	_, returned := c.field.Options["returned"]
 	return returned
@@ -79,7 +79,7 @@ func makeTable[R any](d field.Dialect, mapper *reflectx.Mapper, m *field.Model[R
 	fields := mapper.TypeMap(reflect.TypeFor[R]())
 	t.columns = make([]column, 0, len(fields.Names))
 	for _, f := range fields.Index {
-		// Not the parts of a struct that is a column, nor a name that another field has.
+		// Skip the parts of a struct that is a column, and names of other fields.
 		if f.Path != f.Name || fields.Names[f.Name] != f {
 			continue
 		}
@@ -103,20 +103,20 @@ func makeTable[R any](d field.Dialect, mapper *reflectx.Mapper, m *field.Model[R
 	return t, t.check(managed)
 }
 
-// check finds columns of the model that sqlx has under another name.
+// check returns an error for columns of the model that sqlx has under another name.
 func (t *table[R]) check(managed []string) error {
 	if len(t.IDs) == 0 {
 		return fmt.Errorf("kmssqlx: %w: the model of %s has no primary key: tag it `kms:\"id\"`", kmsencrypted.ErrConfig, t.Name)
 	}
 	for _, name := range slices.Concat(t.IDs, managed) {
 		if !slices.ContainsFunc(t.columns, func(c column) bool { return c.name == name }) {
-			return fmt.Errorf("kmssqlx: %w: column %s of %s is no column to sqlx: does its struct tag say so?", kmsencrypted.ErrConfig, name, t.Name)
+			return fmt.Errorf("kmssqlx: %w: sqlx does not know column %s of %s: check its struct tag", kmsencrypted.ErrConfig, name, t.Name)
 		}
 	}
 	return nil
 }
 
-// pick lists the columns of some kinds.
+// pick returns the columns of some kinds.
 func (t *table[R]) pick(kinds ...kind) (picked []column) {
 	for _, c := range t.columns {
 		if c.is(kinds...) {
@@ -134,12 +134,12 @@ func names(columns []column) []string {
 	return all
 }
 
-// pointer is where a row has a column.
+// pointer returns a pointer to the column in a row.
 func (c column) pointer(row reflect.Value) any {
 	return reflectx.FieldByIndexes(row, c.field.Index).Addr().Interface()
 }
 
-// option is the value of an option in the field's kms tag, "" without it.
+// option returns the value of an option in the field's kms tag, or "".
 func (c column) option(name string) string {
 	for word := range strings.SplitSeq(c.field.Field.Tag.Get("kms"), ",") {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(word), name+"="); ok {
@@ -149,7 +149,7 @@ func (c column) option(name string) string {
 	return ""
 }
 
-// value is what goes into the column.
+// value returns the value to write to the column.
 func (c column) value(row reflect.Value) (any, error) {
 	v, err := row.FieldByIndexErr(c.field.Index)
 	if err != nil {
@@ -161,7 +161,7 @@ func (c column) value(row reflect.Value) (any, error) {
 	return v.Interface(), nil
 }
 
-// values appends what goes into columns of a row.
+// values appends the values of columns of a row.
 func (t *table[R]) values(args []any, columns []column, row *R) ([]any, error) {
 	v := reflect.ValueOf(row).Elem()
 	for _, c := range columns {
@@ -174,7 +174,7 @@ func (t *table[R]) values(args []any, columns []column, row *R) ([]any, error) {
 	return args, nil
 }
 
-// id is the primary key of a row.
+// id returns the primary key of a row.
 func (t *table[R]) id(row *R) []any {
 	v := reflect.ValueOf(row).Elem()
 	id := make([]any, len(t.ids))
@@ -185,7 +185,7 @@ func (t *table[R]) id(row *R) []any {
 }
 
 // hasID reports whether the primary key is known. As in the model, a zero value is
-// not, except of a number in a composite key.
+// unknown, except for a number in a composite key.
 func (t *table[R]) hasID(row *R) bool {
 	v := reflect.ValueOf(row).Elem()
 	return !slices.ContainsFunc(t.ids, func(c column) bool {
@@ -194,7 +194,7 @@ func (t *table[R]) hasID(row *R) bool {
 	})
 }
 
-// record names a row in errors: "customers id=7".
+// record returns the name of a row in errors: "customers id=7".
 func (t *table[R]) record(row *R) string {
 	var b strings.Builder
 	b.WriteString(t.Name)

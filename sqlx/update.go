@@ -14,15 +14,16 @@ import (
 )
 
 // Update seals what was set in a record and writes it with one UPDATE: the
-// encrypted columns that changed, and of the plain columns those that are named,
-// or all of them under the name "*". With nothing to write it does nothing.
+// encrypted columns that changed, and the named plain columns, or all of them with
+// the name "*". It does nothing if there is nothing to write.
 //
-// The UPDATE finds the row only if its key column is still what was read, or
-// wraps the same data key. Else somebody gave the row another data key, and the
-// error is [kmsencrypted.ErrConflict]: read the record again and repeat the
-// change. A row that is gone is [sql.ErrNoRows]. After an error, and after a
-// rollback of the transaction that db is, the record still knows what it has to
-// write, so Update can be called again: see "Transactions" in the package comment.
+// The UPDATE finds the row only if its key column is unchanged since it was read,
+// or wraps the same data key. Otherwise another program gave the row another data
+// key, and Update returns [kmsencrypted.ErrConflict]: read the record again and
+// repeat the change. It returns [sql.ErrNoRows] if the row does not exist. After
+// an error, and after a rollback of the transaction db, the record still has its
+// changes, so Update can be called again: see "Transactions" in the package
+// comment.
 func Update[R any](ctx context.Context, db Ext, m *field.Model[R], row *R, plain ...string) error {
 	const op = "update"
 	if err := usable(op, db, m, row); err != nil {
@@ -42,9 +43,9 @@ func Update[R any](ctx context.Context, db Ext, m *field.Model[R], row *R, plain
 	return failed(op, t.record(row), t.write(ctx, db, row, columns))
 }
 
-// Rewrap moves a record that was read to the current version of the Box and
-// writes its key column, under the conditions and with the errors of [Update].
-// The data key stays: see [field.Model.Rewrap].
+// Rewrap moves a record that was read to the current version of the Box and writes
+// its key column, under the conditions and with the errors of [Update]. The data
+// key stays: see [field.Model.Rewrap].
 func Rewrap[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
 	const op = "rewrap"
 	if err := usable(op, db, m, row); err != nil {
@@ -61,8 +62,8 @@ func Rewrap[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error
 }
 
 // Rekey gives a record that was read a new data key at the current version and
-// writes all its encrypted columns, if none of them has changed since; else it
-// is [kmsencrypted.ErrConflict]. See [field.Model.Rekey].
+// writes all its encrypted columns. It returns [kmsencrypted.ErrConflict] if one
+// of them has changed since. See [field.Model.Rekey].
 func Rekey[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
 	const op = "rekey"
 	if err := usable(op, db, m, row); err != nil {
@@ -78,8 +79,8 @@ func Rekey[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error 
 	return failed(op, t.record(row), t.write(ctx, db, row, nil))
 }
 
-// Delete deletes the row of a record by its primary key. A row that is gone
-// already is [sql.ErrNoRows].
+// Delete deletes the row of a record by its primary key. It returns
+// [sql.ErrNoRows] if the row does not exist.
 func Delete[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error {
 	const op = "delete"
 	if err := usable(op, db, m, row); err != nil {
@@ -99,7 +100,7 @@ func Delete[R any](ctx context.Context, db Ext, m *field.Model[R], row *R) error
 	return failed(op, t.record(row), hide(err, nil))
 }
 
-// named finds plain columns by their names.
+// named returns plain columns by their names.
 func (t *table[R]) named(wanted []string) ([]column, error) {
 	all := t.pick(plain)
 	if slices.Equal(wanted, []string{"*"}) {
@@ -109,16 +110,16 @@ func (t *table[R]) named(wanted []string) ([]column, error) {
 	for i, name := range wanted {
 		at := slices.IndexFunc(all, func(c column) bool { return c.name == name })
 		if at < 0 {
-			return nil, fmt.Errorf("%w: %s is no plain column to be written", kmsencrypted.ErrConfig, name)
+			return nil, fmt.Errorf("%w: %s is not a writable plain column", kmsencrypted.ErrConfig, name)
 		}
 		columns[i] = all[at]
 	}
 	return columns, nil
 }
 
-// write makes the conditional UPDATE of a sealed record, with the plain columns
-// that are named. If the row is not as it was read there is one more try, under a
-// key column that was rewrapped meanwhile.
+// write makes the conditional UPDATE of a sealed record, with the named plain
+// columns. If the row does not match, it tries once more if the key column was
+// only rewrapped meanwhile.
 func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) error {
 	const tries = 2
 	for try := range tries {
@@ -139,7 +140,7 @@ func (t *table[R]) write(ctx context.Context, db Ext, row *R, named []column) er
 		}
 		switch matched, err := update(ctx, db, row, w, columns); {
 		case err != nil:
-			t.model.Sent(row) // the answer may be what got lost
+			t.model.Sent(row) // only the answer may have been lost
 			return err
 		case matched && confirms(db):
 			t.model.Saved(row)
@@ -177,8 +178,8 @@ func (t *table[R]) update(ctx context.Context, db Ext, row *R, w field.Write, co
 	return matched, hide(err, args)
 }
 
-// updateLocked is update for a row that gets another data key: columns that the
-// table has by now and the model does not know must not be lost with the old one.
+// updateLocked is update for a row that gets another data key. Columns that the
+// table has by now but the model does not know must not be lost with the old one.
 func (t *table[R]) updateLocked(ctx context.Context, db Ext, row *R, w field.Write, columns []column) (matched bool, err error) {
 	err = atomically(ctx, db, func(tx Ext) error {
 		existing, err := t.LockedColumns(ctx, tx, t.id(row))
@@ -207,8 +208,8 @@ func (t *table[R]) updateLocked(ctx context.Context, db Ext, row *R, w field.Wri
 	return matched && err == nil, err
 }
 
-// reconsider reads the key columns of a row that did not match and lets the
-// model decide which of them it takes over.
+// reconsider reads the key columns of a row that did not match and lets the model
+// decide which of them it takes over.
 func (t *table[R]) reconsider(ctx context.Context, db Ext, row *R, where []field.Assignment) error {
 	var keys []field.Assignment
 	for _, c := range t.pick(key) {
@@ -246,7 +247,7 @@ func (t *table[R]) read(ctx context.Context, db Ext, row *R, columns []field.Ass
 	return now, hide(err, nil)
 }
 
-// same compares contents of a column, which drivers give as text or as bytes.
+// same compares contents of a column, which drivers return as text or as bytes.
 func same(a, b any) bool {
 	if a == nil || b == nil {
 		return a == b
@@ -254,9 +255,9 @@ func same(a, b any) bool {
 	return fmt.Sprintf("%s", a) == fmt.Sprintf("%s", b)
 }
 
-// withCompanions adds the plain columns that encrypted ones that changed are
-// bound to by the tag ad=, without which they would not open. What the model
-// writes itself it leaves out.
+// withCompanions adds the plain columns to which changed encrypted columns are
+// bound by the tag ad=, because they would not open without. It skips columns that
+// the model writes itself.
 func (t *table[R]) withCompanions(columns []column, set []field.Assignment) []column {
 	isSet := func(name string) bool {
 		return slices.ContainsFunc(set, func(a field.Assignment) bool { return a.Column == name })
