@@ -46,6 +46,7 @@ func (s stored) same(other stored) bool { return s.null == other.null && s.text 
 // head is a field without its plaintext: what a model needs to decide what to
 // do.
 type head struct {
+	redacted
 	state  state
 	set    bool     // set to NULL since it was read or sealed
 	filled bool     // filled with NULL, because the program did not set it

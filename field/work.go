@@ -27,6 +27,7 @@ type recordWork struct {
 
 // slot is one field of a group, with the new content of its column.
 type slot struct {
+	redacted
 	spec *fieldSpec
 	holder
 	inField *head // of the holder, because calling its method costs more than a pointer
