@@ -21,9 +21,9 @@ type hidden struct {
 func (h *hidden) Error() string { return h.text }
 func (h *hidden) Unwrap() error { return h.cause }
 
-// hide keeps the part of an error's text that cannot contain a value: nothing
-// from the first quote on, and nothing at all if a word of an argument is in the
-// rest.
+// hide keeps the part of an error's text that cannot contain a value: the names of
+// tables, columns and constraints, or else nothing from the first quote on, and
+// nothing at all if a word of an argument is in the rest.
 func hide(err error, args []any) error {
 	if err == nil {
 		return nil
@@ -33,7 +33,9 @@ func hide(err error, args []any) error {
 	if i := strings.IndexAny(full, "'\"`"); i >= 0 {
 		text = full[:i] + "…"
 	}
-	if sharesWord(text, args) {
+	if named := namesIn(full); named != "" {
+		text = named
+	} else if sharesWord(text, args) {
 		text = fmt.Sprintf("%T", err)
 	}
 	if coded, ok := errors.AsType[interface {

@@ -130,8 +130,16 @@ func errorsHoldNoArguments(t *testing.T, e *env) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	// Names of tables, columns and constraints are no secrets.
+	err := get("SELECT * FROM " + e.table + " WHERE no_such_column = 1")
+	if err == nil || !strings.Contains(err.Error(), "no_such_column") {
+		t.Errorf("unknown column: %v, want its name", err)
+	}
 	// The driver's own error is still there for who asks.
-	err := kmssqlx.Insert(t.Context(), e.db, s.Model, &second)
+	err = kmssqlx.Insert(t.Context(), e.db, s.Model, &second)
+	if err == nil || !strings.Contains(err.Error(), "name") {
+		t.Errorf("unique violation: %v, want its column or constraint", err)
+	}
 	if code := driverCode(err); code != map[field.Dialect]string{field.Postgres: "23505", field.MySQL: "1062", field.SQLite: "2067"}[e.dialect] {
 		t.Errorf("code of a unique violation = %q in %v", code, err)
 	}
