@@ -295,7 +295,9 @@ func (x *execution) noteInserted(s *session, v *variable) error {
 		return lostf("a record was inserted over row %s", id)
 	}
 	for _, c := range columnsOf(v.record) {
-		v.known[c.name] = v.known[c.name] // NULL, if it was not set
+		if _, set := v.known[c.name]; !set {
+			v.known[c.name] = nil // it is NULL
+		}
 	}
 	if !slices.Contains(x.inserted, key) {
 		x.inserted = append(x.inserted, key)

@@ -25,7 +25,7 @@ func Methods(t *testing.T, v any, skip ...string) {
 		if slices.Contains(skip, name) || prints.MatchString(name) {
 			continue
 		}
-		err, has, panicked := call(t.Context(), value.Method(i))
+		panicked, has, err := call(t.Context(), value.Method(i))
 		switch {
 		case panicked != nil:
 			t.Errorf("%T.%s panics: %v", v, name, panicked)
@@ -38,7 +38,7 @@ func Methods(t *testing.T, v any, skip ...string) {
 var prints = regexp.MustCompile(`^(String|GoString|Format|LogValue|Gob.*|(M|Unm)arshal.*)$`)
 
 // call returns the error that a method returns last, if it has one.
-func call(ctx context.Context, method reflect.Value) (err error, has bool, panicked any) {
+func call(ctx context.Context, method reflect.Value) (panicked any, has bool, err error) {
 	defer func() { panicked = recover() }()
 	var args []reflect.Value
 	for i := range method.Type().NumIn() {
@@ -57,7 +57,7 @@ func call(ctx context.Context, method reflect.Value) (err error, has bool, panic
 			has = true
 		}
 	}
-	return err, has, nil
+	return nil, has, err
 }
 
 // Calls makes calls that must each return [kmsencrypted.ErrConfig] and not panic.
