@@ -99,6 +99,9 @@ type Position struct {
 	// Calls and Busy are what the batch took, for [Status].
 	Calls int64
 	Busy  time.Duration
+	// Allow waits until some of n more calls to the key service may be made, at least
+	// one, and returns how many; nil allows all.
+	Allow func(ctx context.Context, n int) (some int, err error)
 }
 
 // Outcome counts the results for the records of a batch or a run.

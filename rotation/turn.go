@@ -242,7 +242,7 @@ func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 	now := time.Now()
 	to := Position{
 		Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease,
-		Final: t.progress.isFruitless(), Calls: b.calls, Busy: now.Sub(t.handed),
+		Final: t.progress.isFruitless(), Calls: b.calls, Busy: now.Sub(t.handed), Allow: t.allow,
 	}
 	t.handed = now
 	if to.After != "" {
@@ -283,4 +283,14 @@ func (t *shardTurn) rest(ctx context.Context, began time.Time) error {
 		_ = sleep.For(ctx, time.Duration(float64(time.Since(began))*t.options.Nice))
 	}
 	return err
+}
+
+// allow waits until the limiter lets a store make some of n more calls.
+func (t *shardTurn) allow(ctx context.Context, n int) (some int, err error) {
+	limiter := t.options.Calls
+	if limiter == nil {
+		return n, nil
+	}
+	some = min(n, max(1, limiter.Burst()))
+	return some, limiter.Wait(ctx, some)
 }

@@ -26,7 +26,7 @@ var errUnproven = errors.New("the new wrapped key does not open")
 // prove opens the records of a batch whose keys went under a provider that has not
 // been seen to open what it wraps, and counts the calls. Those that fail are an
 // error of type leftOut.
-func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap) (calls int64, err error) {
+func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow func(context.Context, int) (int, error)) (calls int64, err error) {
 	doubted := make(map[kmsencrypted.Provider][]int) // updates
 	for i, written := range w.written {
 		if !written {
@@ -44,13 +44,22 @@ func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap) (calls int64
 	}
 	var refused field.Failures
 	for p, updates := range doubted {
-		failures, err := b.openStored(ctx, tx, w, updates)
-		calls += int64(len(updates))
-		if err != nil {
-			return calls, err
+		for len(updates) > 0 {
+			some := len(updates)
+			if allow != nil {
+				if some, err = allow(ctx, some); err != nil {
+					return calls, err
+				}
+			}
+			failures, err := b.openStored(ctx, tx, w, updates[:some])
+			calls += int64(some)
+			if err != nil {
+				return calls, err
+			}
+			refused = append(refused, failures...)
+			b.store.trust.note(provenKey{b.target, p}, some, failures == nil)
+			updates = updates[some:]
 		}
-		refused = append(refused, failures...)
-		b.store.trust.note(provenKey{b.target, p}, len(updates), failures == nil)
 	}
 	if refused != nil {
 		return calls, leftOut{refused}

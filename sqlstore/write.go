@@ -130,7 +130,7 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotatio
 				return o, err
 			}
 		}
-		calls, err := b.prove(ctx, tx, s)
+		calls, err := b.prove(ctx, tx, s, to.Allow)
 		if to.Calls += calls; err != nil {
 			return o, err
 		}
