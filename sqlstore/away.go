@@ -37,8 +37,8 @@ func isAway(err error) bool {
 	return mentions(err, "invalid connection", "conn closed", "Error 1053", "Error 1040", "Error 1290", "Error 1836", "Error 1927")
 }
 
-// noted marks an error that means that the database is away.
-func noted(err error) error {
+// markAway marks an error that means that the database is away.
+func markAway(err error) error {
 	if err != nil && isAway(err) {
 		return fmt.Errorf("%w: %w", rotation.ErrDatabaseAway, err)
 	}

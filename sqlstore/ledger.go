@@ -18,7 +18,7 @@ func ledgerError(op string, err error) error {
 	if err == nil || errors.Is(err, rotation.ErrLeaseLost) {
 		return err
 	}
-	return fmt.Errorf("sqlstore: %s: %w", op, noted(err))
+	return fmt.Errorf("sqlstore: %s: %w", op, markAway(err))
 }
 
 // again repeats an operation that changes nothing if it fails, until it loses no

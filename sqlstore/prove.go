@@ -23,18 +23,38 @@ import (
 // errUnproven is the reason of a failure where what was written does not open.
 var errUnproven = errors.New("the new wrapped key does not open")
 
-// prove opens the records of a batch whose keys went under a provider that has not
-// been seen to open what it wraps, and counts the calls. Those that fail are an
-// error of type leftOut.
-func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow func(context.Context, int) (int, error)) (calls int64, err error) {
-	doubted := make(map[kmsencrypted.Provider][]int) // updates
-	for i, written := range w.written {
-		if !written {
+// allowance waits until some of n more calls may be made, as in [rotation.Position].
+type allowance func(ctx context.Context, n int) (some int, err error)
+
+// unlimited is the allowance without a limiter.
+func unlimited(_ context.Context, n int) (int, error) { return n, nil }
+
+// bookProofs waits for the calls of prove before the transaction begins. SQLite
+// needs that: a limiter in the same database cannot write while the transaction is
+// open, and the transaction would wait for it.
+func (b *batch[R]) bookProofs(ctx context.Context, w *swap, allow allowance) error {
+	doubted, err := b.doubted(w, func(int) bool { return true })
+	for _, updates := range doubted {
+		for left := len(updates); left > 0 && err == nil; {
+			var some int
+			some, err = allow(ctx, left)
+			left -= some
+		}
+	}
+	return err
+}
+
+// doubted lists the updates that set keys under a provider that has not been seen to
+// open what it wraps.
+func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypted.Provider][]int, error) {
+	doubted := make(map[kmsencrypted.Provider][]int)
+	for i := range w.updates {
+		if !picks(i) {
 			continue
 		}
 		providers, err := b.providers(w, i)
 		if err != nil {
-			return calls, err
+			return nil, err
 		}
 		for _, p := range providers {
 			if !b.store.trust.has(provenKey{b.target, p}) {
@@ -42,15 +62,22 @@ func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow func(c
 			}
 		}
 	}
+	return doubted, nil
+}
+
+// prove opens the records that were written and are doubted, and counts the calls.
+// Those that fail are an error of type leftOut.
+func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowance) (calls int64, err error) {
+	doubted, err := b.doubted(w, func(i int) bool { return w.written[i] })
+	if err != nil {
+		return calls, err
+	}
 	var refused field.Failures
 	for p, updates := range doubted {
 		for len(updates) > 0 {
-			some := len(updates)
-			// In SQLite the limiter would wait for this very transaction.
-			if allow != nil && b.store.dialect != field.SQLite {
-				if some, err = allow(ctx, some); err != nil {
-					return calls, err
-				}
+			some, err := allow(ctx, len(updates))
+			if err != nil {
+				return calls, err
 			}
 			failures, err := b.openStored(ctx, tx, w, updates[:some])
 			calls += int64(some)
@@ -149,7 +176,9 @@ func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, updates
 }
 
 // openKeys opens the data keys of records, and everything under keys of Ruby's
-// form, which do not tell themselves that they are right.
+// form, which do not tell themselves that they are right. The error concerns the
+// whole batch. Where each record may have a key service of its own, there is none
+// but that of ctx.
 func (b *batch[R]) openKeys(ctx context.Context, rows []*R) (errs map[int]error, err error) {
 	target, err := b.store.model.Box().Version(b.target)
 	if err != nil {
@@ -176,6 +205,9 @@ func (b *batch[R]) openKeys(ctx context.Context, rows []*R) (errs map[int]error,
 		if err := sleep.For(ctx, 50*time.Millisecond<<try); err != nil {
 			return nil, err
 		}
+	}
+	if b.perRecord && ctx.Err() == nil {
+		return errs, nil
 	}
 	if kmsencrypted.ConcernsAll(err) {
 		err = fmt.Errorf("what was written is opened before the first commit, which takes the right to decrypt under the new key: %w", err)

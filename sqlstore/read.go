@@ -34,7 +34,7 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 		b.least = 1
 	}
 	if b.rows, b.records, err = s.load(ctx, s.db, q); err != nil {
-		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), noted(err))
+		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), markAway(err))
 	}
 	return b, nil
 }

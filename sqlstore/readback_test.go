@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,6 +197,84 @@ func TestOneTenantSQLite(t *testing.T) {
 			must(t, err)
 			if !result.Done || result.Written != 199 || len(failures) != 1 || failures[0].Record != "id=37" {
 				t.Errorf("%+v with failures %v", result, failures)
+			}
+		})
+	}
+}
+
+// Where each tenant has a key service, one that wraps and may not unwrap concerns
+// its own records only: they are opened before they are committed.
+func TestOneTenantEncryptOnlySQLite(t *testing.T) {
+	t.Parallel()
+	old, next := keys(t, t.TempDir())
+	theirs := kmstest.NewService(next)
+	at := func(current int) *field.Model[person] {
+		b, err := kmsencrypted.Config{Current: current, Versions: map[int]kmsencrypted.Version{
+			1: {Provider: old},
+			2: {ProviderFor: func(s kmsencrypted.Subject, _ kmsencrypted.BoundContext) (kmsencrypted.Provider, error) {
+				if s.Record.(*person).ID == 37 {
+					return theirs.Provider(), nil
+				}
+				return next, nil
+			}},
+		}}.Box()
+		must(t, err)
+		return model[person](t, b, "people")
+	}
+	db := sqlite.open(t)
+	create(t, sqlite, db, at(1), "id bigint PRIMARY KEY")
+	insert(t, db, at(1), numbered(50))
+	theirs.Set(kmstest.Fail(kmsencrypted.ErrDenied, 1).On(kmsencrypted.OpUnwrap))
+	now := at(2)
+	r := rotator(t, sqlite, db, now.Adapter().Box(), now, rotation.Options{})
+	result, err := r.Run(t.Context())
+	must(t, err)
+	failures, err := r.Failures(t.Context(), 0)
+	must(t, err)
+	if !result.Done || result.Written != 49 || len(failures) != 1 || failures[0].Record != "id=37" || failures[0].Class != "denied" {
+		t.Errorf("%+v with failures %v", result, failures)
+	}
+	theirs.Set()
+	load(t, db, now)
+}
+
+// counting is a limiter that waits for nobody.
+type counting struct{ n atomic.Int64 }
+
+func (c *counting) Burst() int { return 7 }
+
+func (c *counting) Wait(_ context.Context, n int) error {
+	if n > c.Burst() {
+		return fmt.Errorf("%d calls at once, and a burst is %d", n, c.Burst())
+	}
+	c.n.Add(int64(n))
+	return nil
+}
+
+// Every call to the key service is allowed by the limiter, those for opening the
+// first records again too.
+func TestProofsAreLimited(t *testing.T) {
+	t.Parallel()
+	for _, d := range []database{sqlite, postgres, mariadb} {
+		t.Run(d.driver, func(t *testing.T) {
+			t.Parallel()
+			old, next := keys(t, t.TempDir())
+			service := kmstest.NewService(next)
+			at := func(current int) *field.Model[person] {
+				b, err := kmsencrypted.Config{Current: current, Versions: map[int]kmsencrypted.Version{1: {Provider: old}, 2: {Provider: service.Provider()}}}.Box()
+				must(t, err)
+				return model[person](t, b, "people")
+			}
+			db := d.open(t)
+			create(t, d, db, at(1), "id bigint PRIMARY KEY")
+			insert(t, db, at(1), numbered(40))
+			now, limiter := at(2), new(counting)
+			r := rotator(t, d, db, now.Adapter().Box(), now, rotation.Options{Calls: limiter})
+			result, err := r.Run(t.Context())
+			must(t, err)
+			opened := service.Values(kmsencrypted.OpUnwrap)
+			if made := int64(40 + service.Values(kmsencrypted.OpWrap) + opened); result.Written != 40 || opened != 40 || limiter.n.Load() != made {
+				t.Errorf("%d calls allowed and %d made, %d of them for opening 40 records again", limiter.n.Load(), made, opened)
 			}
 		})
 	}

@@ -74,6 +74,15 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 	if err != nil {
 		return outcome, err
 	}
+	if to.Allow == nil {
+		to.Allow = unlimited
+	}
+	if b.store.dialect == field.SQLite {
+		if err := b.bookProofs(ctx, s, to.Allow); err != nil {
+			return outcome, err
+		}
+		to.Allow = unlimited
+	}
 	write := func() error {
 		outcome, err = b.write(ctx, s, to)
 		return err
@@ -90,7 +99,7 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 				return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
 			}
 		default:
-			return outcome, noted(lockedOrOther(err))
+			return outcome, markAway(lockedOrOther(err))
 		}
 	}
 }
