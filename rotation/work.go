@@ -60,13 +60,27 @@ func (r *Rotator) begin(ctx context.Context) (Status, error) {
 // process that started it may have had the managers of files, and this one not.
 func (r *Rotator) mayWorkOn(ctx context.Context, status Status) error {
 	if status.Kind != r.options.Kind || status.Target != r.box.Current() {
-		return fmt.Errorf("%w: a %s to version %d is unfinished: finish or cancel it", kmsencrypted.ErrConflict, status.Kind, status.Target)
+		return unfinished{status.Kind, status.Target}
 	}
 	if status.State == RunPaused {
 		return ErrPaused
 	}
 	return r.ready(ctx)
 }
+
+// unfinished is a [kmsencrypted.ErrConflict] with words of its own: it is about a
+// run, and no row has to be read again.
+type unfinished struct {
+	kind   Kind
+	target int
+}
+
+func (u unfinished) Error() string {
+	return fmt.Sprintf("a %s to version %d is unfinished: finish or cancel it", u.kind, u.target)
+}
+
+// Is implements what [errors.Is] looks for.
+func (unfinished) Is(target error) bool { return target == kmsencrypted.ErrConflict }
 
 // AnyShard lets [Rotator.Work] take any free shard.
 const AnyShard = -1
