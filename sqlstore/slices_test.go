@@ -3,8 +3,8 @@ package sqlstore_test
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
