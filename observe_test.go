@@ -53,9 +53,10 @@ func TestObserverSeesAttempts(t *testing.T) {
 		}
 	}
 	first, second := kmstest.NewService(nil), kmstest.NewService(nil)
-	several := multi.Options{Tags: []string{"a", "b"}, Observer: note(&each)}.New(
+	several := multi.New([]kmsencrypted.Provider{
 		guard.New(first.Provider(), guard.Options{Attempts: 4, Backoff: time.Nanosecond}),
-		guard.New(second.Provider(), guard.Options{Attempts: 4, Backoff: time.Nanosecond}))
+		guard.New(second.Provider(), guard.Options{Attempts: 4, Backoff: time.Nanosecond}),
+	}, multi.Options{Tags: []string{"a", "b"}, Observer: note(&each)})
 	box := newBox(t, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: several}}, Observer: note(&events)})
 	column, err := box.Encrypt(t.Context(), []byte("x"), nil)
 	if err != nil {

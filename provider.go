@@ -17,6 +17,15 @@ import (
 // The caller wipes plaintexts. Its errors are those of this package, with the
 // service's own error as the cause. They never hold a plaintext or a token.
 //
+// A provider's New takes a client, if the service needs one, and never calls the
+// service. Its Open makes the client itself, and its comment says whether it calls
+// the service. Both take options by value as their last argument, and zero options
+// are usual. Who opens something closes it: the caller closes the client that New
+// was given, and a provider whose Open made something to close has a method
+// Close() error, which does nothing after New. A provider without that method has
+// nothing to close. A decorator, such as a guard, does not close the providers
+// inside it.
+//
 // A provider declares optional abilities by implementing further interfaces.
 // Those that make calls must be implemented by the provider itself, so that no
 // call bypasses a decorator: [BatchProvider], [Rewrapper], [BatchRewrapper],

@@ -166,8 +166,8 @@ func TestProviderForMistakes(t *testing.T) {
 		"what == cannot compare":      {ProviderFor: gives(uncomparable{Provider: s})},
 		"none":                        {ProviderFor: gives(nil)},
 		"an insecure one":             {ProviderFor: gives(testkey.New())},
-		"several under Ruby":          {ProviderFor: gives(multi.New(s)), Format: kmsencrypted.Ruby},
-		"a mistake of the provider's": {ProviderFor: gives(multi.New())},
+		"several under Ruby":          {ProviderFor: gives(multi.New([]kmsencrypted.Provider{s}, multi.Options{})), Format: kmsencrypted.Ruby},
+		"a mistake of the provider's": {ProviderFor: gives(multi.New(nil, multi.Options{}))},
 		"one that ignores contexts":   {ProviderFor: gives(ignorant{s}), Format: kmsencrypted.Ruby},
 	} {
 		box := newBox(t, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: v}})

@@ -71,10 +71,10 @@ func TestZeroProvider(t *testing.T) {
 		{"nil *local.Provider", (*local.Provider)(nil)},
 		{"guard.New(nil)", guard.New(nil, guard.Options{})},
 		{"guard.New(local.Provider{})", guard.New(new(local.Provider), guard.Options{})},
-		{"multi.New()", multi.New()},
+		{"multi.New of none", multi.New(nil, multi.Options{})},
 		{"multi.Provider{}", new(multi.Provider)},
-		{"multi.New(nil)", multi.New(nil)},
-		{"multi.New(local.Provider{})", multi.New(new(local.Provider))},
+		{"multi.New(nil)", multi.New([]kmsencrypted.Provider{nil}, multi.Options{})},
+		{"multi.New(local.Provider{})", multi.New([]kmsencrypted.Provider{new(local.Provider)}, multi.Options{})},
 	} {
 		if _, err := kmsencrypted.NewBox(c.provider); !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("NewBox(%s) = %v, want ErrConfig", c.name, err)

@@ -34,9 +34,10 @@ const KeyIDVariable = "KMS_KEY_ID"
 // too, it returns [kmsencrypted.ErrConfig]: there is no fallback to the insecure
 // key.
 //
-// Time-outs and attempts are those of each service's own Open. Only Vault is called
-// to check the key; for the others see [kmsencrypted.Prober]. If the provider is an
-// io.Closer, as Google's is, the caller must close it.
+// Time-outs and attempts are those of each service's own Open. Open calls the
+// service only for Vault, to check the key; for the others see
+// [kmsencrypted.Prober]. If the provider is an io.Closer, as Google's is, the caller
+// must close it after its last use.
 func Open(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
 	keyID = cmp.Or(keyID, os.Getenv(KeyIDVariable))
 	if keyID == "" {

@@ -92,7 +92,7 @@ func boxIn(dir string, current int) *kmsencrypted.Box {
 	switch spare := os.Getenv("SPARE"); {
 	case spare != "":
 		spare := kmstest.Faulty(keyIn(dir, spare), day...)
-		provider = multi.Options{Quorum: 1, Tags: []string{"first", "spare"}}.New(provider, spare)
+		provider = multi.New([]kmsencrypted.Provider{provider, spare}, multi.Options{Quorum: 1, Tags: []string{"first", "spare"}})
 	case day != nil:
 		provider = kmstest.Faulty(provider, day...)
 	}

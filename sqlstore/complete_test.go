@@ -19,7 +19,7 @@ func testComplete(t *testing.T, d database) {
 	db := d.open(t)
 	first, second := keys(t, t.TempDir())
 	away := kmstest.NewService(second)
-	both := multi.Options{Quorum: 1, Tags: []string{"first", "second"}}.New(first, away.Provider())
+	both := multi.New([]kmsencrypted.Provider{first, away.Provider()}, multi.Options{Quorum: 1, Tags: []string{"first", "second"}})
 	at := func(current int) *field.Model[person] {
 		b, err := kmsencrypted.Config{Current: current, Versions: map[int]kmsencrypted.Version{1: {Provider: first}, 2: {Provider: both}}}.Box()
 		must(t, err)

@@ -19,6 +19,7 @@ import (
 	"slices"
 
 	"github.com/aws/aws-sdk-go-v2/aws/arn"
+	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/kms/types"
 	"github.com/aws/smithy-go/middleware"
@@ -51,6 +52,10 @@ type Options struct {
 	AnyKey bool
 	// GrantTokens are sent with every request.
 	GrantTokens []string
+	// Load changes the configuration of the client that [Open] makes, such as
+	// config.WithSharedConfigProfile("staging"). It is applied last. With [New], whose
+	// client is configured already, it is [kmsencrypted.ErrConfig].
+	Load []func(*config.LoadOptions) error
 }
 
 // Provider wraps data keys under one key. It is immutable and safe for
@@ -68,9 +73,12 @@ var keyIDShape = regexp.MustCompile(`^[A-Za-z0-9:/_-]+$`)
 // ARN. A malformed one, one of another region than the client's, and a nil client
 // are [kmsencrypted.ErrConfig].
 //
-// The service is not called. Credentials and region are the client's, which stays
-// the caller's; it has nothing to close.
+// New does not call the service; see [Provider.Probe]. Credentials and region are
+// those of the client. Neither the client nor the provider has to be closed.
 func New(client Client, keyID string, options Options) (*Provider, error) {
+	if options.Load != nil {
+		return nil, fmt.Errorf("aws: %w: Options.Load is for Open, not for New with a client of its own configuration", kmsencrypted.ErrConfig)
+	}
 	if !keyIDShape.MatchString(keyID) {
 		return nil, fmt.Errorf("aws: %w: %q is not a key id, alias or ARN", kmsencrypted.ErrConfig, keyID)
 	}

@@ -234,19 +234,19 @@ func TestOpen(t *testing.T) {
 	t.Setenv("AWS_DEFAULT_REGION", "")
 	s := start(t)
 	arn := s.AddKey("k", "alias/mine")
-	p, err := aws.Open(t.Context(), arn, aws.Options{}, load(s)...)
+	p, err := aws.Open(t.Context(), arn, aws.Options{Load: load(s)})
 	must(t, err)
 	opens(t, p, encrypt(t, p, user), user)
 	if tag := p.Info().Tag; tag != "aws us-east-1" {
 		t.Errorf("Tag = %q, want the region of the ARN", tag)
 	}
 
-	_, err = aws.Open(t.Context(), "alias/mine", aws.Options{}, load(s)...)
+	_, err = aws.Open(t.Context(), "alias/mine", aws.Options{Load: load(s)})
 	fails(t, err, kmsencrypted.ErrConfig)
-	p, err = aws.Open(t.Context(), "alias/mine", aws.Options{}, append(load(s), config.WithRegion(awskms.Region))...)
+	p, err = aws.Open(t.Context(), "alias/mine", aws.Options{Load: append(load(s), config.WithRegion(awskms.Region))})
 	must(t, err)
 	opens(t, p, encrypt(t, p, user), user)
-	_, err = aws.Open(t.Context(), arn, aws.Options{}, config.WithSharedConfigProfile("nobody"))
+	_, err = aws.Open(t.Context(), arn, aws.Options{Load: []func(*config.LoadOptions) error{config.WithSharedConfigProfile("nobody")}})
 	fails(t, err, kmsencrypted.ErrConfig)
 }
 
@@ -254,7 +254,7 @@ func TestOpen(t *testing.T) {
 func TestOpenTriesThreeTimes(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{}, load(s)...)
+	p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{Load: load(s)})
 	must(t, err)
 	s.Inject(awskms.Fault{Error: "KMSInternalException", Times: 2})
 	encrypt(t, p, user)

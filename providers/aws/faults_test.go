@@ -132,7 +132,7 @@ func TestClockSkew(t *testing.T) {
 	t.Parallel()
 	for _, ahead := range []time.Duration{-time.Hour, -4 * time.Minute, 4 * time.Minute, time.Hour} {
 		s := start(t)
-		p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{}, load(s)...)
+		p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{Load: load(s)})
 		must(t, err)
 		s.SetClock(ahead)
 		if ahead.Abs() > 5*time.Minute && !learnsTime(t) {
@@ -167,7 +167,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	left := goroutines.Check(t)
 	s := awskms.New()
 	soon := config.WithRetryer(func() sdk.Retryer { return retry.AddWithMaxBackoffDelay(aws.Retryer(), time.Millisecond) })
-	p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{}, append(load(s), soon)...)
+	p, err := aws.Open(t.Context(), s.AddKey("k"), aws.Options{Load: append(load(s), soon)})
 	must(t, err)
 	ciphertext := encrypt(t, p, user)
 	for name, fault := range map[string]awskms.Fault{"reset": {Reset: true}, "cut": {Cut: true}} {

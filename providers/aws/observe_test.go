@@ -17,7 +17,7 @@ func TestObserver(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	id := s.AddKey("k")
-	p, err := aws.Open(t.Context(), id, aws.Options{}, load(s)...)
+	p, err := aws.Open(t.Context(), id, aws.Options{Load: load(s)})
 	must(t, err)
 	var last kmsencrypted.Event
 	box, err := kmsencrypted.Config{

@@ -30,12 +30,12 @@ const (
 // SDK: by environment, shared files, and roles of containers and instances. If
 // keyID is an ARN, it determines the region. A call has at most three attempts
 // with at most a second between them, two seconds each for TCP and TLS, and five
-// seconds for the answer. The load options are applied last and can change all of
-// this.
+// seconds for the answer. [Options].Load can change all of this.
 //
-// The service is not called; see [Provider.Probe]. A configuration that cannot
-// be read or names no region is [kmsencrypted.ErrConfig].
-func Open(ctx context.Context, keyID string, options Options, load ...func(*config.LoadOptions) error) (*Provider, error) {
+// Open does not call the service; see [Provider.Probe]. It returns
+// [kmsencrypted.ErrConfig] for a configuration that cannot be read or names no
+// region. The provider has no Close method: its idle connections end by themselves.
+func Open(ctx context.Context, keyID string, options Options) (*Provider, error) {
 	defaults := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(httpClient()),
 		config.WithRetryer(retryer),
@@ -43,13 +43,14 @@ func Open(ctx context.Context, keyID string, options Options, load ...func(*conf
 	if region := regionOf(keyID); region != "" {
 		defaults = append(defaults, config.WithRegion(region))
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, append(defaults, load...)...)
+	cfg, err := config.LoadDefaultConfig(ctx, append(defaults, options.Load...)...)
 	if err != nil {
 		return nil, fmt.Errorf("aws: %w: %w", kmsencrypted.ErrConfig, err)
 	}
 	if cfg.Region == "" {
 		return nil, fmt.Errorf("aws: %w: no region; set AWS_REGION or name the key by its ARN", kmsencrypted.ErrConfig)
 	}
+	options.Load = nil
 	return New(kms.NewFromConfig(cfg), keyID, options)
 }
 

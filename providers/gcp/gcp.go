@@ -27,6 +27,7 @@ import (
 
 	"cloud.google.com/go/kms/apiv1/kmspb"
 	"github.com/googleapis/gax-go/v2"
+	"google.golang.org/api/option"
 
 	kms "cloud.google.com/go/kms/apiv1"
 
@@ -51,6 +52,10 @@ type Options struct {
 	// from before kms_encrypted 1.0 may name. Ruby uses any key that a column
 	// names. Here the content of the database never selects a key by itself.
 	LegacyKeys []string
+	// Client configures the client that [Open] makes, such as
+	// option.WithCredentialsFile("key.json"). With [New], whose client is configured
+	// already, it is [kmsencrypted.ErrConfig].
+	Client []option.ClientOption
 }
 
 // Provider wraps data keys under one key. It is immutable and safe for
@@ -69,9 +74,12 @@ var keyNameShape = regexp.MustCompile(`^projects/[^/]+/locations/([^/]+)/keyRing
 // "projects/P/locations/L/keyRings/R/cryptoKeys/K". Anything else, the name of a
 // key version included, is [kmsencrypted.ErrConfig], and so is a nil client.
 //
-// The service is not called. Credentials are the client's, which stays the
-// caller's to close.
+// New does not call the service; see [Provider.Probe]. Credentials are those of the
+// client. The caller closes the client, after the last use of the provider.
 func New(client Client, keyName string, options Options) (*Provider, error) {
+	if options.Client != nil {
+		return nil, fmt.Errorf("gcp: %w: Options.Client is for Open, not for New with a client of its own configuration", kmsencrypted.ErrConfig)
+	}
 	if missing.Is(client) {
 		return nil, fmt.Errorf("gcp: %w: the client is nil", kmsencrypted.ErrConfig)
 	}

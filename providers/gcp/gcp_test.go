@@ -156,7 +156,7 @@ func TestOpen(t *testing.T) {
 		option.WithoutAuthentication(),
 		option.WithGRPCDialOption(grpc.WithTransportCredentials(insecure.NewCredentials())),
 	}
-	p, err := gcp.Open(t.Context(), keyName, gcp.Options{}, options...)
+	p, err := gcp.Open(t.Context(), keyName, gcp.Options{Client: options})
 	must(t, err)
 	ciphertext := encrypt(t, p)
 	opens(t, p, ciphertext)
@@ -164,9 +164,9 @@ func TestOpen(t *testing.T) {
 	if _, err := p.Decrypt(t.Context(), ciphertext, bind(t, user)); err == nil {
 		t.Error("Decrypt succeeds after Close")
 	}
-	_, err = gcp.Open(t.Context(), "mine", gcp.Options{}, options...)
+	_, err = gcp.Open(t.Context(), "mine", gcp.Options{Client: options})
 	fails(t, err, kmsencrypted.ErrConfig)
-	_, err = gcp.Open(t.Context(), keyName, gcp.Options{}, option.WithCredentialsFile("none.json"))
+	_, err = gcp.Open(t.Context(), keyName, gcp.Options{Client: []option.ClientOption{option.WithCredentialsFile("none.json")}})
 	fails(t, err, kmsencrypted.ErrConfig)
 }
 

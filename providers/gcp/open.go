@@ -25,19 +25,23 @@ const (
 	longestPause = time.Second
 )
 
-// Open returns a provider with a client of its own, which the caller closes
-// with [Provider.Close]. It uses the application default credentials unless an
-// option says otherwise. It returns [kmsencrypted.ErrConfig] if the client
-// cannot be created. It does not call the service; see [Provider.Probe].
+// Open returns a provider with a client of its own. It uses the application default
+// credentials unless [Options].Client says otherwise. A call has four attempts
+// within ten seconds, or within the deadline of its context.
+//
+// Open does not call the service; see [Provider.Probe]. It returns
+// [kmsencrypted.ErrConfig] if the client cannot be created. The caller must call
+// [Provider.Close], which closes the connections.
 //
 // The client does not log, whatever GOOGLE_SDK_GO_LOGGING_LEVEL says: Google's
 // debug log shows plaintexts.
-func Open(ctx context.Context, keyName string, options Options, clientOptions ...option.ClientOption) (*Provider, error) {
+func Open(ctx context.Context, keyName string, options Options) (*Provider, error) {
 	silent := option.WithLogger(slog.New(slog.DiscardHandler))
-	client, err := kms.NewKeyManagementClient(ctx, append([]option.ClientOption{silent}, clientOptions...)...)
+	client, err := kms.NewKeyManagementClient(ctx, append([]option.ClientOption{silent}, options.Client...)...)
 	if err != nil {
 		return nil, fmt.Errorf("gcp: %w: %w", kmsencrypted.ErrConfig, err)
 	}
+	options.Client = nil
 	p, err := New(client, keyName, options)
 	if err != nil {
 		client.Close()

@@ -86,6 +86,9 @@ func (o Options) check() error {
 // New returns a guard around a provider, with the same optional abilities. If the
 // options are invalid, every call fails, and [kmsencrypted.Config.Box] reports
 // it. For a nil provider New returns nil.
+//
+// New calls no service. The guard has no Close method: the caller closes the
+// provider inside it, after the last use of the guard.
 func New(provider kmsencrypted.Provider, options Options) kmsencrypted.Provider {
 	if provider == nil {
 		return nil

@@ -49,6 +49,9 @@ type Func func(ctx context.Context, call *Call, next func(context.Context) error
 // those that need no request, such as [kmsencrypted.WrapCounter]. mistake is an
 // error in the configuration of f, or nil; creating a Box with the provider returns
 // it. For a nil inner provider Wrap returns nil.
+//
+// Wrap calls no service. The returned provider has no Close method: the caller
+// closes inner, after its last use.
 func Wrap(inner kmsencrypted.Provider, mistake error, f Func) kmsencrypted.Provider {
 	if inner == nil {
 		return nil

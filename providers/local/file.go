@@ -13,8 +13,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Open reads a key file. On Unix it returns [kmsencrypted.ErrConfig] for a file
-// that users other than its owner may read or write.
+// Open reads the key file at path and closes it. On Unix it returns
+// [kmsencrypted.ErrConfig] for a file that users other than its owner may read or
+// write.
+//
+// There is no service to call, and the provider has no Close method. It does not
+// notice later changes of the file.
 func Open(path string) (*Provider, error) {
 	text, err := readPrivate(path)
 	if err != nil {
@@ -23,8 +27,9 @@ func Open(path string) (*Provider, error) {
 	return parse("local:"+path, text)
 }
 
-// FromEnv reads the same text from an environment variable. There, commas may
-// separate the lines.
+// FromEnv is like [Open] but reads the text of a key file from an environment
+// variable, where commas may separate the lines. It returns
+// [kmsencrypted.ErrConfig] if the variable is not set.
 func FromEnv(variable string) (*Provider, error) {
 	source := "local:env:" + variable
 	text, ok := os.LookupEnv(variable)

@@ -24,7 +24,7 @@ func Example() {
 	service := kmstest.NewService(main) // stands for a key service that may fail
 
 	// Two regions of one key service have tags that differ by themselves.
-	both := multi.Options{Tags: []string{"main", "recovery"}}.New(service.Provider(), recovery)
+	both := multi.New([]kmsencrypted.Provider{service.Provider(), recovery}, multi.Options{Tags: []string{"main", "recovery"}})
 	box, err := kmsencrypted.NewBox(both)
 	if err != nil {
 		fmt.Println(err)

@@ -2,7 +2,8 @@
 // keys of several regions, of several key services, or a recovery key kept
 // elsewhere. Any one of them opens the record.
 //
-//	box, err := kmsencrypted.NewBox(multi.New(frankfurt, ireland))
+//	both := multi.New([]kmsencrypted.Provider{frankfurt, ireland}, multi.Options{})
+//	box, err := kmsencrypted.NewBox(both)
 //
 // It works only with native versions. Their commitment ensures that all wraps of
 // a column open to the same data key, whichever provider answers.
@@ -48,7 +49,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
-// Options configure a [Provider]. The zero value is that of [New].
+// Options of a [Provider]. The zero value is usual.
 type Options struct {
 	// Quorum is the number of providers that must wrap a data key. 0 means all of
 	// them.
@@ -81,15 +82,14 @@ type member struct {
 	tag string
 }
 
-// New returns a provider that wraps with all given providers and reads with the
-// first that answers. It reports errors as [Options.New] does.
-func New(providers ...kmsencrypted.Provider) *Provider { return Options{}.New(providers...) }
-
 // New returns a provider that wraps with all given providers, or a quorum, and
 // reads with the first that answers. If the arguments are invalid, such as two
 // providers with one tag, every call fails with [kmsencrypted.ErrConfig], and
 // [kmsencrypted.Config.Box] reports it.
-func (o Options) New(providers ...kmsencrypted.Provider) *Provider {
+//
+// New calls no service. The caller closes the given providers that have a Close
+// method, after the last use of this one.
+func New(providers []kmsencrypted.Provider, o Options) *Provider {
 	p := &Provider{options: o}
 	if o.Quorum == 0 {
 		p.options.Quorum = len(providers)
@@ -165,8 +165,8 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 	return errors.Join(mistakes...)
 }
 
-// Check returns the errors in the arguments of [New] or [Options.New]. It also
-// returns an error for a nil or zero Provider.
+// Check returns the errors in the arguments of [New]. It also returns an error for
+// a nil or zero Provider.
 func (p *Provider) Check() error {
 	if p == nil || p.mistake == nil && len(p.members) == 0 {
 		return fmt.Errorf("multi: %w: the provider was not made by New and has no members", kmsencrypted.ErrConfig)

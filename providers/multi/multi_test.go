@@ -44,7 +44,7 @@ func newRegions(t *testing.T, o multi.Options) *regions {
 		providers = append(providers, r.services[i].Provider())
 	}
 	o.Tags = []string{"a", "b", "c"}
-	r.provider = o.New(providers...)
+	r.provider = multi.New(providers, o)
 	box, err := kmsencrypted.NewBox(r.provider)
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +240,7 @@ func TestTags(t *testing.T) {
 	t.Parallel()
 	a, b := newService(t), newService(t)
 	box := func(tags ...string) *kmsencrypted.Box {
-		box, err := kmsencrypted.NewBox(multi.Options{Tags: tags}.New(a.Provider(), b.Provider()))
+		box, err := kmsencrypted.NewBox(multi.New([]kmsencrypted.Provider{a.Provider(), b.Provider()}, multi.Options{Tags: tags}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -309,7 +309,7 @@ func TestGuardedRegions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		down, up := newService(t), newService(t)
 		options := guard.Options{Attempts: 1, BreakAfter: 3, CallTimeout: 100 * time.Millisecond}
-		box, err := kmsencrypted.NewBox(multi.Options{Tags: []string{"down", "up"}}.New(guard.New(down.Provider(), options), guard.New(up.Provider(), options)))
+		box, err := kmsencrypted.NewBox(multi.New([]kmsencrypted.Provider{guard.New(down.Provider(), options), guard.New(up.Provider(), options)}, multi.Options{Tags: []string{"down", "up"}}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -334,17 +334,17 @@ func TestMistakes(t *testing.T) {
 	t.Parallel()
 	a, b := newService(t).Provider(), newService(t).Provider()
 	for name, p := range map[string]*multi.Provider{
-		"none":                  multi.New(),
-		"nil among them":        multi.New(a, nil),
-		"equal tags":            multi.New(a, b),
-		"too few tags":          multi.Options{Tags: []string{"a"}}.New(a, b),
-		"quorum of more":        multi.Options{Quorum: 3, Tags: []string{"a", "b"}}.New(a, b),
-		"negative quorum":       multi.Options{Quorum: -1}.New(a),
-		"negative time":         multi.Options{CallTimeout: -1}.New(a),
-		"long tag":              multi.Options{Tags: []string{strings.Repeat("x", 256)}}.New(a),
-		"several in one":        multi.New(multi.New(a)),
-		"an insecure one":       multi.New(a, testkey.New()),
-		"a guard's own mistake": multi.New(guard.New(a, guard.Options{Rate: -1})),
+		"none":                  multi.New(nil, multi.Options{}),
+		"nil among them":        multi.New([]kmsencrypted.Provider{a, nil}, multi.Options{}),
+		"equal tags":            multi.New([]kmsencrypted.Provider{a, b}, multi.Options{}),
+		"too few tags":          multi.New([]kmsencrypted.Provider{a, b}, multi.Options{Tags: []string{"a"}}),
+		"quorum of more":        multi.New([]kmsencrypted.Provider{a, b}, multi.Options{Quorum: 3, Tags: []string{"a", "b"}}),
+		"negative quorum":       multi.New([]kmsencrypted.Provider{a}, multi.Options{Quorum: -1}),
+		"negative time":         multi.New([]kmsencrypted.Provider{a}, multi.Options{CallTimeout: -1}),
+		"long tag":              multi.New([]kmsencrypted.Provider{a}, multi.Options{Tags: []string{strings.Repeat("x", 256)}}),
+		"several in one":        multi.New([]kmsencrypted.Provider{multi.New([]kmsencrypted.Provider{a}, multi.Options{})}, multi.Options{}),
+		"an insecure one":       multi.New([]kmsencrypted.Provider{a, testkey.New()}, multi.Options{}),
+		"a guard's own mistake": multi.New([]kmsencrypted.Provider{guard.New(a, guard.Options{Rate: -1})}, multi.Options{}),
 	} {
 		if _, err := kmsencrypted.NewBox(p); !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("%s: NewBox: %v, want ErrConfig", name, err)
@@ -356,11 +356,11 @@ func TestMistakes(t *testing.T) {
 			t.Errorf("%s: DecryptAny: %v, want ErrConfig", name, err)
 		}
 	}
-	if _, err := (kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: multi.New(a), Format: kmsencrypted.Ruby}}}).Box(); !errors.Is(err, kmsencrypted.ErrConfig) {
+	if _, err := (kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: multi.New([]kmsencrypted.Provider{a}, multi.Options{}), Format: kmsencrypted.Ruby}}}).Box(); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("under a Ruby version: %v, want ErrConfig", err)
 	}
 	for _, column := range []string{"", "plain", "v1:", "v1:AAAA", "AAAA"} {
-		if _, err := multi.New(a).Missing(column); !errors.Is(err, kmsencrypted.ErrMalformed) {
+		if _, err := multi.New([]kmsencrypted.Provider{a}, multi.Options{}).Missing(column); !errors.Is(err, kmsencrypted.ErrMalformed) {
 			t.Errorf("Missing(%q): %v, want ErrMalformed", column, err)
 		}
 	}
@@ -370,7 +370,7 @@ func TestConformance(t *testing.T) {
 	t.Parallel()
 	open := func(t *testing.T) ([]*kmstest.Service, *multi.Provider) {
 		a, b := newService(t), newService(t)
-		return []*kmstest.Service{a, b}, multi.Options{Tags: []string{"a", "b"}}.New(a.Provider(), b.Provider())
+		return []*kmstest.Service{a, b}, multi.New([]kmsencrypted.Provider{a.Provider(), b.Provider()}, multi.Options{Tags: []string{"a", "b"}})
 	}
 	providertest.Run(t, providertest.Harness{
 		Open: func(t *testing.T) providertest.Key {

@@ -53,7 +53,7 @@ func (c clouds) provider(t *testing.T, name string) *multi.Provider {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return multi.Options{CallTimeout: time.Minute}.New(amazon, google) // a busy machine serves a thousand calls at once
+	return multi.New([]kmsencrypted.Provider{amazon, google}, multi.Options{CallTimeout: time.Minute}) // a busy machine serves a thousand calls at once
 }
 
 func (c clouds) inject(a awskms.Fault, g gcpkms.Fault) func(*testing.T) {
@@ -134,7 +134,7 @@ func TestWrapsArePassedFromServiceToService(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := multi.Options{Quorum: 1}.New(amazon, google)
+	p := multi.New([]kmsencrypted.Provider{amazon, google}, multi.Options{Quorum: 1})
 	box, err := kmsencrypted.NewBox(p)
 	if err != nil {
 		t.Fatal(err)

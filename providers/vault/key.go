@@ -27,8 +27,9 @@ const (
 // also for OpenBao. A call has three attempts (VAULT_MAX_RETRIES) within ten
 // seconds (VAULT_CLIENT_TIMEOUT).
 //
-// It asks the server about the key: errors are those of [Provider.Probe], and
-// [kmsencrypted.ErrConfig] for a configuration that cannot be read.
+// Open calls the service to check the key: it returns the errors of
+// [Provider.Probe], and [kmsencrypted.ErrConfig] for a configuration that cannot be
+// read. The provider has no Close method: its idle connections end by themselves.
 func Open(ctx context.Context, keyID string, options Options) (*Provider, error) {
 	config := api.DefaultConfig()
 	if config.Error != nil {

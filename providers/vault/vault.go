@@ -69,9 +69,9 @@ var pathShape = regexp.MustCompile(`^[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-]
 // New returns a provider for the key id "vault/NAME". Something else, or a
 // malformed mount or namespace, is [kmsencrypted.ErrConfig], and so is a nil client.
 //
-// The service is not called: whether the key exists and is derived is the caller's
-// to know, or to ask by [Provider.Probe]. Address and token are the client's, which
-// stays the caller's; it has nothing to close.
+// New does not call the service: call [Provider.Probe] to check that the key exists
+// and is derived. Address and token are those of the client. Neither the client nor
+// the provider has to be closed.
 func New(client *api.Client, keyID string, options Options) (*Provider, error) {
 	if client == nil {
 		return nil, fmt.Errorf("vault: %w: the client is nil", kmsencrypted.ErrConfig)
