@@ -31,7 +31,7 @@ func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
 	if table.Dialect.Check() != nil {
 		return w.refused("update", "", errors.ErrUnsupported, "a new data key in a database of the dialect "+db.Dialector.Name())
 	}
-	existing, err := table.LockedColumns(stmt.Context, stmt.ConnPool, id)
+	existing, err := table.LockedColumns(stmt.Context, sqldialect.Of(stmt.ConnPool), id)
 	if errors.Is(err, sql.ErrNoRows) {
 		return nil // the UPDATE finds no row
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/records"
 )
 
 // query is a query of the caller, ready for the database.
@@ -33,7 +34,7 @@ func bind(db Ext, text string, args []any) (q query, err error) {
 	}
 	if slices.ContainsFunc(q.args, isList) {
 		if q.text, q.args, err = sqlx.In(text, q.args...); err != nil {
-			return query{}, hide(err, args)
+			return query{}, records.Hide(err, args)
 		}
 	}
 	q.text = db.Rebind(q.text)
@@ -72,42 +73,4 @@ func isList(arg any) bool {
 	}
 	t := reflect.TypeOf(arg)
 	return t.Kind() == reflect.Slice && t.Elem().Kind() != reflect.Uint8
-}
-
-// hits removes opened records that match none of the lookups.
-func hits[R any](db Ext, lookups []field.Lookup, rows []R) (_ []R, err error) {
-	isHit := func(row *R) bool {
-		for _, l := range lookups {
-			hit, failure := l.Matches(row)
-			if hit {
-				return true
-			}
-			if failure == nil {
-				failure = checkable(db, l, row)
-			}
-			if err == nil {
-				err = failure
-			}
-		}
-		return false
-	}
-	rows = slices.DeleteFunc(rows, func(row R) bool { return !isHit(&row) })
-	if err != nil {
-		return nil, err
-	}
-	return rows, nil
-}
-
-// checkable returns an error if the query did not read a field that the lookup's
-// index is computed from: the record would silently be taken for a false hit.
-func checkable[R any](db Ext, l field.Lookup, row *R) error {
-	mapper, _ := mapperOf(db)
-	index := column{field: mapper.TypeMap(reflect.TypeFor[R]()).Names[l.Name]}
-	for name := range strings.SplitSeq(index.option("of"), "+") {
-		source := reflect.ValueOf(row).Elem().FieldByName(name).Addr().Interface()
-		if loaded, ok := source.(interface{ IsLoaded() bool }); ok && !loaded.IsLoaded() {
-			return fmt.Errorf("%w: %s, by which the hits of a lookup are checked", kmsencrypted.ErrNotLoaded, name)
-		}
-	}
-	return nil
 }

@@ -10,6 +10,8 @@ import (
 	"github.com/jmoiron/sqlx/reflectx"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/records"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // Ext is a [*sqlx.DB], [*sqlx.Conn] or [*sqlx.Tx]. Your own type works too. Without
@@ -31,6 +33,20 @@ func confirms(db Ext) bool {
 	_, isConn := db.(*sqlx.Conn)
 	_, ok := db.(beginner)
 	return ok && !isConn
+}
+
+// session is an Ext for package records.
+type session struct {
+	sqldialect.Session
+	db Ext
+}
+
+func sessionOf(db Ext) records.DB { return session{sqldialect.Of(db), db} }
+
+func (s session) Commits() bool { return confirms(s.db) }
+
+func (s session) Atomically(ctx context.Context, statements func(records.DB) error) error {
+	return atomically(ctx, s.db, func(tx Ext) error { return statements(sessionOf(tx)) })
 }
 
 // drivers are the names that tell the database; for PostgreSQL the placeholders do.
@@ -60,7 +76,7 @@ func askDialect(ctx context.Context, db Ext) (field.Dialect, error) {
 	answers := []field.Dialect{field.SQLite, field.Postgres, field.MySQL}
 	var answer int
 	if err := sqlx.GetContext(ctx, db, &answer, question); err != nil {
-		return "", hide(err, nil)
+		return "", records.Hide(err, nil)
 	}
 	return answers[answer], nil
 }
@@ -88,27 +104,27 @@ func atomically(ctx context.Context, db Ext, statements func(Ext) error) error {
 	}
 	tx, err := b.BeginTxx(ctx, nil)
 	if err != nil {
-		return hide(err, nil)
+		return records.Hide(err, nil)
 	}
 	defer tx.Rollback() // does nothing after Commit
 	if err := statements(tx); err != nil {
 		return err
 	}
-	return hide(tx.Commit(), nil)
+	return records.Hide(tx.Commit(), nil)
 }
 
 func underSavepoint(ctx context.Context, tx Ext, statements func(Ext) error) error {
 	const name = " kmsencrypted" // nested savepoints may share a name
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT"+name); err != nil {
-		return hide(err, nil)
+		return records.Hide(err, nil)
 	}
 	if err := statements(tx); err != nil {
 		// Even if ctx has ended, because the caller may commit the rest.
 		if _, undo := tx.ExecContext(context.WithoutCancel(ctx), "ROLLBACK TO SAVEPOINT"+name); undo != nil {
-			return errors.Join(err, fmt.Errorf("kmssqlx: roll the transaction back: %w", hide(undo, nil)))
+			return errors.Join(err, fmt.Errorf("kmssqlx: roll the transaction back: %w", records.Hide(undo, nil)))
 		}
 		return err
 	}
 	_, err := tx.ExecContext(ctx, "RELEASE SAVEPOINT"+name)
-	return hide(err, nil)
+	return records.Hide(err, nil)
 }

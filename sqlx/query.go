@@ -4,10 +4,13 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/records"
 )
 
 // Get reads one record and opens it, with at most one call to the key service. It
@@ -19,12 +22,12 @@ import (
 // a new struct. If the record does not open, dest still holds it, with the fields
 // that did open; the error says which did not.
 func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, args ...any) error {
-	if err := usable("get", db, m, dest); err != nil {
+	if err := records.Usable("get", db, m, dest); err != nil {
 		return err
 	}
 	q, err := bind(db, query, args)
 	if err != nil {
-		return failed("get", m.Table(), err)
+		return records.Failed("get", m.Table(), err)
 	}
 	if q.lookups != nil {
 		return getHit(ctx, db, m, dest, q)
@@ -34,7 +37,7 @@ func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query s
 		if errors.Is(err, sql.ErrNoRows) {
 			return sql.ErrNoRows // unchanged, because programs compare it with ==
 		}
-		return failed("get", m.Table(), hide(err, q.args))
+		return records.Failed("get", m.Table(), records.Hide(err, q.args))
 	}
 	*dest = row
 	return m.Open(ctx, dest)
@@ -57,7 +60,7 @@ func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, qu
 	q, err := bind(db, query, args)
 	if err != nil {
 		*dest = nil
-		return failed("select", m.Table(), err)
+		return records.Failed("select", m.Table(), err)
 	}
 	return selectAll(ctx, db, m, dest, q)
 }
@@ -66,12 +69,12 @@ func Select[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, qu
 // map or in a struct, like [sqlx.NamedQuery]. It also works on a Conn. A list or a
 // [field.Lookup] is expanded in IN (:name). Write a colon of SQL itself twice.
 func NamedGet[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query string, arg any) error {
-	if err := usable("get", db, m, dest); err != nil {
+	if err := records.Usable("get", db, m, dest); err != nil {
 		return err
 	}
 	text, args, err := sqlx.Named(query, arg)
 	if err != nil {
-		return failed("get", m.Table(), hideNamed(err))
+		return records.Failed("get", m.Table(), records.HideNamed(err))
 	}
 	return Get(ctx, db, m, dest, text, args...)
 }
@@ -84,7 +87,7 @@ func NamedSelect[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]
 	text, args, err := sqlx.Named(query, arg)
 	if err != nil {
 		*dest = nil
-		return failed("select", m.Table(), hideNamed(err))
+		return records.Failed("select", m.Table(), records.HideNamed(err))
 	}
 	return Select(ctx, db, m, dest, text, args...)
 }
@@ -93,13 +96,13 @@ func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R,
 	const op = "select"
 	if err := sqlx.SelectContext(ctx, db, dest, q.text, q.args...); err != nil {
 		*dest = nil
-		return failed(op, m.Table(), hide(err, q.args))
+		return records.Failed(op, m.Table(), records.Hide(err, q.args))
 	}
 	err := m.Open(ctx, field.Pointers(*dest)...)
 	if err == nil && q.lookups != nil {
-		*dest, err = hits(db, q.lookups, *dest)
+		*dest, err = records.Hits(fieldsOf[R](db), q.lookups, *dest)
 	}
-	return failed(op, m.Table(), err)
+	return records.Failed(op, m.Table(), err)
 }
 
 // getHit reads all rows that an index found, because the first may be a false hit.
@@ -113,4 +116,12 @@ func getHit[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, q qu
 		err = sql.ErrNoRows
 	}
 	return err
+}
+
+// usableList is [records.Usable] for the destination of many records.
+func usableList[R any](op string, db Ext, m *field.Model[R], dest *[]R) error {
+	if dest == nil {
+		return records.Failed(op, m.Table(), fmt.Errorf("%w: the destination is nil", kmsencrypted.ErrConfig))
+	}
+	return records.Usable(op, db, m)
 }

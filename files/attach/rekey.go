@@ -109,7 +109,7 @@ func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	if err != nil || len(w.Set) == 0 {
 		return err
 	}
-	existing, err := m.table().LockedColumns(ctx, tx, m.model.IDValues(row))
+	existing, err := m.table().LockedColumns(ctx, sqldialect.Of(tx), m.model.IDValues(row))
 	if errors.Is(err, sql.ErrNoRows) {
 		return kmsencrypted.ErrConflict
 	}

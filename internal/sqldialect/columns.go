@@ -6,17 +6,10 @@ import (
 	"strings"
 )
 
-// Transaction is the part of a transaction that locking a row needs: of
-// database/sql, sqlx or GORM.
-type Transaction interface {
-	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
 // LockedColumns locks a row until the end of the transaction, and with it the shape
 // of the table, and then reads which columns the table has: those that were read
 // before may be out of date. A row that is gone is [sql.ErrNoRows].
-func (t Table) LockedColumns(ctx context.Context, tx Transaction, id []any) ([]string, error) {
+func (t Table) LockedColumns(ctx context.Context, tx Session, id []any) ([]string, error) {
 	if err := t.lock(ctx, tx, id); err != nil {
 		return nil, err
 	}
@@ -24,7 +17,7 @@ func (t Table) LockedColumns(ctx context.Context, tx Transaction, id []any) ([]s
 	return readTexts(ctx, tx, query, args...)
 }
 
-func (t Table) lock(ctx context.Context, tx Transaction, id []any) error {
+func (t Table) lock(ctx context.Context, tx Session, id []any) error {
 	s := t.Dialect.Statement("SELECT 1 FROM ")
 	if t.Dialect == SQLite { // whose lock is a change, if one that changes nothing
 		s = t.Dialect.Statement("UPDATE ")
@@ -38,7 +31,7 @@ func (t Table) lock(ctx context.Context, tx Transaction, id []any) error {
 	}
 	s.Where(t.IDs)
 	if t.Dialect == SQLite {
-		result, err := tx.ExecContext(ctx, s.String(), id...)
+		result, err := tx.Exec(ctx, s.String(), id...)
 		if err != nil {
 			return err
 		}
@@ -82,8 +75,8 @@ func (t Table) columns() (query string, args []any) {
 	return "SELECT name FROM pragma_table_info(?)", []any{name}
 }
 
-func readTexts(ctx context.Context, tx Transaction, query string, args ...any) (texts []string, err error) {
-	rows, err := tx.QueryContext(ctx, query, args...)
+func readTexts(ctx context.Context, tx Session, query string, args ...any) (texts []string, err error) {
+	rows, err := tx.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package kmssqlx
+package records
 
 import (
 	"database/sql"
@@ -45,16 +45,16 @@ func TestHide(t *testing.T) {
 		{"refused: Ada", []any{(*valuer)(nil), nil, sql.NullString{}}, "refused: Ada"},
 	} {
 		cause := errors.New(c.text)
-		err := hide(cause, c.args)
+		err := Hide(cause, c.args)
 		if err.Error() != c.want || !errors.Is(err, cause) {
-			t.Errorf("hide(%s, %v) = %v, want %s", c.text, c.args, err, c.want)
+			t.Errorf("Hide(%s, %v) = %v, want %s", c.text, c.args, err, c.want)
 		}
 	}
-	err := hide(fmt.Errorf("wrapped: %w", coded{errors.New(`duplicate key in "name"`)}), nil)
+	err := Hide(fmt.Errorf("wrapped: %w", coded{errors.New(`duplicate key in "name"`)}), nil)
 	if want := "wrapped: duplicate key in … (SQLSTATE 23505)"; err.Error() != want {
-		t.Errorf("hide = %v, want %s", err, want)
+		t.Errorf("Hide = %v, want %s", err, want)
 	}
-	if err := hide(nil, nil); err != nil {
-		t.Errorf("hide(nil) = %v", err)
+	if err := Hide(nil, nil); err != nil {
+		t.Errorf("Hide(nil) = %v", err)
 	}
 }

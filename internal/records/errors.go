@@ -1,4 +1,4 @@
-package kmssqlx
+package records
 
 import (
 	"database/sql/driver"
@@ -21,10 +21,10 @@ type hidden struct {
 func (h *hidden) Error() string { return h.text }
 func (h *hidden) Unwrap() error { return h.cause }
 
-// hide keeps the part of an error's text that cannot contain a value: the names of
+// Hide keeps the part of an error's text that cannot contain a value: the names of
 // tables, columns and constraints, or else nothing from the first quote on, and
 // nothing at all if a word of an argument is in the rest.
-func hide(err error, args []any) error {
+func Hide(err error, args []any) error {
 	if err == nil {
 		return nil
 	}
@@ -47,10 +47,10 @@ func hide(err error, args []any) error {
 	return &hidden{text, err}
 }
 
-// hideNamed keeps the name in an error about the names in a query; after "in"
+// HideNamed keeps the name in an error about the names in a query; after "in"
 // sqlx prints the map or struct with all its values.
-func hideNamed(err error) error {
-	text, _, _ := strings.Cut(hide(err, nil).Error(), " in ")
+func HideNamed(err error) error {
+	text, _, _ := strings.Cut(Hide(err, nil).Error(), " in ")
 	return &hidden{text, err}
 }
 
@@ -92,9 +92,9 @@ func words(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 }
 
-// failed adds the operation and the record to an error, unless the model has done
+// Failed adds the operation and the record to an error, unless the model has done
 // so.
-func failed(op, record string, err error) error {
+func Failed(op, record string, err error) error {
 	if err == nil || errors.As(err, new(*kmsencrypted.Error)) {
 		return err
 	}

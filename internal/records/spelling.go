@@ -1,4 +1,4 @@
-package kmssqlx
+package records
 
 import (
 	"context"
@@ -20,10 +20,10 @@ import (
 // id that the database has. Integers have one spelling only.
 
 // insertSpelled inserts rows and compares their ids.
-func (in *insertion[R]) insertSpelled(ctx context.Context, db Ext, rows []*R, args []any) error {
+func (in *Insertion[R]) insertSpelled(ctx context.Context, db DB, rows []*R, args []any) error {
 	told, err := in.toldIDs(ctx, db, in.InsertTellingIDs(names(in.columns), len(rows)), args)
 	if err != nil {
-		return hide(err, args)
+		return Hide(err, args)
 	}
 	if len(told) == 0 && in.Dialect == sqldialect.MySQL { // it is MySQL
 		if told, err = in.readIDs(ctx, db, rows); err != nil {
@@ -39,8 +39,8 @@ func (in *insertion[R]) insertSpelled(ctx context.Context, db Ext, rows []*R, ar
 
 // toldIDs sends a statement that returns primary keys, and reads them as any
 // query does.
-func (t *table[R]) toldIDs(ctx context.Context, db Ext, query string, args []any) (told []*R, err error) {
-	rows, err := db.QueryContext(ctx, query, args...)
+func (t *Table[R]) toldIDs(ctx context.Context, db DB, query string, args []any) (told []*R, err error) {
+	rows, err := db.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
@@ -60,12 +60,12 @@ func (t *table[R]) toldIDs(ctx context.Context, db Ext, query string, args []any
 }
 
 // readIDs reads the primary keys of rows that are there.
-func (t *table[R]) readIDs(ctx context.Context, db Ext, rows []*R) (told []*R, err error) {
+func (t *Table[R]) readIDs(ctx context.Context, db DB, rows []*R) (told []*R, err error) {
 	for _, row := range rows {
 		id := t.id(row)
 		found, err := t.toldIDs(ctx, db, t.Table.Select(t.IDs), id)
 		if err != nil {
-			return nil, hide(err, id)
+			return nil, Hide(err, id)
 		}
 		told = append(told, found...)
 	}
@@ -73,7 +73,7 @@ func (t *table[R]) readIDs(ctx context.Context, db Ext, rows []*R) (told []*R, e
 }
 
 // compareIDs finds a record that was sealed for an id which no row has.
-func (t *table[R]) compareIDs(ctx context.Context, rows, told []*R) error {
+func (t *Table[R]) compareIDs(ctx context.Context, rows, told []*R) error {
 	told = slices.Clone(told)
 	var missing []*R
 	for _, row := range rows { // in any order
@@ -96,11 +96,11 @@ func (t *table[R]) compareIDs(ctx context.Context, rows, told []*R) error {
 
 // opensAs reports whether the data keys of a record open under the id of another
 // too, because nothing depends on the id.
-func (t *table[R]) opensAs(ctx context.Context, row, other *R) bool {
+func (t *Table[R]) opensAs(ctx context.Context, row, other *R) bool {
 	renamed := *row
 	for _, c := range t.ids {
-		to := reflect.ValueOf(&renamed).Elem().FieldByIndex(c.field.Index)
-		to.Set(reflect.ValueOf(other).Elem().FieldByIndex(c.field.Index))
+		to := reflect.ValueOf(&renamed).Elem().FieldByIndex(c.Index)
+		to.Set(reflect.ValueOf(other).Elem().FieldByIndex(c.Index))
 	}
 	for _, column := range t.model.KeyColumns() {
 		wrapped, err := t.model.Key(column, row).Value()
@@ -122,7 +122,7 @@ func (t *table[R]) opensAs(ctx context.Context, row, other *R) bool {
 
 // takeBack deletes the row that was inserted for a record, whatever its id is: it
 // has the record's wrapped key, which no other row has.
-func (t *table[R]) takeBack(ctx context.Context, db Ext, row *R) error {
+func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R) error {
 	byKeys := t.Table
 	byKeys.IDs = nil
 	var args []any
@@ -134,27 +134,27 @@ func (t *table[R]) takeBack(ctx context.Context, db Ext, row *R) error {
 	if len(args) == 0 {
 		return nil // nothing is sealed
 	}
-	result, err := db.ExecContext(ctx, byKeys.Delete(), args...)
+	result, err := db.Exec(ctx, byKeys.Delete(), args...)
 	if err != nil {
-		return fmt.Errorf("kmssqlx: delete the row: %w", hide(err, args))
+		return fmt.Errorf("kms%s: delete the row: %w", t.library.Name, Hide(err, args))
 	}
 	if n, err := result.RowsAffected(); err != nil || n != 1 {
-		return fmt.Errorf("kmssqlx: the row is left behind")
+		return fmt.Errorf("kms%s: the row is left behind", t.library.Name)
 	}
 	return nil
 }
 
 // isFirstKey reports whether a record binds a row to its id that had no key: the
 // record may never have been read.
-func (t *table[R]) isFirstKey(w field.Write) bool {
+func (t *Table[R]) isFirstKey(w field.Write) bool {
 	return slices.ContainsFunc(w.Where, func(a field.Assignment) bool {
 		return slices.Contains(a.Values(), driver.Value(nil)) && slices.Contains(t.model.KeyColumns(), a.Column)
 	})
 }
 
 // updateSpelled is update for a row that gets its first key.
-func (t *table[R]) updateSpelled(ctx context.Context, db Ext, row *R, w field.Write, columns []column) (matched bool, err error) {
-	err = atomically(ctx, db, func(tx Ext) error {
+func (t *Table[R]) updateSpelled(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
+	err = db.Atomically(ctx, func(tx DB) error {
 		if matched, err = t.update(ctx, tx, row, w, columns); err != nil || !matched {
 			return err
 		}

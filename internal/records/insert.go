@@ -1,4 +1,4 @@
-package kmssqlx
+package records
 
 import (
 	"context"
@@ -8,35 +8,36 @@ import (
 	"reflect"
 	"slices"
 
-	"github.com/jmoiron/sqlx"
-
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// Insert seals records under new data keys and inserts all or none of them, with
-// one call to the key service for each. A copy of another record becomes a record
-// of its own. For a slice: field.Pointers(slice)...
-//
-// If the primary key is zero, the database assigns it, and Insert sets it in the
-// record; see "Primary keys" in the package comment. If Insert fails, the ids are
-// unchanged. After a transaction was rolled back, repeat it with the same records:
-// Insert drops an id that the database had assigned, and the record gets another
-// one.
-func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (err error) {
-	const op = "insert"
-	if err := usable(op, db, m, rows...); err != nil {
-		return err
+// Insert seals records and inserts all or none of them.
+func Insert[R any](ctx context.Context, db DB, t *Table[R], rows ...*R) error {
+	in, err := t.Begin(ctx, db, rows)
+	if err == nil && in.isOneStatement() {
+		err = in.Write(ctx, db)
+	} else if err == nil {
+		err = db.Atomically(ctx, func(tx DB) error { return in.Write(ctx, tx) })
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	t, err := newTable(ctx, db, m)
-	if err != nil {
-		return failed(op, m.Table(), err)
-	}
-	m.Adapter().DropAssignedIDs(rows...)
-	in := insertion[R]{table: t}
+	return in.End(db.Commits(), err)
+}
+
+// Insertion is a list of records that are being inserted.
+type Insertion[R any] struct {
+	*Table[R]
+	known   []*R // with an id
+	unknown []*R // the database assigns the id
+	fetched []*R // those of known whose ids were fetched
+	later   bool // unknown ones can be sealed only after their id is known
+	many    bool // unknown ones are written many at a time
+}
+
+// Begin seals records that are to be inserted, as far as their ids are known or can
+// be fetched. The caller must call End, also after an error.
+func (t *Table[R]) Begin(ctx context.Context, db DB, rows []*R) (*Insertion[R], error) {
+	t.model.DropAssignedIDs(rows...)
+	in := &Insertion[R]{Table: t}
 	for _, row := range rows {
 		if t.hasID(row) {
 			in.known = append(in.known, row)
@@ -44,43 +45,29 @@ func Insert[R any](ctx context.Context, db Ext, m *field.Model[R], rows ...*R) (
 			in.unknown = append(in.unknown, row)
 		}
 	}
-	known, unknown := in.known, in.unknown
-	defer func() {
-		if err != nil {
-			t.forgetIDs(unknown)
-		}
-	}()
-	if err := in.seal(ctx, db); err != nil {
-		return failed(op, t.Name, err)
-	}
-	if in.isOneStatement() {
-		err = in.write(ctx, db)
-	} else {
-		err = atomically(ctx, db, func(tx Ext) error { return in.write(ctx, tx) })
-	}
+	return in, in.seal(ctx, db)
+}
+
+// End tells the records whether they were inserted: err is nil if they were, and
+// committed says that no rollback can follow.
+func (in *Insertion[R]) End(committed bool, err error) error {
+	assigned := slices.Concat(in.fetched, in.unknown)
 	if err != nil {
-		return failed(op, in.where(), err)
+		err = Failed("insert", in.where(), err)
+		in.forgetIDs(assigned)
+		return err
 	}
-	if confirms(db) {
-		m.Adapter().Saved(rows...)
+	if committed {
+		in.model.Saved(slices.Concat(in.known, in.unknown)...)
 		return nil
 	}
-	m.Adapter().Inserted(false, known...)
-	m.Adapter().Inserted(true, unknown...)
+	in.model.Inserted(false, in.known[:len(in.known)-len(in.fetched)]...)
+	in.model.Inserted(true, assigned...)
 	return nil
 }
 
-// insertion is a list of records that are being inserted.
-type insertion[R any] struct {
-	*table[R]
-	known   []*R // with an id
-	unknown []*R // the database assigns the id
-	later   bool // unknown ones can be sealed only after their id is known
-	many    bool // unknown ones are written many at a time
-}
-
 // seal seals the records that can be sealed before anything is written.
-func (in *insertion[R]) seal(ctx context.Context, db Ext) error {
+func (in *Insertion[R]) seal(ctx context.Context, db DB) error {
 	if err := in.fetchIDs(ctx, db); err != nil {
 		return err
 	}
@@ -95,13 +82,13 @@ func (in *insertion[R]) seal(ctx context.Context, db Ext) error {
 }
 
 // fetchIDs takes ids from the sequence of the id column, if there is one.
-func (in *insertion[R]) fetchIDs(ctx context.Context, db Ext) error {
-	if len(in.unknown) == 0 || len(in.ids) > 1 || !in.HasSequences() || in.ids[0].isReturned() {
+func (in *Insertion[R]) fetchIDs(ctx context.Context, db DB) error {
+	if len(in.unknown) == 0 || len(in.ids) > 1 || !in.HasSequences() || in.ids[0].Returned {
 		return nil
 	}
-	var ids []sql.Null[int64]
-	if err := sqlx.SelectContext(ctx, db, &ids, in.NextIDs(), len(in.unknown)); err != nil {
-		return hide(err, nil)
+	ids, err := readColumn[sql.Null[int64]](ctx, db, in.NextIDs(), len(in.unknown))
+	if err != nil {
+		return err
 	}
 	for i, row := range in.unknown {
 		if !ids[i].Valid {
@@ -111,13 +98,13 @@ func (in *insertion[R]) fetchIDs(ctx context.Context, db Ext) error {
 			return err
 		}
 	}
-	in.known, in.unknown = slices.Concat(in.known, in.unknown), nil
+	in.known, in.fetched, in.unknown = slices.Concat(in.known, in.unknown), in.unknown, nil
 	return nil
 }
 
 // setID sets the primary key to a number that the database assigned.
-func (in *insertion[R]) setID(row *R, n int64) error {
-	v := reflect.ValueOf(row).Elem().FieldByIndex(in.ids[0].field.Index)
+func (in *Insertion[R]) setID(row *R, n int64) error {
+	v := reflect.ValueOf(row).Elem().FieldByIndex(in.ids[0].Index)
 	switch {
 	case v.CanInt() && !v.OverflowInt(n):
 		v.SetInt(n)
@@ -130,16 +117,16 @@ func (in *insertion[R]) setID(row *R, n int64) error {
 }
 
 // forgetIDs resets the primary keys set by a failed insert.
-func (t *table[R]) forgetIDs(rows []*R) {
+func (t *Table[R]) forgetIDs(rows []*R) {
 	for _, row := range rows {
 		for _, c := range t.ids {
-			reflect.ValueOf(row).Elem().FieldByIndex(c.field.Index).SetZero()
+			reflect.ValueOf(row).Elem().FieldByIndex(c.Index).SetZero()
 		}
 	}
 }
 
 // where returns the name of the record in errors, if there is only one.
-func (in *insertion[R]) where() string {
+func (in *Insertion[R]) where() string {
 	if len(in.known) == 1 && len(in.unknown) == 0 {
 		return in.record(in.known[0])
 	}
@@ -147,14 +134,15 @@ func (in *insertion[R]) where() string {
 }
 
 // isOneStatement reports whether write needs no transaction.
-func (in *insertion[R]) isOneStatement() bool {
+func (in *Insertion[R]) isOneStatement() bool {
 	if len(in.unknown) == 0 {
 		return len(in.known) == 1 || !in.spellsIDs && len(in.known) <= in.RowsPerInsert(len(in.columns))
 	}
 	return len(in.known) == 0 && len(in.unknown) == 1 && !in.later
 }
 
-func (in *insertion[R]) write(ctx context.Context, db Ext) error {
+// Write inserts the records.
+func (in *Insertion[R]) Write(ctx context.Context, db DB) error {
 	if err := in.insertKnown(ctx, db); err != nil {
 		return err
 	}
@@ -170,7 +158,7 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 	if in.many {
 		return in.updateMany(ctx, db)
 	}
-	told := *in.table
+	told := *in.Table
 	told.spellsIDs = false // these are as the database told them
 	for _, row := range in.unknown {
 		if err := told.write(ctx, db, row, nil); err != nil {
@@ -183,19 +171,18 @@ func (in *insertion[R]) write(ctx context.Context, db Ext) error {
 // askMany determines whether the ids of many rows can be returned at once. They
 // are never computed from the first or last: another node may own the numbers
 // between.
-func (in *insertion[R]) askMany(ctx context.Context, db Ext) error {
+func (in *Insertion[R]) askMany(ctx context.Context, db DB) error {
 	question, ok := in.AsksMany()
 	if !ok || len(in.unknown) < 2 {
 		return nil
 	}
-	var answer int
-	err := sqlx.GetContext(ctx, db, &answer, question)
-	in.many = answer == 2
-	return hide(err, nil)
+	answer, err := readColumn[int](ctx, db, question)
+	in.many = slices.Equal(answer, []int{2})
+	return err
 }
 
 // insertKnown inserts complete rows.
-func (in *insertion[R]) insertKnown(ctx context.Context, db Ext) error {
+func (in *Insertion[R]) insertKnown(ctx context.Context, db DB) error {
 	return in.inChunks(in.known, in.columns, in.RowsPerInsert(len(in.columns)), func(rows []*R, args []any) error {
 		if in.spellsIDs {
 			return in.insertSpelled(ctx, db, rows, args)
@@ -204,15 +191,15 @@ func (in *insertion[R]) insertKnown(ctx context.Context, db Ext) error {
 		if len(rows) > 1 {
 			insert = in.Insert(names(in.columns), len(rows))
 		}
-		_, err := db.ExecContext(ctx, insert, args...)
-		return hide(err, args)
+		_, err := db.Exec(ctx, insert, args...)
+		return Hide(err, args)
 	})
 }
 
 // insertUnknown inserts rows and reads the ids that the database assigned. If they
 // are sealed later, their encrypted columns are NULL until then, which only this
 // transaction sees.
-func (in *insertion[R]) insertUnknown(ctx context.Context, db Ext) error {
+func (in *Insertion[R]) insertUnknown(ctx context.Context, db DB) error {
 	if len(in.unknown) == 0 {
 		return nil
 	}
@@ -228,36 +215,32 @@ func (in *insertion[R]) insertUnknown(ctx context.Context, db Ext) error {
 		if len(rows) == 1 && in.HasLastInsertID() {
 			return in.insertOne(ctx, db, columns, rows[0], args)
 		}
-		returned, err := db.QueryContext(ctx, in.InsertReturning(names(columns), len(rows)), args...)
-		if err != nil {
-			return hide(err, args)
-		}
-		defer returned.Close()
 		n := 0
-		for ; returned.Next() && n < len(rows); n++ {
-			if err := returned.Scan(in.ids[0].pointer(reflect.ValueOf(rows[n]).Elem())); err != nil {
-				return hide(err, args)
+		err := each(ctx, db, in.InsertReturning(names(columns), len(rows)), args, func(returned sqldialect.Rows) error {
+			if n++; n > len(rows) {
+				return nil
 			}
-		}
-		if err := returned.Err(); err != nil {
-			return hide(err, args)
+			return returned.Scan(in.ids[0].pointer(reflect.ValueOf(rows[n-1]).Elem()))
+		})
+		if err != nil {
+			return err
 		}
 		if n < len(rows) {
 			return fmt.Errorf("%w: the database returned %d ids for %d rows", kmsencrypted.ErrNoID, n, len(rows))
 		}
-		return hide(returned.Close(), args)
+		return nil
 	})
 }
 
 // insertOne is also for MySQL, which has no RETURNING.
-func (in *insertion[R]) insertOne(ctx context.Context, db Ext, columns []column, row *R, args []any) error {
-	result, err := db.ExecContext(ctx, in.Insert(names(columns), 1), args...)
+func (in *Insertion[R]) insertOne(ctx context.Context, db DB, columns []column, row *R, args []any) error {
+	result, err := db.Exec(ctx, in.Insert(names(columns), 1), args...)
 	if err != nil {
-		return hide(err, args)
+		return Hide(err, args)
 	}
 	n, err := result.LastInsertId()
 	if err != nil {
-		return hide(err, args)
+		return Hide(err, args)
 	}
 	if n == 0 {
 		return fmt.Errorf("%w: the database returned no id for the row", kmsencrypted.ErrNoID)
@@ -266,13 +249,13 @@ func (in *insertion[R]) insertOne(ctx context.Context, db Ext, columns []column,
 }
 
 // updateMany writes the encrypted columns of rows that this transaction inserted.
-func (in *insertion[R]) updateMany(ctx context.Context, db Ext) error {
+func (in *Insertion[R]) updateMany(ctx context.Context, db DB) error {
 	sealed, empty := in.pick(encrypted, key), names(in.pick(key))
 	columns := append(slices.Clone(in.ids), sealed...)
 	return in.inChunks(in.unknown, columns, in.RowsPerInsert(len(columns)), func(rows []*R, args []any) error {
-		result, err := db.ExecContext(ctx, in.UpdateMany(names(sealed), empty, len(rows)), args...)
+		result, err := db.Exec(ctx, in.UpdateMany(names(sealed), empty, len(rows)), args...)
 		if err != nil {
-			return hide(err, args)
+			return Hide(err, args)
 		}
 		want := 0 // a row changes if there is anything to write
 		for row := range slices.Chunk(args, len(columns)) {
@@ -281,14 +264,14 @@ func (in *insertion[R]) updateMany(ctx context.Context, db Ext) error {
 			}
 		}
 		if n, err := result.RowsAffected(); err != nil || n < int64(want) {
-			return errors.Join(hide(err, args), fmt.Errorf("%w: %d of %d rows were changed while they were inserted", kmsencrypted.ErrConflict, int64(want)-n, want))
+			return errors.Join(Hide(err, args), fmt.Errorf("%w: %d of %d rows were changed while they were inserted", kmsencrypted.ErrConflict, int64(want)-n, want))
 		}
 		return nil
 	})
 }
 
 // inChunks calls do with the values of columns, for size rows at a time.
-func (in *insertion[R]) inChunks(rows []*R, columns []column, size int, do func(rows []*R, args []any) error) (err error) {
+func (in *Insertion[R]) inChunks(rows []*R, columns []column, size int, do func(rows []*R, args []any) error) (err error) {
 	for chunk := range slices.Chunk(rows, size) {
 		args := make([]any, 0, len(chunk)*len(columns))
 		for _, row := range chunk {

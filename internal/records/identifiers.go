@@ -1,4 +1,4 @@
-package kmssqlx
+package records
 
 import "regexp"
 
