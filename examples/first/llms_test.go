@@ -22,6 +22,12 @@ import (
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
+// mistake breaks a rule.
+type mistake struct {
+	want error
+	make func() error
+}
+
 // Each rule of llms.txt names the error of breaking it. This test breaks each
 // rule, and looks for the text of the error that came in the rule.
 func TestRulesForAssistants(t *testing.T) {
@@ -51,10 +57,7 @@ func TestRulesForAssistants(t *testing.T) {
 		return c
 	}
 
-	mistakes := map[string]struct {
-		want error
-		make func() error
-	}{
+	mistakes := map[string]mistake{
 		"R1": {kmsencrypted.ErrUnsealed, func() error {
 			_, err := field.New("ada@example.org").Value()
 			return err
@@ -133,6 +136,9 @@ func TestRulesForAssistants(t *testing.T) {
 			return err
 		}},
 	}
+	for name, m := range moreMistakes(t, db, key, customers, load) {
+		mistakes[name] = m
+	}
 	_, rules, _ := strings.Cut(string(file), "## Rules")
 	for name, m := range mistakes {
 		err := m.make()
@@ -148,6 +154,138 @@ func TestRulesForAssistants(t *testing.T) {
 	}
 	if got := strings.Count(rules, "\nR"); got != len(mistakes) {
 		t.Errorf("llms.txt has %d rules, of which %d are tried", got, len(mistakes))
+	}
+}
+
+// moreMistakes are those that need a model or a Box of their own, or a stored
+// record that was damaged.
+func moreMistakes(t *testing.T, db *sqlx.DB, key kmsencrypted.Provider, customers *field.Model[Customer], load func(id int64) Customer) map[string]mistake {
+	ctx := t.Context()
+	box := customers.Adapter().Box()
+	boxOf := func(c kmsencrypted.Config) *kmsencrypted.Box {
+		b, err := c.Box()
+		check(err)
+		return b
+	}
+	return map[string]mistake{
+		"R15": {kmsencrypted.ErrVersionRetired, func() error {
+			two := boxOf(kmsencrypted.Config{Current: 2, MinVersion: 2, Versions: map[int]kmsencrypted.Version{2: {Provider: key}}})
+			later, err := field.NewModel[Customer](two, field.Config{Table: "customers"})
+			check(err)
+			c := load(2)
+			return later.Open(ctx, &c)
+		}},
+		"R16": {kmsencrypted.ErrMalformed, func() error {
+			c := load(2)
+			check(c.Key.Scan(stored(t, c.Key)[:40]))
+			return customers.Open(ctx, &c)
+		}},
+		"R17": {kmsencrypted.ErrNoDataKey, func() error {
+			c := load(2)
+			check(c.Key.Scan(nil))
+			return customers.Open(ctx, &c)
+		}},
+		"R18": {kmsencrypted.ErrAlreadyEncrypted, func() error {
+			c := load(2)
+			check(customers.Open(ctx, &c))
+			ciphertext, err := c.Email.Value()
+			check(err)
+			c.Email.Set(fmt.Sprint(ciphertext))
+			return customers.Seal(ctx, &c)
+		}},
+		"R19": {kmsencrypted.ErrLossy, func() error {
+			type Note struct {
+				ID   int64         `db:"id"`
+				Key  field.Key     `db:"encrypted_kms_key"`
+				Text field.Of[any] `db:"text_ciphertext"`
+			}
+			notes, err := field.NewModel[Note](box, field.Config{Table: "notes"})
+			check(err)
+			return notes.Seal(ctx, &Note{ID: 1, Text: field.New[any]([]string{"a typed slice"})})
+		}},
+		"R20": {kmsencrypted.ErrContext, func() error {
+			price := func(kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
+				return kmsencrypted.Context{"price": 1.5}, nil
+			}
+			m, err := field.NewModel[Customer](box, field.Config{Table: "customers", Context: price})
+			check(err)
+			return m.Seal(ctx, &Customer{ID: 1, Email: field.New("x")})
+		}},
+		"R21": {kmsencrypted.ErrConfig, func() error {
+			type Untagged struct {
+				ID     int64            `db:"id"`
+				Tenant string           `db:"tenant"`
+				Key    field.Key        `db:"encrypted_kms_key"`
+				Email  field.Of[string] `db:"email_ciphertext"`
+			}
+			tenant := func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
+				return kmsencrypted.Context{"tenant": s.Record.(*Untagged).Tenant}, nil
+			}
+			m, err := field.NewModel[Untagged](box, field.Config{Table: "customers", Context: tenant})
+			check(err)
+			c := Untagged{ID: 1, Tenant: "a", Email: field.New("x")}
+			check(m.SealNew(ctx, &c))
+			m.Adapter().Saved(&c)
+			c.Tenant = "b"
+			c.Email.Set("y")
+			return m.Seal(ctx, &c)
+		}},
+		"R22": {kmsencrypted.ErrNotLoaded, func() error {
+			var c Customer
+			return kmssqlx.Get(ctx, db, customers, &c, `SELECT id, email_ciphertext FROM customers WHERE id = 2`)
+		}},
+		"R23": {kmsencrypted.ErrConfig, func() error {
+			ruby := boxOf(kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: key, Format: kmsencrypted.Ruby}}})
+			_, err := field.NewModel[Customer](ruby, field.Config{Table: "customers"})
+			return err
+		}},
+		"R24": {kmsencrypted.ErrNeedsRekey, func() error {
+			type User struct {
+				ID    int64            `db:"id"`
+				Key   field.Key        `db:"encrypted_kms_key"`
+				Email field.Of[string] `db:"email_ciphertext" kms:"lockbox"`
+			}
+			versions := map[int]kmsencrypted.Version{1: {Provider: key, Format: kmsencrypted.Ruby}, 2: {Provider: key}}
+			before, err := field.NewModel[User](boxOf(kmsencrypted.Config{Current: 1, Versions: versions}), field.Config{Table: "users"})
+			check(err)
+			after, err := field.NewModel[User](boxOf(kmsencrypted.Config{Current: 2, Versions: versions}), field.Config{Table: "users"})
+			check(err)
+			u := User{ID: 1, Email: field.New("x")}
+			check(before.SealNew(ctx, &u))
+			return after.Rewrap(ctx, &u)
+		}},
+		"R25": {kmsencrypted.ErrNeedsFiles, func() error {
+			m, err := field.NewModel[Customer](box, field.Config{Table: "customers", Files: true})
+			check(err)
+			c := load(2)
+			return m.Rekey(ctx, &c)
+		}},
+		"R26": {kmsencrypted.ErrConfig, func() error { return customers.Lookup("Email", "ada@example.org").Err() }},
+		"R27": {kmsencrypted.ErrDenied, func() error {
+			m, err := field.NewModel[Customer](boxOf(kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: testkey.EncryptOnly()}}}), field.Config{Table: "customers"})
+			check(err)
+			c := Customer{ID: 1, Email: field.New("x")}
+			check(m.SealNew(ctx, &c))
+			var read Customer
+			read.ID = 1
+			check(read.Key.Scan(stored(t, c.Key)))
+			email, err := c.Email.Value()
+			check(err)
+			check(read.Email.Scan(email))
+			return m.Open(ctx, &read)
+		}},
+		"R28": {kmsencrypted.ErrRecordSeal, func() error {
+			m, err := field.NewModel[Customer](boxOf(kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: key, RecordSeal: true}}}), field.Config{Table: "customers"})
+			check(err)
+			c := Customer{ID: 1, Email: field.New("x")}
+			check(m.SealNew(ctx, &c))
+			var read Customer
+			read.ID = 1
+			check(read.Key.Scan(stored(t, c.Key)))
+			check(read.Email.Scan(nil))
+			return m.Open(ctx, &read)
+		}},
+		"R29": {kmsencrypted.ErrConfig, func() error { return customers.Seal(ctx, nil) }},
 	}
 }
 
