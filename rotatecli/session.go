@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"fmt"
 	"io"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
@@ -125,17 +125,8 @@ func (d *Database) hasLedger(ctx context.Context) bool {
 // drivers of MySQL and MariaDB, and those of SQLite. It returns
 // [kmsencrypted.ErrConfig] for another driver.
 func DialectOf(db *sql.DB) (field.Dialect, error) {
-	driver := reflect.TypeOf(db.Driver())
-	for driver.Kind() == reflect.Pointer {
-		driver = driver.Elem()
+	if d, known := sqldialect.OfDriver(db.Driver()); known {
+		return d, nil
 	}
-	for _, known := range []struct {
-		part    string
-		dialect field.Dialect
-	}{{"pgx", field.Postgres}, {"lib/pq", field.Postgres}, {"mysql", field.MySQL}, {"sqlite", field.SQLite}} {
-		if strings.Contains(driver.PkgPath(), known.part) {
-			return known.dialect, nil
-		}
-	}
-	return "", fmt.Errorf("rotatecli: %w: unknown database driver %v: use Program and set Database.Dialect", kmsencrypted.ErrConfig, driver)
+	return "", fmt.Errorf("rotatecli: %w: unknown database driver %T: use Program and set Database.Dialect", kmsencrypted.ErrConfig, db.Driver())
 }

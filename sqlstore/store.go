@@ -107,7 +107,7 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	if err := m.Adapter().Check(); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
 	}
-	s := &Store[R]{db: sqlx.NewDb(db, driverNames[d]), model: m.Adapter(), dialect: d}
+	s := &Store[R]{db: sqlx.NewDb(db, d.DriverName()), model: m.Adapter(), dialect: d}
 	s.db.Mapper = reflectx.NewMapper("db")
 	if err := s.learn(ctx, options); err != nil {
 		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), err)
@@ -163,9 +163,6 @@ type Options struct {
 	// the model says so (field.Config.Files), is [kmsencrypted.ErrConfig] without them.
 	Dependents []field.Dependents
 }
-
-// driverNames are the names by which sqlx knows the placeholders of a database.
-var driverNames = map[field.Dialect]string{field.Postgres: "pgx", field.MySQL: "mysql", field.SQLite: "sqlite3"}
 
 // learn compares the struct with the table.
 func (s *Store[R]) learn(ctx context.Context, options Options) error {

@@ -49,19 +49,14 @@ func (s session) Atomically(ctx context.Context, statements func(records.DB) err
 	return atomically(ctx, s.db, func(tx Ext) error { return statements(sessionOf(tx)) })
 }
 
-// drivers are the names that tell the database; for PostgreSQL the placeholders do.
-var drivers = map[string]field.Dialect{
-	"mysql": field.MySQL, "nrmysql": field.MySQL,
-	"sqlite": field.SQLite, "sqlite3": field.SQLite, "nrsqlite3": field.SQLite,
-}
-
-// dialect finds out which database db is.
+// dialect finds out which database db is: by its placeholders, its driver's name, or
+// its own answer.
 func dialect(ctx context.Context, db Ext) (field.Dialect, error) {
 	if db.Rebind("?") == "$1" {
 		return field.Postgres, nil
 	}
 	if named, ok := db.(interface{ DriverName() string }); ok {
-		if d, known := drivers[named.DriverName()]; known {
+		if d, known := sqldialect.OfDriverName(named.DriverName()); known {
 			return d, nil
 		}
 	}

@@ -130,28 +130,20 @@ func expanded(where, text string) (string, error) {
 	return result, err
 }
 
-// drivers are the databases by name, with their registered drivers.
-var drivers = map[string]struct {
-	driver  string
-	dialect field.Dialect
-}{
-	"postgres": {"pgx", field.Postgres},
-	"mysql":    {"mysql", field.MySQL},
-	"mariadb":  {"mysql", field.MySQL},
-	"sqlite":   {"sqlite", field.SQLite},
-}
-
 func (c databaseConfig) open() (*sql.DB, field.Dialect, error) {
-	known, ok := drivers[c.Driver]
-	if !ok {
+	dialect := field.Dialect(c.Driver)
+	if c.Driver == "mariadb" {
+		dialect = field.MySQL
+	}
+	if dialect.Check() != nil {
 		return nil, "", fmt.Errorf("%w: database.driver %q: want postgres, mysql or sqlite", kmsencrypted.ErrConfig, c.Driver)
 	}
-	db, err := sql.Open(known.driver, c.DSN)
+	db, err := sql.Open(dialect.DriverName(), c.DSN)
 	if err != nil {
 		// The text of a driver's error may quote the DSN, with its password.
 		return nil, "", fmt.Errorf("%w: database.dsn is not a DSN of %s", kmsencrypted.ErrConfig, c.Driver)
 	}
-	return db, known.dialect, nil
+	return db, dialect, nil
 }
 
 // box returns the Box of all tables.
