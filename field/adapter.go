@@ -80,6 +80,20 @@ func (a Adapter[R]) KeyColumns() (columns []string) {
 	return columns
 }
 
+// KeyColumnOf returns the key column whose data key an encrypted column is sealed
+// under. It returns "" for any other column, and for a column under Lockbox's master
+// key.
+func (a Adapter[R]) KeyColumnOf(column string) string {
+	for _, k := range a.spec().keys {
+		for _, f := range k.fields {
+			if f.column == column && !k.isMaster {
+				return k.column
+			}
+		}
+	}
+	return ""
+}
+
 // PlainColumns returns the columns of the struct that the model does not manage
 // and that are not part of the primary key, by their tags.
 func (a Adapter[R]) PlainColumns() (columns []string) {

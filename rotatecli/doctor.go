@@ -1,6 +1,7 @@
 package rotatecli
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -84,7 +85,7 @@ func (c *doctorCmd) providers(ctx context.Context, s *Session) ([]namedProvider,
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, namedProvider{fmt.Sprintf("version %d: %s", n, v.Provider.Info().KeyID), v.Provider})
+			all = append(all, namedProvider{fmt.Sprintf("version %d: %s", n, cmp.Or(infoOf(v).KeyID, perRecord)), v.Provider})
 		}
 	}
 	return all, nil
@@ -118,6 +119,10 @@ func (e *examination) say(mark, format string, args ...any) {
 }
 
 func (e *examination) run() (healthy bool) {
+	if e.provider == nil {
+		e.say(unknown, "not tried: name one with --key")
+		return true
+	}
 	info := e.provider.Info()
 	if info.Insecure {
 		e.say(fails, "INSECURE: whoever sees a ciphertext can open it; for tests only")

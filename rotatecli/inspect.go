@@ -80,16 +80,8 @@ func (c *inspectCmd) record(ctx context.Context, s *Session) error {
 		if err != nil {
 			return err
 		}
-		for n, column := range columns {
-			i := Inspect(values[n].V)
-			if !values[n].Valid {
-				i = Inspection{Kind: "NULL"}
-			}
-			if i.Version > 0 {
-				if v, err := t.model.Box().Version(i.Version); err == nil {
-					i.KeyID = v.Provider.Info().KeyID
-				}
-			}
+		for _, column := range columns {
+			i := t.inspect(column, values)
 			all = append(all, columnInspection{t.name, id, column, i})
 			rows = append(rows, []string{t.name + " " + id, column, i.String()})
 		}
@@ -101,6 +93,29 @@ func (c *inspectCmd) record(ctx context.Context, s *Session) error {
 	return nil
 }
 
+// inspect describes the value of a column of a record.
+func (t *table) inspect(column string, values map[string]sql.Null[string]) Inspection {
+	value := values[column]
+	if !value.Valid {
+		return Inspection{Kind: "NULL"}
+	}
+	i := inspect(value.V, t.mayBeNative(column, values))
+	if i.Version > 0 {
+		if v, err := t.model.Box().Version(i.Version); err == nil {
+			i.KeyID = infoOf(v).KeyID
+		}
+	}
+	return i
+}
+
+// mayBeNative reports whether a column of a record may hold a native field. It does
+// not where it is under no key column, or under one in Ruby's form. The first byte of
+// the value is not enough to tell.
+func (t *table) mayBeNative(column string, values map[string]sql.Null[string]) bool {
+	key := t.model.KeyColumnOf(column)
+	return key != "" && Inspect(values[key].V).Format != "ruby"
+}
+
 type columnInspection struct {
 	Table  string `json:"table"`
 	ID     string `json:"id"`
@@ -109,7 +124,7 @@ type columnInspection struct {
 }
 
 // read reads the encrypted columns of one record without decrypting them.
-func (t *table) read(ctx context.Context, id []string) (columns []string, values []sql.Null[string], err error) {
+func (t *table) read(ctx context.Context, id []string) (columns []string, values map[string]sql.Null[string], err error) {
 	ids := t.model.IDColumns()
 	if len(id) != len(ids) {
 		return nil, nil, usage("the primary key of %s is (%s)", t.name, strings.Join(ids, ", "))
@@ -124,14 +139,17 @@ func (t *table) read(ctx context.Context, id []string) (columns []string, values
 		q.Add(t.textOf(ids[n]), " = ")
 		q.Arg(id[n])
 	})
-	values = make([]sql.Null[string], len(columns))
-	into := make([]any, len(columns))
-	for n := range values {
-		into[n] = &values[n]
+	read, into := make([]sql.Null[string], len(columns)), make([]any, len(columns))
+	for n := range read {
+		into[n] = &read[n]
 	}
 	err = t.database.DB.QueryRowContext(ctx, q.String(), q.Args...).Scan(into...)
 	if err == sql.ErrNoRows {
 		err = fmt.Errorf("%s has no record %s", t.name, strings.Join(id, ","))
+	}
+	values = make(map[string]sql.Null[string])
+	for n, column := range columns {
+		values[column] = read[n]
 	}
 	return columns, values, err
 }

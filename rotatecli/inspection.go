@@ -43,7 +43,14 @@ const (
 )
 
 // Inspect describes a value. It does not repeat a value that it does not recognise.
-func Inspect(value string) Inspection {
+//
+// One in 128 of Ruby's ciphertexts begins with a byte that begins a native field, so
+// Inspect calls it one. The command inspect --table also looks at the key column of
+// the record, which tells them apart.
+func Inspect(value string) Inspection { return inspect(value, true) }
+
+// inspect describes a value that may be a native field or not.
+func inspect(value string, mayBeNative bool) Inspection {
 	if rest, ok := strings.CutPrefix(value, fileKeyPrefix); ok {
 		raw, err := base64.RawURLEncoding.DecodeString(rest)
 		if err == nil && len(raw) == fileKeySize {
@@ -58,14 +65,14 @@ func Inspect(value string) Inspection {
 		return Inspection{Kind: "data key", Format: "ruby", Version: 1, Wraps: []WrapOfKind{{Service: service, Bytes: len(value)}},
 			Note: "from before kms_encrypted 1.0"}
 	}
-	if raw := []byte(value); isField(raw) {
+	if raw := []byte(value); mayBeNative && isField(raw) {
 		return inspectField(raw)
 	}
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(value))
 	switch {
 	case err != nil || len(raw) == 0:
 		return Inspection{Kind: "unknown", Bytes: len(value), Note: "not a ciphertext that is known here, perhaps plaintext"}
-	case isField(raw):
+	case mayBeNative && isField(raw):
 		return inspectField(raw)
 	case len(raw) < 12+16:
 		return Inspection{Kind: "base64", Bytes: len(raw), Note: "shorter than any ciphertext with a nonce and a tag"}

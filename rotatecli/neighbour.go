@@ -107,8 +107,20 @@ func (t *table) info() kmsencrypted.KeyInfo {
 	if err != nil {
 		return kmsencrypted.KeyInfo{}
 	}
+	return infoOf(v)
+}
+
+// infoOf returns the key of a version. It is the zero value where the key depends on
+// the record: see [kmsencrypted.Version].ProviderFor.
+func infoOf(v kmsencrypted.Version) kmsencrypted.KeyInfo {
+	if v.Provider == nil {
+		return kmsencrypted.KeyInfo{}
+	}
 	return v.Provider.Info()
 }
+
+// perRecord stands for the id of such a key.
+const perRecord = "chosen for each record"
 
 // prices returns the prices of the current version's key service.
 func (t *table) prices() rotation.Prices { return rotation.ListPrices(t.info().Provider) }

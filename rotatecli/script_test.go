@@ -82,6 +82,7 @@ func application() (*sql.DB, *field.Model[customer], *field.Model[document]) {
 
 // boxIn has three versions under keys of their own in a folder. With SPARE set the
 // current one wraps under a second key too, which then is the one with bad days.
+// With TENANTS set each version chooses its key by the record.
 func boxIn(dir string, current int) *kmsencrypted.Box {
 	versions := make(map[int]kmsencrypted.Version)
 	for n := 1; n <= 3; n++ {
@@ -97,6 +98,13 @@ func boxIn(dir string, current int) *kmsencrypted.Box {
 		provider = kmstest.Faulty(provider, day...)
 	}
 	versions[current] = kmsencrypted.Version{Provider: provider}
+	if os.Getenv("TENANTS") != "" {
+		for n, v := range versions {
+			versions[n] = kmsencrypted.Version{ProviderFor: func(kmsencrypted.Subject, kmsencrypted.BoundContext) (kmsencrypted.Provider, error) {
+				return v.Provider, nil
+			}}
+		}
+	}
 	box, err := kmsencrypted.Config{Current: current, Versions: versions}.Box()
 	check(err)
 	return box

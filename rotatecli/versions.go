@@ -1,6 +1,7 @@
 package rotatecli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -59,9 +60,9 @@ func (c *versionsListCmd) Run(ctx context.Context, s *Session) error {
 		case l.Current:
 			version += " (current)"
 		}
-		key := l.KeyID
-		if l.Problem != "" {
-			key = l.Problem
+		key := cmp.Or(l.Problem, l.KeyID)
+		if key == "" && !l.NoKey {
+			key = perRecord
 		}
 		rows = append(rows, []string{l.Table, version, count(l.Rows), l.Format, key})
 	}
@@ -94,7 +95,7 @@ func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 		if v, err := box.Version(n); err != nil {
 			l.Problem = oneLine(err)
 		} else {
-			info := v.Provider.Info()
+			info := infoOf(v)
 			l.Format, l.Provider, l.KeyID = v.Format.String(), info.Provider, info.KeyID
 		}
 		lines = append(lines, l)
