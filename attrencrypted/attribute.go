@@ -91,6 +91,14 @@ type keys struct {
 
 func (a *Attribute) keys() *keys { return a.hidden.Get() }
 
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Attribute.
+func (a *Attribute) usable() error {
+	if a == nil || a.keys() == nil {
+		return configError("the Attribute was not made by New")
+	}
+	return nil
+}
+
 var errDecrypt = fmt.Errorf("attrencrypted: %w", kmsencrypted.ErrDecrypt)
 
 // New returns an attribute under a key, which it copies. The key must have
@@ -210,6 +218,9 @@ func (a *Attribute) salted(salt []byte) (scheme, error) {
 // [kmsencrypted.ErrConfig] for both under [Options.AllowEmptyValue], because Ruby
 // cannot encrypt them, and for everything under [Options.ZeroIV].
 func (a *Attribute) Encrypt(plaintext []byte) (Columns, error) {
+	if err := a.usable(); err != nil {
+		return Columns{}, err
+	}
 	switch {
 	case len(plaintext) == 0 && a.options.AllowEmptyValue:
 		return Columns{}, configError("an empty plaintext cannot be encrypted so that Ruby reads it")
@@ -247,6 +258,9 @@ func (a *Attribute) Encrypt(plaintext []byte) (Columns, error) {
 // [kmsencrypted.ErrMalformed] for a value or iv of an impossible length or in the
 // wrong encoding. The caller must wipe the plaintext.
 func (a *Attribute) Decrypt(c Columns) ([]byte, error) {
+	if err := a.usable(); err != nil {
+		return nil, err
+	}
 	if len(c.Value) == 0 {
 		return c.Value, nil
 	}

@@ -53,6 +53,9 @@ func Unmarshal(data []byte) (any, error) { return rubymarshal.Unmarshal(data) }
 // [Options.Marshal] its Marshal format. Nil and the empty string are stored as
 // they are, unless [Options.AllowEmptyValue] is set, which marshals them.
 func (a *Attribute) EncryptValue(v any) (Columns, error) {
+	if err := a.usable(); err != nil {
+		return Columns{}, err
+	}
 	marshalEmpty := a.options.Marshal && a.options.AllowEmptyValue
 	if v == nil && !marshalEmpty {
 		return a.Encrypt(nil)

@@ -190,16 +190,26 @@ func checkKey(key []byte, o Options) error {
 }
 
 // Name returns the name of the index column.
-func (x *Index) Name() string { return x.name }
+func (x *Index) Name() string {
+	if x == nil {
+		return ""
+	}
+	return x.name
+}
 
 // Bits returns the width of the index in bits: how many values it can
 // distinguish.
-func (x *Index) Bits() int { return x.bits }
+func (x *Index) Bits() int {
+	if x == nil {
+		return 0
+	}
+	return x.bits
+}
 
 // Deterministic reports whether equal values always give equal columns, which is
 // so without [Options.Partitions]. A unique index on the column, and a check
 // whether a stored column is up to date, need that.
-func (x *Index) Deterministic() bool { return x.partitions == nil }
+func (x *Index) Deterministic() bool { return x.usable() == nil && x.partitions == nil }
 
 // Compute returns the column to store for a value of a type that [PlaintextOf]
 // accepts, after applying the expression. NULL stays NULL; an empty text has an
@@ -258,12 +268,19 @@ func (x *Index) spread(p Plaintext) (int, error) {
 	return n, nil
 }
 
-// errNoIndex reports a nil or zero Index, which has no key.
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Index, which has no key.
+func (x *Index) usable() error {
+	if x == nil || x.sum == nil {
+		return errNoIndex
+	}
+	return nil
+}
+
 var errNoIndex = fmt.Errorf("blindindex: %w: the Index was not made by New or Derive", kmsencrypted.ErrConfig)
 
 func (x *Index) express(value any) (Plaintext, error) {
-	if x == nil || x.sum == nil {
-		return Plaintext{}, errNoIndex
+	if err := x.usable(); err != nil {
+		return Plaintext{}, err
 	}
 	p, err := plaintextOf(value)
 	if err == nil && x.expression != nil {

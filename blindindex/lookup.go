@@ -47,6 +47,9 @@ func (l *Lookup) add(columns []Column, seen map[Column]bool) {
 // and returns the same errors. It computes the values one after the other; for
 // lists of hundreds under a slow algorithm see [Bulk].
 func (x *Index) Lookup(values ...any) (Lookup, error) {
+	if err := x.usable(); err != nil {
+		return Lookup{}, err
+	}
 	l := Lookup{Name: x.name}
 	seen := make(map[Column]bool, len(values))
 	for _, value := range values {
@@ -88,9 +91,9 @@ type Rotation struct {
 
 // NewRotation returns the rotation from an index to its successor. They may use
 // the same column or two. NewRotation returns [kmsencrypted.ErrConfig] if one is
-// nil or both are the same index.
+// nil or zero, or both are the same index.
 func NewRotation(before, after *Index) (*Rotation, error) {
-	if before == nil || after == nil || before == after {
+	if before.usable() != nil || after.usable() != nil || before == after {
 		return nil, fmt.Errorf("blindindex: %w: a rotation needs an old and a new index", kmsencrypted.ErrConfig)
 	}
 	return &Rotation{before, after}, nil
@@ -99,6 +102,9 @@ func NewRotation(before, after *Index) (*Rotation, error) {
 // Compute returns the columns to write for a value: the old and the new one, or
 // only the new one if both indexes use the same column.
 func (r *Rotation) Compute(value any) ([]Assignment, error) {
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
 	indexes := []*Index{r.before, r.after}
 	if r.oneColumn() {
 		indexes = indexes[1:]
@@ -119,6 +125,9 @@ func (r *Rotation) Compute(value any) ([]Assignment, error) {
 // column of rows that are not filled yet is NULL too. If both indexes use one
 // column, it returns one lookup.
 func (r *Rotation) Lookup(values ...any) ([]Lookup, error) {
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
 	before, err := r.before.Lookup(values...)
 	if err != nil {
 		return nil, err
@@ -136,6 +145,14 @@ func (r *Rotation) Lookup(values ...any) ([]Lookup, error) {
 	both.add(before.Columns, seen)
 	both.add(after.Columns, seen)
 	return []Lookup{both}, nil
+}
+
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Rotation.
+func (r *Rotation) usable() error {
+	if r == nil || r.before == nil {
+		return fmt.Errorf("blindindex: %w: the Rotation was not made by NewRotation", kmsencrypted.ErrConfig)
+	}
+	return nil
 }
 
 func (r *Rotation) oneColumn() bool { return r.before.name == r.after.name }

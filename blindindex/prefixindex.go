@@ -25,8 +25,11 @@ type PrefixIndex struct {
 // NewPrefixIndex returns an index of the beginnings of least to most characters
 // (code points), computed by index. The expression of index is applied before
 // cutting. Each value costs most-least+1 hashes. NewPrefixIndex returns
-// [kmsencrypted.ErrConfig] unless 1 <= least <= most.
+// [kmsencrypted.ErrConfig] unless 1 <= least <= most, and for a nil or zero index.
 func NewPrefixIndex(index *Index, least, most int) (*PrefixIndex, error) {
+	if err := index.usable(); err != nil {
+		return nil, err
+	}
 	if least < 1 || most < least {
 		return nil, fmt.Errorf("blindindex: %s: %w: prefixes of %d to %d characters", index.name, kmsencrypted.ErrConfig, least, most)
 	}
@@ -34,7 +37,12 @@ func NewPrefixIndex(index *Index, least, most int) (*PrefixIndex, error) {
 }
 
 // Name returns the name of the index column.
-func (x *PrefixIndex) Name() string { return x.index.name }
+func (x *PrefixIndex) Name() string {
+	if x == nil {
+		return ""
+	}
+	return x.index.Name()
+}
 
 // Compute returns the columns to store for a value, none for NULL and for a value
 // shorter than the minimum. Their order reveals nothing about the value. The errors
@@ -85,6 +93,9 @@ func (x *PrefixIndex) Lookup(beginning any) (Lookup, error) {
 }
 
 func (x *PrefixIndex) express(value any) (text string, ok bool, err error) {
+	if x == nil {
+		return "", false, errNoIndex
+	}
 	p, err := x.index.express(value)
 	if err != nil || p.IsNull() {
 		return "", false, err

@@ -22,6 +22,10 @@ func TestZeroValues(t *testing.T) {
 		{"Index{}.Plaintext", func() error { _, err := zero.Plaintext("x"); return err }},
 		{"Index{}.Lookup", func() error { _, err := zero.Lookup("x"); return err }},
 		{"MasterKey{}.IndexKey", func() error { _, err := blindindex.MasterKey{}.IndexKey("t", "a"); return err }},
+		{"NewPrefixIndex(nil)", func() error { _, err := blindindex.NewPrefixIndex(nil, 1, 3); return err }},
+		{"NewPrefixIndex(Index{})", func() error { _, err := blindindex.NewPrefixIndex(zero, 1, 3); return err }},
+		{"NewRotation(nil, nil)", func() error { _, err := blindindex.NewRotation(nil, nil); return err }},
+		{"NewRotation of zero", func() error { _, err := blindindex.NewRotation(zero, new(blindindex.Index)); return err }},
 		{"New(nil)", func() error { _, err := blindindex.New(nil, "a", blindindex.Options{}); return err }},
 		{"Derive(MasterKey{})", func() error {
 			_, err := blindindex.Derive(blindindex.MasterKey{}, "t", "a", blindindex.Options{})

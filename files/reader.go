@@ -98,12 +98,17 @@ func newReader(ctx context.Context, src io.Reader, k Key, o Options, prefix, con
 }
 
 // ID returns the file id, which is authenticated.
-func (r *Reader) ID() ID { return r.id }
+func (r *Reader) ID() ID {
+	if r == nil {
+		return ID{}
+	}
+	return r.id
+}
 
 // Read decrypts into p. If p has at least [ChunkSize] bytes, Read decrypts
 // directly into it and may use all of p as scratch space.
 func (r *Reader) Read(p []byte) (n int, err error) {
-	if r.body == nil {
+	if r == nil || r.body == nil {
 		return 0, errNoReader
 	}
 	for n < len(p) {
@@ -185,7 +190,7 @@ func (r *Reader) refill() error {
 
 // WriteTo decrypts the rest to dst and returns the number of bytes written.
 func (r *Reader) WriteTo(dst io.Writer) (n int64, err error) {
-	if r.body == nil {
+	if r == nil || r.body == nil {
 		return 0, errNoReader
 	}
 	write := func(plaintext []byte) error {

@@ -78,14 +78,24 @@ func newReaderAt(ctx context.Context, src io.ReaderAt, start, end int64, k Key, 
 }
 
 // ID returns the file id, which is authenticated.
-func (r *ReaderAt) ID() ID { return r.id }
+func (r *ReaderAt) ID() ID {
+	if r == nil {
+		return ID{}
+	}
+	return r.id
+}
 
 // Size returns the size of the file in bytes, which is authenticated.
-func (r *ReaderAt) Size() int64 { return r.size }
+func (r *ReaderAt) Size() int64 {
+	if r == nil {
+		return 0
+	}
+	return r.size
+}
 
 // Section returns a new reader of the whole file that can seek, as
 // http.ServeContent and archive/zip need.
-func (r *ReaderAt) Section() *io.SectionReader { return io.NewSectionReader(r, 0, r.size) }
+func (r *ReaderAt) Section() *io.SectionReader { return io.NewSectionReader(r, 0, r.Size()) }
 
 // ReadAt decrypts the bytes at off into p. It reads the source once and uses as
 // much memory again as p; above 1 MiB it allocates that memory anew. After an
@@ -93,7 +103,7 @@ func (r *ReaderAt) Section() *io.SectionReader { return io.NewSectionReader(r, 0
 // returns [kmsencrypted.ErrDecrypt] for a changed chunk, [ErrTruncated] if the
 // source has become shorter, and [fs.ErrInvalid] for a negative offset.
 func (r *ReaderAt) ReadAt(p []byte, off int64) (n int, err error) {
-	if r.body == nil {
+	if r == nil || r.body == nil {
 		return 0, errNoReader
 	}
 	if err := r.ctx.Err(); err != nil {

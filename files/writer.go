@@ -67,7 +67,12 @@ func newWriter(ctx context.Context, dst io.Writer, k Key, o Options, salt, conte
 }
 
 // ID returns the file id. Store it in the row with the wrapped key.
-func (w *Writer) ID() ID { return w.id }
+func (w *Writer) ID() ID {
+	if w == nil {
+		return ID{}
+	}
+	return w.id
+}
 
 // Write encrypts p. It writes to the destination after every 256 KiB.
 func (w *Writer) Write(p []byte) (n int, err error) {
@@ -189,7 +194,7 @@ func (w *Writer) readBatch(b *batch, src io.Reader) (got int, more bool) {
 // that error. A second Close returns the same as the first.
 func (w *Writer) Close() error {
 	switch {
-	case w.body == nil:
+	case w == nil || w.body == nil:
 		return errNoWriter
 	case w.closed:
 		return w.err
@@ -219,7 +224,7 @@ var errNoWriter = configError("the Writer was not made by NewWriter")
 
 // ready reports why nothing more can be written.
 func (w *Writer) ready() error {
-	if w.body == nil {
+	if w == nil || w.body == nil {
 		return errNoWriter
 	}
 	if w.closed {

@@ -30,12 +30,20 @@ func (w *Worker) Config(jobs int) *river.Config {
 }
 
 // Timeout returns 20 s, twice the time of a turn.
-func (w *Worker) Timeout(*river.Job[Job]) time.Duration { return 2 * w.turn }
+func (w *Worker) Timeout(*river.Job[Job]) time.Duration {
+	if w == nil {
+		return timeout
+	}
+	return 2 * w.turn
+}
 
 // NextRetry returns the time of the next attempt after a job was lost or failed:
 // after one second, doubled for each error of the last 5 minutes, and at most a
 // minute. River's own policy waits 28 hours after the 18th error.
 func (w *Worker) NextRetry(job *river.Job[Job]) time.Time {
+	if job == nil {
+		return time.Now()
+	}
 	const first, most, window = time.Second, time.Minute, 5 * time.Minute
 	now, wait := time.Now(), first
 	for _, e := range job.Errors {

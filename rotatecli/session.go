@@ -125,6 +125,9 @@ func (d *Database) hasLedger(ctx context.Context) bool {
 // drivers of MySQL and MariaDB, and those of SQLite. It returns
 // [kmsencrypted.ErrConfig] for another driver.
 func DialectOf(db *sql.DB) (field.Dialect, error) {
+	if db == nil {
+		return "", fmt.Errorf("rotatecli: %w: the database is nil", kmsencrypted.ErrConfig)
+	}
 	if d, known := sqldialect.OfDriver(db.Driver()); known {
 		return d, nil
 	}

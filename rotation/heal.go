@@ -47,6 +47,9 @@ func (h *Healing) add(m Healing) {
 // the database could put one there. Run [Rotator.Verify] first; Heal should report
 // the same number of failures.
 func (r *Rotator) Heal(ctx context.Context, run string, options HealOptions) (Healing, error) {
+	if err := r.usable(); err != nil {
+		return Healing{}, r.failed("heal", err)
+	}
 	result := Healing{Run: run}
 	page := r.options.BatchSize
 	if calls := r.options.Calls; calls != nil {
@@ -79,6 +82,9 @@ func (r *Rotator) Heal(ctx context.Context, run string, options HealOptions) (He
 // files that are moved after their record, or backups that may be restored.
 // ClearJournal returns [kmsencrypted.ErrConfig] for a negative grace time.
 func (r *Rotator) ClearJournal(ctx context.Context, grace time.Duration) (int64, error) {
+	if err := r.usable(); err != nil {
+		return 0, r.failed("clear the journal of the", err)
+	}
 	if grace < 0 {
 		return 0, r.failed("clear the journal of the", fmt.Errorf("%w: a negative grace time", kmsencrypted.ErrConfig))
 	}

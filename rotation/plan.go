@@ -53,6 +53,9 @@ func (r *Rotator) Plan(ctx context.Context) (Plan, error) {
 }
 
 func (r *Rotator) plan(ctx context.Context) (Plan, error) {
+	if err := r.usable(); err != nil {
+		return Plan{}, err
+	}
 	p := Plan{Table: r.store.Table(), Kind: r.options.Kind, Target: r.box.Current()}
 	target, err := r.box.Version(p.Target)
 	if err != nil {

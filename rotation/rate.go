@@ -69,9 +69,20 @@ func (l *RateLimiter) SetRate(perSecond float64) {
 
 // Rate returns the current rate in calls a second.
 func (l *RateLimiter) Rate() float64 {
+	if l == nil {
+		return 0
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rate
+}
+
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero RateLimiter.
+func (l *RateLimiter) usable() error {
+	if !(l.Rate() > 0) {
+		return fmt.Errorf("rotation: %w: a RateLimiter without a rate: make it with NewLimiter", kmsencrypted.ErrConfig)
+	}
+	return nil
 }
 
 // Burst returns the calls of a twentieth of a second: short enough for an even
@@ -81,14 +92,17 @@ func (l *RateLimiter) Burst() int { return max(1, int(l.Rate()/20)) }
 // Wait implements [Limiter]. It returns [kmsencrypted.ErrConfig] for the zero
 // RateLimiter, which has no rate.
 func (l *RateLimiter) Wait(ctx context.Context, n int) error {
-	if !(l.Rate() > 0) {
-		return fmt.Errorf("rotation: %w: a RateLimiter without a rate: make it with NewLimiter", kmsencrypted.ErrConfig)
+	if err := l.usable(); err != nil {
+		return err
 	}
 	return sleep.For(ctx, l.book(time.Now(), n))
 }
 
 // Throttled implements [ThrottledLimiter].
 func (l *RateLimiter) Throttled(context.Context) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if now := time.Now(); now.Sub(l.changed) >= throttleEvery {

@@ -52,6 +52,9 @@ func (r Retirement) Err() error {
 // and the journal has no key at it. Retirable returns [ErrNotRetirable] for the current version.
 // It examines only this table.
 func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error) {
+	if err := r.usable(); err != nil {
+		return Retirement{}, r.failed("retire a version of", err)
+	}
 	answer := Retirement{Table: r.store.Table(), Version: version, Unseen: []string{
 		"backups and replicas that lag: restoring one brings the version back",
 		"other tables and services that share the key, and secrets of Box.Encrypt outside of tables",

@@ -136,9 +136,17 @@ func New(box *kmsencrypted.Box, store Store, options Options) (*Rotator, error) 
 	}, nil
 }
 
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Rotator.
+func (r *Rotator) usable() error {
+	if r == nil || r.store == nil {
+		return fmt.Errorf("%w: the Rotator was not made by New", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
 // Table is the name of the table that is rotated.
 func (r *Rotator) Table() string {
-	if r == nil || r.store == nil {
+	if r.usable() != nil {
 		return ""
 	}
 	return r.store.Table()
@@ -156,8 +164,16 @@ func (r *Rotator) Resume(ctx context.Context) error { return r.setState(ctx, "re
 // of [Rotator.Run] starts a new run.
 func (r *Rotator) Cancel(ctx context.Context) error { return r.setState(ctx, "cancel", RunCanceled) }
 
+// newest returns the newest run of the table.
+func (r *Rotator) newest(ctx context.Context) (Status, bool, error) {
+	if err := r.usable(); err != nil {
+		return Status{}, false, err
+	}
+	return r.store.Newest(ctx)
+}
+
 func (r *Rotator) setState(ctx context.Context, op string, state RunState) error {
-	s, found, err := r.store.Newest(ctx)
+	s, found, err := r.newest(ctx)
 	if err == nil && found && s.State.Unfinished() {
 		err = r.store.SetState(ctx, s.ID, state)
 	}
@@ -168,7 +184,7 @@ func (r *Rotator) failed(op string, err error) error {
 	if err == nil || errors.As(err, new(*kmsencrypted.Error)) {
 		return err
 	}
-	return fmt.Errorf("rotation: %s table %s: %w", op, r.store.Table(), err)
+	return fmt.Errorf("rotation: %s table %s: %w", op, r.Table(), err)
 }
 
 // Event is something that happened in a rotation. It contains nothing secret.

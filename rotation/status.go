@@ -49,13 +49,16 @@ type Report struct {
 // Status returns the ledger's state of the latest run, and false if there was
 // none. It reads no record; [Rotator.Report] does.
 func (r *Rotator) Status(ctx context.Context) (Status, bool, error) {
-	s, found, err := r.store.Newest(ctx)
+	s, found, err := r.newest(ctx)
 	return s, found, r.failed("status", err)
 }
 
 // History returns the latest runs of the table, the newest first; a limit of 0
 // returns all.
 func (r *Rotator) History(ctx context.Context, limit int) ([]Status, error) {
+	if err := r.usable(); err != nil {
+		return nil, r.failed("history", err)
+	}
 	runs, err := r.store.History(ctx, limit)
 	return runs, r.failed("history", err)
 }
@@ -71,7 +74,7 @@ func (r *Rotator) report(ctx context.Context) (report Report, err error) {
 	if report.Plan, err = r.plan(ctx); err != nil {
 		return report, err
 	}
-	last, found, err := r.store.Newest(ctx)
+	last, found, err := r.newest(ctx)
 	if err != nil || !found {
 		return report, err
 	}
@@ -92,7 +95,7 @@ func (r *Rotator) report(ctx context.Context) (report Report, err error) {
 // Failures returns the failed records of the latest run, at most limit of them;
 // 0 returns all.
 func (r *Rotator) Failures(ctx context.Context, limit int) ([]Failure, error) {
-	s, found, err := r.store.Newest(ctx)
+	s, found, err := r.newest(ctx)
 	if err != nil || !found {
 		return nil, r.failed("failures", err)
 	}

@@ -28,6 +28,9 @@ func (r *Rotator) Begin(ctx context.Context) (Status, error) {
 }
 
 func (r *Rotator) begin(ctx context.Context) (Status, error) {
+	if err := r.usable(); err != nil {
+		return Status{}, err
+	}
 	const tries = 2 // another process may start one at the same time
 	for range tries {
 		status, found, err := r.store.Newest(ctx)
@@ -119,7 +122,7 @@ const (
 // [ErrTooManyFailures] is returned again at the next failed record, because all
 // failures of the pass count.
 func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Duration) (Slice, error) {
-	status, found, err := r.store.Newest(ctx)
+	status, found, err := r.newest(ctx)
 	if err != nil || !found || status.ID != run || !status.State.Unfinished() {
 		return Slice{Next: NextNothing}, r.failed("work", err)
 	}

@@ -19,6 +19,9 @@ import (
 // without an index. It is [kmsencrypted.ErrConfig]. No run begins then, and an
 // unfinished one, which another process began, does not go on.
 func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
 	if err := s.suits(kind); err != nil {
 		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, kind, s.Table(), err)
 	}

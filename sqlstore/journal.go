@@ -44,6 +44,9 @@ func text(v driver.Value) any {
 
 // Journaled returns the number of keys of the table in the journal at a version.
 func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
 	err = s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM kms_rotation_journal WHERE table_name = ? AND wrapped_key LIKE ?"),
 		s.Table(), fmt.Sprintf("v%d:%%", version)).Scan(&n)
 	return n, ledgerError("journal", err)
@@ -75,6 +78,9 @@ func (s *Store[R]) ClearJournal(ctx context.Context, grace time.Duration) (erase
 // record in a backup could still be read. Forget uses only the primary keys of the
 // rows.
 func (s *Store[R]) Forget(ctx context.Context, db Execer, rows ...*R) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
 	for _, row := range rows {
 		id, err := s.idValues(row)
 		if err != nil {
@@ -98,6 +104,9 @@ type journalEntry struct{ id, record, column, wrapped string }
 // Mend opens the records of a page of the journal, and mends columns that open only
 // under the journal's key.
 func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotation.Healing, next string, err error) {
+	if err := s.usable(); err != nil {
+		return result, "", err
+	}
 	entries, err := s.journalPage(ctx, m)
 	if err != nil || len(entries) == 0 {
 		return result, "", ledgerError("journal", err)

@@ -43,6 +43,9 @@ func repeated(do func() error, passes func(error) bool) (err error) {
 
 // retried runs a transaction of the ledger.
 func (s *Store[R]) retried(ctx context.Context, op string, do func(*sqlx.Tx) error) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
 	return ledgerError(op, patiently(func() error { return s.transaction(ctx, do) }))
 }
 
@@ -89,6 +92,9 @@ func (s *Store[R]) History(ctx context.Context, limit int) ([]rotation.Status, e
 }
 
 func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []rotation.Status, err error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
 	query := `SELECT id, kind, state, target, pass, planned, started, ended, verified, waiting FROM kms_rotations
 		WHERE table_name = ? ORDER BY ` + order
 	if limit > 0 {
@@ -185,6 +191,9 @@ func (s *Store[R]) suits(k rotation.Kind) error {
 
 // Take leases a free shard.
 func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, lease time.Duration) (rotation.Shard, rotation.Offer, error) {
+	if err := s.usable(); err != nil {
+		return rotation.Shard{}, rotation.OfferWait, err
+	}
 	shard := rotation.Shard{Run: run, Owner: owner}
 	offer := rotation.OfferWait
 	err := patiently(func() (err error) {
@@ -229,6 +238,9 @@ func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, 
 
 // Keep extends the lease of a shard.
 func (s *Store[R]) Keep(ctx context.Context, shard rotation.Shard, lease time.Duration) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
 	held, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET lease_until = {now} + ?, beat = beat + 1
 		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
 		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`, lease.Milliseconds(), shard.Run, shard.Number, shard.Owner)
@@ -369,6 +381,9 @@ func (s *Store[R]) SetVerified(ctx context.Context, clean bool) error {
 
 // FailureCounts returns the number of failed records of the last pass by class.
 func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]int64, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
 	var groups []struct {
 		Class string
 		Rows  int64
@@ -384,6 +399,9 @@ func (s *Store[R]) FailureCounts(ctx context.Context, run string) (map[string]in
 
 // Failures returns the failed records of the last pass.
 func (s *Store[R]) Failures(ctx context.Context, run string, limit int) ([]rotation.Failure, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
 	query := "SELECT record, class, reason FROM kms_rotation_failures WHERE rotation_id = ? ORDER BY shard, id"
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit)

@@ -90,9 +90,20 @@ func (l *Limiter) refresh(ctx context.Context) error {
 // Rate returns the rate of all processes together in calls a second, as last read:
 // not longer ago than a second while this process makes calls.
 func (l *Limiter) Rate() float64 {
+	if l == nil {
+		return 0
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.rate
+}
+
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Limiter.
+func (l *Limiter) usable() error {
+	if l == nil || l.db == nil {
+		return fmt.Errorf("sqlstore: %w: the Limiter was not made by NewLimiter", kmsencrypted.ErrConfig)
+	}
+	return nil
 }
 
 // Burst returns the calls of a fiftieth of a second.
@@ -100,6 +111,9 @@ func (l *Limiter) Burst() int { return max(1, int(l.Rate()/50)) }
 
 // SetRate changes the rate for all processes, also while they work.
 func (l *Limiter) SetRate(ctx context.Context, perSecond float64) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
 	if !(perSecond > 0) {
 		return fmt.Errorf("sqlstore: %w: the rate must be above 0", kmsencrypted.ErrConfig)
 	}
@@ -116,6 +130,9 @@ func (l *Limiter) SetRate(ctx context.Context, perSecond float64) error {
 // Throttled halves the rate, at most once a second, because concurrent calls are
 // throttled together.
 func (l *Limiter) Throttled(ctx context.Context) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
 	err := patiently(func() error {
 		_, err := l.exec(ctx, `UPDATE kms_rate_limits SET rate = CASE WHEN rate / 2 < per_second / 64 THEN per_second / 64 ELSE rate / 2 END, changed = {micros}
 			WHERE name = ? AND changed < {micros} - 1000000`, l.name)
@@ -129,6 +146,9 @@ func (l *Limiter) Throttled(ctx context.Context) error {
 
 // Wait implements [rotation.Limiter].
 func (l *Limiter) Wait(ctx context.Context, n int) error {
+	if err := l.usable(); err != nil {
+		return err
+	}
 	_, wait, err := l.reserve(ctx, n)
 	if err != nil {
 		return ledgerError("limiter "+l.name, err)

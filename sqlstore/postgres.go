@@ -49,6 +49,10 @@ func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 
 // unnested is a table that PostgreSQL makes of arrays, one for each column. Its
 // name is v, and its column n counts the rows from 1.
+//
+// The batches of this file and of mysql.go are not written with sqldialect.Statement:
+// that writes a text from left to right with one argument for each mark, while a
+// column here adds to several clauses at once, and to the derived table.
 type unnested struct {
 	rows            int
 	arrays, aliases []string

@@ -15,6 +15,9 @@ import (
 // Read reads records in the order of their primary key. It never uses OFFSET or
 // "the first that are not done", which both read processed records again.
 func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.Batch, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
 	k, err := kindOf[R](sel.Kind)
 	if err != nil {
 		return nil, err
@@ -116,6 +119,9 @@ func (s *Store[R]) newRow() (row R) {
 // nothing, and any other key into ranges of equally many records, which reads
 // the index once. The first and the last range have no outer bound.
 func (s *Store[R]) Ranges(ctx context.Context, n int) ([]rotation.Range, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
 	bounds, err := s.bounds(ctx, max(n, 1))
 	if err != nil {
 		return nil, fmt.Errorf("sqlstore: ranges of %s: %w", s.Table(), err)

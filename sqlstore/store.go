@@ -123,6 +123,14 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	return s, nil
 }
 
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Store.
+func (s *Store[R]) usable() error {
+	if s == nil || s.db == nil {
+		return fmt.Errorf("sqlstore: %w: the Store was not made by New", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
 var errNoDB = fmt.Errorf("sqlstore: %w: the database is nil", kmsencrypted.ErrConfig)
 
 // unknownAmong lists columns that look encrypted and that nobody accounts for.
@@ -239,11 +247,19 @@ func (s *Store[R]) columnTypes(ctx context.Context, db sqlx.QueryerContext) (nam
 }
 
 // Table returns the name of the model's table.
-func (s *Store[R]) Table() string { return s.model.Table() }
+func (s *Store[R]) Table() string {
+	if s == nil {
+		return ""
+	}
+	return s.model.Table()
+}
 
 // Count counts the records by the version of each key column. It reads the whole
 // table once per key column.
 func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, err error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
 	if err := s.seesAll(ctx); err != nil {
 		return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
 	}
@@ -278,6 +294,9 @@ func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, e
 
 // Selected counts the rows of a selection.
 func (s *Store[R]) Selected(ctx context.Context, sel rotation.Selection) (n int64, err error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
 	q := s.dialect.Statement()
 	q.Add("SELECT count(*) FROM ", q.Dialect.QuotedTable(s.Table()), " WHERE 1 = 1")
 	if err := s.where(q, sel); err != nil {

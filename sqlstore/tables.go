@@ -98,5 +98,8 @@ func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 
 // CreateTables calls the function [CreateTables] for the database of the store.
 func (s *Store[R]) CreateTables(ctx context.Context) error {
+	if err := s.usable(); err != nil {
+		return err
+	}
 	return CreateTables(ctx, s.db.DB, s.dialect)
 }

@@ -36,7 +36,12 @@ func OpenDir(name string) (*Dir, error) {
 }
 
 // Close closes the folder. Open objects stay open.
-func (d *Dir) Close() error { return d.root.Close() }
+func (d *Dir) Close() error {
+	if err := d.usable(); err != nil {
+		return err
+	}
+	return d.root.Close()
+}
 
 // pathOf returns the path of an object.
 func pathOf(name string) (string, error) {
@@ -52,6 +57,9 @@ func pathOf(name string) (string, error) {
 
 // Put implements [Bucket].
 func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error) error {
+	if err := errors.Join(d.usable(), allGiven([]any{write})); err != nil {
+		return err
+	}
 	file, err := pathOf(name)
 	if err != nil {
 		return err
@@ -147,6 +155,9 @@ func removed(err error) error {
 
 // Open implements [Bucket].
 func (d *Dir) Open(ctx context.Context, name string) (Object, error) {
+	if err := d.usable(); err != nil {
+		return nil, err
+	}
 	file, err := pathOf(name)
 	if err != nil {
 		return nil, err
@@ -171,6 +182,9 @@ func (d *Dir) Open(ctx context.Context, name string) (Object, error) {
 
 // Delete implements [Bucket].
 func (d *Dir) Delete(ctx context.Context, name string) error {
+	if err := d.usable(); err != nil {
+		return err
+	}
 	file, err := pathOf(name)
 	if err != nil {
 		return err

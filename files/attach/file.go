@@ -27,25 +27,40 @@ func newFile(a Attachment, at io.ReaderAt, size int64, object io.Closer) *File {
 }
 
 // Name returns the name of the file, cleaned by [CleanName].
-func (f *File) Name() string { return f.attachment.FileName }
+func (f *File) Name() string { return f.Attachment().FileName }
 
 // ContentType returns the type of the file, as determined by its first bytes.
-func (f *File) ContentType() string { return f.attachment.ContentType }
+func (f *File) ContentType() string { return f.Attachment().ContentType }
 
 // ModTime returns the time at which the file was uploaded.
-func (f *File) ModTime() time.Time { return f.attachment.Created }
+func (f *File) ModTime() time.Time { return f.Attachment().Created }
 
 // Size returns the size of the file in bytes, which is authenticated.
-func (f *File) Size() int64 { return f.size }
+func (f *File) Size() int64 {
+	if f == nil {
+		return 0
+	}
+	return f.size
+}
 
 // ETag returns an entity tag that changes whenever the object does.
-func (f *File) ETag() string { return `"` + f.attachment.File.String() + `"` }
+func (f *File) ETag() string { return `"` + f.Attachment().File.String() + `"` }
 
 // Attachment returns the row that the file was opened by.
-func (f *File) Attachment() Attachment { return f.attachment }
+func (f *File) Attachment() Attachment {
+	if f == nil {
+		return Attachment{}
+	}
+	return f.attachment
+}
 
 // ReadAt decrypts a part of the file.
-func (f *File) ReadAt(p []byte, offset int64) (int, error) { return f.at.ReadAt(p, offset) }
+func (f *File) ReadAt(p []byte, offset int64) (int, error) {
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
+	return f.at.ReadAt(p, offset)
+}
 
 // readSize is the least that Read decrypts at once, in whole chunks. Otherwise a small
 // p would decrypt each chunk many times.
@@ -53,6 +68,9 @@ const readSize = 4 * files.ChunkSize
 
 // Read implements [io.Reader].
 func (f *File) Read(p []byte) (n int, err error) {
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -92,6 +110,9 @@ func notAtEnd(n int, err error) error {
 
 // Seek implements [io.Seeker].
 func (f *File) Seek(offset int64, whence int) (int64, error) {
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
 	switch whence {
 	case io.SeekStart:
 	case io.SeekCurrent:
@@ -113,8 +134,8 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 
 // Close closes the object and wipes the plaintext that was decrypted ahead.
 func (f *File) Close() error {
-	if f.at == nil {
-		return fs.ErrClosed
+	if err := f.usable(); err != nil {
+		return err
 	}
 	clear(f.buffer)
 	f.at, f.buffer, f.ahead = closed{}, nil, nil

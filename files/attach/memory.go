@@ -18,6 +18,9 @@ type Memory struct {
 
 // Put implements [Bucket].
 func (m *Memory) Put(ctx context.Context, name string, write func(io.Writer) error) error {
+	if err := allGiven([]any{write}); err != nil {
+		return err
+	}
 	var object bytes.Buffer
 	if err := write(&object); err != nil {
 		return err

@@ -30,10 +30,20 @@ type Pending[R any] struct {
 }
 
 // Size returns the size of the file in bytes.
-func (p *Pending[R]) Size() int64 { return p.a.Size }
+func (p *Pending[R]) Size() int64 {
+	if p.usable() != nil {
+		return 0
+	}
+	return p.a.Size
+}
 
 // ContentType returns the type of the file, as determined by its first bytes.
-func (p *Pending[R]) ContentType() string { return p.a.ContentType }
+func (p *Pending[R]) ContentType() string {
+	if p.usable() != nil {
+		return ""
+	}
+	return p.a.ContentType
+}
 
 // Discard gives the file up and deletes its object: now if that works, otherwise the
 // next sweep does.

@@ -39,6 +39,22 @@ func (p *RailsPending[R]) usable(given ...any) error {
 	return allGiven(given)
 }
 
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Dir.
+func (d *Dir) usable() error {
+	if d == nil || d.root == nil {
+		return configError("the Dir was not made by OpenDir")
+	}
+	return nil
+}
+
+// usable is the same for a nil or zero File.
+func (f *File) usable() error {
+	if f == nil || f.at == nil {
+		return configError("the File was not opened by a Manager or Rails")
+	}
+	return nil
+}
+
 func allGiven(given []any) error {
 	if slices.ContainsFunc(given, missing.Is) {
 		return configError("a record, attachment, reader, function or transaction is nil")

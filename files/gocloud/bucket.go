@@ -2,6 +2,7 @@ package gocloud
 
 import (
 	"context"
+	"fmt"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
@@ -35,7 +36,8 @@ func Encrypt(inner *blob.Bucket, box *kmsencrypted.Box) *blob.Bucket {
 }
 
 // New returns an encrypted view of inner whose keys box encrypts. To use only a
-// part of a bucket, prefix inner with [blob.PrefixedBucket].
+// part of a bucket, prefix inner with [blob.PrefixedBucket]. With a nil inner or box
+// every operation returns [kmsencrypted.ErrConfig].
 func New(inner *blob.Bucket, box *kmsencrypted.Box, o Options) *Bucket {
 	if o.Context == nil {
 		o.Context = func(key string) kmsencrypted.EncryptionContext {
@@ -47,10 +49,32 @@ func New(inner *blob.Bucket, box *kmsencrypted.Box, o Options) *Bucket {
 	return b
 }
 
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Bucket, and for one that
+// New made of nothing.
+func (b *Bucket) usable() error {
+	if b == nil || b.inner == nil || b.box == nil {
+		return fmt.Errorf("gocloud: %w: the Bucket was not made by New of a bucket and a Box", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
+// check also checks the key of an object.
+func (b *Bucket) check(key string) error {
+	if err := b.usable(); err != nil {
+		return err
+	}
+	return checkKey(key)
+}
+
 // Blob returns the bucket for everything that gocloud.dev can do. Every call
 // returns the same bucket; closing it closes the inner bucket. Its As method
 // returns the Bucket into a **Bucket.
-func (b *Bucket) Blob() *blob.Bucket { return b.outer }
+func (b *Bucket) Blob() *blob.Bucket {
+	if b == nil {
+		return nil
+	}
+	return b.outer
+}
 
 // driverBucket implements the driver of package blob.
 type driverBucket struct{ *Bucket }

@@ -11,7 +11,7 @@ import (
 // that another process is about to delete. And if the source were overwritten
 // meanwhile, the copy would be left without a key.
 func (d driverBucket) Copy(ctx context.Context, to, from string, o *driver.CopyOptions) error {
-	if err := checkKey(to); err != nil {
+	if err := d.check(to); err != nil {
 		return err
 	}
 	source, err := d.open(ctx, from, minAhead, nil)

@@ -4,7 +4,7 @@ import "context"
 
 // deleteWith deletes the object with remove, then its key.
 func (d driverBucket) deleteWith(ctx context.Context, key string, remove func() error) error {
-	if err := checkKey(key); err != nil {
+	if err := d.check(key); err != nil {
 		return err
 	}
 	id, _ := d.fileID(ctx, key) // an object that is not ours has no sidecar

@@ -26,6 +26,9 @@ type pageToken struct {
 
 // ListPaged lists objects without their sidecars.
 func (d driverBucket) ListPaged(ctx context.Context, o *driver.ListOptions) (*driver.ListPage, error) {
+	if err := d.usable(); err != nil {
+		return nil, err
+	}
 	want := o.PageSize
 	if want == 0 {
 		want = maxPage

@@ -34,7 +34,7 @@ type object struct {
 // open reads the first n bytes of an object, its sidecar and its last chunk. The
 // caller wipes the key.
 func (b *Bucket) open(ctx context.Context, key string, n int64, before func(func(any) bool) error) (*object, error) {
-	if err := checkKey(key); err != nil {
+	if err := b.check(key); err != nil {
 		return nil, err
 	}
 	for range attempts {
@@ -168,7 +168,7 @@ func (r *readers) release(id readerID, o *object) {
 // fetches the chunks that it needs. A File holds at most about 3 MiB. Package
 // files/serve accepts it.
 type File struct {
-	*io.SectionReader
+	reader *io.SectionReader
 	object *object
 }
 
@@ -185,12 +185,55 @@ func (b *Bucket) Open(ctx context.Context, key string) (*File, error) {
 		return nil, located("open", key, err)
 	}
 	o.card.key.Wipe() // the cipher stays
-	return &File{SectionReader: io.NewSectionReader(o, 0, o.plain.Size()), object: o}, nil
+	return &File{reader: io.NewSectionReader(o, 0, o.plain.Size()), object: o}, nil
+}
+
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero File.
+func (f *File) usable() error {
+	if f == nil || f.object == nil {
+		return fmt.Errorf("gocloud: %w: the File was not opened by a Bucket", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
+// Read implements [io.Reader].
+func (f *File) Read(p []byte) (int, error) {
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
+	return f.reader.Read(p)
+}
+
+// ReadAt implements [io.ReaderAt].
+func (f *File) ReadAt(p []byte, offset int64) (int, error) {
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
+	return f.reader.ReadAt(p, offset)
+}
+
+// Seek implements [io.Seeker].
+func (f *File) Seek(offset int64, whence int) (int64, error) {
+	if err := f.usable(); err != nil {
+		return 0, err
+	}
+	return f.reader.Seek(offset, whence)
+}
+
+// Size returns the size of the file in bytes, which is authenticated.
+func (f *File) Size() int64 {
+	if f.usable() != nil {
+		return 0
+	}
+	return f.reader.Size()
 }
 
 // Name returns the file name of the content disposition that the object was written
 // with, or else the last part of its key.
 func (f *File) Name() string {
+	if f.usable() != nil {
+		return ""
+	}
 	_, params, err := mime.ParseMediaType(f.object.attributes.ContentDisposition)
 	if name := params["filename"]; err == nil && name != "" {
 		return name
@@ -200,23 +243,51 @@ func (f *File) Name() string {
 
 // ContentType returns the content type that the object was written with, or
 // application/octet-stream if there was none.
-func (f *File) ContentType() string { return f.object.attributes.contentType() }
+func (f *File) ContentType() string {
+	if f.usable() != nil {
+		return ""
+	}
+	return f.object.attributes.contentType()
+}
 
 // ModTime returns the time at which the object was written, according to the store.
-func (f *File) ModTime() time.Time { return f.object.source.modTime }
+func (f *File) ModTime() time.Time {
+	if f.usable() != nil {
+		return time.Time{}
+	}
+	return f.object.source.modTime
+}
 
 // ID returns the file id, which changes with each write.
-func (f *File) ID() files.ID { return f.object.id }
+func (f *File) ID() files.ID {
+	if f.usable() != nil {
+		return files.ID{}
+	}
+	return f.object.id
+}
 
 // ETag returns the file id in quotes, a strong entity tag.
-func (f *File) ETag() string { return etag(f.object.id) }
+func (f *File) ETag() string {
+	if f.usable() != nil {
+		return ""
+	}
+	return etag(f.object.id)
+}
 
 // Metadata returns the metadata that the object was written with. The caller must
 // not change it.
-func (f *File) Metadata() map[string]string { return f.object.attributes.Metadata }
+func (f *File) Metadata() map[string]string {
+	if f.usable() != nil {
+		return nil
+	}
+	return f.object.attributes.Metadata
+}
 
 // Close releases what was read ahead.
 func (f *File) Close() error {
+	if err := f.usable(); err != nil {
+		return err
+	}
 	f.object.source.forget()
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 
 // Attributes reads the store's attributes, the header and the sidecar.
 func (d driverBucket) Attributes(ctx context.Context, key string) (*driver.Attributes, error) {
-	if err := checkKey(key); err != nil {
+	if err := d.check(key); err != nil {
 		return nil, err
 	}
 	for range attempts {

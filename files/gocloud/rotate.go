@@ -62,6 +62,9 @@ const (
 // permission is denied, ctx ends or the bucket cannot be listed; the result then
 // reports what was done so far.
 func (b *Bucket) Rewrap(ctx context.Context, o RewrapOptions) (RewrapResult, error) {
+	if err := b.usable(); err != nil {
+		return RewrapResult{}, err
+	}
 	if o.Workers < 0 {
 		return RewrapResult{}, fmt.Errorf("gocloud: rewrap: %w: %d workers", kmsencrypted.ErrConfig, o.Workers)
 	}
@@ -215,6 +218,9 @@ const minPruneAge = time.Hour
 // whose object may still be being written. age must be at least an hour; a day is
 // a good choice. Prune returns the number deleted. It never deletes objects.
 func (b *Bucket) Prune(ctx context.Context, prefix string, age time.Duration) (deleted int64, err error) {
+	if err := b.usable(); err != nil {
+		return 0, err
+	}
 	if age < minPruneAge {
 		return 0, located("prune", prefix, fmt.Errorf("%w: an age of %v, want at least %v", kmsencrypted.ErrConfig, age, minPruneAge))
 	}

@@ -48,7 +48,7 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 	if key == "" {
 		return nil, errEmptyKey
 	}
-	if err := checkKey(key); err != nil {
+	if err := b.check(key); err != nil {
 		return nil, err
 	}
 	fileKey := files.NewKey()

@@ -98,12 +98,20 @@ func newCodec(v version, o Options) (*Codec, error) {
 	}
 	versions := []version{v}
 	for _, previous := range o.Previous {
-		if previous == nil {
-			return nil, configError("a previous codec is nil")
+		if err := previous.usable(); err != nil {
+			return nil, fmt.Errorf("%w, as a previous one", err)
 		}
 		versions = append(versions, *previous.hidden.Get()...)
 	}
 	return &Codec{hidden: secret.Hide(versions), tempDir: o.TempDir}, nil
+}
+
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Codec.
+func (c *Codec) usable() error {
+	if c == nil || c.hidden.Get() == nil {
+		return configError("the Codec was not made by New or NewHybrid")
+	}
+	return nil
 }
 
 func configError(format string, args ...any) error {
@@ -117,6 +125,9 @@ func configError(format string, args ...any) error {
 // not support and for a missing encryption key, and [kmsencrypted.ErrTooLarge] for
 // too large a file.
 func (c *Codec) Seal(ctx context.Context, dst io.Writer, src io.Reader, associatedData []byte) error {
+	if err := c.usable(); err != nil {
+		return err
+	}
 	v := (*c.hidden.Get())[0]
 	if v.key != nil {
 		return v.sealStream(ctx, dst, src, newNonce(), associatedData)
@@ -144,6 +155,9 @@ func (c *Codec) Seal(ctx context.Context, dst io.Writer, src io.Reader, associat
 // [kmsencrypted.ErrConfig] for a missing decryption key, and
 // [kmsencrypted.ErrTooLarge] for too large an object.
 func (c *Codec) Open(ctx context.Context, dst io.Writer, src io.Reader, associatedData []byte) error {
+	if err := c.usable(); err != nil {
+		return err
+	}
 	object, err := c.rewindable(ctx, src, associatedData)
 	if err != nil {
 		return err

@@ -35,6 +35,9 @@ type ReaderAt struct {
 // NewReaderAt checks an object of size bytes and returns a reader of the file. It
 // reads the object once. The errors are those of [Codec.Open].
 func (c *Codec) NewReaderAt(ctx context.Context, src io.ReaderAt, size int64, associatedData []byte) (*ReaderAt, error) {
+	if err := c.usable(); err != nil {
+		return nil, err
+	}
 	failed := errShort
 	for _, v := range *c.hidden.Get() {
 		if size < v.overhead() {
@@ -72,13 +75,29 @@ func (v *version) readerAt(ctx context.Context, src io.ReaderAt, object *source,
 	return &ReaderAt{ctx: ctx, src: src, message: o.message, proofs: o.proofs, index: -1, sealed: o.size, size: o.size - o.padding}, nil
 }
 
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero ReaderAt.
+func (r *ReaderAt) usable() error {
+	if r == nil || r.ctx == nil {
+		return configError("the ReaderAt was not made by Codec.NewReaderAt")
+	}
+	return nil
+}
+
 // Size returns the size of the file in bytes, which is authenticated.
-func (r *ReaderAt) Size() int64 { return r.size }
+func (r *ReaderAt) Size() int64 {
+	if r == nil {
+		return 0
+	}
+	return r.size
+}
 
 // ReadAt decrypts the bytes at offset into p. It returns [kmsencrypted.ErrDecrypt]
 // if the object has changed since it was checked, and [fs.ErrInvalid] for a
 // negative offset.
 func (r *ReaderAt) ReadAt(p []byte, offset int64) (n int, err error) {
+	if err := r.usable(); err != nil {
+		return 0, err
+	}
 	if offset < 0 {
 		return 0, fmt.Errorf("lockbox: offset %d: %w", offset, fs.ErrInvalid)
 	}
@@ -131,6 +150,9 @@ func (r *ReaderAt) open(index int64) error {
 
 // Close wipes the plaintext that is in memory. It does not close the source.
 func (r *ReaderAt) Close() error {
+	if err := r.usable(); err != nil {
+		return err
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.current[:cap(r.current)])

@@ -74,10 +74,21 @@ func NewLinks(secrets ...[]byte) (*Links, error) {
 	return &Links{keys: secret.Hide(keys), now: time.Now}, nil
 }
 
+// usable returns [kmsencrypted.ErrConfig] for nil or zero Links.
+func (l *Links) usable() error {
+	if l == nil || l.now == nil {
+		return fmt.Errorf("serve: links: %w: the Links were not made by NewLinks", kmsencrypted.ErrConfig)
+	}
+	return nil
+}
+
 // Sign returns the token of a link: letters, digits, "-", "_" and one ".", for a
 // segment of a path. Anybody who has the token can read its content. Sign returns
 // [kmsencrypted.ErrConfig] if the link has no expiry or one in the past.
 func (l *Links) Sign(link Link) (string, error) {
+	if err := l.usable(); err != nil {
+		return "", err
+	}
 	if !link.Expires.After(l.now()) {
 		return "", fmt.Errorf("serve: links: %w: link without an expiry in the future", kmsencrypted.ErrConfig)
 	}
@@ -88,6 +99,9 @@ func (l *Links) Sign(link Link) (string, error) {
 // Verify returns the link in a token that was signed for this purpose and has not
 // expired. Otherwise it returns [ErrLink] or [ErrExpired].
 func (l *Links) Verify(token, purpose string) (Link, error) {
+	if err := l.usable(); err != nil {
+		return Link{}, err
+	}
 	first, second, _ := strings.Cut(token, ".")
 	said, mac := decode(first), decode(second)
 	for _, key := range *l.keys.Get() {

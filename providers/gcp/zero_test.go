@@ -27,6 +27,4 @@ func TestZeroValues(t *testing.T) {
 			return err
 		},
 	})
-	zerotest.Methods(t, new(gcp.Provider), "Close")
-	zerotest.Methods(t, (*gcp.Provider)(nil), "Close")
 }

@@ -13,6 +13,4 @@ func TestZeroValues(t *testing.T) {
 	zerotest.Calls(t, map[string]func() error{
 		"New(nil)": func() error { _, err := vault.New(nil, "vault/app", vault.Options{}); return err },
 	})
-	zerotest.Methods(t, new(vault.Provider))
-	zerotest.Methods(t, (*vault.Provider)(nil))
 }

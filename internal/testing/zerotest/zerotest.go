@@ -19,6 +19,23 @@ import (
 // the value, and those named in skip, are not called.
 func Methods(t *testing.T, v any, skip ...string) {
 	t.Helper()
+	each(t, v, skip, func(name string, err error) {
+		if !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("%T.%s = %v, want ErrConfig", v, name, err)
+		}
+	})
+}
+
+// NoPanic calls the same methods of a value that may be used without being set up.
+// None may panic.
+func NoPanic(t *testing.T, v any, skip ...string) {
+	t.Helper()
+	each(t, v, skip, func(string, error) {})
+}
+
+// each calls the methods and passes on the errors of those that return one.
+func each(t *testing.T, v any, skip []string, judge func(name string, err error)) {
+	t.Helper()
 	value := reflect.ValueOf(v)
 	for i := range value.NumMethod() {
 		name := value.Type().Method(i).Name
@@ -29,8 +46,8 @@ func Methods(t *testing.T, v any, skip ...string) {
 		switch {
 		case panicked != nil:
 			t.Errorf("%T.%s panics: %v", v, name, panicked)
-		case has && !errors.Is(err, kmsencrypted.ErrConfig):
-			t.Errorf("%T.%s = %v, want ErrConfig", v, name, err)
+		case has:
+			judge(name, err)
 		}
 	}
 }
