@@ -103,6 +103,15 @@ func (a Adapter[R]) PlainColumns() (columns []string) {
 	return columns
 }
 
+// ContextColumns returns the plain columns tagged context. [Adapter.Write] lists them
+// with the key column, so that a record does not move meanwhile.
+func (a Adapter[R]) ContextColumns() (columns []string) {
+	for _, f := range a.spec().companions {
+		columns = append(columns, f.column)
+	}
+	return columns
+}
+
 // Replacement is a column that replaces another one, by the tag migrating=.
 type Replacement struct{ Column, Old string }
 

@@ -226,6 +226,8 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 		if err := b.checkTarget(w.Set); err != nil {
 			return nil, err
 		}
+		// A rotation moves no record: these are compared, and stay as they are.
+		w.Set = slices.DeleteFunc(w.Set, func(a field.Assignment) bool { return slices.Contains(b.store.model.ContextColumns(), a.Column) })
 		if len(w.Set) == 0 {
 			continue // it needs no change
 		}

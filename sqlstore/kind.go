@@ -106,6 +106,15 @@ func (s *Store[R]) indexed() []column {
 	return columns
 }
 
+// withContext adds the columns that the encryption context is made of: a record that
+// moved meanwhile is a conflict.
+func (s *Store[R]) withContext(columns []column) []column {
+	for _, name := range s.model.ContextColumns() {
+		columns = s.with(slices.Clip(columns), name)
+	}
+	return columns
+}
+
 // with adds a column: one of the model, or a plain one that the model only reads.
 func (s *Store[R]) with(columns []column, name string) []column {
 	if slices.ContainsFunc(columns, func(c column) bool { return c.name == name }) {

@@ -31,7 +31,7 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	q.Names(names(s.ids))
 	q.Add(fmt.Sprintf(" LIMIT %d", sel.Limit))
 	b := &batch[R]{
-		store: s, target: sel.Target, kind: k, compared: k.compared(s), journals: sel.Kind.Journals(), derived: sel.Derived, perRecord: s.choosesProviders(),
+		store: s, target: sel.Target, kind: k, compared: s.withContext(k.compared(s)), journals: sel.Kind.Journals(), derived: sel.Derived, perRecord: s.choosesProviders(),
 	}
 	if sel.Kind == rotation.Migrate {
 		b.least = 1

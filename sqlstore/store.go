@@ -138,8 +138,8 @@ func (s *Store[R]) unknownAmong(existing []string) []string {
 	return slices.DeleteFunc(s.model.UnknownColumns(existing), func(name string) bool { return slices.Contains(s.independent, name) })
 }
 
-// plainSources are the columns that the model reads and does not manage, and
-// fills others from.
+// plainSources are the columns that the model reads and does not manage: it fills
+// others from them, or its encryption context is made of them.
 func (s *Store[R]) plainSources() (names []string) {
 	managed := s.model.Columns()
 	add := func(name string) {
@@ -149,6 +149,9 @@ func (s *Store[R]) plainSources() (names []string) {
 	}
 	for _, r := range s.model.Replacements() {
 		add(r.Old)
+	}
+	for _, name := range s.model.ContextColumns() {
+		add(name)
 	}
 	for _, x := range s.model.IndexColumns() {
 		for _, name := range x.Sources {
