@@ -35,8 +35,9 @@ import (
 //
 //  1. Call [Model.Seal], [Model.Rewrap], [Model.Rekey] or [Model.Reindex].
 //  2. Call [Adapter.Write]. If its Set is empty there is nothing to write.
-//  3. UPDATE the columns in Set, on condition that the primary key matches and that
-//     the columns in Where hold what Where says. NULL must equal NULL there.
+//  3. UPDATE the columns in Set, and plain columns that are not in Omit, on condition
+//     that the primary key matches and that the columns in Where hold what Where
+//     says. NULL must equal NULL there.
 //  4. If one row matched, call [Adapter.Saved], or [Adapter.Sent] inside a
 //     transaction that goes on.
 //  5. If none matched, read the key columns in Where again. Pass each that differs
@@ -115,13 +116,48 @@ func (a Adapter[R]) ContextColumns() (columns []string) {
 // Replacement is a column that replaces another one, by the tag migrating=.
 type Replacement struct{ Column, Old string }
 
-// Replacements returns the columns that replace others. Compare both columns when
-// either is written for many records.
+// Replacements returns the columns that are about to replace others. Read neither
+// without the other, because [Model.Open] takes the value of the old one. Compare
+// both when either is written for many records. Columns tagged migrated= are not
+// among them.
 func (a Adapter[R]) Replacements() (list []Replacement) {
-	for _, f := range a.migrating() {
-		list = append(list, Replacement{f.column, f.oldColumn})
+	for _, f := range a.spec().replacing {
+		if f.takesOld() {
+			list = append(list, Replacement{f.column, f.oldColumn})
+		}
 	}
 	return list
+}
+
+// CheckRead returns [kmsencrypted.ErrNotLoaded] for the columns of a result if one
+// tagged migrating= is among them without the one that it replaces.
+func (a Adapter[R]) CheckRead(columns []string) error { return a.spec().checkRead(columns) }
+
+// ReplacedBy returns the encrypted column that replaces a plain one, by the tag
+// migrating= or migrated=, or "" if none does. Never write the plain one alone.
+func (a Adapter[R]) ReplacedBy(plain string) string {
+	for _, f := range a.spec().replacing {
+		if f.oldColumn == plain {
+			return f.column
+		}
+	}
+	return ""
+}
+
+// AdoptReplaced prepares a record for an INSERT that overwrites the row stored:
+// plain columns that others replace get their values there if the program set
+// neither. If it set the plain one, the other gets its value.
+func (a Adapter[R]) AdoptReplaced(row, stored *R) {
+	if a.lacks(row) || a.lacks(stored) {
+		return
+	}
+	a.record(row).adoptOld(a.record(stored))
+}
+
+// OpenStored is like [Model.Open] but leaves every field as its own column has it,
+// also one tagged migrating=. Such a record must not be written by [Model.Seal].
+func (a Adapter[R]) OpenStored(ctx context.Context, rows ...*R) error {
+	return a.open(ctx, rows, false)
 }
 
 // IndexColumn is the column of a blind index and the columns it is computed from.
@@ -364,12 +400,24 @@ func (a Adapter[R]) Incomplete(row *R) int {
 
 // CheckDerived compares what opened records hold besides their values. An index
 // that differs from what is computed from its fields is
-// [kmsencrypted.ErrStaleIndex]. A field tagged migrating= that differs from the one
-// it replaces is [kmsencrypted.ErrNotMigrated]. CheckDerived changes nothing. A slow
-// index takes as long as when it is written. The error is [Failures] if there is
-// more than one record.
+// [kmsencrypted.ErrStaleIndex]. A field tagged migrating= or migrated= that differs
+// from the one it replaces is [kmsencrypted.ErrNotMigrated]. CheckDerived changes
+// nothing. A slow index takes as long as when it is written. The error is [Failures]
+// if there is more than one record.
 func (a Adapter[R]) CheckDerived(ctx context.Context, rows ...*R) error {
 	return a.checkDerived(ctx, rows)
+}
+
+// CheckReplaced is the part of [Adapter.CheckDerived] that makes
+// [kmsencrypted.ErrNotMigrated]. It compares what is in memory.
+func (a Adapter[R]) CheckReplaced(_ context.Context, rows ...*R) error {
+	if err := a.usable(rows); err != nil {
+		return err
+	}
+	w := newWork(a.Model, rows)
+	defer w.release()
+	w.checkReplaced()
+	return failures(w.records)
 }
 
 // Mend opens fields that do not open under the data key of their record with a

@@ -48,13 +48,15 @@ func (s stored) same(other stored) bool { return s.null == other.null && s.text 
 type head struct {
 	redacted
 	state  state
-	set    bool     // set to NULL since it was read or sealed
-	filled bool     // filled with NULL, because the program did not set it
-	read   bool     // read from the database
-	old    oldState // state of the field that it replaces
-	stored stored   // the new content of the column in states null, closed and opened
-	loaded stored   // what was read, or what the database is known to hold since
-	sent   *sent    // what the column may hold instead; nil means nothing else
+	set    bool            // set to NULL since it was read or sealed
+	nulled bool            // the same since it was read: written even over NULL, since another program may have set it
+	filled bool            // filled with NULL, because the program did not set it
+	read   bool            // read from the database
+	old    oldState        // relation to the field that it replaces
+	stored stored          // the new content of the column in states null, closed and opened
+	loaded stored          // what was read, or what the database is known to hold since
+	sent   *sent           // what the column may hold instead; nil means nothing else
+	was    *[]driver.Value // what the plain column that it replaces may hold, the newest last; nil means unknown
 	lazy   *lazyField
 	kept   secret.Pointer[kept] // where the value can be changed in place
 }
@@ -83,6 +85,12 @@ func (h *head) scan(src any) error {
 // dirty reports whether the field was set to a value or to NULL since it was
 // read or sealed.
 func (h *head) dirty() bool { return h.state == plain || h.state == null && h.set }
+
+// waits reports whether the column is NULL, but its value is that of a field which
+// was not opened yet: see [Model.OpenLazily].
+func (h *head) waits() bool {
+	return h.lazy != nil && h.lazy.spec.takesOld() && h.old == oldAlone && !h.set && !h.nulled
+}
 
 // ciphertext reports whether the field holds a ciphertext.
 func (h *head) ciphertext() bool { return h.state == closed || h.state == opened }

@@ -147,7 +147,8 @@
 //	type            Of      date, time, datetime, json, hash or array; see below         what suits the Go type    type=json
 //	padding         Of      plaintext is padded to a multiple of 1 to 65536 bytes        lengths can be seen       padding=32
 //	binary          Of      the column holds bytes                                       base64 text               binary
-//	migrating       Of      the Go field that this one replaces                          no migration              migrating=Old
+//	migrating       Of      the Go field that this one replaces, which is still read     no migration              migrating=Old
+//	migrated        Of      the Go field that this one replaced, which is only written   no migration              migrated=Old
 //	lockbox         Of      under a version of format Ruby: as Lockbox writes            no Ruby version           lockbox
 //	attr_encrypted  Of      under a version of format Ruby: as attr_encrypted writes     no Ruby version           attr_encrypted
 //	algorithm       Of      the cipher of the Ruby form                                  the gem's default         lockbox,algorithm=xchacha20

@@ -27,6 +27,7 @@ func (o options) String() string {
 	text("type", o.valType)
 	count("padding", o.padding)
 	text("migrating", o.migrating)
+	text("migrated", o.migrated)
 	add(o.ruby != "", string(o.ruby))
 	text("algorithm", o.algorithm)
 	text("ad", o.ad)

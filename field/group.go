@@ -185,6 +185,7 @@ func (g *group) commitSlot(s *slot) {
 		g.setParts(s.spec, s.columns.parts)
 	}
 	written := h.set || g.isNew || g.rekeyed
+	h.nulled = h.nulled || h.set
 	h.set = false
 	if g.isNew {
 		h.becomeNew()

@@ -267,14 +267,7 @@ func (m *Model[R]) checkDerived(ctx context.Context, rows []*R) error {
 	}
 	w := newWork(m, rows)
 	defer w.release()
-	for i := range w.records {
-		r := &w.records[i]
-		for _, f := range m.migrating() {
-			if r.differs(f) {
-				r.err = errors.Join(r.err, r.failed("compare", f.column, kmsencrypted.ErrNotMigrated))
-			}
-		}
-	}
+	w.checkReplaced()
 	for _, c := range m.recompute(ctx, w) {
 		c.recordWork.err = errors.Join(c.recordWork.err, c.failed("compare", c.spec.column, kmsencrypted.ErrStaleIndex))
 	}

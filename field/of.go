@@ -75,6 +75,9 @@ func (o Of[T]) Get() (v T, err error) {
 	case plain, opened:
 		return *o.v.Get(), nil
 	case null:
+		if o.h.waits() {
+			return v, kmsencrypted.ErrNotOpened
+		}
 		return v, nil
 	case closed:
 		return v, kmsencrypted.ErrNotOpened

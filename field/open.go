@@ -13,6 +13,10 @@ import (
 // is open already. The data keys of many records are unwrapped concurrently.
 // Columns that were not selected stay as they are.
 //
+// A field tagged migrating= has the value of the field that it replaces afterwards,
+// NULL included, whatever its own column holds, and the next Seal brings that up to
+// date. So both columns must have been read.
+//
 // A column that does not open, and a record that fails, do not keep the others from
 // being opened. Errors name record, column and operation: [kmsencrypted.ErrDecrypt],
 // [kmsencrypted.ErrOtherDataKey], [kmsencrypted.ErrNotCiphertext],
@@ -20,12 +24,21 @@ import (
 // [kmsencrypted.ErrRecordSeal], and those of [kmsencrypted.Box.Unwrap]. The error is
 // [Failures] if there is more than one record.
 func (m *Model[R]) Open(ctx context.Context, rows ...*R) error {
+	return m.open(ctx, rows, true)
+}
+
+func (m *Model[R]) open(ctx context.Context, rows []*R, takeOld bool) error {
 	if err := m.usable(rows); err != nil {
 		return err
 	}
 	w := newWork(m, rows)
 	defer w.release()
 	w.open(ctx, m.box)
+	if takeOld {
+		for i := range w.records {
+			w.records[i].err = w.records[i].takeOld()
+		}
+	}
 	return w.outcome()
 }
 
@@ -64,9 +77,6 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 	unwrapKeys(ctx, box, op, w.pick(needOwnKey), open)
 	for _, g := range w.pick(needNoKey) {
 		open(g)
-	}
-	for i := range w.records {
-		w.records[i].takeOld()
 	}
 }
 
@@ -129,12 +139,15 @@ func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
 // makes one for all fields under the same key.
 func (m *Model[R]) OpenLazily(rows ...*R) {
 	w := newWork(m, m.present(rows)) // not released: the fields keep it
+	for i := range w.records {
+		_ = w.records[i].takeOld() // Plain finds the same mistake
+	}
 	for i := range w.groups {
 		g := &w.groups[i]
 		g.note()
 		shared := &lazyKey{group: g}
 		for _, s := range g.slots {
-			if h := s.head(); h.state == closed || h.state == null && g.mayBeEmptied() {
+			if h := s.head(); h.state == closed || h.state == null && (g.waitsForOld(s.spec) || g.mayBeEmptied()) {
 				h.lazy = &lazyField{key: shared, spec: s.spec}
 			}
 		}
@@ -155,27 +168,63 @@ type lazyKey struct {
 }
 
 func (l *lazyField) open(ctx context.Context, o holder) error {
+	if err := l.openOld(ctx); err != nil {
+		return err
+	}
 	l.key.mu.Lock()
 	defer l.key.mu.Unlock()
 	g := l.key.group
-	if g.cipher == nil {
-		g.err = g.failed("open", g.spec.column, g.canUnwrap())
-		if g.err == nil {
-			unwrapKeys(ctx, g.box, "open", []*group{g}, nil)
+	if o.head().state == closed || g.mayBeEmptied() {
+		if err := l.key.open(ctx); err != nil {
+			return err
 		}
-		if g.err != nil {
-			return g.err
-		}
-		if err := g.checkRecordSeal(); err != nil {
-			g.cipher = nil
-			return g.failed("open", g.spec.column, err)
-		}
-		g.key.dataKey = g.dataKey
 	}
-	if o.head().state != closed { // NULL, and the seal says that it is to be
+	if o.head().state == closed { // else NULL, and the seal says that it is to be
+		buf := newScratch()
+		defer buf.release()
+		if err := g.openField(l.spec, o, buf); err != nil {
+			return g.failed("open", l.spec.column, err)
+		}
+	}
+	if !l.spec.takesOld() {
 		return nil
 	}
-	buf := newScratch()
-	defer buf.release()
-	return g.failed("open", l.spec.column, g.openField(l.spec, o, buf))
+	err := g.takeOldOf(l.spec, o)
+	if err == nil {
+		o.head().lazy = nil
+	}
+	return err
+}
+
+// openOld opens the field that this one replaces.
+func (l *lazyField) openOld(ctx context.Context) error {
+	if !l.key.group.waitsForOld(l.spec) {
+		return nil
+	}
+	old, _ := l.key.group.oldHolder(l.spec)
+	if old.head().lazy == nil {
+		return nil
+	}
+	return old.head().lazy.open(ctx, old)
+}
+
+// open unwraps the data key, once.
+func (l *lazyKey) open(ctx context.Context) error {
+	g := l.group
+	if g.cipher != nil {
+		return nil
+	}
+	g.err = g.failed("open", g.spec.column, g.canUnwrap())
+	if g.err == nil {
+		unwrapKeys(ctx, g.box, "open", []*group{g}, nil)
+	}
+	if g.err != nil {
+		return g.err
+	}
+	if err := g.checkRecordSeal(); err != nil {
+		g.cipher = nil
+		return g.failed("open", g.spec.column, err)
+	}
+	g.key.dataKey = g.dataKey
+	return nil
 }

@@ -174,7 +174,7 @@ func (m *Model[R]) rekey(ctx context.Context, rows []*R) error {
 	if m.schema.config.KeysOnly {
 		return fmt.Errorf("field: %w: a model of keys only cannot rekey %s", kmsencrypted.ErrConfig, m.Table())
 	}
-	opened := m.Open(ctx, rows...)
+	opened := m.open(ctx, rows, false)
 	if opened == nil {
 		return m.seal(ctx, asRekeyed, rows)
 	}

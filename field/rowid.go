@@ -50,6 +50,9 @@ func (r record) scan(rows Rows) error {
 	if err != nil {
 		return err
 	}
+	if err := r.schema.checkRead(names); err != nil {
+		return r.failed("scan", "", err)
+	}
 	into := make([]any, len(names))
 	var nullable []func()
 	for i, name := range names {

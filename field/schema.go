@@ -24,6 +24,8 @@ type schema struct {
 	// companions are the fields in plain that contexts use.
 	companions []*idSpec
 
+	replacing []*fieldSpec // fields that replace others: migrating= and migrated=
+
 	plain   []*idSpec        // the application's own columns
 	managed map[string][]int // keys, fields, parts and indexes by column
 }
@@ -58,7 +60,7 @@ type fieldSpec struct {
 	associated []int      // the field in ad=
 	goType     reflect.Type
 	mutable    bool   // a value can be changed in place
-	oldField   []int  // the field that migrating= names
+	oldField   []int  // the field in migrating= or migrated=
 	oldColumn  string // its column
 }
 

@@ -54,7 +54,7 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	defer w.release()
 	w.noticeChanges()
 	for i := range w.records {
-		w.records[i].err = w.records[i].putOld()
+		w.records[i].err = w.records[i].putOld(mode)
 	}
 	for i := range w.groups {
 		g := &w.groups[i]

@@ -21,6 +21,7 @@ type options struct {
 	valType   string // type=: date, time, datetime or json, and Lockbox's types
 	padding   int    // padding=: plaintext is padded to a multiple of this many bytes
 	migrating string // migrating=: the field that this one replaces
+	migrated  string // migrated=: the same, at the end of the migration
 	binary    bool   // binary: the column holds bytes, not base64 text
 
 	// Ruby's form of the column, which a version of format Ruby writes.
@@ -79,6 +80,7 @@ var knownOptions = map[string]option{
 	"zero_iv":        {false, func(o *options, _ string) error { o.zeroIV = true; return nil }},
 	"of":             {true, func(o *options, v string) error { o.of = v; return nil }},
 	"migrating":      {true, func(o *options, v string) error { o.migrating = v; return nil }},
+	"migrated":       {true, func(o *options, v string) error { o.migrated = v; return nil }},
 	"expression":     {true, func(o *options, v string) error { o.expression = v; return nil }},
 	"slow":           {false, func(o *options, _ string) error { o.slow = true; return nil }},
 	"size":           {true, func(o *options, v string) error { return number(&o.size, "size", v, blindindex.MaxSize) }},

@@ -23,6 +23,9 @@ type Write struct {
 	// their columns. In the comparison NULL must equal NULL. If no row matches,
 	// another program changed the row: see [Adapter.KeyChanged].
 	Where []Assignment
+	// Omit lists plain columns that an UPDATE must not set, because another column
+	// replaces them and the program changed neither: the record may hold an old value.
+	Omit []string
 	// Key is what happens to the data key of the row. Unless it is KeyKept, everything
 	// else sealed under the old one is lost. So lock the row first, and then, in the
 	// same transaction, compare the columns that the table has now: see
@@ -59,7 +62,7 @@ func (m *Model[R]) write(row *R, plain []string) (Write, error) {
 	w := newWork(m, []*R{row})
 	defer w.release()
 	for i := range w.groups {
-		if err := w.groups[i].write(&out, m.schema.sends(plain)); err != nil {
+		if err := w.groups[i].write(&out, plain); err != nil {
 			return Write{}, err
 		}
 	}
@@ -97,8 +100,8 @@ func (x *indexSpec) isOf(set []Assignment) bool {
 	})
 }
 
-func (g *group) write(w *Write, sends bool) error {
-	before := len(w.Set)
+func (g *group) write(w *Write, named []string) error {
+	before, sends := len(w.Set), g.schema.sends(named)
 	exact := g.key.rekeyed
 	put := func(column string, h *head) {
 		// Under a key that replaces another, also compare NULL: another program may have
@@ -116,7 +119,9 @@ func (g *group) write(w *Write, sends bool) error {
 			return g.failed("write", s.spec.column, kmsencrypted.ErrUnsealed)
 		}
 		put(s.spec.column, s.head())
-		g.writeOld(w, s.spec, s.head(), exact || s.head().sent != nil)
+		if err := g.writeOld(w, s.spec, s.head(), exact || s.head().sent != nil, named); err != nil {
+			return err
+		}
 		for _, p := range s.spec.parts() {
 			put(p.column, &g.partField(p).h)
 		}
@@ -152,7 +157,7 @@ func (g *group) write(w *Write, sends bool) error {
 // changed reports whether the new content of the column differs from what it is
 // known to hold. A column that the program did not set is never overwritten.
 func (h *head) changed() bool {
-	return h.state != unset && !h.filled && (h.sent != nil || !h.read || !h.stored.same(h.loaded))
+	return h.state != unset && !h.filled && (h.nulled || h.sent != nil || !h.read || !h.stored.same(h.loaded))
 }
 
 // before returns what the column held when it was read. A row that was never read
@@ -167,6 +172,7 @@ func (h *head) before() stored {
 func (m *Model[R]) saved(rows []*R) {
 	w := newWork(m, rows)
 	defer w.release()
+	w.eachOld((*group).savedOld)
 	w.eachHead((*head).saved)
 	for i := range w.groups {
 		k := w.groups[i].key
@@ -190,6 +196,19 @@ func (m *Model[R]) sent(rows []*R) {
 			h.send()
 		}
 	})
+	w.eachOld((*group).sentOld)
+}
+
+// eachOld visits every field that replaces another.
+func (w *work) eachOld(do func(*group, *fieldSpec, *head)) {
+	for i := range w.groups {
+		g := &w.groups[i]
+		for n := range g.slots {
+			if s := &g.slots[n]; s.spec.oldField != nil {
+				do(g, s.spec, s.head())
+			}
+		}
+	}
 }
 
 // eachHead visits every column that the model manages.
@@ -215,7 +234,7 @@ func (w *work) eachHead(do func(*head)) {
 
 func (h *head) saved() {
 	if h.state != unset && h.state != plain {
-		h.read, h.loaded, h.sent, h.filled, h.old = true, h.stored, nil, false, oldAlone
+		h.read, h.loaded, h.sent, h.filled, h.nulled = true, h.stored, nil, false, false
 	}
 }
 

@@ -1,6 +1,7 @@
 package kmsgorm
 
 import (
+	"cmp"
 	"database/sql/driver"
 	"errors"
 	"reflect"
@@ -35,6 +36,9 @@ func (t *table) checkMaps(op string, dest any) (isMap bool, err error) {
 			if column := t.managed(name); column != "" {
 				return true, t.refused(op, column, kmsencrypted.ErrUnsealed, saveRecord)
 			}
+			if column := t.replacing(name); column != "" {
+				return true, t.refuseReplaced(op, column)
+			}
 			if op == "update" && t.isID(name) {
 				return true, t.refused(op, name, errors.ErrUnsupported, "the data key is bound to the id: insert a new record instead")
 			}
@@ -66,7 +70,7 @@ func (t *table) checkForeign(op string, db *gorm.DB, v reflect.Value) error {
 	for _, f := range stmt.Schema.Fields {
 		column := ""
 		if f.DBName != "" {
-			column = t.managed(f.DBName)
+			column = cmp.Or(t.managed(f.DBName), t.replacing(f.DBName))
 		}
 		if column == "" {
 			continue
@@ -84,10 +88,18 @@ func (t *table) checkSet(stmt *gorm.Statement) error {
 	return t.checkAssignments("update", set)
 }
 
+// refuseReplaced refuses to write a plain column without the one that replaces it.
+func (t *table) refuseReplaced(op, column string) error {
+	return t.refused(op, column, kmsencrypted.ErrUnsealed, t.replaced[column].DBName+", which it replaces, is not written without it: "+saveRecord)
+}
+
 func (t *table) checkAssignments(op string, set clause.Set) error {
 	for _, a := range set {
 		if column := t.managed(a.Column.Name); column != "" {
 			return t.refused(op, column, kmsencrypted.ErrUnsealed, saveRecord)
+		}
+		if column := t.replacing(a.Column.Name); column != "" {
+			return t.refuseReplaced(op, column)
 		}
 		if t.isID(a.Column.Name) {
 			return t.refused(op, a.Column.Name, errors.ErrUnsupported, "the data key is bound to the id: insert a new record instead")

@@ -17,7 +17,54 @@ func (t *table) beforeQuery(db *gorm.DB) error {
 	if column := t.readAsText(db); column != "" {
 		return t.refused("query", column, kmsencrypted.ErrNotOpened, "read it into a record, or into fields of the same type")
 	}
+	return t.readsBoth(db)
+}
+
+// readsBoth refuses to read a column that is migrating without the one that it
+// replaces, whose value goes before. What raw SQL selects is not known here.
+func (t *table) readsBoth(db *gorm.DB) error {
+	stmt := db.Statement
+	if stmt.Dest == nil || stmt.Schema == nil || elemType(reflect.TypeOf(stmt.Dest)) != t.rowType {
+		return nil
+	}
+	for _, c := range t.model.Replacements() {
+		if readsColumn(stmt, c.Column) && !readsColumn(stmt, c.Old) {
+			return t.refused("query", c.Old, kmsencrypted.ErrNotLoaded, "its value counts while "+c.Column+" is tagged migrating: select both")
+		}
+	}
 	return nil
+}
+
+// readsColumn reports whether a query selects a column.
+func readsColumn(stmt *gorm.Statement, column string) bool {
+	is := func(name string) bool {
+		if f := stmt.Schema.LookUpField(name); f != nil { // the column's name or the Go field's
+			return f.DBName == column
+		}
+		return strings.EqualFold(plainName(name), column)
+	}
+	names := selectedNames(stmt)
+	if len(names) == 0 {
+		return !slices.ContainsFunc(stmt.Omits, is)
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		words := strings.Fields(name) // city, or … AS city
+		return len(words) > 0 && (is(words[len(words)-1]) || plainName(words[0]) == "*")
+	})
+}
+
+// selectedNames are the columns that a query names, one by one.
+func selectedNames(stmt *gorm.Statement) (names []string) {
+	list := stmt.Selects
+	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok {
+		for _, c := range s.Columns {
+			list = append(slices.Clip(list), c.Name)
+		}
+	}
+	for _, name := range list {
+		names = append(names, strings.Split(name, ",")...)
+	}
+	return names
 }
 
 // readAsText is the encrypted column that would come out as a bare ciphertext.
@@ -59,17 +106,10 @@ func elemType(t reflect.Type) reflect.Type {
 // selected is an encrypted column that a query names, or would select if it
 // selects all.
 func (t *table) selected(stmt *gorm.Statement, all bool) string {
-	names := slices.Clone(stmt.Selects)
-	if s, ok := stmt.Clauses["SELECT"].Expression.(clause.Select); ok {
-		for _, c := range s.Columns {
-			names = append(names, c.Name)
-		}
-	}
+	names := selectedNames(stmt)
 	for _, name := range names {
-		for part := range strings.SplitSeq(name, ",") {
-			if column := t.managed(strings.TrimSpace(part)); t.isSecret(column) {
-				return column
-			}
+		if column := t.managed(strings.TrimSpace(name)); t.isSecret(column) {
+			return column
 		}
 	}
 	if all && len(names) == 0 {

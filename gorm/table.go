@@ -23,7 +23,9 @@ type table struct {
 	columns []string // that the model manages
 	ids     []*schema.Field
 	fields  map[string]*schema.Field // managed, by column
-	secret  []string                 // encrypted columns and indexes: nothing to compare a plaintext with
+	// replaced are the plain fields that others replace, by the column of the other.
+	replaced map[string]*schema.Field
+	secret   []string // encrypted columns and indexes: nothing to compare a plaintext with
 }
 
 var keyType, partType = reflect.TypeFor[field.Key](), reflect.TypeFor[field.Part]()
@@ -41,7 +43,7 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 	if err := stmt.Parse(reflect.New(m.RowType()).Interface()); err != nil {
 		return nil, configError("%v: %w: encrypted columns need a type, such as `gorm:\"type:text\"`", m.RowType(), err)
 	}
-	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field)}
+	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field), replaced: make(map[string]*schema.Field)}
 	var mistakes []error
 	if stmt.Schema.Table != t.name {
 		mistakes = append(mistakes, configError("%v: GORM's table is %q, the model's %q", t.rowType, stmt.Schema.Table, t.name))
@@ -58,6 +60,17 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 		t.fields[column] = f
 		if f.FieldType != keyType && f.FieldType != partType {
 			t.secret = append(t.secret, column)
+		}
+	}
+	for _, name := range m.PlainColumns() {
+		column := m.ReplacedBy(name)
+		f := stmt.Schema.FieldsByDBName[name]
+		switch {
+		case column == "":
+		case f == nil:
+			mistakes = append(mistakes, configError("%v: GORM has no column %q, which %q replaces", t.rowType, name, column))
+		default:
+			t.replaced[column] = f
 		}
 	}
 	for _, column := range m.IDColumns() {
@@ -96,6 +109,24 @@ func (t *table) managed(name string) string {
 		}
 	}
 	return ""
+}
+
+// replacing is the encrypted column that replaces the plain one that a name means.
+func (t *table) replacing(name string) string {
+	for column, old := range t.replaced {
+		if old.Name == name || strings.EqualFold(old.DBName, plainName(name)) {
+			return column
+		}
+	}
+	return ""
+}
+
+// replacedColumns lists the plain columns that others replace.
+func (t *table) replacedColumns() (columns []string) {
+	for _, old := range t.replaced {
+		columns = append(columns, old.DBName)
+	}
+	return columns
 }
 
 // plainName is a name without quotes and what stands before its last dot.

@@ -1,6 +1,7 @@
 package kmsgorm
 
 import (
+	"cmp"
 	"context"
 	"database/sql/driver"
 	"errors"
@@ -56,7 +57,7 @@ func (w *work) seal(db *gorm.DB) error {
 	stmt.Dest = w.withoutManaged(stmt.Dest)
 	w.leaveOut(stmt)
 	w.assigned = callbacks.ConvertToAssignments(stmt)
-	if err := w.checkAssigned(); err != nil {
+	if err := errors.Join(w.checkAssigned(), w.checkReplaced()); err != nil {
 		return err
 	}
 	if len(w.rows) == 0 {
@@ -175,7 +176,7 @@ func (w *work) givenIn(stmt *gorm.Statement) (map[string]any, error) {
 	switch values := dest.Interface().(type) {
 	case map[string]any:
 		for name, v := range values {
-			if column := w.managed(name); column != "" {
+			if column := cmp.Or(w.managed(name), w.replacing(name)); column != "" {
 				given[column] = v
 			}
 		}
@@ -186,6 +187,11 @@ func (w *work) givenIn(stmt *gorm.Statement) (map[string]any, error) {
 		for _, column := range w.columns {
 			if v := w.fields[column].ReflectValueOf(stmt.Context, dest); !v.IsZero() {
 				given[column] = v.Interface()
+			}
+		}
+		for column, old := range w.replaced {
+			if v, zero := old.ValueOf(stmt.Context, dest); !zero && given[column] == nil {
+				given[column] = v
 			}
 		}
 	}
@@ -266,7 +272,21 @@ func (t *table) withoutManaged(dest any) any {
 
 // checkAssigned refuses what GORM would write of managed columns all the same.
 func (w *work) checkAssigned() error {
-	return w.checkAssignments("update", slices.DeleteFunc(slices.Clone(w.assigned), func(a clause.Assignment) bool { return w.isID(a.Column.Name) }))
+	return w.checkAssignments("update", slices.DeleteFunc(slices.Clone(w.assigned), func(a clause.Assignment) bool {
+		return w.isID(a.Column.Name) || w.replacing(a.Column.Name) != ""
+	}))
+}
+
+// checkReplaced refuses to write a plain column without the encrypted one that
+// replaces it. A record that is saved as a whole writes both.
+func (w *work) checkReplaced() error {
+	for _, a := range w.assigned {
+		column := w.replacing(a.Column.Name)
+		if column != "" && (len(w.rows) == 0 || !w.whole && !slices.Contains(w.given, column)) {
+			return w.refuseReplaced("update", column)
+		}
+	}
+	return nil
 }
 
 // checkMoved refuses another value for columns that the encryption context of
@@ -315,7 +335,8 @@ func (w *work) assignedNames() (names []string) {
 func (w *work) setColumns(stmt *gorm.Statement) {
 	var set clause.Set
 	for _, a := range w.assigned { // the model writes the plain columns that it replaces
-		if !slices.ContainsFunc(w.change.Set, func(own field.Assignment) bool { return own.Column == a.Column.Name }) {
+		isSet := slices.ContainsFunc(w.change.Set, func(own field.Assignment) bool { return own.Column == a.Column.Name })
+		if !isSet && !slices.Contains(w.change.Omit, a.Column.Name) {
 			set = append(set, a)
 		}
 	}

@@ -95,7 +95,7 @@ func (w *work) lockRows(db *gorm.DB, list rows) (rows, error) {
 
 // locked reads rows and locks them, whatever conditions the struct has.
 func (w *work) locked(db *gorm.DB, condition clause.Expression) (rows, error) {
-	query := own(db).Unscoped().Select(slices.Concat(w.model.IDColumns(), w.columns)).Where(clause.Where{Exprs: []clause.Expression{condition}})
+	query := own(db).Unscoped().Select(slices.Concat(w.model.IDColumns(), w.columns, w.replacedColumns())).Where(clause.Where{Exprs: []clause.Expression{condition}})
 	if db.Dialector.Name() != "sqlite" {
 		query = query.Clauses(clause.Locking{Strength: "UPDATE"})
 	}
@@ -257,6 +257,7 @@ func (w *work) sealMade(ctx context.Context, made rows) error {
 // adopt takes the data keys of a stored row into a record, and every column that
 // the program did not change: what was read of it may be out of date.
 func (w *work) adopt(ctx context.Context, row, stored *any) error {
+	w.model.AdoptReplaced(row, stored)
 	changed := w.changedColumns(row)
 	wasOpen := false
 	for _, column := range w.columns {

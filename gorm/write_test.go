@@ -465,6 +465,7 @@ func TestAssociationsSQLite(t *testing.T) {
 // Resident has a plain column that an encrypted one replaces.
 type Resident struct {
 	ID      int64             `db:"id"`
+	Name    string            `db:"name"`
 	OldCity *string           `db:"city" gorm:"column:city"`
 	Key     field.Key         `db:"encrypted_kms_key" gorm:"column:encrypted_kms_key;type:text"`
 	City    field.Of[*string] `db:"city_ciphertext" kms:"migrating=OldCity" gorm:"column:city_ciphertext;type:text"`
@@ -487,7 +488,7 @@ func TestMigratingSQLite(t *testing.T) {
 		var old string
 		r := Resident{ID: id}
 		d.must(d.raw.QueryRow("SELECT city, encrypted_kms_key, city_ciphertext FROM residents WHERE id = ?", id).Scan(&old, &r.Key, &r.City))
-		d.must(residents.Open(t.Context(), &r))
+		d.must(residents.Adapter().OpenStored(t.Context(), &r))
 		got := ""
 		if c := r.City.Must(); c != nil {
 			got = *c

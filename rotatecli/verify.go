@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 type verifyCmd struct {
 	tablesFlag
+	Kind        string  `enum:"rewrap,migrate" default:"rewrap" help:"With migrate also compare columns with those that they replace."`
 	Sample      share   `placeholder:"1%" help:"Open only this share of the records, such as 1% or 0.01. All are counted."`
 	Derived     bool    `help:"Compute blind indexes again and compare columns with those that they replace. Slow indexes take time."`
 	KMSRate     float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second."`
@@ -26,6 +28,9 @@ func (verifyCmd) Help() string {
 
   rotate verify                opens every record, with one KMS call for each key
   rotate verify --sample 1%    a hundredth of them
+  rotate verify --kind migrate whether columns agree with those that they replace
+                               (not-migrated): if so, the release that reads the new
+                               ones may be deployed
   rotate verify --derived      also blind indexes that do not fit (stale-index) and
                                columns that differ from those they replace (not-migrated)
 
@@ -83,7 +88,8 @@ func (c *verifyCmd) verify(ctx context.Context, s *Session, t *table) (rotation.
 	}
 	var p *progress // set once the number of records is known
 	var once sync.Once
-	o := rotation.Options{Workers: c.Workers, Calls: calls, Observe: func(e rotation.Event) {
+	// It only reads, so it does not matter who writes.
+	o := rotation.Options{Kind: rotation.Kind(c.Kind), WritersAreOurs: true, Workers: c.Workers, Calls: calls, Observe: func(e rotation.Event) {
 		once.Do(func() { p = s.newProgress(t.name, false, e.Planned, 0) })
 		p.observe(e)
 	}}
@@ -108,6 +114,8 @@ func (s *Session) printVerified(t *table, v rotation.Verification, sample float6
 	switch {
 	case stopped != nil:
 		verdict = "stopped: " + oneLine(stopped)
+	case onlyClass(v.Failures, "not-migrated"):
+		verdict = things(int64(len(v.Failures)), "record") + " to migrate: rotate run --kind migrate"
 	case len(v.Failures) > 0:
 		verdict = things(int64(len(v.Failures)), "record") + " did not open"
 	case old > 0:
@@ -122,6 +130,11 @@ func (s *Session) printVerified(t *table, v rotation.Verification, sample float6
 	}
 	s.printf("%s  %s %s  %s\n", t.name, count(v.Opened), what, verdict)
 	s.printFailures(v.Failures, 10)
+}
+
+// onlyClass reports whether there are failures, all of one class.
+func onlyClass(failures []rotation.Failure, class string) bool {
+	return len(failures) > 0 && !slices.ContainsFunc(failures, func(f rotation.Failure) bool { return f.Class != class })
 }
 
 // elsewhere counts the keys at other versions.

@@ -20,10 +20,13 @@ const (
 	// format. It is safe only while all other writers compare the key column, as
 	// this library does.
 	Rekey Kind = "rekey"
-	// Migrate is a rekey that also fills columns from those that they replace:
-	// plaintext columns and others that a model names with the tag migrating=. It
-	// also selects records without a data key. It does not change the old columns,
-	// and they must be unchanged when a record is written.
+	// Migrate brings columns up to date with those that they replace: plaintext
+	// columns and others that a model names with the tag migrating=. It writes what is
+	// NULL or differs, and rekeys records at other versions. It opens every record that
+	// has anything in these columns, because nothing else tells whether they differ:
+	// one call to the key service for each, in each run. It does not change the old
+	// columns, and they must be unchanged when a record is written. [Rotator.Verify] of
+	// this kind tells whether all columns agree.
 	Migrate Kind = "migrate"
 	// Reindex computes the blind indexes of every record again and writes those that
 	// differ: for a new index column, another key or other options. Neither the key
@@ -51,7 +54,7 @@ type kindTraits struct {
 var kinds = map[Kind]kindTraits{
 	Rewrap:   {calls: callsPerKey},
 	Rekey:    {calls: callsPerKey, exclusive: true},
-	Migrate:  {calls: callsPerKey, exclusive: true},
+	Migrate:  {calls: callsPerKey, exclusive: true, selectsDone: true},
 	Reindex:  {calls: 1, selectsDone: true},
 	Complete: {calls: callsPerKey, selectsDone: true},
 }

@@ -26,6 +26,7 @@ type VerifyOptions struct {
 	// are computed again, with [kmsencrypted.ErrStaleIndex] for a difference, and
 	// columns that replace others are compared with these, with
 	// [kmsencrypted.ErrNotMigrated]. Slow indexes take time.
+	// A verification of the kind [Migrate] always compares the columns.
 	Derived bool
 	// Note records a clean result of all records in the ledger, for [Rotator.Retirable]
 	// and [Rotator.ClearJournal]. If a record fails, it removes the earlier result.

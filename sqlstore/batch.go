@@ -22,6 +22,7 @@ type batch[R any] struct {
 	journals  bool
 	rekeys    bool // records get new data keys
 	derived   bool // Open compares what is made of values too
+	replaced  bool // Open compares columns with those that they replace
 	least     int  // keys of a record: one that has none may get one
 	perRecord bool // each record may have a key service of its own
 	rows      []R
@@ -114,14 +115,21 @@ func (b *batch[R]) remember(i int) error {
 func (b *batch[R]) Open(ctx context.Context, from, to int) error {
 	defer b.wipe(from, to)
 	do := b.open
-	if b.derived {
+	switch {
+	case b.derived:
 		do = b.openAndCompare
+	case b.replaced:
+		do = b.openReplaced
 	}
 	return b.each(ctx, from, to, do)
 }
 
 func (b *batch[R]) openAndCompare(ctx context.Context, rows ...*R) error {
 	return inStages(ctx, rows, stage[R]{do: b.open}, stage[R]{do: b.store.model.CheckDerived})
+}
+
+func (b *batch[R]) openReplaced(ctx context.Context, rows ...*R) error {
+	return inStages(ctx, rows, stage[R]{do: b.open}, stage[R]{do: b.store.model.CheckReplaced})
 }
 
 func (b *batch[R]) open(ctx context.Context, rows ...*R) error {

@@ -34,7 +34,7 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 		// under the data key that is about to be replaced.
 		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }, nil}, nil
 	case rotation.Migrate:
-		return kind[R]{(*Store[R]).selectUnfilled, (*batch[R]).migrate, (*Store[R]).migrated, nil}, nil
+		return kind[R]{(*Store[R]).selectReplaced, (*batch[R]).migrate, (*Store[R]).migrated, nil}, nil
 	case rotation.Reindex:
 		return kind[R]{(*Store[R]).selectIndexed, (*batch[R]).reindex, (*Store[R]).indexed, nil}, nil
 	case rotation.Complete:
@@ -66,11 +66,12 @@ func (s *Store[R]) selectCurrent(q *sqldialect.Statement, target int) {
 	}
 }
 
-// selectUnfilled: also a column that is NULL where the one that it replaces is not.
-func (s *Store[R]) selectUnfilled(q *sqldialect.Statement, target int) {
+// selectReplaced: also anything in a column or in the one that it replaces, because
+// only opening a record tells whether both hold the same.
+func (s *Store[R]) selectReplaced(q *sqldialect.Statement, target int) {
 	s.selectOld(q, target)
 	for _, r := range s.model.Replacements() {
-		q.Add(" OR ", q.Dialect.Quoted(r.Column), " IS NULL AND ", q.Dialect.Quoted(r.Old), " IS NOT NULL")
+		q.Add(" OR ", q.Dialect.Quoted(r.Column), " IS NOT NULL OR ", q.Dialect.Quoted(r.Old), " IS NOT NULL")
 	}
 }
 
@@ -136,8 +137,9 @@ func (b *batch[R]) rekey(ctx context.Context, rows ...*R) error {
 	return b.store.model.RekeyWithFiles(ctx, rows...)
 }
 
-// migrate fills unfilled columns: under the record's own data key if that is at
-// the target, otherwise under a new one.
+// migrate opens records, which gives fields the values of those that they replace,
+// and seals fields that differ: under the record's own data key if that is at the
+// target, otherwise under a new one.
 func (b *batch[R]) migrate(ctx context.Context, rows ...*R) error {
 	return inStages(ctx, rows,
 		stage[R]{do: b.open},
@@ -158,7 +160,7 @@ func (b *batch[R]) atTarget(row *R) bool {
 
 // reindex opens rows and computes their indexes on all processors.
 func (b *batch[R]) reindex(ctx context.Context, rows ...*R) error {
-	return inStages(ctx, rows, stage[R]{do: b.open}, stage[R]{do: b.store.model.Reindex})
+	return inStages(ctx, rows, stage[R]{do: b.store.model.OpenStored}, stage[R]{do: b.store.model.Reindex})
 }
 
 // stage is an operation on all records or some of them.

@@ -34,7 +34,7 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 		store: s, target: sel.Target, kind: k, compared: s.withContext(k.compared(s)), journals: sel.Kind.Journals(), derived: sel.Derived, perRecord: s.choosesProviders(),
 	}
 	if sel.Kind == rotation.Migrate {
-		b.least = 1
+		b.least, b.replaced = 1, true
 	}
 	if b.rows, b.records, err = s.load(ctx, s.db, q); err != nil {
 		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), markAway(err))

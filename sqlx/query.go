@@ -33,11 +33,12 @@ func Get[R any](ctx context.Context, db Ext, m *field.Model[R], dest *R, query s
 		return getHit(ctx, db, m, dest, q)
 	}
 	var row R
-	if err := sqlx.GetContext(ctx, db, &row, q.text, q.args...); err != nil {
+	from := &reading{Ext: db, check: m.Adapter().CheckRead}
+	if err := from.outcome(sqlx.GetContext(ctx, from, &row, q.text, q.args...), q.args); err != nil {
 		if errors.Is(err, sql.ErrNoRows) {
 			return sql.ErrNoRows // unchanged, because programs compare it with ==
 		}
-		return records.Failed("get", m.Table(), records.Hide(err, q.args))
+		return records.Failed("get", m.Table(), err)
 	}
 	*dest = row
 	return m.Open(ctx, dest)
@@ -94,9 +95,10 @@ func NamedSelect[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]
 
 func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, q query) error {
 	const op = "select"
-	if err := sqlx.SelectContext(ctx, db, dest, q.text, q.args...); err != nil {
+	from := &reading{Ext: db, check: m.Adapter().CheckRead}
+	if err := from.outcome(sqlx.SelectContext(ctx, from, dest, q.text, q.args...), q.args); err != nil {
 		*dest = nil
-		return records.Failed(op, m.Table(), records.Hide(err, q.args))
+		return records.Failed(op, m.Table(), err)
 	}
 	err := m.Open(ctx, field.Pointers(*dest)...)
 	if err == nil && q.lookups != nil {
@@ -124,4 +126,41 @@ func usableList[R any](op string, db Ext, m *field.Model[R], dest *[]R) error {
 		return records.Failed(op, m.Table(), fmt.Errorf("%w: the destination is nil", kmsencrypted.ErrConfig))
 	}
 	return records.Usable(op, db, m)
+}
+
+// reading looks at the columns of a result before it is read.
+type reading struct {
+	Ext
+	check func(columns []string) error
+	err   error
+}
+
+func (r *reading) QueryxContext(ctx context.Context, query string, args ...any) (*sqlx.Rows, error) {
+	rows, err := r.Ext.QueryxContext(ctx, query, args...)
+	if err == nil {
+		r.look(rows)
+	}
+	return rows, err
+}
+
+func (r *reading) QueryRowxContext(ctx context.Context, query string, args ...any) *sqlx.Row {
+	row := r.Ext.QueryRowxContext(ctx, query, args...)
+	if row.Err() == nil {
+		r.look(row)
+	}
+	return row
+}
+
+func (r *reading) look(result interface{ Columns() ([]string, error) }) {
+	if columns, err := result.Columns(); err == nil { // reading a row meets the error too
+		r.err = r.check(columns)
+	}
+}
+
+// outcome returns the mistake in the columns of a query, or its error.
+func (r *reading) outcome(err error, args []any) error {
+	if r.err != nil {
+		return r.err
+	}
+	return records.Hide(err, args)
 }

@@ -1,8 +1,8 @@
 // Migrate: a plain column becomes an encrypted one with a blind index while
-// programs go on reading and writing. First both columns are written and old rows
-// are read from the plain one; then the old rows are filled in batches, which may
-// be interrupted and started again; then both columns are compared, row by row;
-// then only the encrypted column is left.
+// programs go on reading and writing, in three releases. The first writes both
+// columns and reads the plain one. Then a rotation fills the encrypted column and
+// compares both. The second release reads the encrypted column and still writes
+// both; the third knows it alone.
 //
 //	go run ./examples/migrate
 package main
@@ -10,7 +10,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -24,10 +23,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
-// Migrating is the table while both columns are there.
+// Migrating is the table in release 1: the plain column is the truth.
 type Migrating struct {
 	ID       int64            `db:"id"`
 	OldEmail *string          `db:"email"`
@@ -36,7 +37,16 @@ type Migrating struct {
 	Index    field.Index      `db:"email_bidx" kms:"of=Email,algorithm=pbkdf2_sha256"`
 }
 
-// Customer is the table once every row is filled.
+// Migrated is the table in release 2: the encrypted column is read.
+type Migrated struct {
+	ID       int64            `db:"id"`
+	OldEmail *string          `db:"email"`
+	Key      field.Key        `db:"encrypted_kms_key"`
+	Email    field.Of[string] `db:"email_ciphertext" kms:"migrated=OldEmail"`
+	Index    field.Index      `db:"email_bidx" kms:"of=Email,algorithm=pbkdf2_sha256"`
+}
+
+// Customer is the table in release 3.
 type Customer struct {
 	ID    int64            `db:"id"`
 	Key   field.Key        `db:"encrypted_kms_key"`
@@ -76,7 +86,7 @@ func run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	db, err := sqlx.Open("sqlite", filepath.Join(dir, "app.sqlite3"))
+	db, err := sqlx.Open("sqlite", "file:"+filepath.Join(dir, "app.sqlite3")+"?_pragma=busy_timeout(10000)&_txlock=immediate")
 	if err != nil {
 		return err
 	}
@@ -85,69 +95,93 @@ func run(ctx context.Context, out io.Writer) error {
 		return err
 	}
 
-	// First deployment: both columns.
+	// Release 1 writes both columns and reads the plain one.
 	migrating, err := field.NewModel[Migrating](box, field.Config{Table: "customers", IndexKey: indexKey})
 	if err != nil {
 		return err
 	}
-	var old Migrating
-	if err := kmssqlx.Get(ctx, db, migrating, &old, `SELECT * FROM customers WHERE id = 1`); err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "an old row reads as      %s\n", old.Email.Must())
 	fresh := Migrating{Email: field.New("new@example.org")}
 	if err := kmssqlx.Insert(ctx, db, migrating, &fresh); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "a new row, for old code  %s\n", *fresh.OldEmail)
-
+	fmt.Fprintf(out, "a new row, for old programs   %s\n", *fresh.OldEmail)
 	// A program of before, still running, changes a row that has both columns.
 	if _, err := db.ExecContext(ctx, `UPDATE customers SET email = 'moved@example.org' WHERE id = ?`, fresh.ID); err != nil {
 		return err
 	}
-
-	// Second step, when the last program of before has ended: fill what was there
-	// before, a batch at a time. The first run is interrupted.
-	some, err := fill(ctx, db, migrating, 100)
-	if err != nil {
+	if err := kmssqlx.Get(ctx, db, migrating, &fresh, `SELECT * FROM customers WHERE id = ?`, fresh.ID); err != nil {
 		return err
 	}
-	rest, err := fill(ctx, db, migrating, 1_000_000)
-	if err != nil {
+	fmt.Fprintf(out, "what an old program wrote     %s\n", fresh.Email.Must())
+
+	// The last program of before has ended.
+	if err := fillAndCompare(ctx, out, db, box, migrating); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "filled                   %d rows, then %d\n", some, rest)
-
-	// Third step: compare both columns of every row, until they agree.
-	for {
-		healed, err := verify(ctx, db, migrating)
-		if err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "compared                 %d rows differed\n", healed)
-		if healed == 0 {
-			break
-		}
+	// Release 2 reads the encrypted column and goes on writing both.
+	if err := switchOver(ctx, out, db, box, fresh.ID); err != nil {
+		return err
 	}
-
-	// Last deployment: the plain column goes.
+	// The last program of release 2 has ended, and the plain column goes.
 	if _, err := db.ExecContext(ctx, `ALTER TABLE customers DROP COLUMN email`); err != nil {
 		return err
 	}
-	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", Complete: true, IndexKey: indexKey})
+	return afterwards(ctx, out, db, box)
+}
+
+// fillAndCompare is `rotate run --kind migrate` and `rotate verify --kind migrate`.
+func fillAndCompare(ctx context.Context, out io.Writer, db *sqlx.DB, box *kmsencrypted.Box, m *field.Model[Migrating]) error {
+	store, err := sqlstore.New(ctx, db.DB, field.SQLite, m, sqlstore.Options{})
 	if err != nil {
 		return err
 	}
-	var all []Customer
-	if err := kmssqlx.Select(ctx, db, customers, &all, `SELECT * FROM customers ORDER BY id`); err != nil {
+	if err := store.CreateTables(ctx); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "encrypted                %d rows, from %s to %s\n", len(all), all[0].Email.Must(), all[len(all)-1].Email.Must())
+	rotator, err := rotation.New(box, store, rotation.Options{Kind: rotation.Migrate, WritersAreOurs: true})
+	if err != nil {
+		return err
+	}
+	result, err := rotator.Run(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "filled or brought up to date  %d rows\n", result.Written)
+	verified, err := rotator.Verify(ctx, rotation.VerifyOptions{})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "may be switched               %t\n", verified.Clean(box.Current()))
+	return nil
+}
+
+func switchOver(ctx context.Context, out io.Writer, db *sqlx.DB, box *kmsencrypted.Box, id int64) error {
+	migrated, err := field.NewModel[Migrated](box, field.Config{Table: "customers", IndexKey: indexKey})
+	if err != nil {
+		return err
+	}
+	var c Migrated
+	if err := kmssqlx.Get(ctx, db, migrated, &c, `SELECT * FROM customers WHERE id = ?`, id); err != nil {
+		return err
+	}
+	c.Email.Set("switched@example.org")
+	if err := kmssqlx.Update(ctx, db, migrated, &c); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "release 2, for release 1      %s\n", *c.OldEmail)
+	return nil
+}
+
+func afterwards(ctx context.Context, out io.Writer, db *sqlx.DB, box *kmsencrypted.Box) error {
+	customers, err := field.NewModel[Customer](box, field.Config{Table: "customers", IndexKey: indexKey})
+	if err != nil {
+		return err
+	}
 	var found Customer
-	if err := kmssqlx.Get(ctx, db, customers, &found, `SELECT * FROM customers WHERE email_bidx IN (?)`, customers.Lookup("Email", "moved@example.org")); err != nil {
+	if err := kmssqlx.Get(ctx, db, customers, &found, `SELECT * FROM customers WHERE email_bidx IN (?)`, customers.Lookup("Email", "switched@example.org")); err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "found by index           %d\n", found.ID)
+	fmt.Fprintf(out, "found by index                %d\n", found.ID)
 	return nil
 }
 
@@ -166,61 +200,4 @@ func before(ctx context.Context, db *sqlx.DB) error {
 		}
 	}
 	return nil
-}
-
-const batch = 50
-
-// fill encrypts rows that have only the plain column, at most so many. Rows that
-// are done no longer match, so it may be interrupted at any time.
-func fill(ctx context.Context, db *sqlx.DB, m *field.Model[Migrating], most int) (filled int, err error) {
-	for last := int64(0); filled < most; {
-		var rows []Migrating
-		err := kmssqlx.Select(ctx, db, m, &rows, `SELECT * FROM customers
-			WHERE id > ? AND email IS NOT NULL AND email_ciphertext IS NULL ORDER BY id LIMIT ?`, last, batch)
-		if err != nil || len(rows) == 0 {
-			return filled, err
-		}
-		for i := range rows {
-			// Reading took the old value over; writing seals it, with its index.
-			written, err := save(ctx, db, m, &rows[i])
-			if err != nil {
-				return filled, err
-			}
-			filled += written
-		}
-		last = rows[len(rows)-1].ID
-	}
-	return filled, nil
-}
-
-// verify compares both columns of every row. Where they differ a program of
-// before wrote the plain one alone, after the row was filled: that value counts.
-func verify(ctx context.Context, db *sqlx.DB, m *field.Model[Migrating]) (healed int, err error) {
-	for last := int64(0); ; {
-		var rows []Migrating
-		err := kmssqlx.Select(ctx, db, m, &rows, `SELECT * FROM customers WHERE id > ? ORDER BY id LIMIT ?`, last, batch)
-		if err != nil || len(rows) == 0 {
-			return healed, err
-		}
-		for i := range rows {
-			if m.Migrated(&rows[i]) {
-				continue
-			}
-			m.TakeOld(&rows[i])
-			if _, err := save(ctx, db, m, &rows[i]); err != nil {
-				return healed, err
-			}
-			healed++
-		}
-		last = rows[len(rows)-1].ID
-	}
-}
-
-// save writes a row unless somebody else did since it was read, who knew better.
-func save(ctx context.Context, db *sqlx.DB, m *field.Model[Migrating], row *Migrating) (written int, err error) {
-	err = kmssqlx.Update(ctx, db, m, row)
-	if errors.Is(err, kmsencrypted.ErrConflict) {
-		return 0, nil
-	}
-	return 1, err
 }

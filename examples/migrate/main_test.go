@@ -10,13 +10,12 @@ func TestMigrate(t *testing.T) {
 	if err := run(t.Context(), &out); err != nil {
 		t.Fatal(err)
 	}
-	const want = `an old row reads as      customer1@example.org
-a new row, for old code  new@example.org
-filled                   100 rows, then 150
-compared                 1 rows differed
-compared                 0 rows differed
-encrypted                251 rows, from customer1@example.org to moved@example.org
-found by index           251
+	const want = `a new row, for old programs   new@example.org
+what an old program wrote     moved@example.org
+filled or brought up to date  251 rows
+may be switched               true
+release 2, for release 1      switched@example.org
+found by index                251
 `
 	if out.String() != want {
 		t.Errorf("output:\n%s\nwant:\n%s", out.String(), want)

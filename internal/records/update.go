@@ -80,7 +80,7 @@ func (t *Table[R]) write(ctx context.Context, db DB, row *R, named []column) err
 		if err != nil {
 			return err
 		}
-		columns := t.withCompanions(named, w.Set)
+		columns := slices.DeleteFunc(t.withCompanions(named, w.Set), func(c column) bool { return slices.Contains(w.Omit, c.Column) })
 		if len(w.Set)+len(columns) == 0 {
 			break
 		}
