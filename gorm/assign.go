@@ -22,9 +22,9 @@ type settable interface {
 	SetNull()
 }
 
-// assign gives a managed column of a record a value of the program's: a plaintext,
-// or a field that holds one. What is there already is left alone, so that what
-// another plugin copied from the record changes nothing.
+// assign sets a managed column of a record to a value from the program: a plaintext,
+// or a field that holds one. It ignores a value that the column already has, because
+// another plugin may have copied it from the record.
 func (t *table) assign(ctx context.Context, row reflect.Value, column string, v any) error {
 	to := t.fields[column].ReflectValueOf(ctx, row).Addr()
 	from := reflect.ValueOf(v)
@@ -45,12 +45,12 @@ func (t *table) assignField(column string, to, from reflect.Value) error {
 	if from.IsZero() || sameColumn(to.Interface(), from.Interface()) {
 		return nil
 	}
-	copied := reflect.New(from.Type()) // it may have been passed by value
+	copied := reflect.New(from.Type()) // from may have been passed by value
 	copied.Elem().Set(from)
 	value, ok := copied.Interface().(settable)
 	switch {
 	case !ok || value.IsLoaded() && !value.IsSet() && !value.IsNull():
-		return t.refused("update", column, errors.ErrUnsupported, "it holds the ciphertext of another record")
+		return t.refused("update", column, errors.ErrUnsupported, "the value is the ciphertext of another record")
 	case value.IsNull():
 		to.Interface().(settable).SetNull()
 	default:
@@ -70,7 +70,7 @@ func sameColumn(a, b any) bool {
 func (t *table) assignPlaintext(column string, to, from reflect.Value) error {
 	target, ok := to.Interface().(settable)
 	if !ok {
-		return t.refused("update", column, kmsencrypted.ErrUnsealed, "the model computes it: set the field it belongs to")
+		return t.refused("update", column, kmsencrypted.ErrUnsealed, "the model computes this column: set the field that it belongs to")
 	}
 	if !from.IsValid() || from.Kind() == reflect.Pointer && from.IsNil() {
 		target.SetNull()
@@ -79,13 +79,13 @@ func (t *table) assignPlaintext(column string, to, from reflect.Value) error {
 	set := to.MethodByName("Set")
 	value, ok := plaintext(from, set.Type().In(0))
 	if !ok {
-		return t.refused("update", column, kmsencrypted.ErrUnsealed, fmt.Sprintf("it takes a %v, not a %v", set.Type().In(0), from.Type()))
+		return t.refused("update", column, kmsencrypted.ErrUnsealed, fmt.Sprintf("the field takes a %v, not a %v", set.Type().In(0), from.Type()))
 	}
 	set.Call([]reflect.Value{value})
 	return nil
 }
 
-// plaintext is v as another type that holds the same value.
+// plaintext converts v to another type that holds the same value.
 func plaintext(v reflect.Value, to reflect.Type) (reflect.Value, bool) {
 	switch {
 	case v.Type().AssignableTo(to):
@@ -114,10 +114,10 @@ func isText(t reflect.Type) bool {
 	return t.Kind() == reflect.String || t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
 }
 
-// takePlaintexts makes GORM's own assignments to a field set it: those of
-// Attrs, Assign and Statement.SetColumn. What GORM read from the database is a
-// pointer to a field, and NULL a nil pointer, which GORM would take for a column
-// that was not read.
+// takePlaintexts makes GORM's own assignments (Attrs, Assign, Statement.SetColumn)
+// set the field. A value that GORM read from the database is a pointer to a field
+// instead. For NULL it is a nil pointer, which GORM would treat as a column that was
+// not read.
 func (t *table) takePlaintexts(column string, f *schema.Field) {
 	set, pointer := f.Set, reflect.PointerTo(f.FieldType)
 	f.Set = func(ctx context.Context, row reflect.Value, v any) error {

@@ -82,7 +82,7 @@ func (t *table) checkForeign(op string, db *gorm.DB, v reflect.Value) error {
 	return nil
 }
 
-// checkSet refuses encrypted columns in assignments of the program's.
+// checkSet refuses encrypted columns in the program's assignments.
 func (t *table) checkSet(stmt *gorm.Statement) error {
 	set, _ := stmt.Clauses["SET"].Expression.(clause.Set)
 	return t.checkAssignments("update", set)
@@ -108,14 +108,14 @@ func (t *table) checkAssignments(op string, set clause.Set) error {
 	return nil
 }
 
-// checkUpsert refuses what would overwrite encrypted columns of a row without
-// asking what is in it: values by name, or those of the row to be inserted.
+// checkUpsert refuses assignments that would overwrite encrypted columns of a stored
+// row without reading it: values by name, or those of the row to insert.
 func (t *table) checkUpsert(stmt *gorm.Statement) error {
 	upsert, _ := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
 	for _, a := range upsert.DoUpdates {
 		column := t.managed(a.Column.Name)
 		if from, ok := a.Value.(clause.Column); ok && column != "" && from.Table == "excluded" {
-			return t.refused("create", column, errors.ErrUnsupported, "an upsert cannot replace it: its row has another data key")
+			return t.refused("create", column, errors.ErrUnsupported, "an upsert cannot replace it: the stored row has another data key")
 		}
 	}
 	if err := t.checkAssignments("create", upsert.DoUpdates); err != nil {
@@ -123,7 +123,7 @@ func (t *table) checkUpsert(stmt *gorm.Statement) error {
 	}
 	for _, c := range upsert.Columns {
 		if upsert.UpdateAll && !t.isID(c.Name) && c.Name != clause.PrimaryKey && !(t.isIndex(c.Name) && len(upsert.Columns) == 1) {
-			return t.refused("create", c.Name, errors.ErrUnsupported, "an upsert cannot replace encrypted columns: their row has another data key")
+			return t.refused("create", c.Name, errors.ErrUnsupported, "an upsert cannot replace encrypted columns: the stored row has another data key")
 		}
 	}
 	return nil
@@ -131,8 +131,8 @@ func (t *table) checkUpsert(stmt *gorm.Statement) error {
 
 func (t *table) isSecret(column string) bool { return slices.Contains(t.secret, column) }
 
-// isStored reports whether a value is NULL or what such a column may hold: a
-// sealed field or the column of an index.
+// isStored reports whether an encrypted column may be compared with a value: NULL, a
+// sealed field, or an index.
 func isStored(v any) bool {
 	if v == nil {
 		return true
@@ -160,7 +160,7 @@ func isStored(v any) bool {
 	return sealed || isOurs(reflect.TypeOf(v))
 }
 
-// stored is what a model gave for a column.
+// stored is a value that a model computed for a column.
 type stored struct{ value driver.Value }
 
 // Value implements [driver.Valuer].

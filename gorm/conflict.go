@@ -13,9 +13,10 @@ import (
 )
 
 // whyNone finds out why an UPDATE matched no row. If the key of the row was
-// rewrapped meanwhile the UPDATE is repeated; if somebody changed what the update
-// is made from, that is a conflict. Otherwise a condition of the program's did not
-// hold, or MySQL counted rows that changed: no row and no error, as GORM has it.
+// rewrapped, whyNone repeats the UPDATE. If somebody changed a column that the update
+// depends on, it returns a conflict. Otherwise a condition of the program did not
+// hold, or MySQL counted only rows that changed: then, as usual in GORM, no row is
+// affected and there is no error.
 func (w *work) whyNone(db *gorm.DB) error {
 	for range 3 {
 		if db.RowsAffected != 0 || len(w.change.Where) == 0 {
@@ -29,11 +30,11 @@ func (w *work) whyNone(db *gorm.DB) error {
 			return err
 		}
 	}
-	return w.refused("update", "", kmsencrypted.ErrConflict, "the row changes all the time")
+	return w.refused("update", "", kmsencrypted.ErrConflict, "the row keeps changing")
 }
 
-// keyChanged reads the row again, whatever the conditions of the program are, and
-// reports whether the record took over a key that was rewrapped.
+// keyChanged reads the row again, without the program's conditions, and reports
+// whether the record took over a rewrapped key.
 func (w *work) keyChanged(db *gorm.DB) (changed bool, err error) {
 	row := w.rows[0]
 	now, err := w.keysNow(db)
@@ -59,7 +60,7 @@ func (w *work) keyChanged(db *gorm.DB) (changed bool, err error) {
 	return false, w.checkOthers(db)
 }
 
-// keysNow are the key columns of the row, nil if it is gone.
+// keysNow reads the key columns of the row. It returns nil if the row is gone.
 func (w *work) keysNow(db *gorm.DB) (map[string]any, error) {
 	columns := make([]string, 0, len(w.ids)+1)
 	for _, id := range w.ids {
@@ -100,7 +101,7 @@ func (t *table) isKey(column string) bool {
 	return f != nil && f.FieldType == keyType
 }
 
-// again repeats the update for a record whose key was rewrapped meanwhile.
+// again repeats the update for a record whose key was rewrapped in the meantime.
 func (w *work) again(db *gorm.DB) error {
 	write, err := w.model.Write(w.rows[0], w.assignedNames()...)
 	if err != nil {
@@ -116,8 +117,8 @@ func (w *work) again(db *gorm.DB) error {
 	return db.Error
 }
 
-// same compares what a column held with what it holds. Drivers give text as strings
-// or as bytes.
+// same compares the old and the present value of a column. Drivers return text as
+// strings or as bytes.
 func same(was field.Assignment, now any) bool {
 	return slices.ContainsFunc(was.Values(), func(v driver.Value) bool { return asText(v) == asText(now) })
 }

@@ -48,7 +48,7 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 	return w.sealInsert(db)
 }
 
-// sealInsert seals what is to be inserted.
+// sealInsert seals the records to insert.
 func (w *work) sealInsert(db *gorm.DB) error {
 	w.idAssigned = !w.hasID(db.Statement.Context, w.rows)
 	if !w.idAssigned {
@@ -68,15 +68,14 @@ func (w *work) sealLater(db *gorm.DB, later rows) error {
 			all = all || c.Name == "*" || w.managed(c.Name) != ""
 		}
 		if all {
-			return w.refused("create", "", errors.ErrUnsupported, "RETURNING encrypted columns of rows without an id")
+			return w.refused("create", "", errors.ErrUnsupported, "RETURNING cannot include encrypted columns if the database assigns the id")
 		}
 	}
 	w.later = later
 	return w.inTransaction(db)
 }
 
-// wasRead reports whether a key of the record, which is sealed, is in the
-// database.
+// wasRead reports whether a key of a sealed record is in the database.
 func (t *table) wasRead(row *any) bool {
 	write, err := t.model.Write(row)
 	if err != nil {
@@ -96,10 +95,11 @@ func (t *table) wasRead(row *any) bool {
 	return false
 }
 
-// oneByOne inserts rows that are sealed later each by itself, since their ids must
-// be right: without RETURNING GORM computes those of many rows from that of the
-// first or last, and on a node of a cluster the numbers between are other rows'.
-// With it PostgreSQL does not promise the order, and SQLite denies it.
+// oneByOne inserts rows that are sealed later one at a time, because their ids must
+// be exact. Without RETURNING, GORM computes the ids of many rows from the first or
+// last one, but on a node of a cluster the ids between belong to other rows. With
+// RETURNING, PostgreSQL does not guarantee the order, and SQLite says that there is
+// none.
 func oneByOne(insert func(*gorm.DB)) func(*gorm.DB) {
 	return func(db *gorm.DB) {
 		w := peekWork(db)
@@ -135,8 +135,8 @@ func oneByOne(insert func(*gorm.DB)) func(*gorm.DB) {
 }
 
 // notYet lists the columns that are sealed when the id of a row is known: all but
-// blind indexes that were computed, which no data key seals and which decide whether
-// a row is there already.
+// computed blind indexes. No data key seals these, and they decide whether the row
+// exists already.
 func (w *work) notYet(ctx context.Context, row *any) []string {
 	if !w.indexed {
 		return w.columns
@@ -151,7 +151,7 @@ func (w *work) notYet(ctx context.Context, row *any) []string {
 	})
 }
 
-// afterCreate seals what had to wait for its id.
+// afterCreate seals the records that had to wait for their ids.
 func (p *Plugin) afterCreate(db *gorm.DB) {
 	w := workOf(db)
 	if w == nil {
@@ -188,8 +188,8 @@ func (w *work) created(db *gorm.DB) error {
 	return nil
 }
 
-// completeLater seals the rows that have ids now. A row without one was not
-// inserted: there was a conflict, and the program wanted nothing done.
+// completeLater seals the rows that have ids now. A row without an id was not
+// inserted because of a conflict, for which the program asked to do nothing.
 func (w *work) completeLater(db *gorm.DB) error {
 	ctx := db.Statement.Context
 	without := func(row *any) bool { return !w.hasID(ctx, rows{row}) }
@@ -228,7 +228,7 @@ func (w *work) fillIn(db *gorm.DB, row *any, columns []string) error {
 	conditions := append(w.byID(db.Statement.Context, row), &unchanged{w.table, write.Where})
 	result := own(db).Clauses(clause.Where{Exprs: conditions}).Updates(values)
 	if result.Error == nil && result.RowsAffected != 1 {
-		return w.refused("create", "", kmsencrypted.ErrConflict, "the row was changed while it was made")
+		return w.refused("create", "", kmsencrypted.ErrConflict, "the row was changed while it was created")
 	}
 	return result.Error
 }

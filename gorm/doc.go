@@ -1,5 +1,5 @@
-// Package kmsgorm is a plugin for gorm.io/gorm that seals records before they are
-// written and opens them after they were read. It stands in the folder gorm.
+// Package kmsgorm is a plugin for gorm.io/gorm that seals records before GORM
+// writes them and opens them after GORM has read them. Its folder is gorm.
 //
 //	type Customer struct {
 //		ID    int64            `db:"id"`
@@ -15,38 +15,40 @@
 //	err = db.Create(&ada).Error
 //
 //	var list []Customer
-//	err = db.Find(&list).Error // opened, with the data keys unwrapped side by side
+//	err = db.Find(&list).Error // opened, with the data keys unwrapped concurrently
 //	list[0].Email.Set("ada@example.net")
 //	err = db.Save(&list[0]).Error
 //
 // GORM reads the tag gorm, package field the tag db. [gorm.DB.Use] returns
-// [kmsencrypted.ErrConfig] where they differ in a table, a column or the primary
-// key. Every encrypted column needs a type, or GORM takes it for a relation.
+// [kmsencrypted.ErrConfig] if they differ in a table, a column or the primary key.
+// Every encrypted column needs a type in its gorm tag; otherwise GORM takes the field
+// for a relation.
 //
 // # Writing
 //
-// Create makes a new data key for every record. Where the database assigns the
-// id, the rows are inserted with empty encrypted columns, and these are updated
-// in the same transaction, because a data key is bound to the id: such columns
-// may not be NOT NULL.
+// Create makes a new data key for every record. A data key is bound to the id of its
+// record. So if the database assigns the id, Create inserts the rows with NULL in
+// their encrypted columns and updates these columns in the same transaction. They must
+// be nullable.
 //
-// Save and Updates write what was set in a record, and of the encrypted columns
-// nothing else: columns that were not loaded, and those of an empty struct, stay
-// as they are. Updates with a struct or a map of new values, Update and UpdateColumn
-// take plaintexts too, for one record whose id is known: db.Model(&c). The columns
-// are listed after all callbacks and field clauses, so that soft delete, optimistic
-// locks and what callbacks set work as without this package.
+// Save and Updates write the encrypted columns that were set, and no others. Columns
+// that were not loaded do not change, nor do those of an empty struct. Updates
+// with a struct or a map of new values, Update and UpdateColumn take plaintexts too,
+// for one record whose id is known: db.Model(&c). The plugin lists the columns after
+// all callbacks and field clauses have run, so soft delete, optimistic locks and values
+// set by callbacks work as without this package.
 //
-// An update has the condition that the key column is still the one that was loaded.
-// If it is not, the error is [kmsencrypted.ErrConflict] and nothing was written. If a
-// condition of yours does not hold, no row is affected and there is no error. Select
-// and Omit take the encrypted columns of a record together: they are written if one
-// is selected, and not if one is omitted.
+// An update requires that the row still has the key column that was loaded. Otherwise
+// it returns [kmsencrypted.ErrConflict] and writes nothing. If a condition of your own
+// does not hold, no row is affected and there is no error. Select and Omit apply to all
+// encrypted columns of a record together: if one is selected, all are written; if one
+// is omitted, none is.
 //
-// OnConflict with UpdateAll by the primary key or a unique blind index, Save of a
-// list, and Save of a record that the UPDATE did not find lock the stored rows and
-// write under their data keys. What was neither read nor set stays as it is. Save of
-// a record that was read and deleted since is [kmsencrypted.ErrConflict].
+// Three operations lock the stored rows and write under the data keys of these rows:
+// OnConflict with UpdateAll by the primary key or a unique blind index, Save of a list,
+// and Save of a record that the UPDATE did not find. Columns that were neither read nor
+// set do not change. Save of a record that was read, and whose row was deleted since,
+// returns [kmsencrypted.ErrConflict].
 //
 // A transaction of your own may be repeated with the same records after a rollback,
 // with savepoints or without: Create takes new ids from the database, and Save sends
@@ -64,23 +66,29 @@
 //
 // # Transactions and the key service
 //
-// GORM puts a statement into a transaction, which holds a connection. The key service
-// is called before it begins, except where what is sealed is known only inside:
-// where the database assigns the id, in upserts, in associations that are saved with
-// their parent, where a hook of yours sets a value in a record that had none or
-// changes the id or the context, and where a record was rewrapped meanwhile. Give
-// records ids of your own, or set [gorm.Config.SkipDefaultTransaction], where the
-// service may be slow.
+// GORM runs a statement in a transaction, which holds a connection. The plugin calls
+// the key service before the transaction begins, except in these cases:
 //
-// Plaintexts are looked for when a statement is complete: in conditions, joins,
+//   - the database assigns the id
+//   - upserts
+//   - associations that are saved with their parent
+//   - a hook of yours sets a value in a record without one, or changes the id or the
+//     context
+//   - another program rewrapped the record in the meantime
+//
+// If the key service may be slow, assign ids yourself, or set
+// [gorm.Config.SkipDefaultTransaction].
+//
+// The plugin looks for plaintexts in the complete statement: in conditions, joins,
 // HAVING, ORDER BY, functions, tuples and subqueries, under any alias. A placeholder
-// that stands in one comparison with an encrypted column must be bound to a field
-// that was read or sealed, to an index, or to NULL. A refused subquery fails the
-// statement around it, and nothing of it reaches GORM's log.
+// that is compared with an encrypted column must be bound to a field that was read or
+// sealed, to an index, or to NULL. A refused subquery makes its whole statement fail,
+// and its values do not reach GORM's log.
 //
 // # What is not seen
 //
-// The text of Raw and Exec, constants written into SQL, and what [gorm.DB.Scan],
-// [gorm.DB.Rows] and ScanRows read: fields stay closed there, and a string gets the
-// ciphertext. The last wall is in the database: see [field.Model.CheckConstraint].
+// The plugin does not see the text of Raw and Exec, constants in SQL, and the results
+// of [gorm.DB.Scan], [gorm.DB.Rows] and ScanRows: there fields stay closed, and a
+// string contains the ciphertext. A constraint protects the database against such
+// writes: see [field.Model.CheckConstraint].
 package kmsgorm

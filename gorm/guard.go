@@ -13,8 +13,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// guardName is a clause behind all others. Building it, when the statement is
-// complete and was not sent, compares nothing and writes nothing: it looks at
+// guardName is a clause after all others. GORM builds it when the statement is
+// complete and not yet sent. It adds nothing to the statement; building it inspects
 // the statement.
 const guardName = "kmsencrypted"
 
@@ -41,8 +41,8 @@ func (p *Plugin) guard(db *gorm.DB) {
 	}
 }
 
-// refusal stands in the variables of a subquery that was refused. GORM drops its
-// error, and would go on without it.
+// refusal is put into the variables of a refused subquery. GORM drops the error of
+// a subquery and would continue without it.
 type refusal struct{ error }
 
 func refused(vars []any) error {
@@ -54,8 +54,8 @@ func refused(vars []any) error {
 	return nil
 }
 
-// look refuses a statement with a plaintext for an encrypted column. Nothing of it
-// remains for the log.
+// look refuses a statement with a plaintext for an encrypted column, and removes its
+// text and values so that GORM cannot log them.
 func (p *Plugin) look(stmt *gorm.Statement) {
 	err := p.refusalOf(stmt)
 	if err == nil {
@@ -99,7 +99,7 @@ func (p *Plugin) plaintext(stmt *gorm.Statement, column string) error {
 		Cause: errors.New("an encrypted column cannot be searched: use a blind index and kmsgorm.Matches")}
 }
 
-// compared is the encrypted column that a statement compares with a plaintext.
+// compared returns the encrypted column that a statement compares with a plaintext.
 func (p *Plugin) compared(stmt *gorm.Statement) string {
 	sql := stmt.SQL.String()
 	if len(stmt.Vars) == 0 || !p.mentions(sql) {
@@ -124,7 +124,7 @@ func (p *Plugin) compared(stmt *gorm.Statement) string {
 	return ""
 }
 
-// mentions is a quick look for any of the tables and any of their columns.
+// mentions is a quick search for any of the tables and any of their columns.
 func (p *Plugin) mentions(sql string) bool {
 	sql = strings.ToLower(sql)
 	for _, t := range p.tables {
@@ -140,7 +140,7 @@ func (p *Plugin) mentions(sql string) bool {
 	return false
 }
 
-// secretIn is the encrypted column that a name in a statement means.
+// secretIn returns the encrypted column that a name in a statement refers to.
 func (p *Plugin) secretIn(parsed *parser, n name) string {
 	table, isTable := parsed.tables[strings.ToLower(n.table)]
 	if n.table == "" {
@@ -162,8 +162,8 @@ func (p *Plugin) secretIn(parsed *parser, n name) string {
 	return ""
 }
 
-// hasPlaintext looks for a field that was set and not sealed, in whatever GORM
-// may be given. What has a name of its own is refused too.
+// hasPlaintext looks for a field that was set and not sealed, in any value that a
+// program may pass to GORM. It also refuses types derived from a field type.
 func hasPlaintext(v reflect.Value, depth int) bool {
 	for v.Kind() == reflect.Interface {
 		v = v.Elem()
@@ -174,7 +174,7 @@ func hasPlaintext(v reflect.Value, depth int) bool {
 	if v.CanInterface() {
 		switch x := v.Interface().(type) {
 		case *gorm.DB, *gorm.Statement:
-			return false // executed by itself
+			return false // checked as a statement of its own
 		case interface{ IsSet() bool }:
 			if v.Kind() != reflect.Pointer || !v.IsNil() {
 				return isField(v.Type()) && x.IsSet()
@@ -222,8 +222,8 @@ func isField(t reflect.Type) bool {
 	return t.PkgPath() == keyType.PkgPath()
 }
 
-// isDerived reports whether a type was made from one of package field: it has its
-// content and not its methods.
+// isDerived reports whether a type was derived from one of package field: it has its
+// content but not its methods.
 func isDerived(t reflect.Type) bool {
 	return t.NumField() > 1 && t.Field(0).Type == redacted && t.PkgPath() != keyType.PkgPath()
 }

@@ -15,8 +15,8 @@ import (
 // dialectOf is the dialect of a database; GORM's own drivers have the same names.
 func dialectOf(db *gorm.DB) field.Dialect { return field.Dialect(db.Dialector.Name()) }
 
-// lockForKey prepares for giving a row another data key: columns that the table has
-// by now and the model does not know must not be lost with the old one.
+// lockForKey locks a row that gets another data key. Columns that the table has and
+// the model does not know must not be lost with the old key.
 func (w *work) lockForKey(db *gorm.DB, write *field.Write) error {
 	if err := w.inTransaction(db); err != nil {
 		return err

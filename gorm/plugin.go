@@ -30,7 +30,7 @@ func (p *Plugin) Name() string { return "kmsencrypted" }
 
 // settings of a statement.
 const (
-	settingOwn    = "kmsencrypted:own" // a statement of this package
+	settingOwn    = "kmsencrypted:own" // on statements of this package
 	settingLazily = "kmsencrypted:lazily"
 	settingWork   = "kmsencrypted:work"
 
@@ -65,10 +65,10 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	return p.register(db)
 }
 
-// register puts callbacks in place. What needs the key service and is known by
-// then happens before GORM begins its transaction, what the program's hooks and
-// other plugins may still change right before the statement. None of them honours
-// SkipHooks.
+// register registers the callbacks. Work that needs the key service is done before
+// GORM begins its transaction, as far as the values are known then. Values that the
+// program's hooks and other plugins may still change are handled right before the
+// statement. The callbacks run with SkipHooks too.
 func (p *Plugin) register(db *gorm.DB) error {
 	const name = "kmsencrypted:"
 	c := db.Callback()
@@ -144,7 +144,7 @@ func (p *Plugin) tableFor(row reflect.Type) *table {
 	return nil
 }
 
-// refused is a statement that goes around the record.
+// refused returns the error of a statement that bypasses the record.
 func (t *table) refused(op, column string, err error, why string) error {
 	return &kmsencrypted.Error{Op: op, Record: t.name, Column: column, Err: err, Cause: errors.New(why)}
 }

@@ -13,12 +13,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// A statement's transaction holds a connection, which should not wait for a key
-// service. So what can be sealed before GORM begins it is sealed then. Hooks of the
-// program may change a record afterwards: it is sealed again under the same data
-// key, which takes no call.
+// The transaction of a statement holds a connection, which should not wait for a key
+// service. So records are sealed before GORM begins the transaction, where possible.
+// If the program's hooks change a record afterwards, it is sealed again under the
+// same data key, which takes no call.
 
-// placed is what the data key of a record was bound to when it was made.
+// placed is the id and the places that the data key of a record was bound to when it
+// was made.
 type placed struct {
 	id     []string
 	places []kmsencrypted.Place
@@ -43,8 +44,9 @@ func mayChange(stmt *gorm.Statement) bool {
 	return !stmt.SkipHooks && (s.BeforeSave || s.BeforeCreate || s.BeforeUpdate)
 }
 
-// early is the error of work before the transaction. What a hook may mend is not
-// reported yet, but a key service that is away is not asked twice.
+// early returns the error of work before the transaction, unless a hook may still
+// correct its cause. An unavailable key service is always reported, so that it is not
+// called twice.
 func early(stmt *gorm.Statement, err error) error {
 	if err != nil && mayChange(stmt) && !errors.Is(err, kmsencrypted.ErrUnavailable) {
 		return nil
@@ -81,7 +83,7 @@ func (t *table) prepareCreate(db *gorm.DB) error {
 }
 
 // sealNew seals new records under the data keys that they got before the
-// transaction, unless what these are bound to has changed since.
+// transaction. A record whose id or context has changed since gets a new data key.
 func (w *work) sealNew(stmt *gorm.Statement) error {
 	var same, other rows
 	for i, row := range w.rows {
@@ -95,7 +97,7 @@ func (w *work) sealNew(stmt *gorm.Statement) error {
 	return errors.Join(w.model.Seal(stmt.Context, same...), w.model.SealNew(stmt.Context, other...))
 }
 
-// prepareUpdate seals what an update writes of one record.
+// prepareUpdate seals the columns of one record that an update writes.
 func (t *table) prepareUpdate(db *gorm.DB) error {
 	stmt := db.Statement
 	if err := t.checkSet(stmt); err != nil {
@@ -121,9 +123,8 @@ func (t *table) prepareUpdate(db *gorm.DB) error {
 	return early(stmt, w.model.Seal(stmt.Context, w.rows...))
 }
 
-// readKeys reads the key columns of a record that the program made instead of
-// reading it, where it says what to write: Save, or new values for a record with
-// an id.
+// readKeys reads the key columns of a record that the program made itself instead of
+// reading it from the database, for Save and for new values of a record with an id.
 func (w *work) readKeys(db *gorm.DB) error {
 	ctx, row := db.Statement.Context, w.rows[0]
 	if w.whole && !slices.Contains(db.Statement.Selects, "*") || !w.hasSet(row) {
@@ -151,7 +152,7 @@ func (w *work) readKeys(db *gorm.DB) error {
 	return nil
 }
 
-// hasSet reports whether a record has values that are to be sealed.
+// hasSet reports whether a record has values to seal.
 func (t *table) hasSet(row *any) bool {
 	for _, f := range t.fields {
 		if s, ok := f.ReflectValueOf(context.Background(), valueOf(row)).Addr().Interface().(settable); ok && s.IsSet() {

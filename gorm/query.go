@@ -12,7 +12,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// beforeQuery refuses to read ciphertexts into what does not know that they are.
+// beforeQuery refuses to read ciphertexts into types other than fields.
 func (t *table) beforeQuery(db *gorm.DB) error {
 	if column := t.readAsText(db); column != "" {
 		return t.refused("query", column, kmsencrypted.ErrNotOpened, "read it into a record, or into fields of the same type")
@@ -155,7 +155,7 @@ func (p *Plugin) open(db *gorm.DB, t *table, values ...reflect.Value) {
 	}
 }
 
-// openJoined opens what Joins put into the records of a result.
+// openJoined opens the records that Joins put into the records of a result.
 func (p *Plugin) openJoined(db *gorm.DB, path []string) {
 	parents := []reflect.Value{db.Statement.ReflectValue}
 	relations := db.Statement.Schema.Relationships.Relations

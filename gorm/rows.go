@@ -2,8 +2,8 @@ package kmsgorm
 
 import "reflect"
 
-// rows are records as a model of type [field.Model] [any] takes them: each any
-// holds a pointer to the struct.
+// rows are records in the form that a [field.Model] of type any takes: each any holds
+// a pointer to the struct.
 type rows []*any
 
 // rowOf returns the struct v as a row.
@@ -15,8 +15,8 @@ func rowOf(v reflect.Value) *any {
 // valueOf returns the pointer in a row, which is what GORM's schema takes.
 func valueOf(row *any) reflect.Value { return reflect.ValueOf(*row) }
 
-// find lists the records in a value of GORM's: a struct, or a slice or array of
-// structs or of pointers. It returns false if there is anything else in it, or a
+// find lists the records in a value from GORM: a struct, or a slice or array of
+// structs or of pointers. It returns false if the value contains anything else, or a
 // struct that cannot be changed because it was passed by value.
 func (t *table) find(v reflect.Value) (found rows, ok bool) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {

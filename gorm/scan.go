@@ -6,8 +6,8 @@ import (
 	"unicode"
 )
 
-// A statement is read as far as it takes to know which placeholder is compared with
-// which column. A token that says nothing about that is dropped.
+// The parser reads a statement only to find out which placeholder is compared with
+// which column. It drops all other tokens.
 
 type tokenKind uint8
 
@@ -113,7 +113,7 @@ func (l *lexer) skipPast(mark string, from int) (skipped string) {
 	return skipped
 }
 
-// quoted reads what is in quotes, which are doubled inside.
+// quoted reads text in quotes. A doubled quote stands for one.
 func (l *lexer) quoted(quote byte, escapes bool) string {
 	var b strings.Builder
 	for i := 1; i < len(l.sql); i++ {
@@ -134,8 +134,8 @@ func (l *lexer) quoted(quote byte, escapes bool) string {
 	return b.String()
 }
 
-// ends are the words between which a comparison stands in a query, and conditions
-// those in parentheses: functions have words of their own.
+// ends are the words that begin or end a comparison in a query, and conditions those
+// that do so in parentheses, where functions use other words.
 var (
 	ends = words(`select from where on having set join left right inner outer full cross natural using group order by limit
 		offset fetch values union except intersect case when then else end returning and or xor window for with into insert update delete
@@ -143,7 +143,7 @@ var (
 	conditions = words(`and or xor`)
 )
 
-// follow are words that may follow a table's name and are no alias of it.
+// follow are words that may follow a table's name and are not its alias.
 var follow = words(`as ignore force use lateral partition default key`)
 
 func words(list string) map[string]bool {
@@ -162,10 +162,10 @@ func (t token) isName() bool {
 	return t.kind == quoted || t.kind == word && !t.is(ends) && !t.is(follow)
 }
 
-// name is a column with what stands before the dot.
+// name is a column and the table before its dot.
 type name struct{ table, column string }
 
-// comparison is what is compared with each other.
+// comparison lists names and placeholders that are compared with each other.
 type comparison struct {
 	names        []name
 	placeholders []int
@@ -193,8 +193,8 @@ func parse(tokens []token) *parser {
 	return p
 }
 
-// list reads up to the closing parenthesis. What it returns is part of the
-// comparison around it.
+// list reads up to the closing parenthesis. Its result is part of the comparison
+// around it.
 func (p *parser) list(query bool) (now comparison) {
 	query = query || p.rest[0].isWord("select") || p.rest[0].isWord("with")
 	separate := query

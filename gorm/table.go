@@ -15,7 +15,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// table is what the plugin knows about one model.
+// table is one model and GORM's view of its struct.
 type table struct {
 	model   field.Adapter[any]
 	rowType reflect.Type // the struct
@@ -100,8 +100,8 @@ func isOurs(t reflect.Type) bool {
 	return path == keyType.PkgPath() || path == reflect.TypeFor[blindindex.Column]().PkgPath()
 }
 
-// managed is the column of the model that a name means, however it is written:
-// as the struct's field or the column, in quotes, in capitals, after a table.
+// managed returns the model's column that a name refers to. The name may be that of
+// the struct's field or of the column, in quotes, in capitals, after a table.
 func (t *table) managed(name string) string {
 	for column, f := range t.fields {
 		if f.Name == name || strings.EqualFold(column, plainName(name)) {
@@ -145,7 +145,7 @@ func (t *table) isID(name string) bool {
 func (t *table) hasID(ctx context.Context, list rows) bool {
 	for _, row := range list {
 		for _, id := range t.ids {
-			// A zero is an id of the database's, except of a number in a composite key.
+			// The database assigns an id for zero, except for a number in a composite key.
 			number := len(t.ids) > 1 && (id.DataType == schema.Int || id.DataType == schema.Uint)
 			if _, zero := id.ValueOf(ctx, valueOf(row)); zero && !number {
 				return false
@@ -155,7 +155,7 @@ func (t *table) hasID(ctx context.Context, list rows) bool {
 	return true
 }
 
-// byID is the condition that finds a record.
+// byID returns the condition that finds a record.
 func (t *table) byID(ctx context.Context, row *any) (conditions []clause.Expression) {
 	for _, id := range t.ids {
 		value, _ := id.ValueOf(ctx, valueOf(row))

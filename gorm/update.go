@@ -44,7 +44,7 @@ func (sealing) ModifyStatement(stmt *gorm.Statement) {
 	}
 }
 
-// seal lists the columns of an UPDATE. GORM never writes an encrypted column
+// seal lists the columns of an UPDATE. GORM must not write encrypted columns
 // itself: it would write each that is not zero, loaded or not.
 func (w *work) seal(db *gorm.DB) error {
 	stmt := db.Statement
@@ -93,7 +93,7 @@ func (w *work) target(db *gorm.DB) error {
 	return w.copyWith(stmt, valueOf(found[0]).Elem(), given)
 }
 
-// copyWith makes the copy of a record in which nothing is set but the values given.
+// copyWith makes a copy of a record in which only the given values are set.
 func (w *work) copyWith(stmt *gorm.Statement, record reflect.Value, given map[string]any) error {
 	ctx := stmt.Context
 	if !w.copyOf.IsValid() {
@@ -123,7 +123,7 @@ func (w *work) pending() (columns []string) {
 	for _, column := range w.columns {
 		s, ok := w.fields[column].ReflectValueOf(context.Background(), valueOf(w.rows[0])).Addr().Interface().(settable)
 		if ok && s.IsSet() {
-			s.SetNull() // so that Write tells
+			s.SetNull() // so that Write lists it
 			columns = append(columns, column)
 		}
 	}
@@ -139,8 +139,8 @@ func (w *work) pending() (columns []string) {
 	return columns
 }
 
-// assignPlain gives the copy the new values of other columns: its encryption
-// context may be made of them.
+// assignPlain sets the new values of plain columns in the copy, because its
+// encryption context may depend on them.
 func (w *work) assignPlain(stmt *gorm.Statement, row reflect.Value) {
 	values := reflect.Indirect(reflect.ValueOf(stmt.Dest))
 	for _, f := range stmt.Schema.Fields {
@@ -165,8 +165,8 @@ func (w *work) assignPlain(stmt *gorm.Statement, row reflect.Value) {
 	}
 }
 
-// givenIn lists what an update assigns to managed columns by a map or a struct of
-// new values.
+// givenIn lists the values that an update assigns to managed columns by a map or a
+// struct.
 func (w *work) givenIn(stmt *gorm.Statement) (map[string]any, error) {
 	given := make(map[string]any)
 	if w.whole {
@@ -198,8 +198,7 @@ func (w *work) givenIn(stmt *gorm.Statement) (map[string]any, error) {
 	return given, nil
 }
 
-// checkMany refuses encrypted values for more than one record, or for one that
-// is not known.
+// checkMany refuses encrypted values for more than one record, or for an unknown one.
 func (w *work) checkMany(stmt *gorm.Statement, given map[string]any) error {
 	for column := range given {
 		err := errors.ErrUnsupported
@@ -232,7 +231,7 @@ func (w *work) checkID(stmt *gorm.Statement, record *any) error {
 	return nil
 }
 
-// idIn is the id among new values.
+// idIn returns the id among new values.
 func idIn(stmt *gorm.Statement, id *schema.Field) (value any, ok bool) {
 	dest := reflect.Indirect(reflect.ValueOf(stmt.Dest))
 	if values, isMap := dest.Interface().(map[string]any); isMap {
@@ -255,8 +254,7 @@ func idIn(stmt *gorm.Statement, id *schema.Field) (value any, ok bool) {
 	return value, !zero
 }
 
-// withoutManaged is a map of values without managed columns, however they are
-// written.
+// withoutManaged returns a map of values without managed columns, in any spelling.
 func (t *table) withoutManaged(dest any) any {
 	values, ok := dest.(map[string]any)
 	if p, isPointer := dest.(*map[string]any); isPointer {
@@ -289,17 +287,17 @@ func (w *work) checkReplaced() error {
 	return nil
 }
 
-// checkMoved refuses another value for columns that the encryption context of
-// records is made of which are not known.
+// checkMoved refuses new values for columns of the encryption context if the records
+// of the update are not known.
 func (w *work) checkMoved() error {
 	row := reflect.New(w.rowType)
 	if _, err := w.model.Write(rowOf(row.Elem()), w.assignedNames()...); err != nil {
-		return w.refused("update", "", errors.ErrUnsupported, "the data keys of its records are bound to a column that it sets: save each record")
+		return w.refused("update", "", errors.ErrUnsupported, "the update sets a column of the encryption context: save each record by itself")
 	}
 	return nil
 }
 
-// sealRecord adds what a record has to write to what GORM makes of the rest.
+// sealRecord adds the columns that a record writes to those that GORM writes.
 func (w *work) sealRecord(db *gorm.DB) error {
 	stmt := db.Statement
 	if err := w.model.Seal(stmt.Context, w.rows...); err != nil {
@@ -322,7 +320,7 @@ func (w *work) sealRecord(db *gorm.DB) error {
 	return nil
 }
 
-// assignedNames are the columns that GORM sets itself.
+// assignedNames returns the columns that GORM sets itself.
 func (w *work) assignedNames() (names []string) {
 	for _, a := range w.assigned {
 		names = append(names, a.Column.Name)
@@ -330,8 +328,8 @@ func (w *work) assignedNames() (names []string) {
 	return names
 }
 
-// setColumns gives GORM what to set. An empty list sets the id to itself, as GORM
-// would set the columns that hold what they held.
+// setColumns sets the assignments of the statement. If there is none, it sets the id
+// to itself, as GORM would write unchanged columns.
 func (w *work) setColumns(stmt *gorm.Statement) {
 	var set clause.Set
 	for _, a := range w.assigned { // the model writes the plain columns that it replaces
@@ -348,8 +346,8 @@ func (w *work) setColumns(stmt *gorm.Statement) {
 	}
 }
 
-// bound is a value of the model's as a variable of a statement. What GORM does not
-// know is taken for a value of the program's.
+// bound returns a value that the model computed, for a statement. For an encrypted
+// column it is marked as stored, so that the guard does not take it for a plaintext.
 func (t *table) bound(column string, v driver.Value) any {
 	if v == nil || !t.isSecret(column) {
 		return v
@@ -365,7 +363,7 @@ func (w *work) hasLoaded() bool {
 	})
 }
 
-// afterUpdate finds out what it means if no row was updated.
+// afterUpdate finds out why no row was updated, and records the result.
 func (p *Plugin) afterUpdate(db *gorm.DB) {
 	w := workOf(db)
 	if w == nil {
@@ -373,7 +371,7 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 	}
 	if w.change != nil && !db.DryRun {
 		if db.Error != nil {
-			w.model.Sent(w.rows...) // the answer may be what got lost
+			w.model.Sent(w.rows...) // perhaps only the answer was lost
 		} else if err := w.updated(db); err != nil {
 			_ = db.AddError(err)
 		}
@@ -393,12 +391,12 @@ func (w *work) updated(db *gorm.DB) error {
 	w.confirmed(db, func() { w.model.Sent(w.rows...) })
 	if _, returning := db.Statement.Clauses["RETURNING"]; returning {
 		found, _ := w.find(db.Statement.ReflectValue)
-		return w.model.Open(db.Statement.Context, found...) // what was read again
+		return w.model.Open(db.Statement.Context, found...) // columns that RETURNING read again
 	}
 	return nil
 }
 
-// publish gives the program's record what was written of its copy.
+// publish copies the written columns into the program's record.
 func (w *work) publish() {
 	if !w.copyOf.IsValid() {
 		return

@@ -44,8 +44,8 @@ func (w *work) sealUpsert(db *gorm.DB, upsert clause.OnConflict) error {
 	return w.sealLater(db, w.rows)
 }
 
-// doNothing makes MySQL, which has no such clause, tell that it did nothing: GORM
-// would take the id of the row that was there for that of the record.
+// doNothing makes MySQL, which has no such clause, report that it did nothing.
+// Otherwise GORM would give the record the id of the existing row.
 func (w *work) doNothing(db *gorm.DB, upsert clause.OnConflict) {
 	if db.Dialector.Name() == "mysql" && upsert.DoNothing && len(w.ids) == 1 {
 		id := clause.Column{Name: w.ids[0].DBName}
@@ -107,8 +107,8 @@ func (w *work) locked(db *gorm.DB, condition clause.Expression) (rows, error) {
 	return locked, nil
 }
 
-// resolve turns an upsert by a blind index into one by the primary key: it gives
-// records the ids of the rows that have their index.
+// resolve turns an upsert by a blind index into one by the primary key: it sets the
+// ids of the records to those of the rows with the same index.
 func (w *work) resolve(db *gorm.DB, upsert clause.OnConflict) (clause.OnConflict, error) {
 	ctx := db.Statement.Context
 	if !upsert.UpdateAll || len(upsert.Columns) != 1 || !w.isIndex(upsert.Columns[0].Name) || db.DryRun {
@@ -147,13 +147,13 @@ func (w *work) resolve(db *gorm.DB, upsert clause.OnConflict) (clause.OnConflict
 	return upsert, nil
 }
 
-// takeID gives a record the id of a row.
+// takeID sets the id of a record to that of a row.
 func (w *work) takeID(ctx context.Context, row, stored *any) error {
 	if row == nil {
 		return nil
 	}
 	if w.hasID(ctx, rows{row}) && w.idText(row) != w.idText(stored) {
-		return w.refused("create", "", errors.ErrUnsupported, "the row with this index has another id, which its data key is bound to")
+		return w.refused("create", "", errors.ErrUnsupported, "the row with this blind index has another id, and its data key is bound to that id")
 	}
 	for _, id := range w.ids {
 		value, _ := id.ValueOf(ctx, valueOf(stored))
@@ -171,8 +171,8 @@ func (t *table) isIndex(name string) bool {
 
 func (w *work) idText(row *any) string { return strings.Join(w.model.ID(row), "\x00") }
 
-// dropAssignedIDs empties the ids that the database gave in a transaction that was
-// rolled back: by now they may be other rows'.
+// dropAssignedIDs clears ids that the database assigned in a transaction that was
+// rolled back, because they may belong to other rows now.
 func (w *work) dropAssignedIDs(stored map[string]*any) {
 	for _, row := range w.rows {
 		if w.model.IsUnconfirmed(row) && !w.sameKeys(row, stored[w.idText(row)]) {
@@ -195,9 +195,9 @@ func (t *table) sameKeys(row, stored *any) bool {
 	return true
 }
 
-// sealOverwrite seals records whose rows may be there. A row that is there keeps
-// its data key, under which columns may be sealed that nobody set or that this
-// program does not know.
+// sealOverwrite seals records whose rows may exist. An existing row keeps its data
+// key, because other columns may be sealed under it: columns that were not set, or
+// that this program does not know.
 func (w *work) sealOverwrite(db *gorm.DB, upsert clause.OnConflict, stored map[string]*any) error {
 	ctx := db.Statement.Context
 	var made, later rows
@@ -232,8 +232,8 @@ func (w *work) sealOverwrite(db *gorm.DB, upsert clause.OnConflict, stored map[s
 	return w.sealLater(db, later)
 }
 
-// sealMade seals records whose rows are not there. Those that got a data key for
-// the UPDATE that found nothing keep it.
+// sealMade seals records whose rows do not exist. Records that got a data key for the
+// UPDATE that matched no row keep it.
 func (w *work) sealMade(ctx context.Context, made rows) error {
 	isNew := func(row *any) bool {
 		for _, column := range w.model.KeyColumns() {
@@ -286,8 +286,8 @@ func (w *work) adopt(ctx context.Context, row, stored *any) error {
 	return nil
 }
 
-// changedColumns tells which columns the program changed. In a record that is not
-// sealed, only its fields can tell.
+// changedColumns returns the columns that the program changed. In a record that is
+// not sealed, it asks the fields.
 func (w *work) changedColumns(row *any) func(column string) bool {
 	write, err := w.model.Write(row)
 	return func(column string) bool {

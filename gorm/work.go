@@ -10,19 +10,19 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// work is a statement under way: what was changed in it for GORM's callback, and
-// what is to be done after it.
+// work is the state of one statement: the changes made to it for GORM's callback, and
+// the work that remains after the callback.
 type work struct {
 	*table
 	rows           rows
-	selects, omits []string // as they were
-	begun          bool     // a transaction of ours
+	selects, omits []string // of the program
+	begun          bool     // this package began a transaction
 
 	create
 	update
 }
 
-// create is what only an INSERT needs.
+// create is the state of an INSERT.
 type create struct {
 	sealed     []placed // when the records were sealed before the transaction
 	later      rows     // to be sealed when the database has given their ids
@@ -33,7 +33,7 @@ type create struct {
 	counted    bool     // every row must be written
 }
 
-// update is what only an UPDATE needs.
+// update is the state of an UPDATE.
 type update struct {
 	dest      any           // as it was
 	whole     bool          // the program updates with the record itself
@@ -52,14 +52,14 @@ func (t *table) begin(db *gorm.DB, list rows) *work {
 	return w
 }
 
-// peekWork is the work that begin left.
+// peekWork returns the work that begin stored in the statement.
 func peekWork(db *gorm.DB) *work {
 	v, _ := db.InstanceGet(settingWork)
 	w, _ := v.(*work)
 	return w
 }
 
-// workOf is peekWork for the callback after GORM's.
+// workOf is like peekWork, and removes the work. It is for the callback after GORM's.
 func workOf(db *gorm.DB) *work {
 	w := peekWork(db)
 	if w != nil {
@@ -68,7 +68,7 @@ func workOf(db *gorm.DB) *work {
 	return w
 }
 
-// inTransaction begins a transaction for a statement that is in none.
+// inTransaction begins a transaction unless the statement is in one.
 func (w *work) inTransaction(db *gorm.DB) error {
 	stmt := db.Statement
 	if _, already := stmt.ConnPool.(gorm.TxCommitter); !already && !db.DryRun {
@@ -94,8 +94,9 @@ func (w *work) end(db *gorm.DB) {
 	db.Statement.ConnPool = db.ConnPool
 }
 
-// confirmed marks records whose statement succeeded: as saved if it is committed,
-// which a transaction that GORM began for it is not before its own callback.
+// confirmed records that a statement succeeded. Outside a transaction the records are
+// saved. Inside one it calls mark; if GORM began the transaction for this statement,
+// [Plugin.confirm] saves the records after the commit.
 func (w *work) confirmed(db *gorm.DB, mark func()) {
 	if _, inTransaction := db.Statement.ConnPool.(gorm.TxCommitter); !inTransaction {
 		w.saved()
@@ -118,22 +119,22 @@ func (p *Plugin) confirm(db *gorm.DB) {
 	}
 }
 
-// saved says that the records are what the database holds.
+// saved marks the records as stored in the database.
 func (w *work) saved() {
 	w.model.Saved(w.rows...)
 	w.publish()
 }
 
-// leaveOut keeps GORM from writing the encrypted columns.
+// leaveOut prevents GORM from writing the encrypted columns.
 func (w *work) leaveOut(stmt *gorm.Statement) {
 	stmt.Omits = slices.Concat(w.omits, w.columns)
 }
 
-// restore makes the statement what the program made it.
+// restore resets the statement to what the program passed.
 func (w *work) restore(stmt *gorm.Statement) { stmt.Selects, stmt.Omits = w.selects, w.omits }
 
-// unchanged is the condition that the columns of a record still hold what was
-// read. It can be given other columns after it was built into a statement.
+// unchanged is the condition that the columns of a record still have the values that
+// were read. Its columns can be replaced after it was added to a statement.
 type unchanged struct {
 	*table
 	columns []field.Assignment
