@@ -62,7 +62,7 @@ func TestFileCheck(t *testing.T) {
 	}
 }
 
-// A check holds up all workers for as long as it has a reason, which is told once.
+// A check holds up all workers as long as it returns a reason, which is reported once.
 func TestRotatorChecks(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

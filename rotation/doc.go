@@ -18,24 +18,24 @@
 //	plan, err := rotator.Plan(ctx)     // counts, reads nothing else
 //	result, err := rotator.Run(ctx)    // call it again after an interruption
 //	found, err := rotator.Verify(ctx, rotation.VerifyOptions{})
-//	may, err := rotator.Retire(ctx, 1) // whether version 1 is still needed
+//	is, err := rotator.Retirable(ctx, 1) // whether version 1 is still needed
 //
 // [Options.Kind] chooses what happens to a record: [Rewrap] wraps its data key
-// again and leaves columns and files as they are; [Rekey] seals everything under a
-// new data key; the other kinds are [Migrate], [Reindex] and [Complete].
+// again and does not change columns and files; [Rekey] seals everything under a new
+// data key; the other kinds are [Migrate], [Reindex] and [Complete].
 //
 // # How it works
 //
 // A run divides the primary key into shards. A worker takes a shard under a lease,
 // reads a batch, calls the key service, and writes the batch together with its
 // position in one transaction. A row is written only if the columns that the
-// change depends on still hold what was read; otherwise it is read again in the
-// next pass. The run ends with a pass that finds nothing left to move.
+// change depends on have not changed since they were read; otherwise the next pass
+// reads it again. The run ends with a pass that finds nothing left to move.
 //
 // The state of a run is kept in the [Ledger], in the same database. So another
 // process can continue after a crash, and [Rotator.Pause] works in all of them.
 //
-// Package rotatecli makes a command line of this, package river runs it in the
-// workers of a job queue. docs/rotation-runbook.md describes what to do when a run
+// Package rotatecli is a command line for rotations, and package kmsriver runs them in
+// the workers of a job queue. docs/rotation-runbook.md describes what to do when a run
 // does not proceed.
 package rotation

@@ -122,7 +122,7 @@ func ExampleRotator_Verify() {
 }
 
 // Version 1 can be retired once no record is at it, a noted verification was clean,
-// and the journal keeps no key at it. Retirable names what is in the way.
+// and the journal keeps no key at it. Retirable returns the reasons against it.
 func ExampleRotator_Retirable() {
 	ctx := context.Background()
 	rotator, closeAll := fivePatients(ctx)

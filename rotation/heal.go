@@ -40,7 +40,7 @@ func (h *Healing) add(m Healing) {
 // compare the key column during a rekey or migration. Such a column does not open
 // under its record's data key, but under one that this run replaced and that is in
 // the journal. Heal seals it again under the record's own key, if the whole record
-// is still what was read.
+// has not changed since it was read.
 //
 // It examines only the records of that run. A verification never heals, because
 // healing accepts an old ciphertext as a valid value: somebody who can write to

@@ -21,17 +21,18 @@ type Plan struct {
 	// several keys counts once for each. For [Complete] it is an upper limit, because
 	// missing wraps are only found by reading.
 	Keys int64
-	// Calls is how many values go to the key service, at most: for each key one to
-	// be unwrapped and one to be wrapped, or several where the version wraps under
-	// several keys; or one in all where a rewrap stays inside the service
-	// ([kmsencrypted.RewrapForeteller]) and both versions have the default context. To
-	// these come the keys that the store opens again before it trusts a provider, for
-	// each of them where the version chooses among several: a store tells their number
-	// by a method Proofs() int64. A service that takes batches gets fewer requests.
+	// Calls is the maximum number of values sent to the key service. Each key takes one
+	// call to unwrap it and one to wrap it, or several if the version wraps under
+	// several keys. It takes only one if the service rewraps internally
+	// ([kmsencrypted.RewrapForeteller]) and both versions have the default context.
+	// Calls includes the keys that the store opens again before it trusts a provider;
+	// a store reports their number by a method Proofs() int64. If the version chooses
+	// among several providers, they count for each. A service that takes batches gets
+	// fewer requests.
 	Calls int64
-	// Refused is why a run would not start, such as attached files that no manager would
-	// move; nil if it would. Only stores with a method Ready(context.Context, Kind) error
-	// contribute reasons.
+	// Refused is the reason why a run would not start, such as attached files without
+	// a manager that moves them. Nil means that it would start. Only stores with a
+	// method Ready(context.Context, Kind) error contribute reasons.
 	Refused error
 }
 
@@ -40,8 +41,8 @@ type PlannedVersion struct {
 	VersionCount
 	// Need is the kind that moves them; empty if they are at the target or have no key.
 	Need Kind
-	// Err is why the Box cannot read the version, such as [kmsencrypted.ErrVersionNotActive].
-	// A run records them as failures.
+	// Err is the reason why the Box cannot read the version, such as
+	// [kmsencrypted.ErrVersionNotActive]. A run records these records as failures.
 	Err error
 }
 

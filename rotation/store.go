@@ -54,8 +54,8 @@ type Selection struct {
 	Target int // version
 	// All selects every record.
 	All bool
-	// Derived makes Open also compare what is derived from the values of a record,
-	// as in [VerifyOptions.Derived].
+	// Derived makes Open also compare the columns that are derived from the values of a
+	// record, as in [VerifyOptions.Derived].
 	Derived bool
 }
 
@@ -67,13 +67,13 @@ type Batch interface {
 	Last() string
 	// Keys returns the number of data keys of the records that are not done yet.
 	Keys(from, to int) int
-	// Rotate does in memory what the kind of the selection does, with the calls to
-	// the key service side by side. A record that cannot be moved becomes one of
-	// the Failures and does not spoil the others. The error concerns the whole
-	// batch: it is [kmsencrypted.Retryable], or [kmsencrypted.ConcernsAll], or that of ctx. After a
-	// retryable one Rotate may be called again and goes on with what is left. If it
-	// is also [ErrOneProvider], Write may be called without what is left, which then
-	// counts as conflicts.
+	// Rotate moves the records in memory, as the kind of the selection requires, with
+	// concurrent calls to the key service. A record that cannot be moved is added to
+	// Failures and does not affect the others. An error concerns the whole batch: it is
+	// [kmsencrypted.Retryable], or [kmsencrypted.ConcernsAll], or that of ctx. After a
+	// retryable error Rotate may be called again and continues with the remaining
+	// records. If the error is also [ErrOneProvider], Write may be called without the
+	// remaining records, which then count as conflicts.
 	Rotate(ctx context.Context, from, to int) error
 	// Open opens records without changing anything. The errors are those of Rotate.
 	Open(ctx context.Context, from, to int) error
@@ -93,10 +93,10 @@ type Position struct {
 	After string // primary key of the last record processed; empty means unchanged
 	Done  bool   // whether the shard has no more records in this pass
 	Lease time.Duration
-	// Final makes failures of what would be conflicts, because earlier passes got
-	// no further with them.
+	// Final turns conflicts into failures, because earlier passes could not resolve
+	// them.
 	Final bool
-	// Calls and Busy are what the batch took, for [Status].
+	// Calls and Busy are the calls and the time that the batch took, for [Status].
 	Calls int64
 	Busy  time.Duration
 	// Allow waits until some of n more calls to the key service may be made, at least
@@ -213,7 +213,7 @@ type Journal interface {
 	// Mend handles some records of a run. It returns where the next call continues,
 	// or "" at the end.
 	Mend(ctx context.Context, m Mending) (result Healing, next string, err error)
-	// Journaled returns the number of keys of the table at a version.
+	// Journaled returns the number of journaled keys of the table at a version.
 	Journaled(ctx context.Context, version int) (int64, error)
 	// ClearJournal erases the keys of verified runs that ended longer ago than grace.
 	ClearJournal(ctx context.Context, grace time.Duration) (int64, error)

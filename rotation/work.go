@@ -71,8 +71,8 @@ func (r *Rotator) mayWorkOn(ctx context.Context, status Status) error {
 	return r.ready(ctx)
 }
 
-// unfinished is a [kmsencrypted.ErrConflict] with words of its own: it is about a
-// run, and no row has to be read again.
+// unfinished is a [kmsencrypted.ErrConflict] with another text, because it concerns a
+// run and no row has to be read again.
 type unfinished struct {
 	kind   Kind
 	target int
@@ -82,7 +82,7 @@ func (u unfinished) Error() string {
 	return fmt.Sprintf("a %s to version %d is unfinished: finish or cancel it", u.kind, u.target)
 }
 
-// Is implements what [errors.Is] looks for.
+// Is makes [errors.Is] report an ErrConflict.
 func (unfinished) Is(target error) bool { return target == kmsencrypted.ErrConflict }
 
 // AnyShard lets [Rotator.Work] take any free shard.

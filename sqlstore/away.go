@@ -13,9 +13,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// isAway reports that the database restarts, fails over, or cannot be reached. What
-// a lost connection had sent may have been committed or not: every change of the
-// engine may be tried again, because it names what it expects.
+// isAway reports whether the database restarts, fails over, or cannot be reached. The
+// last statement of a lost connection may have been committed or not. Every change of
+// the engine may be tried again, because its conditions name the expected state.
 func isAway(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false

@@ -70,7 +70,7 @@ func (s *Store[R]) hasTable(ctx context.Context, name string) (bool, error) {
 	return n > 0, err
 }
 
-// learnDependents checks the dependents against the model.
+// learnDependents checks that the dependents match the model.
 func (s *Store[R]) learnDependents(options Options) error {
 	for _, d := range options.Dependents {
 		if !slices.ContainsFunc(s.keys, func(c column) bool { return c.name == d.KeyColumn() }) {
@@ -107,7 +107,7 @@ func (b *batch[R]) oldKeys(ctx context.Context, rows []*R, at []int) error {
 	return nil
 }
 
-// moveDependents moves what belongs to the records that were written.
+// moveDependents moves the dependents of the records that were written.
 func (b *batch[R]) moveDependents(ctx context.Context, tx *sqlx.Tx, s *swap) error {
 	for n, d := range b.store.dependents {
 		var records []field.Rotated

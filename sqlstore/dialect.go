@@ -8,7 +8,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// dialects says where the databases differ, as far as only this package cares.
+// dialects holds the differences between the databases that only this package needs.
 var dialects = map[field.Dialect]struct {
 	// prefix is the text up to the first colon, with %s for the column.
 	prefix string
@@ -17,8 +17,8 @@ var dialects = map[field.Dialect]struct {
 	micros   string // since 1970, by the clock of the database
 	// returns means that UPDATE has RETURNING.
 	returns bool
-	// witnessed is the text of a value, with %s for the column: equal if and only
-	// if the value is.
+	// witnessed is an expression for the text of a value, with %s for the column. Two
+	// texts are equal if and only if the values are.
 	witnessed string
 	// columnTypes asks for the name, type and collation of the columns of a table;
 	// its arguments are those of typesOf.
@@ -74,7 +74,7 @@ func typesOf(d field.Dialect, table string) []any {
 	return []any{nil, table}
 }
 
-// witness is the text of a column, for comparisons.
+// witness returns the expression for a column's text, for comparisons.
 func witness(d field.Dialect, column string) string {
 	return fmt.Sprintf(dialects[d].witnessed, d.Quoted(column))
 }

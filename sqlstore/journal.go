@@ -154,8 +154,8 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 	return result, next, err
 }
 
-// mend opens the records of a batch, and seals again what opens only under a key of
-// the journal.
+// mend opens the records of a batch, and seals again the columns that open only under
+// a key of the journal.
 func (b *batch[R]) mend(ctx context.Context, journal map[string][]journalEntry) error {
 	for i := range b.rows {
 		if err := b.remember(i); err != nil {
@@ -188,7 +188,7 @@ func (b *batch[R]) mend(ctx context.Context, journal map[string][]journalEntry) 
 }
 
 // mendOne tries the old keys of a record that does not open. It returns the error
-// of what still does not open.
+// of the columns that still do not open.
 func (b *batch[R]) mendOne(ctx context.Context, row *R, entries []journalEntry, why error) error {
 	if kmsencrypted.Retryable(why) || kmsencrypted.ConcernsAll(why) {
 		return why
@@ -231,7 +231,7 @@ func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries
 	return entries, rows.Err()
 }
 
-// byKeys reads the rows with some primary keys, as far as they are still there.
+// byKeys reads the rows with some primary keys, as far as they still exist.
 func (s *Store[R]) byKeys(ctx context.Context, db sqlx.QueryerContext, keys []string) ([]R, []record, error) {
 	q := s.dialect.Statement()
 	s.selectFrom(q)

@@ -30,8 +30,8 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	case rotation.Rewrap:
 		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rewrap, (*Store[R]).keyColumns, nil}, nil
 	case rotation.Rekey:
-		// Every column of the model, even if NULL: a value set there meanwhile is sealed
-		// under the data key that is about to be replaced.
+		// Every column of the model, even if NULL: another program may set a value there,
+		// sealed under the data key that is about to be replaced.
 		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }, nil}, nil
 	case rotation.Migrate:
 		return kind[R]{(*Store[R]).selectReplaced, (*batch[R]).migrate, (*Store[R]).migrated, nil}, nil
@@ -43,8 +43,8 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	return kind[R]{}, fmt.Errorf("sqlstore: %w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)
 }
 
-// selectOld: a key column at another version. Of a NULL this is NULL, so the row
-// is left out.
+// selectOld selects rows with a key column at another version. For a NULL the
+// condition is NULL, so it does not select the row.
 func (s *Store[R]) selectOld(q *sqldialect.Statement, target int) {
 	for i, key := range s.keys {
 		if i > 0 {
@@ -55,7 +55,7 @@ func (s *Store[R]) selectOld(q *sqldialect.Statement, target int) {
 	}
 }
 
-// selectCurrent: a key column at this very version.
+// selectCurrent selects rows with a key column at this version.
 func (s *Store[R]) selectCurrent(q *sqldialect.Statement, target int) {
 	for i, key := range s.keys {
 		if i > 0 {
@@ -75,7 +75,8 @@ func (s *Store[R]) selectReplaced(q *sqldialect.Statement, target int) {
 	}
 }
 
-// selectIndexed: anything in an index or in what it is computed from.
+// selectIndexed selects rows with a value in an index or in a column from which one
+// is computed.
 func (s *Store[R]) selectIndexed(q *sqldialect.Statement, _ int) {
 	q.Add("1 = 0")
 	for _, x := range s.model.IndexColumns() {

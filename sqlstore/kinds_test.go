@@ -284,7 +284,7 @@ func versionsOf(t testing.TB, db *sqlx.DB) string {
 	return strings.Join(keys, "\n")
 }
 
-// A source that changes meanwhile has an index of its own; it is not written over.
+// If another program changes a field, it has written the index too; that index is not overwritten.
 func testReindexBeside(t *testing.T, d database) {
 	db := d.open(t)
 	b := box(t, t.TempDir(), 3)

@@ -25,7 +25,8 @@ func ledgerError(op string, err error) error {
 // race with other transactions.
 func again(do func() error) (err error) { return repeated(do, isTransient) }
 
-// patiently also repeats it if it waits too long for a lock.
+// patiently is like again, and also repeats the operation if it waits too long for a
+// lock.
 func patiently(do func() error) error {
 	return repeated(do, func(err error) bool { return isTransient(err) || isLockTimeout(err) })
 }

@@ -156,9 +156,9 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 	return sleep.For(ctx, wait)
 }
 
-// reserving books n calls. In MariaDB and MySQL each assignment sees those before
-// it, in the other databases none does. The order gives the same result in both:
-// what is needed later is changed later.
+// reserving books n calls. In MariaDB and MySQL an assignment sees the assignments
+// before it; in the other databases it does not. The order gives the same result in
+// both: a column that later assignments read is assigned after them.
 const reserving = `UPDATE kms_rate_limits SET
 	slot = %[1]s,
 	tat = CASE WHEN tat > {micros} THEN tat ELSE {micros} END + CAST(? * 1000000.0 / rate AS %[2]s),

@@ -12,16 +12,17 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// hasJSONTable: MariaDB from 10.6 and MySQL from 8.0 make a table of a JSON text,
-// so that a batch is one statement with one argument.
+// hasJSONTable reports whether the server has JSON_TABLE: MariaDB from 10.6 and MySQL
+// from 8.0. It makes a table of a JSON text, so that a batch is one statement with one
+// argument.
 func (s *Store[R]) hasJSONTable(ctx context.Context) bool {
 	var n int
 	err := s.db.GetContext(ctx, &n, `SELECT count(*) FROM JSON_TABLE('[[1]]', '$[*]' COLUMNS (c INT PATH '$[0]')) AS v`)
 	return err == nil && n == 1
 }
 
-// boundWaits bounds how long a batch waits for somebody's lock, in this
-// transaction's session only until the batch is over; resetWaits undoes it.
+// boundWaits limits how long a batch waits for the locks of others. It changes the
+// session; resetWaits undoes it after the batch.
 //
 // MariaDB bounds a statement as well. MySQL has no such bound for an UPDATE: its
 // max_execution_time is for SELECT alone.
@@ -34,8 +35,8 @@ const (
 
 // updateJoined makes the updates of a batch in MariaDB and MySQL with one
 // statement over a table made of a JSON text. STRAIGHT_JOIN makes it look up each
-// row of the batch by its primary key, in order. UPDATE tells only how many rows
-// it changed; if these are not all, a second look tells which.
+// row of the batch by its primary key, in order. UPDATE returns only the number of
+// rows that it changed; if these are not all, a query finds out which.
 func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err error) {
 	if _, err := tx.ExecContext(ctx, boundWaits); err != nil {
 		return err
@@ -80,7 +81,7 @@ func (s *Store[R]) joinedRows(updates []update, columns string) (query string, a
 	return "SELECT v.n, " + columns + " FROM " + j.from + " STRAIGHT_JOIN " + s.dialect.QuotedTable(s.Table()) + " AS t WHERE " + strings.Join(j.where, " AND "), []any{j.text(ids)}
 }
 
-// join is the derived table of a batch and what is done with it.
+// join is the derived table of a batch and the parts of the statement that use it.
 type join struct {
 	from       string
 	where, set []string // where begins with the primary key
@@ -91,7 +92,7 @@ type join struct {
 func newJoin[R any](s *Store[R], w *swap) *join {
 	var j join
 	columns, textKind := []string{"n FOR ORDINALITY"}, w.textKind()
-	// add adds a column of the derived table and returns what stands for it.
+	// add adds a column of the derived table and returns the expression for it.
 	add := func(c column) string {
 		at := len(columns) - 1
 		t, name := s.types[c.name], fmt.Sprintf("c%d", at)
@@ -116,7 +117,7 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 	for _, c := range s.ids {
 		value := add(c)
 		if collation := s.types[c.name].collation; collation != "" {
-			// Under the collation of the column, else its index is not used.
+			// Use the collation of the column; otherwise its index is not used.
 			charset, _, _ := strings.Cut(collation, "_")
 			value = "CONVERT(" + value + " USING " + charset + ") COLLATE " + collation
 		}
@@ -145,8 +146,8 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 	return &j
 }
 
-// textKind is the type of the texts of a derived table. With a long one the
-// table would lie in a file.
+// textKind is the type of the texts of a derived table. With a long type the server
+// would put the table into a file.
 func (w *swap) textKind() string {
 	const short = 500
 	isLong := func(v any) bool {
@@ -171,7 +172,7 @@ func (w *swap) textKind() string {
 	return fmt.Sprintf("varchar(%d)", short)
 }
 
-// spelledAsText: MariaDB takes values of these types as text only.
+// spelledAsText lists types whose values MariaDB accepts only as text.
 func spelledAsText(t string) bool { return t == "uuid" || t == "inet4" || t == "inet6" }
 
 func isNumber(t string) bool { return strings.HasSuffix(strings.TrimSuffix(t, " unsigned"), "int") }
@@ -190,7 +191,7 @@ func (j *join) text(w *swap) string {
 	return string(text)
 }
 
-// jsonValue is a value as the derived table takes it.
+// jsonValue returns a value in the form that the derived table takes.
 func jsonValue(v any, asHex bool) any {
 	if raw, ok := v.([]byte); ok {
 		v = string(raw)
@@ -202,6 +203,6 @@ func jsonValue(v any, asHex bool) any {
 	case asHex:
 		return hex.EncodeToString([]byte(text))
 	}
-	// No text of ours is invalid. Compared with something else, it is not equal.
+	// This package writes no invalid text, so no stored value is equal to it.
 	return strings.ToValidUTF8(text, "\uFFFD")
 }

@@ -12,14 +12,13 @@ import (
 	"github.com/jmoiron/sqlx"
 )
 
-// forThisTransaction keeps the planner from reading the whole table for each
-// batch, and the batch from waiting for ever behind somebody's lock: it is tried
-// again.
+// forThisTransaction prevents the planner from reading the whole table for each
+// batch, and limits how long the batch waits for a lock; it is then tried again.
 const forThisTransaction = `SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
 	set_config('lock_timeout', '5s', true), set_config('statement_timeout', '60s', true)`
 
 // updateAll makes the updates of a batch with one statement in PostgreSQL: one
-// array for each column, unnested side by side.
+// array for each column, all unnested together.
 func (s *Store[R]) updateAll(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	if _, err := tx.ExecContext(ctx, forThisTransaction); err != nil {
 		return err
@@ -90,8 +89,8 @@ func (s *Store[R]) unnestedRows(updates []update, columns string) (query string,
 }
 
 // insertAll inserts rows with one statement whose text does not grow with them,
-// of columns that are texts and whole numbers. What is the same in all rows is
-// sent once: taking an array apart is much of what it costs.
+// with columns of text and integers. Values that are the same in all rows are sent
+// once, because unnesting arrays is a large part of the cost.
 func (s *Store[R]) insertAll(ctx context.Context, tx *sqlx.Tx, table string, columns []string, values [][]any) error {
 	var selected, arrays, aliases []string
 	args := make([]any, len(columns))
@@ -117,9 +116,9 @@ func (s *Store[R]) insertAll(ctx context.Context, tx *sqlx.Tx, table string, col
 	return err
 }
 
-// array writes a PostgreSQL array as text, which every driver can send, and the
-// expression that reads it: with the number of the argument and the type of the
-// elements. Splitting texts takes half the time of reading an array.
+// array returns a PostgreSQL array as text, which every driver can send, and the
+// expression that reads it, with the number of the argument and the type of the
+// elements. Splitting a text takes half the time of parsing an array.
 func array(n int, value func(i int) any) (expression, text string) {
 	if text, ok := splitText(n, value); ok {
 		return "string_to_array($%d::text, E'\\x1f', E'\\x1e')::%s[]", text
@@ -127,8 +126,8 @@ func array(n int, value func(i int) any) (expression, text string) {
 	return "$%d::text::%s[]", arrayText(n, value)
 }
 
-// splitText joins texts by a control character, if none of them has it, and with
-// another one for NULL. No ciphertext has any.
+// splitText joins texts by a control character, if none of them contains it, and uses
+// another one for NULL. No ciphertext contains either.
 func splitText(n int, value func(i int) any) (joined string, ok bool) {
 	const separator, null = '\x1f', '\x1e'
 	b := make([]byte, 0, 64*n)
@@ -190,7 +189,7 @@ func appendEscaped(b []byte, text string) []byte {
 	}
 }
 
-// sqlState is the code of an error of PostgreSQL.
+// sqlState returns the code of an error of PostgreSQL.
 func sqlState(err error) (string, bool) {
 	if coded, ok := errors.AsType[interface {
 		error

@@ -15,12 +15,13 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
-// A key service, or a provider of one's own, that answers garbage would destroy
-// every data key it wraps. So the first records that go under a provider are opened
-// before they are committed, from what the database holds of them. That takes one
-// call for each key, and the right to decrypt under the new key.
+// A key service, or a custom provider, that returns garbage would destroy every data
+// key that it wraps. So before the commit, the first records under a provider are read
+// back from the database and opened. This takes one call for each key, and permission
+// to decrypt under the new key.
 
-// errUnproven is the reason of a failure where what was written does not open.
+// errUnproven is the reason of a failure of a record that does not open after it was
+// written.
 var errUnproven = errors.New("the new wrapped key does not open")
 
 // allowance waits until some of n more calls may be made, as in [rotation.Position].
@@ -44,8 +45,7 @@ func (b *batch[R]) bookProofs(ctx context.Context, w *swap, allow allowance) err
 	return err
 }
 
-// doubted lists the updates that set keys under a provider that has not been seen to
-// open what it wraps.
+// doubted lists the updates that set keys under a provider that is not trusted yet.
 func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypted.Provider][]int, error) {
 	doubted := make(map[kmsencrypted.Provider][]int)
 	for i := range w.updates {
@@ -65,8 +65,8 @@ func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypt
 	return doubted, nil
 }
 
-// prove opens the records that were written and are doubted, and counts the calls.
-// Those that fail are an error of type leftOut.
+// prove opens the doubted records after they were written, and counts the calls.
+// Records that fail are an error of type leftOut.
 func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowance) (calls int64, err error) {
 	doubted, err := b.doubted(w, func(i int) bool { return w.written[i] })
 	if err != nil {
@@ -95,21 +95,23 @@ func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowa
 	return calls, nil
 }
 
-// provenKey is a provider under which a version wraps; nil if it has one for all.
+// provenKey identifies a provider that a version chose. Its provider is nil if the
+// version has one for all records.
 type provenKey struct {
 	version  int
 	provider kmsencrypted.Provider
 }
 
-// proofs is how many records in a row must open before a provider is trusted.
+// proofs is the number of consecutive records that must open before a provider is
+// trusted.
 const proofs = 100
 
-// Proofs returns how many records in a row must open again, from what the database
-// holds of them before the commit, until the store trusts the provider that wrapped
-// their keys. Each takes a call.
+// Proofs returns the number of consecutive records that must open before the store
+// trusts the provider that wrapped their keys. They are read back from the database
+// before the commit. Each takes a call.
 func (s *Store[R]) Proofs() int64 { return proofs }
 
-// trust counts for each provider how many records in a row have opened.
+// trust counts, for each provider, the consecutive records that have opened.
 type trust struct {
 	mu     sync.Mutex
 	opened map[provenKey]int
@@ -132,7 +134,7 @@ func (t *trust) note(k provenKey, records int, allOpened bool) {
 	}
 }
 
-// providers are those of the wrapped keys that an update sets.
+// providers returns the providers of the wrapped keys that an update sets.
 func (b *batch[R]) providers(w *swap, i int) (providers []kmsencrypted.Provider, err error) {
 	row := &b.rows[w.indexes[i]]
 	for _, key := range b.store.keys {
@@ -150,7 +152,7 @@ func (b *batch[R]) providers(w *swap, i int) (providers []kmsencrypted.Provider,
 	return providers, nil
 }
 
-// openStored opens records as the transaction holds them.
+// openStored opens records as they are stored in the transaction.
 func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, updates []int) (failures field.Failures, err error) {
 	byKey := make(map[string]int, len(updates))
 	var keys []string
@@ -175,10 +177,10 @@ func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, updates
 	return failures, nil
 }
 
-// openKeys opens the data keys of records, and everything under keys of Ruby's
-// form, which do not tell themselves that they are right. The error concerns the
-// whole batch. Where each record may have a key service of its own, there is none
-// but that of ctx.
+// openKeys opens the data keys of records. Under a Ruby key it also opens the columns,
+// because the key has no commitment that shows whether it is the right one. The error
+// concerns the whole batch. If each record may have its own key service, the only such
+// error is that of ctx.
 func (b *batch[R]) openKeys(ctx context.Context, rows []*R) (errs map[int]error, err error) {
 	target, err := b.store.model.Box().Version(b.target)
 	if err != nil {

@@ -23,7 +23,7 @@ type railsEmail struct {
 }
 
 // Rows of Rails are rewrapped in Ruby's form, rekeyed to the native one and back;
-// every value and every blind index stays what it was.
+// every value and every blind index is unchanged.
 func TestRailsSQLite(t *testing.T) {
 	t.Parallel()
 	var manifest vectors.RailsManifest

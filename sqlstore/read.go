@@ -78,8 +78,8 @@ func (s *Store[R]) where(q *sqldialect.Statement, sel rotation.Selection) error 
 	return nil
 }
 
-// load reads the rows of a query of selectFrom, and beside each the primary key
-// and the witnesses.
+// load reads the rows of a query of selectFrom, and for each its primary key and its
+// witnesses.
 func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement) (rows []R, records []record, err error) {
 	found, err := db.QueryContext(ctx, q.String(), q.Args...)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// A database may keep something else than what it was sent, and report success.
-// MariaDB and MySQL cut a text that is too long unless they are strict. A trigger
+// A database may store a value other than the one sent, and report success.
+// MariaDB and MySQL truncate a text that is too long unless they are strict. A trigger
 // may change or skip a row, also at the end of the transaction, and a policy may
 // hide it from UPDATE. So each batch is read back before it is committed, and
 // compared byte by byte.
@@ -23,11 +23,12 @@ import (
 // errNotKept is the reason of a failure that reading back found.
 var errNotKept = errors.New("the database did not keep the new value: look for a trigger, a policy, or a column that is too short")
 
-// errSkipped is the reason where an UPDATE left out a row that nobody had changed.
+// errSkipped is the reason of a failure of a row that the UPDATE skipped although
+// nobody had changed it.
 var errSkipped = errors.New("the database skipped the update of an unchanged row: look for a trigger or a policy")
 
-// readBack compares what the transaction holds of a batch with what was sent. Rows
-// that differ are an error of type leftOut.
+// readBack compares the stored columns of a batch with the values sent. Rows that
+// differ are an error of type leftOut.
 func (s *Store[R]) readBack(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	if s.dialect == field.Postgres { // deferred triggers change rows as well
 		if _, err := tx.ExecContext(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil {
@@ -60,7 +61,7 @@ func (s *Store[R]) readBack(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	return nil
 }
 
-// notKept names the first column that does not hold what was sent.
+// notKept returns the first column whose stored value is not the one sent.
 func notKept(columns []string, sent []driver.Value, stored [][]byte) error {
 	if stored == nil {
 		return fmt.Errorf("%w (the row is gone)", errNotKept)
@@ -87,8 +88,8 @@ func isStored(sent driver.Value, stored []byte) bool {
 	return false // nothing of ours
 }
 
-// stored reads the columns of a batch that were set, beside its updates. It is nil
-// for a row that is not there.
+// stored reads the columns that a batch has set, in the order of its updates. The
+// result is nil for a row that does not exist.
 func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap) ([][][]byte, error) {
 	stored := make([][][]byte, len(w.updates))
 	if s.rows == nil {
@@ -119,7 +120,7 @@ func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap) ([][][]byte
 	return stored, found.Err()
 }
 
-// storedEach is stored with one query for each row.
+// storedEach is like stored, with one query for each row.
 func (s *Store[R]) storedEach(ctx context.Context, tx *sqlx.Tx, w *swap, stored [][][]byte) error {
 	statement, err := tx.PrepareContext(ctx, s.updated().Select(w.set))
 	if err != nil {
@@ -150,8 +151,8 @@ func (s *Store[R]) storedEach(ctx context.Context, tx *sqlx.Tx, w *swap, stored 
 	return nil
 }
 
-// skipped is errSkipped for a row that still holds what was read, and nil for one
-// that somebody changed.
+// skipped returns errSkipped for a row that is unchanged since it was read, and nil
+// for one that somebody changed.
 func (s *Store[R]) skipped(ctx context.Context, tx *sqlx.Tx, w *swap, u update) error {
 	q := s.dialect.Statement("SELECT count(*) FROM ")
 	q.Table(s.Table())

@@ -113,7 +113,7 @@ func numbered(n int) []*person {
 	return people
 }
 
-// checkLeft runs a rotation to its end and checks what it wrote and what it left.
+// checkLeft runs a rotation to its end and checks which rows it wrote and which it did not.
 func checkLeft(t *testing.T, r *rotation.Rotator, written int64, failed int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -280,7 +280,7 @@ func TestProofsAreLimited(t *testing.T) {
 	}
 }
 
-// Rows that row level security hides are not taken for none.
+// A table whose rows are hidden by row level security does not count as empty.
 func TestHiddenRowsPostgres(t *testing.T) {
 	t.Parallel()
 	dir, dsn := t.TempDir(), postgres.dsn(t)

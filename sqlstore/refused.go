@@ -27,8 +27,8 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// setAside finds the updates that the database refuses by trying each separately,
-// turns them into failures, and undoes all of it.
+// setAside tries each update separately to find those that the database refuses,
+// turns them into failures, and undoes all updates.
 func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 	refused := make(map[int]error)
 	err := again(func() error {
@@ -60,11 +60,11 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 	return nil
 }
 
-// leftOut is the error of some updates of a batch that cannot be made, so that the
-// others can be.
+// leftOut is the error of a batch in which some updates cannot be made. The batch is
+// repeated without them.
 type leftOut struct{ field.Failures }
 
-// leaveOut makes failures of such records.
+// leaveOut turns such records into failures.
 func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
 	errs := make(map[int]error, len(causes))
 	for _, f := range causes {
@@ -84,7 +84,7 @@ func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
 	s.indexes, s.updates = indexes, updates
 }
 
-// classOf is the class of a failure, "database" if the database is the reason.
+// classOf returns the class of a failure, "database" if the database is the reason.
 func classOf(err error) string {
 	if errors.Is(err, errRefused) || errors.Is(err, errNotKept) || errors.Is(err, errSkipped) {
 		return "database"
@@ -111,10 +111,10 @@ func (s *Store[R]) try(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	return failed
 }
 
-// errRefused is the reason of a failure where the database refuses a row.
+// errRefused is the reason of a failure of a row that the database refuses.
 var errRefused = errors.New("the database refuses the row")
 
-// refusal keeps of the database's error what cannot quote a value.
+// refusal keeps only the part of the database's error that cannot quote a value.
 func refusal(err error) error {
 	if state, ok := sqlState(err); ok {
 		return fmt.Errorf("%w: SQLSTATE %s", errRefused, state)

@@ -55,9 +55,9 @@ type Store[R any] struct {
 	trust       trust
 	unknown     []string // columns that look encrypted and are not the model's
 	independent []string // such columns that [Options.Independent] lists
-	// dependents are what lies elsewhere under the data keys.
+	// dependents manage other data under the data keys, such as files.
 	dependents []field.Dependents
-	// writes is how a batch of conditional updates is made.
+	// writes makes a batch of conditional updates.
 	writes func(ctx context.Context, tx *sqlx.Tx, s *swap) error
 	// rows is the query for columns of the rows of a batch; nil: they are read one
 	// by one.
@@ -68,8 +68,8 @@ type Store[R any] struct {
 type column struct {
 	name  string
 	index []int
-	// witness means that the column is compared by the text that the database makes
-	// of it, because Go's form of a time or a fraction need not be equal to it.
+	// witness means that the column is compared by its text in the database, because
+	// Go may write a time or a fraction differently.
 	witness bool
 }
 
@@ -93,10 +93,10 @@ func (c column) value(row any) (driver.Value, error) {
 	return c.of(row).Addr().Interface().(driver.Valuer).Value()
 }
 
-// New returns a store over the table of a model. It asks the database for the
-// columns of the table; one of the model that is not there, and a model without
-// a primary key, are [kmsencrypted.ErrConfig], and so are a nil db and model.
-// Columns are found by the struct tag "db". The store does not close db.
+// New returns a store over the table of a model. It reads the columns of the table
+// from the database. It returns [kmsencrypted.ErrConfig] for a column of the model that
+// the table does not have, for a model without a primary key, and for a nil db or
+// model. Columns are found by the struct tag "db". The store does not close db.
 func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model[R], options Options) (*Store[R], error) {
 	if err := d.Check(); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
@@ -133,7 +133,8 @@ func (s *Store[R]) usable() error {
 
 var errNoDB = fmt.Errorf("sqlstore: %w: the database is nil", kmsencrypted.ErrConfig)
 
-// unknownAmong lists columns that look encrypted and that nobody accounts for.
+// unknownAmong lists columns that look encrypted and are neither in the model nor
+// declared independent.
 func (s *Store[R]) unknownAmong(existing []string) []string {
 	return slices.DeleteFunc(s.model.UnknownColumns(existing), func(name string) bool { return slices.Contains(s.independent, name) })
 }
@@ -168,10 +169,10 @@ type Options struct {
 	// a table with such a column that is neither in the model nor in this list,
 	// because its content would be lost with the old data key.
 	Independent []string
-	// Dependents are what lies in other tables under the data keys of the records:
-	// the managers of their attached files. A rekey of a table whose records have
-	// some, by the tables kms_attachments and active_storage_attachments or because
-	// the model says so (field.Config.Files), is [kmsencrypted.ErrConfig] without them.
+	// Dependents are the managers of data in other tables under the data keys of the
+	// records, such as attached files. A rekey without them is [kmsencrypted.ErrConfig]
+	// if records have files: if kms_attachments or active_storage_attachments has rows
+	// of the table, or the model has [field.Config.Files].
 	Dependents []field.Dependents
 }
 

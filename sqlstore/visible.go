@@ -11,11 +11,10 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
-// Rows that a user cannot see look like rows that are not there, and columns that
-// came later look like nothing at all. A rotation that overlooks them calls itself
-// done, and the old key is deleted.
+// A rotation does not notice rows that its database user cannot see, or columns that
+// were added later. It would end as done although they still need the old key.
 
-// seesAll refuses a table of which row level security hides rows from this user.
+// seesAll refuses a table if row level security hides rows from this user.
 func (s *Store[R]) seesAll(ctx context.Context) error {
 	if s.dialect != field.Postgres {
 		return nil
@@ -28,9 +27,9 @@ func (s *Store[R]) seesAll(ctx context.Context) error {
 	return err
 }
 
-// knowsColumns refuses to write records under new data keys if the table has got
-// an encrypted column by now, or has lost one. It is asked after the UPDATE of a
-// batch, whose locks keep the columns as they are until the transaction ends.
+// knowsColumns refuses to write records under new data keys if an encrypted column
+// was added to the table, or removed from it. It is called after the UPDATE of a batch,
+// whose locks prevent further changes of the columns until the transaction ends.
 func (s *Store[R]) knowsColumns(ctx context.Context, tx *sqlx.Tx) error {
 	existing, _, err := s.columnTypes(ctx, tx)
 	if err != nil {

@@ -165,7 +165,7 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotatio
 }
 
 // conflicts are the records that somebody else changed, and those whose key
-// service does not answer. The next pass meets them again.
+// service does not answer. The next pass handles them again.
 func (b *batch[R]) conflicts(s *swap) (list []rotation.Failure) {
 	add := func(id []any, err error) {
 		list = append(list, rotation.Failure{Record: b.store.recordName(id), Class: classOf(err), Err: err})
@@ -215,12 +215,12 @@ func mentions(err error, known ...string) bool {
 	return slices.ContainsFunc(known, func(k string) bool { return strings.Contains(text, k) })
 }
 
-// updated is the table as the builder of statements knows it.
+// updated returns the table in the form that the builder of statements takes.
 func (s *Store[R]) updated() sqldialect.Table {
 	return sqldialect.Table{Dialect: s.dialect, Name: s.Table(), IDs: names(s.ids)}
 }
 
-// conditions are true of a row whose columns still hold what was read.
+// conditions are true for a row whose columns are unchanged since they were read.
 func conditions(d field.Dialect, columns []column) []sqldialect.Condition {
 	same := make([]sqldialect.Condition, len(columns))
 	for i, c := range columns {

@@ -297,7 +297,7 @@ func newPage() []five {
 	return rows
 }
 
-// ciphertexts fills the table customers and returns what lies in it.
+// ciphertexts fills the table customers and returns its content.
 func (db bench) ciphertexts(b *testing.B) (stored []plainFive) {
 	b.Helper()
 	rows := newPage()

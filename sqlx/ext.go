@@ -63,7 +63,7 @@ func dialect(ctx context.Context, db Ext) (field.Dialect, error) {
 	return askDialect(ctx, db)
 }
 
-// askDialect asks the database itself: a Conn does not tell its driver, and a
+// askDialect asks the database itself: a Conn does not name its driver, and a
 // driver may have any name. A comment that begins with an exclamation mark is
 // code to MariaDB and MySQL, and a text is never a number to SQLite.
 func askDialect(ctx context.Context, db Ext) (field.Dialect, error) {

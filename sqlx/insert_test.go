@@ -106,7 +106,7 @@ func insertInFewStatements(t *testing.T, e *env) {
 	}
 }
 
-// The database makes ids in a way that is not known before the row is there.
+// The database assigns ids that are not known before the row exists.
 func insertIDsThatCannotBeFetched(t *testing.T, e *env) {
 	e.id = e.otherID
 	s := e.customers(t)
@@ -234,7 +234,7 @@ func insertCompoundAndTextIDs(t *testing.T, e *env) {
 	wantError(t, "half an id", kmssqlx.Insert(t.Context(), e.db, m, &order{Number: 5, Card: field.New(secret)}), kmsencrypted.ErrNoID)
 }
 
-// Whatever fails, no row is there afterwards, and the records are as before.
+// After any failure no row exists and the records are unchanged.
 func insertAllOrNone(t *testing.T, e *env) {
 	for _, ids := range []string{"", "other"} {
 		own := *e

@@ -17,7 +17,7 @@ import (
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
-// stored is what lies in the database for a field or key.
+// stored returns the value that the database stores for a field or key.
 func stored(t testing.TB, v driver.Valuer) string {
 	t.Helper()
 	value, err := v.Value()
@@ -224,7 +224,7 @@ func selectCancelled(t *testing.T, e *env) {
 	}
 }
 
-// What an index finds is compared with what was sought.
+// Rows found by an index are compared with the value looked up.
 func lookupHits(t *testing.T, e *env) {
 	s := e.customers(t)
 	all := s.insert(t, 4)

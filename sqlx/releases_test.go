@@ -90,7 +90,7 @@ func keyKeptByAnOldRelease(t *testing.T, e *env) {
 	}
 }
 
-// A server that may only encrypt replaces what it knows to be everything.
+// A server that may only encrypt replaces a record if it sets every column.
 func encryptOnlyReplaces(t *testing.T, e *env) {
 	r := e.releases(t)
 	full, empty := r.insert(t, new("phone@"+secret)), r.insert(t, nil)

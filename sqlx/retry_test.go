@@ -52,7 +52,7 @@ func retryUpdate(t *testing.T, e *env) {
 		if got := s.get(t, c.ID).Email.Must(); got != email(10) {
 			t.Errorf("after a retry the row holds %s", got)
 		}
-		// Another field goes on from what was committed.
+		// An update of another field starts from the committed state.
 		c.Phone.Set(new("phone@" + secret))
 		must(t, kmssqlx.Update(t.Context(), e.db, s.Model, &c))
 		got := s.get(t, c.ID)
@@ -138,7 +138,7 @@ func retryRekey(t *testing.T, e *env) {
 	})
 }
 
-// An id that the database made and took back may belong to another row by now.
+// An id that the database assigned and rolled back may belong to another row now.
 func retryInsert(t *testing.T, e *env) {
 	for _, id := range []string{e.id, e.otherID} {
 		e.id, e.table = id, e.table+"x"

@@ -306,7 +306,7 @@ func wantError(t testing.TB, what string, err error, want ...error) {
 	}
 }
 
-// recorder keeps what is sent. It is like a transaction.
+// recorder keeps the statements sent. It is used like a transaction.
 type recorder struct {
 	kmssqlx.Ext
 	driver string

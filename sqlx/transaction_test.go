@@ -202,7 +202,7 @@ func deadlock(t *testing.T, e *env) {
 	}
 }
 
-// SQLite has one writer; who waits too long for it is told so, and tries again.
+// SQLite has one writer; a statement that waits too long for it fails and can be tried again.
 func sqliteBusy(t *testing.T, e *env) {
 	s := e.customers(t)
 	c := s.insert(t, 1)[0]

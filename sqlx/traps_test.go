@@ -76,7 +76,7 @@ func otherStructs(t *testing.T, e *env) {
 	if len(columns) != 1 || columns[0] != stored(t, c.Email) {
 		t.Errorf("a column by itself = %q, want its ciphertext", columns)
 	}
-	// Another struct over the same table opens what it names.
+	// Another struct over the same table opens the columns that it declares.
 	type contact struct {
 		ID    int64            `db:"id"`
 		Key   field.Key        `db:"encrypted_kms_key"`
@@ -209,7 +209,7 @@ func (s store) change(t *testing.T, id int64, which, n int) error {
 	if err := kmssqlx.Get(t.Context(), s.db, s.Model, &c, "SELECT * FROM "+s.table+" WHERE id = ?", id); err != nil {
 		return err
 	}
-	// What this writer, the only one of the column, was told to be written is there.
+	// This is the only writer of the column, so the column has its last acknowledged value.
 	before := c.Email.Must()
 	if phone := c.Phone.Must(); which == 1 && phone != nil {
 		before = *phone

@@ -146,7 +146,7 @@ func updateGone(t *testing.T, e *env) {
 	}
 }
 
-// After an error the record knows what it still has to write.
+// After an error the record still has its changes to write.
 func updateFailedIsRepeated(t *testing.T, e *env) {
 	s := e.customers(t)
 	all := s.insert(t, 2)

@@ -1,7 +1,7 @@
-// Package records inserts, updates and deletes the records of a model. It is what
-// the adapters for database libraries have in common: which statements are sent,
-// under which conditions, and what is said when they fail. An adapter tells how its
-// library runs a statement ([DB]) and finds the columns of a struct ([Field]).
+// Package records inserts, updates and deletes the records of a model. The adapters
+// for database libraries share its statements, their conditions and their errors. An
+// adapter provides a [DB], which runs a statement with its library, and the columns of
+// a struct ([Field]).
 package records
 
 import (

@@ -16,7 +16,7 @@ type valuer string
 
 func (v valuer) Value() (driver.Value, error) { return string(v), nil }
 
-// What drivers have been seen to say, and what is left of it.
+// Error texts of real drivers, and the part of each that is shown.
 func TestHide(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

@@ -36,7 +36,7 @@ func Hits[R any](fields []Field, lookups []field.Lookup, rows []R) (_ []R, err e
 }
 
 // checkable returns an error if the query did not read a field that the lookup's
-// index is computed from: the record would silently be taken for a false hit.
+// index is computed from: the record would silently be treated as a false hit.
 func checkable[R any](fields []Field, l field.Lookup, row *R) error {
 	at := slices.IndexFunc(fields, func(f Field) bool { return f.Column == l.Name })
 	if at < 0 {
