@@ -53,7 +53,7 @@ func computeInto(b *testing.B, x *Index) {
 
 // Two workers on two processors do in one round what one does in two: at least
 // 1.8 times as much, so at most 1/1.8 of the time. The limit is one worker on one
-// processor, without a second one that collects its garbage meanwhile.
+// processor, without a second one that collects garbage at the same time.
 func BenchmarkBulk(b *testing.B) {
 	x := fast(b, Options{Algorithm: Argon2id{}})
 	round := func(workers int) func() {

@@ -234,7 +234,7 @@ func TestBulkMemoryIsFlat(t *testing.T) {
 	}
 }
 
-// The same results as one by one, whatever the workers.
+// Any number of workers returns the same results as one.
 func TestBulkComputesTheSame(t *testing.T) {
 	t.Parallel()
 	x := fast(t, Options{Algorithm: Argon2id{MemoryLog2: 3}})

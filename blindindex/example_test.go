@@ -96,7 +96,7 @@ func ExampleCompound() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	// The way of a Ruby model with a virtual attribute: whatever text it returns.
+	// As in a Ruby model with a virtual attribute, index any text that a function returns.
 	virtual, err := people.Compute("Lovelace" + " " + "1815")
 	if err != nil {
 		log.Fatal(err)
@@ -199,8 +199,8 @@ func ExamplePropose() {
 	// Rows without a value are seen: NULL stays NULL.
 	// Rows with different index values hold different values.
 	// Rows with the same index value hold the same value with a probability of 17 %: an index value stands for 5.4 values on average.
-	// The most frequent value stands out: its index value is on 32,180 rows, an average one on 198. Whoever knows which value that is, knows these rows. Spread over about 163 partitions it would not stand out.
-	// Whoever has the index key tests a guessed value at the cost of one hash; a wrong guess agrees with a given row by chance once in 2,048.
+	// The most frequent value stands out: its index value is on 32,180 rows, an average one on 198. Anybody who knows which value that is can find these rows. Spread over about 163 partitions it would not stand out.
+	// Anybody who has the index key can test a guessed value at the cost of one hash; a wrong guess agrees with a given row by chance once in 2,048.
 }
 
 func ExampleParseExpression() {

@@ -192,7 +192,7 @@ func (p Plan) Leaks() []string {
 	if p.Found > p.Sought+math.Sqrt(float64(p.Rows)) {
 		leaks = append(leaks, fmt.Sprintf("Look-ups open more false rows than the square root of the table, %s: a wider index is cheaper.", number(math.Sqrt(float64(p.Rows)))))
 	}
-	return append(leaks, fmt.Sprintf("Whoever has the index key tests a guessed value at the cost of one hash; a wrong guess agrees with a given row by chance once in %s.",
+	return append(leaks, fmt.Sprintf("Anybody who has the index key can test a guessed value at the cost of one hash; a wrong guess agrees with a given row by chance once in %s.",
 		number(math.Ldexp(1, p.Bits))))
 }
 
@@ -213,7 +213,7 @@ func (p Plan) frequency() string {
 	if p.TopFound < 2*p.MeanFound {
 		return "The most frequent value does not stand out: " + groups
 	}
-	text := "The most frequent value stands out: " + groups + " Whoever knows which value that is, knows these rows."
+	text := "The most frequent value stands out: " + groups + " Anybody who knows which value that is can find these rows."
 	if need := float64(p.TopPartitions) * math.Ceil(p.TopFound/p.MeanFound); need <= MaxPartitions {
 		text += fmt.Sprintf(" Spread over about %.0f partitions it would not stand out.", need)
 	}

@@ -43,7 +43,7 @@ func runLocally(ctx context.Context, o order) error {
 
 // testKill has processes rotate the table, kills one of them with SIGKILL each
 // time when a random number of rows is written, and starts another. In the end
-// every row was written exactly once and holds what it held.
+// every row was written exactly once and has its old values.
 func testKill(t *testing.T, processes int, o order, schedule ...func(testing.TB, *table, *rotation.Rotator)) {
 	n := newTable(t, killedRows)
 	n.countWrites(t)

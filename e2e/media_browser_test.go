@@ -159,7 +159,7 @@ func TestSeekingInChromium(t *testing.T) {
 			t.Errorf("seek to %v: at %v, then at %v with a loudness of %.4f, want %.4f to %.4f", wanted[i], seek.At, seek.Played, seek.Loudness, least, most)
 		}
 	}
-	// To get to second 100 the browser asked for what lies there.
+	// To seek to second 100, the browser requested a range near it.
 	mu.Lock()
 	defer mu.Unlock()
 	const there = recordingHeader + 100*recordedRate*2

@@ -78,7 +78,7 @@ type table struct {
 	db   *sql.DB // over the pool
 }
 
-// connect leaves room for the queue beside the workers.
+// connect opens enough connections for the workers and the queue.
 func connect(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	config, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
@@ -125,7 +125,7 @@ func (n *table) exec(t testing.TB, query string, args ...any) {
 	must(t, err)
 }
 
-// eachPage does something for ranges of ids, some of them side by side.
+// eachPage calls a function for ranges of ids, several of them concurrently.
 func (n *table) eachPage(t testing.TB, do func(from, to int64) error) {
 	t.Helper()
 	const page, atOnce = 2000, 4
@@ -216,14 +216,14 @@ func (n *table) tally(t testing.TB, version int) tally {
 	return sum
 }
 
-// is reports whether a row holds what it was filled with.
+// is reports whether a row has the values that it was filled with.
 func is(n *note) bool {
 	want, got := body(n.ID), n.Body.Must()
 	same := want == nil && got == nil || want != nil && got != nil && *want == *got
 	return same && n.Title.Must() == title(n.ID)
 }
 
-// counted prints what a test has counted, for whoever reads the output of CI.
+// counted prints the counts of a test for readers of the CI output.
 func counted(t testing.TB, format string, args ...any) {
 	t.Helper()
 	fmt.Printf("counted: %s: %s\n", t.Name(), fmt.Sprintf(format, args...))

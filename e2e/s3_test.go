@@ -31,7 +31,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
-// s3Server is an S3 server in this process that counts what it serves.
+// s3Server is an S3 server in this process that counts its responses.
 type s3Server struct {
 	client *s3.Client
 

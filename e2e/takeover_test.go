@@ -10,7 +10,7 @@ import (
 
 // How long the shards of a killed worker rest, with the leases and the queue as
 // they are by default. The promise is a minute; nearly all of it is waiting, so
-// the tests wait side by side.
+// the tests wait concurrently.
 func TestTakeoverPostgres(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {

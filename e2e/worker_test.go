@@ -14,7 +14,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// order is what a worker process is told to do, by an environment variable.
+// order tells a worker process what to do, in an environment variable.
 type order struct {
 	DSN      string
 	Executor string // a key of executors

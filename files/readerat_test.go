@@ -13,7 +13,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/internal/fullio"
 )
 
-// countingReaderAt counts reads, and gives half of them once it is told to fail.
+// countingReaderAt counts reads, and returns only half of the bytes if fails is set.
 type countingReaderAt struct {
 	io.ReaderAt
 	reads atomic.Int64

@@ -34,7 +34,7 @@ func refused(t *testing.T, what string, k Key, object, plaintext []byte) {
 	}
 }
 
-// chunksOf cuts an object into what is in front of the chunks and the chunks.
+// chunksOf splits an object into the part before the chunks and the chunks.
 func chunksOf(object []byte) (start []byte, chunks [][]byte) {
 	return object[:bodyStart], slices.Collect(slices.Chunk(object[bodyStart:], sealedChunk))
 }

@@ -26,7 +26,7 @@ type plainBox struct {
 	open func(dst, box []byte) ([]byte, bool)
 }
 
-// newPlainBox returns the layout of an algorithm beside a box under the same keys.
+// newPlainBox returns the layout of an algorithm, and a box under the same keys.
 func newPlainBox(b *testing.B, algorithm Algorithm) (plainBox, *Box) {
 	b.Helper()
 	check := func(err error) {

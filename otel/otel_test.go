@@ -52,7 +52,7 @@ func (t *telemetry) observer(tb testing.TB, options kmsotel.Options) kmsencrypte
 	return observer
 }
 
-// metrics collects what was recorded, by name.
+// metrics collects the recorded metrics by name.
 func (t *telemetry) metrics(tb testing.TB) map[string]metricdata.Metrics {
 	tb.Helper()
 	var all metricdata.ResourceMetrics

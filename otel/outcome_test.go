@@ -38,7 +38,7 @@ func TestOutcome(t *testing.T) {
 		{errors.Join(kmsencrypted.ErrUnavailable, kmsencrypted.ErrDenied), "denied"},
 		// One of two regions is away, the key of the other is disabled: that may pass.
 		{located(kmsencrypted.ErrUnavailable, errors.Join(kmsencrypted.ErrUnavailable, kmsencrypted.ErrKeyUnusable)), "unavailable"},
-		// The class stands in what is inside.
+		// The class is that of the inner error.
 		{located(errors.New("no value"), kmsencrypted.ErrThrottled), "throttled"},
 	} {
 		if got := outcomeOf(test.err); got != test.want {

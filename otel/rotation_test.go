@@ -70,7 +70,7 @@ func TestRotationMetrics(t *testing.T) {
 	wantStages(t, sdk)
 }
 
-// What the stages took is told apart.
+// The time of each stage is reported separately.
 func wantStages(t *testing.T, sdk *telemetry) {
 	t.Helper()
 	stages, ok := sdk.metrics(t)["kmsencrypted.rotation.stage.duration"].Data.(metricdata.Histogram[float64])

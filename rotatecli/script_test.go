@@ -126,7 +126,7 @@ func openIn(dir string) *sql.DB {
 	return db
 }
 
-// manager stands for one of attached files: it says what it is told to move.
+// manager is a fake manager of attached files: it prints what it should move.
 type manager struct{}
 
 func (manager) KeyColumn() string { return "encrypted_kms_key" }

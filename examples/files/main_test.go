@@ -122,7 +122,7 @@ func (s *site) links(prefix string) []string {
 	return out
 }
 
-// objects are the files of the bucket with what lies in them.
+// objects returns the files of the bucket and their content.
 func (s *site) objects() map[string]string {
 	s.t.Helper()
 	out := make(map[string]string)

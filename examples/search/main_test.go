@@ -18,7 +18,7 @@ func TestSearch(t *testing.T) {
   Rows with the same index value hold the same value with a probability of 17.3 %: an index value stands for 2.8 values on average.
   The most frequent value does not stand out: its index value is on 12.8 rows, an average one on 6.7.
   Look-ups open more false rows than the square root of the table, 4.9: a wider index is cheaper.
-  Whoever has the index key tests a guessed value at the cost of one hash; a wrong guess agrees with a given row by chance once in 4.
+  Anybody who has the index key can test a guessed value at the cost of one hash; a wrong guess agrees with a given row by chance once in 4.
 
 By e-mail address ADA@MAIL.EXAMPLE:
   found    Ada        Ada@mail.example, +44 20 7946 0958

@@ -45,7 +45,7 @@ func newStore(t testing.TB, plaintext []byte, contentType string) store {
 	return s
 }
 
-// change rewrites what lies in the store.
+// change modifies an object in the store.
 func (s store) change(t testing.TB, f func(raw []byte) []byte) {
 	t.Helper()
 	raw, err := s.inner.ReadAll(t.Context(), "x")

@@ -128,7 +128,7 @@ func TestLikeServeContent(t *testing.T) {
 	}
 }
 
-// The same with a real client, and what it does with an object that is damaged.
+// The same with a real client, also with a damaged object.
 func TestCurl(t *testing.T) {
 	t.Parallel()
 	curl, err := exec.LookPath("curl")

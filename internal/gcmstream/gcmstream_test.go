@@ -129,7 +129,7 @@ func open(t testing.TB, key, nonce, ad, sealed []byte, size int) (plaintext []by
 	return plaintext
 }
 
-// A part opens as what it is, where it is, and nothing is left of any other.
+// A part opens only as itself and in its place; after an error no plaintext remains.
 func TestOpenRefuses(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(5, 6))

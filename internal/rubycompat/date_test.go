@@ -7,7 +7,7 @@ import (
 )
 
 // show writes parts as year-month-day hour:minute:second.fraction offset, with
-// "_" for what was not found.
+// "_" for parts that were not found.
 func show(p DateParts) string {
 	part := func(n *int) string {
 		if n == nil {

@@ -93,7 +93,7 @@ func TestUnmarshalScalars(t *testing.T) {
 	}
 }
 
-// Rails cannot read a column with a date or a time unless it was told to.
+// Rails cannot read a column with a date or a time unless it permits these classes.
 func TestCodecTimes(t *testing.T) {
 	t.Parallel()
 	for class, v := range map[string]any{"Date": Date{2020, 1, 2}, "Time": at("2020-01-02T03:04:05Z")} {

@@ -227,7 +227,7 @@ func (g *generator) remove() {
 	g.add(step{do: "delete", variable: v})
 }
 
-// single is any step, wherever it stands.
+// single is any step in any position.
 func (g *generator) single() {
 	do := pick(g, []string{"read", "update", "insert", "begin", "commit", "rollback", "savepoint", "undo", "rewrap", "rekey"})
 	g.add(step{do: do, variable: g.IntN(3), row: g.IntN(4), flag: g.oneIn(2)})

@@ -122,7 +122,7 @@ func (p *viaGORM[R, P]) rollbackTo(name string) error {
 	return p.tx.Session(&gorm.Session{}).RollbackTo(name).Error
 }
 
-// dialectorOf is GORM's driver on a connection that is there.
+// dialectorOf returns GORM's driver for an existing connection.
 func dialectorOf(dialect field.Dialect, db *sql.DB) gorm.Dialector {
 	switch dialect {
 	case field.Postgres:
