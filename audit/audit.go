@@ -86,7 +86,7 @@ func Log(ctx context.Context, db Execer, d field.Dialect, entries ...Entry) erro
 	if err := d.Check(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	q := d.Statement("INSERT INTO ", Table, " (viewer, record_table, record_id, fields, place, viewed_at) VALUES ")
+	q := d.Statement(d.Strict("INSERT INTO "), Table, " (viewer, record_table, record_id, fields, place, viewed_at) VALUES ")
 	rows := make([][]any, len(entries))
 	for i, e := range entries {
 		if e.Viewer == "" || e.Table == "" || e.ID == "" || len(e.Fields) == 0 {

@@ -3,6 +3,7 @@ package audit_test
 import (
 	"database/sql"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,11 +15,29 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/audit"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
 )
 
 func TestAuditSQLite(t *testing.T)   { testAudit(t, field.SQLite, "sqlite", ":memory:") }
 func TestAuditPostgres(t *testing.T) { testAudit(t, field.Postgres, "pgx", dbserver.Postgres(t)) }
 func TestAuditMariaDB(t *testing.T)  { testAudit(t, field.MySQL, "mysql", dbserver.MariaDB(t)) }
+func TestAuditMySQL(t *testing.T)    { testAudit(t, field.MySQL, "mysql", dbserver.MySQL(t)) }
+func TestAuditMySQLish(t *testing.T) {
+	testAudit(t, field.MySQL, mysqlish.Driver(), dbserver.MariaDB(t))
+}
+
+// lenient is a session that cuts, unless a statement asks for more.
+const lenient = "&sql_mode=''"
+
+func TestAuditMariaDBLenient(t *testing.T) {
+	testAudit(t, field.MySQL, "mysql", dbserver.MariaDB(t)+lenient)
+}
+func TestAuditMySQLLenient(t *testing.T) {
+	testAudit(t, field.MySQL, "mysql", dbserver.MySQL(t)+lenient)
+}
+func TestAuditMySQLishLenient(t *testing.T) {
+	testAudit(t, field.MySQL, mysqlish.Driver(), dbserver.MariaDB(t)+lenient)
+}
 
 // utc is the time of an entry as text.
 var utc = map[field.Dialect]string{
@@ -54,6 +73,18 @@ func testAudit(t *testing.T, d field.Dialect, driver, dsn string) {
 	var count int
 	if scanErr := db.QueryRowContext(t.Context(), "SELECT count(*) FROM kms_audits").Scan(&count); !errors.Is(err, kmsencrypted.ErrConfig) || scanErr != nil || count != 2 {
 		t.Errorf("an incomplete entry: %v, then %d entries, want ErrConfig and 2", err, count)
+	}
+	if d == field.SQLite {
+		return // which knows no lengths
+	}
+	for what, e := range map[string]audit.Entry{
+		"viewer": {Viewer: strings.Repeat("v", 300), Table: "t", ID: "1", Fields: []string{"A"}},
+		"id":     {Viewer: "x", Table: "t", ID: strings.Repeat("1", 300), Fields: []string{"A"}},
+	} {
+		err := audit.Log(t.Context(), db, d, e)
+		if scanErr := db.QueryRowContext(t.Context(), "SELECT count(*) FROM kms_audits").Scan(&count); err == nil || scanErr != nil || count != 2 {
+			t.Errorf("an entry whose %s is too long: %v, then %d entries, want an error and 2", what, err, count)
+		}
 	}
 }
 

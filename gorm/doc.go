@@ -62,7 +62,9 @@
 // Table and a name ([kmsencrypted.ErrUnsealed]); another id for a stored record, an
 // upsert by any other column that overwrites encrypted ones ([errors.ErrUnsupported]);
 // a plaintext compared with an encrypted column ([kmsencrypted.ErrUnsealed]); Pluck
-// or a map for an encrypted column ([kmsencrypted.ErrNotOpened]).
+// or a map for an encrypted column ([kmsencrypted.ErrNotOpened]); INSERT IGNORE and
+// UPDATE IGNORE on MariaDB and MySQL, which cut what is too long
+// ([errors.ErrUnsupported]). Other statements are strict there, in any sql_mode.
 //
 // # Transactions and the key service
 //

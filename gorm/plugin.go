@@ -89,6 +89,8 @@ func (p *Plugin) register(db *gorm.DB) error {
 		c.Update().Before("gorm:save_after_associations").Register(name+"updated", p.afterUpdate),
 		c.Query().Before("gorm:query").Register(name+"check", p.checked((*table).beforeQuery)),
 		c.Query().Before("gorm:after_query").Register(name+"open", p.afterQuery),
+		c.Create().Before("gorm:create").Register(name+"strict", p.strict("INSERT")),
+		c.Update().Before("gorm:update").Register(name+"strict", p.strict("UPDATE")),
 		c.Create().Before("gorm:create").Register(name+"guard", p.guard),
 		c.Update().Before("gorm:update").Register(name+"guard", p.guard),
 		c.Query().Before("gorm:query").Register(name+"guard", p.guard),

@@ -17,6 +17,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
@@ -35,7 +36,23 @@ type database struct {
 var (
 	postgres = database{"pgx", field.Postgres, dbserver.Postgres, "text", "IS NOT DISTINCT FROM", 4000}
 	mariadb  = database{"mysql", field.MySQL, dbserver.MariaDB, "varchar(64)", "<=>", 4000}
-	sqlite   = database{"sqlite", field.SQLite, sqliteDSN, "text", "IS", 4000}
+	mysql    = database{"mysql", field.MySQL, dbserver.MySQL, "varchar(64)", "<=>", 4000}
+	// mysqlLike is what the suites run on where there is no MySQL.
+	mysqlLike = database{mysqlish.Driver(), field.MySQL, dbserver.MariaDB, "varchar(64)", "<=>", 4000}
+	sqlite    = database{"sqlite", field.SQLite, sqliteDSN, "text", "IS", 4000}
+)
+
+// with is the database with a variable set in each session.
+func (d database) with(setting string) database {
+	dsn := d.dsn
+	d.dsn = func(t testing.TB) string { return dsn(t) + "&" + setting }
+	return d
+}
+
+// Sessions that are unlike others.
+const (
+	lenient = "sql_mode=''"                // cuts what is too long, unless a statement asks for more
+	ofSeven = "auto_increment_increment=7" // of a cluster: ids of neighbours are not neighbours
 )
 
 func sqliteDSN(t testing.TB) string {

@@ -54,6 +54,8 @@ func (d *dependents) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 func TestDependentsSQLite(t *testing.T)   { testDependents(t, sqlite) }
 func TestDependentsPostgres(t *testing.T) { testDependents(t, postgres) }
 func TestDependentsMariaDB(t *testing.T)  { testDependents(t, mariadb) }
+func TestDependentsMySQL(t *testing.T)    { testDependents(t, mysql) }
+func TestDependentsMySQLish(t *testing.T) { testDependents(t, mysqlLike) }
 
 // What hangs on a record is moved with it or not at all.
 func testDependents(t *testing.T, d database) {
@@ -111,6 +113,8 @@ func testDependents(t *testing.T, d database) {
 func TestRekeyWithoutDependentsSQLite(t *testing.T)   { testWithoutDependents(t, sqlite) }
 func TestRekeyWithoutDependentsPostgres(t *testing.T) { testWithoutDependents(t, postgres) }
 func TestRekeyWithoutDependentsMariaDB(t *testing.T)  { testWithoutDependents(t, mariadb) }
+func TestRekeyWithoutDependentsMySQL(t *testing.T)    { testWithoutDependents(t, mysql) }
+func TestRekeyWithoutDependentsMySQLish(t *testing.T) { testWithoutDependents(t, mysqlLike) }
 
 func testWithoutDependents(t *testing.T, d database) {
 	t.Parallel()

@@ -13,6 +13,8 @@ import (
 
 func TestDynamicPostgres(t *testing.T) { testDynamic(t, postgres) }
 func TestDynamicMariaDB(t *testing.T)  { testDynamic(t, mariadb) }
+func TestDynamicMySQL(t *testing.T)    { testDynamic(t, mysql) }
+func TestDynamicMySQLish(t *testing.T) { testDynamic(t, mysqlLike) }
 func TestDynamicSQLite(t *testing.T)   { testDynamic(t, sqlite) }
 
 // testDynamic rotates a table whose struct is made at run time: rewrapped with

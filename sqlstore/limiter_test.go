@@ -200,6 +200,8 @@ func testLimiterRate(t *testing.T, d database) {
 
 func TestLimiterRatePostgres(t *testing.T) { t.Parallel(); testLimiterRate(t, postgres) }
 func TestLimiterRateMariaDB(t *testing.T)  { t.Parallel(); testLimiterRate(t, mariadb) }
+func TestLimiterRateMySQL(t *testing.T)    { t.Parallel(); testLimiterRate(t, mysql) }
+func TestLimiterRateMySQLish(t *testing.T) { t.Parallel(); testLimiterRate(t, mysqlLike) }
 func TestLimiterRateSQLite(t *testing.T)   { t.Parallel(); testLimiterRate(t, sqlite) }
 
 func TestLimiterRefuses(t *testing.T) {

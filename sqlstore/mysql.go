@@ -49,7 +49,7 @@ func (s *Store[R]) updateJoined(ctx context.Context, tx *sqlx.Tx, w *swap) (err 
 	}()
 	j := newJoin(s, w)
 	joined, text := j.from+" STRAIGHT_JOIN "+s.dialect.QuotedTable(s.Table())+" AS t", j.text(w)
-	result, err := tx.ExecContext(ctx, "UPDATE "+joined+" SET "+strings.Join(j.set, ", ")+" WHERE "+strings.Join(j.where, " AND "), text)
+	result, err := tx.ExecContext(ctx, s.dialect.Strict("UPDATE ")+joined+" SET "+strings.Join(j.set, ", ")+" WHERE "+strings.Join(j.where, " AND "), text)
 	if err != nil {
 		return err
 	}

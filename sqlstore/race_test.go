@@ -39,6 +39,8 @@ const clients = 6
 
 func TestRacePostgres(t *testing.T) { testRace(t, postgres) }
 func TestRaceMariaDB(t *testing.T)  { testRace(t, mariadb) }
+func TestRaceMySQL(t *testing.T)    { testRace(t, mysql) }
+func TestRaceMySQLish(t *testing.T) { testRace(t, mysqlLike) }
 func TestRaceSQLite(t *testing.T)   { testRace(t, sqlite) }
 
 // Six clients count up a column each in rows at random - read, think, write with

@@ -48,7 +48,18 @@ type setting struct {
 
 func TestStorePostgres(t *testing.T) { testStore(t, postgres) }
 func TestStoreMariaDB(t *testing.T)  { testStore(t, mariadb) }
-func TestStoreSQLite(t *testing.T)   { testStore(t, sqlite) }
+func TestStoreMySQL(t *testing.T)    { testStore(t, mysql) }
+func TestStoreMySQLish(t *testing.T) { testStore(t, mysqlLike) }
+func TestStoreMariaDBLenient(t *testing.T) {
+	testStore(t, mariadb.with(lenient))
+}
+func TestStoreMySQLLenientCluster(t *testing.T) {
+	testStore(t, mysql.with(lenient).with(ofSeven))
+}
+func TestStoreMySQLishLenientCluster(t *testing.T) {
+	testStore(t, mysqlLike.with(lenient).with(ofSeven))
+}
+func TestStoreSQLite(t *testing.T) { testStore(t, sqlite) }
 
 func testStore(t *testing.T, d database) {
 	t.Parallel()

@@ -285,7 +285,7 @@ func (s *Store[R]) insert(ctx context.Context, tx *sqlx.Tx, table string, column
 	}
 	const most = 500 // rows; below every database's limit of arguments
 	for rows := range slices.Chunk(values, most) {
-		q := s.dialect.Statement("INSERT INTO ", table, " (", strings.Join(columns, ", "), ") VALUES ")
+		q := s.dialect.Statement(s.dialect.Strict("INSERT INTO "), table, " (", strings.Join(columns, ", "), ") VALUES ")
 		q.Rows(rows)
 		if _, err := tx.ExecContext(ctx, q.String(), q.Args...); err != nil {
 			return err

@@ -103,6 +103,8 @@
 // The driver's name at [sqlx.Open] or [sqlx.NewDb] identifies the database. If sqlx
 // does not know the name, and on a [*sqlx.Conn] for MariaDB, MySQL and SQLite, the
 // package asks the database at each write. Names of tables and columns are quoted,
-// so spell them as the database does. On MariaDB an update sets LAST_INSERT_ID() to
+// so spell them as the database does. On MariaDB and MySQL every INSERT and UPDATE
+// asks for strict mode itself, so that a value that does not fit into its column is
+// an error and is never cut. On MariaDB an update sets LAST_INSERT_ID() to
 // 1, to distinguish a row that matched from one that changed.
 package kmssqlx

@@ -146,6 +146,7 @@ var suite = []struct {
 	{"ManualWritesAreRefused", manualWritesAreRefused},
 	{"OtherStructs", otherStructs},
 	{"ErrorsHoldNoArguments", errorsHoldNoArguments},
+	{"NothingIsCut", nothingIsCut},
 	{"Writers", writers},
 }
 

@@ -23,6 +23,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
@@ -44,11 +45,26 @@ type database struct {
 }
 
 var (
-	postgres = database{"pgx", field.Postgres, dbserver.Postgres}
-	mariadb  = database{"mysql", field.MySQL, dbserver.MariaDB}
-	sqlite   = database{"sqlite", field.SQLite, func(t testing.TB) string {
+	postgres  = database{"pgx", field.Postgres, dbserver.Postgres}
+	mariadb   = database{"mysql", field.MySQL, dbserver.MariaDB}
+	mysql     = database{"mysql", field.MySQL, dbserver.MySQL}
+	mysqlLike = database{mysqlish.Driver(), field.MySQL, dbserver.MariaDB}
+	sqlite    = database{"sqlite", field.SQLite, func(t testing.TB) string {
 		return sqliteDSN(filepath.Join(t.TempDir(), "test.sqlite3"))
 	}}
+)
+
+// with is the database with a variable set in each session.
+func (d database) with(setting string) database {
+	dsn := d.dsn
+	d.dsn = func(t testing.TB) string { return dsn(t) + "&" + setting }
+	return d
+}
+
+// Sessions that are unlike others.
+const (
+	lenient = "sql_mode=''"                // cuts what is too long, unless a statement asks for more
+	ofSeven = "auto_increment_increment=7" // of a cluster: ids of neighbours are not neighbours
 )
 
 func sqliteDSN(path string) string {
@@ -232,7 +248,10 @@ func everywhere(t *testing.T, test func(t *testing.T, d database)) {
 	for _, c := range []struct {
 		name string
 		d    database
-	}{{"SQLite", sqlite}, {"Postgres", postgres}, {"MariaDB", mariadb}} {
+	}{
+		{"SQLite", sqlite}, {"Postgres", postgres}, {"MariaDB", mariadb}, {"MySQL", mysql}, {"MySQLish", mysqlLike},
+		{"MariaDBLenient", mariadb.with(lenient)}, {"MySQLLenientCluster", mysql.with(lenient).with(ofSeven)}, {"MySQLishLenientCluster", mysqlLike.with(lenient).with(ofSeven)},
+	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			test(t, c.d)
@@ -242,8 +261,8 @@ func everywhere(t *testing.T, test func(t *testing.T, d database)) {
 
 var sizes = []int{0, 1, 511, 512, 513, files.ChunkSize - 1, files.ChunkSize, files.ChunkSize + 1, 3*files.ChunkSize - 1, 100_000, 1<<20 + 5}
 
-// A file's whole life on SQLite, PostgreSQL and MariaDB.
-func TestLifePostgresMariaDBSQLite(t *testing.T) {
+// A file's whole life on each kind of database.
+func TestLifePostgresMariaDBMySQLSQLite(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, d database) {
 		w := newWorld(t, d, func(c *attach.Config) { c.Grace = time.Millisecond })
@@ -312,6 +331,45 @@ func TestLifePostgresMariaDBSQLite(t *testing.T) {
 		}))
 		w.sweep(t)
 		w.clean(t, 0)
+	})
+}
+
+// What does not fit into a column is refused, and what was there stays.
+func TestNothingIsCutPostgresMariaDBMySQLSQLite(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, d database) {
+		narrow := map[field.Dialect]string{
+			field.Postgres: "ALTER TABLE kms_attachments ALTER file_name TYPE varchar(12)",
+			field.MySQL:    "ALTER TABLE kms_attachments MODIFY file_name varchar(12) CHARACTER SET latin1 NOT NULL",
+		}[d.dialect]
+		if narrow == "" {
+			t.Skip("SQLite knows no lengths")
+		}
+		w := newWorld(t, d, func(c *attach.Config) { c.Grace = time.Millisecond })
+		w.exec(t, narrow)
+		c := w.insert(t, 7)
+		content := random(1, 5000)
+		a := w.attach(t, c, "license", content)
+		names := []string{"longer than twelve.bin"}
+		if d.dialect == field.MySQL {
+			names = append(names, "日本")
+		}
+		for _, name := range names {
+			p, err := w.manager.Upload(t.Context(), c, "scans", bytes.NewReader(content), attach.Options{Name: name})
+			must(t, err)
+			if _, err := w.commit(t, p); err == nil {
+				t.Errorf("Commit of a file named %q: no error", name)
+			}
+			p, err = w.manager.Replace(t.Context(), c, a, strings.NewReader("another"), attach.Options{Name: name})
+			must(t, err)
+			if _, err := w.commit(t, p); err == nil {
+				t.Errorf("Commit of a replacement named %q: no error", name)
+			}
+		}
+		w.holds(t, a, content)
+		if n := w.count(t, "SELECT count(*) FROM kms_attachments"); n != 1 {
+			t.Errorf("%d attachments, want one", n)
+		}
 	})
 }
 

@@ -24,7 +24,7 @@ var activeStorage = map[field.Dialect][2]string{
 }
 
 // Active Storage's rows are written and read on each kind of database.
-func TestRailsRowsPostgresMariaDBSQLite(t *testing.T) {
+func TestRailsRowsPostgresMariaDBMySQLSQLite(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, d database) {
 		db, err := sql.Open(d.driver, d.dsn(t))

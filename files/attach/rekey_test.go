@@ -10,7 +10,7 @@ import (
 )
 
 // One record gets a new data key, and its files follow; its neighbour's do not.
-func TestRekeyOneRecordPostgresMariaDBSQLite(t *testing.T) {
+func TestRekeyOneRecordPostgresMariaDBMySQLSQLite(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, d database) {
 		w := newWorld(t, d, nil)

@@ -40,7 +40,7 @@ func (t Table) InsertTellingIDs(columns []string, rows int) string {
 }
 
 func (t Table) insert(columns []string, rows int) *Statement {
-	s := t.Dialect.Statement("INSERT INTO ")
+	s := t.Dialect.Statement(t.Strict("INSERT INTO "))
 	s.Grow(64 + len(columns)*(32+rows*len("$1234, ")))
 	s.Table(t.Name)
 	if len(columns) == 0 && t.Dialect != MySQL {
@@ -89,7 +89,7 @@ func text(s string) string {
 // are the new values, the id, and the values that the columns in same must still
 // hold.
 func (t Table) Update(set []string, same []Condition) string {
-	s := t.Dialect.Statement("UPDATE ")
+	s := t.Dialect.Statement(t.Strict("UPDATE "))
 	s.Grow(128 + 32*(len(set)+len(same)))
 	s.Table(t.Name)
 	s.Add(" SET ")
@@ -126,7 +126,7 @@ func (t Table) Matched(result sql.Result) (bool, error) {
 // values.
 func (t Table) UpdateMany(set, empty []string, rows int) string {
 	columns := slices.Concat(t.IDs, set)
-	s := t.Dialect.Statement("UPDATE ")
+	s := t.Dialect.Statement(t.Strict("UPDATE "))
 	s.Table(t.Name)
 	// The empty SELECT gives the columns their types: of the arguments alone,
 	// bytes would be taken for text.

@@ -9,6 +9,8 @@ import (
 // sqlx; here is how they look.
 func TestStatements(t *testing.T) {
 	t.Parallel()
+	before, after := MySQL.StrictParts()
+	before += " "
 	table := func(d Dialect) Table { return Table{d, "billing.customers", []string{"tenant", "id"}} }
 	for _, c := range []struct{ got, want string }{
 		{table(Postgres).Insert([]string{"name", "order"}, 2),
@@ -16,13 +18,13 @@ func TestStatements(t *testing.T) {
 		{table(Postgres).Insert([]string{"id", "name"}, 1),
 			`INSERT INTO "billing"."customers" ("id", "name") OVERRIDING SYSTEM VALUE VALUES ($1, $2)`},
 		{table(MySQL).Insert([]string{"id", "name"}, 1),
-			"INSERT INTO `billing`.`customers` (`id`, `name`) VALUES (?, ?)"},
+			before + "INSERT " + after + " INTO `billing`.`customers` (`id`, `name`) VALUES (?, ?)"},
 		{table(Postgres).InsertReturning([]string{"name"}, 1),
 			`INSERT INTO "billing"."customers" ("name") VALUES ($1) RETURNING "tenant"`},
 		{table(SQLite).InsertReturning(nil, 1),
 			"INSERT INTO `billing`.`customers` DEFAULT VALUES RETURNING `tenant`"},
 		{table(MySQL).Insert(nil, 2),
-			"INSERT INTO `billing`.`customers` () VALUES (), ()"},
+			before + "INSERT " + after + " INTO `billing`.`customers` () VALUES (), ()"},
 		{table(Postgres).Update([]string{"a", "b"}, []Condition{{Column: "key", Values: 1}}),
 			`UPDATE "billing"."customers" SET "a" = $1, "b" = $2 WHERE "tenant" = $3 AND "id" = $4 AND "key" IS NOT DISTINCT FROM $5`},
 		{table(Postgres).Update([]string{"a"}, []Condition{{Column: "key", Values: 2}, {Column: "a", Values: 1, As: "%s::text"}}),
@@ -30,9 +32,9 @@ func TestStatements(t *testing.T) {
 		{table(SQLite).Update([]string{"a"}, []Condition{{Column: "key", Values: 1}}),
 			"UPDATE `billing`.`customers` SET `a` = ? WHERE `tenant` = ? AND `id` = ? AND `key` IS ?"},
 		{table(MySQL).Update([]string{"a", "b"}, []Condition{{Column: "key", Values: 1}}),
-			"UPDATE `billing`.`customers` SET `a` = IF(LAST_INSERT_ID(1), ?, NULL), `b` = ? WHERE `tenant` = ? AND `id` = ? AND `key` <=> ?"},
+			before + "UPDATE " + after + " `billing`.`customers` SET `a` = IF(LAST_INSERT_ID(1), ?, NULL), `b` = ? WHERE `tenant` = ? AND `id` = ? AND `key` <=> ?"},
 		{table(MySQL).UpdateMany([]string{"a"}, []string{"a"}, 2),
-			"UPDATE `billing`.`customers` AS t JOIN (SELECT `tenant`, `id`, `a` FROM `billing`.`customers` WHERE FALSE" +
+			before + "UPDATE " + after + " `billing`.`customers` AS t JOIN (SELECT `tenant`, `id`, `a` FROM `billing`.`customers` WHERE FALSE" +
 				" UNION ALL SELECT ?, ?, ? UNION ALL SELECT ?, ?, ?) AS v ON t.`tenant` = v.`tenant` AND t.`id` = v.`id` SET t.`a` = v.`a` WHERE t.`a` IS NULL"},
 		{table(Postgres).Select(nil),
 			`SELECT 1 FROM "billing"."customers" WHERE "tenant" = $1 AND "id" = $2`},

@@ -50,8 +50,10 @@ func (d Dialect) Placeholder(n int) string {
 }
 
 // SQL completes a statement: it turns the marks ? into placeholders, of which
-// there are no others, and {now} and {lock} into what the database calls so.
+// there are no others, and {now} and {lock} into what the database calls so. An
+// INSERT or UPDATE is strict.
 func (d Dialect) SQL(query string) string {
+	query = d.Strict(query)
 	query = strings.NewReplacer("{now}", d.Now(), "{lock}", d.Lock()).Replace(query)
 	s := d.Statement()
 	for {

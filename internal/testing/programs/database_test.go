@@ -30,7 +30,6 @@ type server struct {
 	known   string // to sqlx
 	dialect field.Dialect
 	dsn     func(testing.TB) string
-	cuts    bool              // what is too long for its column is cut
 	hasty   string            // added to the DSN of the processes: no waiting for locks
 	ids     map[string]string // the definition of the primary key by its kind
 }
@@ -49,8 +48,6 @@ func servers() []server {
 			return dbserver.MariaDB(t) + more
 		}}
 	}
-	lenient := mariadb("MariaDBLenient", "mysql", "&sql_mode=''")
-	lenient.cuts = true
 	return []server{
 		{
 			name: "SQLite", driver: "sqlite", known: "sqlite", dialect: field.SQLite,
@@ -79,7 +76,7 @@ func servers() []server {
 			},
 		},
 		mariadb("MariaDB", "mysql", ""),
-		lenient,
+		mariadb("MariaDBLenient", "mysql", "&sql_mode=''"), // in which statements that are not strict cut
 		mariadb("MySQLish", mysqlish.Driver(), ""),
 	}
 }

@@ -17,9 +17,6 @@ const (
 	// respells: programs use texts, in ids and in contexts, that the database spells
 	// otherwise than they do, or takes for others.
 	respells = false
-	// cuts: programs use what is too long for its column also where the database
-	// cuts it instead of refusing it.
-	cuts = false
 )
 
 // tenants, of which some only just differ and the last is longer than its column.
@@ -28,7 +25,7 @@ var tenants = []string{"a", "b", "A", "tenant of many letters"}
 // tenant is mostly one of those that fit into the column.
 func (g *generator) tenant() string {
 	n := len(tenants) - 1
-	if g.oneIn(15) && (cuts || !g.server.cuts) {
+	if g.oneIn(15) {
 		return tenants[n]
 	}
 	if !respells && g.server.dialect == field.MySQL {
@@ -64,10 +61,7 @@ func ids(s server, kind string) []string {
 			list = append(list, "123E4567-E89B-12D3-A456-426614174000")
 		}
 	}
-	if cuts || !s.cuts {
-		list = append(list, strings.Repeat("long", 12))
-	}
-	return list
+	return append(list, strings.Repeat("long", 12)) // than the column
 }
 
 // generator makes the program of a seed.
