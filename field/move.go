@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -148,6 +149,7 @@ func (g *group) writeCompanions(w *Write) {
 		for _, sent := range g.key.was[1:] {
 			a.Or = append(a.Or, plainValue(sent[i]))
 		}
+		a.Exact = slices.ContainsFunc(a.Values(), func(v driver.Value) bool { _, isText := v.(string); return isText })
 		if !hasAssignment(w.Where, c.column) {
 			w.Where = append(w.Where, a)
 		}

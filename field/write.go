@@ -52,6 +52,10 @@ type Assignment struct {
 	// the record sent to it, see [Adapter.Sent]. An UPDATE that does not allow them is
 	// safe too; it only has unnecessary conflicts.
 	Or []driver.Value
+	// Exact is set in a condition on a plain column whose text an encryption context is
+	// made of: the texts "a", "A" and "a " must count as different, which they do not
+	// under every collation.
+	Exact bool
 }
 
 func (m *Model[R]) write(row *R, plain []string) (Write, error) {

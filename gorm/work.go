@@ -1,6 +1,7 @@
 package kmsgorm
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 
@@ -148,10 +149,34 @@ func (u *unchanged) Build(builder clause.Builder) {
 		}
 		var either []clause.Expression
 		for _, value := range a.Values() {
+			if a.Exact {
+				either = append(either, exactly{a.Column, value})
+				continue
+			}
 			either = append(either, clause.Eq{Column: clause.Column{Name: a.Column}, Value: u.bound(a.Column, value)}) // IS NULL for nil
 		}
 		clause.And(clause.Or(either...)).Build(builder)
 	}
+}
+
+// exactly is the condition that a column holds a text, character by character.
+type exactly struct {
+	column string
+	value  any
+}
+
+// Build implements [clause.Expression].
+func (e exactly) Build(builder clause.Builder) {
+	stmt, ok := builder.(*gorm.Statement)
+	if !ok {
+		_ = builder.AddError(errors.ErrUnsupported)
+		return
+	}
+	d := dialectOf(stmt.DB)
+	compared, before, after := d.Exact(stmt.Quote(clause.Column{Name: e.column}))
+	_, _ = builder.WriteString(compared + " " + d.Same() + " " + before)
+	builder.AddVar(builder, e.value)
+	_, _ = builder.WriteString(after)
 }
 
 // own is a statement of this package on the connection of another.

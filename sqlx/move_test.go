@@ -46,6 +46,12 @@ func tenantOf(record any) string {
 
 func (e *env) documents(t *testing.T, keyEach bool) documents {
 	t.Helper()
+	return e.documentsIn(t, keyEach, "varchar(20)")
+}
+
+// documentsIn has a type for the column of the tenant.
+func (e *env) documentsIn(t *testing.T, keyEach bool, tenant string) documents {
+	t.Helper()
 	contextOf := func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 		return kmsencrypted.Context{"tenant": tenantOf(s.Record), "id": s.ID[0]}, nil
 	}
@@ -65,7 +71,7 @@ func (e *env) documents(t *testing.T, keyEach bool) documents {
 	}
 	d := documents{env: e, config: kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: version(), 2: version()}}}
 	d.Model = model[document](t, e, d.config)
-	createTable(t, e, d.Model, "id "+e.id+", tenant_id varchar(20) NOT NULL, title varchar(20) NOT NULL DEFAULT ''")
+	createTable(t, e, d.Model, "id "+e.id+", tenant_id "+tenant+" NOT NULL, title varchar(20) NOT NULL DEFAULT ''")
 	return d
 }
 

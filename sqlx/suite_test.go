@@ -134,6 +134,7 @@ var suite = []struct {
 	{"MoveToAnotherKey", moveToAnotherKey},
 	{"MoveBesideOthers", moveBesideOthers},
 	{"MoveUndeclared", moveUndeclared},
+	{"TenantsAreTexts", tenantsAreTexts},
 	{"RetryUpdate", retryUpdate},
 	{"RetryFirstKey", retryFirstKey},
 	{"RetryRekey", retryRekey},

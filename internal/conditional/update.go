@@ -19,7 +19,7 @@ func Update(t sqldialect.Table, w field.Write, id []any) (query string, args []a
 	same := make([]sqldialect.Condition, len(w.Where))
 	for i, a := range w.Where {
 		values := a.Values()
-		same[i] = sqldialect.Condition{Column: a.Column, Values: len(values)}
+		same[i] = sqldialect.Condition{Column: a.Column, Values: len(values), Exact: a.Exact}
 		for _, v := range values {
 			args = append(args, v)
 		}

@@ -81,6 +81,8 @@ type Condition struct {
 	Values int
 	// As is what is compared, with %s for the column. Empty: the column.
 	As string
+	// Exact compares texts by their characters: see [Dialect.Exact].
+	Exact bool
 }
 
 // Where adds the conditions that the row has this id and the columns hold what
@@ -99,8 +101,11 @@ func (s *Statement) Where(ids []string, same ...Condition) {
 }
 
 func (s *Statement) holds(c Condition) {
-	compared := s.Dialect.Quoted(c.Column)
-	if c.As != "" {
+	compared, before, after := s.Dialect.Quoted(c.Column), "", ""
+	switch {
+	case c.Exact:
+		compared, before, after = s.Dialect.Exact(compared)
+	case c.As != "":
 		compared = strings.ReplaceAll(c.As, "%s", compared)
 	}
 	if c.Values > 1 {
@@ -108,7 +113,8 @@ func (s *Statement) holds(c Condition) {
 		defer s.Add(")")
 	}
 	s.Each(c.Values, " OR ", func(int) {
-		s.Add(compared, " ", s.Dialect.Same(), " ")
+		s.Add(compared, " ", s.Dialect.Same(), " ", before)
 		s.Mark()
+		s.Add(after)
 	})
 }

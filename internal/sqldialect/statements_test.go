@@ -29,6 +29,10 @@ func TestStatements(t *testing.T) {
 			`UPDATE "billing"."customers" SET "a" = $1, "b" = $2 WHERE "tenant" = $3 AND "id" = $4 AND "key" IS NOT DISTINCT FROM $5`},
 		{table(Postgres).Update([]string{"a"}, []Condition{{Column: "key", Values: 2}, {Column: "a", Values: 1, As: "%s::text"}}),
 			`UPDATE "billing"."customers" SET "a" = $1 WHERE "tenant" = $2 AND "id" = $3 AND ("key" IS NOT DISTINCT FROM $4 OR "key" IS NOT DISTINCT FROM $5) AND "a"::text IS NOT DISTINCT FROM $6`},
+		{table(Postgres).Update([]string{"a"}, []Condition{{Column: "b", Values: 2, Exact: true}}),
+			`UPDATE "billing"."customers" SET "a" = $1 WHERE "tenant" = $2 AND "id" = $3` +
+				` AND ("b"::text COLLATE "C" IS NOT DISTINCT FROM (CASE WHEN FALSE THEN "b" ELSE $4 END)::text COLLATE "C"` +
+				` OR "b"::text COLLATE "C" IS NOT DISTINCT FROM (CASE WHEN FALSE THEN "b" ELSE $5 END)::text COLLATE "C")`},
 		{table(SQLite).Update([]string{"a"}, []Condition{{Column: "key", Values: 1}}),
 			"UPDATE `billing`.`customers` SET `a` = ? WHERE `tenant` = ? AND `id` = ? AND `key` IS ?"},
 		{table(MySQL).Update([]string{"a", "b"}, []Condition{{Column: "key", Values: 1}}),

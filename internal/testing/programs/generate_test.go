@@ -14,8 +14,8 @@ import (
 const (
 	// inPlace: programs change maps and slices without Set.
 	inPlace = false
-	// respells: programs use texts, in ids and in contexts, that the database spells
-	// otherwise than they do, or takes for others.
+	// respells: programs use texts in ids that the database spells otherwise than they
+	// do, or takes for others.
 	respells = false
 )
 
@@ -27,9 +27,6 @@ func (g *generator) tenant() string {
 	n := len(tenants) - 1
 	if g.oneIn(15) {
 		return tenants[n]
-	}
-	if !respells && g.server.dialect == field.MySQL {
-		n-- // to whose collations a is A
 	}
 	return tenants[g.IntN(n)]
 }
