@@ -31,21 +31,21 @@ var ddl = map[Dialect]struct {
 	Postgres: {
 		text: "text", binary: "bytea", index: "text",
 		key:    `%[1]s ~ '^v[0-9]+:'`,
-		base64: `%[1]s ~ '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
+		base64: `%[1]s ~ '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR length(%[1]s) >= %[2]d) AND length(replace(%[1]s, chr(10), '')) %% 4 = 0`,
 		native: `%[1]s ~ '^w[A-Za-z0-9+/]+=*$' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
 		bytes:  `get_byte(%[1]s, 0) IN (%[3]d, %[4]d) AND length(%[1]s) >= %[2]d`,
 	},
 	MySQL: {
 		text: "longtext", binary: "longblob", index: "varchar(255)",
 		key:    `%[1]s REGEXP '^v[0-9]+:'`,
-		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d)`,
+		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d) AND char_length(replace(%[1]s, char(10), '')) %% 4 = 0`,
 		native: `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d AND char_length(%[1]s) %% 4 = 0`, // 'w', whatever the collation
 		bytes:  `ord(%[1]s) IN (%[3]d, %[4]d) AND length(%[1]s) >= %[2]d`,
 	},
 	SQLite: {
 		text: "text", binary: "blob", index: "text",
 		key:    `%[1]s GLOB 'v[0-9]*:*'`,
-		base64: `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d)`,
+		base64: `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d) AND length(replace(%[1]s, char(10), '')) %% 4 = 0`,
 		native: `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
 		bytes:  `hex(substr(%[1]s, 1, 1)) IN ('%[3]X', '%[4]X') AND length(%[1]s) >= %[2]d`,
 	},
@@ -93,8 +93,8 @@ const (
 // CheckConstraint returns a table constraint, "CONSTRAINT … CHECK (…)". With it
 // the database refuses values that are not ciphertexts in encrypted columns, also
 // from programs that do not use the model. It does not prove that a value opens.
-// Columns that may be in Ruby's form are only checked to be base64; binary columns
-// in that form are not checked.
+// Columns that may be in Ruby's form are only checked to be base64 in whole groups of
+// four, with or without line breaks. Binary columns in that form are not checked.
 func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 	if err := m.usable(nil); err != nil {
 		return "", err

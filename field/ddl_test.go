@@ -12,7 +12,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
+	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
 type walled struct {
@@ -84,6 +86,59 @@ func testConstraint(t *testing.T, dialect field.Dialect, driver, dsn string) {
 	} {
 		if insert(values...) == nil {
 			t.Errorf("%s was accepted", name)
+		}
+	}
+}
+
+// rubyWalled has a column of each Ruby gem.
+type rubyWalled struct {
+	ID   int64             `db:"id"`
+	Key  field.Key         `db:"encrypted_kms_key"`
+	Note field.Of[*string] `db:"note_ciphertext" kms:"lockbox"`
+	SSN  field.Of[*string] `db:"encrypted_ssn" kms:"attr_encrypted"`
+	IV   field.Part        `db:"encrypted_ssn_iv"`
+}
+
+// A base64 text in Ruby's form has whole groups of four, in one line or in lines of
+// 60 characters as attr_encrypted writes them. One that was cut elsewhere is refused.
+func TestConstraintOfRubysForm(t *testing.T) {
+	t.Parallel()
+	m := newModel[rubyWalled](t, nativeBox(t, kmsencrypted.Version{Provider: testkey.New(), Format: kmsencrypted.Ruby}), field.Config{Table: "walled"})
+	r := rubyWalled{ID: 1, Note: field.New(new(strings.Repeat("n", 100))), SSN: field.New(new(strings.Repeat("s", 100)))}
+	must(t, m.Seal(t.Context(), &r))
+	note, ssn := column(t, r.Note).(string), column(t, r.SSN).(string)
+	if !strings.Contains(ssn, "\n") {
+		t.Fatal("attr_encrypted writes one line")
+	}
+	for _, d := range []struct {
+		field.Dialect
+		driver, dsn, values string
+	}{
+		{field.SQLite, "sqlite", ":memory:", "(?, ?)"},
+		{field.Postgres, "pgx", dbserver.Postgres(t), "($1, $2)"},
+		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)"},
+		{field.MySQL, mysqlish.Driver(), dbserver.MariaDB(t) + "&sql_mode='NO_BACKSLASH_ESCAPES'", "(?, ?)"},
+	} {
+		db, err := sql.Open(d.driver, d.dsn)
+		must(t, err)
+		defer db.Close()
+		db.SetMaxOpenConns(1)
+		columns, err := m.DDL(d.Dialect)
+		must(t, err)
+		constraint, err := m.CheckConstraint(d.Dialect)
+		must(t, err)
+		_, err = db.Exec("CREATE TABLE walled (" + strings.Join(append(columns, constraint), ", ") + ")")
+		must(t, err)
+		insert := func(note, ssn any) error {
+			_, err := db.Exec("INSERT INTO walled (note_ciphertext, encrypted_ssn) VALUES "+d.values, note, ssn)
+			return err
+		}
+		must(t, insert(note, ssn))
+		must(t, insert("", nil))
+		for _, bad := range []int{58, 59, 62, 63} { // the line ends after 60
+			if insert(note[:bad], ssn) == nil || insert(note, ssn[:bad]) == nil {
+				t.Errorf("%s: the first %d characters were accepted", d.Dialect, bad)
+			}
 		}
 	}
 }
