@@ -314,7 +314,7 @@ func TestCacheMistakes(t *testing.T) {
 	}
 }
 
-// withSeal puts 32 bytes behind the wraps of a native key column, as a record seal lies there.
+// withSeal appends 32 bytes to a native key column, in the place of a record seal.
 func withSeal(t *testing.T, column string) string {
 	t.Helper()
 	version, body, _ := keycolumn.SplitVersion(column)

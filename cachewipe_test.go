@@ -52,7 +52,7 @@ func TestCacheWipes(t *testing.T) {
 	}
 }
 
-// The cache is bounded at every moment, whatever many goroutines put into it.
+// The cache never exceeds its limit, even with many goroutines.
 func TestCacheIsBoundedUnderLoad(t *testing.T) {
 	const workers, rounds, most = 8, 500, 16
 	b := &Box{cache: newCache(CacheConfig{MaxAge: time.Hour, MaxEntries: most, NegativeAge: time.Hour})}

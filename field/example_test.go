@@ -212,7 +212,7 @@ func ExampleModel_CheckConstraint() {
 	// Output: CONSTRAINT "persons_encrypted"
 }
 
-// Get returns an error for what is not there.
+// Get returns an error if a field has no value.
 func ExampleOf_Get() {
 	var p Person
 	_, err := p.Email.Get()

@@ -16,7 +16,7 @@ type document struct {
 	Key   field.Key `db:"encrypted_kms_key"`
 }
 
-// A stored record that may have files keeps its data key, whoever asks.
+// No operation replaces the data key of a stored record that may have files.
 func TestFilesKeepTheDataKey(t *testing.T) {
 	t.Parallel()
 	p := kmstest.NewService(kmstest.Memory())

@@ -128,7 +128,7 @@ func readRotated(ctx context.Context, db *sqlx.DB, m *field.Model[rotated], i in
 	return r, m.Open(ctx, &r)
 }
 
-// writeRotated reports whether the row was still what was read.
+// writeRotated reports whether the row was unchanged since it was read.
 func writeRotated(ctx context.Context, t *testing.T, db *sqlx.DB, m *field.Model[rotated], r *rotated) bool {
 	w, err := m.Adapter().Write(r)
 	if err != nil {

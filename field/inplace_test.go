@@ -31,7 +31,7 @@ func savedTags(t *testing.T) (*field.Model[tagged], *tagged, map[string]string) 
 	return m, d, tags
 }
 
-// columnsToWrite seals a record and lists what is then written.
+// columnsToWrite seals a record and lists the columns to write.
 func columnsToWrite[R any](t *testing.T, m *field.Model[R], row *R) (columns []string) {
 	t.Helper()
 	must(t, m.Seal(t.Context(), row))

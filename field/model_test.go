@@ -51,7 +51,7 @@ func newModel[R any](t testing.TB, box *kmsencrypted.Box, config field.Config) *
 	return m
 }
 
-// column is what lies in the database for a field or key.
+// column returns the value that the database stores for a field or key.
 func column(t testing.TB, v driver.Valuer) driver.Value {
 	t.Helper()
 	stored, err := v.Value()

@@ -152,7 +152,7 @@ func TestRailsRewrapOfAnEmptiedValue(t *testing.T) {
 	}
 }
 
-// writeBack sets every value of a table to what it is and writes it.
+// writeBack sets every value of a table to itself and writes it.
 func writeBack[R any](t *testing.T, db *sqlx.DB, m *field.Model[R]) {
 	t.Helper()
 	before, after := selectAll(t, db, m), selectAll(t, db, m)

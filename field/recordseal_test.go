@@ -72,7 +72,7 @@ func TestRecordSealLetsColumnsBeDeclaredLater(t *testing.T) {
 	wantError(t, "Open by a model that lacks a column with a value", m1.Open(t.Context(), &without), kmsencrypted.ErrRecordSeal)
 }
 
-// No way of writing a key column anew makes valid what somebody set back.
+// Rewriting a key column, in any way, never makes a reverted column valid.
 func TestRecordSealIsCheckedBeforeItIsRenewed(t *testing.T) {
 	t.Parallel()
 	m, _ := sealing(t, field.Config{})
@@ -207,7 +207,7 @@ func TestRecordSealComparesWhatWasRead(t *testing.T) {
 			t.Errorf("Open of what was written after %s was set: %v", name, err)
 		}
 	}
-	// Nor does setting it hide what was set back.
+	// Setting the field does not hide that its column was reverted.
 	row := setBack(t, m)
 	row.Email.Set("b")
 	wantError(t, "Open after the field that was set back was set", m.Open(t.Context(), &row), kmsencrypted.ErrRecordSeal)

@@ -71,13 +71,13 @@ type (
 	onlyNames  struct{ S fmt.Stringer }
 )
 
-// upper reads back what it wrote, and writes upper case.
+// upper encodes to upper case and decodes its own output.
 type upper string
 
 func (u upper) MarshalText() ([]byte, error)  { return []byte(strings.ToUpper(string(u))), nil }
 func (u *upper) UnmarshalText(t []byte) error { *u = upper(t); return nil }
 
-// picky writes what it does not read.
+// picky encodes values that it does not decode.
 type picky string
 
 func (p picky) MarshalText() ([]byte, error) { return []byte(p), nil }

@@ -67,7 +67,8 @@ func selectedNames(stmt *gorm.Statement) (names []string) {
 	return names
 }
 
-// readAsText is the encrypted column that would come out as a bare ciphertext.
+// readAsText returns the encrypted column that a query would read as a bare
+// ciphertext, or "".
 func (t *table) readAsText(db *gorm.DB) string {
 	stmt := db.Statement
 	if stmt.Dest == nil {
@@ -103,8 +104,8 @@ func elemType(t reflect.Type) reflect.Type {
 	return t
 }
 
-// selected is an encrypted column that a query names, or would select if it
-// selects all.
+// selected returns an encrypted column that a query names, or, if it names no
+// columns and all is true, one that it would select.
 func (t *table) selected(stmt *gorm.Statement, all bool) string {
 	names := selectedNames(stmt)
 	for _, name := range names {

@@ -39,7 +39,7 @@ func (w *Worker) Timeout(*river.Job[Job]) time.Duration {
 
 // NextRetry returns the time of the next attempt after a job was lost or failed:
 // after one second, doubled for each error of the last 5 minutes, and at most a
-// minute. River's own policy waits 28 hours after the 18th error.
+// minute. River's own policy waits 29 hours after the 18th error.
 func (w *Worker) NextRetry(job *river.Job[Job]) time.Time {
 	if job == nil {
 		return time.Now()

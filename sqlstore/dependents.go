@@ -13,11 +13,11 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// Ready reports why this store does not do a rotation of that kind: a rekey of a
-// table with columns that the model does not know, see [Options.Independent], or
-// with attached files that none of [Options.Dependents] takes along; a reindex
-// without an index. It is [kmsencrypted.ErrConfig]. No run begins then, and an
-// unfinished one, which another process began, does not go on.
+// Ready returns [kmsencrypted.ErrConfig] if this store refuses a rotation of that
+// kind: a rekey of a table with columns that the model does not know (see
+// [Options.Independent]) or with attached files that none of [Options.Dependents]
+// moves, and a reindex without an index. Then no run starts, and an unfinished run of
+// another process does not continue.
 func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 	if err := s.usable(); err != nil {
 		return err

@@ -115,8 +115,8 @@ func (s *Store[R]) newRow() (row R) {
 	return row
 }
 
-// Ranges divides an integer key into equal ranges of its values, which reads
-// nothing, and any other key into ranges of equally many records, which reads
+// Ranges divides an integer key into equal ranges of its values, without reading the
+// table. It divides any other key into ranges of equally many records, which reads
 // the index once. The first and the last range have no outer bound.
 func (s *Store[R]) Ranges(ctx context.Context, n int) ([]rotation.Range, error) {
 	if err := s.usable(); err != nil {

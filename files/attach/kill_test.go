@@ -155,7 +155,7 @@ func (b steppingBucket) Delete(ctx context.Context, name string) error {
 	return b.Bucket.Delete(ctx, name)
 }
 
-// fileOf makes a content that says what it has to be.
+// fileOf makes a content that identifies its file.
 func fileOf(seed uint64) []byte {
 	r := rand.New(rand.NewPCG(seed, 1))
 	return fmt.Appendf(nil, "%020d%s", seed, random(seed, 300_000+r.IntN(300_000)))

@@ -432,7 +432,7 @@ func TestNewRecords(t *testing.T) {
 	})
 }
 
-// Rekey wraps file keys anew and touches no object, Rewrap not even that.
+// Rekey wraps the file keys again and changes no object. Rewrap changes neither.
 func TestRotation(t *testing.T) {
 	t.Parallel()
 	everywhere(t, func(t *testing.T, d database) {

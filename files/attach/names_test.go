@@ -49,7 +49,7 @@ func FuzzCleanName(f *testing.F) {
 	})
 }
 
-// What a file is is what its bytes say, whatever the client does.
+// The content type follows from the bytes of a file, not from the client's claim.
 func TestContentType(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sqlite, nil)

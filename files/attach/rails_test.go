@@ -274,7 +274,7 @@ func (w *railsWorld) attach(t testing.TB, d *document, name string, content []by
 	return b
 }
 
-// row is an attachment with its blob as it lies in the database.
+// row is an attachment with its blob, as stored in the database.
 func (w *railsWorld) row(t testing.TB, condition string, args ...any) map[string]any {
 	t.Helper()
 	rows, err := w.db.Query("SELECT a.name, a.record_type, a.record_id, a.created_at AS attached_at, b.* FROM active_storage_attachments a JOIN active_storage_blobs b ON b.id = a.blob_id WHERE "+condition, args...)

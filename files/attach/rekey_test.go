@@ -52,7 +52,7 @@ func TestRekeyOneRecordPostgresMariaDBMySQLSQLite(t *testing.T) {
 		if version := kmsencrypted.ColumnVersion(column(1)); version != 2 || column(2) != beforeOther {
 			t.Errorf("the record is at version %d, want 2, and its neighbour as before", version)
 		}
-		// What Rekey left in memory is what lies in the database.
+		// The record in memory equals the row in the database.
 		c.Email = field.New("countess@example.org")
 		if err := w.model.Seal(t.Context(), c); err != nil {
 			t.Errorf("a change after the rekey: %v", err)

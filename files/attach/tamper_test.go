@@ -290,7 +290,7 @@ func (s *stalled) Read(p []byte) (n int, err error) {
 	return 0, io.EOF
 }
 
-// A client that stalls loses its lease; what it sends later counts for nothing.
+// A stalled client loses its lease; data that it sends later is ignored.
 func TestStalledClient(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, sqlite, func(c *attach.Config) { c.Lease, c.Grace = 20*time.Millisecond, time.Millisecond })

@@ -22,7 +22,7 @@ func TestAttachments(t *testing.T) {
 	}
 }
 
-// What the store says last counts, and what it kept all the same is removed.
+// After a failed Put no object remains, even if the store had committed it.
 func TestAttachmentsFailedCommit(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"write", "commit", "committed"} {

@@ -59,7 +59,7 @@ func TestNothingReadableInTheStore(t *testing.T) {
 	}
 }
 
-// sizes are those around the borders of chunks and of what is read at first.
+// sizes are around the borders of chunks and of the first read.
 var sizes = []int{0, 1, files.ChunkSize - 1, files.ChunkSize, files.ChunkSize + 1, minAhead - 152, minAhead, minAhead + 1, 5*files.ChunkSize + 17, 300_000}
 
 func TestRanges(t *testing.T) {

@@ -107,7 +107,7 @@ func boxes(t testing.TB, current int) *kmsencrypted.Box {
 	return box
 }
 
-// Whatever happens at once, an object that is there opens.
+// Under concurrent operations, every object that exists opens.
 func TestRaces(t *testing.T) {
 	t.Parallel()
 	inner := memblob.OpenBucket(nil)

@@ -23,7 +23,7 @@ type spy struct {
 	reads
 }
 
-// reads counts what was read of the store.
+// reads counts the reads from the store.
 type reads struct {
 	requests int
 	bytes    int64
@@ -212,7 +212,7 @@ func wantBytes(t testing.TB, b *blob.Bucket, key string, want []byte) {
 	}
 }
 
-// stored lists what lies in a store.
+// stored lists the objects of a store.
 func stored(t testing.TB, b *blob.Bucket) (objects, sidecars []string) {
 	t.Helper()
 	list := b.List(nil)

@@ -37,7 +37,7 @@ func ExampleOpen() {
 	fmt.Println("writing version", box.Current())
 }
 
-// A client of one's own may serve several providers. Whoever made it closes it.
+// One client may serve several providers. The program that made it closes it.
 func ExampleNew() {
 	ctx := context.Background()
 	client, err := kms.NewKeyManagementClient(ctx, option.WithQuotaProject("acme-prod"))

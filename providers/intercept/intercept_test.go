@@ -46,7 +46,7 @@ func TestAbilitiesAreKept(t *testing.T) {
 	}
 }
 
-// able has all abilities and answers with what it was asked.
+// able has all abilities and returns its arguments.
 type able struct{ plain }
 
 func (able) Encrypt(_ context.Context, plaintext []byte, _ kmsencrypted.BoundContext) ([]byte, error) {

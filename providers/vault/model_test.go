@@ -48,7 +48,7 @@ func database(t *testing.T) *sqlx.DB {
 	return db
 }
 
-// requests counts what is sent to a server.
+// requests counts the requests to a server.
 type requests struct {
 	http.RoundTripper
 	mu    sync.Mutex
@@ -225,7 +225,7 @@ func testLeastPrivilege(t *testing.T, e *engine) {
 		must(t, kmssqlx.Get(ctx, db, reader, &seen, `SELECT * FROM customers WHERE id = ?`, row.ID))
 		wants(t, seen, "ada@example.org", "555")
 
-		// All of it anew needs no decryption.
+		// Replacing every field needs no decryption.
 		stored := read(t, db)[0]
 		stored.Email.Set("countess@example.org")
 		stored.Phone.Set("777")
