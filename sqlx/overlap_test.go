@@ -431,3 +431,72 @@ func migratingLazily(t *testing.T, e *env) {
 		}
 	}
 }
+
+// The old column is not written alone: what cannot write both is refused before a
+// statement.
+func migratingWritesBoth(t *testing.T, e *env) {
+	m := e.migration(t, 1)
+	id := m.ids(t)[0]
+	filled := m.get(t, id)
+	must(t, kmssqlx.Update(t.Context(), e.db, m.Model, &filled))
+	refused := func(what, columns string, want error, plain ...string) {
+		t.Helper()
+		var row moving
+		must(t, e.db.Get(&row, e.db.Rebind("SELECT "+columns+" FROM "+m.table+" WHERE id = ?"), id))
+		row.OldCity = new("Rome")
+		rec := e.recorder()
+		wantError(t, what, kmssqlx.Update(t.Context(), rec, m.Model, &row, plain...), want)
+		if len(rec.sent) > 0 {
+			t.Errorf("%s: sent %v", what, rec.sent)
+		}
+	}
+	refused("a new column that was not read", "id, city", kmsencrypted.ErrNotLoaded, "city")
+	refused("a new column that was not opened", "*", kmsencrypted.ErrNotOpened, "*")
+	if got := m.columns(t, id); got != "city0 city0" {
+		t.Errorf("the columns hold %s", got)
+	}
+
+	// A program that may not decrypt inserts, and cannot set the city of a stored row.
+	version := m.config.Versions[1]
+	version.EncryptOnly = true
+	writer := model[moving](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: version}})
+	fresh := moving{City: field.New(new("Bern"))}
+	must(t, kmssqlx.Insert(t.Context(), e.db, writer, &fresh))
+	if got := m.columns(t, fresh.ID); got != "Bern Bern" {
+		t.Errorf("after an insert without decrypting the columns hold %s", got)
+	}
+	var row moving
+	must(t, e.db.Get(&row, e.db.Rebind("SELECT * FROM "+m.table+" WHERE id = ?"), id))
+	row.City.Set(new("Rome"))
+	rec := e.recorder()
+	wantError(t, "an update without decrypting", kmssqlx.Update(t.Context(), rec, writer, &row), kmsencrypted.ErrNeedsDecrypt)
+	if len(rec.sent) > 0 {
+		t.Errorf("an update without decrypting sent %v", rec.sent)
+	}
+}
+
+// A column that is NULL takes the value of an encrypted one only when that is open.
+func migratingLazilyFromEncrypted(t *testing.T, e *env) {
+	type between struct {
+		ID   int64             `db:"id"`
+		Key  field.Key         `db:"encrypted_kms_key"`
+		Old  field.Of[*string] `db:"old_ciphertext"`
+		City field.Of[*string] `db:"city_ciphertext" kms:"migrating=Old"`
+	}
+	m := model[between](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: kmstest.Memory()}}})
+	createTable(t, e, m, "id "+e.id)
+	row := between{City: field.New(new("Bern"))}
+	must(t, kmssqlx.Insert(t.Context(), e.db, m, &row))
+	must2(t)(e.db.Exec("UPDATE " + e.table + " SET city_ciphertext = NULL"))
+	var read between
+	must(t, e.db.Get(&read, "SELECT * FROM "+e.table))
+	m.OpenLazily(&read)
+	_, err := read.City.Get()
+	wantError(t, "Get before Plain", err, kmsencrypted.ErrNotOpened)
+	if got, err := read.City.Plain(t.Context()); err != nil || cityText(got) != "Bern" {
+		t.Errorf("Plain() = %s, %v", cityText(got), err)
+	}
+	if got, err := read.City.Get(); err != nil || cityText(got) != "Bern" {
+		t.Errorf("Get() after Plain = %s, %v", cityText(got), err)
+	}
+}

@@ -116,6 +116,8 @@ var suite = []struct {
 	{"MigratingReadsBoth", migratingReadsBoth},
 	{"MigratingOldSet", migratingOldSet},
 	{"MigratingLazily", migratingLazily},
+	{"MigratingLazilyFromEncrypted", migratingLazilyFromEncrypted},
+	{"MigratingWritesBoth", migratingWritesBoth},
 	{"MigratingReleasesOverlap", releasesOverlap},
 	{"MigratingResendKeepsOld", resendKeepsOld},
 	{"MigrateTable", migrateTable},
