@@ -17,8 +17,8 @@ type Attachment struct {
 	RecordID []string // its primary key
 	Name     string   // of the attachment, such as "license"
 
-	// For a derived file (a preview, a smaller picture): what it is, and the ID of the
-	// attachment it was made from. Otherwise empty.
+	// For a derived file (a preview, a smaller picture): the name of the variant, and the
+	// ID of the attachment that it was made from. Otherwise empty.
 	Variant, Parent string
 
 	Bucket, Object string       // where the object is stored

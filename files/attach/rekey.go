@@ -24,14 +24,14 @@ func (m *Manager[R]) Covers(table string) bool { return table == "kms_attachment
 func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_attachments" }
 
 // Rekey gives one record new data keys at the current version, seals it under them,
-// writes it, and wraps its file keys anew, all in the caller's transaction. No object
+// writes it, and wraps its file keys again, all in the caller's transaction. No object
 // changes. A rotation does the same for all records. Use Rekey for one record, for
 // example after a leak or when its owner asks for it.
 //
 // row must have been read with its primary key, its key columns and every encrypted
 // column, as for [field.Model.Rekey]. If the record also has files of other managers,
 // pass those managers as others. Otherwise their files are lost. Rekey returns
-// [kmsencrypted.ErrConflict] if the row in the database is not what was read. It
+// [kmsencrypted.ErrConflict] if the row in the database has changed since. It
 // fails if a file key does not open or a column was not read. After any error read
 // the record again, because row then has data keys that were never stored.
 func (m *Manager[R]) Rekey(ctx context.Context, tx *sql.Tx, row *R, others ...field.Dependents) error {
@@ -102,8 +102,8 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []f
 	return nil
 }
 
-// update writes what [field.Adapter.Write] returns, if the row is still what was
-// read.
+// update writes the columns that [field.Adapter.Write] returns, if the row has not
+// changed since it was read.
 func (m *Manager[R]) update(ctx context.Context, tx Tx, row *R) error {
 	w, err := m.model.Write(row)
 	if err != nil || len(w.Set) == 0 {

@@ -65,7 +65,7 @@ func isOfFile(err error) bool {
 		kmsencrypted.ErrNoDataKey, kmsencrypted.ErrVersionNotActive, kmsencrypted.ErrVersionRetired}, func(e error) bool { return errors.Is(err, e) })
 }
 
-// wrappers caches what is derived from data keys for the next file of the record.
+// wrappers caches keys derived from data keys for the next file of the record.
 type wrappers map[kmsencrypted.DataKey]*files.Wrapper
 
 func (w wrappers) under(k kmsencrypted.DataKey) (*files.Wrapper, error) {

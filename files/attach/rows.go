@@ -159,9 +159,9 @@ func (m *Manager[R]) Derived(ctx context.Context, a *Attachment, variant string)
 	return m.one(ctx, m.db, "parent_id = ? AND variant = ? AND record_table = ? AND record_id = ?", a.ID, variant, a.Table, recordID(a.RecordID))
 }
 
-// Delete detaches a file and what was derived from it in the caller's transaction.
+// Delete detaches a file and its derived files in the caller's transaction.
 // [Manager.Sweep] deletes the objects after [Config.Grace]. Delete returns
-// [kmsencrypted.ErrConflict] if the row is gone or refers to another object by now.
+// [kmsencrypted.ErrConflict] if the row is gone or refers to another object.
 func (m *Manager[R]) Delete(ctx context.Context, tx Tx, a *Attachment) error {
 	if err := m.usable(tx, a); err != nil {
 		return err

@@ -216,7 +216,7 @@ func (s *source) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// check compares what was read with what was declared.
+// check compares the size of the file that was read with the declared one.
 func (s *source) check(o Options) error {
 	if o.Size > 0 && s.n != o.Size {
 		s.failed = true

@@ -34,7 +34,7 @@
 // that seeks keeps its key. Reading fetches only the chunks that are needed. While
 // reads are sequential, it reads ahead, from 64 KiB up to 2 MiB. The sequence of
 // requests is: the beginning of the object, then its sidecar and its last chunk
-// concurrently, then what is read. A copy reads and writes the object through the
+// concurrently, then the chunks to read. A copy reads and writes the object through the
 // program and has a key of its own. Copying an object onto itself gives it a new
 // key.
 //

@@ -26,7 +26,7 @@ const (
 	oneChunk = 88 + files.ChunkSize + 16
 )
 
-// source reads one version of one object. Random reads fetch what they ask for,
+// source reads one version of one object. Random reads fetch only their range,
 // concurrently. Sequential reads are served from read-ahead.
 type source struct {
 	ctx    context.Context
@@ -147,7 +147,7 @@ func (s *source) buffered(p []byte, off int64) (n int, err error) {
 	return n + s.ahead.copy(p[n:], at), nil
 }
 
-// held copies what is in memory.
+// held copies bytes that are in memory.
 func (s *source) held(p []byte, off int64) (n int) {
 	for n < len(p) {
 		before := n

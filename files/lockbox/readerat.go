@@ -15,8 +15,8 @@ import (
 // ReaderAt reads any part of one object, which was checked as a whole before. It is
 // safe for concurrent use if its source is. Close wipes its memory.
 //
-// Under aes-gcm each part is read from the object again and compared with what was
-// checked, in constant memory plus 64 bytes per MiB. Under the other algorithms the
+// Under aes-gcm each part is read from the object again and compared with the part that
+// was checked, in constant memory plus 64 bytes per MiB. Under the other algorithms the
 // file is in memory.
 type ReaderAt struct {
 	ctx  context.Context

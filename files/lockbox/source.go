@@ -30,9 +30,9 @@ func (s *source) seek(offset int64) error {
 	return nil
 }
 
-// rewindable returns src itself if it can seek. Otherwise it reads src to memory or
-// to a temporary file, and checks it meanwhile under the codec's current version if
-// that is aes-gcm.
+// rewindable returns src itself if it can seek. Otherwise it copies src to memory or
+// to a temporary file. If the codec's current version is aes-gcm, it checks the object
+// at the same time.
 func (c *Codec) rewindable(ctx context.Context, src io.Reader, associatedData []byte) (*source, error) {
 	if seeker, ok := src.(io.ReadSeeker); ok {
 		// A pipe has the method too, but it fails.
@@ -53,9 +53,9 @@ func (c *Codec) rewindable(ctx context.Context, src io.Reader, associatedData []
 	return s, nil
 }
 
-// spoolSize is the number of bytes written to the temporary file at once, at
-// multiples of it: writes that begin or end within a page take the kernel twice as
-// long. An object of at most this size needs no file.
+// spoolSize is the size of each write to the temporary file. Writes begin at multiples
+// of it, because the kernel takes twice as long for writes that begin or end within a
+// page. An object of at most this size needs no file.
 const spoolSize = 4 * segmentSize
 
 // spool reads src to its end. Meanwhile it makes v's first pass, which so needs no
@@ -97,7 +97,7 @@ func (s *source) spool(ctx context.Context, src io.Reader, tempDir string, v *ve
 	}
 }
 
-// keep stores what was read.
+// keep stores bytes that were read.
 func (s *source) keep(p []byte, ended bool, tempDir string) error {
 	s.size += int64(len(p))
 	if s.file == nil {

@@ -232,7 +232,7 @@ func (o *opening) eachSegment(ctx context.Context, f func(segment []byte) error)
 
 func (o *opening) wipe() { clear(o.buffer) }
 
-// changed returns the error for a failure to read again what was read before.
+// changed returns the error for a part that could not be read a second time.
 func changed(err error) error {
 	if err == io.EOF {
 		return errChanged
