@@ -16,9 +16,11 @@ type checkCmd struct {
 
 func (checkCmd) Help() string {
 	return `Compares each model with its table in the database: columns that are missing,
-columns that look encrypted and are not the model's (a rekey would lose them), and
-whether the constraint is there by which the database refuses plaintext. Exit
-codes: 0 in order, 2 not so.`
+columns that look encrypted and are not the model's (a rekey would lose them),
+columns whose type or length does not hold what the model writes, and whether the
+constraint is there by which the database refuses plaintext. Where a key column has
+a limited length, one data key is wrapped under the current version, to measure it.
+Exit codes: 0 in order, 2 not so.`
 }
 
 // finding is one result of a check.
@@ -98,6 +100,11 @@ func (d *Database) check(ctx context.Context, model field.Adapter[any], independ
 	if len(model.IDColumns()) == 0 {
 		say(true, "the model has no primary key: nothing can be rotated")
 	}
+	narrow, err := d.misfits(ctx, model)
+	if err != nil {
+		return nil, err
+	}
+	findings = append(findings, narrow...)
 	constrained, err := d.isConstrained(ctx, model.Table())
 	if err != nil {
 		return nil, err

@@ -1,0 +1,65 @@
+package field
+
+import (
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
+	"github.com/kmsencrypted/kmsencrypted/internal/nativefield"
+	"github.com/kmsencrypted/kmsencrypted/internal/strict64"
+)
+
+// ColumnForm is what a model writes into one of its columns.
+type ColumnForm struct {
+	Column string
+	IsKey  bool // a wrapped data key, whose length depends on the provider
+	Binary bool // bytes, otherwise text
+	// Least is the number of bytes or characters of the shortest value that is not NULL
+	// or empty; 0 if it is unknown.
+	Least int
+	Fixed bool // all values have the length Least
+}
+
+// Forms describes the columns of [Adapter.Columns], except parts of attr_encrypted
+// values.
+func (a Adapter[R]) Forms() (forms []ColumnForm) {
+	for _, k := range a.spec().keys {
+		if !k.isMaster {
+			forms = append(forms, ColumnForm{Column: k.column, IsKey: true})
+		}
+		for _, f := range k.fields {
+			forms = append(forms, ColumnForm{Column: f.column, Binary: f.binary, Least: f.least()})
+		}
+	}
+	for _, x := range a.spec().indexes {
+		_, given := a.spec().config.Indexes[x.column]
+		forms = append(forms, ColumnForm{Column: x.column, Binary: x.binary, Least: x.least(given), Fixed: true})
+	}
+	return forms
+}
+
+func (f *fieldSpec) least() int {
+	switch {
+	case f.ruby != "" && f.binary:
+		return 0
+	case f.ruby != "":
+		return leastRubyText
+	case f.binary:
+		return nativefield.Overhead
+	}
+	return leastNativeText
+}
+
+// least is the size of every value of the index, unless it was given to the model.
+func (x *indexSpec) least(given bool) int {
+	size := blindindex.MaxSize
+	switch {
+	case given:
+		return 0
+	case x.size > 0:
+		size = x.size
+	case x.bits > 0:
+		size = (x.bits + 7) / 8
+	}
+	if x.binary {
+		return size
+	}
+	return strict64.EncodedLen(size)
+}
