@@ -53,7 +53,7 @@ func (t *Table[R]) Begin(ctx context.Context, db DB, rows []*R) (*Insertion[R], 
 func (in *Insertion[R]) End(committed bool, err error) error {
 	assigned := slices.Concat(in.fetched, in.unknown)
 	if err != nil {
-		err = Failed("insert", in.where(), err)
+		err = in.Failed(err)
 		in.forgetIDs(assigned)
 		return err
 	}
@@ -124,6 +124,9 @@ func (t *Table[R]) forgetIDs(rows []*R) {
 		}
 	}
 }
+
+// Failed adds the records to an error.
+func (in *Insertion[R]) Failed(err error) error { return Failed("insert", in.where(), err) }
 
 // where returns the name of the record in errors, if there is only one.
 func (in *Insertion[R]) where() string {

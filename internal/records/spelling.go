@@ -45,6 +45,11 @@ func (t *Table[R]) toldIDs(ctx context.Context, db DB, query string, args []any)
 		return nil, err
 	}
 	defer rows.Close()
+	told = t.scanIDs(rows)
+	return told, errors.Join(rows.Err(), rows.Close())
+}
+
+func (t *Table[R]) scanIDs(rows sqldialect.Rows) (told []*R) {
 	for rows.Next() {
 		row := new(R)
 		into := make([]any, len(t.ids))
@@ -56,16 +61,19 @@ func (t *Table[R]) toldIDs(ctx context.Context, db DB, query string, args []any)
 		}
 		told = append(told, row)
 	}
-	return told, errors.Join(rows.Err(), rows.Close())
+	return told
 }
 
 // readIDs reads the primary keys of rows that are there.
 func (t *Table[R]) readIDs(ctx context.Context, db DB, rows []*R) (told []*R, err error) {
-	for _, row := range rows {
-		id := t.id(row)
-		found, err := t.toldIDs(ctx, db, t.Table.Select(t.IDs), id)
+	for chunk := range slices.Chunk(rows, t.RowsPerInsert(len(t.ids))) {
+		var ids []any
+		for _, row := range chunk {
+			ids = append(ids, t.id(row)...)
+		}
+		found, err := t.toldIDs(ctx, db, t.SelectIDs(len(chunk)), ids)
 		if err != nil {
-			return nil, Hide(err, id)
+			return nil, Hide(err, ids)
 		}
 		told = append(told, found...)
 	}

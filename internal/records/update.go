@@ -76,11 +76,10 @@ func (t *Table[R]) named(wanted []string) ([]column, error) {
 func (t *Table[R]) write(ctx context.Context, db DB, row *R, named []column) error {
 	const tries = 2
 	for try := range tries {
-		w, err := t.model.Write(row, names(named)...)
+		w, columns, err := t.changes(row, named)
 		if err != nil {
 			return err
 		}
-		columns := slices.DeleteFunc(t.withCompanions(named, w.Set), func(c column) bool { return slices.Contains(w.Omit, c.Column) })
 		if len(w.Set)+len(columns) == 0 {
 			break
 		}
@@ -114,14 +113,18 @@ func (t *Table[R]) write(ctx context.Context, db DB, row *R, named []column) err
 	return nil
 }
 
-func (t *Table[R]) update(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
-	values, err := t.values(nil, columns, row)
-	if err != nil {
-		return false, err
+// changes returns what has to be written of a record, with plain columns.
+func (t *Table[R]) changes(row *R, named []column) (w field.Write, columns []column, err error) {
+	if w, err = t.model.Write(row, names(named)...); err != nil {
+		return w, nil, err
 	}
-	w.Set = slices.Clip(w.Set)
-	for i, c := range columns {
-		w.Set = append(w.Set, field.Assignment{Column: c.Column, Value: values[i]})
+	isOmitted := func(c column) bool { return slices.Contains(w.Omit, c.Column) }
+	return w, slices.DeleteFunc(t.withCompanions(named, w.Set), isOmitted), nil
+}
+
+func (t *Table[R]) update(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
+	if w.Set, err = t.assigned(w.Set, columns, row); err != nil {
+		return false, err
 	}
 	query, args := conditional.Update(t.Table, w, t.id(row))
 	result, err := db.Exec(ctx, query, args...)
@@ -129,6 +132,19 @@ func (t *Table[R]) update(ctx context.Context, db DB, row *R, w field.Write, col
 		matched, err = t.Matched(result)
 	}
 	return matched, Hide(err, args)
+}
+
+// assigned adds the values of plain columns to what is set.
+func (t *Table[R]) assigned(set []field.Assignment, columns []column, row *R) ([]field.Assignment, error) {
+	values, err := t.values(nil, columns, row)
+	if err != nil {
+		return nil, err
+	}
+	set = slices.Clip(set)
+	for i, c := range columns {
+		set = append(set, field.Assignment{Column: c.Column, Value: values[i]})
+	}
+	return set, nil
 }
 
 // updateLocked is update for a row that gets another data key. Columns that the

@@ -162,6 +162,30 @@ func (s *Statement) pair(column string) {
 // Select returns a SELECT of columns of one row as they are now. Without columns
 // it checks whether the row exists. The argument is the id.
 func (t Table) Select(columns []string) string {
+	s := t.selects(columns)
+	s.Where(t.IDs)
+	return t.asNow(s)
+}
+
+// SelectIDs returns a SELECT of the ids of so many rows as they are now. The
+// arguments are the ids.
+func (t Table) SelectIDs(rows int) string {
+	if rows == 1 {
+		return t.Select(t.IDs)
+	}
+	s := t.selects(t.IDs)
+	s.Add(" WHERE (")
+	s.Names(t.IDs)
+	s.Add(") IN (")
+	if t.Dialect == SQLite && len(t.IDs) > 1 {
+		s.Add("VALUES ")
+	}
+	s.Each(rows, ", ", func(int) { s.Marks(len(t.IDs)) })
+	s.Add(")")
+	return t.asNow(s)
+}
+
+func (t Table) selects(columns []string) *Statement {
 	s := t.Dialect.Statement("SELECT ")
 	if len(columns) == 0 {
 		s.Add("1")
@@ -169,7 +193,11 @@ func (t Table) Select(columns []string) string {
 	s.Names(columns)
 	s.Add(" FROM ")
 	s.Table(t.Name)
-	s.Where(t.IDs)
+	return s
+}
+
+// asNow reads rows as they are now.
+func (t Table) asNow(s *Statement) string {
 	if t.Dialect == MySQL {
 		// Else a transaction would be shown the row as it was when it began.
 		s.Add(" LOCK IN SHARE MODE")
