@@ -45,6 +45,32 @@ func testDatabases(t *testing.T, e *engine) {
 	}
 }
 
+// Two transactions of one client may use two connections to the server.
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	db := open(t, "pgx", PgBouncer(t)+"&default_query_exec_mode=simple_protocol")
+	conn, err := db.Conn(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	pid := func() (pid int) {
+		if err := conn.QueryRowContext(t.Context(), "SELECT pg_backend_pid()").Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	first := pid()
+	other, err := db.Begin() // takes the connection that is free again
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Rollback()
+	if pid() == first {
+		t.Error("one client keeps its connection to the server")
+	}
+}
+
 func TestPostgresTwoDatabases(t *testing.T) { testTwoDatabases(t, postgres) }
 func TestMariaDBTwoDatabases(t *testing.T)  { testTwoDatabases(t, mariadb) }
 

@@ -45,8 +45,8 @@ func startMariaDB() (string, error) {
 		dsn: func(port int) string {
 			return fmt.Sprintf("root:%s@tcp(127.0.0.1:%d)/?parseTime=true", password, port)
 		},
-		folder: "SELECT TRIM(TRAILING '/' FROM @@datadir)",
-		stop:   syscall.SIGTERM,
+		question: "SELECT TRIM(TRAILING '/' FROM @@datadir)",
+		stop:     syscall.SIGTERM,
 		command: func(port int) []string {
 			return append([]string{program}, append(arguments,
 				"--bind-address=127.0.0.1", "--port="+strconv.Itoa(port),

@@ -38,7 +38,7 @@ func startPostgres() (string, error) {
 		dsn: func(port int) string {
 			return fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres?sslmode=disable", password, port)
 		},
-		folder: "SHOW data_directory",
+		question: "SHOW data_directory",
 		// Fast shutdown: SIGTERM would wait for connections to be closed.
 		stop: syscall.SIGINT,
 		command: func(port int) []string {

@@ -102,8 +102,10 @@ type server struct {
 	driver  string
 	command func(port int) []string
 	dsn     func(port int) string
-	folder  string // query for the data folder
-	stop    syscall.Signal
+	// question is a query that only this server answers with answer. If answer is
+	// empty it asks for the data folder.
+	question, answer string
+	stop             syscall.Signal
 }
 
 var errEnded = errors.New("server exited at once")
@@ -158,7 +160,7 @@ func (p *process) serveOnce(s server) (string, error) {
 	return s.dsn(port), nil
 }
 
-// answers waits until the server at dsn reports that it serves our folder, so
+// answers waits until the server at dsn gives the answer that only ours gives, so
 // that another server on the same port is not mistaken for ours.
 func (p *process) answers(s server, dsn string, ended <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -168,14 +170,16 @@ func (p *process) answers(s server, dsn string, ended <-chan struct{}) error {
 		return err
 	}
 	defer db.Close()
-	want, err := filepath.EvalSymlinks(p.path("data"))
-	if err != nil {
-		return err
+	want := s.answer
+	if want == "" {
+		if want, err = filepath.EvalSymlinks(p.path("data")); err != nil {
+			return err
+		}
 	}
 	for {
-		var folder string
-		err := db.QueryRowContext(ctx, s.folder).Scan(&folder)
-		if err == nil && folder == want {
+		var answer string
+		err := db.QueryRowContext(ctx, s.question).Scan(&answer)
+		if err == nil && answer == want {
 			return nil
 		}
 		select {
