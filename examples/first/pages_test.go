@@ -58,7 +58,7 @@ var imports = map[string]string{
 	"kmsencrypted": module, "attach": module + "/files/attach", "aws": module + "/providers/aws",
 	"blindindex": module + "/blindindex", "field": module + "/field", "filebox": module + "/files/lockbox",
 	"gcp": module + "/providers/gcp", "gocloud": module + "/files/gocloud", "guard": module + "/providers/guard",
-	"kmsgorm": module + "/gorm", "kmsriver": module + "/river", "kmssqlx": module + "/sqlx", "local": module + "/providers/local",
+	"kmsgorm": module + "/gorm", "kmspgx": module + "/pgx", "kmsriver": module + "/river", "kmssqlx": module + "/sqlx", "local": module + "/providers/local",
 	"lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
 	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "serve": module + "/files/serve",
 	"sqlstore": module + "/sqlstore", "vault": module + "/providers/vault",

@@ -1,0 +1,61 @@
+package kmspgx
+
+import (
+	"context"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/records"
+)
+
+// CopyFrom seals records as [Insert] does and writes all or none of them with the
+// COPY protocol. A zero primary key is fetched from the sequence of a serial or
+// identity column. If there is none the error is [kmsencrypted.ErrNoID], because COPY
+// returns no ids: set them, or use Insert.
+//
+// Ids that are no integers are read again and compared, in the same transaction.
+func CopyFrom[R any](ctx context.Context, db DB, m *field.Model[R], rows ...*R) error {
+	t, err := tableFor("copy", db, m, rows...)
+	if err != nil || len(rows) == 0 {
+		return err
+	}
+	in, err := t.Begin(ctx, session{db}, rows)
+	if err == nil {
+		err = in.NeedsIDs()
+	}
+	switch {
+	case err != nil:
+	case in.SpellsIDs():
+		err = atomically(ctx, db, func(tx DB) error {
+			if err := copyInto(ctx, tx, m, in); err != nil {
+				return err
+			}
+			return in.CompareIDs(ctx, session{tx})
+		})
+	default:
+		err = copyInto(ctx, db, m, in)
+	}
+	return failed("copy", m.Table(), in.End(commits(db), err))
+}
+
+func copyInto[R any](ctx context.Context, db DB, m *field.Model[R], in *records.Insertion[R]) error {
+	columns, values, err := in.Values()
+	if err != nil {
+		return err
+	}
+	_, err = db.CopyFrom(ctx, identifier(m.Table()), columns, pgx.CopyFromRows(values))
+	var args []any
+	if err != nil {
+		for _, row := range values {
+			args = append(args, row...)
+		}
+	}
+	return records.Hide(err, args)
+}
+
+// identifier is the name of a table, which may have a schema before a dot.
+func identifier(table string) pgx.Identifier {
+	return strings.SplitN(table, ".", 2)
+}
