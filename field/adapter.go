@@ -131,7 +131,12 @@ func (a Adapter[R]) Replacements() (list []Replacement) {
 
 // CheckRead returns [kmsencrypted.ErrNotLoaded] for the columns of a result if one
 // tagged migrating= is among them without the one that it replaces.
-func (a Adapter[R]) CheckRead(columns []string) error { return a.spec().checkRead(columns) }
+func (a Adapter[R]) CheckRead(columns []string) error {
+	if err := a.usable(nil); err != nil {
+		return err
+	}
+	return a.spec().checkRead(columns)
+}
 
 // ReplacedBy returns the encrypted column that replaces a plain one, by the tag
 // migrating= or migrated=, or "" if none does. Never write the plain one alone.
