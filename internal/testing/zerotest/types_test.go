@@ -26,6 +26,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/lockbox/rubyyaml"
+	kmspgx "github.com/kmsencrypted/kmsencrypted/pgx"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 	"github.com/kmsencrypted/kmsencrypted/providers/guard"
@@ -97,7 +98,7 @@ var values = []any{
 	field.Assignment{}, field.Failures(nil), field.Index{}, field.Key{}, field.Lookup{}, field.Of[string]{}, field.Part{}, field.Type{},
 	files.ID{}, files.Key{}, attach.Blob{}, attach.Memory{}, kmstest.Fault{}, kmstest.Service{},
 	lockbox.Column{}, lockbox.Decimal(""), lockbox.MasterKey{}, lockbox.Type{}, rubyyaml.Codec{}, rubyyaml.Date{},
-	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, kmsriver.Job{},
+	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, kmspgx.Batch{}, kmsriver.Job{},
 	rotatecli.Inspection{}, rotatecli.Program{}, rotatecli.Session{}, rotation.Kind(""), rotation.Retirement{}, rotation.RunState(""), rotation.Status{}, rotation.Verification{},
 }
 
