@@ -53,6 +53,34 @@ func TestNewModelReportsEveryMistake(t *testing.T) {
 	}
 }
 
+// A key column that has the name of another in what is bound could be exchanged with
+// it.
+func TestNewModelRefusesTwoKeysOfOneName(t *testing.T) {
+	t.Parallel()
+	type both struct {
+		ID    int64            `db:"id"`
+		Key   field.Key        `db:"first_key" kms:"as=old_key"`
+		Other field.Key        `db:"second_key" kms:"name=other,as=old_key"`
+		A     field.Of[string] `db:"a"`
+		B     field.Of[string] `db:"b" kms:"key=other"`
+	}
+	type renamed struct {
+		ID    int64            `db:"id"`
+		Key   field.Key        `db:"first_key"`
+		Other field.Key        `db:"second_key" kms:"name=other,as=first_key"`
+		A     field.Of[string] `db:"a"`
+		B     field.Of[string] `db:"b" kms:"key=other"`
+	}
+	box := nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()})
+	_, bothErr := field.NewModel[both](box, field.Config{Table: "t"})
+	_, renamedErr := field.NewModel[renamed](box, field.Config{Table: "t"})
+	for name, err := range map[string]error{"old_key": bothErr, "first_key": renamedErr} {
+		if !errors.Is(err, kmsencrypted.ErrConfig) || !strings.Contains(err.Error(), "Other: another key is bound as "+name) {
+			t.Errorf("NewModel with two keys bound as %s: %v", name, err)
+		}
+	}
+}
+
 func TestNewModelNeedsAnID(t *testing.T) {
 	t.Parallel()
 	type row struct {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"net/netip"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -108,7 +109,8 @@ func chooseLockbox(t reflect.Type, option string, config Config) (codec, error) 
 			if err != nil {
 				return nil, false, err
 			}
-			return lockboxType.Append(dst, value)
+			out, isNull, err := lockboxType.Append(dst, value)
+			return out, isNull, aboutValue(err)
 		},
 		decode: func(v reflect.Value, plaintext []byte) error {
 			return convert.fromRuby(v, func(into any) error {
@@ -120,6 +122,17 @@ func chooseLockbox(t reflect.Type, option string, config Config) (codec, error) 
 			})
 		},
 	}, nil
+}
+
+// aboutValue returns [kmsencrypted.ErrLossy] for a value that a type of Lockbox
+// refuses, such as text in JSON that is not UTF-8. Lockbox reports it like a
+// mistake in the program.
+func aboutValue(err error) error {
+	if !errors.Is(err, kmsencrypted.ErrConfig) {
+		return err
+	}
+	_, why, _ := strings.Cut(err.Error(), kmsencrypted.ErrConfig.Error()+": ")
+	return fmt.Errorf("%w: %s", kmsencrypted.ErrLossy, why)
 }
 
 // lockboxTypeOf returns the type: option that suits a Go type.

@@ -1,8 +1,12 @@
 package field_test
 
 import (
+	"encoding/json"
 	"errors"
+	"math/big"
 	"net/url"
+	"reflect"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -36,9 +40,14 @@ func TestLossyValues(t *testing.T) {
 		"latin1 in a list":   func() error { _, err := sealValue(t, []string{"caf\xe9"}); return err },
 		"integer in an any":  func() error { _, err := sealValue(t, event{int64(9007199254740993)}); return err },
 		"slice in an any":    func() error { _, err := sealValue(t, event{[]string{"a"}}); return err },
+		"slice as an any":    func() error { _, err := sealValue[any](t, []string{"a"}); return err },
+		"struct as an any":   func() error { _, err := sealValue[any](t, note{"x"}); return err },
+		"UUID as an any":     func() error { _, err := sealValue[any](t, uuid.New()); return err },
+		"latin1 as an any":   func() error { _, err := sealValue[any](t, "caf\xe9"); return err },
 	} {
-		if err := seal(); !errors.Is(err, kmsencrypted.ErrLossy) {
-			t.Errorf("Seal(%s) = %v, want ErrLossy", name, err)
+		err := seal()
+		if !errors.Is(err, kmsencrypted.ErrLossy) || errors.Is(err, kmsencrypted.ErrConfig) || !strings.Contains(err.Error(), "v_ciphertext") {
+			t.Errorf("Seal(%s) = %v, want ErrLossy for v_ciphertext", name, err)
 		}
 	}
 	for name, seal := range map[string]func() error{
@@ -60,6 +69,29 @@ func TestLossyValues(t *testing.T) {
 	}
 	if r, err := sealValue(t, uuid.NullUUID{UUID: uuid.New(), Valid: true}); err != nil || column(t, r.V) == nil {
 		t.Errorf("uuid.NullUUID that is valid: %v", err)
+	}
+}
+
+// A number behind an any comes back with its value, however large it is.
+func TestNumbersBehindAny(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ in, want any }{
+		{int64(1<<53 + 1), int64(1<<53 + 1)},
+		{-(1<<53 + 1), int64(-(1<<53 + 1))},
+		{uint64(1<<63 + 5), new(big.Int).SetUint64(1<<63 + 5)},
+		{new(big.Int).Lsh(big.NewInt(1), 80), new(big.Int).Lsh(big.NewInt(1), 80)},
+		{json.Number("9007199254740993"), int64(9007199254740993)},
+		{0.1, 0.1},
+	} {
+		m := newModel[holding[any]](t, nativeBox(t, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "t"})
+		r := holding[any]{ID: 1, V: field.New(c.in)}
+		must(t, m.Seal(t.Context(), &r))
+		var back holding[any]
+		copyColumns(t, &back, &r)
+		must(t, m.Open(t.Context(), &back))
+		if got := back.V.Must(); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%T %v comes back as %T %v, want %T", c.in, c.in, got, got, c.want)
+		}
 	}
 }
 

@@ -203,13 +203,18 @@ func (b *builder) addKey(index []int, column string, o options, where string) {
 	if (o != options{name: o.name, as: o.as}) {
 		b.mistake(where, "a key takes the options name and as only")
 	}
+	bound := or(o.as, column)
 	for _, k := range b.keys {
-		if k.name == o.name {
+		switch {
+		case k.name == o.name:
 			b.mistake(where, "a second key named %q: give it a name=", o.name)
+			return
+		case k.bound == bound: // either would open in the other's column
+			b.mistake(where, "another key is bound as %s", bound)
 			return
 		}
 	}
-	b.keys = append(b.keys, &keySpec{name: o.name, column: column, bound: or(o.as, column), index: index})
+	b.keys = append(b.keys, &keySpec{name: o.name, column: column, bound: bound, index: index})
 }
 
 func (b *builder) addField(f reflect.StructField, index []int, column string, o options, where string) {
