@@ -171,7 +171,10 @@ func (g *group) commit() {
 	if g.column != "" {
 		g.key.store(g.column)
 		g.key.placed = g.placed
-		g.key.rekeyed, g.key.replaces, g.key.checked = g.rekeyed, g.replaces, true
+		g.key.checked = true
+		if g.need == needNewKey { // what only wraps it again leaves it a key that was not written
+			g.key.rekeyed, g.key.replaces = g.rekeyed, g.replaces
+		}
 	}
 	if !g.dataKey.IsZero() {
 		g.key.dataKey = g.dataKey

@@ -71,6 +71,46 @@ func TestWriteSaysWhatChanged(t *testing.T) {
 	wantWrite(t, m, &c, "rewrap", "[key phone_key]", "[key phone_key]")
 }
 
+// A data key that replaces another stays one until it is written, whatever is done
+// with the record meanwhile: everything else under the old key is lost with it.
+func TestUnwrittenKeyStaysNew(t *testing.T) {
+	t.Parallel()
+	provider := kmstest.Memory()
+	config := field.Config{Table: "cards", Complete: true}
+	for _, sealed := range []bool{false, true} {
+		m := newModel[keyed[int64]](t, nativeBox(t, kmsencrypted.Version{Provider: provider, RecordSeal: sealed}), config)
+		writer := newModel[keyed[int64]](t, nativeBox(t, kmsencrypted.Version{Provider: provider, RecordSeal: sealed, EncryptOnly: true}), config)
+		for name, do := range map[string]func(*keyed[int64]) error{
+			"rewrap": func(c *keyed[int64]) error { return m.Rewrap(t.Context(), c) },
+			"seal": func(c *keyed[int64]) error {
+				c.Card.Set("d")
+				return m.Seal(t.Context(), c)
+			},
+		} {
+			wantKey := func(c *keyed[int64], want field.KeyChange) {
+				t.Helper()
+				must(t, do(c))
+				if w, err := m.Adapter().Write(c); err != nil || w.Key != want {
+					t.Errorf("sealed %t: after %s Write says %d, %v, want %d", sealed, name, w.Key, err, want)
+				}
+			}
+			stored := keyed[int64]{ID: 7, Card: field.New("a")}
+			must(t, m.Seal(t.Context(), &stored))
+			m.Adapter().Saved(&stored)
+			c := stored
+			must(t, m.Rekey(t.Context(), &c))
+			wantKey(&c, field.KeyRekeyed)
+
+			c = keyed[int64]{ID: 7}
+			must(t, c.Key.Scan(column(t, stored.Key)))
+			must(t, c.Card.Scan(column(t, stored.Card)))
+			c.Card.Set("b")
+			must(t, writer.Seal(t.Context(), &c))
+			wantKey(&c, field.KeyReplaced)
+		}
+	}
+}
+
 // A row of which only some columns were selected keeps the others.
 func TestPartialSelectLosesNothing(t *testing.T) {
 	t.Parallel()
