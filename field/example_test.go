@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"net/url"
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -326,4 +327,130 @@ func ExampleLooksEncrypted() {
 	// encrypted_kms_key true
 	// email_bidx false
 	// name false
+}
+
+// Plain opens the field of a lazily opened record.
+func ExampleOf_Plain() {
+	ctx, ada := context.Background(), stored(7, "ada@example.org")
+	_, err := ada.Email.Plain(ctx)
+	fmt.Println(errors.Is(err, kmsencrypted.ErrNotOpened))
+
+	personsAt(1).OpenLazily(&ada)
+	email, err := ada.Email.Plain(ctx)
+	fmt.Println(email, err)
+	// Output:
+	// true
+	// ada@example.org <nil>
+}
+
+// New makes a field for a new record, and Set changes one that was read.
+func ExampleNew() {
+	ada := Person{ID: 7, Email: field.New("ada@example.org")}
+	fmt.Println(ada.Email.IsSet(), ada.Email.Must())
+	fmt.Printf("%v %+v\n", ada.Email, ada.Email)
+	// Output:
+	// true ada@example.org
+	// [redacted] [redacted]
+}
+
+// NULL and the empty text differ in the database. Get returns "" for both.
+func ExampleOf_IsNull() {
+	var null, empty field.Of[string]
+	null.SetNull()
+	empty.Set("")
+	fmt.Println(null.IsNull(), empty.IsNull())
+	// Output: true false
+}
+
+// Scan reads a column. It keeps the ciphertext until the record is opened.
+func ExampleOf_Scan() {
+	var email field.Of[string]
+	fmt.Println(email.IsLoaded()) // the column was not in the SELECT
+	check(email.Scan(valueOf(stored(7, "ada@example.org").Email.Value())))
+	fmt.Println(email.IsLoaded(), email)
+	// Output:
+	// false
+	// true [redacted]
+}
+
+// Version tells the version of a key column without opening it.
+func ExampleKey_Version() {
+	version, has := stored(7, "ada@example.org").Key.Version()
+	fmt.Println(version, has)
+	_, has = new(field.Key).Version()
+	fmt.Println(has)
+	// Output:
+	// 1 true
+	// false
+}
+
+// Wipe erases the data key and leaves the plaintexts that were opened.
+func ExampleKey_Wipe() {
+	ada := stored(7, "ada@example.org")
+	check(personsAt(1).Open(context.Background(), &ada))
+	ada.Key.Wipe()
+	fmt.Println(ada.Key.IsOpen(), ada.Email.Must())
+	// Output: false ada@example.org
+}
+
+// Pointers makes the list of a slice that Open and Seal want.
+func ExamplePointers() {
+	list := []Person{{ID: 7}, {ID: 8}}
+	for _, p := range field.Pointers(list) {
+		p.Email.Set("info@example.org")
+	}
+	check(personsAt(1).Seal(context.Background(), field.Pointers(list)...))
+	fmt.Println(list[1].Email.Must(), list[1].Email.IsSet())
+	// Output: info@example.org false
+}
+
+// Matches compares a row that an index found, because two values can have one index.
+func ExampleLookup_Matches() {
+	ctx, persons := context.Background(), personsAt(1)
+	ada := stored(7, "ada@example.org")
+	check(persons.Open(ctx, &ada))
+	fmt.Println(valueOf(persons.Lookup("Email", "ADA@example.org").Matches(&ada)))
+	fmt.Println(valueOf(persons.Lookup("Email", "grace@example.org").Matches(&ada)))
+	// Output:
+	// true
+	// false
+}
+
+// One broken record among many is a Failure. The others were opened.
+func ExampleFailures() {
+	ctx, persons := context.Background(), personsAt(1)
+	list := []Person{stored(7, "ada@example.org"), stored(8, "grace@example.org")}
+	check(list[0].Email.Scan("plaintext"))
+
+	err := persons.Open(ctx, field.Pointers(list)...)
+	failures, _ := errors.AsType[field.Failures](err)
+	for _, f := range failures {
+		fmt.Println("record", f.Index, errors.Is(f.Err, kmsencrypted.ErrNotCiphertext))
+	}
+	fmt.Println(list[1].Email.Must())
+	// Output:
+	// record 0 true
+	// grace@example.org
+}
+
+// TypeOf teaches a model to store a type that this package does not know.
+func ExampleTypeOf() {
+	type Visitor struct {
+		ID      int64             `db:"id"`
+		Key     field.Key         `db:"encrypted_kms_key"`
+		Address field.Of[url.URL] `db:"address_ciphertext" kms:"type=url"`
+	}
+	text := field.TypeOf("url",
+		func(u url.URL) ([]byte, error) { return u.MarshalBinary() },
+		func(b []byte) (u url.URL, err error) { return u, u.UnmarshalBinary(b) })
+	box, err := kmsencrypted.NewBox(testkey.New())
+	check(err)
+	visitors, err := field.NewModel[Visitor](box, field.Config{Table: "visitors", Types: []field.Type{text}})
+	check(err)
+
+	v := Visitor{ID: 7, Address: field.New(url.URL{Scheme: "https", Host: "example.org"})}
+	check(visitors.Seal(context.Background(), &v))
+	host := v.Address.Must().Host
+	fmt.Println(host)
+	// Output: example.org
 }
