@@ -31,7 +31,8 @@ type Provider struct {
 	encryptOnly bool
 }
 
-// New returns the test key.
+// New returns the test key. There is no service to call, and the provider has no Close
+// method.
 func New() *Provider { return &Provider{} }
 
 // EncryptOnly returns the test key of a server that may not decrypt. It writes
