@@ -361,3 +361,23 @@ func ExampleCacheConfig() {
 	// Output:
 	// requests: 1
 }
+
+// Bind converts a context as the Box does for a provider, and finds its mistakes.
+func ExampleBind() {
+	bound, err := kmsencrypted.Bind(kmsencrypted.Context{"purpose": "webhook", "partner": 7})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(bound)
+	_, err = kmsencrypted.Bind(kmsencrypted.Context{"price": 1.5})
+	fmt.Println(errors.Is(err, kmsencrypted.ErrContext))
+	// Output:
+	// {"partner":"7","purpose":"webhook"}
+	// true
+}
+
+// ColumnVersion reads the version that every key column begins with.
+func ExampleColumnVersion() {
+	fmt.Println(kmsencrypted.ColumnVersion("v2:AaSKivGWS8l…"))
+	// Output: 2
+}
