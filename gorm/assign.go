@@ -63,7 +63,7 @@ func (t *table) assignField(column string, to, from reflect.Value) error {
 func sameColumn(a, b any) bool {
 	x, err := a.(driver.Valuer).Value()
 	y, other := b.(driver.Valuer).Value()
-	return err == nil && other == nil && reflect.DeepEqual(x, y)
+	return err == nil && other == nil && reflect.DeepEqual(asText(x), asText(y))
 }
 
 // assignPlaintext sets a field to a value of the type that it encrypts.

@@ -42,10 +42,14 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 		return nil
 	}
 	upsert, isUpsert := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
-	if isUpsert {
-		return w.sealUpsert(db, upsert)
+	seal := w.sealInsert
+	if w.isUpsert = isUpsert; isUpsert {
+		seal = func(db *gorm.DB) error { return w.sealUpsert(db, upsert) }
 	}
-	return w.sealInsert(db)
+	if err := seal(db); err != nil {
+		return err
+	}
+	return w.keepIDs(db)
 }
 
 // sealInsert seals the records to insert.
@@ -169,6 +173,9 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 func (w *work) created(db *gorm.DB) error {
 	ctx := db.Statement.Context
 	if err := w.completeLater(db); err != nil {
+		return err
+	}
+	if err := w.checkInserted(db); err != nil {
 		return err
 	}
 	if w.uncertain { // nothing is known about what the rows hold

@@ -55,6 +55,19 @@
 // again what it had sent. Until such a record is read again, it compares what it
 // sends again, so that a value that somebody else wrote since is [kmsencrypted.ErrConflict].
 //
+// # Primary keys
+//
+// A record is bound to its primary key. If that is no integer, another query in the
+// same transaction asks for the id that the database has. A row under another
+// spelling would never open, such as that of an upper-case UUID in a uuid column, of
+// a short text in a char(10) on PostgreSQL, or of an id that a collation takes for
+// that of another row: it is deleted again, and the error is [kmsencrypted.ErrLossy].
+// So is the first key of a row that was not read.
+//
+// A zero is an id that the database assigns, in SQLite too. In a composite primary
+// key a number 0 is a value. Save takes a record with such a key for a new one, as
+// GORM does: write it by db.Model(&c).Select("*").Updates(&c).
+//
 // # What is refused
 //
 // What goes around the record is an error, with SkipHooks too: an encrypted

@@ -13,6 +13,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 )
 
 // table is one model and GORM's view of its struct.
@@ -25,7 +26,9 @@ type table struct {
 	fields  map[string]*schema.Field // managed, by column
 	// replaced are the plain fields that others replace, by the column of the other.
 	replaced map[string]*schema.Field
-	secret   []string // encrypted columns and indexes: nothing to compare a plaintext with
+	// spellsIDs: the database may have another spelling of an id than Go.
+	spellsIDs bool
+	secret    []string // encrypted columns and indexes: nothing to compare a plaintext with
 }
 
 var keyType, partType = reflect.TypeFor[field.Key](), reflect.TypeFor[field.Part]()
@@ -44,6 +47,7 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 		return nil, configError("%v: %w: encrypted columns need a type, such as `gorm:\"type:text\"`", m.RowType(), err)
 	}
 	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field), replaced: make(map[string]*schema.Field)}
+	t.spellsIDs = spelling.Varies(t.model)
 	var mistakes []error
 	if stmt.Schema.Table != t.name {
 		mistakes = append(mistakes, configError("%v: GORM's table is %q, the model's %q", t.rowType, stmt.Schema.Table, t.name))
@@ -162,6 +166,16 @@ func (t *table) byID(ctx context.Context, row *any) (conditions []clause.Express
 		conditions = append(conditions, clause.Eq{Column: clause.Column{Name: id.DBName}, Value: value})
 	}
 	return conditions
+}
+
+// byIDs is the condition that finds records. GORM's own leaves out those with zeros.
+func (t *table) byIDs(ctx context.Context, list rows) clause.Expression {
+	ids := make([][]any, len(list))
+	for i, row := range list {
+		ids[i] = t.model.IDValues(row)
+	}
+	column, values := schema.ToQueryValues(clause.CurrentTable, t.model.IDColumns(), ids)
+	return clause.IN{Column: column, Values: values}
 }
 
 // included reports whether Select and Omit leave the encrypted columns in a

@@ -57,6 +57,7 @@ func (w *work) seal(db *gorm.DB) error {
 	stmt.Dest = w.withoutManaged(stmt.Dest)
 	w.leaveOut(stmt)
 	w.assigned = callbacks.ConvertToAssignments(stmt)
+	w.findZeros(stmt)
 	if err := errors.Join(w.checkAssigned(), w.checkReplaced()); err != nil {
 		return err
 	}
@@ -64,6 +65,20 @@ func (w *work) seal(db *gorm.DB) error {
 		return w.checkMoved()
 	}
 	return w.sealRecord(db)
+}
+
+// findZeros completes the condition for the primary key of a record, of which GORM
+// leaves out what is zero: it would update other rows.
+func (w *work) findZeros(stmt *gorm.Statement) {
+	found, ok := w.find(reflect.ValueOf(stmt.Model))
+	if !ok || len(found) != 1 || len(w.ids) == 1 || !w.hasID(stmt.Context, found) {
+		return
+	}
+	for _, id := range w.ids {
+		if value, zero := id.ValueOf(stmt.Context, valueOf(found[0])); zero {
+			stmt.AddClause(clause.Where{Exprs: []clause.Expression{clause.Eq{Column: clause.Column{Table: clause.CurrentTable, Name: id.DBName}, Value: value}}})
+		}
+	}
 }
 
 // target finds the record that is written: the program's own, or a copy of it
@@ -313,6 +328,9 @@ func (w *work) sealRecord(db *gorm.DB) error {
 		}
 	}
 	w.change, w.condition = &write, &unchanged{w.table, write.Where}
+	if err := w.checkFirstKey(db); err != nil {
+		return err
+	}
 	if len(write.Where) > 0 {
 		stmt.AddClause(clause.Where{Exprs: []clause.Expression{w.condition}})
 	}

@@ -9,7 +9,6 @@ import (
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
-	"gorm.io/gorm/schema"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -71,7 +70,7 @@ func (w *work) storedRows(db *gorm.DB, upsert clause.OnConflict) (map[string]*an
 	}
 	stored := make(map[string]*any)
 	for part := range slices.Chunk(ask, 1000) {
-		found, err := w.lockRows(db, part)
+		found, err := w.locked(db, w.byIDs(db.Statement.Context, part))
 		if err != nil {
 			return nil, err
 		}
@@ -79,18 +78,7 @@ func (w *work) storedRows(db *gorm.DB, upsert clause.OnConflict) (map[string]*an
 			stored[w.idText(row)] = row
 		}
 	}
-	return stored, nil
-}
-
-// lockRows reads rows by their ids.
-func (w *work) lockRows(db *gorm.DB, list rows) (rows, error) {
-	records := reflect.MakeSlice(reflect.SliceOf(w.rowType), 0, len(list))
-	for _, row := range list {
-		records = reflect.Append(records, valueOf(row).Elem())
-	}
-	_, ids := schema.GetIdentityFieldValuesMap(db.Statement.Context, records, w.ids)
-	column, values := schema.ToQueryValues(clause.CurrentTable, w.model.IDColumns(), ids)
-	return w.locked(db, clause.IN{Column: column, Values: values})
+	return stored, w.checkFound(ask, stored)
 }
 
 // locked reads rows and locks them, whatever conditions the struct has.
@@ -300,7 +288,7 @@ func (w *work) changedColumns(row *any) func(column string) bool {
 }
 
 // keepKeys makes an upsert leave a row alone that was inserted meanwhile, with a
-// data key of its own. MySQL has no such condition, but locks where rows would be.
+// data key of its own. Nothing is sealed in a row without one. MySQL has no such condition, but locks where rows would be.
 func (w *work) keepKeys(db *gorm.DB, upsert clause.OnConflict) {
 	if db.Dialector.Name() == "mysql" {
 		return
@@ -310,9 +298,10 @@ func (w *work) keepKeys(db *gorm.DB, upsert clause.OnConflict) {
 		return
 	}
 	for _, column := range w.model.KeyColumns() {
+		here := clause.Column{Table: clause.CurrentTable, Name: column}
 		upsert.Where.Exprs = append(slices.Clip(upsert.Where.Exprs), clause.Expr{
-			SQL:  "? " + dialect.Same() + " ?",
-			Vars: []any{clause.Column{Table: clause.CurrentTable, Name: column}, clause.Column{Table: "excluded", Name: column}},
+			SQL:  "(? IS NULL OR ? " + dialect.Same() + " ?)",
+			Vars: []any{here, here, clause.Column{Table: "excluded", Name: column}},
 		})
 	}
 	w.counted = true

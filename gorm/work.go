@@ -28,10 +28,12 @@ type create struct {
 	sealed     []placed // when the records were sealed before the transaction
 	later      rows     // to be sealed when the database has given their ids
 	existing   rows     // whose rows an upsert overwrites
+	asSealed   rows     // copies of those that are inserted with an id
 	indexed    bool     // their blind indexes are computed, and inserted with them
 	idAssigned bool     // the database makes the ids
-	uncertain  bool     // what became of the rows: an upsert
-	counted    bool     // every row must be written
+	isUpsert   bool
+	uncertain  bool // what became of the rows: an upsert
+	counted    bool // every row must be written
 }
 
 // update is the state of an UPDATE.

@@ -2,22 +2,17 @@ package records
 
 import (
 	"context"
-	"database/sql/driver"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// A record is bound to the text of its primary key. A database may have that in
-// another spelling than the program gave it: a uuid column in lower case, a char(n)
-// with spaces behind it, a column of numbers without zeros before them. Such a row
-// would never open, so whoever binds a row to an id of the program's compares the
-// id that the database has. Integers have one spelling only.
+// See package spelling for why a row must be asked for the id that it has.
 
 // insertSpelled inserts rows and compares their ids.
 func (in *Insertion[R]) insertSpelled(ctx context.Context, db DB, rows []*R, args []any) error {
@@ -30,7 +25,7 @@ func (in *Insertion[R]) insertSpelled(ctx context.Context, db DB, rows []*R, arg
 			return err
 		}
 	}
-	err = in.compareIDs(ctx, rows, told)
+	err = spelling.Check(ctx, in.model, rows, told)
 	if err != nil && in.isOneStatement() { // no transaction takes it back
 		err = errors.Join(err, in.takeBack(context.WithoutCancel(ctx), db, rows[0]))
 	}
@@ -80,54 +75,6 @@ func (t *Table[R]) readIDs(ctx context.Context, db DB, rows []*R) (told []*R, er
 	return told, nil
 }
 
-// compareIDs finds a record that was sealed for an id which no row has.
-func (t *Table[R]) compareIDs(ctx context.Context, rows, told []*R) error {
-	told = slices.Clone(told)
-	var missing []*R
-	for _, row := range rows { // in any order
-		i := slices.IndexFunc(told, func(other *R) bool {
-			return other != nil && slices.Equal(t.model.ID(row), t.model.ID(other))
-		})
-		if i < 0 {
-			missing = append(missing, row)
-			continue
-		}
-		told = slices.Delete(told, i, i+1)
-	}
-	for i, row := range missing {
-		if i >= len(told) || told[i] == nil || !t.opensAs(ctx, row, told[i]) {
-			return fmt.Errorf("%w: the database has the primary key in another spelling, for which the row would not open: set it as %s has it", kmsencrypted.ErrLossy, t.Name)
-		}
-	}
-	return nil
-}
-
-// opensAs reports whether the data keys of a record open under the id of another
-// too, because nothing depends on the id.
-func (t *Table[R]) opensAs(ctx context.Context, row, other *R) bool {
-	renamed := *row
-	for _, c := range t.ids {
-		to := reflect.ValueOf(&renamed).Elem().FieldByIndex(c.Index)
-		to.Set(reflect.ValueOf(other).Elem().FieldByIndex(c.Index))
-	}
-	for _, column := range t.model.KeyColumns() {
-		wrapped, err := t.model.Key(column, row).Value()
-		if err != nil {
-			return false
-		}
-		text, ok := wrapped.(string)
-		if !ok { // NULL
-			continue
-		}
-		key, err := t.model.Box().Unwrap(ctx, text, t.model.Binding(column, &renamed))
-		if err != nil {
-			return false
-		}
-		key.Wipe()
-	}
-	return true
-}
-
 // takeBack deletes the row that was inserted for a record, whatever its id is: it
 // has the record's wrapped key, which no other row has.
 func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R) error {
@@ -152,14 +99,6 @@ func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R) error {
 	return nil
 }
 
-// isFirstKey reports whether a record binds a row to its id that had no key: the
-// record may never have been read.
-func (t *Table[R]) isFirstKey(w field.Write) bool {
-	return slices.ContainsFunc(w.Where, func(a field.Assignment) bool {
-		return slices.Contains(a.Values(), driver.Value(nil)) && slices.Contains(t.model.KeyColumns(), a.Column)
-	})
-}
-
 // updateSpelled is update for a row that gets its first key.
 func (t *Table[R]) updateSpelled(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
 	err = db.Atomically(ctx, func(tx DB) error {
@@ -170,7 +109,7 @@ func (t *Table[R]) updateSpelled(ctx context.Context, db DB, row *R, w field.Wri
 		if err != nil {
 			return err
 		}
-		return t.compareIDs(ctx, []*R{row}, told)
+		return spelling.Check(ctx, t.model, []*R{row}, told)
 	})
 	return matched && err == nil, err
 }

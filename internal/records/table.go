@@ -9,6 +9,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
@@ -51,6 +52,7 @@ func NewTable[R any](l Library, d sqldialect.Dialect, fields []Field, m *field.M
 		model:   m.Adapter(),
 		columns: make([]column, 0, len(fields)),
 	}
+	t.spellsIDs = spelling.Varies(t.model)
 	managed := m.Adapter().Columns()
 	for _, f := range fields {
 		c := column{Field: f}
@@ -58,8 +60,6 @@ func NewTable[R any](l Library, d sqldialect.Dialect, fields []Field, m *field.M
 		case slices.Contains(t.IDs, f.Column):
 			c.kind = id
 			t.ids = append(t.ids, c)
-			value := reflect.Zero(f.Struct.Type)
-			t.spellsIDs = t.spellsIDs || !value.CanInt() && !value.CanUint()
 		case f.Struct.Type == reflect.TypeFor[field.Key]():
 			c.kind = key
 		case slices.Contains(managed, f.Column):

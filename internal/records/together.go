@@ -7,6 +7,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/conditional"
+	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
@@ -26,7 +27,7 @@ func (in *Insertion[R]) Statements() (list []Statement, err error) {
 		if in.spellsIDs {
 			s.Query = in.InsertTellingIDs(columns, len(rows))
 			s.Result = func(ctx context.Context, told sqldialect.Rows, _ func() int64) error {
-				return in.compareIDs(ctx, rows, in.scanIDs(told))
+				return spelling.Check(ctx, in.model, rows, in.scanIDs(told))
 			}
 		}
 		list = append(list, s)
@@ -74,7 +75,7 @@ func (in *Insertion[R]) CompareIDs(ctx context.Context, db DB) error {
 	if err != nil {
 		return err
 	}
-	return in.compareIDs(ctx, in.known, told)
+	return spelling.Check(ctx, in.model, in.known, told)
 }
 
 // Change is an update that is sent together with others.
@@ -103,7 +104,7 @@ func (c *Change[R]) Statement() (s Statement, ok bool, err error) {
 	if err != nil {
 		return s, false, err
 	}
-	if len(w.Set)+len(columns) == 0 || w.Key != field.KeyKept || t.spellsIDs && t.isFirstKey(w) {
+	if len(w.Set)+len(columns) == 0 || w.Key != field.KeyKept || t.spellsIDs && spelling.IsFirstKey(t.model, w) {
 		return s, false, nil
 	}
 	if w.Set, err = t.assigned(w.Set, columns, c.row); err != nil {

@@ -10,6 +10,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/conditional"
+	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
@@ -87,7 +88,7 @@ func (t *Table[R]) write(ctx context.Context, db DB, row *R, named []column) err
 		switch {
 		case w.Key != field.KeyKept:
 			update = t.updateLocked
-		case t.spellsIDs && t.isFirstKey(w):
+		case t.spellsIDs && spelling.IsFirstKey(t.model, w):
 			update = t.updateSpelled
 		}
 		switch matched, err := update(ctx, db, row, w, columns); {
