@@ -13,7 +13,7 @@ import (
 // Switches for what the library does not do yet.
 const (
 	// inPlace: programs change maps and slices without Set.
-	inPlace = false
+	inPlace = true
 	// respells: programs use texts in ids that the database spells otherwise than they
 	// do, or takes for others.
 	respells = false

@@ -58,8 +58,11 @@ func (p *viaGORM[R, P]) read(ctx context.Context, id []any, closed bool) (record
 
 // update saves the record, or only what is not empty.
 func (p *viaGORM[R, P]) update(ctx context.Context, r record, all bool) error {
-	if all {
+	if all && !strings.Contains("/"+r.id()+"/", "/0/") {
 		return p.session(ctx).Save(p.row(r)).Error
+	}
+	if all { // GORM's Save takes it for a new record
+		return p.session(ctx).Model(p.row(r)).Select("*").Updates(p.row(r)).Error
 	}
 	result := p.session(ctx).Model(p.row(r)).Updates(p.row(r))
 	if result.Error == nil && result.RowsAffected == 0 {
