@@ -85,6 +85,9 @@ func (t *table) wasRead(row *any) bool {
 	if err != nil {
 		return false
 	}
+	if write.Key != field.KeyKept { // it replaces the one that was read
+		return true
+	}
 	for column, f := range t.fields {
 		key, isKey := f.ReflectValueOf(context.Background(), valueOf(row)).Addr().Interface().(*field.Key)
 		if !isKey {
@@ -171,7 +174,7 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 }
 
 func (w *work) created(db *gorm.DB) error {
-	ctx := db.Statement.Context
+	ctx, n := db.Statement.Context, len(w.rows)
 	if err := w.completeLater(db); err != nil {
 		return err
 	}
@@ -182,7 +185,7 @@ func (w *work) created(db *gorm.DB) error {
 		w.model.Sent(w.rows...)
 		return nil
 	}
-	if w.counted && db.RowsAffected < int64(len(w.rows)) {
+	if w.counted && db.RowsAffected < int64(n) {
 		return w.refused("create", "", kmsencrypted.ErrConflict, "a row was inserted meanwhile")
 	}
 	w.confirmed(db, func() {

@@ -2,6 +2,7 @@ package kmsgorm_test
 
 import (
 	"database/sql"
+	"errors"
 	"strconv"
 	"strings"
 	"testing"
@@ -149,8 +150,27 @@ func testServer(t *testing.T, dialect field.Dialect, driver, dsn, id string) {
 	d.wantError("Update of a stale record", db.Model(&stale).Update("email_ciphertext", ada).Error, kmsencrypted.ErrConflict)
 
 	retries(d, db)
+	if dialect == field.Postgres {
+		savesUnderATakenID(d, db)
+	}
 
 	if err := db.Exec("UPDATE customers SET email_ciphertext = 'somebody' WHERE id = 70").Error; err == nil {
 		t.Error("the constraint takes plaintext from raw SQL")
+	}
+}
+
+// A sequence may give an id that the program chose for another row. Then Save, which
+// inserts a record again after a rollback, has inserted nothing.
+func savesUnderATakenID(d *database, db *gorm.DB) {
+	d.Helper()
+	failed := errors.New("as after a serialization failure")
+	c := Customer{Name: "new", Email: field.New(ada)}
+	d.wantError("Transaction", db.Transaction(func(tx *gorm.DB) error { d.must(tx.Create(&c).Error); return failed }), failed)
+	d.must(db.Exec("SELECT setval('customers_id_seq', 69)").Error)
+	d.wantError("Save under a taken id", db.Save(&c).Error, kmsencrypted.ErrConflict)
+	d.must(db.Exec("SELECT setval('customers_id_seq', 100)").Error)
+	d.must(db.Save(&c).Error)
+	if c.ID != 101 {
+		d.Errorf("Save gave the id %d, want 101", c.ID)
 	}
 }
