@@ -247,8 +247,10 @@ func (x *execution) read(s *session, st step) error {
 	v.closed = closed
 	if closed {
 		if now, exists := x.committed.after(s.effects)[x.inserted[st.row%len(x.inserted)]]; exists {
-			for name, c := range now.values {
-				v.known[name] = c[0]
+			for _, c := range columnsOf(r) {
+				if value := now.values[c.name]; value != nil {
+					v.known[c.name] = value[0]
+				}
 			}
 		}
 	} else if v.known, err = valuesOf(r); err != nil {
