@@ -16,7 +16,7 @@ const (
 	inPlace = true
 	// respells: programs use texts in ids that the database spells otherwise than they
 	// do, or takes for others.
-	respells = false
+	respells = true
 )
 
 // tenants, of which some only just differ and the last is longer than its column.

@@ -61,10 +61,11 @@ func (p *viaGORM[R, P]) update(ctx context.Context, r record, all bool) error {
 	if all && !strings.Contains("/"+r.id()+"/", "/0/") {
 		return p.session(ctx).Save(p.row(r)).Error
 	}
+	db := p.session(ctx).Model(p.row(r))
 	if all { // GORM's Save takes it for a new record
-		return p.session(ctx).Model(p.row(r)).Select("*").Updates(p.row(r)).Error
+		db = db.Select("*")
 	}
-	result := p.session(ctx).Model(p.row(r)).Updates(p.row(r))
+	result := db.Updates(p.row(r))
 	if result.Error == nil && result.RowsAffected == 0 {
 		return sql.ErrNoRows
 	}
