@@ -68,6 +68,8 @@
 //   - On PostgreSQL too, if the tag asks for it: `db:"id,returned"`. Use it if
 //     something other than the sequence assigns the id, such as a trigger, because a
 //     record that was sealed for another id does not open.
+//   - So a row whose id is the single number 0 gets no key: updating it is
+//     [kmsencrypted.ErrNoID]. In a composite primary key a number 0 is a value.
 //   - If nothing depends on the id ([kmsencrypted.Version.OmitID] and a context
 //     without it), the record is sealed first and inserted once.
 //
