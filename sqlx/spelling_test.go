@@ -2,6 +2,8 @@ package kmssqlx_test
 
 import (
 	"context"
+	"database/sql"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -105,7 +107,10 @@ func (e *env) updates(t *testing.T, m *field.Model[spelled], s spelling) {
 	row := &spelled{ID: s.id, Card: field.New(secret)}
 	err := kmssqlx.Update(t.Context(), e.db, m, row)
 	what := fmt.Sprintf("update of %q in %s", s.id, s.column)
-	if !s.kept && s.id != "abc" { // PostgreSQL pads what it compares
+	switch {
+	case s.kept || s.id == "abc": // PostgreSQL pads what it compares
+	case errors.Is(err, sql.ErrNoRows): // the collations of MySQL 8 pad nothing
+	default:
 		wantError(t, what, err, kmsencrypted.ErrLossy)
 	}
 	if s.kept && err != nil {
@@ -123,7 +128,8 @@ func (e *env) updates(t *testing.T, m *field.Model[spelled], s spelling) {
 	e.db.MustExec("DELETE FROM " + e.table)
 }
 
-// Where nothing depends on the id, its spelling does not matter.
+// Where nothing depends on the id, its spelling does not matter if the database finds
+// the row by it.
 func idsThatNothingDependsOn(t *testing.T, e *env) {
 	m := model[spelled](t, e, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {
 		Provider: kmstest.Memory(), OmitID: true,
@@ -132,7 +138,16 @@ func idsThatNothingDependsOn(t *testing.T, e *env) {
 		},
 	}}})
 	createTable(t, e, m, "id char(10) PRIMARY KEY")
-	must(t, kmssqlx.Insert(t.Context(), e.db, m, &spelled{ID: "abc ", Card: field.New(secret)}))
+	err := kmssqlx.Insert(t.Context(), e.db, m, &spelled{ID: "abc ", Card: field.New(secret)})
+	e.db.MustExec("INSERT INTO " + e.table + " (id) VALUES ('def ')")
+	var found int
+	must(t, e.db.Get(&found, "SELECT count(*) FROM "+e.table+" WHERE id = 'def '"))
+	if found == 0 { // the collations of MySQL 8 pad nothing
+		wantError(t, "insert", err, kmsencrypted.ErrLossy)
+		return
+	}
+	must(t, err)
+	e.db.MustExec("DELETE FROM " + e.table + " WHERE id = 'def '")
 	var read []spelled
 	must(t, kmssqlx.Select(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table))
 	if len(read) != 1 || read[0].Card.Must() != secret {

@@ -93,22 +93,28 @@ func (t Table) Update(set []string, same []Condition) string {
 	s.Grow(128 + 32*(len(set)+len(same)))
 	s.Table(t.Name)
 	s.Add(" SET ")
+	if t.Dialect == MySQL {
+		s.tellMatch(set[0])
+	}
 	s.Each(len(set), ", ", func(i int) {
 		s.Name(set[i])
 		s.Add(" = ")
-		if i > 0 || t.Dialect != MySQL {
-			s.Mark()
-			return
-		}
-		// MariaDB counts rows that changed, but a row that matched and held the very
-		// values is no conflict. This is evaluated for each row that matches, and the
-		// server reports it even where nothing changed.
-		s.Add("IF(LAST_INSERT_ID(1), ")
 		s.Mark()
-		s.Add(", NULL)")
 	})
 	s.Where(t.IDs, same...)
 	return s.String()
+}
+
+// tellMatch adds an assignment that changes nothing. MariaDB and MySQL count rows that
+// changed, but a row that matched and held the very values is no conflict. This is
+// evaluated for each row that matches, and the server reports it even where nothing
+// changed. The new value stands in an assignment of its own: inside the IF, MySQL
+// would take its bytes for the column's character set.
+func (s *Statement) tellMatch(column string) {
+	s.Name(column)
+	s.Add(" = IF(LAST_INSERT_ID(1), ")
+	s.Name(column)
+	s.Add(", NULL), ")
 }
 
 // Matched reports whether an [Table.Update] found its row.

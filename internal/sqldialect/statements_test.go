@@ -44,7 +44,7 @@ func TestStatements(t *testing.T) {
 		{table(SQLite).Update([]string{"a"}, []Condition{{Column: "key", Values: 1}}),
 			"UPDATE `billing`.`customers` SET `a` = ? WHERE `tenant` = ? AND `id` = ? AND `key` IS ?"},
 		{table(MySQL).Update([]string{"a", "b"}, []Condition{{Column: "key", Values: 1}}),
-			before + "UPDATE " + after + " `billing`.`customers` SET `a` = IF(LAST_INSERT_ID(1), ?, NULL), `b` = ? WHERE `tenant` = ? AND `id` = ? AND `key` <=> ?"},
+			before + "UPDATE " + after + " `billing`.`customers` SET `a` = IF(LAST_INSERT_ID(1), `a`, NULL), `a` = ?, `b` = ? WHERE `tenant` = ? AND `id` = ? AND `key` <=> ?"},
 		{table(MySQL).UpdateMany([]string{"a"}, []string{"a"}, 2),
 			before + "UPDATE " + after + " `billing`.`customers` AS t JOIN (SELECT `tenant`, `id`, `a` FROM `billing`.`customers` WHERE FALSE" +
 				" UNION ALL SELECT ?, ?, ? UNION ALL SELECT ?, ?, ?) AS v ON t.`tenant` = v.`tenant` AND t.`id` = v.`id` SET t.`a` = v.`a` WHERE t.`a` IS NULL"},
