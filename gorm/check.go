@@ -15,11 +15,11 @@ import (
 
 const saveRecord = "set it in a record and save the record"
 
-// checkMaps refuses encrypted columns in a map of values, and reports whether
-// dest is one.
-func (t *table) checkMaps(op string, dest any) (isMap bool, err error) {
+// checkMaps refuses encrypted columns in a map of values, and reports whether a
+// statement has one. In a stored row it refuses columns of the encryption context too.
+func (t *table) checkMaps(op string, stmt *gorm.Statement) (isMap bool, err error) {
 	var maps []map[string]any
-	switch d := dest.(type) {
+	switch d := stmt.Dest.(type) {
 	case map[string]any:
 		maps = append(maps, d)
 	case *map[string]any:
@@ -33,11 +33,15 @@ func (t *table) checkMaps(op string, dest any) (isMap bool, err error) {
 	}
 	for _, m := range maps {
 		for name := range m {
+			name = columnOf(stmt, name)
 			if column := t.managed(name); column != "" {
 				return true, t.refused(op, column, kmsencrypted.ErrUnsealed, saveRecord)
 			}
 			if column := t.replacing(name); column != "" {
 				return true, t.refuseReplaced(op, column)
+			}
+			if column := t.inContext(name); column != "" && moves(op, stmt) {
+				return true, t.refuseMove(op, column)
 			}
 			if op == "update" && t.isID(name) {
 				return true, t.refused(op, name, errors.ErrUnsupported, "the data key is bound to the id: insert a new record instead")
@@ -47,7 +51,20 @@ func (t *table) checkMaps(op string, dest any) (isMap bool, err error) {
 	return true, nil
 }
 
-// checkForeign refuses encrypted columns in another struct for the same table.
+// columnOf returns the column that GORM takes a name in a map for: that of a field of
+// the statement's struct, which may be another one than the model's.
+func columnOf(stmt *gorm.Statement, name string) string {
+	if stmt.Schema == nil {
+		return name
+	}
+	if f := stmt.Schema.LookUpField(name); f != nil && f.DBName != "" {
+		return f.DBName
+	}
+	return name
+}
+
+// checkForeign refuses encrypted columns in another struct for the same table, and
+// columns of the encryption context of a stored row.
 func (t *table) checkForeign(op string, db *gorm.DB, v reflect.Value) error {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		v = v.Elem()
@@ -68,15 +85,16 @@ func (t *table) checkForeign(op string, db *gorm.DB, v reflect.Value) error {
 		return nil // likewise
 	}
 	for _, f := range stmt.Schema.Fields {
-		column := ""
-		if f.DBName != "" {
-			column = cmp.Or(t.managed(f.DBName), t.replacing(f.DBName))
-		}
-		if column == "" {
+		if f.DBName == "" {
 			continue
 		}
-		if _, zero := f.ValueOf(db.Statement.Context, v); !zero {
+		_, zero := f.ValueOf(db.Statement.Context, v)
+		overwrites := moves(op, db.Statement) && writesColumn(op, db.Statement, f.DBName, zero)
+		if column := cmp.Or(t.managed(f.DBName), t.replacing(f.DBName)); column != "" && (!zero || overwrites) {
 			return t.refused(op, column, kmsencrypted.ErrUnsealed, saveRecord)
+		}
+		if column := t.inContext(f.DBName); column != "" && overwrites {
+			return t.refuseMove(op, column)
 		}
 	}
 	return nil
@@ -85,7 +103,7 @@ func (t *table) checkForeign(op string, db *gorm.DB, v reflect.Value) error {
 // checkSet refuses encrypted columns in the program's assignments.
 func (t *table) checkSet(stmt *gorm.Statement) error {
 	set, _ := stmt.Clauses["SET"].Expression.(clause.Set)
-	return t.checkAssignments("update", set)
+	return errors.Join(t.checkAssignments("update", set), t.checkContext("update", set))
 }
 
 // refuseReplaced refuses to write a plain column without the one that replaces it.
@@ -116,6 +134,9 @@ func (t *table) checkUpsert(stmt *gorm.Statement) error {
 		column := t.managed(a.Column.Name)
 		if from, ok := a.Value.(clause.Column); ok && column != "" && from.Table == "excluded" {
 			return t.refused("create", column, errors.ErrUnsupported, "an upsert cannot replace it: the stored row has another data key")
+		}
+		if column := t.inContext(a.Column.Name); column != "" && !t.mayKeepContext(stmt, a) {
+			return t.refuseMove("create", column)
 		}
 	}
 	if err := t.checkAssignments("create", upsert.DoUpdates); err != nil {

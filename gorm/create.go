@@ -19,7 +19,7 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 	if err := t.checkUpsert(stmt); err != nil {
 		return err
 	}
-	if checked, err := t.checkMaps("create", stmt.Dest); checked || err != nil {
+	if checked, err := t.checkMaps("create", stmt); checked || err != nil {
 		return err
 	}
 	if stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {
@@ -33,13 +33,16 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 	if w == nil {
 		w = t.begin(db, found)
 	}
+	if err := w.keepContext(db); err != nil {
+		return err
+	}
 	included, restricted := t.included(stmt, true)
 	if restricted && included {
 		stmt.Selects = slices.Concat(stmt.Selects, t.columns)
 	}
 	if !included {
 		w.leaveOut(stmt)
-		return nil
+		return t.checkOverwrites(stmt)
 	}
 	upsert, isUpsert := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
 	seal := w.sealInsert

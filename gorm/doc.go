@@ -72,7 +72,9 @@
 //
 // What goes around the record is an error, with SkipHooks too: an encrypted
 // column of many records at once, in Set or an upsert's assignments, or in a map with
-// Table and a name ([kmsencrypted.ErrUnsealed]); another id for a stored record, an
+// Table and a name ([kmsencrypted.ErrUnsealed]); a column tagged context in such a
+// statement, in SQL, or in an upsert that would move a stored row that was not read
+// ([errors.ErrUnsupported]: read the record and save it); another id for a stored record, an
 // upsert by any other column that overwrites encrypted ones ([errors.ErrUnsupported]);
 // a plaintext compared with an encrypted column ([kmsencrypted.ErrUnsealed]); Pluck
 // or a map for an encrypted column ([kmsencrypted.ErrNotOpened]); INSERT IGNORE and

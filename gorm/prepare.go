@@ -104,7 +104,7 @@ func (t *table) prepareUpdate(db *gorm.DB) error {
 		return err
 	}
 	if stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {
-		if checked, err := t.checkMaps("update", stmt.Dest); checked || err != nil {
+		if checked, err := t.checkMaps("update", stmt); checked || err != nil {
 			return err
 		}
 		return t.checkForeign("update", db, reflect.ValueOf(stmt.Dest))

@@ -26,6 +26,7 @@ type table struct {
 	fields  map[string]*schema.Field // managed, by column
 	// replaced are the plain fields that others replace, by the column of the other.
 	replaced map[string]*schema.Field
+	context  map[string]*schema.Field // plain, of the encryption context, by column
 	// spellsIDs: the database may have another spelling of an id than Go.
 	spellsIDs bool
 	secret    []string // encrypted columns and indexes: nothing to compare a plaintext with
@@ -46,7 +47,7 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 	if err := stmt.Parse(reflect.New(m.RowType()).Interface()); err != nil {
 		return nil, configError("%v: %w: encrypted columns need a type, such as `gorm:\"type:text\"`", m.RowType(), err)
 	}
-	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field), replaced: make(map[string]*schema.Field)}
+	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field), replaced: make(map[string]*schema.Field), context: make(map[string]*schema.Field)}
 	t.spellsIDs = spelling.Varies(t.model)
 	var mistakes []error
 	if stmt.Schema.Table != t.name {
@@ -75,6 +76,11 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 			mistakes = append(mistakes, configError("%v: GORM has no column %q, which %q replaces", t.rowType, name, column))
 		default:
 			t.replaced[column] = f
+		}
+	}
+	for _, column := range m.ContextColumns() {
+		if f := stmt.Schema.FieldsByDBName[column]; f != nil {
+			t.context[column] = f
 		}
 	}
 	for _, column := range m.IDColumns() {

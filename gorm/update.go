@@ -49,7 +49,7 @@ func (sealing) ModifyStatement(stmt *gorm.Statement) {
 func (w *work) seal(db *gorm.DB) error {
 	stmt := db.Statement
 	if set, ok := stmt.Clauses["SET"].Expression.(clause.Set); ok { // the program's own
-		return w.checkAssignments("update", set)
+		return errors.Join(w.checkAssignments("update", set), w.checkContext("update", set))
 	}
 	if err := w.target(db); err != nil {
 		return err
@@ -62,7 +62,10 @@ func (w *work) seal(db *gorm.DB) error {
 		return err
 	}
 	if len(w.rows) == 0 {
-		return w.checkMoved()
+		return w.checkContext("update", w.assigned) // nobody knows which records move
+	}
+	if err := w.assignContext(stmt.Context); err != nil {
+		return err
 	}
 	return w.sealRecord(db)
 }
@@ -298,16 +301,6 @@ func (w *work) checkReplaced() error {
 		if column != "" && (len(w.rows) == 0 || !w.whole && !slices.Contains(w.given, column)) {
 			return w.refuseReplaced("update", column)
 		}
-	}
-	return nil
-}
-
-// checkMoved refuses new values for columns of the encryption context if the records
-// of the update are not known.
-func (w *work) checkMoved() error {
-	row := reflect.New(w.rowType)
-	if _, err := w.model.Write(rowOf(row.Elem()), w.assignedNames()...); err != nil {
-		return w.refused("update", "", errors.ErrUnsupported, "the update sets a column of the encryption context: save each record by itself")
 	}
 	return nil
 }

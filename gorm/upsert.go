@@ -83,7 +83,7 @@ func (w *work) storedRows(db *gorm.DB, upsert clause.OnConflict) (map[string]*an
 
 // locked reads rows and locks them, whatever conditions the struct has.
 func (w *work) locked(db *gorm.DB, condition clause.Expression) (rows, error) {
-	query := own(db).Unscoped().Select(slices.Concat(w.model.IDColumns(), w.columns, w.replacedColumns())).Where(clause.Where{Exprs: []clause.Expression{condition}})
+	query := own(db).Unscoped().Select(slices.Concat(w.model.IDColumns(), w.columns, w.replacedColumns(), w.model.ContextColumns())).Where(clause.Where{Exprs: []clause.Expression{condition}})
 	if db.Dialector.Name() != "sqlite" {
 		query = query.Clauses(clause.Locking{Strength: "UPDATE"})
 	}
@@ -245,6 +245,9 @@ func (w *work) sealMade(ctx context.Context, made rows) error {
 // adopt takes the data keys of a stored row into a record, and every column that
 // the program did not change: what was read of it may be out of date.
 func (w *work) adopt(ctx context.Context, row, stored *any) error {
+	if err := w.checkAdopted(ctx, row, stored); err != nil {
+		return err
+	}
 	w.model.AdoptReplaced(row, stored)
 	changed := w.changedColumns(row)
 	wasOpen := false
@@ -270,6 +273,19 @@ func (w *work) adopt(ctx context.Context, row, stored *any) error {
 	}
 	if wasOpen {
 		return w.model.Open(ctx, row)
+	}
+	return nil
+}
+
+// checkAdopted refuses data keys of a row with another encryption context. A record
+// that was read moves.
+func (w *work) checkAdopted(ctx context.Context, row, stored *any) error {
+	column := w.otherContext(ctx, row, stored)
+	for _, key := range w.model.KeyColumns() {
+		f := w.fields[key]
+		if column != "" && f.ReflectValueOf(ctx, valueOf(row)).IsZero() && !f.ReflectValueOf(ctx, valueOf(stored)).IsZero() {
+			return w.refused("create", column, errors.ErrUnsupported, "the stored row has another encryption context: read the record, change it and save it")
+		}
 	}
 	return nil
 }
