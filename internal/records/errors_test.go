@@ -34,6 +34,7 @@ func TestHide(t *testing.T) {
 		{"constraint failed: UNIQUE constraint failed: people.name, people.town (2067)", []any{"people"}, "UNIQUE constraint failed: people.name, people.town"},
 		{`ERROR: duplicate key value violates unique constraint "people_name_key" (SQLSTATE 23505)`, []any{"key"}, `violates unique constraint "people_name_key"`},
 		{`ERROR: relation "people" does not exist (SQLSTATE 42P01)`, []any{"people"}, `relation "people" does not exist`},
+		{`ERROR: column "phone_ciphertext" of relation "people" does not exist (SQLSTATE 42703)`, []any{"people"}, `column "phone_ciphertext" of relation "people" does not exist`},
 		{`ERROR: column "ada@example.org" does not exist`, []any{"ada"}, "ERROR: column …"},
 		{`sql: Scan error on column index 1, name "name": converting driver.Value type string ("Ada") to a int: invalid syntax`, nil, "sql: Scan error on column index 1, name …"},
 		{"BIGINT value is out of range in `t`.`a` - 5", nil, "BIGINT value is out of range in …"},
