@@ -132,6 +132,7 @@ var suite = []struct {
 	{"KeyKeptByAnOldRelease", keyKeptByAnOldRelease},
 	{"EncryptOnlyReplaces", encryptOnlyReplaces},
 	{"RekeyKnowsEveryColumn", rekeyKnowsEveryColumn},
+	{"UnwrittenKeyLosesNothing", unwrittenKeyLosesNothing},
 	{"MoveUnderOneKey", moveUnderOneKey},
 	{"MoveToAnotherKey", moveToAnotherKey},
 	{"MoveBesideOthers", moveBesideOthers},
