@@ -78,6 +78,8 @@ func testContextColumns(t *testing.T, dialector gorm.Dialector, id string) {
 	d.refusesMoves()
 	d.movesByUpdate()
 	d.savesForeignKeys()
+	d.movesLists()
+	d.movesAfterSave()
 }
 
 // client inserts a record of tenant a.
@@ -197,4 +199,40 @@ func (d *database) savesForeignKeys() {
 	b := tenant{ID: "b", Clients: []client{a.Clients[0]}}
 	d.wantError("Create of another tenant", d.db.Create(&b).Error, errors.ErrUnsupported)
 	d.wantClient("Create of another tenant", a.Clients[0].ID, "a", ada)
+}
+
+// Save moves the records of a list, to several tenants and beside those that stay.
+func (d *database) movesLists() {
+	d.Helper()
+	list := []client{*d.client(), *d.client(), *d.client()}
+	stale := []client{list[0], list[1]}
+	list[0].Tenant, list[1].Tenant = "b", "c"
+	list[1].Email.Set(grace)
+	failed := errors.New("rolled back")
+	d.wantError("rollback", d.db.Transaction(func(tx *gorm.DB) error { d.must(tx.Save(&list).Error); return failed }), failed)
+	d.wantClient("rollback", list[0].ID, "a", ada)
+	list[1].Email.Set(grace)
+	d.must(d.db.Save(&list).Error)
+	d.must(d.db.Save(&list).Error)
+	d.wantClient("Save of a list", list[0].ID, "b", ada)
+	d.wantClient("Save of a list", list[1].ID, "c", grace)
+	d.wantClient("Save of a list", list[2].ID, "a", ada)
+	stale[0].Tenant = "d"
+	d.wantError("Save of a stale list", d.db.Save(&stale).Error, kmsencrypted.ErrConflict)
+	d.wantClient("Save of a stale list", list[0].ID, "b", ada)
+	d.must(d.db.Order("id").Find(&list, []int64{list[0].ID, list[1].ID}).Error)
+	list[0].Tenant = "a"
+	d.must(d.db.Save(&list).Error)
+	d.wantClient("Save of a list that was read", list[0].ID, "a", ada)
+}
+
+// A record that this program created and saved moves by Update.
+func (d *database) movesAfterSave() {
+	d.Helper()
+	c := d.client()
+	c.Name = "Lovelace"
+	c.Email.Set(grace)
+	d.must(d.db.Save(c).Error)
+	d.must(d.db.Model(c).Update("Tenant", "b").Error)
+	d.wantClient("Update of a saved record", c.ID, "b", grace)
 }

@@ -208,7 +208,11 @@ func (w *work) sealOverwrite(db *gorm.DB, upsert clause.OnConflict, stored map[s
 	if err := errors.Join(w.model.Seal(ctx, w.existing...), w.sealMade(ctx, made)); err != nil {
 		return err
 	}
-	w.keepKeys(db, upsert)
+	known, err := w.knownKeys()
+	if err != nil {
+		return err
+	}
+	w.keepKeys(db, upsert, known)
 	w.idAssigned = len(later) > 0
 	if len(later) == 0 {
 		return nil
@@ -261,7 +265,7 @@ func (w *work) adopt(ctx context.Context, row, stored *any) error {
 				continue
 			}
 			text, err := w.model.Key(column, stored).Value()
-			if err == nil {
+			if err == nil && !w.knowsKey(row, column, text) {
 				err = w.model.KeyChanged(ctx, row, column, text)
 			}
 			if err != nil {
@@ -275,6 +279,21 @@ func (w *work) adopt(ctx context.Context, row, stored *any) error {
 		return w.model.Open(ctx, row)
 	}
 	return nil
+}
+
+// knowsKey reports whether a key column of a record that moved was read or sent by it
+// before. That is so after a rollback. Values that are not sealed yet do not matter.
+func (w *work) knowsKey(row *any, column string, now any) bool {
+	copied := reflect.New(w.rowType)
+	copied.Elem().Set(valueOf(row).Elem())
+	for _, f := range w.fields {
+		v := f.ReflectValueOf(context.Background(), copied)
+		if s, ok := v.Addr().Interface().(settable); ok && s.IsSet() {
+			v.SetZero()
+		}
+	}
+	write, err := w.model.Write(rowOf(copied.Elem()))
+	return err == nil && slices.ContainsFunc(write.Where, func(a field.Assignment) bool { return a.Column == column && same(a, now) })
 }
 
 // checkAdopted refuses data keys of a row with another encryption context. A record
@@ -303,9 +322,33 @@ func (w *work) changedColumns(row *any) func(column string) bool {
 	}
 }
 
+// knownKeys returns, by key column, what the locked rows have there where an upsert
+// writes another wrap of the same data key, because the record moves.
+func (w *work) knownKeys() (map[string][]any, error) {
+	known := make(map[string][]any)
+	for _, row := range w.existing {
+		write, err := w.model.Write(row)
+		if err != nil {
+			return nil, err
+		}
+		if write.Key != field.KeyKept {
+			return nil, w.refused("create", "", errors.ErrUnsupported, "the record gets a new data key: save it by itself")
+		}
+		for _, a := range write.Where {
+			for _, value := range a.Values() {
+				if value != nil && w.isKey(a.Column) {
+					known[a.Column] = append(known[a.Column], value)
+				}
+			}
+		}
+	}
+	return known, nil
+}
+
 // keepKeys makes an upsert leave a row alone that was inserted meanwhile, with a
-// data key of its own. Nothing is sealed in a row without one. MySQL has no such condition, but locks where rows would be.
-func (w *work) keepKeys(db *gorm.DB, upsert clause.OnConflict) {
+// data key of its own. Nothing is sealed in a row without one. MySQL has no such
+// condition, but locks where rows would be.
+func (w *work) keepKeys(db *gorm.DB, upsert clause.OnConflict, known map[string][]any) {
 	if db.Dialector.Name() == "mysql" {
 		return
 	}
@@ -316,8 +359,8 @@ func (w *work) keepKeys(db *gorm.DB, upsert clause.OnConflict) {
 	for _, column := range w.model.KeyColumns() {
 		here := clause.Column{Table: clause.CurrentTable, Name: column}
 		upsert.Where.Exprs = append(slices.Clip(upsert.Where.Exprs), clause.Expr{
-			SQL:  "(? IS NULL OR ? " + dialect.Same() + " ?)",
-			Vars: []any{here, here, clause.Column{Table: "excluded", Name: column}},
+			SQL:  "(? IS NULL OR ? " + dialect.Same() + " ? OR ?)",
+			Vars: []any{here, here, clause.Column{Table: "excluded", Name: column}, clause.IN{Column: here, Values: known[column]}},
 		})
 	}
 	w.counted = true
