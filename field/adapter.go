@@ -54,9 +54,14 @@ type Adapter[R any] struct{ *Model[R] }
 // the adapters in this module do not need it.
 func (m *Model[R]) Adapter() Adapter[R] { return Adapter[R]{m} }
 
-// Check returns [kmsencrypted.ErrConfig] for a nil or zero Model and for a nil
-// record, before an adapter begins with its work.
-func (a Adapter[R]) Check(rows ...*R) error { return a.usable(rows) }
+// Check returns [kmsencrypted.ErrConfig] for a nil or zero Model, for a nil record,
+// and for a record that is listed twice, before an adapter begins with its work.
+func (a Adapter[R]) Check(rows ...*R) error {
+	if err := a.usable(rows); err != nil {
+		return err
+	}
+	return a.distinct(rows)
+}
 
 // Columns returns all columns that the model manages: keys, fields, their parts
 // and indexes.

@@ -30,6 +30,26 @@ func (m *Model[R]) usable(rows []*R) error {
 	return nil
 }
 
+// distinct returns [kmsencrypted.ErrConfig] for a record that is listed twice: it
+// describes one row.
+func (m *Model[R]) distinct(rows []*R) error {
+	if len(rows) < 2 {
+		return nil
+	}
+	seen := make(map[any]int, len(rows))
+	for i, row := range rows {
+		var record any = row
+		if dynamic, ok := record.(*any); ok {
+			record = *dynamic
+		}
+		if first, twice := seen[record]; twice {
+			return fmt.Errorf("field: %w: records %d and %d of %d of %s are the same", kmsencrypted.ErrConfig, first, i, len(rows), m.Table())
+		}
+		seen[record] = i
+	}
+	return nil
+}
+
 // lacks reports whether a method that cannot return an error has nothing to work
 // on: a nil or zero Model, or a nil record.
 func (m *Model[R]) lacks(row *R) bool { return m.spec() == &noSchema || isNil(row) }

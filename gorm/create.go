@@ -57,6 +57,9 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 
 // sealInsert seals the records to insert.
 func (w *work) sealInsert(db *gorm.DB) error {
+	if err := w.model.Check(w.rows...); err != nil {
+		return err
+	}
 	w.idAssigned = !w.hasID(db.Statement.Context, w.rows)
 	if !w.idAssigned {
 		return w.sealNew(db.Statement)

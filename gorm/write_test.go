@@ -68,6 +68,22 @@ func TestCreateRollsBackSQLite(t *testing.T) {
 	}
 }
 
+func TestCreateOfARecordTwiceSQLite(t *testing.T) {
+	t.Parallel()
+	d := setupWith(t, &gorm.Config{})
+	for _, id := range []int64{0, 7} {
+		c := &Customer{ID: id, Name: "Ada", Email: field.New(ada)}
+		d.wantError("Create", d.db.Create([]*Customer{c, c}).Error, kmsencrypted.ErrConfig)
+		var n int64
+		d.must(d.db.Model(&Customer{}).Count(&n).Error)
+		if n != 0 {
+			t.Errorf("%d rows of a record that was listed twice", n)
+		}
+		d.must(d.db.Create([]*Customer{c}).Error)
+		d.must(d.db.Delete(c).Error)
+	}
+}
+
 // The leaks of plain GORM, each of them an error before anything is sent.
 func TestWritesAroundTheRecordSQLite(t *testing.T) {
 	t.Parallel()

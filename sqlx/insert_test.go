@@ -295,6 +295,18 @@ func insertAllOrNone(t *testing.T, e *env) {
 	}
 }
 
+// A record describes one row, on every database.
+func insertTwice(t *testing.T, e *env) {
+	s := e.customers(t)
+	for _, id := range []int64{0, 7} {
+		c := customer{ID: id, Name: "name", Email: field.New(email(0))}
+		wantError(t, "a record twice", kmssqlx.Insert(t.Context(), e.db, s.Model, &c, &c), kmsencrypted.ErrConfig)
+		if n := s.count(t); n != 0 || c.ID != id {
+			t.Errorf("%d rows of a record that was listed twice, with id %d", n, c.ID)
+		}
+	}
+}
+
 // A copy of a record, as by Ruby's dup, is a record of its own; one that was not
 // opened cannot be copied.
 func insertCopy(t *testing.T, e *env) {

@@ -94,6 +94,7 @@ var suite = []struct {
 	{"InsertAllOrNone", insertAllOrNone},
 	{"IDsInAnotherSpelling", idsInAnotherSpelling},
 	{"IDsThatNothingDependsOn", idsThatNothingDependsOn},
+	{"InsertTwice", insertTwice},
 	{"InsertCopy", insertCopy},
 	{"GetAndSelect", getAndSelect},
 	{"GetReplaces", getReplaces},

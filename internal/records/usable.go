@@ -9,7 +9,7 @@ import (
 )
 
 // Usable returns [kmsencrypted.ErrConfig] for a database, a model or a record that
-// is nil.
+// is nil, and for a record that is listed twice.
 func Usable[R any](op string, db any, m *field.Model[R], rows ...*R) error {
 	if err := m.Adapter().Check(rows...); err != nil {
 		return Failed(op, m.Table(), err)
