@@ -62,8 +62,8 @@ func TestZeroModelMethods(t *testing.T) {
 	zerotest.Methods(t, new(field.Model[customer]).Dynamic().Adapter())
 	zerotest.Methods(t, (*field.Model[customer])(nil).Dynamic().Adapter())
 	made := newModel[customer](t, box, field.Config{Table: "customers"})
-	zerotest.Methods(t, made.Adapter(), "Memo")
-	zerotest.Methods(t, made.Dynamic().Adapter(), "Memo")
+	zerotest.Methods(t, made.Adapter(), "Memo", "CheckRead")
+	zerotest.Methods(t, made.Dynamic().Adapter(), "Memo", "CheckRead")
 	if err := made.Dynamic().Seal(t.Context(), new(any)); !errors.Is(err, kmsencrypted.ErrConfig) {
 		t.Errorf("Seal of an any without a record = %v, want ErrConfig", err)
 	}
