@@ -44,6 +44,9 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 		w.leaveOut(stmt)
 		return t.checkOverwrites(stmt)
 	}
+	if err := t.checkIDsWritten(stmt, found); err != nil {
+		return err
+	}
 	upsert, isUpsert := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
 	seal := w.sealInsert
 	if w.isUpsert = isUpsert; isUpsert {
@@ -53,6 +56,20 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 		return err
 	}
 	return w.keepIDs(db)
+}
+
+// checkIDsWritten refuses an INSERT without the ids of its records. The database would
+// give the rows others, under which nothing opens.
+func (t *table) checkIDsWritten(stmt *gorm.Statement, list rows) error {
+	selected, restricted := stmt.SelectAndOmitColumns(true, false)
+	for _, id := range t.ids {
+		is, mentioned := selected[id.DBName]
+		written := is || !mentioned && !restricted
+		if !written && slices.ContainsFunc(list, func(row *any) bool { return t.hasID(stmt.Context, rows{row}) }) {
+			return t.refused("create", id.DBName, errors.ErrUnsupported, "the record has an id, and Select or Omit leaves it out: select it, or set it to zero")
+		}
+	}
+	return nil
 }
 
 // sealInsert seals the records to insert.
