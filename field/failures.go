@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Failures are the errors of some records among many. The other records succeeded.
+// Failures are the errors of some records among many, with their indexes. The other
+// records succeeded, except in a call that says that it does all or nothing.
 type Failures []Failure
 
 // Failure is the error of one record.
@@ -22,9 +23,13 @@ func (f Failures) Error() string {
 			texts = append(texts, fmt.Sprintf("and %d more", len(f)-shown))
 			break
 		}
-		texts = append(texts, failure.Err.Error())
+		texts = append(texts, fmt.Sprintf("index %d: %v", failure.Index, failure.Err))
 	}
-	return fmt.Sprintf("%d records failed: %s", len(f), strings.Join(texts, "; "))
+	noun := "records"
+	if len(f) == 1 {
+		noun = "record"
+	}
+	return fmt.Sprintf("%d %s failed: %s", len(f), noun, strings.Join(texts, "; "))
 }
 
 // Unwrap returns all errors, for [errors.Is] and [errors.As].

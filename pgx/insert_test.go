@@ -1,6 +1,7 @@
 package kmspgx_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -48,7 +49,11 @@ func insertAllOrNone(t *testing.T, e *env) {
 	s := e.customers(t)
 	all := newCustomers(3)
 	all[2].Name = all[0].Name
-	wantError(t, "a unique violation", kmspgx.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...))
+	err := kmspgx.Insert(t.Context(), e.db, s.Model, field.Pointers(all)...)
+	failures, ok := errors.AsType[field.Failures](err)
+	if !ok || len(failures) != 1 || failures[0].Index != 2 {
+		t.Errorf("a name twice: %v, want the record at index 2", err)
+	}
 	if s.count(t) != 0 || all[0].ID != 0 || all[2].ID != 0 {
 		t.Errorf("after a failure: %d rows, ids %d and %d", s.count(t), all[0].ID, all[2].ID)
 	}

@@ -13,7 +13,8 @@ import (
 //
 // If the primary key is zero, the database assigns it, and Insert sets it in the
 // record; see "Primary keys" in the package comment. If Insert fails, the ids are
-// unchanged. After a transaction was rolled back, repeat it with the same records:
+// unchanged, and an error about one of many records is [field.Failures] with its
+// index. After a transaction was rolled back, repeat it with the same records:
 // Insert drops an id that the database had assigned, and the record gets another
 // one.
 func Insert[R any](ctx context.Context, db DB, m *field.Model[R], rows ...*R) error {

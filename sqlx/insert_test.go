@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -92,7 +93,7 @@ func insertInFewStatements(t *testing.T, e *env) {
 	db := &recorder{Ext: tx, driver: e.driver}
 	must(t, kmssqlx.Insert(t.Context(), db, s.Model, field.Pointers(all)...))
 	want := map[string]int{
-		"Postgres": 2,     // ids, INSERT
+		"Postgres": 2 + 2, // ids, INSERT, and a savepoint around
 		"MariaDB":  3 + 2, // a question, INSERT, UPDATE, and a savepoint around
 		"MySQL":    3 + 2*len(all),
 		"SQLite":   2 + 2*len(all),
@@ -328,5 +329,50 @@ func insertCopy(t *testing.T, e *env) {
 	wantError(t, "copy of a closed record", kmssqlx.Insert(t.Context(), e.db, s.Model, &closed), kmsencrypted.ErrNotOpened)
 	if errors.Is(s.Open(t.Context(), &second), kmsencrypted.ErrDecrypt) {
 		t.Error("the copy does not open")
+	}
+}
+
+// A bulk insert names the record that the database refuses, by its index and not by
+// its values, and inserts none. In a transaction of the caller the others remain.
+func insertNamesTheRow(t *testing.T, e *env) {
+	for _, given := range []bool{false, true} {
+		if given {
+			e.id = "bigint PRIMARY KEY"
+			e.table += "_given"
+		}
+		s := e.customers(t)
+		many := func() []*customer {
+			all := make([]customer, 40)
+			for i := range all {
+				all[i] = customer{Name: fmt.Sprint("nomen", i), Email: field.New(email(i))}
+				if given {
+					all[i].ID = int64(1000 + i)
+				}
+			}
+			all[31].Name = all[7].Name
+			return field.Pointers(all)
+		}
+		check := func(where string, err error) {
+			t.Helper()
+			failures, ok := errors.AsType[field.Failures](err)
+			if !ok || len(failures) != 1 || failures[0].Index != 31 || !strings.Contains(err.Error(), "name") || strings.Contains(err.Error(), "nomen") {
+				t.Errorf("%s: Insert of a name twice: %v, want the record at index 31 and the constraint", where, err)
+			}
+		}
+		check("db", kmssqlx.Insert(t.Context(), e.db, s.Model, many()...))
+		tx, err := e.db.BeginTxx(t.Context(), nil)
+		must(t, err)
+		before := &customer{Name: "before", Email: field.New(email(1))}
+		if given {
+			before.ID = 5000
+		}
+		must(t, kmssqlx.Insert(t.Context(), tx, s.Model, before))
+		check("tx", kmssqlx.Insert(t.Context(), tx, s.Model, many()...))
+		must(t, tx.Commit())
+		var n int
+		must(t, e.db.Get(&n, "SELECT count(*) FROM "+e.table))
+		if n != 1 {
+			t.Errorf("%d rows, want the one before", n)
+		}
 	}
 }

@@ -92,6 +92,7 @@ var suite = []struct {
 	{"InsertReturnedID", insertReturnedID},
 	{"InsertCompoundAndTextIDs", insertCompoundAndTextIDs},
 	{"InsertAllOrNone", insertAllOrNone},
+	{"InsertNamesTheRow", insertNamesTheRow},
 	{"IDsInAnotherSpelling", idsInAnotherSpelling},
 	{"IDsThatNothingDependsOn", idsThatNothingDependsOn},
 	{"InsertTwice", insertTwice},

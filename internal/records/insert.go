@@ -26,6 +26,7 @@ func Insert[R any](ctx context.Context, db DB, t *Table[R], rows ...*R) error {
 // Insertion is a list of records that are being inserted.
 type Insertion[R any] struct {
 	*Table[R]
+	rows    []*R // as the caller gave them
 	known   []*R // with an id
 	unknown []*R // the database assigns the id
 	fetched []*R // those of known whose ids were fetched
@@ -37,7 +38,7 @@ type Insertion[R any] struct {
 // be fetched. The caller must call End, also after an error.
 func (t *Table[R]) Begin(ctx context.Context, db DB, rows []*R) (*Insertion[R], error) {
 	t.model.DropAssignedIDs(rows...)
-	in := &Insertion[R]{Table: t}
+	in := &Insertion[R]{Table: t, rows: rows}
 	for _, row := range rows {
 		if t.hasID(row) {
 			in.known = append(in.known, row)
@@ -72,13 +73,13 @@ func (in *Insertion[R]) seal(ctx context.Context, db DB) error {
 		return err
 	}
 	if err := in.model.SealNew(ctx, in.known...); err != nil {
-		return err
+		return in.among(in.known, err)
 	}
 	err := in.model.SealNew(ctx, in.unknown...)
 	if errors.Is(err, kmsencrypted.ErrNoID) && len(in.ids) == 1 {
 		in.later, err = true, nil
 	}
-	return err
+	return in.among(in.unknown, err)
 }
 
 // fetchIDs takes ids from the sequence of the id column, if there is one.
@@ -156,7 +157,7 @@ func (in *Insertion[R]) Write(ctx context.Context, db DB) error {
 		return err
 	}
 	if err := in.model.SealNew(ctx, in.unknown...); err != nil {
-		return err
+		return in.among(in.unknown, err)
 	}
 	if in.many {
 		return in.updateMany(ctx, db)
@@ -165,7 +166,7 @@ func (in *Insertion[R]) Write(ctx context.Context, db DB) error {
 	told.spellsIDs = false // these are as the database told them
 	for _, row := range in.unknown {
 		if err := told.write(ctx, db, row, nil); err != nil {
-			return err
+			return in.of(row, err)
 		}
 	}
 	return nil
@@ -186,7 +187,7 @@ func (in *Insertion[R]) askMany(ctx context.Context, db DB) error {
 
 // insertKnown inserts complete rows.
 func (in *Insertion[R]) insertKnown(ctx context.Context, db DB) error {
-	return in.inChunks(in.known, in.columns, in.RowsPerInsert(len(in.columns)), func(rows []*R, args []any) error {
+	return in.inChunks(ctx, db, in.known, in.columns, in.RowsPerInsert(len(in.columns)), func(db DB, rows []*R, args []any) error {
 		if in.spellsIDs {
 			return in.insertSpelled(ctx, db, rows, args)
 		}
@@ -214,7 +215,7 @@ func (in *Insertion[R]) insertUnknown(ctx context.Context, db DB) error {
 	if in.many {
 		size = in.RowsPerInsert(len(columns))
 	}
-	return in.inChunks(in.unknown, columns, size, func(rows []*R, args []any) error {
+	return in.inChunks(ctx, db, in.unknown, columns, size, func(db DB, rows []*R, args []any) error {
 		if len(rows) == 1 && in.HasLastInsertID() {
 			return in.insertOne(ctx, db, columns, rows[0], args)
 		}
@@ -255,7 +256,7 @@ func (in *Insertion[R]) insertOne(ctx context.Context, db DB, columns []column, 
 func (in *Insertion[R]) updateMany(ctx context.Context, db DB) error {
 	sealed, empty := in.pick(encrypted, key), names(in.pick(key))
 	columns := append(slices.Clone(in.ids), sealed...)
-	return in.inChunks(in.unknown, columns, in.RowsPerInsert(len(columns)), func(rows []*R, args []any) error {
+	return in.inChunks(ctx, db, in.unknown, columns, in.RowsPerInsert(len(columns)), func(db DB, rows []*R, args []any) error {
 		result, err := db.Exec(ctx, in.UpdateMany(names(sealed), empty, len(rows)), args...)
 		if err != nil {
 			return Hide(err, args)
@@ -271,20 +272,4 @@ func (in *Insertion[R]) updateMany(ctx context.Context, db DB) error {
 		}
 		return nil
 	})
-}
-
-// inChunks calls do with the values of columns, for size rows at a time.
-func (in *Insertion[R]) inChunks(rows []*R, columns []column, size int, do func(rows []*R, args []any) error) (err error) {
-	for chunk := range slices.Chunk(rows, size) {
-		args := make([]any, 0, len(chunk)*len(columns))
-		for _, row := range chunk {
-			if args, err = in.values(args, columns, row); err != nil {
-				return err
-			}
-		}
-		if err := do(chunk, args); err != nil {
-			return err
-		}
-	}
-	return nil
 }

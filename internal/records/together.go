@@ -22,7 +22,7 @@ type Statement struct {
 // Statements returns the INSERTs of the records whose ids are known.
 func (in *Insertion[R]) Statements() (list []Statement, err error) {
 	columns := names(in.columns)
-	err = in.inChunks(in.known, in.columns, in.RowsPerInsert(len(columns)), func(rows []*R, args []any) error {
+	err = in.eachChunk(in.known, in.columns, in.RowsPerInsert(len(columns)), func(rows []*R, args []any) error {
 		s := Statement{Query: in.Insert(columns, len(rows)), Args: args, Result: ignored}
 		if in.spellsIDs {
 			s.Query = in.InsertTellingIDs(columns, len(rows))

@@ -1,0 +1,106 @@
+package records
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+)
+
+// A database does not say which row of an INSERT of many it refuses. So rows are
+// inserted together, and one by one after such an error: the first that is refused
+// alone is the one.
+
+// sending sends the values of some rows.
+type sending[R any] func(db DB, rows []*R, args []any) error
+
+// inChunks calls do with the values of columns, for size rows at a time.
+func (in *Insertion[R]) inChunks(ctx context.Context, db DB, rows []*R, columns []column, size int, do sending[R]) error {
+	return in.eachChunk(rows, columns, size, func(rows []*R, args []any) error { return in.chunk(ctx, db, rows, args, do) })
+}
+
+func (in *Insertion[R]) eachChunk(rows []*R, columns []column, size int, do func(rows []*R, args []any) error) (err error) {
+	for chunk := range slices.Chunk(rows, size) {
+		args := make([]any, 0, len(chunk)*len(columns))
+		for _, row := range chunk {
+			if args, err = in.values(args, columns, row); err != nil {
+				return in.of(row, err)
+			}
+		}
+		if err := do(chunk, args); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunk calls do for all rows, or until the database refuses one of them.
+func (in *Insertion[R]) chunk(ctx context.Context, db DB, rows []*R, args []any, do sending[R]) error {
+	if len(rows) == 1 {
+		return in.of(rows[0], do(db, rows, args))
+	}
+	err := in.undone(ctx, db, func(db DB) error { return do(db, rows, args) })
+	if !refusesRow(err) {
+		return err
+	}
+	width := len(args) / len(rows)
+	return db.Atomically(ctx, func(tx DB) error {
+		for i, row := range rows {
+			if alone := do(tx, rows[i:i+1], args[i*width:(i+1)*width]); alone != nil {
+				return in.of(row, alone)
+			}
+		}
+		return err // none was refused alone; take them back
+	})
+}
+
+// undone calls a statement so that others can follow after an error: PostgreSQL
+// would refuse them in the same transaction, and rows whose ids turn out to be
+// spelled otherwise are there.
+func (in *Insertion[R]) undone(ctx context.Context, db DB, statement func(DB) error) error {
+	if (in.Dialect == sqldialect.Postgres || in.spellsIDs) && !db.Commits() {
+		return db.Atomically(ctx, statement)
+	}
+	return statement(db)
+}
+
+// rowError matches what databases say of a row that they do not take: SQLSTATE of
+// class 22 and 23, or of a trigger, and what has none.
+var rowError = regexp.MustCompile(`SQLSTATE (?:2[23]|P0001)|Error [0-9]+ \((?:2[23]|45000)|Error (?:1364|1366|3819) |constraint failed`)
+
+// refusesRow reports whether an error is about the values of a row.
+func refusesRow(err error) bool {
+	if errors.Is(err, kmsencrypted.ErrLossy) {
+		return true
+	}
+	h, ok := errors.AsType[*hidden](err)
+	return ok && rowError.MatchString(h.cause.Error())
+}
+
+// of adds which of the records an error is about, if there are many.
+func (in *Insertion[R]) of(row *R, err error) error {
+	if err == nil || len(in.rows) == 1 {
+		return err
+	}
+	name := in.Name
+	if slices.Contains(in.known, row) && !slices.Contains(in.fetched, row) {
+		name = in.record(row)
+	}
+	return field.Failures{{Index: slices.Index(in.rows, row), Err: Failed("insert", name, err)}}
+}
+
+// among replaces indexes of some records by those among all.
+func (in *Insertion[R]) among(some []*R, err error) error {
+	failures, ok := errors.AsType[field.Failures](err)
+	if !ok && len(some) == 1 {
+		return in.of(some[0], err)
+	}
+	for i, f := range failures {
+		failures[i].Index = slices.Index(in.rows, some[f.Index])
+	}
+	return err
+}
