@@ -44,6 +44,7 @@ var suite = []struct {
 	{"InsertAllOrNone", insertAllOrNone},
 	{"InsertReturnedIDs", insertReturnedIDs},
 	{"InsertUnboundID", insertUnboundID},
+	{"InsertMany", insertMany},
 	{"CollectNothing", collectNothing},
 	{"CollectDamaged", collectDamaged},
 	{"PartialRead", partialRead},

@@ -25,6 +25,29 @@ func Insert[R any](ctx context.Context, db DB, m *field.Model[R], rows ...*R) er
 	return failed("insert", m.Table(), records.Insert(ctx, session{db}, t, rows...))
 }
 
+// InsertOptions are the options of [InsertMany].
+type InsertOptions struct {
+	// ChunkSize is how many records are sealed and inserted at a time. 0 is 1000.
+	ChunkSize int
+	// Progress is called after each chunk, by the goroutine of the caller, with the
+	// number of records inserted so far. Nil reports nothing.
+	Progress func(done, total int)
+}
+
+// InsertMany inserts records as [Insert] does, in chunks: all or none of a chunk. It
+// seals a chunk on all processors before the transaction of that chunk begins. It
+// stops at the first error and returns how many records it inserted. To continue,
+// call it with rows[inserted:]. An error about one record is [field.Failures] with
+// its index in rows.
+func InsertMany[R any](ctx context.Context, db DB, m *field.Model[R], rows []*R, o InsertOptions) (inserted int, err error) {
+	t, err := tableFor("insert", db, m, rows...)
+	if err != nil {
+		return 0, err
+	}
+	inserted, err = records.InsertMany(ctx, session{db}, t, rows, records.Chunks(o))
+	return inserted, failed("insert", m.Table(), err)
+}
+
 // Update seals what was set in a record and writes it with one UPDATE: the
 // encrypted columns that changed, and the named plain columns, or all of them with
 // the name "*". It does nothing if there is nothing to write.

@@ -93,6 +93,7 @@ var suite = []struct {
 	{"InsertCompoundAndTextIDs", insertCompoundAndTextIDs},
 	{"InsertAllOrNone", insertAllOrNone},
 	{"InsertNamesTheRow", insertNamesTheRow},
+	{"InsertMany", insertMany},
 	{"IDsInAnotherSpelling", idsInAnotherSpelling},
 	{"IDsThatNothingDependsOn", idsThatNothingDependsOn},
 	{"InsertTwice", insertTwice},
