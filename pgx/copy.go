@@ -15,7 +15,8 @@ import (
 // identity column. If there is none the error is [kmsencrypted.ErrNoID], because COPY
 // returns no ids: set them, or use Insert.
 //
-// Ids that are no integers are read again and compared, in the same transaction.
+// Ids that are no integers are read again and compared, in the same transaction, and
+// so are columns tagged `db:"…,returned"`.
 func CopyFrom[R any](ctx context.Context, db DB, m *field.Model[R], rows ...*R) error {
 	t, err := tableFor("copy", db, m, rows...)
 	if err != nil || len(rows) == 0 {
@@ -27,12 +28,12 @@ func CopyFrom[R any](ctx context.Context, db DB, m *field.Model[R], rows ...*R) 
 	}
 	switch {
 	case err != nil:
-	case in.SpellsIDs():
+	case in.ReadsAgain():
 		err = atomically(ctx, db, func(tx DB) error {
 			if err := copyInto(ctx, tx, m, in); err != nil {
 				return err
 			}
-			return in.CompareIDs(ctx, session{tx})
+			return in.ReadAgain(ctx, session{tx})
 		})
 	default:
 		err = copyInto(ctx, db, m, in)

@@ -38,8 +38,9 @@
 // nothing.
 //
 // Columns that the database fills, such as generated ones, are tagged
-// `db:"created_at,readonly"`: they are read and never written. A field without a tag
-// is written to the column with its name in small letters and underscores.
+// `db:"created_at,readonly"`: they are read and never written. With
+// `db:"created_at,returned"` an insert reads them back too, in its transaction. A field
+// without a tag is written to the column with its name in small letters and underscores.
 //
 // An UPDATE succeeds only if the row still has the data key under which the record
 // was sealed. Otherwise the error is [kmsencrypted.ErrConflict]: two programs gave

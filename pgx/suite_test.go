@@ -45,6 +45,7 @@ var suite = []struct {
 	{"InsertReturnedIDs", insertReturnedIDs},
 	{"InsertUnboundID", insertUnboundID},
 	{"InsertMany", insertMany},
+	{"InsertReturnedColumns", insertReturnedColumns},
 	{"CollectNothing", collectNothing},
 	{"CollectDamaged", collectDamaged},
 	{"PartialRead", partialRead},

@@ -42,7 +42,8 @@
 //	err = kmssqlx.Update(ctx, db, customers, &c, "name")
 //
 // Columns that the database fills, such as generated ones, are tagged
-// `db:"created_at,readonly"`: they are read and never written.
+// `db:"created_at,readonly"`: they are read and never written. With
+// `db:"created_at,returned"` Insert reads them back too, in its transaction.
 //
 // An UPDATE succeeds only if the row still has the data key under which the record
 // was sealed. Otherwise the error is [kmsencrypted.ErrConflict]: two programs gave

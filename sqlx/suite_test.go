@@ -94,6 +94,8 @@ var suite = []struct {
 	{"InsertAllOrNone", insertAllOrNone},
 	{"InsertNamesTheRow", insertNamesTheRow},
 	{"InsertMany", insertMany},
+	{"InsertReturnedColumns", insertReturnedColumns},
+	{"InsertReturnedColumnsOfSpelledIDs", insertReturnedColumnsOfSpelledIDs},
 	{"IDsInAnotherSpelling", idsInAnotherSpelling},
 	{"IDsThatNothingDependsOn", idsThatNothingDependsOn},
 	{"InsertTwice", insertTwice},

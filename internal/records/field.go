@@ -11,7 +11,8 @@ type Field struct {
 	Index  []int // for [reflect.Value.FieldByIndex]
 	Struct reflect.StructField
 	// ReadOnly and Returned are options of the tag db: a plain column that is never
-	// written, and an id that only the INSERT knows.
+	// written, and an id or a plain column that only the database knows, which is
+	// read after the INSERT.
 	ReadOnly, Returned bool
 }
 

@@ -139,6 +139,9 @@ func (in *Insertion[R]) where() string {
 
 // isOneStatement reports whether write needs no transaction.
 func (in *Insertion[R]) isOneStatement() bool {
+	if len(in.returned) > 0 {
+		return false
+	}
 	if len(in.unknown) == 0 {
 		return len(in.known) == 1 || !in.spellsIDs && len(in.known) <= in.RowsPerInsert(len(in.columns))
 	}
@@ -147,6 +150,13 @@ func (in *Insertion[R]) isOneStatement() bool {
 
 // Write inserts the records.
 func (in *Insertion[R]) Write(ctx context.Context, db DB) error {
+	if err := in.insert(ctx, db); err != nil {
+		return err
+	}
+	return in.readReturned(ctx, db, slices.Concat(in.known, in.unknown))
+}
+
+func (in *Insertion[R]) insert(ctx context.Context, db DB) error {
 	if err := in.insertKnown(ctx, db); err != nil {
 		return err
 	}

@@ -21,6 +21,8 @@ type Table[R any] struct {
 	model   field.Adapter[R]
 	columns []column // that may be written, in the order of the struct
 	ids     []column // the primary key, also in columns
+	// returned are plain columns that only the database fills.
+	returned []column
 	// insertRow inserts all columns of one row: the most frequent statement.
 	insertRow string
 	// spellsIDs: the database may have another spelling of an id than Go.
@@ -64,6 +66,9 @@ func NewTable[R any](l Library, d sqldialect.Dialect, fields []Field, m *field.M
 			c.kind = key
 		case slices.Contains(managed, f.Column):
 			c.kind = encrypted
+		case f.Returned:
+			t.returned = append(t.returned, c)
+			continue
 		case f.ReadOnly:
 			continue
 		}

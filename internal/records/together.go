@@ -38,11 +38,15 @@ func (in *Insertion[R]) Statements() (list []Statement, err error) {
 
 func ignored(context.Context, sqldialect.Rows, func() int64) error { return nil }
 
-// WriteRest inserts the records whose ids the database assigns.
+// WriteRest inserts the records whose ids the database assigns, after
+// [Insertion.Statements] inserted the others.
 func (in *Insertion[R]) WriteRest(ctx context.Context, db DB) error {
 	rest := *in
 	rest.known = nil
-	return rest.Write(ctx, db)
+	if err := rest.Write(ctx, db); err != nil {
+		return err
+	}
+	return in.readReturned(ctx, db, in.known)
 }
 
 // NeedsIDs returns [kmsencrypted.ErrNoID] unless all ids are known.
@@ -65,17 +69,23 @@ func (in *Insertion[R]) Values() (columns []string, values [][]any, err error) {
 	return names(in.columns), values, nil
 }
 
-// SpellsIDs reports whether [Insertion.CompareIDs] is needed.
-func (in *Insertion[R]) SpellsIDs() bool { return in.spellsIDs }
+// ReadsAgain reports whether [Insertion.ReadAgain] is needed.
+func (in *Insertion[R]) ReadsAgain() bool { return in.spellsIDs || len(in.returned) > 0 }
 
-// CompareIDs reads the ids of rows that were written in this transaction, and
-// returns [kmsencrypted.ErrLossy] if one is not that of its record.
-func (in *Insertion[R]) CompareIDs(ctx context.Context, db DB) error {
-	told, err := in.readIDs(ctx, db, in.known)
-	if err != nil {
-		return err
+// ReadAgain reads rows that were written in this transaction: the columns that the
+// database filled, and ids. It returns [kmsencrypted.ErrLossy] if one is not that of
+// its record.
+func (in *Insertion[R]) ReadAgain(ctx context.Context, db DB) error {
+	if in.spellsIDs {
+		told, err := in.readIDs(ctx, db, in.known)
+		if err != nil {
+			return err
+		}
+		if err := spelling.Check(ctx, in.model, in.known, told); err != nil {
+			return err
+		}
 	}
-	return spelling.Check(ctx, in.model, in.known, told)
+	return in.readReturned(ctx, db, in.known)
 }
 
 // Change is an update that is sent together with others.

@@ -175,11 +175,15 @@ func (t Table) Select(columns []string) string {
 
 // SelectIDs returns a SELECT of the ids of so many rows as they are now. The
 // arguments are the ids.
-func (t Table) SelectIDs(rows int) string {
+func (t Table) SelectIDs(rows int) string { return t.SelectRows(t.IDs, rows) }
+
+// SelectRows returns a SELECT of columns of so many rows as they are now. The
+// arguments are the ids.
+func (t Table) SelectRows(columns []string, rows int) string {
 	if rows == 1 {
-		return t.Select(t.IDs)
+		return t.Select(columns)
 	}
-	s := t.selects(t.IDs)
+	s := t.selects(columns)
 	s.Add(" WHERE (")
 	s.Names(t.IDs)
 	s.Add(") IN (")
