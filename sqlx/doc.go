@@ -92,8 +92,14 @@
 // are named. Reading the record again clears this state.
 //
 // After an error nothing was written, and a record still has its changes. After a
-// deadlock or a lost connection call the function again; in a transaction start
-// again with the reads.
+// deadlock call the function again; in a transaction start again with the reads.
+//
+// If the connection is lost or the context ends while the database commits, it may
+// have written the record although the function returns an error. An Update called
+// again writes the same values, or returns [kmsencrypted.ErrConflict]: read the record
+// then. An Insert called again makes a second row if the database
+// assigns the id, unless a unique index refuses it: look for the row first, or set
+// the id yourself.
 //
 // # Errors
 //
