@@ -34,9 +34,8 @@ func TestFaultsAreFound(t *testing.T) {
 				}
 				short, why := shrunk(e, p, l)
 				t.Logf("found by seed %d: %v\n%v", seed, why, short)
-				// A step that reads row 3 needs the steps that make the rows before it.
-				if len(short.steps) > 20 || len(short.steps) > len(p.steps)/2 {
-					t.Errorf("the program still has %d of %d steps, want at most 20", len(short.steps), len(p.steps))
+				if len(short.steps) > 12 {
+					t.Errorf("the program still has %d steps, want at most 12", len(short.steps))
 				}
 				return
 			}
