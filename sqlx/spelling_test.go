@@ -3,7 +3,6 @@ package kmssqlx_test
 import (
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"testing"
 
@@ -108,9 +107,9 @@ func (e *env) updates(t *testing.T, m *field.Model[spelled], s spelling) {
 	err := kmssqlx.Update(t.Context(), e.db, m, row)
 	what := fmt.Sprintf("update of %q in %s", s.id, s.column)
 	switch {
-	case s.kept || s.id == "abc": // PostgreSQL pads what it compares
-	case errors.Is(err, sql.ErrNoRows): // the collations of MySQL 8 pad nothing
-	default:
+	case !e.finds(t, s.id):
+		wantError(t, what, err, sql.ErrNoRows)
+	case !s.kept && s.id != "abc": // PostgreSQL pads what it compares
 		wantError(t, what, err, kmsencrypted.ErrLossy)
 	}
 	if s.kept && err != nil {
@@ -128,6 +127,15 @@ func (e *env) updates(t *testing.T, m *field.Model[spelled], s spelling) {
 	e.db.MustExec("DELETE FROM " + e.table)
 }
 
+// finds reports whether the database finds a row by the id that it was inserted with.
+// The collations of MySQL 8 do not: they pad nothing, and char(n) drops spaces.
+func (e *env) finds(t *testing.T, id string) bool {
+	t.Helper()
+	var n int
+	must(t, e.db.Get(&n, e.db.Rebind("SELECT count(*) FROM "+e.table+" WHERE id = ?"), id))
+	return n > 0
+}
+
 // Where nothing depends on the id, its spelling does not matter if the database finds
 // the row by it.
 func idsThatNothingDependsOn(t *testing.T, e *env) {
@@ -140,9 +148,7 @@ func idsThatNothingDependsOn(t *testing.T, e *env) {
 	createTable(t, e, m, "id char(10) PRIMARY KEY")
 	err := kmssqlx.Insert(t.Context(), e.db, m, &spelled{ID: "abc ", Card: field.New(secret)})
 	e.db.MustExec("INSERT INTO " + e.table + " (id) VALUES ('def ')")
-	var found int
-	must(t, e.db.Get(&found, "SELECT count(*) FROM "+e.table+" WHERE id = 'def '"))
-	if found == 0 { // the collations of MySQL 8 pad nothing
+	if !e.finds(t, "def ") {
 		wantError(t, "insert", err, kmsencrypted.ErrLossy)
 		return
 	}
