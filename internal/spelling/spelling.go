@@ -39,24 +39,36 @@ func IsFirstKey[R any](m field.Adapter[R], w field.Write) bool {
 // Check returns [kmsencrypted.ErrLossy] if a record was sealed for an id that no row
 // has. told are the primary keys of the rows, in any order, as the database has them.
 func Check[R any](ctx context.Context, m field.Adapter[R], rows, told []*R) error {
-	told = slices.Clone(told)
-	var missing []*R
-	for _, row := range rows {
-		i := slices.IndexFunc(told, func(other *R) bool {
-			return other != nil && slices.Equal(m.ID(row), m.ID(other))
-		})
-		if i < 0 {
-			missing = append(missing, row)
-			continue
-		}
-		told = slices.Delete(told, i, i+1)
-	}
+	missing, told := unmatched(m, rows, told)
 	for i, row := range missing {
 		if i >= len(told) || told[i] == nil || !opensAs(ctx, m, row, told[i]) {
 			return Error(m.Table())
 		}
 	}
 	return nil
+}
+
+// unmatched returns the records whose ids nobody told, and what was told of others.
+func unmatched[R any](m field.Adapter[R], rows, told []*R) (missing, others []*R) {
+	id := func(row *R) string { return fmt.Sprintf("%q", m.ID(row)) }
+	times := make(map[string]int, len(rows))
+	for _, row := range rows {
+		times[id(row)]++
+	}
+	for _, other := range told {
+		if other == nil || times[id(other)] == 0 {
+			others = append(others, other)
+			continue
+		}
+		times[id(other)]--
+	}
+	for _, row := range rows {
+		if times[id(row)] > 0 {
+			times[id(row)]--
+			missing = append(missing, row)
+		}
+	}
+	return missing, others
 }
 
 // Error says what is wrong with a primary key of a table.
