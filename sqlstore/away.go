@@ -10,6 +10,7 @@ import (
 	"net"
 	"strings"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -20,7 +21,7 @@ func isAway(err error) bool {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return false
 	}
-	if state, ok := sqlState(err); ok {
+	if state, ok := sqldialect.SQLState(err); ok {
 		// 08: connection exceptions; 57P01 to 57P03: shutting down or starting up;
 		// 25006: a standby, which takes no writes; 53300: too many connections.
 		return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "57P0") || state == "25006" || state == "53300"

@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -187,15 +186,4 @@ func appendEscaped(b []byte, text string) []byte {
 		b = append(append(b, text[:at]...), '\\', text[at])
 		text = text[at+1:]
 	}
-}
-
-// sqlState returns the code of an error of PostgreSQL.
-func sqlState(err error) (string, bool) {
-	if coded, ok := errors.AsType[interface {
-		error
-		SQLState() string
-	}](err); ok {
-		return coded.SQLState(), true
-	}
-	return "", false
 }

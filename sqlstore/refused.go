@@ -9,23 +9,9 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
-
-// isRefusal reports whether the database refuses a row because of a constraint, a
-// trigger or a column that is too short.
-func isRefusal(err error) bool {
-	if state, ok := sqlState(err); ok {
-		return strings.HasPrefix(state, "22") || strings.HasPrefix(state, "23") || strings.HasPrefix(state, "P0")
-	}
-	text := err.Error()
-	for _, known := range []string{"(22001)", "(23000)", "(45000)", "Error 3819", "Error 4025", "constraint failed", "SQLITE_CONSTRAINT"} {
-		if strings.Contains(text, known) {
-			return true
-		}
-	}
-	return false
-}
 
 // setAside tries each update separately to find those that the database refuses,
 // turns them into failures, and undoes all updates.
@@ -41,7 +27,7 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 		for i := range s.updates {
 			err := b.store.try(ctx, tx, &swap{run: s.run, set: s.set, same: s.same, updates: s.updates[i : i+1], written: make([]bool, 1)})
 			switch {
-			case err != nil && isRefusal(err):
+			case err != nil && sqldialect.RefusesRow(err):
 				refused[i] = refusal(err)
 			case err != nil:
 				return err
@@ -116,7 +102,7 @@ var errRefused = errors.New("the database refuses the row")
 
 // refusal keeps only the part of the database's error that cannot quote a value.
 func refusal(err error) error {
-	if state, ok := sqlState(err); ok {
+	if state, ok := sqldialect.SQLState(err); ok {
 		return fmt.Errorf("%w: SQLSTATE %s", errRefused, state)
 	}
 	kind, _, _ := strings.Cut(err.Error(), ":")

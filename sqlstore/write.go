@@ -93,7 +93,7 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 		switch {
 		case isLeft:
 			b.leaveOut(s, left.Failures)
-		case err != nil && isRefusal(err) && !setAside:
+		case err != nil && sqldialect.RefusesRow(err) && !setAside:
 			setAside = true
 			if err := b.setAside(ctx, s); err != nil {
 				return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
@@ -195,7 +195,7 @@ func (s *Store[R]) begin(ctx context.Context) (*sqlx.Tx, error) {
 // Drivers have no common way to report these. The texts are those of MySQL's and
 // SQLite's drivers, which this package does not import.
 func isTransient(err error) bool {
-	if state, ok := sqlState(err); ok {
+	if state, ok := sqldialect.SQLState(err); ok {
 		return state == "40P01" || state == "40001"
 	}
 	return mentions(err, "Error 1213", "Error 1020", "Error 3101", "SQLITE_BUSY", "database is locked")
@@ -204,7 +204,7 @@ func isTransient(err error) bool {
 // isLockTimeout reports whether another process held a lock for longer than a batch
 // waits, or a statement of the batch took too long.
 func isLockTimeout(err error) bool {
-	if state, ok := sqlState(err); ok {
+	if state, ok := sqldialect.SQLState(err); ok {
 		return state == "55P03" || state == "57014"
 	}
 	return mentions(err, "Error 1205", "Error 1969")

@@ -3,7 +3,6 @@ package records
 import (
 	"context"
 	"errors"
-	"regexp"
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -68,17 +67,13 @@ func (in *Insertion[R]) undone(ctx context.Context, db DB, statement func(DB) er
 	return statement(db)
 }
 
-// rowError matches what databases say of a row that they do not take: SQLSTATE of
-// class 22 and 23, or of a trigger, and what has none.
-var rowError = regexp.MustCompile(`SQLSTATE (?:2[23]|P0001)|Error [0-9]+ \((?:2[23]|45000)|Error (?:1364|1366|3819) |constraint failed`)
-
 // refusesRow reports whether an error is about the values of a row.
 func refusesRow(err error) bool {
 	if errors.Is(err, kmsencrypted.ErrLossy) {
 		return true
 	}
 	h, ok := errors.AsType[*hidden](err)
-	return ok && rowError.MatchString(h.cause.Error())
+	return ok && sqldialect.RefusesRow(h.cause)
 }
 
 // of adds which of the records an error is about, if there are many.

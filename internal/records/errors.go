@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // hidden wraps the error of a database or driver, whose text may quote arguments
@@ -38,11 +39,8 @@ func Hide(err error, args []any) error {
 	} else if sharesWord(text, args) {
 		text = fmt.Sprintf("%T", err)
 	}
-	if coded, ok := errors.AsType[interface {
-		error
-		SQLState() string
-	}](err); ok && text != full {
-		text += " (SQLSTATE " + coded.SQLState() + ")"
+	if state, ok := sqldialect.SQLState(err); ok && text != full {
+		text += " (SQLSTATE " + state + ")"
 	}
 	return &hidden{text, err}
 }
