@@ -77,7 +77,7 @@ func TestNumbersBehindAny(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ in, want any }{
 		{int64(1<<53 + 1), int64(1<<53 + 1)},
-		{-(1<<53 + 1), int64(-(1<<53 + 1))},
+		{int64(-(1<<53 + 1)), int64(-(1<<53 + 1))},
 		{uint64(1<<63 + 5), new(big.Int).SetUint64(1<<63 + 5)},
 		{new(big.Int).Lsh(big.NewInt(1), 80), new(big.Int).Lsh(big.NewInt(1), 80)},
 		{json.Number("9007199254740993"), int64(9007199254740993)},
