@@ -80,6 +80,7 @@ func testContextColumns(t *testing.T, dialector gorm.Dialector, id string) {
 	d.savesForeignKeys()
 	d.movesLists()
 	d.movesAfterSave()
+	d.updatesPinned()
 }
 
 // client inserts a record of tenant a.

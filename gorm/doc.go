@@ -34,9 +34,11 @@
 // Save and Updates write the encrypted columns that were set, and no others. Columns
 // that were not loaded do not change, nor do those of an empty struct. Updates
 // with a struct or a map of new values, Update and UpdateColumn take plaintexts too,
-// for one record whose id is known: db.Model(&c). The plugin lists the columns after
-// all callbacks and field clauses have run, so soft delete, optimistic locks and values
-// set by callbacks work as without this package.
+// for one record whose id is known: db.Model(&c), or, as gorm.G needs it, conditions
+// that pin the primary key, such as Where("id = ?", id), by which the plugin reads the
+// record first. The plugin lists the columns after all callbacks and field clauses have
+// run, so soft delete, optimistic locks and values set by callbacks work as without
+// this package.
 //
 // An update requires that the row still has the key column that was loaded. Otherwise
 // it returns [kmsencrypted.ErrConflict] and writes nothing. If a condition of your own

@@ -100,19 +100,14 @@ func (w *work) sealNew(stmt *gorm.Statement) error {
 // prepareUpdate seals the columns of one record that an update writes.
 func (t *table) prepareUpdate(db *gorm.DB) error {
 	stmt := db.Statement
-	if err := t.checkSet(stmt); err != nil {
-		return err
-	}
 	if stmt.Schema == nil || stmt.Schema.ModelType != t.rowType {
-		if checked, err := t.checkMaps("update", stmt); checked || err != nil {
-			return err
-		}
-		return t.checkForeign("update", db, reflect.ValueOf(stmt.Dest))
+		return t.checkOtherType(db)
 	}
 	w := t.begin(db, nil)
 	w.whole = reflect.TypeOf(stmt.Dest) == reflect.PointerTo(t.rowType) && stmt.Dest == stmt.Model
-	if db.DryRun {
-		return nil
+	w.takeSet(stmt)
+	if err := t.checkSet(stmt); err != nil || db.DryRun {
+		return err
 	}
 	if err := w.target(db); err != nil || len(w.rows) == 0 {
 		return err
@@ -121,6 +116,18 @@ func (t *table) prepareUpdate(db *gorm.DB) error {
 		return err
 	}
 	return early(stmt, w.model.Seal(stmt.Context, w.rows...))
+}
+
+// checkOtherType refuses encrypted columns in an update by another struct or by the
+// name of the table.
+func (t *table) checkOtherType(db *gorm.DB) error {
+	if err := t.checkSet(db.Statement); err != nil {
+		return err
+	}
+	if checked, err := t.checkMaps("update", db.Statement); checked || err != nil {
+		return err
+	}
+	return t.checkForeign("update", db, reflect.ValueOf(db.Statement.Dest))
 }
 
 // readKeys reads the key columns of a record that the program made itself instead of

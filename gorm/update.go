@@ -54,10 +54,14 @@ func (w *work) seal(db *gorm.DB) error {
 	if err := w.target(db); err != nil {
 		return err
 	}
-	stmt.Dest = w.withoutManaged(stmt.Dest)
-	w.leaveOut(stmt)
-	w.assigned = callbacks.ConvertToAssignments(stmt)
-	w.findZeros(stmt)
+	if w.ownSet != nil {
+		w.assigned = w.ownSet.plain
+	} else {
+		stmt.Dest = w.withoutManaged(stmt.Dest)
+		w.leaveOut(stmt)
+		w.assigned = callbacks.ConvertToAssignments(stmt)
+		w.findZeros(stmt)
+	}
 	if err := errors.Join(w.checkAssigned(), w.checkReplaced()); err != nil {
 		return err
 	}
@@ -97,18 +101,39 @@ func (w *work) target(db *gorm.DB) error {
 		w.rows = nil
 		return w.checkID(stmt, nil)
 	}
-	found, ok := w.find(reflect.ValueOf(stmt.Model))
-	if !ok || len(found) != 1 || len(w.ids) == 0 || !w.hasID(stmt.Context, found) {
+	record, err := w.record(db, given)
+	if err != nil {
+		return err
+	}
+	if record == nil {
 		return w.checkMany(stmt, given)
 	}
-	if err := w.checkID(stmt, found[0]); err != nil {
+	if err := w.checkID(stmt, record); err != nil {
 		return err
 	}
 	if w.whole {
-		w.rows = found
+		w.rows = rows{record}
 		return nil
 	}
-	return w.copyWith(stmt, valueOf(found[0]).Elem(), given)
+	return w.copyWith(stmt, valueOf(record).Elem(), given)
+}
+
+// record returns the one record of an update: that of the program, or the one that
+// conditions pin if encrypted columns of it are given. It returns nil if there is none.
+func (w *work) record(db *gorm.DB, given map[string]any) (*any, error) {
+	stmt := db.Statement
+	found, ok := w.find(reflect.ValueOf(stmt.Model))
+	if w.ownSet == nil && ok && len(found) == 1 && len(w.ids) > 0 && w.hasID(stmt.Context, found) {
+		return found[0], nil
+	}
+	if w.copyOf.IsValid() {
+		return rowOf(w.copyOf), nil
+	}
+	pinned := w.pinned(stmt)
+	if pinned == nil || len(given) == 0 {
+		return nil, nil
+	}
+	return pinned, w.readPinned(db, pinned)
 }
 
 // copyWith makes a copy of a record in which only the given values are set.
@@ -187,6 +212,9 @@ func (w *work) assignPlain(stmt *gorm.Statement, row reflect.Value) {
 // struct.
 func (w *work) givenIn(stmt *gorm.Statement) (map[string]any, error) {
 	given := make(map[string]any)
+	if w.ownSet != nil {
+		return w.ownSet.given, nil
+	}
 	if w.whole {
 		return given, nil
 	}
@@ -223,7 +251,7 @@ func (w *work) checkMany(stmt *gorm.Statement, given map[string]any) error {
 		if _, isMap := stmt.Dest.(map[string]any); isMap {
 			err = kmsencrypted.ErrUnsealed
 		}
-		return w.refused("update", column, err, "one ciphertext does not serve many records: "+saveRecord)
+		return w.refused("update", column, err, "one ciphertext does not serve many records: "+saveRecord+", or name it by its primary key alone, as in Where(\"id = ?\", id)")
 	}
 	w.rows = nil
 	return w.checkID(stmt, nil)

@@ -40,6 +40,7 @@ type create struct {
 type update struct {
 	dest      any           // as it was
 	whole     bool          // the program updates with the record itself
+	ownSet    *ownSet       // taken from the statement
 	copyOf    reflect.Value // the record, if rows has a copy that is written instead
 	given     []string      // the columns that are written of a copy
 	published bool          // the record has them
