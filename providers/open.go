@@ -30,6 +30,9 @@ const KeyIDVariable = "KMS_KEY_ID"
 //	local:PATH, local:env:VAR  a local key file or environment variable
 //	anything else              AWS KMS: an ARN, an alias ("alias/NAME") or a key id
 //
+// A key id of AWS has a slash or a colon only in an alias or an ARN. Open returns
+// [kmsencrypted.ErrConfig] for another one, such as a misspelt "valt/NAME".
+//
 // For an empty id Open uses the environment variable KMS_KEY_ID. If that is empty
 // too, it returns [kmsencrypted.ErrConfig]: there is no fallback to the insecure
 // key.
@@ -48,7 +51,17 @@ func Open(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
 			return service.open(ctx, keyID)
 		}
 	}
+	if !mayBeAWS(keyID) {
+		return nil, fmt.Errorf("providers: %w: key id %q names no service that is known here: want insecure-test-key, vault/NAME, projects/…, local:PATH, local:env:VAR, or an ARN, alias/NAME or key id of AWS",
+			kmsencrypted.ErrConfig, keyID)
+	}
 	return opened(aws.Open(ctx, keyID, aws.Options{}))
+}
+
+// mayBeAWS reports whether AWS may have such a key id, so that a misspelt id of
+// another service is an error at once instead of a missing key in AWS.
+func mayBeAWS(keyID string) bool {
+	return strings.HasPrefix(keyID, "alias/") || strings.HasPrefix(keyID, "arn:") || !strings.ContainsAny(keyID, "/:")
 }
 
 // services are those whose key ids differ from AWS's.

@@ -47,6 +47,12 @@ func TestOpenNeverFallsBack(t *testing.T) {
 	if p, err := providers.Open(t.Context(), ""); err != nil || !p.Info().Insecure {
 		t.Errorf("Open with KMS_KEY_ID=insecure-test-key = %v, %v", p, err)
 	}
+	// Neither is a misspelt id one of AWS.
+	for _, keyID := range []string{"valt/customers", "project/p/locations/l/keyRings/r/cryptoKeys/k", "lokal:keys.txt", "Vault/customers", "aliases/customers", "ARN:aws:kms:us-east-1:1:key/abc"} {
+		if p, err := providers.Open(t.Context(), keyID); !errors.Is(err, kmsencrypted.ErrConfig) || p != nil {
+			t.Errorf("Open(%q) = %v, %v, want ErrConfig", keyID, p, err)
+		}
+	}
 	// A malformed id of a known service is that service's error, not AWS's.
 	for _, keyID := range []string{"projects/p", "local:/nowhere/keys.txt", "vault/../secret"} {
 		if p, err := providers.Open(t.Context(), keyID); err == nil || p != nil {
