@@ -1,16 +1,19 @@
 package rotatecli
 
+import "github.com/alecthomas/kong"
+
 // Commands is the grammar of every program.
 type Commands struct {
-	Rotate      RotateCommands `cmd:"" help:"Move all records to the current version of their key."`
-	Versions    versionsCmd    `cmd:"" help:"Versions of keys: list them, count the records at each, and check whether one may be retired."`
-	Inspect     inspectCmd     `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
-	Check       checkCmd       `cmd:"" help:"Compare the models with the live schema."`
-	Tables      tablesCmd      `cmd:"" help:"Print the SQL of the tables that the library keeps its own state in, or create them."`
-	Doctor      doctorCmd      `cmd:"" help:"Test the key services: encrypt, decrypt, context, and what they log."`
-	ContextHash contextHashCmd `cmd:"" help:"Compute the hash of an encryption context as in Vault's audit log."`
-	Completion  completionCmd  `cmd:"" help:"Print a completion script for bash, zsh or fish."`
-	Complete    completeCmd    `cmd:"" name:"__complete" hidden:"" passthrough:""`
+	Version     kong.VersionFlag `help:"Print the version of the library, and of Go, and exit."`
+	Rotate      RotateCommands   `cmd:"" help:"Move all records to the current version of their key."`
+	Versions    versionsCmd      `cmd:"" help:"Versions of keys: list them, count the records at each, and check whether one may be retired."`
+	Inspect     inspectCmd       `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
+	Check       checkCmd         `cmd:"" help:"Compare the models with the live schema."`
+	Tables      tablesCmd        `cmd:"" help:"Print the SQL of the tables that the library keeps its own state in, or create them."`
+	Doctor      doctorCmd        `cmd:"" help:"Test the key services: encrypt, decrypt, context, and what they log."`
+	ContextHash contextHashCmd   `cmd:"" help:"Compute the hash of an encryption context as in Vault's audit log."`
+	Completion  completionCmd    `cmd:"" help:"Print a completion script for bash, zsh or fish."`
+	Complete    completeCmd      `cmd:"" name:"__complete" hidden:"" passthrough:""`
 }
 
 // RotateCommands are the subcommands of "rotate".

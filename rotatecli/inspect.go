@@ -99,6 +99,9 @@ func (t *table) inspect(column string, values map[string]sql.Null[string]) Inspe
 	if !value.Valid {
 		return Inspection{Kind: "NULL"}
 	}
+	if t.isIndex(column) {
+		return Inspection{Kind: "blind index", Note: "computed from a value, to find it; nothing is encrypted in it"}
+	}
 	i := inspect(value.V, t.mayBeNative(column, values))
 	if i.Version > 0 {
 		if v, err := t.model.Box().Version(i.Version); err == nil {
@@ -114,6 +117,11 @@ func (t *table) inspect(column string, values map[string]sql.Null[string]) Inspe
 func (t *table) mayBeNative(column string, values map[string]sql.Null[string]) bool {
 	key := t.model.KeyColumnOf(column)
 	return key != "" && Inspect(values[key].V).Format != "ruby"
+}
+
+// isIndex reports whether the model has a blind index in a column.
+func (t *table) isIndex(column string) bool {
+	return slices.ContainsFunc(t.model.IndexColumns(), func(x field.IndexColumn) bool { return x.Column == column })
 }
 
 type columnInspection struct {

@@ -12,8 +12,8 @@ import (
 
 // Inspection describes an encrypted value without opening it.
 type Inspection struct {
-	// Kind is "data key", "secret", "field", "file key", "base64", "NULL" or
-	// "unknown".
+	// Kind is "data key", "secret", "field", "file key", "blind index", "base64",
+	// "NULL" or "unknown". Only inspect --table knows an index from other text.
 	Kind    string `json:"kind"`
 	Format  string `json:"format,omitempty"` // "native" or "ruby"
 	Version int    `json:"version,omitempty"`
@@ -77,9 +77,15 @@ func inspect(value string, mayBeNative bool) Inspection {
 	case len(raw) < 12+16:
 		return Inspection{Kind: "base64", Bytes: len(raw), Note: "shorter than any ciphertext with a nonce and a tag"}
 	}
-	return Inspection{Kind: "base64", Format: "ruby", Bytes: len(raw),
-		Note: fmt.Sprintf("as Lockbox writes: nonce 12, ciphertext %d, tag 16", len(raw)-12-16)}
+	note := fmt.Sprintf("as Lockbox writes: nonce 12, ciphertext %d, tag 16", len(raw)-12-16)
+	if len(raw) == indexSize {
+		note = "a blind index, or as Lockbox writes a value of 4 bytes: inspect --table tells which"
+	}
+	return Inspection{Kind: "base64", Format: "ruby", Bytes: len(raw), Note: note}
 }
+
+// indexSize is the usual size of a blind index.
+const indexSize = 32
 
 func isField(raw []byte) bool {
 	return len(raw) >= nativefield.Overhead && nativefield.IsFormat(raw)

@@ -129,6 +129,7 @@ func (p Program) Run(ctx context.Context, args []string) (code int) {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true}),
 		kong.BindTo(ctx, (*context.Context)(nil)),
 		kong.Bind(s),
+		kong.Vars{"version": s.name + ": " + libraryVersion()},
 	}, p.Options...)
 	parser, err := kong.New(grammar, options...)
 	if err != nil {
