@@ -59,7 +59,7 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 	}
 	s.printf("%s  canary: %s %s in %s, %s of its shard opened, %s failed  the run is unfinished; continue it without --canary\n",
 		t.name, count(result.Written), verbs[c.Kind], span(time.Since(began)), count(opened), count(int64(len(failures))))
-	s.printFailures(failures, 10)
+	s.printFailures(failures, 10, "rotate verify --failures")
 	return clean, nil
 }
 

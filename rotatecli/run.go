@@ -181,7 +181,23 @@ func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, 
 		return result.Failed == 0, errors.Join(err, printResult(s, t.name, result, err))
 	}
 	s.summary(t.name, verbs[c.Kind], result, time.Since(began), failures, err)
+	if err == nil && left+before == 0 {
+		s.printf("  nothing to do: %s\n", idle(rotation.Kind(c.Kind), t.model.Box().Current()))
+	}
 	return result.Failed == 0, s.pausedOr(err)
+}
+
+// idle says why a run had nothing to do, where that may surprise.
+func idle(kind rotation.Kind, target int) string {
+	switch kind {
+	case rotation.Rekey:
+		return fmt.Sprintf("every key is at version %d. A rekey moves records from other versions: for new data keys list a new version, with the same key if you like, and make it current", target)
+	case rotation.Rewrap:
+		return fmt.Sprintf("every key is at version %d", target)
+	case rotation.Complete:
+		return fmt.Sprintf("no key is at version %d", target)
+	}
+	return "no record has anything in these columns"
 }
 
 // verbs describe the result for a record.
@@ -209,12 +225,12 @@ func (s *Session) summary(table, verb string, r rotation.Result, took time.Durat
 		state = "stopped at the limit; run the same command to go on"
 	}
 	s.printf("%s  %s %s in %s, %s failed  %s\n", table, count(r.Written), verb, span(took), count(int64(len(failures))), state)
-	s.printFailures(failures, 10)
+	s.printFailures(failures, 10, "rotate status --failures")
 }
 
 // printFailures lists failed records by class, and some of each with their
-// reasons.
-func (s *Session) printFailures(failures []rotation.Failure, most int) {
+// reasons. list is the command that lists the rest.
+func (s *Session) printFailures(failures []rotation.Failure, most int, list string) {
 	byClass := make(map[string]int64)
 	for _, f := range failures {
 		byClass[f.Class]++
@@ -231,7 +247,7 @@ func (s *Session) printFailures(failures []rotation.Failure, most int) {
 			}
 		}
 		if rest := byClass[class] - int64(shown); rest > 0 {
-			s.printf("    and %s more: rotate status --failures\n", count(rest))
+			s.printf("    and %s more: %s\n", count(rest), list)
 		}
 	}
 }
@@ -276,6 +292,6 @@ func (c *runCmd) dry(ctx context.Context, s *Session, t *table) (clean bool, err
 	}
 	s.printf("%s  dry run: %s would be %s, %s would fail, nothing was written\n",
 		t.name, count(v.Opened), verbs[c.Kind], count(int64(len(v.Failures))))
-	s.printFailures(v.Failures, 10)
+	s.printFailures(v.Failures, 10, "rotate run --dry-run --json")
 	return len(v.Failures) == 0, err
 }

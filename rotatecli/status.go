@@ -140,7 +140,7 @@ func (c *statusCmd) print(s *Session, all []tableStatus) error {
 	for _, st := range all {
 		if len(st.failures) > 0 {
 			s.printf("%s: failed in the last pass\n", st.Table)
-			s.printFailures(st.failures, most)
+			s.printFailures(st.failures, most, "rotate status --failures")
 		}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +21,7 @@ type verifyCmd struct {
 	KMSRate     float64 `name:"kms-rate" placeholder:"N" help:"Calls to key services a second."`
 	MaxFailures int     `placeholder:"N" default:"1000" help:"Stop after N failures; -1 means no limit."`
 	Workers     int     `placeholder:"N" default:"4" help:"Number of ranges read concurrently."`
+	Failures    bool    `help:"List every record that fails."`
 	JSON        bool    `help:"Print JSON."`
 }
 
@@ -73,7 +75,11 @@ func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
 			}
 			continue
 		}
-		s.printVerified(t, v, float64(c.Sample), err)
+		most := 10
+		if c.Failures {
+			most = math.MaxInt
+		}
+		s.printVerified(t, v, float64(c.Sample), most, err)
 	}
 	if !clean {
 		return exit{ExitFailures}
@@ -107,7 +113,7 @@ func (c *verifyCmd) verify(ctx context.Context, s *Session, t *table) (rotation.
 	})
 }
 
-func (s *Session) printVerified(t *table, v rotation.Verification, sample float64, stopped error) {
+func (s *Session) printVerified(t *table, v rotation.Verification, sample float64, most int, stopped error) {
 	target := t.model.Box().Current()
 	old := elsewhere(v.Versions, target)
 	verdict := "clean"
@@ -129,7 +135,7 @@ func (s *Session) printVerified(t *table, v rotation.Verification, sample float6
 		what = strings.Replace(what, "opened", "keys unwrapped (columns are not declared)", 1)
 	}
 	s.printf("%s  %s %s  %s\n", t.name, count(v.Opened), what, verdict)
-	s.printFailures(v.Failures, 10)
+	s.printFailures(v.Failures, most, "rotate verify --failures")
 }
 
 // onlyClass reports whether there are failures, all of one class.

@@ -1,12 +1,6 @@
 package rotation
 
-import (
-	"context"
-	"fmt"
-	"time"
-
-	"github.com/kmsencrypted/kmsencrypted"
-)
+import "context"
 
 // HealOptions configure [Rotator.Heal].
 type HealOptions struct {
@@ -74,20 +68,4 @@ func (r *Rotator) Heal(ctx context.Context, run string, options HealOptions) (He
 		}
 		after = next
 	}
-}
-
-// ClearJournal erases the replaced wrapped keys of runs that ended before the
-// grace time and after which a verification was clean ([VerifyOptions.Note]). It
-// returns their number. Choose a long grace time if something else may need them:
-// files that are moved after their record, or backups that may be restored.
-// ClearJournal returns [kmsencrypted.ErrConfig] for a negative grace time.
-func (r *Rotator) ClearJournal(ctx context.Context, grace time.Duration) (int64, error) {
-	if err := r.usable(); err != nil {
-		return 0, r.failed("clear the journal of the", err)
-	}
-	if grace < 0 {
-		return 0, r.failed("clear the journal of the", fmt.Errorf("%w: a negative grace time", kmsencrypted.ErrConfig))
-	}
-	n, err := r.store.ClearJournal(ctx, grace)
-	return n, r.failed("clear the journal of the", err)
 }

@@ -274,6 +274,8 @@ func (m *memory) Mend(context.Context, rotation.Mending) (h rotation.Healing, ne
 	return h, "", nil
 }
 
+func (m *memory) Journals(context.Context) ([]rotation.RunJournal, error) { return nil, nil }
+
 func (m *memory) Journaled(context.Context, int) (int64, error) { return m.journaled, nil }
 
 func (m *memory) ClearJournal(context.Context, time.Duration) (int64, error) { return m.journaled, nil }

@@ -213,6 +213,9 @@ type Journal interface {
 	// Mend handles some records of a run. It returns where the next call continues,
 	// or "" at the end.
 	Mend(ctx context.Context, m Mending) (result Healing, next string, err error)
+	// Journals lists the runs of the table of which the journal holds keys, the
+	// newest first.
+	Journals(ctx context.Context) ([]RunJournal, error)
 	// Journaled returns the number of journaled keys of the table at a version.
 	Journaled(ctx context.Context, version int) (int64, error)
 	// ClearJournal erases the keys of verified runs that ended longer ago than grace.

@@ -42,6 +42,32 @@ func text(v driver.Value) any {
 	return v
 }
 
+// Journals lists the runs of the table of which the journal holds keys.
+func (s *Store[R]) Journals(ctx context.Context) (list []rotation.RunJournal, err error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	rows, err := s.db.QueryContext(ctx, s.dialect.SQL(`SELECT id, kind, target, pass, state, planned, held.keys_held, coalesce({now} - ended, 0),
+			CASE WHEN started <= (SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL) THEN 1 ELSE 0 END
+		FROM kms_rotations JOIN (SELECT rotation_id, count(*) AS keys_held FROM kms_rotation_journal WHERE table_name = ? GROUP BY rotation_id) AS held
+			ON held.rotation_id = id
+		ORDER BY started DESC`), s.Table(), s.Table())
+	if err != nil {
+		return nil, ledgerError("journal", err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var j rotation.RunJournal
+		var since int64
+		if err := rows.Scan(&j.ID, &j.Kind, &j.Target, &j.Pass, &j.State, &j.Planned, &j.Keys, &since, &j.Verified); err != nil {
+			return nil, ledgerError("journal", err)
+		}
+		j.Since = time.Duration(since) * time.Millisecond
+		list = append(list, j)
+	}
+	return list, ledgerError("journal", rows.Err())
+}
+
 // Journaled returns the number of keys of the table in the journal at a version.
 func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err error) {
 	if err := s.usable(); err != nil {
