@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
@@ -91,6 +92,15 @@ func ExampleDialectOf() {
 	defer db.Close()
 	fmt.Println(rotatecli.DialectOf(db))
 	// Output: sqlite <nil>
+}
+
+// A program shows the state of its rotations while its key service is away.
+func ExampleOrAbsent() {
+	key, err := local.Open("/nowhere/keys.txt")
+	provider := rotatecli.OrAbsent("local:/nowhere/keys.txt", key, err)
+	_, err = provider.Encrypt(context.Background(), nil, kmsencrypted.BoundContext{})
+	fmt.Println(provider.Info().KeyID, err != nil)
+	// Output: local:/nowhere/keys.txt true
 }
 
 // Inspect says what a value is, without decrypting it.

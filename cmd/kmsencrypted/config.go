@@ -173,37 +173,12 @@ func (v versionConfig) version(ctx context.Context) (kmsencrypted.Version, error
 		return kmsencrypted.Version{}, fmt.Errorf("%w: format %q: want native or ruby", kmsencrypted.ErrConfig, v.Format)
 	}
 	provider, err := providers.Open(ctx, v.Key)
-	if err != nil {
-		provider = absent{v.Key, err}
-	}
+	provider = rotatecli.OrAbsent(v.Key, provider, err)
 	return kmsencrypted.Version{
 		Provider: provider, Format: format, Context: v.Context.function(),
 		RecordSeal: v.RecordSeal, OmitID: v.OmitID, AllowIgnoredContext: v.AllowIgnoredContext,
 	}, nil
 }
-
-// absent replaces a key service that could not be opened, so that the state of a
-// rotation can be shown, and paused, while the service is unavailable. Everything
-// that needs the key returns the error.
-type absent struct {
-	keyID string
-	err   error
-}
-
-func (a absent) Info() kmsencrypted.KeyInfo {
-	return kmsencrypted.KeyInfo{Provider: "absent", KeyID: a.keyID, Tag: "absent"}
-}
-
-func (a absent) Encrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]byte, error) {
-	return nil, a.err
-}
-
-func (a absent) Decrypt(context.Context, []byte, kmsencrypted.BoundContext) ([]byte, error) {
-	return nil, a.err
-}
-
-// Probe makes commands that need the key fail before the first record.
-func (a absent) Probe(context.Context) error { return a.err }
 
 // database opens everything that the commands use.
 func (c *config) database(ctx context.Context, logger *slog.Logger, verbose bool) (*rotatecli.Database, error) {
