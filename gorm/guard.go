@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqlscan"
 )
 
 // guardName is a clause after all others. GORM builds it when the statement is
@@ -106,15 +107,14 @@ func (p *Plugin) compared(stmt *gorm.Statement) string {
 		return ""
 	}
 	dialect := stmt.DB.Dialector.Name()
-	l := lexer{sql: sql, numbered: dialect == "postgres" || dialect == "sqlserver", mysql: dialect == "mysql"}
-	parsed := parse(l.tokens())
-	for _, c := range parsed.found {
-		for _, n := range c.names {
+	parsed := sqlscan.Parse(sql, sqlscan.Options{Numbered: dialect == "postgres" || dialect == "sqlserver", MySQL: dialect == "mysql"})
+	for _, c := range parsed.Compared {
+		for _, n := range c.Names {
 			column := p.secretIn(parsed, n)
 			if column == "" {
 				continue
 			}
-			for _, i := range c.placeholders {
+			for _, i := range c.Placeholders {
 				if i >= len(stmt.Vars) || i < 0 || !isStored(stmt.Vars[i]) {
 					return column
 				}
@@ -141,21 +141,21 @@ func (p *Plugin) mentions(sql string) bool {
 }
 
 // secretIn returns the encrypted column that a name in a statement refers to.
-func (p *Plugin) secretIn(parsed *parser, n name) string {
-	table, isTable := parsed.tables[strings.ToLower(n.table)]
-	if n.table == "" {
-		if column, ok := parsed.aliases[strings.ToLower(n.column)]; ok {
-			n.column = column
+func (p *Plugin) secretIn(parsed *sqlscan.Statement, n sqlscan.Name) string {
+	table, isTable := parsed.Tables[strings.ToLower(n.Table)]
+	if n.Table == "" {
+		if column, ok := parsed.Aliases[strings.ToLower(n.Column)]; ok {
+			n.Column = column
 		}
 	}
-	n.column = n.column[strings.LastIndex(n.column, "__")+1:] // GORM's name for a column of a join
-	n.column = strings.TrimPrefix(n.column, "_")
+	n.Column = n.Column[strings.LastIndex(n.Column, "__")+1:] // GORM's name for a column of a join
+	n.Column = strings.TrimPrefix(n.Column, "_")
 	for _, t := range p.tables {
 		own := plainName(t.name)
-		if !parsed.mentioned[own] || isTable && table != own {
+		if !parsed.Mentioned[own] || isTable && table != own {
 			continue
 		}
-		if column := t.managed(n.column); t.isSecret(column) {
+		if column := t.managed(n.Column); t.isSecret(column) {
 			return column
 		}
 	}

@@ -1,4 +1,7 @@
-package kmsgorm
+// Package sqlscan finds out which placeholder of a statement is compared with which
+// column. Adapters that let a program write its own conditions use it to refuse a
+// plaintext for an encrypted column.
+package sqlscan
 
 import (
 	"strconv"
@@ -6,8 +9,8 @@ import (
 	"unicode"
 )
 
-// The parser reads a statement only to find out which placeholder is compared with
-// which column. It drops all other tokens.
+// The parser drops all tokens that are neither names nor placeholders, nor needed to
+// tell one comparison from the next.
 
 type tokenKind uint8
 
@@ -162,27 +165,51 @@ func (t token) isName() bool {
 	return t.kind == quoted || t.kind == word && !t.is(ends) && !t.is(follow)
 }
 
-// name is a column and the table before its dot.
-type name struct{ table, column string }
+// Name is a column and the table before its dot.
+type Name struct{ Table, Column string }
 
-// comparison lists names and placeholders that are compared with each other.
-type comparison struct {
-	names        []name
-	placeholders []int
+// Comparison lists names and placeholders that are compared with each other.
+// Placeholders count from 0.
+type Comparison struct {
+	Names        []Name
+	Placeholders []int
+}
+
+// Statement is what was found in a statement.
+type Statement struct {
+	Compared  []Comparison
+	Mentioned map[string]bool   // every name, in lower case
+	Tables    map[string]string // by alias and by name, in lower case
+	Aliases   map[string]string // of columns
+	// Written are the columns that the statement assigns a value to, or inserts.
+	Written []string
+}
+
+// Options say how a database writes SQL.
+type Options struct {
+	Numbered bool // placeholders are $1 or @p1, not question marks
+	MySQL    bool // " is a string, and \ escapes in one
+}
+
+// Parse reads a statement. It never fails: what it does not understand is no
+// comparison.
+func Parse(sql string, o Options) *Statement {
+	l := lexer{sql: sql, numbered: o.Numbered, mysql: o.MySQL}
+	tokens := l.tokens()
+	s := parse(tokens)
+	s.Written = written(tokens)
+	return s
 }
 
 // parser splits tokens into comparisons. A list in parentheses belongs to the
 // comparison that it is a part of, unless it has conditions or a query of its own.
 type parser struct {
-	rest      []token
-	found     []comparison
-	mentioned map[string]bool   // every name, in lower case
-	tables    map[string]string // by alias and by name, in lower case
-	aliases   map[string]string // of columns
+	Statement
+	rest []token
 }
 
-func parse(tokens []token) *parser {
-	p := &parser{rest: tokens, mentioned: make(map[string]bool), tables: make(map[string]string), aliases: make(map[string]string)}
+func parse(tokens []token) *Statement {
+	p := &parser{rest: tokens, Statement: Statement{Mentioned: make(map[string]bool), Tables: make(map[string]string), Aliases: make(map[string]string)}}
 	if len(tokens) > 0 && tokens[0].isWord("update") {
 		p.rest = tokens[1:]
 		p.table()
@@ -190,17 +217,17 @@ func parse(tokens []token) *parser {
 	for len(p.rest) > 0 {
 		p.list(true)
 	}
-	return p
+	return &p.Statement
 }
 
 // list reads up to the closing parenthesis. Its result is part of the comparison
 // around it.
-func (p *parser) list(query bool) (now comparison) {
+func (p *parser) list(query bool) (now Comparison) {
 	query = query || p.rest[0].isWord("select") || p.rest[0].isWord("with")
 	separate := query
 	finish := func() {
-		p.found = append(p.found, now)
-		now = comparison{}
+		p.Compared = append(p.Compared, now)
+		now = Comparison{}
 	}
 	for len(p.rest) > 0 {
 		t := p.rest[0]
@@ -229,28 +256,28 @@ func (p *parser) list(query bool) (now comparison) {
 				p.table()
 			}
 		case t.kind == placeholder:
-			now.placeholders = append(now.placeholders, t.n)
+			now.Placeholders = append(now.Placeholders, t.n)
 		case t.isName():
-			now.names = append(now.names, p.name())
+			now.Names = append(now.Names, p.name())
 		}
 	}
 	finish()
 	return now
 }
 
-func (c *comparison) add(inner comparison) {
-	c.names = append(c.names, inner.names...)
-	c.placeholders = append(c.placeholders, inner.placeholders...)
+func (c *Comparison) add(inner Comparison) {
+	c.Names = append(c.Names, inner.Names...)
+	c.Placeholders = append(c.Placeholders, inner.Placeholders...)
 }
 
 // name reads a name with dots.
-func (p *parser) name() (n name) {
-	n.column = p.rest[0].text
+func (p *parser) name() (n Name) {
+	n.Column = p.rest[0].text
 	p.rest = p.rest[1:]
-	p.mentioned[strings.ToLower(n.column)] = true
+	p.Mentioned[strings.ToLower(n.Column)] = true
 	for len(p.rest) > 1 && p.rest[0].kind == dot && (p.rest[1].kind == quoted || p.rest[1].kind == word) {
-		n.table, n.column = n.column, p.rest[1].text
-		p.mentioned[strings.ToLower(n.column)] = true
+		n.Table, n.Column = n.Column, p.rest[1].text
+		p.Mentioned[strings.ToLower(n.Column)] = true
 		p.rest = p.rest[2:]
 	}
 	return n
@@ -261,20 +288,20 @@ func (p *parser) table() {
 	if len(p.rest) == 0 || !p.rest[0].isName() {
 		return
 	}
-	table := strings.ToLower(p.name().column)
-	p.tables[table] = table
+	table := strings.ToLower(p.name().Column)
+	p.Tables[table] = table
 	if len(p.rest) > 1 && p.rest[0].isWord("as") {
 		p.rest = p.rest[1:]
 	}
 	if len(p.rest) > 0 && p.rest[0].isName() {
-		p.tables[strings.ToLower(p.rest[0].text)] = table
+		p.Tables[strings.ToLower(p.rest[0].text)] = table
 		p.rest = p.rest[1:]
 	}
 }
 
 // alias remembers another name that a query gives to a column: x AS y.
-func (p *parser) alias(now comparison, query bool) {
-	if query && p.rest[0].isWord("as") && len(p.rest) > 1 && p.rest[1].isName() && len(now.names) > 0 {
-		p.aliases[strings.ToLower(p.rest[1].text)] = now.names[len(now.names)-1].column
+func (p *parser) alias(now Comparison, query bool) {
+	if query && p.rest[0].isWord("as") && len(p.rest) > 1 && p.rest[1].isName() && len(now.Names) > 0 {
+		p.Aliases[strings.ToLower(p.rest[1].text)] = now.Names[len(now.Names)-1].Column
 	}
 }

@@ -1,0 +1,30 @@
+package sqlscan
+
+import (
+	"reflect"
+	"testing"
+)
+
+func TestWritten(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		sql  string
+		o    Options
+		want []string
+	}{
+		{`SELECT a FROM t WHERE b = ?`, Options{}, nil},
+		{`DELETE FROM t WHERE b = ?`, Options{}, nil},
+		{`INSERT INTO "s"."t" ("a", "b") VALUES ($1, $2) RETURNING "id"`, Options{Numbered: true}, []string{"a", "b"}},
+		{"INSERT INTO `t` (`a`) VALUES (?) ON DUPLICATE KEY UPDATE `b` = VALUES(`c`), `d` = ?", Options{MySQL: true}, []string{"a", "b", "d"}},
+		{`INSERT INTO t (a) VALUES (?) ON CONFLICT (x) DO UPDATE SET b = excluded.c WHERE t.e = ?`, Options{}, []string{"a", "b"}},
+		{`INSERT INTO t SELECT a FROM u WHERE b = ?`, Options{}, nil},
+		{`UPDATE t SET a = ?, t.b = (SELECT max(c) FROM u WHERE d = ?), "e" = COALESCE(f, ?) WHERE g = ?`, Options{}, []string{"a", "b", "e"}},
+		{`UPDATE t SET (a, b) = (?, ?), c = NULL FROM u WHERE d = ?`, Options{}, []string{"a", "b", "c"}},
+		{`WITH x AS (UPDATE t SET a = 1 WHERE b = 2 RETURNING c) SELECT d FROM x WHERE e = 'SET f = 1'`, Options{}, []string{"a"}},
+		{"/* SET z = 1 */ UPDATE t SET a = 'SET b = 2', c = \"SET d = 3\" -- SET e = 4\n WHERE f = 5", Options{MySQL: true}, []string{"a", "c"}},
+	} {
+		if got := Parse(test.sql, test.o).Written; !reflect.DeepEqual(got, test.want) {
+			t.Errorf("Parse(%s).Written = %q, want %q", test.sql, got, test.want)
+		}
+	}
+}
