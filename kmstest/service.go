@@ -130,12 +130,22 @@ func (s *Service) request(ctx context.Context, call *intercept.Call, next func(c
 		}
 	}
 	s.mu.Unlock()
-	kmsencrypted.Attempted(ctx)
-	err := s.suffer(ctx, call, next, struck)
+	err := attempted(ctx, func(ctx context.Context) error { return s.suffer(ctx, call, next, struck) })
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.calls = append(s.calls, Call{call.Op, call.Contexts, err})
 	return err
+}
+
+// attempted counts a request as one attempt, unless the provider behind counts its
+// attempts itself.
+func attempted(ctx context.Context, request func(context.Context) error) error {
+	observer := func(_ context.Context, e kmsencrypted.Event) {
+		if e.Attempts == 0 {
+			kmsencrypted.Attempted(ctx)
+		}
+	}
+	return kmsencrypted.Observer(observer).Observe(ctx, func() kmsencrypted.Event { return kmsencrypted.Event{} }, request)
 }
 
 func (s *Service) suffer(ctx context.Context, call *intercept.Call, next func(context.Context) error, faults []Fault) error {
