@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/requests"
 )
 
 // Op is an operation of a key service.
@@ -140,7 +142,25 @@ func (b *Box) observed(ctx context.Context, event func() Event, request func(con
 	}
 	b.requests.Add(1)
 	defer b.requests.Add(-1)
+	if n := requests.Counter(ctx); n != nil {
+		request = counted(n, request)
+	}
 	return b.config.Observer.Observe(ctx, event, request)
+}
+
+// counted adds the attempts of a request to n, which are what a service bills, or one
+// if the provider does not report them.
+func counted(n *atomic.Int64, request func(context.Context) error) func(context.Context) error {
+	return func(ctx context.Context) error {
+		p := &progress{outer: progressOf(ctx)}
+		err := request(context.WithValue(ctx, progressKey{}, p))
+		made := p.attempts.Load()
+		if made == 0 && !errors.Is(err, errors.ErrUnsupported) {
+			made = 1
+		}
+		n.Add(made)
+		return err
+	}
 }
 
 // batch makes one request for several items and reports it. one returns the event

@@ -25,7 +25,6 @@ type costJSON struct {
 	Table    string  `json:"table"`
 	Records  int64   `json:"records"`
 	Calls    int64   `json:"kms_calls"`
-	Requests int64   `json:"kms_requests"`
 	Price    float64 `json:"price"`
 	Currency string  `json:"currency,omitempty"`
 	Seconds  float64 `json:"seconds,omitempty"`
@@ -40,7 +39,7 @@ func (c *costCmd) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	var all []costJSON
-	rows := [][]string{{"TABLE", "RECORDS", "REQUESTS", "PRICE", "TIME", "AUDIT LOG", "DATABASE LOG"}}
+	rows := [][]string{{"TABLE", "RECORDS", "KMS CALLS", "PRICE", "TIME", "AUDIT LOG", "DATABASE LOG"}}
 	for _, t := range tables {
 		if err := c.checkTarget(t); err != nil {
 			return err
@@ -57,9 +56,9 @@ func (c *costCmd) Run(ctx context.Context, s *Session) error {
 		if err != nil {
 			return err
 		}
-		all = append(all, costJSON{t.name, e.Records, e.Calls, e.Requests, e.Price, e.Currency, e.Duration.Seconds(), e.LogBytes, e.LogPrice, e.WALBytes})
+		all = append(all, costJSON{t.name, e.Records, e.Calls, e.Price, e.Currency, e.Duration.Seconds(), e.LogBytes, e.LogPrice, e.WALBytes})
 		rows = append(rows, []string{
-			t.name, count(e.Records), count(e.Requests), money(e.Currency, e.Price), orDash(e.Duration),
+			t.name, count(e.Records), count(e.Calls), money(e.Currency, e.Price), orDash(e.Duration),
 			size(e.LogBytes) + money(" "+e.Currency, e.LogPrice), size(e.WALBytes),
 		})
 	}

@@ -3,8 +3,6 @@ package rotation
 import (
 	"context"
 	"time"
-
-	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Prices are the costs of a key service and its audit log. The zero value is free.
@@ -36,7 +34,6 @@ func ListPrices(provider string) Prices { return listPrices[provider] }
 // Cost is an estimate for a run.
 type Cost struct {
 	Plan
-	Requests int64 // fewer than calls if the service accepts batches
 	Price    float64
 	Currency string
 	// Duration is the time for the calls at the rate of the limiter, or at that of the
@@ -58,14 +55,9 @@ func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) {
 	if err != nil {
 		return Cost{}, r.failed("cost", err)
 	}
-	target, err := r.box.Version(plan.Target)
-	if err != nil {
-		return Cost{}, r.failed("cost", err)
-	}
-	size := perRequest(target.Provider)
-	c := Cost{Plan: plan, Requests: (plan.Calls + int64(size) - 1) / int64(size), Currency: p.Currency, WALBytes: plan.Records * walBytes}
-	c.Price = float64(c.Requests) * p.PerCall
-	c.LogBytes = c.Requests * p.LogBytes
+	c := Cost{Plan: plan, Currency: p.Currency, WALBytes: plan.Records * walBytes}
+	c.Price = float64(c.Calls) * p.PerCall
+	c.LogBytes = c.Calls * p.LogBytes
 	c.LogPrice = float64(c.LogBytes) / 1e9 * p.PerLogGB
 	rate := p.CallsPerSecond
 	if limiter, ok := r.options.Calls.(interface{ Rate() float64 }); ok {
@@ -75,14 +67,4 @@ func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) {
 		c.Duration = time.Duration(float64(plan.Calls) / rate * float64(time.Second))
 	}
 	return c, nil
-}
-
-// perRequest returns the number of values that a provider accepts in one request. Several
-// providers behind one accept no batches.
-func perRequest(p kmsencrypted.Provider) int {
-	batch, ok := p.(kmsencrypted.BatchProvider)
-	if _, several := p.(kmsencrypted.MultiWrapper); several || !ok {
-		return 1
-	}
-	return max(batch.BatchSize(), 1)
 }

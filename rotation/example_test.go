@@ -182,7 +182,7 @@ func ExampleRotator_Cost() {
 
 	cost, err := rotator.Cost(ctx, rotation.Prices{Currency: "USD", PerCall: 0.000003, CallsPerSecond: 10})
 	check(err)
-	fmt.Printf("%d requests, %.6f %s, %v\n", cost.Requests, cost.Price, cost.Currency, cost.Duration)
+	fmt.Printf("%d requests, %.6f %s, %v\n", cost.Calls, cost.Price, cost.Currency, cost.Duration)
 	// Output:
 	// 15 requests, 0.000045 USD, 1.5s
 }

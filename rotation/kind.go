@@ -42,7 +42,7 @@ const (
 
 // kindTraits is what the engine knows about a kind; stores know the rest.
 type kindTraits struct {
-	calls int // to the key service for each key
+	wraps int // of each key, after it was unwrapped
 	// exclusive means that a writer that does not compare the key column loses
 	// values.
 	exclusive bool
@@ -52,15 +52,12 @@ type kindTraits struct {
 }
 
 var kinds = map[Kind]kindTraits{
-	Rewrap:   {calls: callsPerKey},
-	Rekey:    {calls: callsPerKey, exclusive: true},
-	Migrate:  {calls: callsPerKey, exclusive: true, selectsDone: true},
-	Reindex:  {calls: 1, selectsDone: true},
-	Complete: {calls: callsPerKey, selectsDone: true},
+	Rewrap:   {wraps: 1},
+	Rekey:    {wraps: 1, exclusive: true},
+	Migrate:  {wraps: 1, exclusive: true, selectsDone: true},
+	Reindex:  {selectsDone: true},
+	Complete: {wraps: 1, selectsDone: true},
 }
-
-// callsPerKey is one call to unwrap and one to wrap.
-const callsPerKey = 2
 
 // Journals reports whether the journal keeps the replaced wrapped keys of
 // records.

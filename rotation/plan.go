@@ -1,7 +1,6 @@
 package rotation
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,14 +20,15 @@ type Plan struct {
 	// several keys counts once for each. For [Complete] it is an upper limit, because
 	// missing wraps are only found by reading.
 	Keys int64
-	// Calls is the maximum number of values sent to the key service. Each key takes one
-	// call to unwrap it and one to wrap it, or several if the version wraps under
-	// several keys. It takes only one if the service rewraps internally
-	// ([kmsencrypted.RewrapForeteller]) and both versions have the default context.
+	// Calls is the number of requests to the key service, as the service bills them,
+	// without attempts that it refuses. Each key takes one to unwrap it and one to wrap
+	// it, or several if the version wraps under several keys. It takes only one if the
+	// service rewraps internally ([kmsencrypted.RewrapForeteller]) and both versions
+	// have the default context. If the service takes batches, many keys take one
+	// request; then Calls is an estimate, because batches may be smaller than planned.
 	// Calls includes the keys that the store opens again before it trusts a provider;
 	// a store reports their number by a method Proofs() int64. If the version chooses
-	// among several providers, they count for each. A service that takes batches gets
-	// fewer requests.
+	// among several providers, they count for each.
 	Calls int64
 	// Refused is the reason why a run would not start, such as attached files without
 	// a manager that moves them. Nil means that it would start. Only stores with a
@@ -85,16 +85,16 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 			}
 			v.Need = p.Kind.need(recipe.Format, target.Format)
 			p.Keys += c.Rows
-			p.Calls += c.Rows * int64(r.callsPerKey(from))
+			p.Calls += r.spread(c.Rows, r.callsFrom(from))
 		}
 		p.Versions = append(p.Versions, v)
 	}
 	if p.Kind != Rewrap && p.Kind != Rekey { // these are selected for other reasons too
 		p.Keys = p.Records * int64(max(1, len(columns)))
-		p.Calls = p.Keys * int64(r.callsPerKey(p.Target))
+		p.Calls = r.spread(p.Keys, r.callsFrom(p.Target))
 	}
 	if s, ok := r.store.(interface{ Proofs() int64 }); ok && p.Kind != Reindex {
-		p.Calls += min(p.Keys, s.Proofs())
+		p.Calls += int64(r.opening()(int(min(p.Keys, s.Proofs()))))
 	}
 	return p, nil
 }
@@ -115,30 +115,6 @@ func (r *Rotator) ready(ctx context.Context) error {
 		return s.Ready(ctx, r.options.Kind)
 	}
 	return nil
-}
-
-// callsPerKey returns the number of calls for a key at a version, including every wrap at
-// the target version.
-func (r *Rotator) callsPerKey(version int) int {
-	calls := kinds[r.options.Kind].calls
-	if r.options.Kind == Rewrap && r.box.RewrapsInside(version) {
-		return 1
-	}
-	target, err := r.box.Version(r.box.Current())
-	if several, ok := kmsencrypted.Ability[kmsencrypted.WrapCounter](target.Provider); err == nil && ok && calls == callsPerKey {
-		return 1 + several.Wraps()
-	}
-	return calls
-}
-
-// mostCallsPerKey returns the maximum over all versions.
-func (r *Rotator) mostCallsPerKey() (most int) {
-	for _, n := range r.box.Versions() {
-		if n != r.box.Current() {
-			most = max(most, r.callsPerKey(n))
-		}
-	}
-	return cmp.Or(most, r.callsPerKey(r.box.Current()))
 }
 
 // check refuses a plan that no run could carry out.

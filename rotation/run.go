@@ -246,16 +246,16 @@ func (w *runner) account(shard Shard, b readBatch) error {
 
 // inPieces calls do for pieces of a batch, each with as many records as the limiter
 // admits at once.
-func inPieces(ctx context.Context, calls Limiter, b Batch, callsPerKey, from, to int, do func(from, to int) error) error {
+func inPieces(ctx context.Context, limiter Limiter, b Batch, needs calls, from, to int, do func(from, to int) error) error {
 	size := max(to-from, 1)
-	if calls != nil {
-		perRecord := float64(b.Keys(from, to)*callsPerKey) / float64(size)
-		size = max(1, int(float64(calls.Burst())/max(perRecord, 1)))
+	if limiter != nil {
+		perRecord := max(1, float64(b.Keys(from, to))/float64(size))
+		size = max(1, int(float64(needs.most(int(float64(size)*perRecord), max(1, limiter.Burst())))/perRecord))
 	}
 	for ; from < to; from += size {
 		end := min(from+size, to)
-		if n := b.Keys(from, end) * callsPerKey; calls != nil && n > 0 {
-			if err := calls.Wait(ctx, n); err != nil {
+		if n := needs(b.Keys(from, end)); limiter != nil && n > 0 {
+			if err := limiter.Wait(ctx, n); err != nil {
 				return err
 			}
 		}

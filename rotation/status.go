@@ -12,7 +12,7 @@ type Status struct {
 	// Working is the number of shards that a worker holds now.
 	Working int
 	Outcome       // Failed counts this pass
-	Calls   int64 // values sent to the key service
+	Calls   int64 // requests to the key service, with all attempts
 	// Busy is the time that all workers together spent on written batches.
 	Busy time.Duration
 	// Waiting is why the run waits, or empty: the reason of a [Check] or the text

@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/requests"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
@@ -53,7 +55,7 @@ type readBatch struct {
 	Batch
 	size    int // requested size
 	stages  Stages
-	calls   int64
+	calls   *atomic.Int64
 	outcome Outcome
 }
 
@@ -144,7 +146,7 @@ func (t *shardTurn) read(ctx context.Context, from Range) error {
 	}
 	size := t.size.now()
 	if limiter := t.options.Calls; limiter != nil {
-		size = min(size, max(1, mostBursts*limiter.Burst()/kinds[t.run.Kind].calls))
+		size = t.mostCalls().most(size, mostBursts*max(1, limiter.Burst()))
 	}
 	if limit := t.options.Limit; limit > 0 {
 		left := limit - t.started.Load()
@@ -160,7 +162,7 @@ func (t *shardTurn) read(ctx context.Context, from Range) error {
 		if err == nil {
 			t.started.Add(int64(b.Len()))
 		}
-		return readBatch{Batch: b, size: size, stages: Stages{Read: time.Since(began)}}, err
+		return readBatch{Batch: b, size: size, stages: Stages{Read: time.Since(began)}, calls: new(atomic.Int64)}, err
 	})
 	return nil
 }
@@ -168,14 +170,13 @@ func (t *shardTurn) read(ctx context.Context, from Range) error {
 // rotate moves the records of a batch in memory, no faster than the limiter allows.
 // It retries after the key service throttled or did not answer.
 func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
-	calls := t.mostCallsPerKey()
-	finish, cancel := withGrace(ctx, grace)
+	needs := t.mostCalls()
+	finish, cancel := withGrace(requests.Counted(ctx, b.calls), grace)
 	defer cancel()
 	defer func(began time.Time) { b.stages.Wait = time.Since(began) - b.stages.Rotate }(time.Now())
-	return inPieces(ctx, t.options.Calls, b, calls, 0, b.Len(), func(from, to int) error {
+	return inPieces(ctx, t.options.Calls, b, needs, 0, b.Len(), func(from, to int) error {
 		for wait, began := firstWait, time.Now(); ; wait = min(2*wait, longWait) {
 			left := b.Keys(from, to)
-			b.calls += int64(left * calls)
 			tried := time.Now()
 			err := b.Rotate(finish, from, to)
 			b.stages.Rotate += time.Since(tried)
@@ -201,7 +202,7 @@ func (t *shardTurn) rotate(ctx context.Context, b *readBatch) error {
 				return err
 			}
 			if limiter := t.options.Calls; limiter != nil {
-				if err := limiter.Wait(ctx, still*calls); err != nil {
+				if err := limiter.Wait(ctx, needs(still)); err != nil {
 					return err
 				}
 			}
@@ -242,7 +243,7 @@ func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 	now := time.Now()
 	to := Position{
 		Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease,
-		Final: t.progress.isFruitless(), Calls: b.calls, Busy: now.Sub(t.handed), Allow: t.allow,
+		Final: t.progress.isFruitless(), Calls: b.calls.Load(), Busy: now.Sub(t.handed), Allow: t.allow,
 	}
 	t.handed = now
 	if to.After != "" {

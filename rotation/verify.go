@@ -51,8 +51,8 @@ func (v Verification) Clean(target int) bool {
 
 // Verify reads the table and opens every column of its records. It finds changed
 // values, values under another data key, and data without a key. It does not write
-// records. It makes one call to the key service for each key, within the limit of
-// [Options.Calls].
+// records. It makes one call to the key service for each key, or fewer if the service
+// takes batches, within the limit of [Options.Calls].
 func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verification, error) {
 	if options.MaxFailures == 0 {
 		options.MaxFailures = 1000
@@ -148,7 +148,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 			return err
 		}
 		from, to := v.sampled(b.Len())
-		err = inPieces(ctx, v.options.Calls, b, 1, from, to, func(i, j int) error { return b.Open(ctx, i, j) })
+		err = inPieces(ctx, v.options.Calls, b, v.opening(), from, to, func(i, j int) error { return b.Open(ctx, i, j) })
 		if err != nil {
 			return err
 		}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/requests"
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
 )
 
@@ -57,7 +59,7 @@ func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypt
 			return nil, err
 		}
 		for _, p := range providers {
-			if !b.store.trust.has(provenKey{b.target, p}) {
+			if len(doubted[p]) < b.store.trust.needs(provenKey{b.target, p}) {
 				doubted[p] = append(doubted[p], i)
 			}
 		}
@@ -65,7 +67,7 @@ func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypt
 	return doubted, nil
 }
 
-// prove opens the doubted records after they were written, and counts the calls.
+// prove opens the doubted records after they were written, and counts the requests.
 // Records that fail are an error of type leftOut.
 func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowance) (calls int64, err error) {
 	doubted, err := b.doubted(w, func(i int) bool { return w.written[i] })
@@ -73,14 +75,15 @@ func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowa
 		return calls, err
 	}
 	var refused field.Failures
+	var made atomic.Int64
+	defer func() { calls = made.Load() }()
 	for p, updates := range doubted {
 		for len(updates) > 0 {
 			some, err := allow(ctx, len(updates))
 			if err != nil {
 				return calls, err
 			}
-			failures, err := b.openStored(ctx, tx, w, updates[:some])
-			calls += int64(some)
+			failures, err := b.openStored(requests.Counted(ctx, &made), tx, w, updates[:some])
 			if err != nil {
 				return calls, err
 			}
@@ -117,10 +120,11 @@ type trust struct {
 	opened map[provenKey]int
 }
 
-func (t *trust) has(k provenKey) bool {
+// needs returns how many more records must open.
+func (t *trust) needs(k provenKey) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.opened[k] >= proofs
+	return max(0, proofs-t.opened[k])
 }
 
 func (t *trust) note(k provenKey, records int, allOpened bool) {

@@ -1,0 +1,98 @@
+package rotation
+
+import (
+	"sort"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// A call is a request to a key service, as the service bills it. A service that
+// takes batches, as Vault does, gets one for many values.
+
+// calls returns the number of requests for n keys.
+type calls func(n int) int
+
+// most returns the largest number of keys up to n that take at most so many
+// requests, and at least 1.
+func (c calls) most(n, requests int) int {
+	return max(1, sort.Search(n, func(i int) bool { return c(i+1) > requests }))
+}
+
+// perRequest returns the number of values that a provider accepts in one request. Several
+// providers behind one accept no batches, and neither do those that depend on the
+// record.
+func perRequest(p kmsencrypted.Provider) int {
+	batch, ok := p.(kmsencrypted.BatchProvider)
+	if _, several := p.(kmsencrypted.MultiWrapper); several || !ok {
+		return 1
+	}
+	return max(batch.BatchSize(), 1)
+}
+
+func divided(n, size int) int { return (n + size - 1) / size }
+
+// callsFrom returns the requests for keys at a version that this kind of rotation
+// handles, all wraps at the target version included.
+func (r *Rotator) callsFrom(version int) calls {
+	target, err := r.box.Version(r.box.Current())
+	from, fromErr := r.box.Version(version)
+	if err != nil || fromErr != nil {
+		from = target
+	}
+	traits := kinds[r.options.Kind]
+	unwraps, wraps, each := perRequest(from.Provider), perRequest(target.Provider), traits.wraps
+	if several, ok := kmsencrypted.Ability[kmsencrypted.WrapCounter](target.Provider); ok {
+		each *= several.Wraps()
+	}
+	if r.options.Kind == Rewrap && r.box.RewrapsInside(version) {
+		if _, ok := target.Provider.(kmsencrypted.BatchRewrapper); !ok {
+			wraps = 1
+		}
+		return func(n int) int { return divided(n, wraps) }
+	}
+	return func(n int) int { return divided(n, unwraps) + each*divided(n, wraps) }
+}
+
+// mostCalls returns the maximum over all versions.
+func (r *Rotator) mostCalls() calls {
+	var all []calls
+	for _, version := range r.box.Versions() {
+		if version != r.box.Current() {
+			all = append(all, r.callsFrom(version))
+		}
+	}
+	if len(all) == 0 {
+		return r.callsFrom(r.box.Current())
+	}
+	return func(n int) (most int) {
+		for _, c := range all {
+			most = max(most, c(n))
+		}
+		return most
+	}
+}
+
+// opening returns the requests for keys that are only opened.
+func (r *Rotator) opening() calls {
+	size := 0
+	for _, version := range r.box.Versions() {
+		if v, err := r.box.Version(version); err == nil && (size == 0 || perRequest(v.Provider) < size) {
+			size = perRequest(v.Provider)
+		}
+	}
+	return func(n int) int { return divided(n, max(size, 1)) }
+}
+
+// spread returns the requests for keys that are spread over the shards of a run and
+// their batches: each batch has requests of its own.
+func (r *Rotator) spread(keys int64, c calls) int64 {
+	size := int64(r.options.BatchSize)
+	if limiter := r.options.Calls; limiter != nil {
+		size = min(size, int64(c.most(r.options.BatchSize, max(1, limiter.Burst()))))
+	}
+	shards := min(int64(r.options.Shards), max(keys, 1))
+	// rest shards have one key more than the others.
+	each, rest := keys/shards, keys%shards
+	ofShard := func(n int64) int64 { return n/size*int64(c(int(size))) + int64(c(int(n%size))) }
+	return rest*ofShard(each+1) + (shards-rest)*ofShard(each)
+}
