@@ -213,7 +213,13 @@ func (g *generator) step() step {
 		}
 		return m
 	}
-	switch g.IntN(17) {
+	// One record that conditions name; those in memory do not know.
+	byID := func(what string, do func(s *side, db *gorm.DB) *gorm.DB) step {
+		return step{what + " by id", 0, func(s *side, db *gorm.DB) *gorm.DB {
+			return do(s, when(db).Model(reflect.ValueOf(s.of(content{})).Elem().Interface()).Where("id = ?", id))
+		}}
+	}
+	switch g.IntN(21) {
 	case 0:
 		return step{"Create", id, func(s *side, db *gorm.DB) *gorm.DB { return db.Create(s.of(c)) }}
 	case 1:
@@ -256,6 +262,16 @@ func (g *generator) step() step {
 	case 14:
 		return step{"Delete", id, func(s *side, db *gorm.DB) *gorm.DB { return when(db).Delete(s.of(content{ID: id})) }}
 	case 15:
+		return byID("Updates(struct)", func(s *side, db *gorm.DB) *gorm.DB { return db.Updates(s.patch(c)) })
+	case 16:
+		return byID("Updates(map)", func(s *side, db *gorm.DB) *gorm.DB { return db.Updates(values()) })
+	case 17:
+		return byID("Update", func(s *side, db *gorm.DB) *gorm.DB { return db.Update("email", c.Email) })
+	case 18: // as gorm.G does it
+		return byID("Set", func(s *side, db *gorm.DB) *gorm.DB {
+			return db.Clauses(clause.Assignments(values())).Updates(map[string]any{})
+		})
+	case 19:
 		return step{"DoNothing", id, func(s *side, db *gorm.DB) *gorm.DB {
 			return db.Clauses(clause.OnConflict{DoNothing: true}).Create(s.of(c))
 		}}
