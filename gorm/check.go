@@ -127,23 +127,20 @@ func (t *table) checkAssignments(op string, set clause.Set) error {
 }
 
 // checkUpsert refuses assignments that would overwrite encrypted columns of a stored
-// row without reading it: values by name, or those of the row to insert.
+// row without reading it: values by name, or those of a row to insert that is found by
+// another column than its primary key or a blind index.
 func (t *table) checkUpsert(stmt *gorm.Statement) error {
 	upsert, _ := stmt.Clauses["ON CONFLICT"].Expression.(clause.OnConflict)
 	for _, a := range upsert.DoUpdates {
-		column := t.managed(a.Column.Name)
-		if from, ok := a.Value.(clause.Column); ok && column != "" && from.Table == "excluded" {
-			return t.refused("create", column, errors.ErrUnsupported, "an upsert cannot replace it: the stored row has another data key")
-		}
 		if column := t.inContext(a.Column.Name); column != "" && !t.mayKeepContext(stmt, a) {
 			return t.refuseMove("create", column)
 		}
 	}
-	if err := t.checkAssignments("create", upsert.DoUpdates); err != nil {
+	if err := t.checkAssignments("create", slices.DeleteFunc(slices.Clone(upsert.DoUpdates), t.isExcluded)); err != nil {
 		return err
 	}
 	for _, c := range upsert.Columns {
-		if upsert.UpdateAll && !t.isID(c.Name) && c.Name != clause.PrimaryKey && !(t.isIndex(c.Name) && len(upsert.Columns) == 1) {
+		if t.overwrites(upsert) && !t.isID(c.Name) && c.Name != clause.PrimaryKey && !t.byIndex(upsert) {
 			return t.refused("create", c.Name, errors.ErrUnsupported, "an upsert cannot replace encrypted columns: the stored row has another data key")
 		}
 	}

@@ -188,6 +188,7 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 		return
 	}
 	w.restore(db.Statement)
+	w.explainOtherRow(db)
 	if db.Error == nil && !db.DryRun {
 		if err := w.created(db); err != nil {
 			_ = db.AddError(err)

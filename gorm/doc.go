@@ -47,10 +47,13 @@
 // is omitted, none is.
 //
 // Three operations lock the stored rows and write under the data keys of these rows:
-// OnConflict with UpdateAll by the primary key or a unique blind index, Save of a list,
-// and Save of a record that the UPDATE did not find. Columns that were neither read nor
-// set do not change. Save of a record that was read, and whose row was deleted since,
-// returns [kmsencrypted.ErrConflict].
+// OnConflict by the primary key or a unique blind index with UpdateAll, or with
+// encrypted columns among its AssignmentColumns; Save of a list; and Save of a record
+// that the UPDATE did not find. Columns that were neither read nor set do not change,
+// nor do those that the assignments do not name. On MySQL and MariaDB it is an error
+// ([errors.ErrUnsupported]) if another unique column leads to a row with another
+// primary key. Save of a record that was read, and whose row was deleted since, returns
+// [kmsencrypted.ErrConflict].
 //
 // A transaction of your own may be repeated with the same records after a rollback,
 // with savepoints or without: Create takes new ids from the database, and Save sends

@@ -18,7 +18,7 @@ import (
 // saves associations, and when it saves a record that an UPDATE did not find.
 func (w *work) sealUpsert(db *gorm.DB, upsert clause.OnConflict) error {
 	ctx := db.Statement.Context
-	upsert, err := w.resolve(db, upsert)
+	upsert, err := w.resolve(db, w.takeNamed(db, upsert))
 	if err != nil {
 		return err
 	}
@@ -27,7 +27,8 @@ func (w *work) sealUpsert(db *gorm.DB, upsert clause.OnConflict) error {
 		return err
 	}
 	w.dropAssignedIDs(stored)
-	if upsert.UpdateAll {
+	if w.overwrites(upsert) {
+		w.requireSameRow(db)
 		return w.sealOverwrite(db, upsert, stored)
 	}
 	if w.hasID(ctx, w.rows) {
@@ -58,7 +59,7 @@ func (w *work) doNothing(db *gorm.DB, upsert clause.OnConflict) {
 func (w *work) storedRows(db *gorm.DB, upsert clause.OnConflict) (map[string]*any, error) {
 	var ask rows
 	for _, row := range w.rows {
-		if w.hasID(db.Statement.Context, rows{row}) && (upsert.UpdateAll || w.model.IsUnconfirmed(row)) {
+		if w.hasID(db.Statement.Context, rows{row}) && (w.overwrites(upsert) || w.model.IsUnconfirmed(row)) {
 			ask = append(ask, row)
 		}
 	}
@@ -99,7 +100,7 @@ func (w *work) locked(db *gorm.DB, condition clause.Expression) (rows, error) {
 // ids of the records to those of the rows with the same index.
 func (w *work) resolve(db *gorm.DB, upsert clause.OnConflict) (clause.OnConflict, error) {
 	ctx := db.Statement.Context
-	if !upsert.UpdateAll || len(upsert.Columns) != 1 || !w.isIndex(upsert.Columns[0].Name) || db.DryRun {
+	if !w.overwrites(upsert) || !w.byIndex(upsert) || db.DryRun {
 		return upsert, nil
 	}
 	f := w.fields[w.managed(upsert.Columns[0].Name)]
@@ -127,12 +128,17 @@ func (w *work) resolve(db *gorm.DB, upsert clause.OnConflict) (clause.OnConflict
 			}
 		}
 	}
-	upsert.Columns = nil
-	for _, column := range w.model.IDColumns() {
-		upsert.Columns = append(upsert.Columns, clause.Column{Name: column})
-	}
+	upsert.Columns = w.idColumns()
 	db.Statement.AddClause(upsert)
 	return upsert, nil
+}
+
+// idColumns returns the primary key for ON CONFLICT.
+func (w *work) idColumns() (columns []clause.Column) {
+	for _, column := range w.model.IDColumns() {
+		columns = append(columns, clause.Column{Name: column})
+	}
+	return columns
 }
 
 // takeID sets the id of a record to that of a row.
@@ -150,6 +156,11 @@ func (w *work) takeID(ctx context.Context, row, stored *any) error {
 		}
 	}
 	return nil
+}
+
+// byIndex reports whether an upsert finds rows by a blind index.
+func (t *table) byIndex(upsert clause.OnConflict) bool {
+	return len(upsert.Columns) == 1 && t.isIndex(upsert.Columns[0].Name)
 }
 
 func (t *table) isIndex(name string) bool {
@@ -271,7 +282,7 @@ func (w *work) adopt(ctx context.Context, row, stored *any) error {
 			if err != nil {
 				return err
 			}
-		case !changed(column):
+		case !changed(column) || w.leavesOut(column):
 			is.Set(now)
 		}
 	}
@@ -320,6 +331,52 @@ func (w *work) changedColumns(row *any) func(column string) bool {
 		s, isField := w.fields[column].ReflectValueOf(context.Background(), valueOf(row)).Addr().Interface().(settable)
 		return isField && (s.IsSet() || err != nil && s.IsNull())
 	}
+}
+
+// overwrites reports whether an upsert writes encrypted columns of stored rows. One by
+// a blind index does, even if it names none of them: its rows have to be found first.
+func (t *table) overwrites(upsert clause.OnConflict) bool {
+	if upsert.UpdateAll || len(upsert.DoUpdates) == 0 {
+		return upsert.UpdateAll
+	}
+	return t.byIndex(upsert) || slices.ContainsFunc(upsert.DoUpdates, t.isExcluded)
+}
+
+// isExcluded reports whether an upsert assigns an encrypted column from the same one
+// of the row to insert.
+func (t *table) isExcluded(a clause.Assignment) bool {
+	from, _ := a.Value.(clause.Column)
+	column := t.managed(a.Column.Name)
+	return column != "" && from.Table == "excluded" && t.managed(from.Name) == column
+}
+
+// takeNamed makes an upsert that names encrypted columns write all of them: the key,
+// the indexes and the record's seal belong to those named, and a record takes the rest
+// from its stored row first.
+func (w *work) takeNamed(db *gorm.DB, upsert clause.OnConflict) clause.OnConflict {
+	if upsert.UpdateAll || !w.overwrites(upsert) {
+		return upsert
+	}
+	var plain clause.Set
+	w.named = []string{}
+	for _, a := range upsert.DoUpdates {
+		if w.isExcluded(a) {
+			w.named = append(w.named, w.managed(a.Column.Name))
+		} else {
+			plain = append(plain, a)
+		}
+	}
+	upsert.DoUpdates = append(plain, clause.AssignmentColumns(w.columns)...)
+	if len(upsert.Columns) == 0 { // SQLite would take any unique column
+		upsert.Columns = w.idColumns()
+	}
+	db.Statement.AddClause(upsert)
+	return upsert
+}
+
+// leavesOut reports whether an upsert that names encrypted columns keeps this one.
+func (w *work) leavesOut(column string) bool {
+	return w.named != nil && !slices.Contains(w.named, column)
 }
 
 // knownKeys returns, by key column, what the locked rows have there where an upsert

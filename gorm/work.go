@@ -32,8 +32,9 @@ type create struct {
 	indexed    bool     // their blind indexes are computed, and inserted with them
 	idAssigned bool     // the database makes the ids
 	isUpsert   bool
-	uncertain  bool // what became of the rows: an upsert
-	counted    bool // every row must be written
+	named      []string // encrypted columns that an upsert overwrites, nil for all
+	uncertain  bool     // what became of the rows: an upsert
+	counted    bool     // every row must be written
 }
 
 // update is the state of an UPDATE.

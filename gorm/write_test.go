@@ -138,8 +138,12 @@ func TestWritesAroundTheRecordSQLite(t *testing.T) {
 		"OnConflict Assignments(map)": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
 			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.Assignments(values())}).Create(&Customer{ID: c.ID, Email: field.New(ada)})
 		}},
-		"OnConflict AssignmentColumns": {errors.ErrUnsupported, func(db *gorm.DB, c *Customer) *gorm.DB {
-			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: clause.AssignmentColumns([]string{"email_ciphertext"})}).Create(&Customer{ID: c.ID, Email: field.New(grace)})
+		"OnConflict AssignmentColumns by another column": {errors.ErrUnsupported, func(db *gorm.DB, c *Customer) *gorm.DB {
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, DoUpdates: clause.AssignmentColumns([]string{"email_ciphertext"})}).Create(&Customer{Name: c.Name, Email: field.New(grace)})
+		}},
+		"OnConflict of another column": {kmsencrypted.ErrUnsealed, func(db *gorm.DB, c *Customer) *gorm.DB {
+			set := clause.Set{{Column: clause.Column{Name: "email_ciphertext"}, Value: clause.Column{Table: "excluded", Name: "phone_ciphertext"}}}
+			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "id"}}, DoUpdates: set}).Create(&Customer{ID: c.ID, Email: field.New(grace)})
 		}},
 		"OnConflict UpdateAll of another column": {errors.ErrUnsupported, func(db *gorm.DB, c *Customer) *gorm.DB {
 			return db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, UpdateAll: true}).Create(&Customer{Name: c.Name, Email: field.New(grace)})
