@@ -3,6 +3,7 @@ package kmsgorm
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 
 	"gorm.io/gorm"
@@ -256,8 +257,8 @@ func (w *work) fillIn(db *gorm.DB, row *any, columns []string) error {
 			values[a.Column] = a.Value
 		}
 	}
-	if len(values) == 0 {
-		return nil
+	if !slices.ContainsFunc(slices.Collect(maps.Values(values)), func(v any) bool { return v != nil }) {
+		return nil // they are NULL as they are, and MySQL does not count a row that stays the same
 	}
 	conditions := append(w.byID(db.Statement.Context, row), &unchanged{w.table, write.Where})
 	result := own(db).Clauses(clause.Where{Exprs: conditions}).Updates(values)
