@@ -23,6 +23,9 @@ var dialects = map[field.Dialect]struct {
 	// columnTypes asks for the name, type and collation of the columns of a table;
 	// its arguments are those of typesOf.
 	columnTypes string
+	// schemas asks for the schema of the table and that of the ledger, which may not
+	// exist yet; its arguments are those of typesOf.
+	schemas string
 	// comparesRows means that (a, b) > (x, y) uses the index.
 	comparesRows bool
 	// readCommitted means that this isolation level can be requested.
@@ -34,6 +37,9 @@ var dialects = map[field.Dialect]struct {
 		// Without a length, because a cast to one would truncate values.
 		columnTypes: `SELECT attname AS "Name", format_type(atttypid, -1) AS "Type", '' AS "Collation"
 			FROM pg_attribute WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped`,
+		schemas: `SELECT relnamespace::regnamespace::text AS "Own",
+			coalesce((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('kms_rotations')), quote_ident(current_schema()), '') AS "Ledger"
+			FROM pg_class WHERE oid = $1::text::regclass`,
 		micros:       "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		returns:      true,
 		hasTable:     "SELECT count(to_regclass(?))",
@@ -45,6 +51,7 @@ var dialects = map[field.Dialect]struct {
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
 		columnTypes: "SELECT column_name AS `Name`, concat(data_type, CASE WHEN column_type LIKE '%unsigned%' THEN ' unsigned' ELSE '' END) AS `Type`, coalesce(collation_name, '') AS `Collation` " +
 			"FROM information_schema.columns WHERE table_schema = coalesce(?, database()) AND table_name = ?",
+		schemas:       "SELECT table_schema AS `Own`, coalesce(database(), '') AS `Ledger` FROM information_schema.tables WHERE table_schema = coalesce(?, database()) AND table_name = ?",
 		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
 		readCommitted: true,
 	},
@@ -54,6 +61,7 @@ var dialects = map[field.Dialect]struct {
 		micros:       "CAST((julianday('now') - 2440587.5) * 86400000000 AS integer)",
 		returns:      true,
 		witnessed:    "CAST(%s AS blob)",
+		schemas:      `SELECT ?1 AS "Own", 'main' AS "Ledger"`,
 		hasTable:     "SELECT count(*) FROM sqlite_master WHERE type IN ('table', 'view') AND name = ?",
 		comparesRows: true,
 	},

@@ -26,7 +26,7 @@ func (s *Store[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		}
 		for _, key := range s.keys {
 			if w.moves(i, key.name) {
-				values = append(values, []any{w.run, s.Table(), encodeKey(u.id), key.name, text(u.same[w.at(key.name)])})
+				values = append(values, []any{w.run, s.ledgerName, encodeKey(u.id), key.name, text(u.same[w.at(key.name)])})
 			}
 		}
 	}
@@ -51,7 +51,7 @@ func (s *Store[R]) Journals(ctx context.Context) (list []rotation.RunJournal, er
 			CASE WHEN started <= (SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL) THEN 1 ELSE 0 END
 		FROM kms_rotations JOIN (SELECT rotation_id, count(*) AS keys_held FROM kms_rotation_journal WHERE table_name = ? GROUP BY rotation_id) AS held
 			ON held.rotation_id = id
-		ORDER BY started DESC`), s.Table(), s.Table())
+		ORDER BY started DESC`), s.ledgerName, s.ledgerName)
 	if err != nil {
 		return nil, ledgerError("journal", err)
 	}
@@ -74,7 +74,7 @@ func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err err
 		return 0, err
 	}
 	err = s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM kms_rotation_journal WHERE table_name = ? AND wrapped_key LIKE ?"),
-		s.Table(), fmt.Sprintf("v%d:%%", version)).Scan(&n)
+		s.ledgerName, fmt.Sprintf("v%d:%%", version)).Scan(&n)
 	return n, ledgerError("journal", err)
 }
 
@@ -83,13 +83,13 @@ func (s *Store[R]) Journaled(ctx context.Context, version int) (n int64, err err
 func (s *Store[R]) ClearJournal(ctx context.Context, grace time.Duration) (erased int64, err error) {
 	err = s.retried(ctx, "clear the journal", func(tx *sqlx.Tx) error {
 		var verified int64 // the latest run with a clean verification
-		err := tx.QueryRowContext(ctx, s.dialect.SQL("SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL"), s.Table()).Scan(&verified)
+		err := tx.QueryRowContext(ctx, s.dialect.SQL("SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL"), s.ledgerName).Scan(&verified)
 		if err != nil {
 			return err
 		}
 		result, err := tx.ExecContext(ctx, s.dialect.SQL(`DELETE FROM kms_rotation_journal WHERE table_name = ? AND rotation_id IN
 			(SELECT id FROM kms_rotations WHERE table_name = ? AND active IS NULL AND started <= ? AND ended <= {now} - ?)`),
-			s.Table(), s.Table(), verified, grace.Milliseconds())
+			s.ledgerName, s.ledgerName, verified, grace.Milliseconds())
 		if err != nil {
 			return err
 		}
@@ -112,11 +112,11 @@ func (s *Store[R]) Forget(ctx context.Context, db Execer, rows ...*R) error {
 		if err != nil {
 			return err
 		}
-		if _, err := s.exec(ctx, db, "DELETE FROM kms_rotation_journal WHERE table_name = ? AND record = ?", s.Table(), encodeKey(id)); err != nil {
+		if _, err := s.exec(ctx, db, "DELETE FROM kms_rotation_journal WHERE table_name = ? AND record = ?", s.ledgerName, encodeKey(id)); err != nil {
 			return ledgerError("forget a record", err)
 		}
 		_, err = s.exec(ctx, db, `DELETE FROM kms_rotation_failures WHERE record = ? AND rotation_id IN
-			(SELECT id FROM kms_rotations WHERE table_name = ?)`, s.recordName(id), s.Table())
+			(SELECT id FROM kms_rotations WHERE table_name = ?)`, s.recordName(id), s.ledgerName)
 		if err != nil {
 			return ledgerError("forget a record", err)
 		}
@@ -242,7 +242,7 @@ func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries
 		}
 	}
 	rows, err := s.db.QueryContext(ctx, s.dialect.SQL(fmt.Sprintf(`SELECT id, record, key_column, wrapped_key FROM kms_rotation_journal
-		WHERE rotation_id = ? AND table_name = ? AND id > ? ORDER BY id LIMIT %d`, m.Limit)), m.Run, s.Table(), after)
+		WHERE rotation_id = ? AND table_name = ? AND id > ? ORDER BY id LIMIT %d`, m.Limit)), m.Run, s.ledgerName, after)
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit)
 	}
-	rows, err := s.db.QueryContext(ctx, s.dialect.SQL(query), s.Table())
+	rows, err := s.db.QueryContext(ctx, s.dialect.SQL(query), s.ledgerName)
 	if err != nil {
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotatio
 		// Of two runs within a millisecond, the later one must be the newest.
 		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, active, started)
 			VALUES (?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= {now} THEN latest + 1 ELSE {now} END
-				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.Table(), string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned)
+				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.ledgerName, string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned)
 		if err != nil {
 			return err
 		}
@@ -366,7 +366,7 @@ func (s *Store[R]) SetWaiting(ctx context.Context, run, reason string) error {
 func (s *Store[R]) SetVerified(ctx context.Context, clean bool) error {
 	if !clean {
 		return s.retried(ctx, "take the verification back", func(tx *sqlx.Tx) error {
-			_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET verified = NULL WHERE table_name = ?", s.Table())
+			_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET verified = NULL WHERE table_name = ?", s.ledgerName)
 			return err
 		})
 	}

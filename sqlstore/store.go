@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 
 	"github.com/jmoiron/sqlx"
 	"github.com/jmoiron/sqlx/reflectx"
@@ -50,8 +51,11 @@ type Store[R any] struct {
 	managed []column // everything that the model writes
 	read    []column // every column of the struct that the table has
 	// witnesses are plain columns that a column of the model is made from.
-	witnesses   []column
-	types       map[string]columnType
+	witnesses []column
+	types     map[string]columnType
+	// ledgerName is the name of the table in the ledger: that of the model, with the
+	// schema if it is not the ledger's own.
+	ledgerName  string
 	trust       trust
 	unknown     []string // columns that look encrypted and are not the model's
 	independent []string // such columns that [Options.Independent] lists
@@ -186,6 +190,9 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 		return fmt.Errorf("%w: the database has no such table, or does not show it to this user", kmsencrypted.ErrConfig)
 	}
 	s.types = types
+	if s.ledgerName, err = s.nameInLedger(ctx); err != nil {
+		return err
+	}
 	fields := s.db.Mapper.TypeMap(s.model.RowType())
 	find := func(names []string) (columns []column, err error) {
 		for _, name := range names {
@@ -235,6 +242,27 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 		}
 	}
 	return nil
+}
+
+// nameInLedger tells tables of the same name in several schemas apart: one ledger may
+// serve them all. A table has one name, with or without its schema in the model.
+func (s *Store[R]) nameInLedger(ctx context.Context) (string, error) {
+	var of struct{ Own, Ledger string }
+	args := typesOf(s.dialect, s.Table())
+	if s.dialect == field.SQLite {
+		args = args[:1]
+	}
+	if err := s.db.GetContext(ctx, &of, dialects[s.dialect].schemas, args...); err != nil {
+		return "", err
+	}
+	name := s.Table()
+	if _, table, qualified := strings.Cut(name, "."); qualified {
+		name = table
+	}
+	if of.Own != of.Ledger {
+		name = of.Own + "." + name
+	}
+	return name, nil
 }
 
 // columnTypes asks the database for the columns of the table.
