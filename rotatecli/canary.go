@@ -47,7 +47,7 @@ func (c *runCmd) canary(ctx context.Context, s *Session, t *table) (clean bool, 
 	var opened int64
 	var failures []rotation.Failure
 	if err == nil {
-		opened, failures, err = t.openShard(ctx, number, c.Batch)
+		opened, failures, err = t.openShard(ctx, number, c.Batch, options.Part)
 	}
 	clean = len(failures) == 0
 	if c.JSON {
@@ -74,14 +74,14 @@ func (c *runCmd) oneShard(ctx context.Context, r *rotation.Rotator) (rotation.Sl
 }
 
 // openShard opens the records of a shard without changing anything.
-func (t *table) openShard(ctx context.Context, number, batch int) (opened int64, failures []rotation.Failure, err error) {
+func (t *table) openShard(ctx context.Context, number, batch int, part string) (opened int64, failures []rotation.Failure, err error) {
 	ranges, err := t.store.Ranges(ctx, shards)
 	if err != nil {
 		return 0, nil, err
 	}
 	r := ranges[min(number, len(ranges)-1)]
 	for {
-		b, err := t.store.Read(ctx, rotation.Selection{Range: r, Limit: batch, Kind: rotation.Rewrap, Target: t.model.Box().Current(), All: true})
+		b, err := t.store.Read(ctx, rotation.Selection{Range: r, Limit: batch, Kind: rotation.Rewrap, Target: t.model.Box().Current(), All: true, Part: part})
 		if err == nil {
 			err = b.Open(ctx, 0, b.Len())
 		}

@@ -37,9 +37,16 @@ type tablesFlag struct {
 	Table []string `short:"t" placeholder:"NAME" help:"Only this table; may be repeated. Without it: all."`
 }
 
+// partFlags select a part of the tables.
+type partFlags struct {
+	Where  string `placeholder:"SQL" help:"Only the records for which this SQL condition holds."`
+	Tenant string `placeholder:"VALUE" help:"Only the records of this tenant: with this value in the column tagged context, or COLUMN=VALUE where several are. A part never counts for retiring a version."`
+}
+
 // rotationFlags are the flags of plan and run.
 type rotationFlags struct {
 	tablesFlag
+	partFlags
 	To      int     `placeholder:"N" help:"The version to move to, as a check: it must be the current one."`
 	Kind    string  `enum:"rewrap,rekey,migrate,reindex,complete" default:"rewrap" help:"What to do: ${enum}."`
 	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to the key service a second, for all processes that share the database; also changes the rate of a running rotation. Without it: no limit."`

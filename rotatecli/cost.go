@@ -40,11 +40,18 @@ func (c *costCmd) Run(ctx context.Context, s *Session) error {
 	}
 	var all []costJSON
 	rows := [][]string{{"TABLE", "RECORDS", "KMS CALLS", "PRICE", "TIME", "AUDIT LOG", "DATABASE LOG"}}
+	if err := c.partFlags.check(tables); err != nil {
+		return err
+	}
 	for _, t := range tables {
 		if err := c.checkTarget(t); err != nil {
 			return err
 		}
-		o := rotation.Options{Kind: rotation.Kind(c.Kind), WritersAreOurs: true}
+		part, err := c.partFlags.of(t)
+		if err != nil {
+			return err
+		}
+		o := rotation.Options{Kind: rotation.Kind(c.Kind), WritersAreOurs: true, Part: part}
 		if c.KMSRate > 0 { // an estimate books nothing and changes no rate
 			o.Calls = rotation.NewLimiter(c.KMSRate)
 		}

@@ -20,6 +20,7 @@ type runJSON struct {
 	Run       string     `json:"run"`
 	Kind      string     `json:"kind"`
 	Target    int        `json:"target"`
+	Part      string     `json:"part,omitempty"`
 	State     string     `json:"state"`
 	Pass      int        `json:"pass"`
 	Planned   int64      `json:"planned"`
@@ -56,11 +57,11 @@ func (c *historyCmd) Run(ctx context.Context, s *Session) error {
 		}
 		for _, r := range runs {
 			all = append(all, runJSON{
-				t.name, r.ID, string(r.Kind), r.Target, string(r.State), r.Pass, r.Planned, r.Written, r.Conflicts, r.Outcome.Failed,
+				t.name, r.ID, string(r.Kind), r.Target, r.Part, string(r.State), r.Pass, r.Planned, r.Written, r.Conflicts, r.Outcome.Failed,
 				r.Calls, r.Started, orNil(r.Ended), orNil(r.Verified),
 			})
 			rows = append(rows, []string{
-				t.name, moment(r.Started), r.ID, fmt.Sprintf("%s to v%d", r.Kind, r.Target), string(r.State), count(r.Written),
+				t.name, moment(r.Started), r.ID, what(r.Run), string(r.State), count(r.Written),
 				count(r.Outcome.Failed), count(r.Calls), took(r), moment(r.Verified),
 			})
 		}
@@ -74,6 +75,15 @@ func (c *historyCmd) Run(ctx context.Context, s *Session) error {
 	}
 	columnsOf(s.Stdout, rows)
 	return nil
+}
+
+// what says in a few words what a run did.
+func what(r rotation.Run) string {
+	text := fmt.Sprintf("%s to v%d", r.Kind, r.Target)
+	if r.Part != "" {
+		text += " where " + flat(r.Part)
+	}
+	return text
 }
 
 func moment(t time.Time) string {

@@ -45,6 +45,7 @@ type tablePlan struct {
 	Table    string         `json:"table"`
 	Kind     string         `json:"kind"`
 	Target   int            `json:"target"`
+	Part     string         `json:"part,omitempty"`
 	Rows     int64          `json:"rows"`
 	Records  int64          `json:"records"`
 	Keys     int64          `json:"keys"`
@@ -71,6 +72,9 @@ func (c *planCmd) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	var plans []tablePlan
+	if err := c.partFlags.check(tables); err != nil {
+		return err
+	}
 	for _, t := range tables {
 		if err := c.checkTarget(t); err != nil {
 			return err
@@ -100,8 +104,12 @@ func (f *rotationFlags) checkTarget(t *table) error {
 
 func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
 	kind := rotation.Kind(f.Kind)
+	part, err := f.partFlags.of(t)
+	if err != nil {
+		return tablePlan{}, err
+	}
 	// A plan writes nothing, so other writers do not matter.
-	rotator, err := t.rotator(rotation.Options{Kind: kind, WritersAreOurs: true})
+	rotator, err := t.rotator(rotation.Options{Kind: kind, WritersAreOurs: true, Part: part})
 	if err != nil {
 		return tablePlan{}, err
 	}
@@ -111,7 +119,7 @@ func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
 	}
 	p := tablePlan{
 		Table: t.name, Kind: f.Kind, Target: plan.Target, Records: plan.Records, Keys: plan.Keys, Calls: plan.Calls,
-		Price: plan.Price, Currency: plan.Currency,
+		Price: plan.Price, Currency: plan.Currency, Part: part,
 	}
 	if plan.Refused != nil {
 		p.Refused = oneLine(plan.Refused)
@@ -157,6 +165,9 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 			row = append(row, fmt.Sprintf("%s %.2f", p.Currency, p.Price))
 		}
 		rows = append(rows, row)
+		if p.Part != "" {
+			notes = append(notes, p.Table+": only the part where "+p.Part)
+		}
 		if p.Refused != "" {
 			notes = append(notes, p.Table+": "+p.Refused)
 		}

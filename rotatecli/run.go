@@ -33,6 +33,7 @@ func (runCmd) Help() string {
   rotate run --to 2                                   all tables, at full speed
   rotate run --to 2 --table users --kms-rate 500      one table, calmly
   rotate run --to 2 --canary                          a first step, verified
+  rotate run --to 2 --table users --tenant acme       a part of it
   rotate run --to 3 --kind rekey --writers-are-ours   new data keys
 
 It may be stopped at any time, also with kill -9: the same command goes on. Two
@@ -61,6 +62,9 @@ func (c *runCmd) Validate() error {
 func (c *runCmd) Run(ctx context.Context, s *Session) error {
 	tables, err := s.some(ctx, c.Table)
 	if err != nil {
+		return err
+	}
+	if err := c.partFlags.check(tables); err != nil {
 		return err
 	}
 	for _, t := range tables { // check all of them before changing the first
@@ -132,6 +136,9 @@ func (c *runCmd) options(ctx context.Context, t *table, observe func(rotation.Ev
 		Kind: rotation.Kind(c.Kind), WritersAreOurs: c.WritersAreOurs || c.DryRun,
 		Workers: c.Workers, BatchSize: c.Batch, MaxFailures: c.MaxFailures, Limit: c.Limit, Shards: shards, Observe: observe,
 	}
+	if o.Part, err = c.partFlags.of(t); err != nil {
+		return o, err
+	}
 	if o.Calls, err = t.limiter(ctx, c.KMSRate); err != nil {
 		return o, err
 	}
@@ -181,7 +188,9 @@ func (c *runCmd) rotate(ctx context.Context, s *Session, t *table) (clean bool, 
 		return result.Failed == 0, errors.Join(err, printResult(s, t.name, result, err))
 	}
 	s.summary(t.name, verbs[c.Kind], result, time.Since(began), failures, err)
-	if err == nil && left+before == 0 {
+	if err == nil && left+before == 0 && options.Part != "" {
+		s.printf("  nothing to do in this part\n")
+	} else if err == nil && left+before == 0 {
 		s.printf("  nothing to do: %s\n", idle(rotation.Kind(c.Kind), t.model.Box().Current()))
 	}
 	return result.Failed == 0, s.pausedOr(err)

@@ -33,6 +33,7 @@ type tableStatus struct {
 	Remaining  int64          `json:"remaining"`
 	Run        string         `json:"run,omitempty"`
 	Kind       string         `json:"kind,omitempty"`
+	Part       string         `json:"part,omitempty"`
 	State      string         `json:"state"`
 	Pass       int            `json:"pass,omitempty"`
 	Shards     int            `json:"shards,omitempty"`
@@ -94,7 +95,7 @@ func (c *statusCmd) all(ctx context.Context, tables []*table) ([]tableStatus, er
 }
 
 func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
-	counts, err := t.store.Count(ctx)
+	counts, err := t.store.Count(ctx, "")
 	if err != nil {
 		return tableStatus{}, err
 	}
@@ -105,6 +106,7 @@ func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
 		return st, err
 	}
 	st.Run, st.Kind, st.State, st.Pass, st.unfinished = run.ID, string(run.Kind), string(run.State), run.Pass, run.State.Unfinished()
+	st.Part = run.Part
 	st.Shards, st.ShardsDone, st.Working = run.Shards, run.ShardsDone, run.Working
 	st.Written, st.Conflicts, st.Failed = run.Written, run.Conflicts, run.Outcome.Failed
 	st.Calls, st.Waiting, st.Verified = run.Calls, flat(run.Waiting), orNil(run.Verified)
@@ -159,6 +161,9 @@ func runState(st tableStatus) string {
 	}
 	parts := []string{fmt.Sprintf("%s %s, pass %d", st.Kind, st.State, st.Pass)}
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
+	if st.Part != "" {
+		add("only where %s", flat(st.Part))
+	}
 	if st.unfinished {
 		add("%d of %d shards", st.ShardsDone, st.Shards)
 		if st.Working == 0 {

@@ -72,7 +72,7 @@ func (c *versionsListCmd) Run(ctx context.Context, s *Session) error {
 
 // versions lists the versions of the Box and of the records.
 func (t *table) versions(ctx context.Context) ([]versionLine, error) {
-	counts, err := t.store.Count(ctx)
+	counts, err := t.store.Count(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +162,7 @@ func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason str
 	if current := t.model.Box().Current(); c.Version >= current {
 		return fmt.Sprintf("it writes version %d", current), nil, nil
 	}
-	counts, err := t.store.Count(ctx)
+	counts, err := t.store.Count(ctx, "")
 	if err != nil {
 		return "", nil, err
 	}

@@ -12,7 +12,8 @@ import (
 type Plan struct {
 	Table    string
 	Kind     Kind
-	Target   int // version
+	Target   int    // version
+	Part     string // of the table, as in [Options.Part]; all counts are of it
 	Versions []PlannedVersion
 	// Records is the number of selected records.
 	Records int64
@@ -57,7 +58,7 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	if err := r.usable(); err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Table: r.store.Table(), Kind: r.options.Kind, Target: r.box.Current()}
+	p := Plan{Table: r.store.Table(), Kind: r.options.Kind, Target: r.box.Current(), Part: r.options.Part}
 	target, err := r.box.Version(p.Target)
 	if err != nil {
 		return p, err
@@ -66,11 +67,11 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	if p.Refused = r.ready(ctx); p.Refused != nil && !errors.Is(p.Refused, kmsencrypted.ErrConfig) {
 		return p, p.Refused
 	}
-	counts, err := r.store.Count(ctx)
+	counts, err := r.store.Count(ctx, r.options.Part)
 	if err != nil {
 		return p, err
 	}
-	if p.Records, err = r.store.Selected(ctx, Selection{Kind: p.Kind, Target: p.Target}); err != nil {
+	if p.Records, err = r.store.Selected(ctx, Selection{Kind: p.Kind, Target: p.Target, Part: r.options.Part}); err != nil {
 		return p, err
 	}
 	columns := make(map[string]bool)

@@ -68,7 +68,7 @@ func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error
 }
 
 func (r *Rotator) retirable(ctx context.Context, answer *Retirement) error {
-	counts, err := r.store.Count(ctx)
+	counts, err := r.store.Count(ctx, "")
 	if err != nil {
 		return err
 	}

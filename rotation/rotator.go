@@ -18,6 +18,13 @@ type Options struct {
 	// UPDATE that does not compare the key column would leave a value under the old
 	// data key. Without it such a run returns [kmsencrypted.ErrConfig].
 	WritersAreOurs bool
+	// Part restricts everything to the records of a part of the table; empty means all.
+	// The store interprets it: package sqlstore takes an SQL condition, such as
+	// "tenant_id = 7", which must come from a trusted source. The primary key must tell
+	// the records apart as before, and a record that leaves the part meanwhile is not
+	// handled. An unfinished run of a part must be continued with the same Part.
+	// A verification of a part is not noted, so no part counts for retiring a version.
+	Part string
 	// Workers is the number of shards processed concurrently; 0 means 4.
 	Workers int
 	// Shards is the number of ranges into which a new run divides the table; 0 means

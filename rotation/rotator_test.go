@@ -42,7 +42,7 @@ type memory struct {
 
 func (m *memory) Table() string { return "numbers" }
 
-func (m *memory) Count(context.Context) (counts []rotation.VersionCount, err error) {
+func (m *memory) Count(context.Context, string) (counts []rotation.VersionCount, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	rows := make(map[int]int64)

@@ -21,8 +21,9 @@ type Store interface {
 type Records interface {
 	// Table returns the name of the table.
 	Table() string
-	// Count counts the records by the version of each key column.
-	Count(ctx context.Context) ([]VersionCount, error)
+	// Count counts the records by the version of each key column: all, or those of a
+	// part of the table ([Options.Part]).
+	Count(ctx context.Context, part string) ([]VersionCount, error)
 	// Selected counts the records of a selection, ignoring its range and limit.
 	Selected(ctx context.Context, s Selection) (int64, error)
 	// Ranges divides the primary keys into about n ranges that together contain
@@ -52,8 +53,10 @@ type Selection struct {
 	Limit  int // maximum number of records; at least 1
 	Kind   Kind
 	Target int // version
-	// All selects every record.
+	// All selects every record of the part.
 	All bool
+	// Part restricts the selection to a part of the table, as in [Options.Part].
+	Part string
 	// Derived makes Open also compare the columns that are derived from the values of a
 	// record, as in [VerifyOptions.Derived].
 	Derived bool
@@ -133,6 +136,9 @@ type Run struct {
 	State  RunState
 	// Planned is the number of records selected at the start of the run.
 	Planned int64
+	// Part is the part of the table that the run handles, as in [Options.Part]; empty
+	// means the whole table.
+	Part string
 }
 
 // RunState is the state of a run.

@@ -28,7 +28,7 @@ type VerifyOptions struct {
 	// [kmsencrypted.ErrNotMigrated]. Slow indexes take time.
 	// A verification of the kind [Migrate] always compares the columns.
 	Derived bool
-	// Note records a clean result of all records in the ledger, for [Rotator.Retirable]
+	// Note records a clean result of all records of the table in the ledger, for [Rotator.Retirable]
 	// and [Rotator.ClearJournal]. If a record fails, it removes the earlier result.
 	// Nothing else is written.
 	Note bool
@@ -83,7 +83,7 @@ func (v *verifying) note(ctx context.Context, toTheEnd bool) error {
 	case !v.Note:
 	case len(v.result.Failures) > 0:
 		return v.store.SetVerified(ctx, false)
-	case toTheEnd && v.Sample == 0 && !v.OnlyOld && v.result.Clean(v.box.Current()):
+	case toTheEnd && v.Sample == 0 && !v.OnlyOld && v.options.Part == "" && v.result.Clean(v.box.Current()):
 		return v.store.SetVerified(ctx, true)
 	}
 	return nil
@@ -142,7 +142,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 			return context.Cause(ctx)
 		}
 		b, err := v.store.Read(ctx, Selection{
-			Range: r, Limit: v.options.BatchSize, Kind: v.options.Kind, Target: v.box.Current(), All: !v.OnlyOld, Derived: v.Derived,
+			Range: r, Limit: v.options.BatchSize, Kind: v.options.Kind, Target: v.box.Current(), All: !v.OnlyOld, Derived: v.Derived, Part: v.options.Part,
 		})
 		if err != nil {
 			return err

@@ -20,7 +20,7 @@ import (
 //
 // It returns [kmsencrypted.ErrNeedsRekey] if the plan needs a rekey, [ErrPaused]
 // for a paused run, [kmsencrypted.ErrConflict] for an unfinished run of another
-// kind or to another version, or the error in [Plan.Refused], also for an
+// kind, to another version or of another part, or the error in [Plan.Refused], also for an
 // unfinished run.
 func (r *Rotator) Begin(ctx context.Context) (Status, error) {
 	status, err := r.begin(ctx)
@@ -51,7 +51,7 @@ func (r *Rotator) begin(ctx context.Context) (Status, error) {
 		if err != nil {
 			return status, err
 		}
-		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Records}
+		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Records, Part: r.options.Part}
 		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, kmsencrypted.ErrConflict) {
 			return Status{Run: run, Shards: len(ranges)}, err
 		}
@@ -62,8 +62,8 @@ func (r *Rotator) begin(ctx context.Context) (Status, error) {
 // mayWorkOn refuses a run that this process cannot continue as it was started: the
 // process that started it may have had the managers of files, and this one not.
 func (r *Rotator) mayWorkOn(ctx context.Context, status Status) error {
-	if status.Kind != r.options.Kind || status.Target != r.box.Current() {
-		return unfinished{status.Kind, status.Target}
+	if status.Kind != r.options.Kind || status.Target != r.box.Current() || status.Part != r.options.Part {
+		return unfinished{status.Run}
 	}
 	if status.State == RunPaused {
 		return ErrPaused
@@ -73,13 +73,14 @@ func (r *Rotator) mayWorkOn(ctx context.Context, status Status) error {
 
 // unfinished is a [kmsencrypted.ErrConflict] with another text, because it concerns a
 // run and no row has to be read again.
-type unfinished struct {
-	kind   Kind
-	target int
-}
+type unfinished struct{ run Run }
 
 func (u unfinished) Error() string {
-	return fmt.Sprintf("a %s to version %d is unfinished: finish or cancel it", u.kind, u.target)
+	of := ""
+	if u.run.Part != "" {
+		of = " of the part " + u.run.Part
+	}
+	return fmt.Sprintf("a %s to version %d%s is unfinished: finish or cancel it", u.run.Kind, u.run.Target, of)
 }
 
 // Is makes [errors.Is] report an ErrConflict.

@@ -96,7 +96,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
-	query := `SELECT id, kind, state, target, pass, planned, started, ended, verified, waiting FROM kms_rotations
+	query := `SELECT id, kind, state, target, pass, planned, started, ended, verified, waiting, part FROM kms_rotations
 		WHERE table_name = ? ORDER BY ` + order
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit)
@@ -109,11 +109,11 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 	for rows.Next() {
 		var r rotation.Status
 		var started, ended, verified sql.Null[int64]
-		var waiting sql.Null[string]
-		if err := rows.Scan(&r.ID, &r.Kind, &r.State, &r.Target, &r.Pass, &r.Planned, &started, &ended, &verified, &waiting); err != nil {
+		var waiting, part sql.Null[string]
+		if err := rows.Scan(&r.ID, &r.Kind, &r.State, &r.Target, &r.Pass, &r.Planned, &started, &ended, &verified, &waiting, &part); err != nil {
 			return nil, err
 		}
-		r.Started, r.Ended, r.Verified, r.Waiting = timeOf(started), timeOf(ended), timeOf(verified), waiting.V
+		r.Started, r.Ended, r.Verified, r.Waiting, r.Part = timeOf(started), timeOf(ended), timeOf(verified), waiting.V, part.V
 		runs = append(runs, r)
 	}
 	if err := rows.Err(); err != nil {
@@ -139,6 +139,14 @@ func (s *Store[R]) sumUp(ctx context.Context, r *rotation.Status) error {
 	return err
 }
 
+// orNull returns NULL for an empty text.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
 // timeOf returns a time of the ledger; NULL is the zero time.
 func timeOf(ms sql.Null[int64]) (t time.Time) {
 	if ms.Valid {
@@ -154,9 +162,9 @@ func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotatio
 	}
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
 		// Of two runs within a millisecond, the later one must be the newest.
-		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, active, started)
-			VALUES (?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= {now} THEN latest + 1 ELSE {now} END
-				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.ledgerName, string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned)
+		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, part, active, started)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= {now} THEN latest + 1 ELSE {now} END
+				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.ledgerName, string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned, orNull(run.Part))
 		if err != nil {
 			return err
 		}
@@ -352,11 +360,7 @@ func (s *Store[R]) SetState(ctx context.Context, run string, state rotation.RunS
 // SetWaiting stores why a run waits.
 func (s *Store[R]) SetWaiting(ctx context.Context, run, reason string) error {
 	return s.retried(ctx, "say why it waits", func(tx *sqlx.Tx) error {
-		var text any // NULL means not waiting
-		if reason != "" {
-			text = cut(reason)
-		}
-		_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET waiting = ? WHERE id = ? AND active = 1", text, run)
+		_, err := s.exec(ctx, tx, "UPDATE kms_rotations SET waiting = ? WHERE id = ? AND active = 1", orNull(cut(reason)), run)
 		return err
 	})
 }

@@ -70,12 +70,23 @@ func (s *Store[R]) where(q *sqldialect.Statement, sel rotation.Selection) error 
 		q.Add(" AND ")
 		compare(q, ids, bound.op, values)
 	}
+	if sel.Part != "" {
+		q.Add(" AND ", within(sel.Part))
+	}
 	if !sel.All {
 		q.Add(" AND (")
 		k.selects(s, q, sel.Target)
 		q.Add(")")
 	}
 	return nil
+}
+
+// within is the condition for the records of a part of the table.
+func within(part string) string {
+	if part == "" {
+		return "1 = 1"
+	}
+	return "(" + part + ")"
 }
 
 // load reads the rows of a query of selectFrom, and for each its primary key and its

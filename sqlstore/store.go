@@ -286,9 +286,9 @@ func (s *Store[R]) Table() string {
 	return s.model.Table()
 }
 
-// Count counts the records by the version of each key column. It reads the whole
-// table once per key column.
-func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, err error) {
+// Count counts the records of a part by the version of each key column; an empty part
+// is the whole table. It reads the table once per key column.
+func (s *Store[R]) Count(ctx context.Context, part string) (counts []rotation.VersionCount, err error) {
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
@@ -302,8 +302,8 @@ func (s *Store[R]) Count(ctx context.Context) (counts []rotation.VersionCount, e
 			Rows   int64
 		}
 		err := s.db.SelectContext(ctx, &groups, fmt.Sprintf(
-			`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END AS %[3]s, count(*) AS %[4]s FROM %[5]s GROUP BY 1`,
-			name, fmt.Sprintf(dialects[s.dialect].prefix, name), s.dialect.Quoted("Prefix"), s.dialect.Quoted("Rows"), s.dialect.QuotedTable(s.Table())))
+			`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END AS %[3]s, count(*) AS %[4]s FROM %[5]s WHERE %[6]s GROUP BY 1`,
+			name, fmt.Sprintf(dialects[s.dialect].prefix, name), s.dialect.Quoted("Prefix"), s.dialect.Quoted("Rows"), s.dialect.QuotedTable(s.Table()), within(part)))
 		if err != nil {
 			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
 		}

@@ -87,6 +87,7 @@ func testStore(t *testing.T, d database) {
 		{"slices", testSlices},
 		{"slices refused", testSlicesRefused},
 		{"limit and plan", testLimit},
+		{"part", testPart},
 		{"lost lease", testLostLease},
 		{"pause", testPause},
 		{"refused by the database", testRefused},

@@ -27,7 +27,7 @@ var ownTables = tables.Set{Name: "rotations", Tables: []tables.Table{
 		"verified {number}",
 		"waiting {text}",
 		"UNIQUE (table_name, active)",
-	}},
+	}, Added: []tables.Column{{Since: 2, Name: "part", Type: "{text}"}}},
 	{Name: "kms_rotation_shards", Body: []string{
 		"rotation_id {name} NOT NULL",
 		"shard {number} NOT NULL",

@@ -97,7 +97,7 @@ func (s *structOf) plain(column string) error {
 			return fmt.Errorf("%w: the context names the encrypted column %s", kmsencrypted.ErrConfig, column)
 		}
 	}
-	s.add(plainPrefix, column, "", reflect.TypeFor[sql.Null[string]]())
+	s.add(plainPrefix, column, "context", reflect.TypeFor[sql.Null[string]]())
 	return nil
 }
 
