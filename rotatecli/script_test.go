@@ -32,9 +32,10 @@ type customer struct {
 }
 
 type document struct {
-	Code string           `db:"code" kms:"id"`
-	Key  field.Key        `db:"encrypted_kms_key"`
-	Body field.Of[[]byte] `db:"body_ciphertext" kms:"binary"`
+	Code   string           `db:"code" kms:"id"`
+	Tenant string           `db:"tenant" kms:"context"`
+	Key    field.Key        `db:"encrypted_kms_key"`
+	Body   field.Of[[]byte] `db:"body_ciphertext" kms:"binary"`
 }
 
 const (
@@ -168,12 +169,12 @@ func seed() {
 	db, customers, documents := application()
 	_, err := db.Exec(`CREATE TABLE kms_attachments (record_table text); INSERT INTO kms_attachments VALUES ('documents');
 		CREATE TABLE customers (id integer PRIMARY KEY, encrypted_kms_key text, encrypted_kms_key_phone text, email_ciphertext text, phone_ciphertext text);
-		CREATE TABLE documents (code text PRIMARY KEY, encrypted_kms_key text, body_ciphertext blob)`)
+		CREATE TABLE documents (code text PRIMARY KEY, tenant text, encrypted_kms_key text, body_ciphertext blob)`)
 	check(err)
 	c, d := make([]customer, n), make([]document, n)
 	for i := range n {
 		c[i] = customer{ID: int64(i + 1), Email: field.New(secretEmail), Phone: field.New("+44 20")}
-		d[i] = document{Code: fmt.Sprintf("D-%d", i), Body: field.New([]byte(secretBody))}
+		d[i] = document{Code: fmt.Sprintf("D-%d", i), Tenant: []string{"acme", "other"}[i%2], Body: field.New([]byte(secretBody))}
 	}
 	check(customers.Seal(ctx, field.Pointers(c)...))
 	check(documents.Seal(ctx, field.Pointers(d)...))
@@ -182,7 +183,7 @@ func seed() {
 	for i := range n {
 		_, err := tx.Exec("INSERT INTO customers VALUES (?, ?, ?, ?, ?)", c[i].ID, c[i].Key, c[i].PhoneKey, c[i].Email, c[i].Phone)
 		check(err)
-		_, err = tx.Exec("INSERT INTO documents VALUES (?, ?, ?)", d[i].Code, d[i].Key, d[i].Body)
+		_, err = tx.Exec("INSERT INTO documents VALUES (?, ?, ?, ?)", d[i].Code, d[i].Tenant, d[i].Key, d[i].Body)
 		check(err)
 	}
 	check(tx.Commit())
