@@ -67,6 +67,22 @@ func (a Adapter[R]) Check(rows ...*R) error {
 // and indexes.
 func (a Adapter[R]) Columns() []string { return a.spec().managedColumns() }
 
+// Copy returns a copy of a record, which has embedded structs of its own also where
+// the record has pointers to them. A data key is shared, as in any copy. Of nil it
+// returns an empty record.
+func (a Adapter[R]) Copy(row *R) *R {
+	copied := new(R)
+	if a.usable([]*R{row}) != nil {
+		return copied
+	}
+	if held := reflect.ValueOf(copied).Elem(); held.Kind() == reflect.Interface {
+		held.Set(a.schema.copyOf(reflect.ValueOf(*row).Elem()).Addr())
+	} else {
+		held.Set(a.schema.copyOf(reflect.ValueOf(row).Elem()))
+	}
+	return copied
+}
+
 // IDColumns returns the columns of the primary key.
 func (a Adapter[R]) IDColumns() []string {
 	columns := make([]string, len(a.spec().ids))

@@ -17,7 +17,7 @@ func (r *record) associated(f *fieldSpec) ([]byte, error) {
 	if f.associated == nil {
 		return nil, nil
 	}
-	v := r.v.FieldByIndex(f.associated)
+	v := r.at(f.associated)
 	if o, ok := v.Addr().Interface().(holder); ok {
 		switch o.head().state {
 		case plain, opened:

@@ -77,12 +77,12 @@ func (b *builder) addIndex(index []int, column string, o options, goName, where 
 func (b *builder) assignIndexes(t reflect.Type) {
 	for _, x := range b.indexes {
 		for name := range strings.SplitSeq(x.of, "+") {
-			f, ok := t.FieldByName(name)
+			f, ok := b.find(x.goName, name)
 			if !ok {
 				b.mistake(x.goName, "of=%s names no field of %v", name, t)
 				continue
 			}
-			x.sources = append(x.sources, source{name, b.columnName(f), f.Index})
+			x.sources = append(x.sources, source{name, f.column, f.index})
 		}
 		var err error
 		if x.computed, err = x.build(b.config); err != nil {
@@ -125,7 +125,7 @@ func (x *indexSpec) build(config Config) (*blindindex.Index, error) {
 }
 
 func (r record) indexField(x *indexSpec) *Index {
-	return r.v.FieldByIndex(x.index).Addr().Interface().(*Index)
+	return r.at(x.index).Addr().Interface().(*Index)
 }
 
 // computing is an index that is being computed for a record.
@@ -158,7 +158,7 @@ func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, 
 	values := make([]any, len(x.sources))
 	closedSource := ""
 	for i, s := range x.sources {
-		v := r.v.FieldByIndex(s.index)
+		v := r.at(s.index)
 		o, ok := v.Addr().Interface().(holder)
 		if !ok {
 			changed = changed || !v.IsZero()
@@ -418,7 +418,7 @@ func (s *schema) findIndex(name string) (*indexSpec, error) {
 		if x.column == name || x.goName == name {
 			return x, nil
 		}
-		if x.of == name {
+		if x.of == name || scopeOf(x.goName)+x.of == name {
 			found = append(found, x)
 		}
 	}

@@ -37,7 +37,7 @@ func (b *builder) assignMigrating(t reflect.Type) {
 		if f.migrating != "" && f.migrated != "" {
 			b.mistake(f.goName, "migrating= and migrated= exclude each other")
 		}
-		old, ok := t.FieldByName(name)
+		old, ok := b.find(f.goName, name)
 		if !ok {
 			b.mistake(f.goName, "%s=%s names no field of %v", option, name, t)
 			continue
@@ -49,7 +49,7 @@ func (b *builder) assignMigrating(t reflect.Type) {
 		if indirectType(from) != indirectType(to) {
 			b.mistake(f.goName, "%s=%s: a %v does not become a %v", option, name, from, to)
 		}
-		f.oldField, f.oldColumn = old.Index, b.columnName(old)
+		f.oldField, f.oldColumn = old.index, old.column
 		if f.oldColumn == "" {
 			b.mistake(f.goName, "%s=%s is no column", option, name)
 		}

@@ -23,20 +23,12 @@ func (r record) key(k *keySpec) *Key { return r.at(k.index).Addr().Interface().(
 
 func (r *record) field(f *fieldSpec) holder { return r.at(f.index).Addr().Interface().(holder) }
 
-// at returns a field of the struct; most are not embedded.
-func (r *record) at(index []int) reflect.Value {
-	if len(index) == 1 {
-		return r.v.Field(index[0])
-	}
-	return r.v.FieldByIndex(index)
-}
-
 // String returns the name of the record in errors: "customers id=7".
 func (r *record) String() string {
 	var b strings.Builder
 	b.WriteString(r.schema.config.Table)
 	for _, id := range r.schema.ids {
-		text, _ := idText(r.v.FieldByIndex(id.index))
+		text, _ := idText(r.at(id.index))
 		fmt.Fprintf(&b, " %s=%s", id.column, text)
 	}
 	return b.String()
@@ -59,7 +51,7 @@ func (r *record) failed(op, column string, err error) error {
 func (r record) id() []string {
 	ids := make([]string, len(r.schema.ids))
 	for i, id := range r.schema.ids {
-		v := r.v.FieldByIndex(id.index)
+		v := r.at(id.index)
 		text, known := idText(v)
 		if !known && !(len(ids) > 1 && (v.CanInt() || v.CanUint())) { // 0 is a value in a composite key
 			return nil

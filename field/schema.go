@@ -28,6 +28,8 @@ type schema struct {
 
 	plain   []*idSpec        // the application's own columns
 	managed map[string][]int // keys, fields, parts and indexes by column
+
+	pointers [][]int // to embedded structs
 }
 
 // idSpec is a column of the primary key.
@@ -67,7 +69,8 @@ type fieldSpec struct {
 // builder collects the parts of a schema and all errors.
 type builder struct {
 	schema
-	columns  map[string]string // the Go field of each column
+	columns  map[string]string  // the Go field of each column
+	located  map[string]located // every field by its Go name
 	fields   []*fieldSpec
 	parts    []*partSpec
 	mistakes []error
@@ -86,7 +89,7 @@ var (
 
 // newSchema reads a struct type and returns all errors at once.
 func newSchema(t reflect.Type, config Config) (*schema, error) {
-	b := &builder{columns: make(map[string]string)}
+	b := &builder{columns: make(map[string]string), located: make(map[string]located)}
 	b.managed = make(map[string][]int)
 	b.config = config
 	b.table, b.name = config.Table, config.Name
@@ -102,7 +105,7 @@ func newSchema(t reflect.Type, config Config) (*schema, error) {
 	if t.Kind() != reflect.Struct {
 		b.mistake(t.String(), "a model is made of a struct")
 	} else {
-		b.walk(t, nil, "")
+		b.walk(t, place{within: []reflect.Type{t}})
 		b.assign(t)
 	}
 	if len(b.mistakes) > 0 {
@@ -112,26 +115,30 @@ func newSchema(t reflect.Type, config Config) (*schema, error) {
 }
 
 // walk visits the fields of a struct and of the structs embedded in it.
-func (b *builder) walk(t reflect.Type, index []int, prefix string) {
+func (b *builder) walk(t reflect.Type, at place) {
 	for f := range t.Fields() {
-		at := append(slices.Clone(index), f.Index...)
-		where := prefix + f.Name
-		if f.Anonymous && f.Type.Kind() == reflect.Struct && !isColumn(f.Type) {
-			b.walk(f.Type, at, where+".")
-			continue
+		inner, of, ok := at.embedded(f)
+		switch {
+		case !ok:
+			b.visit(f, at)
+		case f.Type.Kind() == reflect.Pointer && !f.IsExported():
+			if embedsColumns(of) {
+				b.mistake(at.path+f.Name, "embedded by a pointer, and not exported")
+			}
+		default:
+			if f.Type.Kind() == reflect.Pointer {
+				b.pointers = append(b.pointers, inner.index)
+			}
+			b.walk(of, inner)
 		}
-		b.visit(f, at, where)
 	}
 }
 
 // visit adds one field of the struct.
-func (b *builder) visit(f reflect.StructField, index []int, where string) {
+func (b *builder) visit(f reflect.StructField, at place) {
+	index, where := append(slices.Clone(at.index), f.Index...), at.path+f.Name
 	isKey, isPart, isHolder := f.Type == keyType, f.Type == partType, reflect.PointerTo(f.Type).Implements(holderType)
 	tag, hasTag := f.Tag.Lookup("kms")
-	if f.Anonymous && f.Type.Kind() == reflect.Pointer && embedsColumns(f.Type.Elem()) {
-		b.mistake(where, "embed the struct itself: a nil pointer would hide its columns")
-		return
-	}
 	o, err := parseTag(tag)
 	if err != nil {
 		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
@@ -141,9 +148,13 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 	if column == "" && f.Name == "ID" && strings.EqualFold(f.Tag.Get("gorm"), "primarykey") {
 		column = "id" // of gorm.Model, which has no tag of ours
 	}
+	if column != "" {
+		column = at.prefix + column
+	}
 	if column == "id" && !isColumn(f.Type) && f.IsExported() {
 		o.id = true
 	}
+	b.locate(f, at, column)
 	if !isColumn(f.Type) && !o.id {
 		if hasTag && (o != options{context: true}) {
 			b.mistake(where, "a kms tag on a %v, which is neither encrypted nor marked id", f.Type)
@@ -177,9 +188,9 @@ func (b *builder) visit(f reflect.StructField, index []int, where string) {
 	case isPart:
 		b.addPart(index, column, o, where)
 	case f.Type == indexType:
-		b.addIndex(index, column, o, f.Name, where)
+		b.addIndex(index, column, o, at.scope+f.Name, where)
 	case isHolder:
-		b.addField(f, index, column, o, where)
+		b.addField(f, index, column, o, at.scope+f.Name, where)
 	default:
 		b.addID(f, index, column, where)
 	}
@@ -217,8 +228,8 @@ func (b *builder) addKey(index []int, column string, o options, where string) {
 	b.keys = append(b.keys, &keySpec{name: o.name, column: column, bound: bound, index: index})
 }
 
-func (b *builder) addField(f reflect.StructField, index []int, column string, o options, where string) {
-	s := &fieldSpec{goName: f.Name, column: column, bound: or(o.as, column), index: index, options: o}
+func (b *builder) addField(f reflect.StructField, index []int, column string, o options, goName, where string) {
+	s := &fieldSpec{goName: goName, column: column, bound: or(o.as, column), index: index, options: o}
 	if o.id || o.context || o.name != "" {
 		b.mistake(where, "the options id, context and name do not go with an encrypted column")
 	}
@@ -301,7 +312,7 @@ func (b *builder) assign(t reflect.Type) {
 	b.assignParts()
 	b.assignIndexes(t)
 	b.assignMigrating(t)
-	b.assignAssociated(t)
+	b.assignAssociated()
 	if len(master.fields) > 0 && len(b.mistakes) == 0 {
 		b.keys = append(b.keys, master)
 		var err error
@@ -336,17 +347,17 @@ func (b *builder) assignParts() {
 }
 
 // assignAssociated finds the fields in the tags ad=.
-func (b *builder) assignAssociated(t reflect.Type) {
+func (b *builder) assignAssociated() {
 	for _, f := range b.fields {
 		if f.ad == "" {
 			continue
 		}
-		named, ok := t.FieldByName(f.ad)
+		named, ok := b.find(f.goName, f.ad)
 		if !ok || f.ruby != lockboxForm {
 			b.mistake(f.goName, "ad=%s names a field of the struct, for a lockbox column", f.ad)
 			continue
 		}
-		f.associated = named.Index
+		f.associated = named.index
 	}
 }
 

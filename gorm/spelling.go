@@ -24,9 +24,7 @@ func (w *work) keepIDs(db *gorm.DB) error {
 	}
 	for _, row := range w.rows {
 		if !slices.Contains(w.later, row) && !slices.Contains(w.existing, row) {
-			copied := reflect.New(w.rowType).Elem()
-			copied.Set(valueOf(row).Elem())
-			w.asSealed = append(w.asSealed, rowOf(copied))
+			w.asSealed = append(w.asSealed, w.model.Copy(row))
 		}
 	}
 	if len(w.asSealed) == 0 {

@@ -113,8 +113,13 @@ func isOurs(t reflect.Type) bool {
 // managed returns the model's column that a name refers to. The name may be that of
 // the struct's field or of the column, in quotes, in capitals, after a table.
 func (t *table) managed(name string) string {
+	for column := range t.fields {
+		if strings.EqualFold(column, plainName(name)) {
+			return column
+		}
+	}
 	for column, f := range t.fields {
-		if f.Name == name || strings.EqualFold(column, plainName(name)) {
+		if f == f.Schema.FieldsByName[name] { // of embedded structs, two may have the name
 			return column
 		}
 	}

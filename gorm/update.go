@@ -141,11 +141,9 @@ func (w *work) copyWith(stmt *gorm.Statement, record reflect.Value, given map[st
 	ctx := stmt.Context
 	if !w.copyOf.IsValid() {
 		w.copyOf = record
-		copied := reflect.New(w.rowType)
-		copied.Elem().Set(record)
-		w.rows = rows{rowOf(copied.Elem())}
+		w.rows = rows{w.model.Copy(rowOf(record))}
 		for _, column := range w.pending() {
-			w.fields[column].ReflectValueOf(ctx, copied).SetZero()
+			w.fields[column].ReflectValueOf(ctx, valueOf(w.rows[0])).SetZero()
 		}
 	}
 	row := valueOf(w.rows[0])

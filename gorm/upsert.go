@@ -295,15 +295,14 @@ func (w *work) adopt(ctx context.Context, row, stored *any) error {
 // knowsKey reports whether a key column of a record that moved was read or sent by it
 // before. That is so after a rollback. Values that are not sealed yet do not matter.
 func (w *work) knowsKey(row *any, column string, now any) bool {
-	copied := reflect.New(w.rowType)
-	copied.Elem().Set(valueOf(row).Elem())
+	copied := w.model.Copy(row)
 	for _, f := range w.fields {
-		v := f.ReflectValueOf(context.Background(), copied)
+		v := f.ReflectValueOf(context.Background(), valueOf(copied))
 		if s, ok := v.Addr().Interface().(settable); ok && s.IsSet() {
 			v.SetZero()
 		}
 	}
-	write, err := w.model.Write(rowOf(copied.Elem()))
+	write, err := w.model.Write(copied)
 	return err == nil && slices.ContainsFunc(write.Where, func(a field.Assignment) bool { return a.Column == column && same(a, now) })
 }
 

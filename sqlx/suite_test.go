@@ -95,6 +95,7 @@ var suite = []struct {
 	{"InsertNamesTheRow", insertNamesTheRow},
 	{"InsertMany", insertMany},
 	{"InsertReturnedColumns", insertReturnedColumns},
+	{"EmbeddedPointers", embeddedPointers},
 	{"InsertReturnedColumnsOfSpelledIDs", insertReturnedColumnsOfSpelledIDs},
 	{"IDsInAnotherSpelling", idsInAnotherSpelling},
 	{"IDsThatNothingDependsOn", idsThatNothingDependsOn},

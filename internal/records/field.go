@@ -26,8 +26,11 @@ func (f Field) option(name string) string {
 	return ""
 }
 
-// pointer returns a pointer to the field in a row. It allocates embedded structs.
-func (f Field) pointer(row reflect.Value) any {
+// pointer returns a pointer to the field in a row.
+func (f Field) pointer(row reflect.Value) any { return f.in(row).Addr().Interface() }
+
+// in returns the field in a row. It allocates embedded structs.
+func (f Field) in(row reflect.Value) reflect.Value {
 	for _, i := range f.Index {
 		if row.Kind() == reflect.Pointer {
 			if row.IsNil() {
@@ -37,5 +40,5 @@ func (f Field) pointer(row reflect.Value) any {
 		}
 		row = row.Field(i)
 	}
-	return row.Addr().Interface()
+	return row
 }

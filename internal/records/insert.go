@@ -105,7 +105,7 @@ func (in *Insertion[R]) fetchIDs(ctx context.Context, db DB) error {
 
 // setID sets the primary key to a number that the database assigned.
 func (in *Insertion[R]) setID(row *R, n int64) error {
-	v := reflect.ValueOf(row).Elem().FieldByIndex(in.ids[0].Index)
+	v := in.ids[0].in(reflect.ValueOf(row).Elem())
 	switch {
 	case v.CanInt() && !v.OverflowInt(n):
 		v.SetInt(n)
@@ -121,7 +121,7 @@ func (in *Insertion[R]) setID(row *R, n int64) error {
 func (t *Table[R]) forgetIDs(rows []*R) {
 	for _, row := range rows {
 		for _, c := range t.ids {
-			reflect.ValueOf(row).Elem().FieldByIndex(c.Index).SetZero()
+			c.in(reflect.ValueOf(row).Elem()).SetZero()
 		}
 	}
 }

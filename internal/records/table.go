@@ -111,10 +111,7 @@ func names(columns []column) []string {
 
 // value returns the value to write to the column.
 func (c column) value(row reflect.Value) (any, error) {
-	v, err := row.FieldByIndexErr(c.Index)
-	if err != nil {
-		return nil, fmt.Errorf("%w: column %s: %w", kmsencrypted.ErrConfig, c.Column, err)
-	}
+	v := c.in(row)
 	if c.is(encrypted, key) {
 		return v.Addr().Interface().(driver.Valuer).Value()
 	}
@@ -139,7 +136,7 @@ func (t *Table[R]) id(row *R) []any {
 	v := reflect.ValueOf(row).Elem()
 	id := make([]any, len(t.ids))
 	for i, c := range t.ids {
-		id[i] = v.FieldByIndex(c.Index).Interface()
+		id[i] = c.in(v).Interface()
 	}
 	return id
 }
@@ -149,7 +146,7 @@ func (t *Table[R]) id(row *R) []any {
 func (t *Table[R]) hasID(row *R) bool {
 	v := reflect.ValueOf(row).Elem()
 	return !slices.ContainsFunc(t.ids, func(c column) bool {
-		value := v.FieldByIndex(c.Index)
+		value := c.in(v)
 		return value.IsZero() && !(len(t.ids) > 1 && (value.CanInt() || value.CanUint()))
 	})
 }

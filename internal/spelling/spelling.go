@@ -79,7 +79,7 @@ func Error(table string) error {
 // opensAs reports whether the data keys of a record open under the id of another
 // too, because nothing depends on the id.
 func opensAs[R any](ctx context.Context, m field.Adapter[R], row, other *R) bool {
-	renamed := copyOf(m, row)
+	renamed := m.Copy(row)
 	if err := m.SetID(renamed, m.ID(other)); err != nil {
 		return false
 	}
@@ -107,15 +107,4 @@ func newRow[R any](m field.Adapter[R]) *R {
 		to.Set(reflect.New(m.RowType()))
 	}
 	return row
-}
-
-// copyOf returns a copy of a record, also of a dynamic model.
-func copyOf[R any](m field.Adapter[R], row *R) *R {
-	copied := newRow(m)
-	to, from := reflect.ValueOf(copied).Elem(), reflect.ValueOf(row).Elem()
-	if from.Kind() == reflect.Interface {
-		to, from = to.Elem().Elem(), from.Elem().Elem()
-	}
-	to.Set(from)
-	return copied
 }
