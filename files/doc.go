@@ -10,7 +10,7 @@
 //	err = w.Close() // before this there is no file
 //
 //	place := files.Place{Format: files.Native, Table: "users", ID: []string{"7"}, Attachment: "license", File: w.ID()}
-//	column, err := files.WrapKey(dataKey, key, place) // "fk1:…", for the row
+//	column, err := files.WrapKey(dataKey, key, place) // "fk2:…", for the row
 //
 // Reading goes the other way:
 //

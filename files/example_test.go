@@ -52,7 +52,7 @@ func Example() {
 	_, err = files.UnwrapKey(dataKey, column, place)
 	fmt.Println(err)
 	// Output:
-	// 135 bytes, fk1: <nil>
+	// 135 bytes, fk2: <nil>
 	// 31 bytes, Ada Lovelace, <nil>
 	// files: wrapped key: does not decrypt: wrong key, wrong context or changed bytes
 }

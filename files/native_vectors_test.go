@@ -128,6 +128,12 @@ func TestNativeRefusedVectors(t *testing.T) {
 
 func TestNativeWrappedKeyVectors(t *testing.T) {
 	t.Parallel()
+	testWrappedKeys(t, "wrapped.json", oldPrefix)
+	testWrappedKeys(t, "wrapped2.json", wrapPrefix)
+}
+
+func testWrappedKeys(t *testing.T, file, prefix string) {
+	t.Helper()
 	for _, c := range loadNative[struct {
 		Name    string
 		DataKey vectors.Hex `json:"data_key"`
@@ -137,14 +143,18 @@ func TestNativeWrappedKeyVectors(t *testing.T) {
 			ID         []string
 			Attachment string
 			FileID     vectors.Hex `json:"file_id"`
+			Parent     vectors.Hex
 		}
 		AssociatedData vectors.Hex `json:"associated_data"`
 		Wrapped        string
 		Key            vectors.Hex
 		Error          string
-	}](t, "wrapped.json") {
-		p := Place{c.Place.Format, c.Place.Table, c.Place.ID, c.Place.Attachment, ID(c.Place.FileID)}
-		if ad, err := p.canonical(); err != nil || !bytes.Equal(ad, c.AssociatedData) {
+	}](t, file) {
+		p := Place{Format: c.Place.Format, Table: c.Place.Table, ID: c.Place.ID, Attachment: c.Place.Attachment, File: ID(c.Place.FileID)}
+		if len(c.Place.Parent) > 0 {
+			p.Parent = ID(c.Place.Parent)
+		}
+		if ad, err := p.canonical(prefix); err != nil || !bytes.Equal(ad, c.AssociatedData) {
 			t.Errorf("%s: canonical = %x, %v, want %x", c.Name, ad, err, c.AssociatedData)
 		}
 		k, err := UnwrapKey(dataKeyOf(t, c.DataKey), c.Wrapped, p)

@@ -30,13 +30,19 @@ type Place struct {
 	ID         []string // the columns of the record's primary key, as text
 	Attachment string   // the name of the attachment, such as "license"
 	File       ID
+	// Parent is the file that this one was derived from, such as the picture of a
+	// preview. The zero value means that it was not derived.
+	Parent ID
 }
 
 // A wrapped file key is text for a column (spec/files.md section 4):
 //
-//	fk1: || base64url(nonce 12 || file key 32 || tag 16)
+//	fk2: || base64url(nonce 12 || file key 32 || tag 16)
+//
+// Older releases wrote fk1, which is not bound to the parent.
 const (
-	wrapPrefix  = "fk1:"
+	wrapPrefix  = "fk2:"
+	oldPrefix   = "fk1:"
 	wrapLabel   = "kmsencrypted/1 file key"
 	wrappedSize = 12 + KeySize + 16
 	wrappedText = wrappedSize / 3 * 4
@@ -80,7 +86,7 @@ func (w *Wrapper) Wrap(k Key, p Place) (string, error) {
 
 // wrapKey asks for the data key only if the place is valid.
 func wrapKey(under func() (*Wrapper, error), k Key, p Place) (string, error) {
-	associatedData, err := p.canonical()
+	associatedData, err := p.canonical(wrapPrefix)
 	if err != nil {
 		return "", err
 	}
@@ -102,7 +108,8 @@ func wrapKey(under func() (*Wrapper, error), k Key, p Place) (string, error) {
 	return string(text[:]), nil
 }
 
-// UnwrapKey decrypts what [WrapKey] returned. The caller must wipe the key.
+// UnwrapKey decrypts what [WrapKey] returned, also in older releases, whose text
+// begins with "fk1:" and is not bound to Place.Parent. The caller must wipe the key.
 //
 // UnwrapKey returns [kmsencrypted.ErrNotCiphertext] for text without the prefix,
 // [kmsencrypted.ErrMalformed] for text that is malformed after it, and
@@ -119,11 +126,15 @@ func (w *Wrapper) Unwrap(wrapped string, p Place) (Key, error) {
 
 // unwrapKey asks for the data key only if text may be a wrapped key.
 func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, error) {
-	associatedData, err := p.canonical()
+	prefix := wrapPrefix
+	if strings.HasPrefix(wrapped, oldPrefix) {
+		prefix = oldPrefix
+	}
+	associatedData, err := p.canonical(prefix)
 	if err != nil {
 		return Key{}, err
 	}
-	text, ok := strings.CutPrefix(wrapped, wrapPrefix)
+	text, ok := strings.CutPrefix(wrapped, prefix)
 	if !ok {
 		return Key{}, fmt.Errorf("files: wrapped key: %w", kmsencrypted.ErrNotCiphertext)
 	}
@@ -149,7 +160,9 @@ func unwrapKey(under func() (*Wrapper, error), wrapped string, p Place) (Key, er
 
 // IsWrappedKey reports whether text begins like the result of [WrapKey]. Other text
 // may be the result of a [kmsencrypted.Box].
-func IsWrappedKey(text string) bool { return strings.HasPrefix(text, wrapPrefix) }
+func IsWrappedKey(text string) bool {
+	return strings.HasPrefix(text, wrapPrefix) || strings.HasPrefix(text, oldPrefix)
+}
 
 // cipherOf returns the cipher of a Wrapper. It returns [kmsencrypted.ErrConfig] for
 // a nil or zero Wrapper.
@@ -185,18 +198,22 @@ func wrappingCipher(dataKey kmsencrypted.DataKey) (cipher.AEAD, error) {
 }
 
 // usualPlace is the capacity that a typical place fits into.
-const usualPlace = 128
+const usualPlace = 160
 
-// canonical returns the place as associated data of the wrapped key.
-func (p Place) canonical() ([]byte, error) {
+// canonical returns the place as associated data of a wrapped key with a prefix.
+func (p Place) canonical(prefix string) ([]byte, error) {
 	switch {
 	case p.Format == "", p.Table == "", p.Attachment == "", p.File.IsZero():
 		return nil, configError("a file's place needs format, table, attachment and file id")
 	case len(p.ID) == 0:
 		return nil, fmt.Errorf("files: %w", kmsencrypted.ErrNoID)
 	}
+	label := "file/2"
+	if prefix == oldPrefix {
+		label = "file"
+	}
 	out := make([]byte, 0, usualPlace)
-	for _, text := range []string{"file", string(p.Format), p.Table} {
+	for _, text := range []string{label, string(p.Format), p.Table} {
 		out = canon.AppendString(out, text)
 	}
 	out = canon.AppendCount(out, len(p.ID))
@@ -204,5 +221,12 @@ func (p Place) canonical() ([]byte, error) {
 		out = canon.AppendString(out, id)
 	}
 	out = canon.AppendString(out, p.Attachment)
-	return canon.AppendBytes(out, p.File[:]), nil
+	out = canon.AppendBytes(out, p.File[:])
+	switch {
+	case prefix == oldPrefix:
+		return out, nil
+	case p.Parent.IsZero():
+		return canon.AppendBytes(out, nil), nil
+	}
+	return canon.AppendBytes(out, p.Parent[:]), nil
 }

@@ -29,6 +29,8 @@ type Attachment struct {
 	Size, ObjectSize      int64 // of the file and of the object, in bytes
 	FileName, ContentType string
 	Created               time.Time
+
+	parent files.ID // of the row Parent; set by readParents
 }
 
 // place is the name that the file key is bound to.
@@ -40,7 +42,7 @@ func (a *Attachment) place() string {
 }
 
 func (a *Attachment) filePlace() files.Place {
-	return files.Place{Format: a.Format, Table: a.Table, ID: a.RecordID, Attachment: a.place(), File: a.File}
+	return files.Place{Format: a.Format, Table: a.Table, ID: a.RecordID, Attachment: a.place(), File: a.File, Parent: a.parent}
 }
 
 // recordID returns a primary key as the text of a column: the value itself, or a JSON

@@ -13,7 +13,7 @@ import (
 // it. [Pending.Commit] makes the result an attachment of its own, under the name of
 // its parent and the variant. It is deleted when its parent is replaced or deleted.
 // Each variant exists once: Commit returns [kmsencrypted.ErrConflict] for a second
-// one.
+// one, and if the attached file was replaced or re-encrypted meanwhile.
 func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant string, o Options, f func(dst io.Writer, src *File) error) (*Pending[R], error) {
 	if err := m.usable(row, a, f); err != nil {
 		return nil, err
@@ -26,7 +26,7 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 		return nil, err
 	}
 	defer src.Close()
-	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: a.Name, Variant: variant, Parent: a.ID}, o)
+	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: a.Name, Variant: variant, Parent: a.ID, parent: src.Attachment().File}, o)
 	if err != nil {
 		return nil, err
 	}

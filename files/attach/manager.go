@@ -12,7 +12,6 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/files"
 	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
@@ -41,6 +40,11 @@ type Config struct {
 	Grace time.Duration
 	// Workers is passed to [files.Options].
 	Workers int
+	// UnboundKeys accepts file keys that an older release let the key service wrap
+	// under an encryption context that does not name the record. Somebody who could
+	// write to the database may have moved such a file to another record. Set it for
+	// one run of [Manager.WrapKeys], or until the next rekey, and then no more.
+	UnboundKeys bool
 }
 
 // Manager attaches files to the records of a model. It is safe for concurrent use;
@@ -192,38 +196,4 @@ func (m *Manager[R]) KeyColumn() string {
 		return ""
 	}
 	return m.key
-}
-
-// wrap wraps a file key for its row: under the data key of the record, or by the
-// Box if this process may not decrypt that data key. data may be zero.
-func (m *Manager[R]) wrap(ctx context.Context, row *R, data kmsencrypted.DataKey, key files.Key, a *Attachment) (string, error) {
-	if !data.IsZero() {
-		return files.WrapKey(data, key, a.filePlace())
-	}
-	raw, err := key.Raw()
-	if err != nil {
-		return "", err
-	}
-	defer clear(raw)
-	return m.model.Box().Encrypt(ctx, raw, m.context(row, a))
-}
-
-// unwrap opens what wrap returned. data is the data key of the record.
-func (m *Manager[R]) unwrap(ctx context.Context, row *R, data kmsencrypted.DataKey, a *Attachment) (files.Key, error) {
-	if files.IsWrappedKey(a.WrappedKey) {
-		return files.UnwrapKey(data, a.WrappedKey, a.filePlace())
-	}
-	raw, err := m.model.Box().Decrypt(ctx, a.WrappedKey, m.context(row, a))
-	if err != nil {
-		return files.Key{}, err
-	}
-	defer clear(raw)
-	return files.KeyFrom(raw)
-}
-
-// context returns the encryption context of a file key that the key service wraps
-// itself.
-func (m *Manager[R]) context(row *R, a *Attachment) kmsencrypted.EncryptionContext {
-	return kmsencrypted.ContextWith(m.model.Binding(m.key, row).Context,
-		kmsencrypted.Pair{Name: "attachment", Value: a.place()}, kmsencrypted.Pair{Name: "file_id", Value: a.File.String()})
 }

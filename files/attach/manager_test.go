@@ -538,7 +538,7 @@ func TestEncryptOnly(t *testing.T) {
 			c := w.insert(t, 1)
 			w.keys.Set(kmstest.Revoke(1).On(kmsencrypted.OpUnwrap))
 			a := w.attach(t, c, "license", []byte("content"))
-			if files.IsWrappedKey(a.WrappedKey) || !strings.HasPrefix(a.WrappedKey, "v1:") {
+			if files.IsWrappedKey(a.WrappedKey) || !strings.HasPrefix(a.WrappedKey, "fb2:v1:") {
 				t.Fatalf("wrapped key = %.10s…, want the key service's", a.WrappedKey)
 			}
 			if _, err := w.content(t, a); !errors.Is(err, kmsencrypted.ErrDenied) {
@@ -549,13 +549,13 @@ func TestEncryptOnly(t *testing.T) {
 			if counts, err := w.manager.Count(t.Context()); err != nil || counts[1] != 1 {
 				t.Errorf("Count() = %v, %v", counts, err)
 			}
-			prefix := "fk1:"
+			prefix := "fk2:"
 			switch how {
 			case "rekey":
 				w.rotate(t, rotation.Rekey, 3)
 			case "rewrap":
 				w.rotate(t, rotation.Rewrap, 2)
-				prefix = "v2:"
+				prefix = "fb2:v2:"
 			default:
 				last := int64(0)
 				must(t, w.manager.WrapKeys(t.Context(), func(done, total int64) { last = done*10 + total }))

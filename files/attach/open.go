@@ -130,7 +130,7 @@ func (m *Manager[R]) fileKey(ctx context.Context, a *Attachment, row *R) (files.
 			defer key.Wipe()
 		}
 	}
-	if !files.IsWrappedKey(a.WrappedKey) {
+	if !files.IsWrappedKey(a.WrappedKey) { // the key service wraps it
 		return m.unwrap(ctx, row, kmsencrypted.DataKey{}, a)
 	}
 	keys, err := m.model.DataKeys(ctx, m.key, row)

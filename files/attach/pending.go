@@ -73,7 +73,8 @@ func (p *Pending[R]) wipe() error {
 // the state is as if Commit had not been called.
 //
 // Commit returns [kmsencrypted.ErrConflict] if a name of [Config.One] already has a
-// file, or if the attachment of [Manager.Replace] was replaced or deleted meanwhile.
+// file, or if the attachment of [Manager.Replace], or that a file was derived from,
+// was replaced, re-encrypted or deleted meanwhile.
 // It returns [sql.ErrNoRows] if the record does not exist, and [ErrAbandoned] if the
 // lease has ended.
 func (p *Pending[R]) Commit(ctx context.Context, tx Tx) (*Attachment, error) {
@@ -103,6 +104,9 @@ func (p *Pending[R]) commit(ctx context.Context, tx Tx, a *Attachment) error {
 	if err := p.check(ctx, tx, a); err != nil {
 		return err
 	}
+	if err := m.readParents(ctx, tx, "{lock}", a); err != nil {
+		return err
+	}
 	dataKey, err := p.currentDataKey(ctx, tx, now)
 	if err != nil {
 		return err
@@ -111,7 +115,7 @@ func (p *Pending[R]) commit(ctx context.Context, tx Tx, a *Attachment) error {
 	if a.WrappedKey, err = m.wrap(ctx, now, dataKey, p.key, a); err != nil {
 		return err
 	}
-	if err := p.write(ctx, tx, a); err != nil {
+	if err := p.write(ctx, tx, now, dataKey, a); err != nil {
 		return err
 	}
 	return m.settle(ctx, tx, a.Bucket, a.Object)
@@ -127,9 +131,9 @@ func (p *Pending[R]) check(ctx context.Context, tx Tx, a *Attachment) error {
 			return fmt.Errorf("%w: the attachment belongs to another record", kmsencrypted.ErrConfig)
 		}
 	case a.Variant != "":
-		_, err := m.one(ctx, tx, "id = ? AND record_table = ? AND record_id = ?{lock}", a.Parent, a.Table, recordID(a.RecordID))
-		if errors.Is(err, fs.ErrNotExist) {
-			return kmsencrypted.ErrConflict
+		parent, err := m.one(ctx, tx, "id = ? AND record_table = ? AND record_id = ?{lock}", a.Parent, a.Table, recordID(a.RecordID))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && parent.File != a.parent {
+			return kmsencrypted.ErrConflict // deleted, or another file now
 		}
 		if err != nil {
 			return err
@@ -149,8 +153,9 @@ func (p *Pending[R]) check(ctx context.Context, tx Tx, a *Attachment) error {
 	return nil
 }
 
-// write inserts the row and removes what it replaces.
-func (p *Pending[R]) write(ctx context.Context, tx Tx, a *Attachment) error {
+// write inserts the row and removes what it replaces. dataKey is that of the record
+// now.
+func (p *Pending[R]) write(ctx context.Context, tx Tx, now *R, dataKey kmsencrypted.DataKey, a *Attachment) error {
 	m := p.manager
 	if p.old == nil {
 		return m.insert(ctx, tx, a)
@@ -158,10 +163,38 @@ func (p *Pending[R]) write(ctx context.Context, tx Tx, a *Attachment) error {
 	if err := m.swap(ctx, tx, p.old, a); err != nil {
 		return err
 	}
-	if err := m.doom(ctx, tx, p.old.Bucket, p.old.Object); err != nil || p.keep {
+	if err := m.doom(ctx, tx, p.old.Bucket, p.old.Object); err != nil {
 		return err
 	}
+	if p.keep {
+		return m.rebindDerived(ctx, tx, now, dataKey, p.old, a)
+	}
 	return m.removeDerived(ctx, tx, a)
+}
+
+// rebindDerived binds the keys of derived files to the new file id of their parent.
+func (m *Manager[R]) rebindDerived(ctx context.Context, tx Tx, row *R, dataKey kmsencrypted.DataKey, old, parent *Attachment) error {
+	derived, err := m.scan(ctx, tx, "parent_id = ? AND record_table = ? AND record_id = ?{lock}", parent.ID, parent.Table, recordID(parent.RecordID))
+	for i := 0; err == nil && i < len(derived); i++ {
+		err = m.rebind(ctx, tx, row, dataKey, derived[i], old.File, parent.File)
+	}
+	return err
+}
+
+func (m *Manager[R]) rebind(ctx context.Context, tx Tx, row *R, dataKey kmsencrypted.DataKey, a *Attachment, from, to files.ID) error {
+	a.parent = from
+	key, err := m.unwrap(ctx, row, dataKey, a)
+	if err != nil {
+		return err
+	}
+	defer key.Wipe()
+	a.parent = to
+	wrapped, err := m.wrap(ctx, row, dataKey, key, a)
+	if err != nil {
+		return err
+	}
+	_, err = m.exec(ctx, tx, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ?", wrapped, a.ID)
+	return err
 }
 
 // currentDataKey returns the data key of a record that was just read under lock, or

@@ -143,7 +143,7 @@ func (m *Manager[R]) Count(ctx context.Context) (map[int]int64, error) {
 	}
 	counts := make(map[int]int64)
 	err := m.eachDirect(ctx, func(a *Attachment) error {
-		counts[kmsencrypted.ColumnVersion(a.WrappedKey)]++
+		counts[a.version()]++
 		return nil
 	})
 	return counts, err
@@ -153,7 +153,9 @@ func (m *Manager[R]) Count(ctx context.Context) (map[int]int64, error) {
 // keys of their records. Such file keys come from processes that may not decrypt.
 // Each takes two calls. progress, which may be nil, receives the number of file
 // keys done and the total. A file key that cannot be moved does not stop the
-// others; the returned error joins all errors.
+// others; the returned error joins all errors. A file key of an older release that
+// is not bound to its record is [kmsencrypted.ErrBinding] and stays as it was,
+// unless [Config.UnboundKeys] is set.
 func (m *Manager[R]) WrapKeys(ctx context.Context, progress func(done, total int64)) error {
 	if err := m.usable(); err != nil {
 		return err
@@ -227,7 +229,7 @@ func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
 // eachDirect calls do for each file key that the key service wraps itself.
 func (m *Manager[R]) eachDirect(ctx context.Context, do func(*Attachment) error) error {
 	for after := ""; ; {
-		list, err := m.query(ctx, m.db, "record_table = ? AND wrapped_key LIKE 'v%' AND id > ? ORDER BY id LIMIT 500", m.model.BoundTable(), after)
+		list, err := m.query(ctx, m.db, "record_table = ? AND "+isDirect+" AND id > ? ORDER BY id LIMIT 500", m.model.BoundTable(), after)
 		if err != nil {
 			return fmt.Errorf("attach: file keys of %s: %w", m.model.Table(), err)
 		}

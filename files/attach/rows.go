@@ -14,7 +14,20 @@ import (
 const attachmentColumns = "id, record_table, record_id, name, variant, parent_id, bucket, object, format, file_id, wrapped_key, size, object_size, file_name, content_type, created"
 
 // query reads attachments by a condition on the table kms_attachments.
-func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ...any) (list []*Attachment, err error) {
+func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ...any) ([]*Attachment, error) {
+	list, err := m.scan(ctx, db, condition, args...)
+	if err != nil {
+		return nil, err
+	}
+	lock := ""
+	if strings.HasSuffix(condition, "{lock}") {
+		lock = "{lock}"
+	}
+	return list, m.readParents(ctx, db, lock, list...)
+}
+
+// scan is query without the file ids of parents.
+func (m *Manager[R]) scan(ctx context.Context, db Tx, condition string, args ...any) (list []*Attachment, err error) {
 	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT "+attachmentColumns+" FROM kms_attachments WHERE "+condition), args...)
 	if err != nil {
 		return nil, err

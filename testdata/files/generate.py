@@ -1,7 +1,7 @@
 """Writes the vectors of file objects and wrapped file keys: python3 generate.py
 
-It follows spec/files.md and shares no code with the library. AES-GCM is that of
-../native. It needs Python 3.9 or later and its standard library alone, takes some
+It follows spec/files.md and shares no code with the library. AES-GCM and
+secrets are those of ../native. It needs Python 3.9 or later and its standard library alone, takes some
 seconds, and always writes the same text. README.md describes the files.
 """
 
@@ -15,6 +15,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "native"))
 import aesgcm  # noqa: E402
+import native  # noqa: E402
 
 CHUNK, TAG = 16384, 16
 
@@ -112,34 +113,36 @@ def refused():
 # Section 4: wrapped file keys.
 
 
-def canonical(place):
-    out = item(b"file") + item(place["format"].encode()) + item(place["table"].encode())
+def canonical(place, prefix="fk2:"):
+    out = item(b"file" if prefix == "fk1:" else b"file/2") + item(place["format"].encode()) + item(place["table"].encode())
     out += len(place["id"]).to_bytes(4, "big") + b"".join(item(i.encode()) for i in place["id"])
-    return out + item(place["attachment"].encode()) + item(bytes.fromhex(place["file_id"]))
+    out += item(place["attachment"].encode()) + item(bytes.fromhex(place["file_id"]))
+    return out if prefix == "fk1:" else out + item(bytes.fromhex(place.get("parent", "")))
 
 
-def wrap(data_key, nonce, file_key, place):
+def wrap(data_key, nonce, file_key, place, prefix="fk2:"):
     key = expand(data_key, b"kmsencrypted/1 file key", 32)
-    sealed = aesgcm.seal(key, nonce, file_key, canonical(place))
-    return "fk1:" + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
+    sealed = aesgcm.seal(key, nonce, file_key, canonical(place, prefix))
+    return prefix + base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
 
-def wrapped():
+def wrapped(prefix):
+    """Cases that are alike for both prefixes, and what only fk2 is bound to."""
     data_key, file_key, nonce = fixed("data key", 32), fixed("file key", 32), fixed("nonce", 12)
     place = {"format": "native", "table": "users", "id": ["7"], "attachment": "license", "file_id": fixed("id", 16).hex()}
-    good = wrap(data_key, nonce, file_key, place)
+    good = wrap(data_key, nonce, file_key, place, prefix)
     cases = []
 
     def add(name, text, where, error=None):
-        case = {"name": name, "data_key": data_key.hex(), "place": where, "associated_data": canonical(where).hex(), "wrapped": text}
+        case = {"name": name, "data_key": data_key.hex(), "place": where, "associated_data": canonical(where, prefix).hex(), "wrapped": text}
         case.update({"error": error} if error else {"key": file_key.hex()})
         cases.append(case)
 
     add("one column as id", good, place)
     compound = dict(place, id=["eu", "7"], attachment="größe")
-    add("two columns as id", wrap(data_key, nonce, file_key, compound), compound)
+    add("two columns as id", wrap(data_key, nonce, file_key, compound, prefix), compound)
     lockbox = dict(place, format="lockbox")
-    add("a Lockbox object", wrap(data_key, nonce, file_key, lockbox), lockbox)
+    add("a Lockbox object", wrap(data_key, nonce, file_key, lockbox, prefix), lockbox)
     add("another format", good, lockbox, "ErrDecrypt")
     add("another table", good, dict(place, table="admins"), "ErrDecrypt")
     add("another record", good, dict(place, id=["8"]), "ErrDecrypt")
@@ -154,10 +157,47 @@ def wrapped():
     add("padded text", good + "=", place, "ErrMalformed")
     add("a line break", good[:40] + "\n" + good[40:], place, "ErrMalformed")
     add("the other alphabet", good[:40] + "+" + good[41:], place, "ErrMalformed")
-    add("prefix alone", "fk1:", place, "ErrMalformed")
-    add("a later version", "fk2" + good[3:], place, "ErrNotCiphertext")
+    add("prefix alone", prefix, place, "ErrMalformed")
+    add("a later version", "fk3" + good[3:], place, "ErrNotCiphertext")
     add("a Box ciphertext", "v2:AQID", place, "ErrNotCiphertext")
     add("nothing", "", place, "ErrNotCiphertext")
+    if prefix == "fk1:":
+        # Written before parents were bound: the same text whatever the parent.
+        add("a derived file", good, dict(place, parent=fixed("parent", 16).hex()))
+        return cases
+    derived = dict(place, attachment="license/small", parent=fixed("parent", 16).hex())
+    small = wrap(data_key, nonce, file_key, derived)
+    add("a derived file", small, derived)
+    add("another parent", small, dict(derived, parent=fixed("other", 16).hex()), "ErrDecrypt")
+    add("no parent", small, dict(derived, parent=""), "ErrDecrypt")
+    add("a parent too many", good, dict(place, parent=derived["parent"]), "ErrDecrypt")
+    return cases
+
+
+# Section 4.1: file keys that the key service wraps, as secrets of ../native.
+
+
+def direct():
+    data_key, file_key = fixed("data key", 32), fixed("file key", 32)
+    service = native.Provider("one", "vector one")
+    file_id, parent = fixed("id", 16).hex(), fixed("parent", 16).hex()
+    cases = []
+
+    def add(name, base, table, record, attachment, parent=""):
+        pairs = base + [["attachment", attachment], ["file_id", file_id], ["record_table", table], ["record_id", record]]
+        if parent:
+            pairs.append(["parent_file_id", parent])
+        secret = native.secret_body(data_key, fixed("nonce " + name, 12), file_key, {"pairs": pairs}, service)
+        cases.append({"name": name, "context": base, "table": table, "record_id": record, "attachment": attachment, "file_id": file_id,
+                      "parent": parent, "key_context": native.context_bytes({"pairs": pairs}).decode(),
+                      "wrapped": "fb2:" + native.text(1, secret), "key": file_key.hex()})
+
+    record = [["model_name", "User"], ["model_id", "7"]]
+    add("a tenant's record", [["tenant", "acme"]], "users", "7", "license")
+    add("the default context", record, "users", "7", "license")
+    add("a derived file", record, "users", "7", "license/small", parent)
+    add("two columns as id", [["tenant", "acme"]], "users", '["eu","7"]', "größe")
+    add("no pairs", [], "users", "7", "license")
     return cases
 
 
@@ -172,4 +212,6 @@ def write(name, section, cases):
 if __name__ == "__main__":
     write("objects.json", "files 2, 3", objects())
     write("refused.json", "files 2, 3", refused())
-    write("wrapped.json", "files 4", wrapped())
+    write("wrapped.json", "files 4", wrapped("fk1:"))
+    write("wrapped2.json", "files 4", wrapped("fk2:"))
+    write("direct.json", "files 4.1", direct())
