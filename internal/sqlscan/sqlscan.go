@@ -36,7 +36,9 @@ type lexer struct {
 	sql      string
 	numbered bool
 	mysql    bool // " is a string, and \ escapes in one
+	constant bool // constants are placeholders too
 	marks    int
+	values   []string // of constants, by the number of the placeholder
 }
 
 func (l *lexer) tokens() (list []token) {
@@ -61,8 +63,7 @@ func (l *lexer) next() token {
 		l.skipPast("*/", 2)
 		return token{}
 	case c == '\'' || c == '"' && l.mysql:
-		l.quoted(c, l.mysql)
-		return token{kind: other, text: "literal"}
+		return l.literal(l.quoted(c, l.mysql))
 	case c == '"' || c == '`':
 		return token{kind: quoted, text: l.quoted(c, false)}
 	case c == '[':
@@ -71,8 +72,7 @@ func (l *lexer) next() token {
 		return l.number()
 	case c == '?' && !l.numbered:
 		l.sql = l.sql[1:]
-		l.marks++
-		return token{kind: placeholder, n: l.marks - 1}
+		return l.mark("?")
 	case isNamePart(rune(c)) || c >= 0x80:
 		end := strings.IndexFunc(l.sql, func(r rune) bool { return !isNamePart(r) })
 		if end < 0 {
@@ -80,11 +80,29 @@ func (l *lexer) next() token {
 		}
 		text := l.sql[:end]
 		l.sql = l.sql[end:]
+		if unicode.IsDigit(rune(c)) {
+			return l.literal(text)
+		}
 		return token{kind: word, text: text}
 	}
 	l.sql = l.sql[1:]
 	kinds := map[byte]tokenKind{'(': open, ')': closing, ',': comma, '.': dot}
 	return token{kind: kinds[c], text: string(c)}
+}
+
+// literal is a constant.
+func (l *lexer) literal(value string) token {
+	if !l.constant {
+		return token{kind: other, text: "literal"}
+	}
+	return l.mark(value)
+}
+
+// mark is a placeholder, or what counts as one.
+func (l *lexer) mark(value string) token {
+	l.marks++
+	l.values = append(l.values, value)
+	return token{kind: placeholder, n: l.marks - 1}
 }
 
 func isNamePart(r rune) bool { return r == '_' || unicode.IsLetter(r) || unicode.IsDigit(r) }
@@ -183,21 +201,27 @@ type Statement struct {
 	Aliases   map[string]string // of columns
 	// Written are the columns that the statement assigns a value to, or inserts.
 	Written []string
+	// Constants are the values of placeholders that are constants, and "?" of others:
+	// with [Options.Constants].
+	Constants []string
 }
 
 // Options say how a database writes SQL.
 type Options struct {
 	Numbered bool // placeholders are $1 or @p1, not question marks
 	MySQL    bool // " is a string, and \ escapes in one
+	// Constants says that texts and numbers in the statement count as placeholders,
+	// because a library writes its arguments into it.
+	Constants bool
 }
 
 // Parse reads a statement. It never fails: what it does not understand is no
 // comparison.
 func Parse(sql string, o Options) *Statement {
-	l := lexer{sql: sql, numbered: o.Numbered, mysql: o.MySQL}
+	l := lexer{sql: sql, numbered: o.Numbered && !o.Constants, mysql: o.MySQL, constant: o.Constants}
 	tokens := l.tokens()
 	s := parse(tokens)
-	s.Written = written(tokens)
+	s.Written, s.Constants = written(tokens), l.values
 	return s
 }
 

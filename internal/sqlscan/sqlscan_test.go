@@ -28,3 +28,31 @@ func TestWritten(t *testing.T) {
 		}
 	}
 }
+
+// A library that writes its arguments into a statement is read by its constants.
+func TestConstants(t *testing.T) {
+	t.Parallel()
+	s := Parse(`UPDATE t SET a = 'it''s', b2 = 42 WHERE c IN ('x', NULL) AND d = X'ff' AND 2 = e`, Options{Constants: true})
+	want := []Comparison{
+		{Names: []Name{{Column: "a"}}, Placeholders: []int{0}},
+		{Names: []Name{{Column: "b2"}}, Placeholders: []int{1}},
+		{Names: []Name{{Column: "c"}, {Column: "IN"}, {Column: "NULL"}}, Placeholders: []int{2}},
+		{Names: []Name{{Column: "d"}, {Column: "X"}}, Placeholders: []int{3}},
+		{Names: []Name{{Column: "e"}}, Placeholders: []int{4}},
+	}
+	var got []Comparison
+	for _, c := range s.Compared {
+		if len(c.Placeholders) > 0 {
+			got = append(got, c)
+		}
+	}
+	if constants := []string{"it's", "42", "x", "ff", "2"}; !reflect.DeepEqual(s.Constants, constants) {
+		t.Errorf("Constants = %q, want %q", s.Constants, constants)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("Compared = %v, want %v", got, want)
+	}
+	if want := []string{"a", "b2"}; !reflect.DeepEqual(s.Written, want) {
+		t.Errorf("Written = %q, want %q", s.Written, want)
+	}
+}
