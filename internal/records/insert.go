@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -105,7 +104,7 @@ func (in *Insertion[R]) fetchIDs(ctx context.Context, db DB) error {
 
 // setID sets the primary key to a number that the database assigned.
 func (in *Insertion[R]) setID(row *R, n int64) error {
-	v := in.ids[0].in(reflect.ValueOf(row).Elem())
+	v := in.ids[0].in(structOf(row))
 	switch {
 	case v.CanInt() && !v.OverflowInt(n):
 		v.SetInt(n)
@@ -121,7 +120,7 @@ func (in *Insertion[R]) setID(row *R, n int64) error {
 func (t *Table[R]) forgetIDs(rows []*R) {
 	for _, row := range rows {
 		for _, c := range t.ids {
-			c.in(reflect.ValueOf(row).Elem()).SetZero()
+			c.in(structOf(row)).SetZero()
 		}
 	}
 }
@@ -166,7 +165,24 @@ func (in *Insertion[R]) insert(ctx context.Context, db DB) error {
 	if err := in.insertUnknown(ctx, db); err != nil || !in.later {
 		return err
 	}
-	if err := in.model.SealNew(ctx, in.unknown...); err != nil {
+	return in.Complete(ctx, db)
+}
+
+// Unsealed returns the records that are inserted without their encrypted columns,
+// because the database assigns the id that they are sealed for.
+func (in *Insertion[R]) Unsealed() []*R {
+	if !in.later {
+		return nil
+	}
+	return in.unknown
+}
+
+// Unknown returns the records whose ids the database assigns.
+func (in *Insertion[R]) Unknown() []*R { return in.unknown }
+
+// Complete seals such records when their rows and ids are there, and writes them.
+func (in *Insertion[R]) Complete(ctx context.Context, db DB) error {
+	if err := in.model.SealNew(ctx, in.Unsealed()...); err != nil {
 		return in.among(in.unknown, err)
 	}
 	if in.many {
@@ -174,7 +190,7 @@ func (in *Insertion[R]) insert(ctx context.Context, db DB) error {
 	}
 	told := *in.Table
 	told.spellsIDs = false // these are as the database told them
-	for _, row := range in.unknown {
+	for _, row := range in.Unsealed() {
 		if err := told.write(ctx, db, row, nil); err != nil {
 			return in.of(row, err)
 		}
@@ -234,7 +250,7 @@ func (in *Insertion[R]) insertUnknown(ctx context.Context, db DB) error {
 			if n++; n > len(rows) {
 				return nil
 			}
-			return returned.Scan(in.ids[0].pointer(reflect.ValueOf(rows[n-1]).Elem()))
+			return returned.Scan(in.ids[0].pointer(structOf(rows[n-1])))
 		})
 		if err != nil {
 			return err

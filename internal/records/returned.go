@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
@@ -41,14 +42,14 @@ func (t *Table[R]) readMany(ctx context.Context, db DB, rows []*R) (missing []*R
 		ids = append(ids, t.id(row)...)
 	}
 	err = each(ctx, db, t.SelectRows(names(columns), len(rows)), ids, func(found sqldialect.Rows) error {
-		told := new(R)
+		told := spelling.NewRow(t.model)
 		if err := found.Scan(pointers(columns, told)...); err != nil {
 			return err
 		}
 		if row := byID[t.record(told)]; row != nil {
 			delete(byID, t.record(told))
 			for _, c := range t.returned {
-				to, from := c.pointer(reflect.ValueOf(row).Elem()), c.pointer(reflect.ValueOf(told).Elem())
+				to, from := c.pointer(structOf(row)), c.pointer(structOf(told))
 				reflect.ValueOf(to).Elem().Set(reflect.ValueOf(from).Elem())
 			}
 		}
@@ -75,7 +76,7 @@ func (t *Table[R]) readOne(ctx context.Context, db DB, row *R) error {
 func pointers[R any](columns []column, row *R) []any {
 	all := make([]any, len(columns))
 	for i, c := range columns {
-		all[i] = c.pointer(reflect.ValueOf(row).Elem())
+		all[i] = c.pointer(structOf(row))
 	}
 	return all
 }

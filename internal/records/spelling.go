@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -46,10 +45,10 @@ func (t *Table[R]) toldIDs(ctx context.Context, db DB, query string, args []any)
 
 func (t *Table[R]) scanIDs(rows sqldialect.Rows) (told []*R) {
 	for rows.Next() {
-		row := new(R)
+		row := spelling.NewRow(t.model)
 		into := make([]any, len(t.ids))
 		for i, c := range t.ids {
-			into[i] = c.pointer(reflect.ValueOf(row).Elem())
+			into[i] = c.pointer(structOf(row))
 		}
 		if err := rows.Scan(into...); err != nil {
 			row = nil // it is none that this type has: as good as another one

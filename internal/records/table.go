@@ -91,6 +91,15 @@ func (t *Table[R]) check(managed []string) error {
 	return nil
 }
 
+// structOf returns the struct of a row. A row of a dynamic model holds a pointer to it.
+func structOf[R any](row *R) reflect.Value {
+	v := reflect.ValueOf(row).Elem()
+	if v.Kind() == reflect.Interface {
+		v = v.Elem().Elem()
+	}
+	return v
+}
+
 // pick returns the columns of some kinds.
 func (t *Table[R]) pick(kinds ...kind) (picked []column) {
 	for _, c := range t.columns {
@@ -120,7 +129,7 @@ func (c column) value(row reflect.Value) (any, error) {
 
 // values appends the values of columns of a row.
 func (t *Table[R]) values(args []any, columns []column, row *R) ([]any, error) {
-	v := reflect.ValueOf(row).Elem()
+	v := structOf(row)
 	for _, c := range columns {
 		value, err := c.value(v)
 		if err != nil {
@@ -133,7 +142,7 @@ func (t *Table[R]) values(args []any, columns []column, row *R) ([]any, error) {
 
 // id returns the primary key of a row.
 func (t *Table[R]) id(row *R) []any {
-	v := reflect.ValueOf(row).Elem()
+	v := structOf(row)
 	id := make([]any, len(t.ids))
 	for i, c := range t.ids {
 		id[i] = c.in(v).Interface()
@@ -144,7 +153,7 @@ func (t *Table[R]) id(row *R) []any {
 // hasID reports whether the primary key is known. As in the model, a zero value is
 // unknown, except for a number in a composite key.
 func (t *Table[R]) hasID(row *R) bool {
-	v := reflect.ValueOf(row).Elem()
+	v := structOf(row)
 	return !slices.ContainsFunc(t.ids, func(c column) bool {
 		value := c.in(v)
 		return value.IsZero() && !(len(t.ids) > 1 && (value.CanInt() || value.CanUint()))

@@ -16,12 +16,20 @@ import (
 
 // Update seals what was set in a record and writes it, with the named plain columns.
 func Update[R any](ctx context.Context, db DB, t *Table[R], row *R, plain ...string) error {
-	columns, err := t.named(plain)
-	if err != nil {
+	if _, err := t.named(plain); err != nil {
 		return Failed("update", t.Name, err)
 	}
 	if err := t.model.Seal(ctx, row); err != nil {
 		return err
+	}
+	return t.Write(ctx, db, row, plain...)
+}
+
+// Write writes a record that was sealed, with the named plain columns.
+func (t *Table[R]) Write(ctx context.Context, db DB, row *R, plain ...string) error {
+	columns, err := t.named(plain)
+	if err != nil {
+		return Failed("update", t.Name, err)
 	}
 	return Failed("update", t.record(row), t.write(ctx, db, row, columns))
 }

@@ -22,7 +22,7 @@ import (
 
 // Varies reports whether a database may spell primary keys of a model otherwise.
 func Varies[R any](m field.Adapter[R]) bool {
-	return slices.ContainsFunc(m.IDValues(newRow(m)), func(id any) bool {
+	return slices.ContainsFunc(m.IDValues(NewRow(m)), func(id any) bool {
 		v := reflect.ValueOf(id)
 		return !v.CanInt() && !v.CanUint()
 	})
@@ -100,8 +100,8 @@ func opensAs[R any](ctx context.Context, m field.Adapter[R], row, other *R) bool
 	return true
 }
 
-// newRow returns an empty record, also of a dynamic model.
-func newRow[R any](m field.Adapter[R]) *R {
+// NewRow returns an empty record, also of a dynamic model.
+func NewRow[R any](m field.Adapter[R]) *R {
 	row := new(R)
 	if to := reflect.ValueOf(row).Elem(); to.Kind() == reflect.Interface {
 		to.Set(reflect.New(m.RowType()))
