@@ -24,6 +24,10 @@ require (
 	github.com/riverqueue/river/rivertype v0.22.0 // as river
 	github.com/rogpeppe/go-internal v1.14.1 // testscript.Main
 	github.com/schollz/progressbar/v3 v3.18.0
+	github.com/uptrace/bun v1.1.12 // the lowest that was tried
+	github.com/uptrace/bun/dialect/mysqldialect v1.1.12 // tests; as bun
+	github.com/uptrace/bun/dialect/pgdialect v1.1.12 // tests; as bun
+	github.com/uptrace/bun/dialect/sqlitedialect v1.1.12 // tests; as bun
 	go.opentelemetry.io/otel v1.37.0 // gocloud.dev requires it
 	go.opentelemetry.io/otel/metric v1.37.0 // gocloud.dev requires it
 	go.opentelemetry.io/otel/sdk v1.37.0 // gocloud.dev requires it
@@ -104,10 +108,14 @@ require (
 	github.com/tidwall/match v1.1.1 // indirect
 	github.com/tidwall/pretty v1.2.1 // indirect
 	github.com/tidwall/sjson v1.2.5 // indirect
+	github.com/tmthrgd/go-hex v0.0.0-20190904060850-447a3041c3bc // indirect
+	github.com/vmihailenco/msgpack/v5 v5.3.5 // indirect
+	github.com/vmihailenco/tagparser/v2 v2.0.0 // indirect
 	go.opentelemetry.io/auto/sdk v1.1.0 // indirect
 	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.62.0 // indirect
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.62.0 // indirect
 	go.uber.org/goleak v1.3.0 // indirect
+	golang.org/x/mod v0.26.0 // indirect
 	golang.org/x/net v0.43.0 // indirect
 	golang.org/x/oauth2 v0.30.0 // indirect
 	golang.org/x/sync v0.16.0 // indirect
