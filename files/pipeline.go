@@ -3,6 +3,7 @@ package files
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync"
 )
@@ -53,8 +54,13 @@ type pipeline struct {
 	started int      // workers
 	made    int      // batches allocated
 	err     error    // the first in order: nothing is written after it
+	panic   any      // of a worker in a goroutine of its own
 	done    sync.WaitGroup
 }
+
+// errInterrupted is the error of a source or destination that panicked or ended its
+// goroutine instead of returning.
+var errInterrupted = errors.New("files: the source or the destination did not return")
 
 func (p *pipeline) run() error {
 	p.change.L = &p.mu
@@ -62,7 +68,22 @@ func (p *pipeline) run() error {
 	p.started = 1
 	p.worker()
 	p.done.Wait()
+	if p.panic != nil {
+		panic(p.panic) // in the goroutine of the caller, who may recover
+	}
 	return p.err
+}
+
+// helper is a worker in a goroutine of its own. Its panic must not end the program.
+func (p *pipeline) helper() {
+	defer func() {
+		if cause := recover(); cause != nil {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.panic = cause
+		}
+	}()
+	p.worker()
 }
 
 // release wipes the buffers of the batches once all workers have ended.
@@ -77,9 +98,13 @@ func (p *pipeline) release() {
 
 func (p *pipeline) worker() {
 	p.mu.Lock()
-	// This also runs if source or destination panics.
+	ended := false
+	// This also runs if source or destination panics or calls runtime.Goexit.
 	defer func() {
 		p.ended = true
+		if !ended && p.err == nil {
+			p.err = errInterrupted
+		}
 		p.change.Broadcast()
 		p.mu.Unlock()
 	}()
@@ -92,6 +117,7 @@ func (p *pipeline) worker() {
 		case p.begun < len(p.queue):
 			p.workNext()
 		case p.ended:
+			ended = true
 			return // a worker that still holds a batch does the rest
 		default:
 			p.change.Wait()
@@ -130,7 +156,7 @@ func (p *pipeline) readNext() {
 	// A short file is done before a second worker would start.
 	if !p.ended && p.started < p.workers {
 		p.started++
-		p.done.Go(p.worker)
+		p.done.Go(p.helper)
 	}
 }
 
@@ -164,5 +190,5 @@ func (p *pipeline) writeNext() {
 	p.queue = slices.Delete(p.queue, 0, 1)
 	p.begun--
 	p.free = append(p.free, b)
-	p.err = cmp.Or(err, b.failed, b.err)
+	p.err = cmp.Or(p.err, err, b.failed, b.err) // it may be that another worker did not return
 }

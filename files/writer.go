@@ -14,6 +14,10 @@ import (
 // The object is complete only when [Writer.Close] has returned nil. To give up, do
 // not call Close, or cancel the context first. Every reader refuses an incomplete
 // object.
+//
+// A deferred Close does not complete an object whose source panicked or ended the
+// goroutine inside [Writer.ReadFrom], which [io.Copy] calls. A program that calls
+// Write itself must not defer Close: a panic between two writes looks like the end.
 type Writer struct {
 	ctx     context.Context
 	dst     io.Writer
@@ -79,6 +83,7 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 	if err := w.ready(); err != nil {
 		return 0, err
 	}
+	w.err = errInterrupted // stays if the destination panics
 	for n < len(p) {
 		// A full chunk is never the last, so it can be sealed at once.
 		if len(w.pending) == 0 && len(p)-n >= ChunkSize {
@@ -97,7 +102,8 @@ func (w *Writer) Write(p []byte) (n int, err error) {
 			break
 		}
 	}
-	return n, w.fail(err)
+	w.err = err
+	return n, err
 }
 
 // keep appends the part of p that fits to the pending chunk.
@@ -144,8 +150,15 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 	if err := w.ready(); err != nil {
 		return 0, err
 	}
+	w.err = errInterrupted // stays if src or the destination panics
+	n, err = w.readFrom(src)
+	w.err = err
+	return n, err
+}
+
+func (w *Writer) readFrom(src io.Reader) (n int64, err error) {
 	if err := w.flush(w.index * ChunkSize); err != nil {
-		return 0, w.fail(err)
+		return 0, err
 	}
 	p := pipeline{
 		ctx: w.ctx, workers: w.options.Workers, size: batchChunks * ChunkSize,
@@ -167,7 +180,7 @@ func (w *Writer) ReadFrom(src io.Reader) (n int64, err error) {
 		},
 	}
 	err = p.run()
-	return n, w.fail(err)
+	return n, err
 }
 
 // readBatch fills b with the pending bytes and bytes from src. At the end of src,
@@ -205,13 +218,18 @@ func (w *Writer) Close() error {
 		w.fail(w.ctx.Err())
 	}
 	if w.err == nil {
-		var err error
-		if w.out, err = w.body.seal(w.out, w.pending, w.index); err == nil {
-			err = w.flush(w.index*ChunkSize + int64(len(w.pending)))
-		}
-		w.fail(err)
+		w.err = errInterrupted // stays if the destination panics
+		w.err = w.finish()
 	}
 	return w.err
+}
+
+// finish writes the last chunk.
+func (w *Writer) finish() (err error) {
+	if w.out, err = w.body.seal(w.out, w.pending, w.index); err != nil {
+		return err
+	}
+	return w.flush(w.index*ChunkSize + int64(len(w.pending)))
 }
 
 func (w *Writer) wipe() {

@@ -1,15 +1,18 @@
 package attach_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/files/attach/buckettest"
+	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
 func openDir(t testing.TB, path string) *attach.Dir {
@@ -119,3 +122,48 @@ func TestDirPart(t *testing.T) {
 		t.Errorf("mode of the object = %v, %v", info.Mode(), err)
 	}
 }
+
+// A source that panics or ends its goroutine attaches nothing and leaves nothing.
+func TestInterruptedUploads(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	dir, err := attach.OpenDir(folder)
+	must(t, err)
+	defer dir.Close()
+	for name, bucket := range map[string]attach.Bucket{"Dir": dir, "Memory": new(attach.Memory)} {
+		provider, err := local.Create(filepath.Join(t.TempDir(), "keys.txt"))
+		must(t, err)
+		w := newWorldAt(t, sqlite, sqlite.dsn(t), provider, bucket, func(c *attach.Config) { c.Workers = 2 })
+		c := w.insert(t, 1)
+		for _, stop := range []func(){func() { panic("source") }, runtime.Goexit} {
+			for _, size := range []int64{0, 100, 3 << 20} {
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					defer func() { recover() }()
+					src := io.MultiReader(io.LimitReader(zeros{}, size), stopping(stop))
+					if _, err := w.manager.Upload(context.Background(), c, "scans", src, attach.Options{}); err == nil {
+						t.Error("Upload took a source that did not return")
+					}
+				}()
+				<-done
+			}
+		}
+		if n := w.count(t, "SELECT count(*) FROM kms_attachment_objects"); n != 0 {
+			t.Errorf("%s: %d objects are listed, want none", name, n)
+		}
+		if m, ok := bucket.(*attach.Memory); ok && len(m.Names()) != 0 {
+			t.Errorf("objects %v are left", m.Names())
+		}
+	}
+	must(t, filepath.WalkDir(folder, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			t.Errorf("%s is left", path)
+		}
+		return err
+	}))
+}
+
+type stopping func()
+
+func (s stopping) Read([]byte) (int, error) { s(); return 0, io.EOF }

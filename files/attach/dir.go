@@ -74,6 +74,13 @@ func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error)
 	if err != nil {
 		return err
 	}
+	err = errInterrupted // if write panics
+	defer func() {
+		if err == errInterrupted {
+			part.Close()
+			d.root.Remove(file + partSuffix)
+		}
+	}()
 	err = fill(ctx, part, write)
 	if err == nil {
 		err = d.root.Rename(file+partSuffix, file)

@@ -15,6 +15,9 @@ var ErrAbandoned = errors.New("attach: the upload was given up: upload the file 
 // allowed. Nothing was attached.
 var ErrSize = errors.New("attach: the file does not have the declared size, or is too large")
 
+// errInterrupted is the error of a source that panicked or ended its goroutine.
+var errInterrupted = errors.New("attach: the source did not return")
+
 func configError(format string, args ...any) error {
 	return fmt.Errorf("attach: %w: %w", kmsencrypted.ErrConfig, fmt.Errorf(format, args...))
 }

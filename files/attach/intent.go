@@ -42,6 +42,7 @@ func (i intents) store(ctx context.Context, bucket, object string, done *atomic.
 	if err := i.begin(ctx, bucket, object); err != nil {
 		return fmt.Errorf("attach: list an object: %w", err)
 	}
+	err = errInterrupted // if write panics
 	defer func() {
 		if err != nil {
 			i.discard(ctx, bucket, object)

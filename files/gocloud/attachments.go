@@ -31,11 +31,17 @@ func (a attachments) Put(ctx context.Context, name string, write func(io.Writer)
 	if err != nil {
 		return err
 	}
+	written := false
+	defer func() {
+		if !written { // write failed or panicked
+			cancel()
+			w.Close()
+		}
+	}()
 	if err := write(w); err != nil {
-		cancel()
-		w.Close()
 		return err
 	}
+	written = true
 	err = w.Close()
 	if gcerrors.Code(err) == gcerrors.FailedPrecondition {
 		return fmt.Errorf("gocloud: object %s: %w: %w", name, fs.ErrExist, err)
