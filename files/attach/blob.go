@@ -2,8 +2,6 @@ package attach
 
 import (
 	"context"
-	"crypto/md5"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io/fs"
@@ -49,11 +47,11 @@ func (b *Blob) Adopted() bool { return b.metadata[adoptedKey] != nil }
 // object. Without it, the ciphertext of a column under the old data key could be
 // passed off as the file.
 func (r *Rails[R]) place(b *Blob) (files.Place, error) {
-	sum, err := base64.StdEncoding.DecodeString(b.Checksum)
-	if err != nil || len(sum) != md5.Size {
-		return files.Place{}, fmt.Errorf("%w: checksum of blob %d", kmsencrypted.ErrMalformed, b.ID)
+	sum, err := b.checksum()
+	if err != nil {
+		return files.Place{}, err
 	}
-	return files.Place{Format: files.Lockbox, Table: r.model.BoundTable(), ID: []string{b.RecordID}, Attachment: b.Name, File: files.ID(sum)}, nil
+	return files.Place{Format: files.Lockbox, Table: r.model.BoundTable(), ID: []string{b.RecordID}, Attachment: b.Name, File: sum}, nil
 }
 
 // query reads attachments of the model by a condition on the tables a and b.

@@ -94,6 +94,7 @@ func (w *railsWorld) use(t testing.TB, current int) {
 		Attachments: map[string]attach.RailsAttachment[document]{
 			"license": {},
 			"photo":   {RecordKey: true},
+			"photos":  {RecordKey: true, Many: true},
 			"draft":   {RecordKey: true, Lockbox: filebox.Options{Padding: 64}, AssociatedData: title},
 			"scans":   {Many: true, Lockbox: filebox.Options{Algorithm: lockbox.XSalsa20}},
 			"plain":   {Plain: true},

@@ -226,8 +226,10 @@ func (p *RailsPending[R]) Discard(ctx context.Context) error {
 
 // Open opens an attached file. It makes one call to the key service if the file is
 // under the record's data key and that is not open in row. Open reads the whole
-// object once, so that no unauthenticated byte is returned. The file reads under
-// ctx. The caller closes it. The errors are those of [Manager.Open].
+// object once, so that no unauthenticated byte is returned, and compares it with the
+// row's checksum. The file reads under ctx. The caller closes it. The errors are those
+// of [Manager.Open]; an object that is not the row's is [kmsencrypted.ErrDecrypt], an
+// encrypted blob without a checksum [kmsencrypted.ErrMalformed].
 func (r *Rails[R]) Open(ctx context.Context, row *R, b *Blob) (*File, error) {
 	if err := r.usable(row, b); err != nil {
 		return nil, err
@@ -258,22 +260,18 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 	}()
 	attachment := Attachment{Table: r.model.BoundTable(), RecordID: []string{b.RecordID}, Name: b.Name, Bucket: b.Service, Object: b.Key,
 		Format: files.Lockbox, ObjectSize: b.ObjectSize, FileName: CleanName(b.FileName), ContentType: b.ContentType, Created: b.Created}
-	if sum, err := base64.StdEncoding.DecodeString(b.Checksum); err == nil && len(sum) == md5.Size {
-		attachment.File = files.ID(sum)
-	}
-	if a.Plain {
+	attachment.File, err = b.checksum()
+	if a.Plain { // not read before the caller reads it, and a composed blob has no checksum
 		return newFile(attachment, object, object.Size(), object), nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	key, err := r.fileKey(ctx, row, b, a)
 	if err != nil {
 		return nil, err
 	}
 	defer clear(key)
-	if b.Adopted() {
-		if err := checkSum(ctx, object, attachment.File); err != nil {
-			return nil, err
-		}
-	}
 	codec, err := filebox.New(key, a.Lockbox)
 	if err != nil {
 		return nil, err
@@ -282,8 +280,13 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 	if a.AssociatedData != nil {
 		associated = a.AssociatedData(row)
 	}
-	at, err := codec.NewReaderAt(ctx, object, object.Size(), associated)
+	read := newSumming(object)
+	at, err := codec.NewReaderAt(ctx, read, object.Size(), associated)
 	if err != nil {
+		return nil, err
+	}
+	if err := read.check(attachment.File); err != nil {
+		at.Close()
 		return nil, err
 	}
 	return newFile(attachment, at, at.Size(), closers{at, object}), nil
@@ -297,30 +300,6 @@ func (c closers) Close() error {
 		errs = append(errs, closer.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// checkSum checks that the object is the one its file key was bound to.
-func checkSum(ctx context.Context, object Object, want files.ID) error {
-	sum := md5.New()
-	src := io.NewSectionReader(object, 0, object.Size())
-	buffer := make([]byte, 256<<10)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		n, err := fullio.Read(src, buffer)
-		sum.Write(buffer[:n])
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if files.ID(sum.Sum(nil)) != want {
-		return fmt.Errorf("%w: the object is not the one that the file key was made for", kmsencrypted.ErrDecrypt)
-	}
-	return nil
 }
 
 // fileKey returns the key of an existing file. The caller clears it.
