@@ -1,10 +1,13 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Retirement reports whether a table still needs a version of its keys.
@@ -50,7 +53,8 @@ func (r Retirement) Err() error {
 // Retirable checks whether the table still needs a version. It does not if no record is at it,
 // no run is unfinished, a verification was clean after the last run that had anything to move,
 // and the journal has no key at it. Retirable returns [ErrNotRetirable] for the current version.
-// It examines only this table.
+// It examines only this table. On a
+// replica it returns [kmsencrypted.ErrConfig].
 func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error) {
 	if err := r.usable(); err != nil {
 		return Retirement{}, r.failed("retire a version of", err)
@@ -68,6 +72,9 @@ func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error
 }
 
 func (r *Rotator) retirable(ctx context.Context, answer *Retirement) error {
+	if replica, err := r.onReplica(ctx); err != nil || replica {
+		return cmp.Or(err, fmt.Errorf("%w: the database is a replica or read-only, and may lack the latest rows", kmsencrypted.ErrConfig))
+	}
 	counts, err := r.store.Count(ctx, "")
 	if err != nil {
 		return err

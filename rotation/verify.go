@@ -3,11 +3,13 @@ package rotation
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
 	"time"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/parallel"
 )
 
@@ -28,6 +30,10 @@ type VerifyOptions struct {
 	// [kmsencrypted.ErrNotMigrated]. Slow indexes take time.
 	// A verification of the kind [Migrate] always compares the columns.
 	Derived bool
+	// OnReplica allows a database that is a replica, which may lack the latest rows. Its
+	// result is not noted. Without it Verify returns [kmsencrypted.ErrConfig] there, if
+	// the store tells by a method Replica(context.Context) (bool, error).
+	OnReplica bool
 	// Note records a clean result of all records of the table in the ledger, for [Rotator.Retirable]
 	// and [Rotator.ClearJournal]. If a record fails, it removes the earlier result.
 	// Nothing else is written.
@@ -57,6 +63,9 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	if options.MaxFailures == 0 {
 		options.MaxFailures = 1000
 	}
+	if err := r.mayVerify(ctx, &options); err != nil {
+		return Verification{}, r.failed("verify", err)
+	}
 	plan, err := r.plan(ctx)
 	if err != nil {
 		return Verification{}, r.failed("verify", err)
@@ -74,6 +83,28 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	}
 	r.options.Observe(v.event(EventVerified))
 	return v.result, nil
+}
+
+// mayVerify refuses a replica unless it was asked for.
+func (r *Rotator) mayVerify(ctx context.Context, options *VerifyOptions) error {
+	if err := r.usable(); err != nil {
+		return err
+	}
+	replica, err := r.onReplica(ctx)
+	if err == nil && replica && !options.OnReplica {
+		err = fmt.Errorf("%w: the database is a replica or read-only, and may lack the latest rows", kmsencrypted.ErrConfig)
+	}
+	options.Note = options.Note && !replica
+	return err
+}
+
+func (r *Rotator) onReplica(ctx context.Context) (bool, error) {
+	if s, ok := r.store.(interface {
+		Replica(context.Context) (bool, error)
+	}); ok {
+		return s.Replica(ctx)
+	}
+	return false, nil
 }
 
 // note records the result in the ledger. One failed record proves that not all are

@@ -16,7 +16,8 @@ import (
 // Ready returns [kmsencrypted.ErrConfig] if this store refuses a rotation of that
 // kind: a rekey of a table with columns that the model does not know (see
 // [Options.Independent]) or with attached files that none of [Options.Dependents]
-// moves, and a reindex without an index. Then no run starts, and an unfinished run of
+// moves, a reindex without an index, a database that is a replica or read-only, and a
+// database user who lacks a right or does not see every row. Then no run starts, and an unfinished run of
 // another process does not continue.
 func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 	if err := s.usable(); err != nil {
@@ -24,6 +25,9 @@ func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 	}
 	if err := s.suits(kind); err != nil {
 		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, kind, s.Table(), err)
+	}
+	if err := s.mayWrite(ctx, kind); err != nil {
+		return fmt.Errorf("sqlstore: %s of table %s: %w", kind, s.Table(), err)
 	}
 	if err := s.seesAll(ctx); err != nil {
 		return fmt.Errorf("sqlstore: %w", err)

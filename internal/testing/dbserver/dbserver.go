@@ -16,7 +16,11 @@
 // than Linux. Its user must be allowed to create databases.
 package dbserver
 
-import "testing"
+import (
+	"errors"
+	"os"
+	"testing"
+)
 
 // The servers of this test binary. They are global because all its tests share them.
 var (
@@ -34,6 +38,26 @@ var (
 func Postgres(t testing.TB) string {
 	t.Helper()
 	return postgres.database(t)
+}
+
+// PostgresReplica returns the URLs of a PostgreSQL server of the test's own and of a
+// second one that replicates it, through the replication slot "replica". stop ends the
+// second one. Existing servers are not used.
+func PostgresReplica(t testing.TB) (primary, replica string, stop func()) {
+	t.Helper()
+	primary, replica, end, err := startReplica()
+	if errors.Is(err, errNotInstalled) && os.Getenv("CI") != "true" {
+		t.Skip("no PostgreSQL server here: apt-get install postgresql")
+	}
+	if err != nil {
+		t.Fatalf("PostgreSQL with a replica: %v", err)
+	}
+	return primary, replica, func() {
+		t.Helper()
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // MariaDB returns the DSN of a new, empty database on a MariaDB server, for the

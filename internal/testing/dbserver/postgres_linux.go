@@ -3,11 +3,13 @@ package dbserver
 import (
 	"crypto/rand"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -33,6 +35,49 @@ func startPostgres() (string, error) {
 	if err := p.write(filepath.Join("data", "postgresql.auto.conf"), "fsync = off\nsynchronous_commit = off\nfull_page_writes = off\n"); err != nil {
 		return "", err
 	}
+	return p.servePostgres(bin, password)
+}
+
+// startReplica starts a server, and a second one that replicates it and has a slot of
+// it. stop ends the second one.
+func startReplica() (primary, replica string, stop func() error, err error) {
+	if primary, err = startPostgres(); err != nil {
+		return "", "", nil, err
+	}
+	u, err := url.Parse(primary)
+	if err != nil {
+		return "", "", nil, err
+	}
+	bin, err := postgresFolder()
+	if err != nil {
+		return "", "", nil, err
+	}
+	p, err := newProcess("replica")
+	if err != nil {
+		return "", "", nil, err
+	}
+	if err := p.run(filepath.Join(bin, "pg_basebackup"), nil,
+		"--pgdata=data", "--dbname="+primary, "--write-recovery-conf", "--checkpoint=fast", "--create-slot", "--slot=replica", "--no-sync"); err != nil {
+		return "", "", nil, err
+	}
+	password, _ := u.User.Password()
+	replica, err = p.servePostgres(bin, password)
+	stop = func() error {
+		file, err := os.ReadFile(p.path(filepath.Join("data", "postmaster.pid")))
+		if err != nil {
+			return err
+		}
+		line, _, _ := strings.Cut(string(file), "\n")
+		pid, err := strconv.Atoi(line)
+		if err != nil {
+			return err
+		}
+		return syscall.Kill(pid, syscall.SIGINT)
+	}
+	return primary, replica, stop, err
+}
+
+func (p *process) servePostgres(bin, password string) (dsn string, err error) {
 	return p.serve(server{
 		driver: "pgx",
 		dsn: func(port int) string {
