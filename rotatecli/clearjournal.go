@@ -27,7 +27,11 @@ func (c *clearJournalCmd) Run(ctx context.Context, s *Session) error {
 		return err
 	}
 	for _, t := range tables {
-		if !t.database.hasLedger(ctx) {
+		has, err := t.database.hasLedger(ctx)
+		if err != nil {
+			return err
+		}
+		if !has {
 			s.printf("%s  nothing to do: no run yet\n", t.name)
 			continue
 		}

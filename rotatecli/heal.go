@@ -59,8 +59,8 @@ func (c *healCmd) Run(ctx context.Context, s *Session) error {
 
 // healing lists the runs whose journal may help, the newest first.
 func (t *table) healing(ctx context.Context) (runs []string, err error) {
-	if !t.database.hasLedger(ctx) {
-		return nil, nil
+	if has, err := t.database.hasLedger(ctx); err != nil || !has {
+		return nil, err
 	}
 	journals, err := t.store.Journals(ctx)
 	for _, j := range journals {

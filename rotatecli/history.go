@@ -48,7 +48,11 @@ func (c *historyCmd) Run(ctx context.Context, s *Session) error {
 	all := []runJSON{}
 	rows := [][]string{{"TABLE", "STARTED", "RUN", "WHAT", "STATE", "WRITTEN", "FAILED", "KMS CALLS", "TOOK", "VERIFIED"}}
 	for _, t := range tables {
-		if !t.database.hasLedger(ctx) {
+		has, err := t.database.hasLedger(ctx)
+		if err != nil {
+			return err
+		}
+		if !has {
 			continue
 		}
 		runs, err := t.store.History(ctx, c.Limit)
@@ -102,8 +106,8 @@ func took(r rotation.Status) string {
 
 // latest returns the latest run of a table.
 func (t *table) latest(ctx context.Context) (rotation.Status, bool, error) {
-	if !t.database.hasLedger(ctx) {
-		return rotation.Status{}, false, nil
+	if has, err := t.database.hasLedger(ctx); err != nil || !has {
+		return rotation.Status{}, false, err
 	}
 	return t.store.Newest(ctx)
 }

@@ -2,12 +2,16 @@ package rotatecli
 
 import (
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
@@ -17,6 +21,7 @@ import (
 type neighbourFlags struct {
 	Nice           float64       `placeholder:"N" help:"Sleep after each batch for N times the time it took; 1 halves the load."`
 	MaxLag         time.Duration `placeholder:"TIME" help:"Wait while a replica lags by more than this, such as 5s."`
+	ReplicaDSNEnv  string        `name:"replica-dsn-env" placeholder:"NAME" help:"With MariaDB and MySQL: the environment variable with the DSN of the replica to ask for --max-lag. PostgreSQL's primary knows its replicas."`
 	MaxConnections int           `placeholder:"N" help:"Wait while the database has more active connections than this."`
 	HoldFile       string        `placeholder:"FILE" help:"Wait while this file exists."`
 	HoldQuery      string        `placeholder:"SQL" help:"Wait while this query returns a number above 0."`
@@ -35,7 +40,11 @@ func (f neighbourFlags) apply(o *rotation.Options, d *Database) error {
 	}
 	var errs []error
 	if f.MaxLag > 0 {
-		errs = append(errs, add(sqlstore.LagCheck(d.DB, d.Dialect, f.MaxLag)))
+		replica, err := f.replica(d)
+		if err != nil {
+			return err
+		}
+		errs = append(errs, add(sqlstore.LagCheck(replica, d.Dialect, f.MaxLag)))
 	}
 	if f.MaxConnections > 0 {
 		errs = append(errs, add(sqlstore.ConnectionsCheck(d.DB, d.Dialect, f.MaxConnections)))
@@ -51,6 +60,31 @@ func (f neighbourFlags) apply(o *rotation.Options, d *Database) error {
 	}
 	return errors.Join(errs...)
 }
+
+// replica is the database to ask for the lag. It stays open for as long as the command.
+func (f neighbourFlags) replica(d *Database) (*sql.DB, error) {
+	if f.ReplicaDSNEnv == "" {
+		if d.Dialect == field.MySQL {
+			return nil, usage("--max-lag: only replicas know their lag: name the DSN of one by --replica-dsn-env")
+		}
+		return d.DB, nil
+	}
+	dsn := os.Getenv(f.ReplicaDSNEnv)
+	if dsn == "" {
+		return nil, usage("--replica-dsn-env: the environment variable %s is empty", f.ReplicaDSNEnv)
+	}
+	return sql.OpenDB(connector{d.DB.Driver(), dsn}), nil
+}
+
+// connector opens another database with the driver of the program.
+type connector struct {
+	driver driver.Driver
+	dsn    string
+}
+
+func (c connector) Driver() driver.Driver { return c.driver }
+
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
 
 // window is a time of day, from and to.
 type window struct{ from, to time.Duration }
@@ -84,8 +118,9 @@ func (t *table) limiter(ctx context.Context, perSecond float64) (rotation.Limite
 		return nil, usage("--kms-rate: it must be above 0")
 	case perSecond == 0:
 		return nil, nil
-	case !t.database.hasLedger(ctx):
-		return rotation.NewLimiter(perSecond), nil
+	}
+	if has, err := t.database.hasLedger(ctx); err != nil || !has {
+		return rotation.NewLimiter(perSecond), err
 	}
 	name := t.info().KeyID
 	if name == "" {

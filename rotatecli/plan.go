@@ -17,7 +17,7 @@ func (c *initCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	if tables[0].database.hasLedger(ctx) {
+	if has, _ := tables[0].database.hasLedger(ctx); has {
 		s.printf("the tables of rotations are there already\n")
 	}
 	// This also adds what a newer version of this program needs.

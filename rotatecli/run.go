@@ -84,7 +84,7 @@ func (c *runCmd) Run(ctx context.Context, s *Session) error {
 	}
 	if !c.DryRun {
 		if err := tables[0].store.CreateTables(ctx); err != nil {
-			return fmt.Errorf("the tables of rotations are missing or older than this release, and cannot be made (the command tables shows the SQL): %w", err)
+			return fmt.Errorf("the tables of rotations are missing, older than this release or hidden from this database user, and cannot be made (the command tables shows the SQL): %w", err)
 		}
 	}
 	failed := false

@@ -112,13 +112,22 @@ func (t *table) rotator(options rotation.Options) (*rotation.Rotator, error) {
 	return rotation.New(t.model.Box(), t.store, options)
 }
 
-// hasLedger reports whether the tables of rotations exist.
-func (d *Database) hasLedger(ctx context.Context) bool {
-	rows, err := d.DB.QueryContext(ctx, "SELECT id FROM kms_rotations WHERE 1 = 0")
-	if err != nil {
-		return false
+// hasLedger reports whether the tables of rotations exist. It returns
+// [kmsencrypted.ErrConfig] if the user may not read them, or they are of an older
+// release.
+func (d *Database) hasLedger(ctx context.Context) (bool, error) {
+	rows, err := d.DB.QueryContext(ctx, "SELECT id, part FROM kms_rotations WHERE 1 = 0")
+	switch {
+	case err == nil:
+		return true, rows.Close()
+	case sqldialect.NoTable(err):
+		return false, nil
+	case sqldialect.NoColumn(err):
+		return false, fmt.Errorf("%w: the tables of rotations are older than this release: rotate init", kmsencrypted.ErrConfig)
+	case sqldialect.Denied(err):
+		return false, fmt.Errorf("%w: the database user may not read kms_rotations, if it exists: docs/cli.md lists the rights: %w", kmsencrypted.ErrConfig, err)
 	}
-	return rows.Close() == nil
+	return false, err
 }
 
 // DialectOf returns the database for the driver of a *sql.DB: pgx and pq, the

@@ -214,7 +214,11 @@ func (s *Session) setState(ctx context.Context, names []string, word string, set
 	}
 	for _, t := range tables {
 		state := "nothing to do: no unfinished run"
-		if t.database.hasLedger(ctx) {
+		has, err := t.database.hasLedger(ctx)
+		if err != nil {
+			return err
+		}
+		if has {
 			run, found, err := t.store.Newest(ctx)
 			if err != nil {
 				return err

@@ -175,8 +175,8 @@ func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason str
 	if left > 0 {
 		return things(left, "key") + " at it or below: rotate run", nil, nil
 	}
-	if !t.database.hasLedger(ctx) {
-		return "never verified: rotate init, then rotate verify", nil, nil
+	if has, err := t.database.hasLedger(ctx); err != nil || !has {
+		return "never verified: rotate init, then rotate verify", nil, err
 	}
 	rotator, err := t.rotator(rotation.Options{})
 	if err != nil {

@@ -29,11 +29,15 @@ func Create(ctx context.Context, db DB, d sqldialect.Dialect, sets ...Set) error
 		return fmt.Errorf("%w: the database is nil", kmsencrypted.ErrConfig)
 	}
 	c := creation{db: db, dialect: d}
-	recorded, _ := Recorded(ctx, db) // none if the table is missing
+	recorded, err := Recorded(ctx, db) // none if the table is missing
+	hidden := sqldialect.Denied(err)
 	for _, s := range sets {
 		// Usually nothing is missing, and the role may not be allowed to create tables.
 		if recorded[s.Name] >= s.Version() && Check(ctx, db, d, s) == nil {
 			continue
+		}
+		if hidden && Check(ctx, db, d, s) == nil {
+			return fmt.Errorf("%w: the tables exist, and the database user may not read %s: %w", kmsencrypted.ErrConfig, Registry, err)
 		}
 		c.table(ctx, registry)
 		for _, t := range s.Tables {
