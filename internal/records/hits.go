@@ -12,7 +12,16 @@ import (
 
 // Hits removes opened records that match none of the lookups. fields are those of
 // the records.
-func Hits[R any](fields []Field, lookups []field.Lookup, rows []R) (_ []R, err error) {
+func Hits[R any](fields []Field, lookups []field.Lookup, rows []R) ([]R, error) {
+	return hits(fields, lookups, rows, func(row R) *R { return &row })
+}
+
+// HitsAmong is like [Hits] for pointers to records.
+func HitsAmong[R any](fields []Field, lookups []field.Lookup, rows []*R) ([]*R, error) {
+	return hits(fields, lookups, rows, func(row *R) *R { return row })
+}
+
+func hits[E, R any](fields []Field, lookups []field.Lookup, rows []E, record func(E) *R) (_ []E, err error) {
 	isHit := func(row *R) bool {
 		for _, l := range lookups {
 			hit, failure := l.Matches(row)
@@ -28,7 +37,7 @@ func Hits[R any](fields []Field, lookups []field.Lookup, rows []R) (_ []R, err e
 		}
 		return false
 	}
-	rows = slices.DeleteFunc(rows, func(row R) bool { return !isHit(&row) })
+	rows = slices.DeleteFunc(rows, func(row E) bool { return !isHit(record(row)) })
 	if err != nil {
 		return nil, err
 	}

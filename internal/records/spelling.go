@@ -98,17 +98,24 @@ func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R) error {
 	return nil
 }
 
-// updateSpelled is update for a row that gets its first key.
-func (t *Table[R]) updateSpelled(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
-	err = db.Atomically(ctx, func(tx DB) error {
-		if matched, err = t.update(ctx, tx, row, w, columns); err != nil || !matched {
-			return err
-		}
-		told, err := t.readIDs(ctx, tx, []*R{row})
-		if err != nil {
-			return err
-		}
-		return spelling.Check(ctx, t.model, []*R{row}, told)
-	})
-	return matched && err == nil, err
+// updateSpelled is an UPDATE for a row that gets its first key.
+func (t *Table[R]) updateSpelled(send updating[R]) updating[R] {
+	return func(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
+		err = db.Atomically(ctx, func(tx DB) error {
+			if matched, err = send(ctx, tx, row, w, columns); err != nil || !matched {
+				return err
+			}
+			return t.checkSpelling(ctx, tx, []*R{row})
+		})
+		return matched && err == nil, err
+	}
+}
+
+// checkSpelling compares the ids of rows that are there.
+func (t *Table[R]) checkSpelling(ctx context.Context, tx DB, rows []*R) error {
+	told, err := t.readIDs(ctx, tx, rows)
+	if err != nil {
+		return err
+	}
+	return spelling.Check(ctx, t.model, rows, told)
 }

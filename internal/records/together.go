@@ -77,11 +77,7 @@ func (in *Insertion[R]) ReadsAgain() bool { return in.spellsIDs || len(in.return
 // its record.
 func (in *Insertion[R]) ReadAgain(ctx context.Context, db DB) error {
 	if in.spellsIDs {
-		told, err := in.readIDs(ctx, db, in.known)
-		if err != nil {
-			return err
-		}
-		if err := spelling.Check(ctx, in.model, in.known, told); err != nil {
+		if err := in.checkSpelling(ctx, db, in.known); err != nil {
 			return err
 		}
 	}

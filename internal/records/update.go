@@ -79,10 +79,19 @@ func (t *Table[R]) named(wanted []string) ([]column, error) {
 	return columns, nil
 }
 
+// updating sends an UPDATE of a record, with plain columns, and reports whether the
+// row matched.
+type updating[R any] func(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error)
+
 // write makes the conditional UPDATE of a sealed record, with the named plain
-// columns. If the row does not match, it tries once more if the key column was
-// only rewrapped meanwhile.
+// columns.
 func (t *Table[R]) write(ctx context.Context, db DB, row *R, named []column) error {
+	return t.writeBy(ctx, db, row, named, t.update)
+}
+
+// writeBy writes a sealed record by an UPDATE that somebody else sends. If the row
+// does not match, it tries once more if the key column was only rewrapped meanwhile.
+func (t *Table[R]) writeBy(ctx context.Context, db DB, row *R, named []column, send updating[R]) error {
 	const tries = 2
 	for try := range tries {
 		w, columns, err := t.changes(row, named)
@@ -92,12 +101,12 @@ func (t *Table[R]) write(ctx context.Context, db DB, row *R, named []column) err
 		if len(w.Set)+len(columns) == 0 {
 			break
 		}
-		update := t.update
+		update := send
 		switch {
 		case w.Key != field.KeyKept:
-			update = t.updateLocked
+			update = t.updateLocked(send)
 		case t.spellsIDs && spelling.IsFirstKey(t.model, w):
-			update = t.updateSpelled
+			update = t.updateSpelled(send)
 		}
 		switch matched, err := update(ctx, db, row, w, columns); {
 		case err != nil:
@@ -156,34 +165,45 @@ func (t *Table[R]) assigned(set []field.Assignment, columns []column, row *R) ([
 	return set, nil
 }
 
-// updateLocked is update for a row that gets another data key. Columns that the
+// updateLocked is an UPDATE for a row that gets another data key. Columns that the
 // table has by now but the model does not know must not be lost with the old one.
-func (t *Table[R]) updateLocked(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
-	err = db.Atomically(ctx, func(tx DB) error {
-		existing, err := t.LockedColumns(ctx, tx, t.id(row))
-		if err != nil {
-			return Hide(t.library.noRows(err), nil)
-		}
-		unknown := t.model.UnknownColumns(existing)
-		if w.Key == field.KeyRekeyed && len(unknown) > 0 {
-			return fmt.Errorf("%w: rekey of table %s: %w", kmsencrypted.ErrConfig, t.Name, field.UnknownColumnsError(unknown))
-		}
-		var empty []field.Assignment
-		for _, name := range unknown {
-			empty = append(empty, field.Assignment{Column: name})
-		}
-		now, err := t.read(ctx, tx, row, empty)
-		if err != nil {
+func (t *Table[R]) updateLocked(send updating[R]) updating[R] {
+	return func(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
+		err = db.Atomically(ctx, func(tx DB) error {
+			empty, err := t.unknownEmpty(ctx, tx, row, w.Key)
+			if err != nil {
+				return err
+			}
+			w.Where = slices.Concat(w.Where, empty)
+			matched, err = send(ctx, tx, row, w, columns)
 			return err
-		}
-		if len(unknown) > 0 && slices.ContainsFunc(now, func(v any) bool { return v != nil }) {
-			return fmt.Errorf("%w: %w", kmsencrypted.ErrNeedsDecrypt, field.UnknownColumnsError(unknown))
-		}
-		w.Where = slices.Concat(w.Where, empty)
-		matched, err = t.update(ctx, tx, row, w, columns)
-		return err
-	})
-	return matched && err == nil, err
+		})
+		return matched && err == nil, err
+	}
+}
+
+// unknownEmpty locks a row and returns the condition that the columns which the model
+// does not know are NULL.
+func (t *Table[R]) unknownEmpty(ctx context.Context, tx DB, row *R, change field.KeyChange) (empty []field.Assignment, err error) {
+	existing, err := t.LockedColumns(ctx, tx, t.id(row))
+	if err != nil {
+		return nil, Hide(t.library.noRows(err), nil)
+	}
+	unknown := t.model.UnknownColumns(existing)
+	if change == field.KeyRekeyed && len(unknown) > 0 {
+		return nil, fmt.Errorf("%w: rekey of table %s: %w", kmsencrypted.ErrConfig, t.Name, field.UnknownColumnsError(unknown))
+	}
+	for _, name := range unknown {
+		empty = append(empty, field.Assignment{Column: name})
+	}
+	now, err := t.read(ctx, tx, row, empty)
+	if err != nil {
+		return nil, err
+	}
+	if len(unknown) > 0 && slices.ContainsFunc(now, func(v any) bool { return v != nil }) {
+		return nil, fmt.Errorf("%w: %w", kmsencrypted.ErrNeedsDecrypt, field.UnknownColumnsError(unknown))
+	}
+	return empty, nil
 }
 
 // reconsider reads the key columns of a row that did not match and lets the model

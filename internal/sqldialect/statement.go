@@ -8,6 +8,7 @@ type Statement struct {
 	Dialect Dialect
 	Args    []any
 	marks   int
+	mark    func(n int) string // the nth placeholder, from 0; nil is the dialect's
 }
 
 // Statement begins one.
@@ -32,7 +33,10 @@ func (s *Statement) Table(name string) { s.Add(s.Dialect.QuotedTable(name)) }
 
 // Mark adds a placeholder for an argument that is given later.
 func (s *Statement) Mark() {
-	s.marks++
+	if s.marks++; s.mark != nil {
+		s.Add(s.mark(s.marks - 1))
+		return
+	}
 	s.Add(s.Dialect.Placeholder(s.marks))
 }
 
@@ -98,6 +102,15 @@ func (s *Statement) Where(ids []string, same ...Condition) {
 		s.Add(" AND ")
 		s.holds(c)
 	}
+}
+
+// Holds returns conditions that are joined by AND. mark returns the nth placeholder,
+// from 0.
+func (d Dialect) Holds(same []Condition, mark func(n int) string) string {
+	s := d.Statement()
+	s.mark = mark
+	s.Each(len(same), " AND ", func(i int) { s.holds(same[i]) })
+	return s.String()
 }
 
 func (s *Statement) holds(c Condition) {

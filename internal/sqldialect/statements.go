@@ -3,6 +3,7 @@ package sqldialect
 import (
 	"database/sql"
 	"slices"
+	"strings"
 )
 
 // Table is the table of a model.
@@ -171,6 +172,25 @@ func (t Table) Select(columns []string) string {
 	s := t.selects(columns)
 	s.Where(t.IDs)
 	return t.asNow(s)
+}
+
+// SelectIf returns a SELECT that finds a row as it is now if its columns hold what they
+// held. The arguments are the id, and the values of the columns.
+func (t Table) SelectIf(same []Condition) string {
+	s := t.selects(nil)
+	s.Where(t.IDs, same...)
+	return t.asNow(s)
+}
+
+// TellMatch adds an assignment to an UPDATE of somebody else that sets a column in
+// MariaDB and MySQL, so that [Table.Matched] can read its result.
+func (t Table) TellMatch(update, column string) string {
+	if t.Dialect != MySQL {
+		return update
+	}
+	s := t.Dialect.Statement(" SET ")
+	s.tellMatch(column)
+	return strings.Replace(update, " SET ", s.String(), 1)
 }
 
 // SelectIDs returns a SELECT of the ids of so many rows as they are now. The

@@ -4,6 +4,7 @@
 package sqlscan
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -29,6 +30,8 @@ type token struct {
 	kind tokenKind
 	text string // of a name, without quotes; of a word in lower case too
 	n    int    // of a placeholder, from 0
+	// where it is in the statement
+	start, end int
 }
 
 // lexer reads SQL. numbered placeholders are $1 and @p1; others are question marks.
@@ -42,8 +45,10 @@ type lexer struct {
 }
 
 func (l *lexer) tokens() (list []token) {
-	for len(l.sql) > 0 {
-		if t := l.next(); t.kind != other || t.text != "" {
+	for whole := len(l.sql); len(l.sql) > 0; {
+		start := whole - len(l.sql)
+		t := l.next()
+		if t.start, t.end = start, whole-len(l.sql); t.kind != other || t.text != "" {
 			list = append(list, t)
 		}
 	}
@@ -204,6 +209,10 @@ type Statement struct {
 	// Constants are the values of placeholders that are constants, and "?" of others:
 	// with [Options.Constants].
 	Constants []string
+	// Inserts says that the statement is an INSERT.
+	Inserts bool
+	// Upserts says that an INSERT may change a row that is there, or skip one.
+	Upserts bool
 }
 
 // Options say how a database writes SQL.
@@ -222,6 +231,8 @@ func Parse(sql string, o Options) *Statement {
 	tokens := l.tokens()
 	s := parse(tokens)
 	s.Written, s.Constants = written(tokens), l.values
+	s.Inserts = len(tokens) > 0 && (tokens[0].isWord("insert") || tokens[0].isWord("replace"))
+	s.Upserts = slices.ContainsFunc(tokens, func(t token) bool { return t.is(upserts) })
 	return s
 }
 

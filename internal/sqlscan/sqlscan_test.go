@@ -56,3 +56,28 @@ func TestConstants(t *testing.T) {
 		t.Errorf("Written = %q, want %q", s.Written, want)
 	}
 }
+
+func TestSplitInsert(t *testing.T) {
+	t.Parallel()
+	numbered := Options{Numbered: true}
+	in, ok := SplitInsert(`INSERT INTO "t" ("a", "b") VALUES ($1, $2), (NULL, f(')', $3)) RETURNING "id"`, numbered)
+	if !ok || in.Rows != 2 {
+		t.Fatalf("SplitInsert = %v, %t, want two rows", in, ok)
+	}
+	if sql, args := in.Some(1); sql != `INSERT INTO "t" ("a", "b") VALUES (NULL, f(')', $1)) RETURNING "id"` || !reflect.DeepEqual(args, []int{2}) {
+		t.Errorf("Some(1) = %s, %v", sql, args)
+	}
+	sql, args := in.WithColumn(`"id"`, "OVERRIDING SYSTEM VALUE")
+	if want := `INSERT INTO "t" ("id", "a", "b") OVERRIDING SYSTEM VALUE VALUES ($1, $2, $3), ($4, NULL, f(')', $5)) RETURNING "id"`; sql != want || !reflect.DeepEqual(args, []int{-1, 0, 1, -2, 2}) {
+		t.Errorf("WithColumn = %s, %v, want %s", sql, args, want)
+	}
+	in, ok = SplitInsert("INSERT INTO `t` (`a`) VALUES (?), (?)", Options{MySQL: true})
+	if sql, args := in.Some(1); !ok || sql != "INSERT INTO `t` (`a`) VALUES (?)" || !reflect.DeepEqual(args, []int{1}) {
+		t.Errorf("Some(1) = %s, %v, %t", sql, args, ok)
+	}
+	for _, sql := range []string{`UPDATE t SET a = (1)`, `INSERT INTO t SELECT (1)`, `INSERT INTO t (a) VALUES (?`, `INSERT INTO t (a) VALUES (?) ON CONFLICT (a) DO UPDATE SET b = ?`, `INSERT INTO t`, ``} {
+		if in, ok := SplitInsert(sql, Options{}); ok {
+			t.Errorf("SplitInsert(%s) = %v, want none", sql, in)
+		}
+	}
+}

@@ -63,4 +63,7 @@ func assigned(rest []token) (columns []string) {
 	return columns
 }
 
-var endOfSet = words(`where from returning order limit on`)
+var (
+	endOfSet = words(`where from returning order limit on`)
+	upserts  = words(`conflict duplicate ignore replace`)
+)
