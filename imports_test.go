@@ -40,6 +40,14 @@ func TestImports(t *testing.T) {
 			t.Errorf("%s imports a package below %s, which are for tests", importer, support)
 		}
 	}
+	// Only package kment and the programs that use it build ent.
+	for _, imports := range list(t, "{{.ImportPath}} {{join .Imports \" \"}}", "./...") {
+		importer, imported, _ := strings.Cut(imports, " ")
+		own := strings.HasPrefix(importer, module+"/ent") || strings.HasPrefix(importer, module+"/examples/ent")
+		if !own && (strings.Contains(imported, "entgo.io/") || strings.Contains(imported, module+"/ent")) {
+			t.Errorf("%s imports ent or package kment", importer)
+		}
+	}
 	// The arrows point to the root.
 	for _, dep := range dependencies(t, module) {
 		if strings.HasPrefix(dep, module+"/") && !strings.HasPrefix(dep, module+"/internal/") {

@@ -15,6 +15,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
+	kment "github.com/kmsencrypted/kmsencrypted/ent"
+	kmsentc "github.com/kmsencrypted/kmsencrypted/ent/entc"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
@@ -74,6 +76,7 @@ var made = []struct {
 	{new(fileslockbox.Codec), (*fileslockbox.Codec)(nil), nil},
 	{new(fileslockbox.ReaderAt), (*fileslockbox.ReaderAt)(nil), nil},
 	{new(serve.Links), (*serve.Links)(nil), nil},
+	{new(kment.Driver), (*kment.Driver)(nil), nil},
 	{new(kmsgorm.Plugin), (*kmsgorm.Plugin)(nil), nil},
 	{new(lockbox.Box), (*lockbox.Box)(nil), nil},
 	{new(aws.Provider), (*aws.Provider)(nil), nil},
@@ -98,7 +101,7 @@ var values = []any{
 	field.Assignment{}, field.Failures(nil), field.Index{}, field.Key{}, field.Lookup{}, field.Of[string]{}, field.Part{}, field.Type{},
 	files.ID{}, files.Key{}, attach.Blob{}, attach.Memory{}, kmstest.Fault{}, kmstest.Service{},
 	lockbox.Column{}, lockbox.Decimal(""), lockbox.MasterKey{}, lockbox.Type{}, rubyyaml.Codec{}, rubyyaml.Date{},
-	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, kmspgx.Batch{}, kmsriver.Job{},
+	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, kment.Annotation{}, kment.Field{}, kment.Update[row]{}, kmsentc.Extension{}, kmspgx.Batch{}, kmsriver.Job{},
 	rotatecli.Inspection{}, rotatecli.Program{}, rotatecli.Session{}, rotation.Kind(""), rotation.Retirement{}, rotation.RunState(""), rotation.Status{}, rotation.Verification{},
 }
 
