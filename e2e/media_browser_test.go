@@ -89,7 +89,7 @@ main().catch((e) => ({error: String(e)})).then((result) => fetch("/result", {met
 func TestSeekingInChromium(t *testing.T) {
 	t.Parallel()
 	browser := chromium(t)
-	bucket := gocloud.New(memblob.OpenBucket(nil), kmstest.Box(t), gocloud.Options{})
+	bucket := gocloud.New(memblob.OpenBucket(nil), "test", kmstest.Box(t), gocloud.Options{})
 	if err := bucket.Blob().WriteAll(t.Context(), "recording.wav", recording(), &blob.WriterOptions{ContentType: "audio/wav"}); err != nil {
 		t.Fatal(err)
 	}

@@ -150,7 +150,7 @@ func TestEncryptedBucketS3(t *testing.T) {
 	server, inner := startS3(t)
 	provider, err := local.Create(t.TempDir() + "/keys.txt")
 	must(t, err)
-	bucket := gocloud.New(inner, s3Box(t, provider, 1), gocloud.Options{})
+	bucket := gocloud.New(inner, "test", s3Box(t, provider, 1), gocloud.Options{})
 	b := bucket.Blob()
 	const name, sealed = "contracts/7.pdf", files.ChunkSize + 16
 	// Beyond the 5 MiB of one part, so that it goes up in several.
@@ -215,7 +215,7 @@ func TestEncryptedBucketS3(t *testing.T) {
 	}
 
 	// A rewrap rewrites sidecars and nothing else.
-	rotated := gocloud.New(inner, s3Box(t, provider, 2), gocloud.Options{})
+	rotated := gocloud.New(inner, "test", s3Box(t, provider, 2), gocloud.Options{})
 	requests := server.during("", func() {
 		result, err := rotated.Rewrap(t.Context(), gocloud.RewrapOptions{})
 		if err != nil || result.Rewrapped != 2 || result.Failed != 0 {

@@ -79,7 +79,7 @@ func TestDamage(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inner := memblob.OpenBucket(nil)
-			b := New(inner, kmstest.Box(t), Options{})
+			b := New(inner, "test", kmstest.Box(t), Options{})
 			write(t, b.Blob(), "x", pattern(size))
 			write(t, b.Blob(), "y", pattern(size))
 			_, sidecars := stored(t, inner)
@@ -111,8 +111,8 @@ func TestDamage(t *testing.T) {
 func TestWrongBox(t *testing.T) {
 	t.Parallel()
 	inner := memblob.OpenBucket(nil)
-	write(t, Encrypt(inner, kmstest.Box(t)), "x", pattern(10))
-	other := New(inner, kmstest.Box(t), Options{Context: func(key string) kmsencrypted.EncryptionContext {
+	write(t, Encrypt(inner, "test", kmstest.Box(t)), "x", pattern(10))
+	other := New(inner, "test", kmstest.Box(t), Options{Context: func(_, key string) kmsencrypted.EncryptionContext {
 		return kmsencrypted.Context{"object": key, "tenant": "b"}
 	}})
 	if _, err := other.Blob().ReadAll(t.Context(), "x"); !errors.Is(err, kmsencrypted.ErrDecrypt) || gcerrors.Code(err) != gcerrors.FailedPrecondition {
@@ -127,7 +127,7 @@ func TestReplacedWhileReading(t *testing.T) {
 	for name, n := range map[string]int{"by another size": size + 1, "by the same size": size} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := New(memblob.OpenBucket(nil), kmstest.Box(t), Options{})
+			b := New(memblob.OpenBucket(nil), "test", kmstest.Box(t), Options{})
 			write(t, b.Blob(), "x", make([]byte, size))
 			r, err := b.Blob().NewReader(t.Context(), "x", nil)
 			if err != nil {
@@ -160,7 +160,7 @@ func TestReplacedWithinATick(t *testing.T) {
 	const size = 1 << 20
 	var object []byte
 	store := newSpy(memblob.OpenBucket(nil))
-	b := New(blob.NewBucket(store), kmstest.Box(t), Options{})
+	b := New(blob.NewBucket(store), "test", kmstest.Box(t), Options{})
 	write(t, b.Blob(), "y", pattern(size))
 	object, err := store.ReadAll(t.Context(), "y")
 	if err != nil {
@@ -197,7 +197,7 @@ func (b brokenBody) Read(p []byte) (int, error) {
 func TestBrokenTransfers(t *testing.T) {
 	t.Parallel()
 	store := newSpy(memblob.OpenBucket(nil))
-	b := New(blob.NewBucket(store), kmstest.Box(t), Options{})
+	b := New(blob.NewBucket(store), "test", kmstest.Box(t), Options{})
 	plaintext := pattern(1 << 20)
 	write(t, b.Blob(), "x", plaintext)
 	breakOff := errors.New("connection reset")

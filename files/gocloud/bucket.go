@@ -12,39 +12,50 @@ import (
 
 // Options change how a [Bucket] works. The zero value suits most programs.
 type Options struct {
-	// Context returns the encryption context of an object; nil means {"object": key}.
-	// It must return the same for the same key for as long as the object exists. A
-	// context without the key allows the store's own tools to move objects, together
-	// with their sidecars, but the key service's audit log then does not show which
-	// object was read.
-	Context func(key string) kmsencrypted.EncryptionContext
+	// Context returns the encryption context of an object from the name of the bucket
+	// and the key; nil means {"bucket": bucket, "object": key}. It must return the same
+	// for the same key for as long as the object exists. A context without the key
+	// allows the store's own tools to move objects, together with their sidecars, but
+	// the key service's audit log then does not show which object was read. A context
+	// without the bucket allows them to be moved between buckets.
+	Context func(bucket, key string) kmsencrypted.EncryptionContext
+	// Unnamed returns the encryption context of an object that an older release wrote,
+	// when buckets had no name: {"object": key}, if nothing else was configured. Nil
+	// refuses such objects with [kmsencrypted.ErrBinding], because they may come from
+	// another bucket. [Bucket.Rewrap] gives them the context of today.
+	Unnamed func(key string) kmsencrypted.EncryptionContext
 }
 
 // Bucket encrypts the objects of another bucket. It is safe for concurrent use.
 type Bucket struct {
 	inner   *blob.Bucket
+	name    string
 	box     *kmsencrypted.Box
-	context func(key string) kmsencrypted.EncryptionContext
+	options Options
 	outer   *blob.Bucket
 	readers readers
 }
 
 // Encrypt returns a bucket that encrypts what is written to inner, with the
-// default options. Closing it closes inner.
-func Encrypt(inner *blob.Bucket, box *kmsencrypted.Box) *blob.Bucket {
-	return New(inner, box, Options{}).Blob()
+// default options. name is that of [New]. Closing the bucket closes inner.
+func Encrypt(inner *blob.Bucket, name string, box *kmsencrypted.Box) *blob.Bucket {
+	return New(inner, name, box, Options{}).Blob()
 }
 
-// New returns an encrypted view of inner whose keys box encrypts. To use only a
-// part of a bucket, prefix inner with [blob.PrefixedBucket]. With a nil inner or box
-// every operation returns [kmsencrypted.ErrConfig].
-func New(inner *blob.Bucket, box *kmsencrypted.Box, o Options) *Bucket {
+// New returns an encrypted view of inner whose keys box encrypts. name is a name of
+// the application's for what the bucket holds, such as "contracts": objects open
+// under this name only. It is not the name of the bucket in the store, so that a
+// bucket may be copied or restored elsewhere, and it must not change. To use only a
+// part of a bucket, prefix inner with [blob.PrefixedBucket] and give each part a
+// name of its own. With a nil inner or box or an empty name every operation returns
+// [kmsencrypted.ErrConfig].
+func New(inner *blob.Bucket, name string, box *kmsencrypted.Box, o Options) *Bucket {
 	if o.Context == nil {
-		o.Context = func(key string) kmsencrypted.EncryptionContext {
-			return kmsencrypted.Context{"object": key}
+		o.Context = func(bucket, key string) kmsencrypted.EncryptionContext {
+			return kmsencrypted.Context{"bucket": bucket, "object": key}
 		}
 	}
-	b := &Bucket{inner: inner, box: box, context: o.Context}
+	b := &Bucket{inner: inner, name: name, box: box, options: o}
 	b.outer = blob.NewBucket(driverBucket{b})
 	return b
 }
@@ -52,8 +63,8 @@ func New(inner *blob.Bucket, box *kmsencrypted.Box, o Options) *Bucket {
 // usable returns [kmsencrypted.ErrConfig] for a nil or zero Bucket, and for one that
 // New made of nothing.
 func (b *Bucket) usable() error {
-	if b == nil || b.inner == nil || b.box == nil {
-		return fmt.Errorf("gocloud: %w: the Bucket was not made by New of a bucket and a Box", kmsencrypted.ErrConfig)
+	if b == nil || b.inner == nil || b.box == nil || b.name == "" {
+		return fmt.Errorf("gocloud: %w: the Bucket was not made by New of a bucket, a name and a Box", kmsencrypted.ErrConfig)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ func TestNothingReadableInTheStore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inner := open(t)
-			b := Encrypt(inner, kmstest.Box(t))
+			b := Encrypt(inner, "test", kmstest.Box(t))
 			secrets := []string{"PLAINTEXT-BODY", "text/x-plaintext", "PLAINTEXT-NAME", "plaintext-meta", "PLAINTEXT-VALUE", "x-plaintext-language"}
 			err := b.WriteAll(t.Context(), "a/b", []byte(strings.Repeat(secrets[0], 5000)), &blob.WriterOptions{
 				ContentType: secrets[1], ContentDisposition: `attachment; filename="` + secrets[2] + `"`,
@@ -64,7 +64,7 @@ var sizes = []int{0, 1, files.ChunkSize - 1, files.ChunkSize, files.ChunkSize + 
 
 func TestRanges(t *testing.T) {
 	t.Parallel()
-	b := Encrypt(memblob.OpenBucket(nil), kmstest.Box(t))
+	b := Encrypt(memblob.OpenBucket(nil), "test", kmstest.Box(t))
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, size := range sizes {
 		plaintext := pattern(size)
@@ -98,7 +98,7 @@ func TestFetchesWhatItNeeds(t *testing.T) {
 	t.Parallel()
 	store := newSpy(memblob.OpenBucket(nil))
 	service := kmstest.NewService(nil)
-	b := New(blob.NewBucket(store), service.Box(t), Options{})
+	b := New(blob.NewBucket(store), "test", service.Box(t), Options{})
 	const size, sealedChunk = 24 << 20, files.ChunkSize + 16
 	plaintext := pattern(size)
 	write(t, b.Blob(), "x", plaintext)
@@ -158,7 +158,7 @@ func TestFetchesWhatItNeeds(t *testing.T) {
 func TestSeekingCostsNoCall(t *testing.T) {
 	t.Parallel()
 	service := kmstest.NewService(nil)
-	b := Encrypt(memblob.OpenBucket(nil), service.Box(t))
+	b := Encrypt(memblob.OpenBucket(nil), "test", service.Box(t))
 	plaintext := pattern(1 << 20)
 	write(t, b, "x", plaintext)
 	before := service.Count(kmsencrypted.OpUnwrap)
@@ -189,7 +189,7 @@ func TestSeekingCostsNoCall(t *testing.T) {
 
 func TestFile(t *testing.T) {
 	t.Parallel()
-	b := New(memblob.OpenBucket(nil), kmstest.Box(t), Options{})
+	b := New(memblob.OpenBucket(nil), "test", kmstest.Box(t), Options{})
 	plaintext := pattern(2_000_000)
 	err := b.Blob().WriteAll(t.Context(), "dir/x", plaintext, &blob.WriterOptions{
 		ContentType: "image/png", ContentDisposition: `attachment; filename="cat.png"`, Metadata: map[string]string{"a": "b"},
@@ -245,7 +245,7 @@ func TestListHidesSidecars(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inner := open(t)
-			b := Encrypt(inner, kmstest.Box(t))
+			b := Encrypt(inner, "test", kmstest.Box(t))
 			keys := []string{"a", "b.kek", "c.0123456789abcdef0123456789abcdef", "d/e", "f.k", "g.key"}
 			for i, key := range keys {
 				write(t, b, key, make([]byte, i))
@@ -299,7 +299,7 @@ func TestListHidesSidecars(t *testing.T) {
 
 func TestReservedAndRefused(t *testing.T) {
 	t.Parallel()
-	b := New(memblob.OpenBucket(nil), kmstest.Box(t), Options{})
+	b := New(memblob.OpenBucket(nil), "test", kmstest.Box(t), Options{})
 	key := sidecarName("x", files.NewID())
 	ctx := t.Context()
 	_, attributes := b.Blob().Attributes(ctx, key)
@@ -332,7 +332,7 @@ func TestWriteOnlyServer(t *testing.T) {
 	t.Parallel()
 	service := kmstest.NewService(nil)
 	store := newSpy(memblob.OpenBucket(nil))
-	b := Encrypt(blob.NewBucket(store), service.Box(t))
+	b := Encrypt(blob.NewBucket(store), "test", service.Box(t))
 	service.Set(kmstest.Fail(kmsencrypted.ErrDenied, 1).On(kmsencrypted.OpUnwrap))
 	write(t, b, "x", pattern(100))
 	write(t, b, "x", pattern(200))
@@ -358,7 +358,7 @@ func TestWriteOnlyServer(t *testing.T) {
 func TestContextOption(t *testing.T) {
 	t.Parallel()
 	inner := memblob.OpenBucket(nil)
-	b := New(inner, kmstest.Box(t), Options{Context: func(string) kmsencrypted.EncryptionContext {
+	b := New(inner, "test", kmstest.Box(t), Options{Context: func(string, string) kmsencrypted.EncryptionContext {
 		return kmsencrypted.Context{"bucket": "contracts"}
 	}})
 	write(t, b.Blob(), "x", pattern(100))
@@ -378,7 +378,7 @@ func TestCopyOntoItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			inner := open(t)
-			b := Encrypt(inner, kmstest.Box(t))
+			b := Encrypt(inner, "test", kmstest.Box(t))
 			plaintext := pattern(3_000_000)
 			err := b.WriteAll(t.Context(), "x", plaintext, &blob.WriterOptions{ContentType: "image/png"})
 			if err != nil {

@@ -21,7 +21,7 @@ type harness struct {
 }
 
 func (h harness) MakeDriver(context.Context) (driver.Bucket, error) {
-	return driverBucket{New(h.inner, kmstest.Box(h.t), Options{})}, nil
+	return driverBucket{New(h.inner, "test", kmstest.Box(h.t), Options{})}, nil
 }
 
 // The stores below have no bucket that does not exist.

@@ -57,8 +57,8 @@ func TestCrashes(t *testing.T) {
 			t.Parallel()
 			for n := 0; ; n++ {
 				store := newSpy(memblob.OpenBucket(nil))
-				before := New(blob.NewBucket(store), boxes(t, 1), Options{})
-				b := New(blob.NewBucket(store), boxes(t, 2), Options{})
+				before := New(blob.NewBucket(store), "test", boxes(t, 1), Options{})
+				b := New(blob.NewBucket(store), "test", boxes(t, 2), Options{})
 				write(t, before.Blob(), "z", changed)
 				if c.exists {
 					write(t, before.Blob(), "x", old)
@@ -111,7 +111,7 @@ func boxes(t testing.TB, current int) *kmsencrypted.Box {
 func TestRaces(t *testing.T) {
 	t.Parallel()
 	inner := memblob.OpenBucket(nil)
-	first, second := New(inner, boxes(t, 1), Options{}), New(inner, boxes(t, 2), Options{})
+	first, second := New(inner, "test", boxes(t, 1), Options{}), New(inner, "test", boxes(t, 2), Options{})
 	keys := []string{"x", "y"}
 	for _, key := range keys {
 		write(t, first.Blob(), key, []byte("start of "+key))
@@ -175,7 +175,7 @@ func TestRaces(t *testing.T) {
 func TestIfNotExist(t *testing.T) {
 	t.Parallel()
 	inner := memblob.OpenBucket(nil)
-	b := Encrypt(inner, kmstest.Box(t))
+	b := Encrypt(inner, "test", kmstest.Box(t))
 	write(t, b, "x", pattern(100))
 	err := b.WriteAll(t.Context(), "x", pattern(200), &blob.WriterOptions{IfNotExist: true})
 	if gcerrors.Code(err) != gcerrors.FailedPrecondition {

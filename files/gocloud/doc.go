@@ -2,7 +2,7 @@
 // Azure, disk and memory. The result is again a *blob.Bucket, so a program changes
 // one line:
 //
-//	bucket := gocloud.Encrypt(inner, box)
+//	bucket := gocloud.Encrypt(inner, "contracts", box)
 //	err = bucket.WriteAll(ctx, "contracts/7.pdf", pdf, nil)
 //	pdf, err = bucket.ReadAll(ctx, "contracts/7.pdf")
 //
@@ -17,13 +17,15 @@
 // to it, encrypted by the Box, in a small object called sidecar:
 //
 //	contracts/7.pdf                                        the object, application/octet-stream
-//	contracts/7.pdf.9f0c…(32 digits).kek                   its sidecar, text "v1:…" (spec/buckets.md)
+//	contracts/7.pdf.9f0c…(32 digits).kek                   its sidecar, text "kek2:v1:…" (spec/buckets.md)
 //
 // Names, sizes and times of objects stay readable. Lists do not show sidecars. A
-// key that ends like the name of a sidecar is refused with [ErrReserved].
+// key that ends like the name of a sidecar is refused with [ErrReserved], a key of
+// more than 987 bytes with [kmsencrypted.ErrTooLarge], before anything is written.
 //
-// The encryption context is {"object": key}, so the key service's audit log shows
-// who read what, and an object that was moved to another key does not open. Move
+// The encryption context is {"bucket": name, "object": key}, so the key service's audit
+// log shows who read what, and an object that was moved to another key or bucket
+// does not open. Move
 // with Copy and Delete of the encrypted bucket, or choose another context in
 // [Options].
 //

@@ -17,7 +17,7 @@ func ExampleEncrypt() {
 	if err != nil {
 		panic(err)
 	}
-	bucket := gocloud.Encrypt(memblob.OpenBucket(nil), box)
+	bucket := gocloud.Encrypt(memblob.OpenBucket(nil), "contracts", box)
 	defer bucket.Close()
 
 	if err := bucket.WriteAll(ctx, "contracts/7.txt", []byte("signed by both"), nil); err != nil {
@@ -40,7 +40,7 @@ func ExampleBucket_Rewrap() {
 		if err != nil {
 			panic(err)
 		}
-		return gocloud.New(inner, box, gocloud.Options{})
+		return gocloud.New(inner, "contracts", box, gocloud.Options{})
 	}
 	for _, key := range []string{"a", "b", "c"} {
 		if err := at(1).Blob().WriteAll(ctx, key, []byte(key), nil); err != nil {

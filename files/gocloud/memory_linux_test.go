@@ -18,7 +18,7 @@ func TestPeakMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := Encrypt(inner, kmstest.Box(t))
+		b := Encrypt(inner, "test", kmstest.Box(t))
 		defer b.Close()
 		if err := b.Upload(t.Context(), "object", peakmemory.File(size), &blob.WriterOptions{ContentType: "application/octet-stream"}); err != nil {
 			t.Fatal(err)

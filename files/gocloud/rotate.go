@@ -32,7 +32,11 @@ type RewrapOptions struct {
 type RewrapResult struct {
 	// Found counts the sidecars by version before the rewrap.
 	Found map[int]int64
-	// Rewrapped counts the sidecars that were moved to the current version.
+	// Unnamed counts those that were written before buckets had names: see
+	// [Options.Unnamed]. They are moved too, also at the current version.
+	Unnamed int64
+	// Rewrapped counts the sidecars that were moved to the current version or got the
+	// name of the bucket.
 	Rewrapped int64
 	// Failed counts those that could not be moved. Failures holds the first hundred.
 	Failed   int64
@@ -161,8 +165,14 @@ func (r *rewrapping) move(ctx context.Context, s sidecar) (version int, moved bo
 	} else if err != nil {
 		return 0, false, err
 	}
-	version = kmsencrypted.ColumnVersion(text)
-	if r.options.DryRun || version == b.box.Current() {
+	secret, ok := named(text)
+	version = kmsencrypted.ColumnVersion(secret)
+	if !ok {
+		r.mu.Lock()
+		r.result.Unnamed++
+		r.mu.Unlock()
+	}
+	if r.options.DryRun || ok && version == b.box.Current() {
 		return version, false, nil
 	}
 	c, err := b.decryptCard(ctx, s.key, text, s.id)

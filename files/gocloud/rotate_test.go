@@ -20,7 +20,7 @@ func TestRewrap(t *testing.T) {
 	t.Parallel()
 	store := newSpy(memblob.OpenBucket(nil))
 	inner := blob.NewBucket(store)
-	from, to := New(inner, boxes(t, 1), Options{}), New(inner, boxes(t, 2), Options{})
+	from, to := New(inner, "test", boxes(t, 1), Options{}), New(inner, "test", boxes(t, 2), Options{})
 	const n = 30
 	var objects [][]byte
 	for i := range n {
@@ -94,13 +94,13 @@ func TestRewrap(t *testing.T) {
 func TestRewrapFailures(t *testing.T) {
 	t.Parallel()
 	inner := memblob.OpenBucket(nil)
-	from := New(inner, boxes(t, 1), Options{})
+	from := New(inner, "test", boxes(t, 1), Options{})
 	for i := range 5 {
 		write(t, from.Blob(), fmt.Sprint(i), pattern(10))
 	}
 	_, sidecars := stored(t, inner)
-	write(t, inner, sidecars[2], []byte("v1:AAAA"))
-	to := New(inner, boxes(t, 2), Options{})
+	write(t, inner, sidecars[2], []byte("kek2:v1:AAAA"))
+	to := New(inner, "test", boxes(t, 2), Options{})
 	result, err := to.Rewrap(t.Context(), RewrapOptions{})
 	if err != nil || result.Rewrapped != 4 || result.Failed != 1 || len(result.Failures) != 1 || result.Failures[0].Key != "2" || !errors.Is(result.Failures[0].Err, kmsencrypted.ErrMalformed) {
 		t.Errorf("Rewrap = %+v, %v", result, err)
@@ -112,7 +112,7 @@ func TestRewrapFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	service.Set(kmstest.Fail(kmsencrypted.ErrDenied, 1))
-	result, err = New(inner, box, Options{}).Rewrap(t.Context(), RewrapOptions{Workers: 1})
+	result, err = New(inner, "test", box, Options{}).Rewrap(t.Context(), RewrapOptions{Workers: 1})
 	if !errors.Is(err, kmsencrypted.ErrDenied) || result.Rewrapped != 0 || result.Failed > 2 {
 		t.Errorf("Rewrap without permission = %+v, %v", result, err)
 	}
@@ -126,7 +126,7 @@ func TestRewrapFailures(t *testing.T) {
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	inner := memblob.OpenBucket(nil)
-	b := New(inner, kmstest.Box(t), Options{})
+	b := New(inner, "test", kmstest.Box(t), Options{})
 	for _, key := range []string{"kept", "gone", "damaged", "replaced"} {
 		write(t, b.Blob(), key, pattern(10))
 	}

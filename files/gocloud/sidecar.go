@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -21,6 +22,8 @@ const (
 	sidecarSuffix = 1 + sidecarIDSize + len(sidecarEnd)
 	// sidecarDigits are the characters of the suffix.
 	sidecarDigits = ".0123456789abcdefk"
+	// namedPrefix begins the text of a sidecar whose context has the bucket's name.
+	namedPrefix = "kek2:"
 	// maxSidecar limits how many bytes of a sidecar are read.
 	maxSidecar = 1 << 20
 )
@@ -38,6 +41,21 @@ func splitSidecar(name string) (key string, id files.ID, ok bool) {
 		return "", id, false
 	}
 	return key, id, true
+}
+
+// maxName is the longest name of an object in S3, Google Cloud Storage and Azure.
+const maxName = 1024
+
+// longPart is the length of the last part of a key from which a store may refuse the
+// name of the sidecar, which is longer. File systems take 255 bytes.
+const longPart = 128
+
+// checkNewKey checks the key of an object that is to be written.
+func checkNewKey(key string) error {
+	if len(key) > maxName-sidecarSuffix {
+		return fmt.Errorf("gocloud: %w: a key of %d bytes, want at most %d, because the name of its sidecar is longer", kmsencrypted.ErrTooLarge, len(key), maxName-sidecarSuffix)
+	}
+	return checkKey(key)
 }
 
 func checkKey(key string) error {
@@ -101,12 +119,34 @@ func (b *Bucket) encryptCard(ctx context.Context, key string, c card) (string, e
 	plaintext := make([]byte, 0, cardKeyEnd+len(described))
 	defer clear(plaintext[:cap(plaintext)])
 	plaintext = append(append(append(append(plaintext, cardVersion), c.id[:]...), raw...), described...)
-	return b.box.Encrypt(ctx, plaintext, b.context(key))
+	text, err := b.box.Encrypt(ctx, plaintext, b.options.Context(b.name, key))
+	if err != nil {
+		return "", err
+	}
+	return namedPrefix + text, nil
 }
+
+// named splits the text of a sidecar into the text of the Box and whether its context
+// has the name of a bucket.
+func named(text string) (secret string, ok bool) { return strings.CutPrefix(text, namedPrefix) }
+
+// unnamed is how the sidecars of older releases begin.
+var unnamed = regexp.MustCompile(`^v[0-9]+:`)
 
 // decryptCard decrypts the text of a sidecar. The caller wipes the key.
 func (b *Bucket) decryptCard(ctx context.Context, key, text string, id files.ID) (card, error) {
-	plaintext, err := b.box.Decrypt(ctx, text, b.context(key))
+	secret, ok := named(text)
+	ec := b.options.Context(b.name, key)
+	if !ok {
+		if !unnamed.MatchString(text) {
+			return card{}, fmt.Errorf("gocloud: sidecar: %w", kmsencrypted.ErrMalformed)
+		}
+		if b.options.Unnamed == nil {
+			return card{}, fmt.Errorf("gocloud: sidecar of an older release, without the name of a bucket: see Options.Unnamed: %w", kmsencrypted.ErrBinding)
+		}
+		ec = b.options.Unnamed(key)
+	}
+	plaintext, err := b.box.Decrypt(ctx, secret, ec)
 	if err != nil {
 		return card{}, err
 	}

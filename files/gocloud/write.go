@@ -2,7 +2,9 @@ package gocloud
 
 import (
 	"context"
+	"fmt"
 	"io"
+	"path"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
@@ -22,6 +24,7 @@ type writer struct {
 	bucket *Bucket
 	key    string
 	card   string // text of the sidecar
+	early  bool   // it is written already
 	inner  *blob.Writer
 	cancel context.CancelFunc // of inner
 }
@@ -51,6 +54,9 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 	if err := b.check(key); err != nil {
 		return nil, err
 	}
+	if err := checkNewKey(key); err != nil {
+		return nil, err
+	}
 	fileKey := files.NewKey()
 	defer fileKey.Wipe() // the cipher stays
 	w := &writer{ctx: ctx, bucket: b, key: key}
@@ -62,6 +68,14 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 	w.card, err = b.encryptCard(ctx, key, card{id: w.ID(), key: fileKey, attributes: a})
 	if err != nil {
 		return nil, err
+	}
+	// A store that refuses the sidecar's name says so before the upload. Close writes
+	// the sidecar again, because Prune may have deleted it meanwhile.
+	if len(path.Base(key)) > longPart {
+		if err := b.putSidecar(ctx, key, w.ID(), w.card); err != nil {
+			return nil, fmt.Errorf("gocloud: the sidecar, whose name has %d bytes: %w", len(sidecarName(key, w.ID())), err)
+		}
+		w.early = true
 	}
 	inner, cancel := context.WithCancel(ctx)
 	w.cancel = cancel
@@ -109,6 +123,9 @@ func (w *writer) Close() error {
 	if err != nil {
 		w.cancel()
 		w.inner.Close()
+		if w.early {
+			w.bucket.dropSidecar(context.WithoutCancel(w.ctx), w.key, w.ID())
+		}
 		return err
 	}
 	if err := w.inner.Close(); err != nil {

@@ -21,7 +21,7 @@ func TestZeroValues(t *testing.T) {
 	}
 	inner := memblob.OpenBucket(nil)
 	defer inner.Close()
-	for _, b := range []*gocloud.Bucket{gocloud.New(nil, box, gocloud.Options{}), gocloud.New(inner, nil, gocloud.Options{})} {
+	for _, b := range []*gocloud.Bucket{gocloud.New(nil, "test", box, gocloud.Options{}), gocloud.New(inner, "test", nil, gocloud.Options{}), gocloud.New(inner, "", box, gocloud.Options{})} {
 		zerotest.Methods(t, b)
 		outer := b.Blob()
 		zerotest.Calls(t, map[string]func() error{

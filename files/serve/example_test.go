@@ -20,7 +20,7 @@ func ExampleHandler() {
 	if err != nil {
 		panic(err)
 	}
-	bucket := gocloud.New(memblob.OpenBucket(nil), box, gocloud.Options{})
+	bucket := gocloud.New(memblob.OpenBucket(nil), "contracts", box, gocloud.Options{})
 	request := httptest.NewRequest("GET", "/files/notes.txt", nil)
 	err = bucket.Blob().WriteAll(request.Context(), "notes.txt", []byte("to be read by ada"), &blob.WriterOptions{ContentType: "text/plain"})
 	if err != nil {

@@ -37,7 +37,7 @@ type store struct {
 func newStore(t testing.TB, plaintext []byte, contentType string) store {
 	t.Helper()
 	inner := memblob.OpenBucket(nil)
-	s := store{gocloud.New(inner, kmstest.Box(t), gocloud.Options{}), inner, plaintext}
+	s := store{gocloud.New(inner, "test", kmstest.Box(t), gocloud.Options{}), inner, plaintext}
 	err := s.Blob().WriteAll(t.Context(), "x", plaintext, &blob.WriterOptions{ContentType: contentType})
 	if err != nil {
 		t.Fatal(err)
