@@ -49,10 +49,13 @@ func (p *plugin) options() sqlscan.Options {
 }
 
 func (p *plugin) look(event *bun.QueryEvent) error {
+	if p.isInsertOfRecords(event) {
+		return nil // of what the records hold when it is sent
+	}
 	if err := unwritable(event.Query); err != nil {
 		return err
 	}
-	if p.isInsertOfRecords(event) || !p.mentions(event.Query) {
+	if !p.mentions(event.Query) {
 		return nil
 	}
 	s := sqlscan.Parse(event.Query, p.options())

@@ -20,6 +20,7 @@ import (
 // what could be sealed before; package records seals and writes the rest.
 type insertion struct {
 	*table
+	q       *bun.InsertQuery
 	whole   bun.InsertQuery // with all columns
 	db      session
 	in      *records.Insertion[any]
@@ -43,7 +44,7 @@ func (t *table) beforeInsert(ctx context.Context, q *bun.InsertQuery) error {
 	if columns != nil && firstOf(t.managed, columns) == "" {
 		return nil // nothing of ours is inserted
 	}
-	i := &insertion{table: t, db: sessionOn(conn), rows: rows, skips: onOf(q).Query != "" || *ignoreOf(q)}
+	i := &insertion{table: t, q: q, db: sessionOn(conn), rows: rows, skips: onOf(q).Query != "" || *ignoreOf(q)}
 	var err error
 	if i.in, err = t.records.Begin(ctx, i.db, rows); err != nil {
 		return i.in.End(false, err)
@@ -100,6 +101,9 @@ func takeOver[Q any](set func(bun.IConn) Q, db bun.IConn, run func(context.Conte
 
 // run inserts the records. bun may ask for what the statement returns.
 func (i *insertion) run(ctx context.Context, text string, returns bool) (a answer, err error) {
+	if text, err = i.sealedAgain(ctx, text); err != nil {
+		return a, i.in.End(false, err)
+	}
 	write := func(db records.DB) error {
 		if a, err = i.insert(ctx, db.(session), text, returns); err != nil || a.affected < int64(len(i.rows)) {
 			return err
@@ -132,6 +136,27 @@ func (i *insertion) run(ctx context.Context, text string, returns bool) (a answe
 		a.lastID = 0 // bun would count on from it
 	}
 	return a, i.in.End(i.db.Commits(), err)
+}
+
+// sealedAgain seals what a hook of the program set after the records were sealed, and
+// makes the statement again.
+func (i *insertion) sealedAgain(ctx context.Context, text string) (string, error) {
+	if !reflect.PointerTo(i.rowType).Implements(reflect.TypeFor[bun.BeforeAppendModelHook]()) {
+		return text, unwritable(text)
+	}
+	for _, row := range i.rows {
+		if slices.Contains(i.in.Unsealed(), row) {
+			continue
+		}
+		if err := i.model.Seal(ctx, row); err != nil {
+			return "", err
+		}
+	}
+	text, err := rendered(i.q)
+	if err == nil {
+		err = unwritable(text)
+	}
+	return text, err
 }
 
 // insert sends bun's statement, or one for each record if the database assigns ids:

@@ -26,7 +26,7 @@ import (
 // bun knows about their structs, for a nil database or model, and for a release of bun
 // that it does not fit.
 func Use(db *bun.DB, models ...field.AnyModel) error {
-	if db == nil || missing.Is(db.Dialect()) {
+	if !isOpen(db) {
 		return configError("the *bun.DB is nil or was not made by bun.NewDB")
 	}
 	if len(models) == 0 {
@@ -65,7 +65,7 @@ func Use(db *bun.DB, models ...field.AnyModel) error {
 //
 // It returns [kmsencrypted.ErrConfig] before [Use], and for other values.
 func UseRelations(db *bun.DB, parents ...any) error {
-	if db == nil || missing.Is(db.Dialect()) {
+	if !isOpen(db) {
 		return configError("the *bun.DB is nil or was not made by bun.NewDB")
 	}
 	for _, parent := range parents {
@@ -83,6 +83,13 @@ func UseRelations(db *bun.DB, parents ...any) error {
 		}
 	}
 	return nil
+}
+
+// isOpen reports whether a database was made by bun.NewDB. A zero one panics in some
+// releases of bun.
+func isOpen(db *bun.DB) (open bool) {
+	defer func() { _ = recover() }()
+	return db != nil && !missing.Is(db.Dialect())
 }
 
 // pluginOf finds the plugin of the tables that a table has relations to.

@@ -25,16 +25,16 @@ type Node struct {
 
 // Doc is a record whose values can all be changed in place.
 type Doc struct {
-	ID      int64                        `db:"id" gorm:"primaryKey"`
-	Key     field.Key                    `db:"encrypted_kms_key" gorm:"column:encrypted_kms_key;type:text"`
-	Map     field.Of[map[string]string]  `db:"map_ciphertext" gorm:"column:map_ciphertext;type:text"`
-	Node    field.Of[Node]               `db:"node_ciphertext" gorm:"column:node_ciphertext;type:text"`
-	Bytes   field.Of[[]byte]             `db:"bytes_ciphertext" gorm:"column:bytes_ciphertext;type:text"`
-	Raw     field.Of[json.RawMessage]    `db:"raw_ciphertext" gorm:"column:raw_ciphertext;type:text" kms:"type=json"`
-	List    field.Of[[]string]           `db:"list_ciphertext" gorm:"column:list_ciphertext;type:text"`
-	Pointer field.Of[*Node]              `db:"pointer_ciphertext" gorm:"column:pointer_ciphertext;type:text"`
-	Null    field.Of[sql.Null[[]string]] `db:"null_ciphertext" gorm:"column:null_ciphertext;type:text"`
-	Any     field.Of[any]                `db:"any_ciphertext" gorm:"column:any_ciphertext;type:text"`
+	ID      int64                        `db:"id" gorm:"primaryKey" bun:"id,pk,autoincrement"`
+	Key     field.Key                    `db:"encrypted_kms_key" gorm:"column:encrypted_kms_key;type:text" bun:"encrypted_kms_key"`
+	Map     field.Of[map[string]string]  `db:"map_ciphertext" gorm:"column:map_ciphertext;type:text" bun:"map_ciphertext"`
+	Node    field.Of[Node]               `db:"node_ciphertext" gorm:"column:node_ciphertext;type:text" bun:"node_ciphertext"`
+	Bytes   field.Of[[]byte]             `db:"bytes_ciphertext" gorm:"column:bytes_ciphertext;type:text" bun:"bytes_ciphertext"`
+	Raw     field.Of[json.RawMessage]    `db:"raw_ciphertext" gorm:"column:raw_ciphertext;type:text" kms:"type=json" bun:"raw_ciphertext"`
+	List    field.Of[[]string]           `db:"list_ciphertext" gorm:"column:list_ciphertext;type:text" bun:"list_ciphertext"`
+	Pointer field.Of[*Node]              `db:"pointer_ciphertext" gorm:"column:pointer_ciphertext;type:text" bun:"pointer_ciphertext"`
+	Null    field.Of[sql.Null[[]string]] `db:"null_ciphertext" gorm:"column:null_ciphertext;type:text" bun:"null_ciphertext"`
+	Any     field.Of[any]                `db:"any_ciphertext" gorm:"column:any_ciphertext;type:text" bun:"any_ciphertext"`
 }
 
 // TableName is for GORM.
