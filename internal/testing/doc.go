@@ -7,6 +7,7 @@
 //   - mysqlish: MariaDB behind a driver that refuses what MySQL does not have
 //   - vaultserver: a real Vault or OpenBao, built from e2e/vaultd
 //   - fakes/awskms, fakes/gcpkms: stand-ins that speak the services' protocols
+//   - ormtest: one suite for all adapters of database libraries
 //   - inplace: random programs that change values in place
 //   - badday: a thousand calls while a key service has trouble
 //
