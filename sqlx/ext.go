@@ -38,15 +38,18 @@ func confirms(db Ext) bool {
 // session is an Ext for package records.
 type session struct {
 	sqldialect.Session
-	db Ext
+	db    Ext
+	depth int // of transactions and savepoints of this package
 }
 
-func sessionOf(db Ext) records.DB { return session{sqldialect.Of(db), db} }
+func sessionOf(db Ext) records.DB { return session{Session: sqldialect.Of(db), db: db} }
 
 func (s session) Commits() bool { return confirms(s.db) }
 
 func (s session) Atomically(ctx context.Context, statements func(records.DB) error) error {
-	return atomically(ctx, s.db, func(tx Ext) error { return statements(sessionOf(tx)) })
+	return s.atomically(ctx, func(tx Ext) error {
+		return statements(session{sqldialect.Of(tx), tx, s.depth + 1})
+	})
 }
 
 // dialect finds out which database db is: by its placeholders, its driver's name, or
@@ -91,11 +94,12 @@ func mapperOf(db Ext) (m *reflectx.Mapper, shared bool) {
 }
 
 // atomically runs all statements or none: in a transaction of its own, or under a
-// savepoint if db is a transaction.
-func atomically(ctx context.Context, db Ext, statements func(Ext) error) error {
-	b, ok := db.(beginner)
+// savepoint if the Ext is a transaction.
+func (s session) atomically(ctx context.Context, statements func(Ext) error) error {
+	b, ok := s.db.(beginner)
 	if !ok {
-		return underSavepoint(ctx, db, statements)
+		// MariaDB and MySQL forget a savepoint when another one gets its name.
+		return underSavepoint(ctx, s.db, fmt.Sprintf(" kmsencrypted%d", s.depth), statements)
 	}
 	tx, err := b.BeginTxx(ctx, nil)
 	if err != nil {
@@ -108,8 +112,7 @@ func atomically(ctx context.Context, db Ext, statements func(Ext) error) error {
 	return records.Hide(tx.Commit(), nil)
 }
 
-func underSavepoint(ctx context.Context, tx Ext, statements func(Ext) error) error {
-	const name = " kmsencrypted" // nested savepoints may share a name
+func underSavepoint(ctx context.Context, tx Ext, name string, statements func(Ext) error) error {
 	if _, err := tx.ExecContext(ctx, "SAVEPOINT"+name); err != nil {
 		return records.Hide(err, nil)
 	}
