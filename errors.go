@@ -76,8 +76,9 @@ var (
 	// Errors in the use of a field.
 
 	// ErrLossy: the value cannot be kept as it is. Its type gives no text or JSON for
-	// it, or reads another value from what it gives; or the database has a primary key
-	// in another spelling, for which the row would not open. Nothing was written.
+	// it, or reads another value from what it gives; or the database has a primary key,
+	// or a column of the encryption context, in another spelling, for which the row would
+	// not open. Nothing was written.
 	ErrLossy = errors.New("value would not come back as it is")
 	// ErrUnsealed: a plaintext was about to be written to a database. Seal the record first.
 	ErrUnsealed = errors.New("plaintext was not sealed: seal the record before writing it")

@@ -20,6 +20,7 @@ import (
 type placed struct {
 	version int
 	place   kmsencrypted.Place
+	by      []reflect.Value // the columns tagged context then
 }
 
 // companions are the values of the columns tagged context in the row, and those sent
@@ -40,7 +41,7 @@ func (g *group) place(version int) (*placed, error) {
 		return nil, nil
 	}
 	p, err := g.box.Place(version, g.binding(g.spec))
-	return &placed{version, p}, err
+	return &placed{version, p, g.record.companions()}, err
 }
 
 // companions returns the columns tagged context as they are in the struct.
@@ -63,9 +64,8 @@ func (g *group) note() {
 // as returns the record with other values in the columns tagged context.
 func (g *group) as(values []reflect.Value) *group {
 	then, r := *g, *g.recordWork
-	row := reflect.New(r.v.Type())
-	row.Elem().Set(r.v)
-	r.row, r.v = row.Interface(), row.Elem()
+	r.v = r.schema.copyOf(r.v)
+	r.row = r.v.Addr().Interface()
 	for i, c := range r.schema.companions {
 		r.at(c.index).Set(values[i])
 	}
@@ -88,10 +88,7 @@ func (g *group) lastKnown() *group { return g.as(g.key.was[len(g.key.was)-1]) }
 
 // explainsPlace reports whether the columns tagged context explain where the key is.
 func (g *group) explainsPlace(at placed) bool {
-	if g.key.was == nil {
-		return false
-	}
-	then, err := g.lastKnown().place(at.version)
+	then, err := g.as(at.by).place(at.version)
 	return err == nil && then != nil && then.place == at.place
 }
 

@@ -23,6 +23,7 @@ type schema struct {
 
 	// companions are the fields in plain that contexts use.
 	companions []*idSpec
+	bound      []*idSpec // fields whose values a row must have for its record to open
 
 	replacing []*fieldSpec // fields that replace others: migrating= and migrated=
 
@@ -313,6 +314,7 @@ func (b *builder) assign(t reflect.Type) {
 	b.assignIndexes(t)
 	b.assignMigrating(t)
 	b.assignAssociated()
+	b.findBound()
 	if len(master.fields) > 0 && len(b.mistakes) == 0 {
 		b.keys = append(b.keys, master)
 		var err error

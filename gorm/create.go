@@ -1,6 +1,7 @@
 package kmsgorm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -56,7 +57,7 @@ func (t *table) beforeCreate(db *gorm.DB) error {
 	if err := seal(db); err != nil {
 		return err
 	}
-	return w.keepIDs(db)
+	return w.keepSealed(db)
 }
 
 // checkIDsWritten refuses an INSERT without the ids of its records. The database would
@@ -201,9 +202,9 @@ func (p *Plugin) afterCreate(db *gorm.DB) {
 func (w *work) created(db *gorm.DB) error {
 	ctx, n := db.Statement.Context, len(w.rows)
 	if err := w.completeLater(db); err != nil {
-		return err
+		return w.takeLaterBack(db, err)
 	}
-	if err := w.checkInserted(db); err != nil {
+	if err := errors.Join(w.checkInserted(db), w.checkBound(db, "create")); err != nil {
 		return err
 	}
 	if w.uncertain { // nothing is known about what the rows hold
@@ -238,7 +239,11 @@ func (w *work) completeLater(db *gorm.DB) error {
 		return err
 	}
 	for i, row := range w.later {
-		if err := w.fillIn(db, row, columns[i]); err != nil {
+		err := w.fillIn(db, row, columns[i])
+		if w.spells && errors.Is(err, kmsencrypted.ErrConflict) { // nobody else has seen the row
+			err = cmp.Or(w.checkTold(db, "create", rows{row}), err)
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -62,12 +62,13 @@
 //
 // # Primary keys
 //
-// A record is bound to its primary key. If that is no integer, another query in the
-// same transaction asks for the id that the database has. A row under another
+// A record is bound to its primary key and to the columns tagged context. Unless all of
+// them are integers, another query in the same transaction asks what the database has
+// in them after an INSERT, and after an UPDATE that sets one of them. A row with another
 // spelling would never open, such as that of an upper-case UUID in a uuid column, of
 // a short text in a char(10) on PostgreSQL, or of an id that a collation takes for
-// that of another row: it is deleted again, and the error is [kmsencrypted.ErrLossy].
-// So is the first key of a row that was not read.
+// that of another row: it is deleted again, or the UPDATE is undone, and the error is
+// [kmsencrypted.ErrLossy]. So is the first key of a row that was not read.
 //
 // A zero is an id that the database assigns, in SQLite too. In a composite primary
 // key a number 0 is a value. Save takes a record with such a key for a new one, as

@@ -10,21 +10,22 @@ import (
 	"gorm.io/gorm/clause"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 )
 
-// See package spelling for why a row must be asked for the id that it has. Only some
-// of GORM's drivers have RETURNING, so a query of its own asks.
+// See package spelling for why a row must be asked for what its record is bound to. Only
+// some of GORM's drivers have RETURNING, so a query of its own asks.
 
-// keepIDs copies records with ids before their INSERT, which may write other ids
+// keepSealed copies records with ids before their INSERT, which may write other ids
 // into them, and begins a transaction that takes the rows back.
-func (w *work) keepIDs(db *gorm.DB) error {
-	if !w.spellsIDs || db.DryRun {
+func (w *work) keepSealed(db *gorm.DB) error {
+	if !w.spells || db.DryRun {
 		return nil
 	}
 	for _, row := range w.rows {
 		if !slices.Contains(w.later, row) && !slices.Contains(w.existing, row) {
-			w.asSealed = append(w.asSealed, w.model.Copy(row))
+			w.asSealed, w.copied = append(w.asSealed, w.model.Copy(row)), append(w.copied, row)
 		}
 	}
 	if len(w.asSealed) == 0 {
@@ -33,26 +34,29 @@ func (w *work) keepIDs(db *gorm.DB) error {
 	return w.inTransaction(db)
 }
 
-// checkInserted compares the ids of rows with those that their records were sealed
-// for. Rows that would never open are deleted, because the program may go on with its
-// own transaction; but not where they may have been there before.
+// checkInserted compares rows with what their records were sealed for. Rows that would
+// never open are deleted, because the program may go on with its own transaction; but
+// not where they may have been there before.
 func (w *work) checkInserted(db *gorm.DB) error {
-	if len(w.asSealed) == 0 {
+	list := w.asSealed
+	if w.spells && len(w.context) > 0 { // the ids are those that the database gave them
+		list = slices.Concat(list, w.later)
+	}
+	if len(list) == 0 {
 		return nil
 	}
-	list := w.asSealed
-	told, err := w.idsOf(db, list, w.byIDs)
+	told, err := w.boundOf(db, list, w.byIDs)
 	if err == nil && w.uncertain {
 		list, told, err = w.ours(db, list, told)
 	}
 	if err != nil {
 		return err
 	}
-	err = spelling.Check(db.Statement.Context, w.model, list, told)
+	lost, err := spelling.Check(w.model, list, told)
 	if err == nil {
 		return nil
 	}
-	err = w.respelled("create", err)
+	err = w.of(lost, w.respelled("create", err))
 	if overwrites := !w.uncertain && !w.counted && w.isUpsert; overwrites {
 		return err
 	}
@@ -65,7 +69,7 @@ func (w *work) ours(db *gorm.DB, list, told rows) (inserted, as rows, err error)
 	if inserted, as = w.withKeys(list, told); int64(len(inserted)) >= db.RowsAffected {
 		return inserted, as, nil
 	}
-	told, err = w.idsOf(db, list, w.byKeys)
+	told, err = w.boundOf(db, list, w.byKeys)
 	inserted, as = w.withKeys(list, told)
 	return inserted, as, err
 }
@@ -81,24 +85,58 @@ func (w *work) withKeys(list, stored rows) (found, as rows) {
 	return found, as
 }
 
-// checkFirstKey is for an update that binds a row to its id: nobody may have read it.
-func (w *work) checkFirstKey(db *gorm.DB) error {
-	if !w.spellsIDs || db.DryRun || !spelling.IsFirstKey(w.model, *w.change) {
+// mayBind prepares for checkBound: a statement that binds the rows of records to values
+// of the program's can be undone after it. plain are the columns that GORM sets.
+func (w *work) mayBind(db *gorm.DB, list rows, write field.Write, plain ...string) error {
+	if !w.spells || db.DryRun || !spelling.Binds(w.model, write, plain...) {
 		return nil
 	}
-	told, err := w.idsOf(db, w.rows, w.byIDs)
-	if err != nil || len(told) == 0 { // the UPDATE will find none
+	w.binding = slices.Concat(w.binding, list)
+	if err := w.inTransaction(db); err != nil {
 		return err
 	}
-	if err := spelling.Check(db.Statement.Context, w.model, w.rows, told); err != nil {
-		return w.respelled("update", err)
+	if _, begun := db.InstanceGet("gorm:started_transaction"); begun || w.begun || w.savepoint {
+		return nil
 	}
-	return nil
+	w.savepoint = true
+	return own(db).SavePoint(savepoint).Error
 }
 
-// idsOf reads the ids and the keys of rows as the database has them.
-func (w *work) idsOf(db *gorm.DB, list rows, condition func(context.Context, rows) clause.Expression) (told rows, err error) {
-	columns := slices.Concat(w.model.IDColumns(), w.model.KeyColumns())
+const savepoint = "kmsencrypted"
+
+// checkBound compares rows with what their records are bound to by the statement, and
+// undoes it if one of them would never open.
+func (w *work) checkBound(db *gorm.DB, op string) error {
+	if len(w.binding) == 0 {
+		return nil
+	}
+	err := w.checkTold(db, op, w.binding)
+	switch {
+	case !w.savepoint:
+	case err != nil:
+		err = errors.Join(err, own(db).WithContext(context.WithoutCancel(db.Statement.Context)).RollbackTo(savepoint).Error)
+	case dialectOf(db).Check() == nil: // others keep it
+		err = own(db).Exec("RELEASE SAVEPOINT " + savepoint).Error
+	}
+	if err != nil {
+		db.RowsAffected = 0
+	}
+	return err
+}
+
+// checkTold compares rows that are there.
+func (w *work) checkTold(db *gorm.DB, op string, list rows) error {
+	told, err := w.boundOf(db, list, w.byIDs)
+	if err != nil {
+		return err
+	}
+	lost, err := spelling.Check(w.model, list, told)
+	return w.of(lost, w.respelled(op, err))
+}
+
+// boundOf reads what rows have in the columns that records are bound to, and their keys.
+func (w *work) boundOf(db *gorm.DB, list rows, condition func(context.Context, rows) clause.Expression) (told rows, err error) {
+	columns := slices.Concat(w.model.BoundColumns(), w.model.KeyColumns())
 	for part := range slices.Chunk(list, 1000) {
 		query := own(db).Unscoped().Select(columns).Where(clause.Where{Exprs: []clause.Expression{condition(db.Statement.Context, part)}})
 		result, err := query.Rows()
@@ -107,7 +145,7 @@ func (w *work) idsOf(db *gorm.DB, list rows, condition func(context.Context, row
 		}
 		for result.Next() {
 			row := rowOf(reflect.New(w.rowType).Elem())
-			if err := w.model.Scan(result, row); err != nil {
+			if err := own(db).ScanRows(result, *row); err != nil {
 				row = nil // the type cannot hold it: it is none of the program's
 			}
 			told = append(told, row)
@@ -146,6 +184,17 @@ func (w *work) takeBack(db *gorm.DB, list rows) error {
 	return nil
 }
 
+// takeLaterBack deletes rows that could not be completed. A row that an upsert gave the
+// id of may be another's.
+func (w *work) takeLaterBack(db *gorm.DB, err error) error {
+	_, ours := errors.AsType[*kmsencrypted.Error](err) // and so the transaction goes on
+	if !ours || w.isUpsert || len(w.later) == 0 {
+		return err
+	}
+	ctx := context.WithoutCancel(db.Statement.Context)
+	return errors.Join(err, own(db).WithContext(ctx).Where(clause.Where{Exprs: []clause.Expression{w.byIDs(ctx, w.later)}}).Delete(nil).Error)
+}
+
 // byKeys is the condition that finds rows by wrapped data keys.
 func (w *work) byKeys(_ context.Context, list rows) clause.Expression {
 	var either []clause.Expression
@@ -167,5 +216,8 @@ func (w *work) byKeys(_ context.Context, list rows) clause.Expression {
 }
 
 func (t *table) respelled(op string, err error) error {
+	if err == nil {
+		return nil
+	}
 	return &kmsencrypted.Error{Op: op, Record: t.name, Err: err}
 }

@@ -27,9 +27,9 @@ type table struct {
 	// replaced are the plain fields that others replace, by the column of the other.
 	replaced map[string]*schema.Field
 	context  map[string]*schema.Field // plain, of the encryption context, by column
-	// spellsIDs: the database may have another spelling of an id than Go.
-	spellsIDs bool
-	secret    []string // encrypted columns and indexes: nothing to compare a plaintext with
+	// spells: the database may have another spelling of what records are bound to than Go.
+	spells bool
+	secret []string // encrypted columns and indexes: nothing to compare a plaintext with
 }
 
 var keyType, partType = reflect.TypeFor[field.Key](), reflect.TypeFor[field.Part]()
@@ -48,7 +48,7 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 		return nil, configError("%v: %w: encrypted columns need a type, such as `gorm:\"type:text\"`", m.RowType(), err)
 	}
 	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field), replaced: make(map[string]*schema.Field), context: make(map[string]*schema.Field)}
-	t.spellsIDs = spelling.Varies(t.model)
+	t.spells = spelling.Varies(t.model)
 	var mistakes []error
 	if stmt.Schema.Table != t.name {
 		mistakes = append(mistakes, configError("%v: GORM's table is %q, the model's %q", t.rowType, stmt.Schema.Table, t.name))
@@ -81,6 +81,7 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 	for _, column := range m.ContextColumns() {
 		if f := stmt.Schema.FieldsByDBName[column]; f != nil {
 			t.context[column] = f
+			t.spells = t.spells || f.HasDefaultValue || !f.Creatable // only the database knows it
 		}
 	}
 	for _, column := range m.IDColumns() {

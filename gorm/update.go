@@ -347,7 +347,7 @@ func (w *work) sealRecord(db *gorm.DB) error {
 		}
 	}
 	w.change, w.condition = &write, &unchanged{w.table, write.Where}
-	if err := w.checkFirstKey(db); err != nil {
+	if err := w.mayBind(db, w.rows, write, w.assignedNames()...); err != nil {
 		return err
 	}
 	if len(write.Where) > 0 {
@@ -423,6 +423,9 @@ func (p *Plugin) afterUpdate(db *gorm.DB) {
 
 func (w *work) updated(db *gorm.DB) error {
 	if err := w.whyNone(db); err != nil || db.RowsAffected == 0 {
+		return err
+	}
+	if err := w.checkBound(db, "update"); err != nil {
 		return err
 	}
 	w.confirmed(db, func() { w.model.Sent(w.rows...) })

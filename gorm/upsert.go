@@ -219,7 +219,7 @@ func (w *work) sealOverwrite(db *gorm.DB, upsert clause.OnConflict, stored map[s
 	if err := errors.Join(w.model.Seal(ctx, w.existing...), w.sealMade(ctx, made)); err != nil {
 		return err
 	}
-	known, err := w.knownKeys()
+	known, err := w.knownKeys(db)
 	if err != nil {
 		return err
 	}
@@ -380,7 +380,7 @@ func (w *work) leavesOut(column string) bool {
 
 // knownKeys returns, by key column, what the locked rows have there where an upsert
 // writes another wrap of the same data key, because the record moves.
-func (w *work) knownKeys() (map[string][]any, error) {
+func (w *work) knownKeys(db *gorm.DB) (map[string][]any, error) {
 	known := make(map[string][]any)
 	for _, row := range w.existing {
 		write, err := w.model.Write(row)
@@ -389,6 +389,9 @@ func (w *work) knownKeys() (map[string][]any, error) {
 		}
 		if write.Key != field.KeyKept {
 			return nil, w.refused("create", "", errors.ErrUnsupported, "the record gets a new data key: save it by itself")
+		}
+		if err := w.mayBind(db, rows{row}, write); err != nil {
+			return nil, err
 		}
 		for _, a := range write.Where {
 			for _, value := range a.Values() {

@@ -16,8 +16,11 @@ import (
 type work struct {
 	*table
 	rows           rows
+	all            rows     // as the program gave them
 	selects, omits []string // of the program
 	begun          bool     // this package began a transaction
+	savepoint      bool     // and set a savepoint in one of the program
+	binding        rows     // whose rows get values of the program's that they are bound to
 
 	create
 	update
@@ -29,6 +32,7 @@ type create struct {
 	later      rows     // to be sealed when the database has given their ids
 	existing   rows     // whose rows an upsert overwrites
 	asSealed   rows     // copies of those that are inserted with an id
+	copied     rows     // those of which they are copies
 	indexed    bool     // their blind indexes are computed, and inserted with them
 	idAssigned bool     // the database makes the ids
 	isUpsert   bool
@@ -51,7 +55,7 @@ type update struct {
 }
 
 func (t *table) begin(db *gorm.DB, list rows) *work {
-	w := &work{table: t, rows: list, selects: db.Statement.Selects, omits: db.Statement.Omits}
+	w := &work{table: t, rows: list, all: list, selects: db.Statement.Selects, omits: db.Statement.Omits}
 	w.dest = db.Statement.Dest
 	db.InstanceSet(settingWork, w)
 	return w
@@ -71,6 +75,18 @@ func workOf(db *gorm.DB) *work {
 		db.InstanceSet(settingWork, (*work)(nil)) // a statement may be used again
 	}
 	return w
+}
+
+// of adds which of the program's records an error is about, if there are many.
+func (w *work) of(row *any, err error) error {
+	if i := slices.Index(w.asSealed, row); i >= 0 {
+		row = w.copied[i]
+	}
+	i := slices.Index(w.all, row)
+	if err == nil || i < 0 || len(w.all) == 1 {
+		return err
+	}
+	return field.Failures{{Index: i, Err: err}}
 }
 
 // inTransaction begins a transaction unless the statement is in one.

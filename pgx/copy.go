@@ -15,8 +15,8 @@ import (
 // identity column. If there is none the error is [kmsencrypted.ErrNoID], because COPY
 // returns no ids: set them, or use Insert.
 //
-// Ids that are no integers are read again and compared, in the same transaction, and
-// so are columns tagged `db:"…,returned"`.
+// Ids and columns tagged context are read again and compared, in the same transaction,
+// unless all are integers. So are columns tagged `db:"…,returned"` read.
 func CopyFrom[R any](ctx context.Context, db DB, m *field.Model[R], rows ...*R) error {
 	t, err := tableFor("copy", db, m, rows...)
 	if err != nil || len(rows) == 0 {

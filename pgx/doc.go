@@ -53,9 +53,9 @@
 // A record is bound to its primary key, so the key must be known when it is sealed.
 //
 //   - One that is set, such as a UUID, is used. If it is no integer, it is compared
-//     with what the database made of it. A row under another spelling would never
-//     open, such as that of an upper-case UUID in a uuid column: it is deleted or
-//     rolled back, and the error is [kmsencrypted.ErrLossy].
+//     with what the database made of it, as columns tagged context are. A row with
+//     another spelling would never open, such as that of an upper-case UUID in a uuid
+//     column: it is deleted or rolled back, and the error is [kmsencrypted.ErrLossy].
 //   - One that is zero is fetched from the sequence of a serial or identity column,
 //     before the INSERT.
 //   - If there is no such sequence, or the tag is `db:"id,returned"`, the row is

@@ -62,6 +62,7 @@ var suite = []struct {
 	{"Tenants", tenants},
 	{"InPlace", inPlace},
 	{"IDsInAnotherSpelling", idsInAnotherSpelling},
+	{"ContextsInAnotherSpelling", contextsInAnotherSpelling},
 	{"CopyRows", copyRows},
 	{"CopyNeedsIDs", copyNeedsIDs},
 	{"BatchOfModels", batchOfModels},

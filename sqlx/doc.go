@@ -61,6 +61,7 @@
 //     spelling would never open, such as that of an upper-case UUID in a uuid column or
 //     a short text in a char(10) on PostgreSQL: it is deleted or rolled back, and the
 //     error is [kmsencrypted.ErrLossy]. So is the first key of a row that was not read.
+//     Columns tagged context are compared likewise, also when an update sets them.
 //   - One that is zero is fetched from the sequence of a serial or identity
 //     column on PostgreSQL, before the INSERT.
 //   - Elsewhere the row is inserted without its encrypted columns, sealed, and

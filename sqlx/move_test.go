@@ -52,11 +52,21 @@ func (e *env) documents(t *testing.T, keyEach bool) documents {
 // documentsIn has a type for the column of the tenant.
 func (e *env) documentsIn(t *testing.T, keyEach bool, tenant string) documents {
 	t.Helper()
+	return e.documentsWith(t, keyEach, false, tenant)
+}
+
+// documentsWith are bound to their id, or not.
+func (e *env) documentsWith(t *testing.T, keyEach, omitID bool, tenant string) documents {
+	t.Helper()
 	contextOf := func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
-		return kmsencrypted.Context{"tenant": tenantOf(s.Record), "id": s.ID[0]}, nil
+		c := kmsencrypted.Context{"tenant": tenantOf(s.Record)}
+		if !omitID {
+			c["id"] = s.ID[0]
+		}
+		return c, nil
 	}
 	version := func() kmsencrypted.Version {
-		v := kmsencrypted.Version{Provider: kmstest.Memory(), Context: contextOf}
+		v := kmsencrypted.Version{Provider: kmstest.Memory(), Context: contextOf, OmitID: omitID}
 		if keyEach {
 			keys := map[string]kmsencrypted.Provider{"a": kmstest.Memory(), "b": kmstest.Memory()}
 			v.Provider = nil

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
@@ -58,10 +57,9 @@ func (in *Insertion[R]) chunk(ctx context.Context, db DB, rows []*R, args []any,
 }
 
 // undone calls a statement so that others can follow after an error: PostgreSQL
-// would refuse them in the same transaction, and rows whose ids turn out to be
-// spelled otherwise are there.
+// would refuse them in the same transaction.
 func (in *Insertion[R]) undone(ctx context.Context, db DB, statement func(DB) error) error {
-	if (in.Dialect == sqldialect.Postgres || in.spellsIDs) && !db.Commits() {
+	if in.Dialect == sqldialect.Postgres && !db.Commits() {
 		return db.Atomically(ctx, statement)
 	}
 	return statement(db)
@@ -69,16 +67,14 @@ func (in *Insertion[R]) undone(ctx context.Context, db DB, statement func(DB) er
 
 // refusesRow reports whether an error is about the values of a row.
 func refusesRow(err error) bool {
-	if errors.Is(err, kmsencrypted.ErrLossy) {
-		return true
-	}
 	h, ok := errors.AsType[*hidden](err)
 	return ok && sqldialect.RefusesRow(h.cause)
 }
 
-// of adds which of the records an error is about, if there are many.
+// of adds which of the records an error is about, if there are many and it does not
+// say so.
 func (in *Insertion[R]) of(row *R, err error) error {
-	if err == nil || len(in.rows) == 1 {
+	if _, says := errors.AsType[field.Failures](err); err == nil || says || len(in.rows) == 1 {
 		return err
 	}
 	name := in.Name

@@ -16,7 +16,7 @@ func InsertBy[R any](ctx context.Context, db DB, t *Table[R], rows []*R, send fu
 	in, err := t.Begin(ctx, db, rows)
 	switch {
 	case err != nil:
-	case in.later, in.spellsIDs:
+	case in.later, in.spells:
 		err = db.Atomically(ctx, func(tx DB) error { return in.by(ctx, tx, send) })
 	default:
 		err = send(ctx, db, true)
@@ -34,9 +34,11 @@ func (in *Insertion[R]) by(ctx context.Context, tx DB, send func(ctx context.Con
 		return err
 	}
 	if in.later {
-		return in.Complete(ctx, tx)
+		if err := in.Complete(ctx, tx); err != nil {
+			return err
+		}
 	}
-	return in.checkSpelling(ctx, tx, in.known)
+	return in.checkRest(ctx, tx)
 }
 
 // Assigned is what an UPDATE of a record sets: encrypted columns, and plain ones that

@@ -1,6 +1,7 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -142,9 +143,9 @@ func (in *Insertion[R]) isOneStatement() bool {
 		return false
 	}
 	if len(in.unknown) == 0 {
-		return len(in.known) == 1 || !in.spellsIDs && len(in.known) <= in.RowsPerInsert(len(in.columns))
+		return len(in.known) == 1 || !in.spells && len(in.known) <= in.RowsPerInsert(len(in.columns))
 	}
-	return len(in.known) == 0 && len(in.unknown) == 1 && !in.later
+	return len(in.known) == 0 && len(in.unknown) == 1 && !in.later && !in.spells
 }
 
 // Write inserts the records.
@@ -162,10 +163,13 @@ func (in *Insertion[R]) insert(ctx context.Context, db DB) error {
 	if err := in.askMany(ctx, db); err != nil {
 		return err
 	}
-	if err := in.insertUnknown(ctx, db); err != nil || !in.later {
+	if err := in.insertUnknown(ctx, db); err != nil {
 		return err
 	}
-	return in.Complete(ctx, db)
+	if in.later {
+		return in.Complete(ctx, db)
+	}
+	return in.checkTold(ctx, db, in.unknown)
 }
 
 // Unsealed returns the records that are inserted without their encrypted columns,
@@ -180,8 +184,16 @@ func (in *Insertion[R]) Unsealed() []*R {
 // Unknown returns the records whose ids the database assigns.
 func (in *Insertion[R]) Unknown() []*R { return in.unknown }
 
-// Complete seals such records when their rows and ids are there, and writes them.
+// Complete seals such records when their rows and ids are there, and writes them. It
+// returns [kmsencrypted.ErrLossy] if one of the rows would not open.
 func (in *Insertion[R]) Complete(ctx context.Context, db DB) error {
+	if err := in.completeUnsealed(ctx, db); err != nil {
+		return err
+	}
+	return in.checkTold(ctx, db, in.Unsealed())
+}
+
+func (in *Insertion[R]) completeUnsealed(ctx context.Context, db DB) error {
 	if err := in.model.SealNew(ctx, in.Unsealed()...); err != nil {
 		return in.among(in.unknown, err)
 	}
@@ -189,9 +201,13 @@ func (in *Insertion[R]) Complete(ctx context.Context, db DB) error {
 		return in.updateMany(ctx, db)
 	}
 	told := *in.Table
-	told.spellsIDs = false // these are as the database told them
+	told.spells = false // they are compared together
 	for _, row := range in.Unsealed() {
-		if err := told.write(ctx, db, row, nil); err != nil {
+		err := told.write(ctx, db, row, nil)
+		if errors.Is(err, kmsencrypted.ErrConflict) { // nobody else has seen the row
+			err = cmp.Or(in.checkTold(ctx, db, []*R{row}), err)
+		}
+		if err != nil {
 			return in.of(row, err)
 		}
 	}
@@ -214,7 +230,7 @@ func (in *Insertion[R]) askMany(ctx context.Context, db DB) error {
 // insertKnown inserts complete rows.
 func (in *Insertion[R]) insertKnown(ctx context.Context, db DB) error {
 	return in.inChunks(ctx, db, in.known, in.columns, in.RowsPerInsert(len(in.columns)), func(db DB, rows []*R, args []any) error {
-		if in.spellsIDs {
+		if in.spells {
 			return in.insertSpelled(ctx, db, rows, args)
 		}
 		insert := in.insertRow

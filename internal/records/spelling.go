@@ -6,66 +6,91 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/spelling"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
-// See package spelling for why a row must be asked for the id that it has.
+// See package spelling for why a row must be asked for what its record is bound to.
 
-// insertSpelled inserts rows and compares their ids.
+// insertSpelled inserts rows and compares them.
 func (in *Insertion[R]) insertSpelled(ctx context.Context, db DB, rows []*R, args []any) error {
-	told, err := in.toldIDs(ctx, db, in.InsertTellingIDs(names(in.columns), len(rows)), args)
+	told, err := in.insertTelling(ctx, db, rows, args)
 	if err != nil {
-		return Hide(err, args)
+		return err
 	}
-	if len(told) == 0 && in.Dialect == sqldialect.MySQL { // it is MySQL
-		if told, err = in.readIDs(ctx, db, rows); err != nil {
-			return err
-		}
-	}
-	err = spelling.Check(ctx, in.model, rows, told)
+	lost, err := spelling.Check(in.model, rows, told)
 	if err != nil && in.isOneStatement() { // no transaction takes it back
-		err = errors.Join(err, in.takeBack(context.WithoutCancel(ctx), db, rows[0]))
+		err = errors.Join(err, in.takeBack(context.WithoutCancel(ctx), db, lost, told))
 	}
-	return err
+	return in.of(lost, err)
 }
 
-// toldIDs sends a statement that returns primary keys, and reads them as any
-// query does.
-func (t *Table[R]) toldIDs(ctx context.Context, db DB, query string, args []any) (told []*R, err error) {
+// insertTelling inserts rows and returns what the database has in their bound columns.
+func (in *Insertion[R]) insertTelling(ctx context.Context, db DB, rows []*R, args []any) ([]*R, error) {
+	columns := names(in.columns)
+	if in.isChangedLater() {
+		if _, err := db.Exec(ctx, in.Insert(columns, len(rows)), args...); err != nil {
+			return nil, Hide(err, args)
+		}
+		return in.readBound(ctx, db, rows)
+	}
+	told, err := in.toldRows(ctx, db, in.InsertTelling(names(in.bound), columns, len(rows)), args)
+	if err == nil && len(told) == 0 && in.Dialect == sqldialect.MySQL { // it is MySQL
+		return in.readBound(ctx, db, rows)
+	}
+	return told, Hide(err, args)
+}
+
+// isChangedLater reports whether triggers change rows where RETURNING does not show it:
+// those of SQLite can do so only after the INSERT. They leave primary keys alone.
+func (t *Table[R]) isChangedLater() bool {
+	return t.Dialect == sqldialect.SQLite && len(t.bound) > len(t.ids)
+}
+
+// checkTold compares rows that are there, if the database may have something else.
+func (in *Insertion[R]) checkTold(ctx context.Context, db DB, rows []*R) error {
+	if !in.spells || len(rows) == 0 {
+		return nil
+	}
+	told, err := in.readBound(ctx, db, rows)
+	if err != nil {
+		return err
+	}
+	lost, err := spelling.Check(in.model, rows, told)
+	return in.of(lost, err)
+}
+
+// toldRows sends a statement that returns bound columns, and reads them as any query
+// does.
+func (t *Table[R]) toldRows(ctx context.Context, db DB, query string, args []any) (told []*R, err error) {
 	rows, err := db.Query(ctx, query, args...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	told = t.scanIDs(rows)
+	told = t.scanBound(rows)
 	return told, errors.Join(rows.Err(), rows.Close())
 }
 
-func (t *Table[R]) scanIDs(rows sqldialect.Rows) (told []*R) {
+func (t *Table[R]) scanBound(rows sqldialect.Rows) (told []*R) {
 	for rows.Next() {
 		row := spelling.NewRow(t.model)
-		into := make([]any, len(t.ids))
-		for i, c := range t.ids {
-			into[i] = c.pointer(structOf(row))
-		}
-		if err := rows.Scan(into...); err != nil {
-			row = nil // it is none that this type has: as good as another one
+		if err := rows.Scan(pointers(t.bound, row)...); err != nil {
+			row = nil // it has a value that this type has not: as good as another one
 		}
 		told = append(told, row)
 	}
 	return told
 }
 
-// readIDs reads the primary keys of rows that are there.
-func (t *Table[R]) readIDs(ctx context.Context, db DB, rows []*R) (told []*R, err error) {
+// readBound reads the bound columns of rows that are there.
+func (t *Table[R]) readBound(ctx context.Context, db DB, rows []*R) (told []*R, err error) {
 	for chunk := range slices.Chunk(rows, t.RowsPerInsert(len(t.ids))) {
 		var ids []any
 		for _, row := range chunk {
 			ids = append(ids, t.id(row)...)
 		}
-		found, err := t.toldIDs(ctx, db, t.SelectIDs(len(chunk)), ids)
+		found, err := t.toldRows(ctx, db, t.SelectRows(names(t.bound), len(chunk)), ids)
 		if err != nil {
 			return nil, Hide(err, ids)
 		}
@@ -75,8 +100,9 @@ func (t *Table[R]) readIDs(ctx context.Context, db DB, rows []*R) (told []*R, er
 }
 
 // takeBack deletes the row that was inserted for a record, whatever its id is: it
-// has the record's wrapped key, which no other row has.
-func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R) error {
+// has the record's wrapped key, which no other row has. The id that was told makes the
+// database find it without looking at, and locking, every row.
+func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R, told []*R) error {
 	byKeys := t.Table
 	byKeys.IDs = nil
 	var args []any
@@ -88,6 +114,9 @@ func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R) error {
 	if len(args) == 0 {
 		return nil // nothing is sealed
 	}
+	if len(told) == 1 && told[0] != nil {
+		byKeys.IDs, args = slices.Concat(t.IDs, byKeys.IDs), slices.Concat(t.id(told[0]), args)
+	}
 	result, err := db.Exec(ctx, byKeys.Delete(), args...)
 	if err != nil {
 		return fmt.Errorf("kms%s: delete the row: %w", t.library.Name, Hide(err, args))
@@ -98,24 +127,12 @@ func (t *Table[R]) takeBack(ctx context.Context, db DB, row *R) error {
 	return nil
 }
 
-// updateSpelled is an UPDATE for a row that gets its first key.
-func (t *Table[R]) updateSpelled(send updating[R]) updating[R] {
-	return func(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
-		err = db.Atomically(ctx, func(tx DB) error {
-			if matched, err = send(ctx, tx, row, w, columns); err != nil || !matched {
-				return err
-			}
-			return t.checkSpelling(ctx, tx, []*R{row})
-		})
-		return matched && err == nil, err
-	}
-}
-
-// checkSpelling compares the ids of rows that are there.
-func (t *Table[R]) checkSpelling(ctx context.Context, tx DB, rows []*R) error {
-	told, err := t.readIDs(ctx, tx, rows)
+// checkBound compares a row that was bound to values of the program's.
+func (t *Table[R]) checkBound(ctx context.Context, db DB, row *R) error {
+	told, err := t.readBound(ctx, db, []*R{row})
 	if err != nil {
 		return err
 	}
-	return spelling.Check(ctx, t.model, rows, told)
+	_, err = spelling.Check(t.model, []*R{row}, told)
+	return err
 }

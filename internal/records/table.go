@@ -25,8 +25,10 @@ type Table[R any] struct {
 	returned []column
 	// insertRow inserts all columns of one row: the most frequent statement.
 	insertRow string
-	// spellsIDs: the database may have another spelling of an id than Go.
-	spellsIDs bool
+	// bound are the columns that a row must have as the record has them for it to open.
+	bound []column
+	// spells: the database may have another spelling of them than Go.
+	spells bool
 }
 
 // column is a field of the struct that may be written.
@@ -54,10 +56,14 @@ func NewTable[R any](l Library, d sqldialect.Dialect, fields []Field, m *field.M
 		model:   m.Adapter(),
 		columns: make([]column, 0, len(fields)),
 	}
-	t.spellsIDs = spelling.Varies(t.model)
-	managed := m.Adapter().Columns()
+	t.spells = spelling.Varies(t.model)
+	managed, bound := m.Adapter().Columns(), m.Adapter().BoundColumns()
 	for _, f := range fields {
 		c := column{Field: f}
+		if slices.Contains(bound, f.Column) {
+			t.bound = append(t.bound, c)
+			t.spells = t.spells || f.ReadOnly || f.Returned && !slices.Contains(t.IDs, f.Column) // only the database knows it
+		}
 		switch {
 		case slices.Contains(t.IDs, f.Column):
 			c.kind = id
@@ -85,7 +91,12 @@ func (t *Table[R]) check(managed []string) error {
 	}
 	for _, name := range slices.Concat(t.IDs, managed) {
 		if !slices.ContainsFunc(t.columns, func(c column) bool { return c.Column == name }) {
-			return fmt.Errorf("kms%[1]s: %[2]w: %[1]s does not know column %[3]s of %[4]s: check its struct tag", t.library.Name, kmsencrypted.ErrConfig, name, t.Name)
+			return t.unknownColumn(name)
+		}
+	}
+	for _, name := range t.model.BoundColumns() {
+		if t.spells && !slices.ContainsFunc(t.bound, func(c column) bool { return c.Column == name }) {
+			return t.unknownColumn(name)
 		}
 	}
 	return nil
@@ -98,6 +109,10 @@ func structOf[R any](row *R) reflect.Value {
 		v = v.Elem().Elem()
 	}
 	return v
+}
+
+func (t *Table[R]) unknownColumn(name string) error {
+	return fmt.Errorf("kms%[1]s: %[2]w: %[1]s does not know column %[3]s of %[4]s: check its struct tag", t.library.Name, kmsencrypted.ErrConfig, name, t.Name)
 }
 
 // pick returns the columns of some kinds.

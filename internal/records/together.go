@@ -3,6 +3,7 @@ package records
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -24,10 +25,11 @@ func (in *Insertion[R]) Statements() (list []Statement, err error) {
 	columns := names(in.columns)
 	err = in.eachChunk(in.known, in.columns, in.RowsPerInsert(len(columns)), func(rows []*R, args []any) error {
 		s := Statement{Query: in.Insert(columns, len(rows)), Args: args, Result: ignored}
-		if in.spellsIDs {
-			s.Query = in.InsertTellingIDs(columns, len(rows))
-			s.Result = func(ctx context.Context, told sqldialect.Rows, _ func() int64) error {
-				return spelling.Check(ctx, in.model, rows, in.scanIDs(told))
+		if in.spells {
+			s.Query = in.InsertTelling(names(in.bound), columns, len(rows))
+			s.Result = func(_ context.Context, told sqldialect.Rows, _ func() int64) error {
+				lost, err := spelling.Check(in.model, rows, in.scanBound(told))
+				return in.of(lost, err)
 			}
 		}
 		list = append(list, s)
@@ -70,18 +72,25 @@ func (in *Insertion[R]) Values() (columns []string, values [][]any, err error) {
 }
 
 // ReadsAgain reports whether [Insertion.ReadAgain] is needed.
-func (in *Insertion[R]) ReadsAgain() bool { return in.spellsIDs || len(in.returned) > 0 }
+func (in *Insertion[R]) ReadsAgain() bool { return in.spells || len(in.returned) > 0 }
 
 // ReadAgain reads rows that were written in this transaction: the columns that the
-// database filled, and ids. It returns [kmsencrypted.ErrLossy] if one is not that of
-// its record.
+// database filled, and those that records are bound to. It returns
+// [kmsencrypted.ErrLossy] if one of these is not that of its record.
 func (in *Insertion[R]) ReadAgain(ctx context.Context, db DB) error {
-	if in.spellsIDs {
-		if err := in.checkSpelling(ctx, db, in.known); err != nil {
-			return err
-		}
+	if err := in.checkRest(ctx, db); err != nil {
+		return err
 	}
 	return in.readReturned(ctx, db, in.known)
+}
+
+// checkRest compares the rows that [Insertion.Complete] does not.
+func (in *Insertion[R]) checkRest(ctx context.Context, db DB) error {
+	rows := in.known
+	if !in.later {
+		rows = slices.Concat(rows, in.unknown)
+	}
+	return in.checkTold(ctx, db, rows)
 }
 
 // Change is an update that is sent together with others.
@@ -110,7 +119,7 @@ func (c *Change[R]) Statement() (s Statement, ok bool, err error) {
 	if err != nil {
 		return s, false, err
 	}
-	if len(w.Set)+len(columns) == 0 || w.Key != field.KeyKept || t.spellsIDs && spelling.IsFirstKey(t.model, w) {
+	if len(w.Set)+len(columns) == 0 || w.Key != field.KeyKept || t.binds(w, columns) {
 		return s, false, nil
 	}
 	if w.Set, err = t.assigned(w.Set, columns, c.row); err != nil {

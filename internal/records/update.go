@@ -101,14 +101,7 @@ func (t *Table[R]) writeBy(ctx context.Context, db DB, row *R, named []column, s
 		if len(w.Set)+len(columns) == 0 {
 			break
 		}
-		update := send
-		switch {
-		case w.Key != field.KeyKept:
-			update = t.updateLocked(send)
-		case t.spellsIDs && spelling.IsFirstKey(t.model, w):
-			update = t.updateSpelled(send)
-		}
-		switch matched, err := update(ctx, db, row, w, columns); {
+		switch matched, err := t.updateSafely(ctx, db, row, w, columns, send); {
 		case err != nil:
 			t.model.Sent(row) // only the answer may have been lost
 			return err
@@ -131,6 +124,32 @@ func (t *Table[R]) writeBy(ctx context.Context, db DB, row *R, named []column, s
 	return nil
 }
 
+// binds reports whether a row must be compared after a write.
+func (t *Table[R]) binds(w field.Write, plain []column) bool {
+	return t.spells && spelling.Binds(t.model, w, names(plain)...)
+}
+
+// updateSafely sends an UPDATE, for a row that gets another data key or other values
+// that it is bound to with what has to be done before and after.
+func (t *Table[R]) updateSafely(ctx context.Context, db DB, row *R, w field.Write, columns []column, send updating[R]) (matched bool, err error) {
+	binds := t.binds(w, columns)
+	if w.Key == field.KeyKept && !binds {
+		return send(ctx, db, row, w, columns)
+	}
+	err = db.Atomically(ctx, func(tx DB) error {
+		if w.Key != field.KeyKept {
+			if err := t.lockForKey(ctx, tx, row, &w); err != nil {
+				return err
+			}
+		}
+		if matched, err = send(ctx, tx, row, w, columns); err != nil || !matched || !binds {
+			return err
+		}
+		return t.checkBound(ctx, tx, row)
+	})
+	return matched && err == nil, err
+}
+
 // changes returns what has to be written of a record, with plain columns.
 func (t *Table[R]) changes(row *R, named []column) (w field.Write, columns []column, err error) {
 	if w, err = t.model.Write(row, names(named)...); err != nil {
@@ -149,7 +168,22 @@ func (t *Table[R]) update(ctx context.Context, db DB, row *R, w field.Write, col
 	if err == nil {
 		matched, err = t.Matched(result)
 	}
+	if err == nil && !matched && t.CountsChanges() {
+		return t.isWritten(ctx, db, row, w)
+	}
 	return matched, Hide(err, args)
+}
+
+// isWritten reports whether a row is as an UPDATE would make it that changed none.
+func (t *Table[R]) isWritten(ctx context.Context, db DB, row *R, w field.Write) (is bool, err error) {
+	all := slices.Clone(w.Where)
+	for _, a := range w.Set {
+		_, a.Exact = a.Value.(string)
+		all = append(all, a)
+	}
+	query, args := conditional.Holds(t.Table, all, t.id(row))
+	found, err := readColumn[int](ctx, db, query, args...)
+	return len(found) > 0, err
 }
 
 // assigned adds the values of plain columns to what is set.
@@ -165,45 +199,30 @@ func (t *Table[R]) assigned(set []field.Assignment, columns []column, row *R) ([
 	return set, nil
 }
 
-// updateLocked is an UPDATE for a row that gets another data key. Columns that the
-// table has by now but the model does not know must not be lost with the old one.
-func (t *Table[R]) updateLocked(send updating[R]) updating[R] {
-	return func(ctx context.Context, db DB, row *R, w field.Write, columns []column) (matched bool, err error) {
-		err = db.Atomically(ctx, func(tx DB) error {
-			empty, err := t.unknownEmpty(ctx, tx, row, w.Key)
-			if err != nil {
-				return err
-			}
-			w.Where = slices.Concat(w.Where, empty)
-			matched, err = send(ctx, tx, row, w, columns)
-			return err
-		})
-		return matched && err == nil, err
-	}
-}
-
-// unknownEmpty locks a row and returns the condition that the columns which the model
-// does not know are NULL.
-func (t *Table[R]) unknownEmpty(ctx context.Context, tx DB, row *R, change field.KeyChange) (empty []field.Assignment, err error) {
+// lockForKey locks a row that gets another data key. Columns that the table has by now
+// but the model does not know must not be lost with the old one.
+func (t *Table[R]) lockForKey(ctx context.Context, tx DB, row *R, w *field.Write) error {
 	existing, err := t.LockedColumns(ctx, tx, t.id(row))
 	if err != nil {
-		return nil, Hide(t.library.noRows(err), nil)
+		return Hide(t.library.noRows(err), nil)
 	}
 	unknown := t.model.UnknownColumns(existing)
-	if change == field.KeyRekeyed && len(unknown) > 0 {
-		return nil, fmt.Errorf("%w: rekey of table %s: %w", kmsencrypted.ErrConfig, t.Name, field.UnknownColumnsError(unknown))
+	if w.Key == field.KeyRekeyed && len(unknown) > 0 {
+		return fmt.Errorf("%w: rekey of table %s: %w", kmsencrypted.ErrConfig, t.Name, field.UnknownColumnsError(unknown))
 	}
+	var empty []field.Assignment
 	for _, name := range unknown {
 		empty = append(empty, field.Assignment{Column: name})
 	}
 	now, err := t.read(ctx, tx, row, empty)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(unknown) > 0 && slices.ContainsFunc(now, func(v any) bool { return v != nil }) {
-		return nil, fmt.Errorf("%w: %w", kmsencrypted.ErrNeedsDecrypt, field.UnknownColumnsError(unknown))
+		return fmt.Errorf("%w: %w", kmsencrypted.ErrNeedsDecrypt, field.UnknownColumnsError(unknown))
 	}
-	return empty, nil
+	w.Where = slices.Concat(w.Where, empty)
+	return nil
 }
 
 // reconsider reads the key columns of a row that did not match and lets the model

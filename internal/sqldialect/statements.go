@@ -26,16 +26,16 @@ func (t Table) InsertReturning(columns []string, rows int) string {
 	return s.String()
 }
 
-// InsertTellingIDs is an INSERT that returns the whole primary key as the database
-// has it. MySQL and an old MariaDB return no row.
-func (t Table) InsertTellingIDs(columns []string, rows int) string {
+// InsertTelling is an INSERT that returns columns as the database has them. MySQL and an
+// old MariaDB return no row.
+func (t Table) InsertTelling(told, columns []string, rows int) string {
 	s := t.insert(columns, rows)
 	begin, end := " RETURNING ", ""
 	if t.Dialect == MySQL {
 		begin, end = " /*M!100500 RETURNING ", " */"
 	}
 	s.Add(begin)
-	s.Names(t.IDs)
+	s.Names(told)
 	s.Add(end)
 	return s.String()
 }
@@ -118,15 +118,19 @@ func (s *Statement) tellMatch(column string) {
 	s.Add(", NULL), ")
 }
 
-// Matched reports whether an [Table.Update] found its row.
+// Matched reports whether an [Table.Update] found its row. Where the server
+// [Table.CountsChanges] it also finds none if nothing changed in a table with triggers.
 func (t Table) Matched(result sql.Result) (bool, error) {
-	count := result.RowsAffected
-	if t.Dialect == MySQL {
-		count = result.LastInsertId
+	n, err := result.RowsAffected()
+	if n == 0 && err == nil && t.CountsChanges() {
+		n, err = result.LastInsertId() // which triggers reset
 	}
-	n, err := count()
 	return n > 0, err
 }
+
+// CountsChanges reports whether the server counts rows that changed, not rows that an
+// UPDATE found.
+func (t Table) CountsChanges() bool { return t.Dialect == MySQL }
 
 // UpdateMany returns an UPDATE of several rows at once in MariaDB, if their
 // columns in empty are NULL. The arguments are for each row its id and the new
@@ -192,10 +196,6 @@ func (t Table) TellMatch(update, column string) string {
 	s.tellMatch(column)
 	return strings.Replace(update, " SET ", s.String(), 1)
 }
-
-// SelectIDs returns a SELECT of the ids of so many rows as they are now. The
-// arguments are the ids.
-func (t Table) SelectIDs(rows int) string { return t.SelectRows(t.IDs, rows) }
 
 // SelectRows returns a SELECT of columns of so many rows as they are now. The
 // arguments are the ids.

@@ -11,7 +11,8 @@ func TestStatements(t *testing.T) {
 	t.Parallel()
 	before, after := MySQL.StrictParts()
 	before += " "
-	table := func(d Dialect) Table { return Table{d, "billing.customers", []string{"tenant", "id"}} }
+	ids := []string{"tenant", "id"}
+	table := func(d Dialect) Table { return Table{d, "billing.customers", ids} }
 	for _, c := range []struct{ got, want string }{
 		{table(Postgres).Insert([]string{"name", "order"}, 2),
 			`INSERT INTO "billing"."customers" ("name", "order") VALUES ($1, $2), ($3, $4)`},
@@ -21,13 +22,13 @@ func TestStatements(t *testing.T) {
 			before + "INSERT " + after + " INTO `billing`.`customers` (`id`, `name`) VALUES (?, ?)"},
 		{table(Postgres).InsertReturning([]string{"name"}, 1),
 			`INSERT INTO "billing"."customers" ("name") VALUES ($1) RETURNING "tenant"`},
-		{table(Postgres).SelectIDs(2),
+		{table(Postgres).SelectRows(ids, 2),
 			`SELECT "tenant", "id" FROM "billing"."customers" WHERE ("tenant", "id") IN (($1, $2), ($3, $4))`},
-		{table(MySQL).SelectIDs(2),
+		{table(MySQL).SelectRows(ids, 2),
 			"SELECT `tenant`, `id` FROM `billing`.`customers` WHERE (`tenant`, `id`) IN ((?, ?), (?, ?)) LOCK IN SHARE MODE"},
-		{table(SQLite).SelectIDs(2),
+		{table(SQLite).SelectRows(ids, 2),
 			"SELECT `tenant`, `id` FROM `billing`.`customers` WHERE (`tenant`, `id`) IN (VALUES (?, ?), (?, ?))"},
-		{table(SQLite).SelectIDs(1),
+		{table(SQLite).SelectRows(ids, 1),
 			"SELECT `tenant`, `id` FROM `billing`.`customers` WHERE `tenant` = ? AND `id` = ?"},
 		{table(SQLite).InsertReturning(nil, 1),
 			"INSERT INTO `billing`.`customers` DEFAULT VALUES RETURNING `tenant`"},

@@ -1,0 +1,125 @@
+package field
+
+import (
+	"bytes"
+	"reflect"
+	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// A row opens only if it has what the record was sealed for: its primary key, the
+// columns that its encryption context is made of, and the plain columns that are
+// Lockbox's associated data. A database may store something else than it was given.
+
+// BoundColumns returns the columns whose values a row must have for its record to
+// open: the primary key, the columns tagged context, and the plain ones that the tag
+// ad= names.
+func (a Adapter[R]) BoundColumns() []string {
+	columns := make([]string, len(a.spec().bound))
+	for i, f := range a.spec().bound {
+		columns[i] = f.column
+	}
+	return columns
+}
+
+// BoundValues returns the values of [Adapter.BoundColumns] in a record, as arguments of
+// a statement.
+func (a Adapter[R]) BoundValues(row *R) []any {
+	if a.lacks(row) {
+		return nil
+	}
+	r := a.record(row)
+	values := make([]any, len(a.spec().bound))
+	for i, f := range a.spec().bound {
+		values[i] = r.at(f.index).Interface()
+	}
+	return values
+}
+
+// OpensAs reports whether a sealed record would open if its row had in
+// [Adapter.BoundColumns] what another record has: because both have the same, or
+// because nothing depends on what differs. It makes no call. Of told it uses these
+// columns only.
+func (a Adapter[R]) OpensAs(row, told *R) bool {
+	if a.lacks(row) || a.lacks(told) {
+		return false
+	}
+	r, other := a.record(row), a.record(told)
+	if r.hasSameBound(other) {
+		return true
+	}
+	copied := r.withBound(other)
+	for _, k := range r.schema.keys {
+		if !r.opensKeyAs(copied, k) {
+			return false
+		}
+	}
+	return true
+}
+
+func (r *record) hasSameBound(other record) bool {
+	return !slices.ContainsFunc(r.schema.bound, func(f *idSpec) bool {
+		return !reflect.DeepEqual(plainValue(r.at(f.index)), plainValue(other.at(f.index)))
+	})
+}
+
+// withBound returns a copy of a record with the bound columns of another.
+func (r record) withBound(other record) record {
+	r.v = r.schema.copyOf(r.v)
+	r.row = r.v.Addr().Interface()
+	for _, f := range r.schema.bound {
+		r.at(f.index).Set(other.at(f.index))
+	}
+	return r
+}
+
+// opensKeyAs reports whether a copy of the record with other bound columns has its key
+// in the same place, and the same associated data for the columns under it.
+func (r *record) opensKeyAs(copied record, k *keySpec) bool {
+	isRuby := k.isMaster
+	if !k.isMaster {
+		h := &r.key(k).h
+		if !h.ciphertext() {
+			return true // nothing is sealed
+		}
+		version := kmsencrypted.ColumnVersion(h.stored.text)
+		recipe, err := r.box.Version(version)
+		if err != nil {
+			return false
+		}
+		isRuby = recipe.Format == kmsencrypted.Ruby
+		is, err := r.box.Place(version, r.bindingIn(k, isRuby))
+		was, other := r.box.Place(version, copied.bindingIn(k, isRuby))
+		if err != nil || other != nil || is != was {
+			return false
+		}
+	}
+	return !isRuby || !slices.ContainsFunc(k.fields, func(f *fieldSpec) bool {
+		is, err := r.associated(f)
+		was, other := copied.associated(f)
+		return r.field(f).head().ciphertext() && (err != nil || other != nil || !bytes.Equal(is, was))
+	})
+}
+
+// bindingIn is binding. In the Ruby format the primary key counts only in the context.
+func (r record) bindingIn(k *keySpec, isRuby bool) kmsencrypted.Binding {
+	b := r.binding(k)
+	if isRuby {
+		b.ID = nil
+	}
+	return b
+}
+
+// findBound lists the bound columns.
+func (b *builder) findBound() {
+	b.bound = slices.Concat(b.ids, b.companions)
+	for _, f := range b.fields {
+		for _, p := range b.plain {
+			known := slices.ContainsFunc(b.bound, func(other *idSpec) bool { return other.column == p.column })
+			if slices.Equal(p.index, f.associated) && !known {
+				b.bound = append(b.bound, p)
+			}
+		}
+	}
+}
