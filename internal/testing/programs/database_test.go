@@ -104,7 +104,7 @@ func (s server) open(t *testing.T) *environment {
 		*handle = db
 	}
 	for version := 1; version <= 2; version++ {
-		for i, tenant := range tenants {
+		for i, tenant := range allTenants() {
 			p, err := local.Create(filepath.Join(t.TempDir(), fmt.Sprintf("keys-%d-%d.txt", version, i)))
 			if err != nil {
 				t.Fatal(err)
@@ -124,7 +124,7 @@ var places = []string{"id", "tenant", "key of a tenant", "unbound"}
 func (e *environment) box(p program, s processSetting) (*kmsencrypted.Box, error) {
 	config := kmsencrypted.Config{Current: s.version, Versions: make(map[int]kmsencrypted.Version)}
 	for n := 1; n <= 2; n++ {
-		v := kmsencrypted.Version{Provider: e.keys[keyName(n, tenants[0])], RecordSeal: p.recordSeal, EncryptOnly: s.encryptOnly}
+		v := kmsencrypted.Version{Provider: e.keys[keyName(n, tooLong)], RecordSeal: p.recordSeal, EncryptOnly: s.encryptOnly}
 		switch p.place {
 		case "tenant", "unbound":
 			v.OmitID = p.place == "unbound"
@@ -204,11 +204,10 @@ func (e *environment) createTable(ctx context.Context, p program) error {
 	if err != nil {
 		return err
 	}
-	parts := append(managed, "tenant varchar(12) NOT NULL", "title varchar(20) NOT NULL", e.ids[p.ids], wall)
-	for _, statement := range []string{
-		"DROP TABLE IF EXISTS " + tableName,
-		"CREATE TABLE " + tableName + " (" + strings.Join(parts, ", ") + ")",
-	} {
+	tenant := tenantKinds[p.tenants]
+	parts := append(managed, "tenant "+e.of(tenant.column)+" NOT NULL", "title varchar(20) NOT NULL", e.ids[p.ids], wall)
+	statements := []string{"DROP TABLE IF EXISTS " + tableName, "CREATE TABLE " + tableName + " (" + strings.Join(parts, ", ") + ")"}
+	for _, statement := range append(statements, e.triggers(tenant)...) {
 		if _, err := e.admin.ExecContext(ctx, statement); err != nil {
 			return fmt.Errorf("%w: %s", err, statement)
 		}
@@ -223,7 +222,7 @@ func (e *environment) execute(p program, count *counts) error {
 	if err := e.createTable(ctx, p); err != nil {
 		return err
 	}
-	x := &execution{ctx: ctx, program: p, committed: state{}, same: e.sameRow(p.ids), count: count}
+	x := &execution{ctx: ctx, program: p, committed: state{}, same: e.sameRow(p.ids), spelled: tenantKinds[p.tenants].spelled, count: count}
 	for _, s := range p.processes {
 		made, err := e.newProcess(p, s)
 		if err != nil {
@@ -268,7 +267,7 @@ func (e *environment) readAll(x *execution) error {
 		if err != nil {
 			return lostf("in the end row %s cannot be read: %v", want.id, err)
 		}
-		if d := want.differs(r); d != "" {
+		if d := want.differs(r, x.spelled); d != "" {
 			return lostf("in the end row %s: %s", want.id, d)
 		}
 		if err := fresh.verify(x.ctx, r); err != nil {

@@ -19,11 +19,9 @@ const (
 	respells = true
 )
 
-// tenants, of which some only just differ and the last is longer than its column.
-var tenants = []string{"a", "b", "A", "tenant of many letters"}
-
 // tenant is mostly one of those that fit into the column.
 func (g *generator) tenant() string {
+	tenants := tenantKinds[g.p.tenants].tenants
 	n := len(tenants) - 1
 	if g.oneIn(15) {
 		return tenants[n]
@@ -93,7 +91,8 @@ func newProgram(s server, seed uint64) program {
 }
 
 func (g *generator) setting() setting {
-	s := setting{ids: pick(g, []string{"number", "number", "pair", "text", "uuid", "padded"}), place: pick(g, places), recordSeal: g.oneIn(5)}
+	s := setting{ids: pick(g, []string{"number", "number", "pair", "text", "uuid", "padded"}), place: pick(g, places), recordSeal: g.oneIn(5),
+		tenants: pick(g, []string{"varchar", "varchar", "char", "uuid", "changed"})}
 	for n := 1 + g.IntN(3); n > 0; n-- {
 		s.processes = append(s.processes, processSetting{
 			adapter: pick(g, []string{viaSqlX, viaGorm}),

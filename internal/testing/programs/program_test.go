@@ -16,6 +16,7 @@ type program struct {
 // setting is the table and the processes that work on it.
 type setting struct {
 	ids        string // the primary key: a name in idKinds
+	tenants    string // the column of the tenant: a name in tenantKinds
 	place      string // what encryption contexts are made of: a name in places
 	recordSeal bool
 	processes  []processSetting
@@ -42,7 +43,7 @@ type step struct {
 
 func (p program) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "primary key %s, place %s, record seal %t\n", p.ids, p.place, p.recordSeal)
+	fmt.Fprintf(&b, "primary key %s, tenant %s, place %s, record seal %t\n", p.ids, p.tenants, p.place, p.recordSeal)
 	for i, s := range p.processes {
 		fmt.Fprintf(&b, "process %d: %s, old release %t, encrypt only %t, version %d\n", i, s.adapter, s.isOld, s.encryptOnly, s.version)
 	}
@@ -59,7 +60,7 @@ func (s step) String() string {
 	}
 	switch s.do {
 	case "new":
-		text += fmt.Sprintf(" with id %q of tenant %s", s.id, *s.value)
+		text += fmt.Sprintf(" with id %q of tenant %q", s.id, *s.value)
 	case "read":
 		text += fmt.Sprintf(" from row %d", s.row)
 	case "set", "change":

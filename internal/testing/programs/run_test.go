@@ -21,6 +21,7 @@ type execution struct {
 	committed state
 	inserted  []string // keys of committed, in the order of their first insert
 	same      func(id string) string
+	spelled   func(tenant string) string
 	count     *counts
 }
 
@@ -265,7 +266,7 @@ func (x *execution) read(s *session, st step) error {
 		return lostf("row %s is there and should not be", id)
 	}
 	x.count.values += len(v.known)
-	if d := want.differs(r); d != "" {
+	if d := want.differs(r, x.spelled); d != "" {
 		return lostf("row %s was read: %s", id, d)
 	}
 	want.pin(r, v.known)

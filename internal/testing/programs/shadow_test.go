@@ -69,10 +69,10 @@ func (r *row) pin(got record, values map[string]*string) {
 }
 
 // differs says what an opened record has that the row should not have; "" if it is
-// as it should be.
-func (r *row) differs(got record) string {
+// as it should be. A column may have spelled the tenant otherwise.
+func (r *row) differs(got record, spelled func(string) string) string {
 	v := got.values()
-	if !slices.Contains(r.tenants, v.Tenant) {
+	if !slices.ContainsFunc(r.tenants, func(want string) bool { return spelled(want) == spelled(v.Tenant) }) {
 		return fmt.Sprintf("tenant %q, want %q", v.Tenant, r.tenants)
 	}
 	if v.Title != r.title {
