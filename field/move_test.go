@@ -97,3 +97,51 @@ func TestNativeMoveAfterRecordSeal(t *testing.T) {
 		t.Errorf("after a move: %v", err)
 	}
 }
+
+// A record that was sealed for another tenant, and not written, goes back to its own.
+// The tenant is in a struct that is embedded by a pointer, of which nobody else's copy
+// may change.
+func TestNativeMoveTakenBack(t *testing.T) {
+	t.Parallel()
+	type Scope struct {
+		Tenant string `db:"tenant" kms:"context"`
+	}
+	type scoped struct {
+		ID int64 `db:"id"`
+		*Scope
+		Key   field.Key        `db:"encrypted_kms_key"`
+		Email field.Of[string] `db:"email_ciphertext"`
+	}
+	p, err := local.Create(filepath.Join(t.TempDir(), "keys"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: p, Context: func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
+		return kmsencrypted.Context{"tenant": s.Record.(*scoped).Tenant}, nil
+	}}}}.Box()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := field.NewModel[scoped](box, field.Config{Table: "rows"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := scoped{ID: 1, Scope: &Scope{"acme"}, Email: field.New("a@example.org")}
+	if err := m.Seal(t.Context(), &row); err != nil {
+		t.Fatal(err)
+	}
+	m.Adapter().Saved(&row)
+	for _, tenant := range []string{"globex", "initech", "acme"} {
+		row.Tenant = tenant
+		if err := m.Seal(t.Context(), &row); err != nil {
+			t.Fatalf("Seal for %s: %v", tenant, err)
+		}
+		if row.Tenant != tenant {
+			t.Errorf("Seal for %s changed the tenant to %s", tenant, row.Tenant)
+		}
+		as := scoped{ID: 1, Scope: &Scope{tenant}}
+		if other := (scoped{ID: 1, Scope: &Scope{"hooli"}}); !m.Adapter().OpensAs(&row, &as) || m.Adapter().OpensAs(&row, &other) || row.Tenant != tenant {
+			t.Errorf("OpensAs of the record of %s", tenant)
+		}
+	}
+}
