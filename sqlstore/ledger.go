@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -23,12 +24,12 @@ func ledgerError(op string, err error) error {
 
 // again repeats an operation that changes nothing if it fails, until it loses no
 // race with other transactions.
-func again(do func() error) (err error) { return repeated(do, isTransient) }
+func again(do func() error) (err error) { return repeated(do, sqldialect.Transient) }
 
 // patiently is like again, and also repeats the operation if it waits too long for a
 // lock.
 func patiently(do func() error) error {
-	return repeated(do, func(err error) bool { return isTransient(err) || isLockTimeout(err) })
+	return repeated(do, func(err error) bool { return sqldialect.Transient(err) || isLockTimeout(err) })
 }
 
 func repeated(do func() error, passes func(error) bool) (err error) {

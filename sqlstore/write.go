@@ -191,16 +191,6 @@ func (s *Store[R]) begin(ctx context.Context) (*sqlx.Tx, error) {
 	return s.db.BeginTxx(ctx, &options)
 }
 
-// isTransient reports a deadlock, a serialization failure or a busy database.
-// Drivers have no common way to report these. The texts are those of MySQL's and
-// SQLite's drivers, which this package does not import.
-func isTransient(err error) bool {
-	if state, ok := sqldialect.SQLState(err); ok {
-		return state == "40P01" || state == "40001"
-	}
-	return mentions(err, "Error 1213", "Error 1020", "Error 3101", "SQLITE_BUSY", "database is locked")
-}
-
 // isLockTimeout reports whether another process held a lock for longer than a batch
 // waits, or a statement of the batch took too long.
 func isLockTimeout(err error) bool {

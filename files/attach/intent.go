@@ -33,7 +33,7 @@ type intents struct {
 	db           *sql.DB
 	buckets      map[string]Bucket
 	lease, grace time.Duration
-	references   string // counts the rows that name an object
+	references   string // selects those of a list of objects that a row names
 }
 
 // store writes a new object. It lists the object first, and gives it up if anything
@@ -71,7 +71,8 @@ func (i intents) discard(ctx context.Context, bucket, object string) error {
 	if err := i.giveUp(ctx, bucket, object); err != nil {
 		return err
 	}
-	return i.deleteObject(ctx, bucket, object)
+	_, err := i.deleteObjects(ctx, bucket, []string{object})
+	return err
 }
 
 // begin lists an object before it is written.

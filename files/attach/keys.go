@@ -153,7 +153,7 @@ func (m *Manager[R]) readParents(ctx context.Context, db Tx, lock string, list .
 			missing = append(missing, a.Parent)
 		}
 	}
-	for ids := range slices.Chunk(missing, 200) {
+	for ids := range slices.Chunk(missing, bulk) {
 		found, err := m.fileIDs(ctx, db, ids, lock)
 		if err != nil {
 			return err
@@ -172,7 +172,7 @@ func (m *Manager[R]) readParents(ctx context.Context, db Tx, lock string, list .
 
 // fileIDs returns the file ids of attachments by their IDs.
 func (m *Manager[R]) fileIDs(ctx context.Context, db Tx, ids []any, lock string) (map[string]files.ID, error) {
-	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT id, file_id FROM kms_attachments WHERE id IN (?"+strings.Repeat(", ?", len(ids)-1)+")"+lock), ids...)
+	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT id, file_id FROM kms_attachments WHERE id IN "+marks(len(ids))+lock), ids...)
 	if err != nil {
 		return nil, err
 	}

@@ -80,7 +80,7 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.M
 	a := model.Adapter()
 	m := &Manager[R]{model: a, config: config, key: config.KeyColumn,
 		intents: intents{dialect: d, db: db, buckets: config.Buckets, lease: config.Lease, grace: config.Grace,
-			references: "SELECT count(*) FROM kms_attachments WHERE bucket = ? AND object = ?"}}
+			references: "SELECT object FROM kms_attachments WHERE bucket = ? AND object IN "}}
 	keys := a.KeyColumns()
 	switch {
 	case reflect.TypeFor[R]().Kind() != reflect.Struct:

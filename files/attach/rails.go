@@ -111,7 +111,7 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 		config.RecordType = adapter.Name()
 	}
 	i := intents{dialect: d, db: db, buckets: common.Buckets, lease: common.Lease, grace: common.Grace,
-		references: "SELECT count(*) FROM active_storage_blobs WHERE service_name = ? AND " + d.Quoted("key") + " = ?"}
+		references: "SELECT " + d.Quoted("key") + " FROM active_storage_blobs WHERE service_name = ? AND " + d.Quoted("key") + " IN "}
 	config.Bucket = common.Bucket
 	r := &Rails[R]{intents: i, model: adapter, config: config, records: &Manager[R]{intents: i, model: adapter, config: common, key: common.KeyColumn}}
 	for name, a := range config.Attachments {

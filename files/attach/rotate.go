@@ -37,24 +37,54 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 		for _, r := range chunk {
 			args = append(args, recordID(r.ID))
 		}
-		list, err := m.query(ctx, tx, "record_table = ? AND record_id IN (?"+strings.Repeat(", ?", len(chunk)-1)+"){lock}", args...)
+		list, err := m.query(ctx, tx, "record_table = ? AND record_id IN "+marks(len(chunk))+"{lock}", args...)
 		if err != nil {
 			return err
 		}
+		var changed []*Attachment
 		for _, a := range list {
 			i := byID[recordID(a.RecordID)]
+			before := a.WrappedKey
 			err := m.rotateKey(ctx, tx, a, records[i], wrappers)
 			switch {
+			case err == nil && a.WrappedKey == before: // a rewrap
 			case err == nil:
+				changed = append(changed, a)
 			case isOfFile(err):
 				failures = append(failures, field.Failure{Index: i, Err: a.failed("rotate", err)})
 			default:
 				return err
 			}
 		}
+		if failures != nil {
+			continue // the transaction is rolled back
+		}
+		for part := range slices.Chunk(changed, bulk/2) {
+			if err := m.writeKeys(ctx, tx, part); err != nil {
+				return err
+			}
+		}
 	}
 	if failures != nil {
 		return failures
+	}
+	return nil
+}
+
+// writeKeys writes the wrapped keys of rows that were read under lock.
+func (m *Manager[R]) writeKeys(ctx context.Context, tx Tx, list []*Attachment) error {
+	var args, ids []any
+	for _, a := range list {
+		args, ids = append(args, a.ID, a.WrappedKey), append(ids, a.ID)
+	}
+	result, err := tx.ExecContext(ctx, m.dialect.SQL("UPDATE kms_attachments SET wrapped_key = CASE id"+strings.Repeat(" WHEN ? THEN ?", len(list))+" END WHERE id IN "+marks(len(ids))), append(args, ids...)...)
+	if err != nil {
+		return err
+	}
+	if n, err := result.RowsAffected(); err != nil {
+		return err
+	} else if n != int64(len(ids)) {
+		return kmsencrypted.ErrConflict
 	}
 	return nil
 }
@@ -82,22 +112,15 @@ func (w wrappers) under(k kmsencrypted.DataKey) (*files.Wrapper, error) {
 	return made, err
 }
 
+// rotateKey sets the wrapped key that the row of a is to have.
 func (m *Manager[R]) rotateKey(ctx context.Context, tx Tx, a *Attachment, r field.Rotated, w wrappers) error {
-	before, err := a.WrappedKey, error(nil)
+	var err error
 	switch {
 	case !files.IsWrappedKey(a.WrappedKey):
 		a.WrappedKey, err = m.rotateDirect(ctx, tx, a, r)
 	case r.New.IsZero(): // a rewrap
-		return nil
 	default:
 		a.WrappedKey, err = w.rewrap(a.WrappedKey, a.filePlace(), r)
-	}
-	if err != nil {
-		return err
-	}
-	written, err := m.exec(ctx, tx, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ? AND wrapped_key = ?", a.WrappedKey, a.ID, before)
-	if err == nil && !written {
-		err = kmsencrypted.ErrConflict
 	}
 	return err
 }

@@ -105,11 +105,11 @@ func (m *Manager[R]) remove(ctx context.Context, tx Tx, a *Attachment) error {
 }
 
 func (m *Manager[R]) removeDerived(ctx context.Context, tx Tx, parent *Attachment) error {
-	derived, err := m.query(ctx, tx, "parent_id = ? AND record_table = ? AND record_id = ?{lock}", parent.ID, parent.Table, recordID(parent.RecordID))
-	for i := 0; err == nil && i < len(derived); i++ {
-		err = m.remove(ctx, tx, derived[i])
+	derived, err := m.scan(ctx, tx, "parent_id = ? AND record_table = ? AND record_id = ?{lock}", parent.ID, parent.Table, recordID(parent.RecordID))
+	if err != nil || len(derived) == 0 {
+		return err
 	}
-	return err
+	return m.removeMany(ctx, tx, derived)
 }
 
 // record returns the table and the ID of a record as in kms_attachments.
@@ -192,11 +192,45 @@ func (m *Manager[R]) DeleteAll(ctx context.Context, tx Tx, row *R) error {
 	if err != nil {
 		return err
 	}
-	list, err := m.query(ctx, tx, "record_table = ? AND record_id = ? AND variant = ''{lock}", table, id)
-	for i := 0; err == nil && i < len(list); i++ {
-		err = m.remove(ctx, tx, list[i])
+	list, err := m.scan(ctx, tx, "record_table = ? AND record_id = ?{lock}", table, id)
+	if err != nil {
+		return err
 	}
-	return err
+	for chunk := range slices.Chunk(list, bulk) {
+		if err := m.removeMany(ctx, tx, chunk); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bulk is the number of rows that one statement handles.
+const bulk = 500
+
+// removeMany deletes rows that were read under lock, and dooms their objects.
+func (m *Manager[R]) removeMany(ctx context.Context, tx Tx, list []*Attachment) error {
+	ids := make([]any, len(list))
+	for n, a := range list {
+		ids[n] = a.ID
+	}
+	for _, s := range []struct {
+		statement string
+		args      []any
+	}{
+		{"INSERT INTO kms_attachment_objects (bucket, object, state, until) SELECT bucket, object, '" + doomed + "', {now} + ? FROM kms_attachments WHERE id IN " + marks(len(ids)), append([]any{m.grace.Milliseconds()}, ids...)},
+		{"DELETE FROM kms_attachments WHERE id IN " + marks(len(ids)), ids},
+	} {
+		result, err := tx.ExecContext(ctx, m.dialect.SQL(s.statement), s.args...)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil {
+			return err
+		} else if n != int64(len(ids)) {
+			return kmsencrypted.ErrConflict
+		}
+	}
+	return nil
 }
 
 func (m *Manager[R]) named(name string) error {

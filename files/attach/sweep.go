@@ -4,6 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // Swept counts what a sweep did.
@@ -28,11 +34,14 @@ func (m *Manager[R]) Sweep(ctx context.Context) (Swept, error) {
 func (i intents) sweep(ctx context.Context) (s Swept, err error) {
 	// Make the decision durable before deleting anything: a later Commit then finds
 	// its object doomed.
-	result, err := i.db.ExecContext(ctx, i.dialect.SQL("UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} + ? WHERE state = '"+pending+"' AND until < {now}"), i.grace.Milliseconds())
+	err = i.again(ctx, func() error {
+		result, err := i.db.ExecContext(ctx, i.dialect.SQL("UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} + ? WHERE state = '"+pending+"' AND until < {now}"), i.grace.Milliseconds())
+		if err == nil {
+			s.GivenUp, err = result.RowsAffected()
+		}
+		return err
+	})
 	if err != nil {
-		return s, fmt.Errorf("attach: sweep: %w", err)
-	}
-	if s.GivenUp, err = result.RowsAffected(); err != nil {
 		return s, fmt.Errorf("attach: sweep: %w", err)
 	}
 	var failures []error
@@ -54,20 +63,18 @@ func (i intents) sweepBucket(ctx context.Context, bucket string) (deleted int64,
 		if len(list) == 0 {
 			return deleted, errors.Join(failures...)
 		}
-		for _, object := range list {
-			after = object
-			if err := i.deleteObject(ctx, bucket, object); err != nil {
-				failures = append(failures, err)
-				continue
-			}
-			deleted++
+		after = list[len(list)-1]
+		n, err := i.deleteObjects(ctx, bucket, list)
+		deleted += n
+		if err != nil {
+			failures = append(failures, err)
 		}
 	}
 }
 
 // doomedAfter returns some objects whose grace period is over, ordered by name.
 func (i intents) doomedAfter(ctx context.Context, bucket, after string) (list []string, err error) {
-	rows, err := i.db.QueryContext(ctx, i.dialect.SQL("SELECT object FROM kms_attachment_objects WHERE state = '"+doomed+"' AND until <= {now} AND bucket = ? AND object > ? ORDER BY object LIMIT 100"), bucket, after)
+	rows, err := i.db.QueryContext(ctx, i.dialect.SQL("SELECT object FROM kms_attachment_objects WHERE state = '"+doomed+"' AND until <= {now} AND bucket = ? AND object > ? ORDER BY object LIMIT 500"), bucket, after)
 	if err != nil {
 		return nil, err
 	}
@@ -82,22 +89,79 @@ func (i intents) doomedAfter(ctx context.Context, bucket, after string) (list []
 	return list, rows.Err()
 }
 
-// deleteObject deletes a doomed object and then removes it from the list. An object
+// deleteObjects deletes doomed objects and then removes them from the list. An object
 // that a row refers to after all, as after a backup was restored, is only removed
-// from the list.
-func (i intents) deleteObject(ctx context.Context, bucket, object string) error {
-	var rows int
-	err := i.db.QueryRowContext(ctx, i.dialect.SQL(i.references), bucket, object).Scan(&rows)
-	if err == nil && rows == 0 {
-		err = i.deleteFrom(ctx, bucket, object)
-	}
-	if err == nil {
-		_, err = i.exec(ctx, i.db, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state = '"+doomed+"'", bucket, object)
-	}
+// from the list. It returns the number of objects that are done.
+func (i intents) deleteObjects(ctx context.Context, bucket string, list []string) (done int64, err error) {
+	referenced, err := i.referenced(ctx, bucket, list)
 	if err != nil {
-		return fmt.Errorf("attach: delete object %s of bucket %s: %w", object, bucket, err)
+		return 0, fmt.Errorf("attach: objects of bucket %s: %w", bucket, err)
 	}
-	return nil
+	errs := i.deleteAllFrom(ctx, bucket, list, referenced)
+	var gone []any
+	var failures []error
+	for n, object := range list {
+		if errs[n] == nil {
+			gone = append(gone, object)
+		} else {
+			failures = append(failures, fmt.Errorf("attach: delete object %s of bucket %s: %w", object, bucket, errs[n]))
+		}
+	}
+	if len(gone) > 0 {
+		err = i.again(ctx, func() error {
+			_, err := i.exec(ctx, i.db, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND state = '"+doomed+"' AND object IN "+marks(len(gone)), append([]any{bucket}, gone...)...)
+			return err
+		})
+		if err != nil {
+			return 0, errors.Join(append(failures, fmt.Errorf("attach: objects of bucket %s: %w", bucket, err))...)
+		}
+	}
+	return int64(len(gone)), errors.Join(failures...)
+}
+
+// referenced returns those objects that a row names.
+func (i intents) referenced(ctx context.Context, bucket string, list []string) (map[string]bool, error) {
+	args := []any{bucket}
+	for _, object := range list {
+		args = append(args, object)
+	}
+	rows, err := i.db.QueryContext(ctx, i.dialect.SQL(i.references+marks(len(list))), args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	named := make(map[string]bool)
+	for rows.Next() {
+		var object string
+		if err := rows.Scan(&object); err != nil {
+			return nil, err
+		}
+		named[object] = true
+	}
+	return named, rows.Err()
+}
+
+// deleters is the number of objects that are deleted at once: a store at a distance
+// takes a while for each.
+const deleters = 8
+
+// deleteAllFrom deletes objects but those that are kept, and returns an error or nil
+// for each.
+func (i intents) deleteAllFrom(ctx context.Context, bucket string, list []string, kept map[string]bool) []error {
+	errs := make([]error, len(list))
+	var next atomic.Int64
+	var workers sync.WaitGroup
+	for range min(deleters, len(list)) {
+		workers.Go(func() {
+			for n := next.Add(1) - 1; n < int64(len(list)); n = next.Add(1) - 1 {
+				if !kept[list[n]] {
+					errs[n] = i.deleteFrom(ctx, bucket, list[n])
+				}
+			}
+		})
+	}
+	workers.Wait()
+	return errs
 }
 
 func (i intents) deleteFrom(ctx context.Context, bucket, object string) (err error) {
@@ -108,3 +172,19 @@ func (i intents) deleteFrom(ctx context.Context, bucket, object string) (err err
 	}
 	return err
 }
+
+// again repeats a statement outside a transaction after a deadlock, in which the
+// database wrote nothing of it.
+func (i intents) again(ctx context.Context, statement func() error) error {
+	const most = 10
+	for try := 1; ; try++ {
+		err := statement()
+		if err == nil || !sqldialect.Transient(err) || try == most || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(time.Duration(try) * 5 * time.Millisecond)
+	}
+}
+
+// marks returns the list of n placeholders of a condition IN.
+func marks(n int) string { return "(?" + strings.Repeat(", ?", n-1) + ")" }

@@ -3,6 +3,8 @@ package sqldialect
 import (
 	"errors"
 	"regexp"
+	"slices"
+	"strings"
 )
 
 // SQLState returns the SQLSTATE of an error of PostgreSQL.
@@ -36,4 +38,17 @@ func RefusesRow(err error) bool {
 		return refusedState.MatchString(state)
 	}
 	return refusedText.MatchString(err.Error())
+}
+
+// Transient reports a deadlock, a serialization failure or a busy database: the
+// transaction wrote nothing and may be tried again. Drivers have no common way to
+// report these. The texts are those of MySQL's and SQLite's drivers, which this
+// package does not import.
+func Transient(err error) bool {
+	if state, ok := SQLState(err); ok {
+		return state == "40P01" || state == "40001"
+	}
+	text := err.Error()
+	return slices.ContainsFunc([]string{"Error 1213", "Error 1020", "Error 3101", "SQLITE_BUSY", "database is locked"},
+		func(known string) bool { return strings.Contains(text, known) })
 }

@@ -41,3 +41,21 @@ func TestRefusesRow(t *testing.T) {
 		}
 	}
 }
+
+func TestTransient(t *testing.T) {
+	t.Parallel()
+	for err, want := range map[error]bool{
+		state("40001"): true, state("40P01"): true, state("23505"): false, state("55P03"): false,
+		errors.New("Error 1213 (40001): Deadlock found when trying to get lock; try restarting transaction"): true,
+		errors.New("Error 1020 (HY000): Record has changed since last read in table 'people'"):               true,
+		errors.New("database is locked (5) (SQLITE_BUSY)"):                                                   true,
+		errors.New("Error 1205 (HY000): Lock wait timeout exceeded"):                                         false,
+		errors.New("Error 1062 (23000): Duplicate entry 'x' for key 'PRIMARY'"):                              false,
+	} {
+		for _, err := range []error{err, fmt.Errorf("wrapped: %w", err)} {
+			if got := sqldialect.Transient(err); got != want {
+				t.Errorf("Transient(%v) = %t, want %t", err, got, want)
+			}
+		}
+	}
+}
