@@ -3,13 +3,16 @@ package kmsbun
 import (
 	"context"
 	"database/sql"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/uptrace/bun"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/records"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqlscan"
 )
 
 // conn stands before the connection of a query that writes records. bun sends the one
@@ -17,6 +20,9 @@ import (
 type conn struct {
 	bun.IConn
 	run func(ctx context.Context, text string, returns bool) (answer, error)
+	// once says that the query was changed for the record as it is: it cannot be made
+	// again.
+	once bool
 }
 
 // answer is what became of a statement: what it returned, or how many rows it found.
@@ -74,6 +80,26 @@ func (t *table) send(ctx context.Context, db bun.IConn, text string, returns boo
 		a.lastID, err = r.LastInsertId()
 	}
 	return a, records.Hide(err, nil)
+}
+
+// checkReturning refuses to return an encrypted column: the record has its value, and
+// elsewhere it would be a ciphertext.
+func (t *table) checkReturning(op string, q any) error {
+	for _, r := range *returningOf(q) {
+		text := "SELECT " + r.Query
+		for _, arg := range r.Args {
+			if v := reflect.ValueOf(arg); v.Kind() == reflect.String { // a name
+				text += ", " + v.String()
+			}
+		}
+		s := sqlscan.Parse(text, t.options())
+		for _, column := range t.fields {
+			if s.Mentioned[strings.ToLower(column)] {
+				return t.refused(op, column, kmsencrypted.ErrNotOpened, "the record has its value: return other columns, or *")
+			}
+		}
+	}
+	return nil
 }
 
 // strictly makes MariaDB and MySQL refuse what they would cut. bun's statement may

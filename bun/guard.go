@@ -127,7 +127,12 @@ func (p *plugin) lookAtWritten(s *sqlscan.Statement, event *bun.QueryEvent) erro
 		}
 	}
 	_, isInsert := event.IQuery.(*bun.InsertQuery)
+	_, isMerge := event.IQuery.(*bun.MergeQuery)
+	inserts := isInsert || isMerge || startsWith(event.Query, "INSERT", "REPLACE", "MERGE")
 	for _, t := range p.tablesIn(s) {
+		if isUpdate && !t.isTarget(q) {
+			continue
+		}
 		for _, column := range s.Written {
 			column = strings.ToLower(column)
 			switch {
@@ -135,12 +140,19 @@ func (p *plugin) lookAtWritten(s *sqlscan.Statement, event *bun.QueryEvent) erro
 				if err := t.checkSet(column); err != nil {
 					return err
 				}
-			case (isInsert || startsWith(event.Query, "INSERT", "REPLACE")) && slices.Contains(t.managed, column):
+			case inserts && slices.Contains(t.managed, column):
 				return t.refused("insert", column, kmsencrypted.ErrUnsealed, "insert records: NewInsert().Model(&record)")
 			}
 		}
 	}
 	return nil
+}
+
+// isTarget reports whether an UPDATE is one of the table, and does not only read it.
+func (t *table) isTarget(q *bun.UpdateQuery) bool {
+	name, _, _ := strings.Cut(strings.TrimSpace(q.GetTableName()), " ")
+	name = strings.Trim(plainName(name), "\"`")
+	return name == "" || strings.EqualFold(name, plainName(t.name))
 }
 
 func startsWith(text string, verbs ...string) bool {

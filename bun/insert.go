@@ -36,15 +36,15 @@ func (t *table) beforeInsert(ctx context.Context, q *bun.InsertQuery) error {
 	if len(rows) == 0 {
 		return nil // the guard looks at the statement
 	}
-	conn := connOf(q, q.DB())
-	if err := t.checkInsert(q, conn); err != nil {
+	db := connOf(q, q.DB())
+	if err := t.checkInsert(q, db); err != nil {
 		return err
 	}
 	columns, _ := named(q, t.bun)
 	if columns != nil && firstOf(t.managed, columns) == "" {
 		return nil // nothing of ours is inserted
 	}
-	i := &insertion{table: t, q: q, db: sessionOn(conn), rows: rows, skips: onOf(q).Query != "" || *ignoreOf(q)}
+	i := &insertion{table: t, q: q, db: sessionOn(db), rows: rows, skips: onOf(q).Query != "" || *ignoreOf(q)}
 	var err error
 	if i.in, err = t.records.Begin(ctx, i.db, rows); err != nil {
 		return i.in.End(false, err)
@@ -55,14 +55,17 @@ func (t *table) beforeInsert(ctx context.Context, q *bun.InsertQuery) error {
 		*columnsOf(q) = slices.Clone(*columnsOf(q))
 		q.ExcludeColumn(t.managed...)
 	}
-	takeOver(q.Conn, conn, i.run)
+	q.Conn(&conn{db, i.run, true})
 	return nil
 }
 
 // checkInsert refuses what goes around the records.
-func (t *table) checkInsert(q *bun.InsertQuery, c bun.IConn) error {
+func (t *table) checkInsert(q *bun.InsertQuery, db bun.IConn) error {
 	const op = "insert"
-	if _, ok := c.(*conn); ok {
+	if err := t.checkReturning(op, q); err != nil {
+		return err
+	}
+	if c, ok := db.(*conn); ok && c.once {
 		return t.refused(op, "", errors.ErrUnsupported, "a query inserts records once: make another one")
 	}
 	if *replaceOf(q) {
@@ -92,11 +95,6 @@ func (t *table) checkInsert(q *bun.InsertQuery, c bun.IConn) error {
 		}
 	}
 	return nil
-}
-
-// takeOver puts a connection before that of a query.
-func takeOver[Q any](set func(bun.IConn) Q, db bun.IConn, run func(context.Context, string, bool) (answer, error)) {
-	set(&conn{db, run})
 }
 
 // run inserts the records. bun may ask for what the statement returns.

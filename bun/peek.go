@@ -30,6 +30,10 @@ func onOf(q any) *schema.QueryWithArgs        { return peek[schema.QueryWithArgs
 func ignoreOf(q any) *bool                    { return peek[bool](q, "ignore") }
 func replaceOf(q any) *bool                   { return peek[bool](q, "replace") }
 
+func returningOf(q any) *[]schema.QueryWithArgs {
+	return peek[[]schema.QueryWithArgs](q, "returning")
+}
+
 func valuesOf(q any) *map[string]schema.QueryWithArgs {
 	return peek[map[string]schema.QueryWithArgs](q, "modelValues")
 }
@@ -50,7 +54,7 @@ func fits(db *bun.DB) error {
 			return configError("this release of bun is unknown: %T has other fields", q)
 		}
 	}
-	if onOf(insert) == nil || ignoreOf(insert) == nil || replaceOf(insert) == nil || valuesOf(insert) == nil || setOf(update) == nil || valuesOf(update) == nil {
+	if onOf(insert) == nil || ignoreOf(insert) == nil || replaceOf(insert) == nil || valuesOf(insert) == nil || setOf(update) == nil || valuesOf(update) == nil || returningOf(insert) == nil || returningOf(update) == nil {
 		return configError("this release of bun is unknown: its queries have other fields")
 	}
 	if r := reflect.ValueOf(db).Elem().FieldByName("resolver"); r.IsValid() && !r.IsNil() {

@@ -192,6 +192,8 @@ func TestQueriesOfOthers(t *testing.T) {
 		must(t, err)
 		_, err = m.db.ExecContext(t.Context(), "INSERT INTO letters VALUES (?, ?)", 1, "x")
 		must(t, err)
+		_, err = m.db.NewUpdate().Table("letters").Set("id = ?", 1).Where("id NOT IN (?)", m.db.NewSelect().Model((*member)(nil)).Column("id")).Exec(t.Context())
+		must(t, err)
 		for what, q := range map[string]*bun.SelectQuery{
 			"another table":       m.db.NewSelect().Table("letters").Where("email_ciphertext = ?", "x"),
 			"joined":              m.db.NewSelect().Model((*member)(nil)).Join("JOIN letters AS l ON l.email_ciphertext = ?", "x"),
@@ -245,7 +247,9 @@ func TestUseRefuses(t *testing.T) {
 			t.Errorf("%v does not name %s", err, part)
 		}
 	}
-	must(t, kmsbun.Use(fresh(), m))
+	db := fresh()
+	must(t, kmsbun.Use(db, m))
+	wantError(t, "Use twice", kmsbun.Use(db, m), kmsencrypted.ErrConfig)
 }
 
 type otherModel struct {

@@ -30,7 +30,13 @@ type change struct {
 func (t *table) beforeUpdate(ctx context.Context, q *bun.UpdateQuery) error {
 	db := connOf(q, q.DB())
 	if c, ok := db.(*conn); ok {
-		db = c.IConn // the query is made again
+		if c.once {
+			return t.refused("update", "", errors.ErrUnsupported, "a query updates a record once: make another one")
+		}
+		db = c.IConn
+	}
+	if err := t.checkReturning("update", q); err != nil {
+		return err
 	}
 	rows := t.rows(q.GetModel())
 	if len(rows) != 1 || isList(q.GetModel()) || len(*setOf(q)) > 0 {
@@ -52,7 +58,7 @@ func (t *table) beforeUpdate(ctx context.Context, q *bun.UpdateQuery) error {
 	if err := c.prepare(ctx, wanted); err != nil {
 		return err
 	}
-	takeOver(q.Conn, db, c.run)
+	q.Conn(&conn{db, c.run, true})
 	return nil
 }
 
@@ -74,9 +80,10 @@ func (t *table) beforeSet(q *bun.UpdateQuery, db bun.IConn) error {
 			}
 		}
 	}
-	takeOver(q.Conn, db, func(ctx context.Context, text string, returns bool) (answer, error) {
+	send := func(ctx context.Context, text string, returns bool) (answer, error) {
 		return t.send(ctx, db, text, returns)
-	})
+	}
+	q.Conn(&conn{db, send, false})
 	return nil
 }
 

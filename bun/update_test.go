@@ -66,6 +66,11 @@ func TestUpdateConditions(t *testing.T) {
 		if n := affected(t, r, err); n != 1 || m.byID(t, a.ID).Email.Must() != mail(2) || m.byID(t, other.ID).Name != "Grace" {
 			t.Errorf("WhereGroup: %d rows", n)
 		}
+		q := update().WherePK()
+		_, err = q.Exec(t.Context())
+		must(t, err)
+		_, err = q.Exec(t.Context())
+		wantError(t, "a query that is made twice", err, errors.ErrUnsupported)
 		// Only an encrypted column changes, and then none at all.
 		a.Email.Set(mail(3))
 		r, err = update().Column("email_ciphertext").WherePK().Exec(t.Context())
@@ -88,6 +93,10 @@ func TestUpdateConditions(t *testing.T) {
 			t.Error("a column that was left out was lost")
 		}
 		if s.dialect != field.MySQL { // which returns nothing from an UPDATE
+			_, err = update().WherePK().Returning("email_ciphertext").Exec(t.Context())
+			wantError(t, "RETURNING an encrypted column", err, kmsencrypted.ErrNotOpened)
+			_, err = m.db.NewInsert().Model(&member{Name: "x"}).Returning("id, ?", bun.Ident("email_ciphertext")).Exec(t.Context())
+			wantError(t, "RETURNING it from an INSERT", err, kmsencrypted.ErrNotOpened)
 			var state string
 			a.Email.Set(mail(5))
 			must(t, update().WherePK().Returning("state").Scan(t.Context(), &state))

@@ -143,6 +143,9 @@ func (p *plugin) newTable(db *bun.DB, of field.AnyModel) (*table, error) {
 	}
 	t := &table{plugin: p, model: a, rowType: a.RowType(), bun: db.Table(a.RowType()), name: a.Table(), managed: a.Columns(), context: a.ContextColumns(), ids: a.IDColumns()}
 	var mistakes []error
+	if _, ok := t.bun.ZeroIface.(*hooks); ok {
+		return nil, configError("%v: kmsbun.Use was called for it before", t.rowType)
+	}
 	if t.bun.Name != t.name {
 		mistakes = append(mistakes, configError("%v: bun's table is %q, the model's %q: embed bun.BaseModel `bun:\"table:%s\"`", t.rowType, t.bun.Name, t.name, t.name))
 	}
