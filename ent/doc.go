@@ -100,6 +100,10 @@
 //
 // # What is not seen
 //
+// The options Debug and Log of a client log the arguments of a statement before it can be
+// refused. Fields are redacted there, but a plaintext that a program compares as a string
+// is not. So log below this package: kment.Wrap(dialect.Debug(drv), customers).
+//
 // Constants in SQL of your own, results of QueryContext, and statements that do not go
 // through the driver. A constraint protects the database against such writes: see
 // [field.Model.CheckConstraint].
