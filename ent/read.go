@@ -23,9 +23,9 @@ type (
 // [field.Of.Plain] asks for a value.
 func Lazily(ctx context.Context) context.Context { return context.WithValue(ctx, lazilyKey{}, true) }
 
-// withoutOpening is for the entity that an update reads itself.
-func withoutOpening(ctx context.Context) context.Context {
-	return context.WithValue(ctx, closedKey{}, true)
+// withoutOpening is for the entity of a table that an update reads itself.
+func withoutOpening(ctx context.Context, t *table) context.Context {
+	return context.WithValue(ctx, closedKey{}, t)
 }
 
 // reading is a query of entities.
@@ -105,7 +105,7 @@ func (t typed[R]) null(columns []string, nodes ...*R) {
 
 func (t typed[R]) open(ctx context.Context, nodes []*R) error {
 	switch {
-	case ctx.Value(closedKey{}) != nil:
+	case ctx.Value(closedKey{}) == t.table:
 	case ctx.Value(lazilyKey{}) != nil:
 		t.model.OpenLazily(nodes...)
 	default:

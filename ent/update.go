@@ -90,7 +90,7 @@ func BeforeUpdateOne[R any](ctx context.Context, drv dialect.Driver, m ent.Mutat
 	if err != nil || len(columns) == 0 {
 		return u, err
 	}
-	stored, err := old(withoutOpening(ctx))
+	stored, err := old(withoutOpening(ctx, t.table))
 	if err != nil {
 		return nil, err
 	}
