@@ -90,7 +90,7 @@ func (t *table) openShard(ctx context.Context, number, batch int, part string) (
 		}
 		opened += int64(b.Len() - len(b.Failures()))
 		failures = append(failures, b.Failures()...)
-		if b.Len() < batch {
+		if !b.More() {
 			return opened, failures, nil
 		}
 		r.After = b.Last()

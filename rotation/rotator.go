@@ -34,7 +34,8 @@ type Options struct {
 	BatchSize int
 	// TargetTime is how long reading and writing a batch should take. The size is
 	// adjusted to it, by at most a fifth from one batch to the next and up to 2000 or
-	// BatchSize records, whichever is more. 0 means 200 ms; below 0 the size does not
+	// BatchSize records, whichever is more. The store may limit it further: batches of
+	// package sqlstore have at most a few megabytes. 0 means 200 ms; below 0 the size does not
 	// change.
 	TargetTime time.Duration
 	// MaxFailures stops a run after this many failed records; 0 means 1000, below 0

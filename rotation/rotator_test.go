@@ -69,17 +69,21 @@ func (m *memory) Read(_ context.Context, s rotation.Selection) (rotation.Batch, 
 			b.records = append(b.records, i)
 		}
 	}
+	b.more = len(b.records) == s.Limit
 	return b, nil
 }
 
 type memoryBatch struct {
 	*memory
 	records  []int
+	more     bool
 	done     map[int]bool
 	failures []rotation.Failure
 }
 
 func (b *memoryBatch) Len() int { return len(b.records) }
+
+func (b *memoryBatch) More() bool { return b.more }
 
 func (b *memoryBatch) Keys(from, to int) (n int) {
 	b.mu.Lock()

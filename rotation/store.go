@@ -30,7 +30,8 @@ type Records interface {
 	// every record, including later ones. There is at least one.
 	Ranges(ctx context.Context, n int) ([]Range, error)
 	// Read reads the first records of a selection in the order of their primary
-	// keys. It returns a batch without records at the end.
+	// keys: as many as the limit of the selection, or fewer if they are large. At
+	// the end Batch.More is false.
 	Read(ctx context.Context, s Selection) (Batch, error)
 }
 
@@ -66,6 +67,8 @@ type Selection struct {
 // Records are numbered from 0; from and to select from <= i < to.
 type Batch interface {
 	Len() int
+	// More reports whether the selection may have records after the last one.
+	More() bool
 	// Last returns the primary key of the last record, as in [Range.After].
 	Last() string
 	// Keys returns the number of data keys of the records that are not done yet.

@@ -53,7 +53,6 @@ type shardTurn struct {
 // readBatch is a batch in the pipeline.
 type readBatch struct {
 	Batch
-	size    int // requested size
 	stages  Stages
 	calls   *atomic.Int64
 	outcome Outcome
@@ -92,7 +91,7 @@ func (t *shardTurn) batches(ctx context.Context) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		last := b.Len() < b.size
+		last := !b.More()
 		ahead, err := t.readAhead(ctx, b, last)
 		if err == nil {
 			err = t.rotate(ctx, &b)
@@ -162,7 +161,7 @@ func (t *shardTurn) read(ctx context.Context, from Range) error {
 		if err == nil {
 			t.started.Add(int64(b.Len()))
 		}
-		return readBatch{Batch: b, size: size, stages: Stages{Read: time.Since(began)}, calls: new(atomic.Int64)}, err
+		return readBatch{Batch: b, stages: Stages{Read: time.Since(began)}, calls: new(atomic.Int64)}, err
 	})
 	return nil
 }

@@ -186,7 +186,7 @@ func (v *verifying) records(ctx context.Context, r Range) error {
 		if err := v.account(int64(b.Len()), int64(to-from), b.Failures()); err != nil {
 			return err
 		}
-		if b.Len() < v.options.BatchSize {
+		if !b.More() {
 			return nil
 		}
 		r.After = b.Last()

@@ -25,6 +25,7 @@ type batch[R any] struct {
 	replaced  bool // Open compares columns with those that they replace
 	least     int  // keys of a record: one that has none may get one
 	perRecord bool // each record may have a key service of its own
+	more      bool // there may be records after these
 	rows      []R
 	records   []record // beside rows
 	failures  []rotation.Failure
@@ -50,6 +51,8 @@ const (
 )
 
 func (b *batch[R]) Len() int { return len(b.rows) }
+
+func (b *batch[R]) More() bool { return b.more }
 
 func (b *batch[R]) Last() string {
 	if len(b.records) == 0 {

@@ -5,6 +5,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"strconv"
 	"time"
@@ -133,6 +134,7 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 	if err := s.usable(); err != nil {
 		return result, "", err
 	}
+	m.Limit = s.width.rows(m.Limit)
 	entries, err := s.journalPage(ctx, m)
 	if err != nil || len(entries) == 0 {
 		return result, "", ledgerError("journal", err)
@@ -149,15 +151,13 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 		byRecord[e.record] = append(byRecord[e.record], e)
 	}
 	b := &batch[R]{store: s, compared: s.managed}
-	const most = 100 // maximum number of records in one query
-	for chunk := range slices.Chunk(records, most) {
-		rows, found, err := s.byKeys(ctx, s.db, chunk)
+	defer func() { b.wipe(0, len(b.rows)) }()
+	for rows, err := range s.byKeys(ctx, s.db, records) {
 		if err != nil {
 			return result, "", fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
 		}
-		b.rows, b.records = append(b.rows, rows...), append(b.records, found...)
+		b.rows, b.records = append(b.rows, rows.rows...), append(b.records, rows.records...)
 	}
-	defer b.wipe(0, len(b.rows))
 	result.Looked = int64(len(b.rows))
 	if err := b.mend(ctx, byRecord); err != nil {
 		return result, "", err
@@ -257,18 +257,47 @@ func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries
 	return entries, rows.Err()
 }
 
-// byKeys reads the rows with some primary keys, as far as they still exist.
-func (s *Store[R]) byKeys(ctx context.Context, db sqlx.QueryerContext, keys []string) ([]R, []record, error) {
+// loaded are some rows that were read together.
+type loaded[R any] struct {
+	rows    []R
+	records []record
+}
+
+// byKeys reads the rows with some primary keys, as far as they still exist, a few at a
+// time.
+func (s *Store[R]) byKeys(ctx context.Context, db sqlx.QueryerContext, keys []string) iter.Seq2[loaded[R], error] {
+	const most = 100 // that one query names
+	return func(yield func(loaded[R], error) bool) {
+		for len(keys) > 0 {
+			some := keys[:min(len(keys), s.width.rows(most))]
+			rows, records, whole, err := s.loadKeys(ctx, db, some)
+			if err == nil && !whole {
+				known := make(map[string]bool, len(records))
+				for _, r := range records {
+					known[encodeKey(r.id)] = true
+				}
+				keys = slices.DeleteFunc(slices.Clone(keys), func(key string) bool { return known[key] })
+			} else {
+				keys = keys[len(some):]
+			}
+			if !yield(loaded[R]{rows, records}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+func (s *Store[R]) loadKeys(ctx context.Context, db sqlx.QueryerContext, keys []string) ([]R, []record, bool, error) {
 	q := s.dialect.Statement()
 	s.selectFrom(q)
 	q.Add(" AND (1 = 0")
 	for _, key := range keys {
 		values, err := decodeKey(key)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 		if len(values) != len(s.ids) {
-			return nil, nil, fmt.Errorf("%w: a primary key in the journal", kmsencrypted.ErrMalformed)
+			return nil, nil, false, fmt.Errorf("%w: a primary key in the journal", kmsencrypted.ErrMalformed)
 		}
 		q.Add(" OR (1 = 1")
 		for i, c := range s.ids {

@@ -164,18 +164,16 @@ func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, updates
 		key := encodeKey(w.updates[i].id)
 		byKey[key], keys = i, append(keys, key)
 	}
-	const most = 100 // records that one query names
-	for chunk := range slices.Chunk(keys, most) {
-		rows, records, err := b.store.byKeys(ctx, tx, chunk)
+	for some, err := range b.store.byKeys(ctx, tx, keys) {
 		if err != nil {
 			return nil, err
 		}
-		errs, err := b.openKeys(ctx, field.Pointers(rows))
+		errs, err := b.openKeys(ctx, field.Pointers(some.rows))
 		if err != nil {
 			return nil, err
 		}
 		for n, err := range errs {
-			failures = append(failures, field.Failure{Index: byKey[encodeKey(records[n].id)], Err: fmt.Errorf("%w: %w", errUnproven, err)})
+			failures = append(failures, field.Failure{Index: byKey[encodeKey(some.records[n].id)], Err: fmt.Errorf("%w: %w", errUnproven, err)})
 		}
 	}
 	return failures, nil

@@ -29,16 +29,19 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	}
 	q.Add(" ORDER BY ")
 	q.Names(names(s.ids))
-	q.Add(fmt.Sprintf(" LIMIT %d", sel.Limit))
+	limit := s.width.rows(max(sel.Limit, 1))
+	q.Add(fmt.Sprintf(" LIMIT %d", limit))
 	b := &batch[R]{
 		store: s, target: sel.Target, kind: k, compared: s.withContext(k.compared(s)), journals: sel.Kind.Journals(), derived: sel.Derived, perRecord: s.choosesProviders(),
 	}
 	if sel.Kind == rotation.Migrate {
 		b.least, b.replaced = 1, true
 	}
-	if b.rows, b.records, err = s.load(ctx, s.db, q); err != nil {
+	var whole bool
+	if b.rows, b.records, whole, err = s.load(ctx, s.db, q); err != nil {
 		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), markAway(err))
 	}
+	b.more = !whole || len(b.rows) == limit
 	return b, nil
 }
 
@@ -90,32 +93,44 @@ func within(part string) string {
 }
 
 // load reads the rows of a query of selectFrom, and for each its primary key and its
-// witnesses.
-func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement) (rows []R, records []record, err error) {
+// witnesses. It stops before the end, and whole is false, when they are more than
+// mostBytes; at least one is read.
+func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement) (rows []R, records []record, whole bool, err error) {
 	found, err := db.QueryContext(ctx, q.String(), q.Args...)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	defer found.Close()
+	var bytes int64
+	defer func() { s.width.note(len(rows), bytes) }()
+	columns := make([]sized, len(s.read))
 	for found.Next() {
 		row := s.newRow()
 		r := record{witnesses: make([]any, len(s.witnesses))}
 		targets := make([]any, 0, len(s.read)+len(s.witnesses))
-		for _, c := range s.read {
-			targets = append(targets, c.of(&row).Addr().Interface())
+		for i, c := range s.read {
+			target := c.of(&row).Addr().Interface()
+			if scanner, ok := target.(sql.Scanner); ok {
+				columns[i] = sized{scanner, &bytes}
+				target = &columns[i]
+			}
+			targets = append(targets, target)
 		}
 		for i := range r.witnesses {
 			targets = append(targets, &r.witnesses[i])
 		}
 		if err := found.Scan(targets...); err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 		if r.id, err = s.idValues(&row); err != nil {
-			return nil, nil, err
+			return nil, nil, false, err
 		}
 		rows, records = append(rows, row), append(records, r)
+		if bytes >= mostBytes {
+			return rows, records, false, nil
+		}
 	}
-	return rows, records, found.Err()
+	return rows, records, true, found.Err()
 }
 
 // newRow returns an empty row; that of a dynamic model points to a struct.

@@ -26,7 +26,10 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 		defer tx.Rollback()
 		for i := range s.updates {
 			err := b.store.try(ctx, tx, &swap{run: s.run, set: s.set, same: s.same, updates: s.updates[i : i+1], written: make([]bool, 1)})
+			left, isLeft := errors.AsType[leftOut](err)
 			switch {
+			case isLeft:
+				refused[i] = left.Failures[0].Err
 			case err != nil && sqldialect.RefusesRow(err):
 				refused[i] = refusal(err)
 			case err != nil:
@@ -72,7 +75,7 @@ func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
 
 // classOf returns the class of a failure, "database" if the database is the reason.
 func classOf(err error) string {
-	if errors.Is(err, errRefused) || errors.Is(err, errNotKept) || errors.Is(err, errSkipped) {
+	if errors.Is(err, errRefused) || errors.Is(err, errNotKept) || errors.Is(err, errSkipped) || errors.Is(err, errTooLarge) {
 		return "database"
 	}
 	return rotation.FailureClass(err)

@@ -57,6 +57,8 @@ type Store[R any] struct {
 	// schema if it is not the ledger's own.
 	ledgerName  string
 	trust       trust
+	width       width
+	packet      packet
 	unknown     []string // columns that look encrypted and are not the model's
 	independent []string // such columns that [Options.Independent] lists
 	// dependents manage other data under the data keys, such as files.
@@ -116,11 +118,14 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	if err := s.learn(ctx, options); err != nil {
 		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), err)
 	}
+	if err := s.learnPacket(ctx); err != nil {
+		return nil, fmt.Errorf("sqlstore: %w", err)
+	}
 	switch {
 	case d == field.Postgres:
 		s.writes, s.rows = s.updateAll, s.unnestedRows
 	case d == field.MySQL && s.hasJSONTable(ctx):
-		s.writes, s.rows = s.updateJoined, s.joinedRows
+		s.writes, s.rows = s.updateInPackets, s.joinedRows
 	default:
 		s.writes = s.updateEach
 	}

@@ -93,6 +93,7 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 		switch {
 		case isLeft:
 			b.leaveOut(s, left.Failures)
+		case err != nil && b.store.shrinks(ctx, err): // the same in smaller statements
 		case err != nil && sqldialect.RefusesRow(err) && !setAside:
 			setAside = true
 			if err := b.setAside(ctx, s); err != nil {
