@@ -20,6 +20,7 @@ import (
 func TestORMSQLite(t *testing.T)   { t.Parallel(); ormtest.Run(t, ormtest.SQLite, openORM) }
 func TestORMPostgres(t *testing.T) { t.Parallel(); ormtest.Run(t, ormtest.Postgres, openORM) }
 func TestORMMariaDB(t *testing.T)  { t.Parallel(); ormtest.Run(t, ormtest.MariaDB, openORM) }
+func TestORMMySQL(t *testing.T)    { t.Parallel(); ormtest.Run(t, ormtest.MySQL, openORM) }
 
 type person = ormtest.Person
 
@@ -166,6 +167,23 @@ func ormForms(db *bun.DB) (forms []ormtest.Form) {
 			return err
 		})
 	})
+	add(ormtest.TableByName, "NewUpdate of a table after WITH", func(ctx context.Context, _ *person, plaintext string) error {
+		_, err := db.NewUpdate().With("x", db.NewSelect().ColumnExpr("1 AS n")).Table("people").Set("email_ciphertext = ?", plaintext).Where("id > 0").Exec(ctx)
+		return err
+	})
+	add(ormtest.TableByName, "NewUpdate of a table from values", func(ctx context.Context, p *person, plaintext string) error {
+		_, err := db.NewUpdate().With("x", db.NewValues(&[]slim{{ID: p.ID, EmailCiphertext: plaintext}})).
+			Table("people", "x").Set("email_ciphertext = x.email_ciphertext").Where("people.id = x.id").Exec(ctx)
+		return err
+	})
+	add(ormtest.Exec, "Exec after WITH", func(ctx context.Context, _ *person, plaintext string) error {
+		_, err := db.ExecContext(ctx, "WITH x AS (SELECT 1 AS n) UPDATE people SET email_ciphertext = ? WHERE id > 0", plaintext)
+		return err
+	})
+	add(ormtest.Exec, "Exec with a comment", func(ctx context.Context, _ *person, plaintext string) error {
+		_, err := db.ExecContext(ctx, "/* x */ UPDATE people SET email_ciphertext = ? WHERE id > 0", plaintext)
+		return err
+	})
 	add(ormtest.NamedMap, "Set with names", func(ctx context.Context, _ *person, plaintext string) error {
 		_, err := all().Set("email_ciphertext = ?email", struct{ Email string }{plaintext}).Exec(ctx)
 		return err
@@ -191,6 +209,12 @@ func ormForms(db *bun.DB) (forms []ormtest.Form) {
 		},
 		"alias": func(s string) *bun.SelectQuery {
 			return db.NewSelect().TableExpr("people AS c").ColumnExpr("count(*)").Where("c.email_ciphertext = ?", s)
+		},
+		"a list of tables": func(s string) *bun.SelectQuery {
+			return db.NewSelect().Table("others", "people").ColumnExpr("count(*)").Where("email_ciphertext = ?", s)
+		},
+		"union": func(s string) *bun.SelectQuery {
+			return db.NewSelect().Model(&[]person{}).Column("id").Union(db.NewSelect().Model((*person)(nil)).Column("id").Where("email_ciphertext = ?", s))
 		},
 		"subquery in FROM": func(s string) *bun.SelectQuery {
 			return db.NewSelect().TableExpr("(?) AS x", db.NewSelect().Model((*person)(nil))).ColumnExpr("count(*)").Where("x.email_ciphertext = ?", s)

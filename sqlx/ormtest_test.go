@@ -14,6 +14,7 @@ import (
 func TestORMSQLite(t *testing.T)   { t.Parallel(); ormtest.Run(t, ormtest.SQLite, openORM) }
 func TestORMPostgres(t *testing.T) { t.Parallel(); ormtest.Run(t, ormtest.Postgres, openORM) }
 func TestORMMariaDB(t *testing.T)  { t.Parallel(); ormtest.Run(t, ormtest.MariaDB, openORM) }
+func TestORMMySQL(t *testing.T)    { t.Parallel(); ormtest.Run(t, ormtest.MySQL, openORM) }
 
 func openORM(t testing.TB, e *ormtest.Env) ormtest.Library {
 	db := sqlx.NewDb(e.SQL, e.Driver)
