@@ -3,10 +3,12 @@ package kmsbun
 import (
 	"context"
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 
 	"github.com/uptrace/bun"
+	"github.com/uptrace/bun/schema"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -106,13 +108,11 @@ func (p *plugin) mentions(text string) bool {
 // plainName is a name without what stands before its last dot.
 func plainName(name string) string { return name[strings.LastIndexByte(name, '.')+1:] }
 
-// tablesIn lists the tables of models in a statement.
+// tablesIn lists the tables of models that a statement mentions, wherever it does.
 func (p *plugin) tablesIn(s *sqlscan.Statement) (list []*table) {
 	for _, t := range p.tables {
-		for _, name := range s.Tables {
-			if name == strings.ToLower(plainName(t.name)) && !slices.Contains(list, t) {
-				list = append(list, t)
-			}
+		if s.Mentioned[strings.ToLower(plainName(t.name))] {
+			list = append(list, t)
 		}
 	}
 	return list
@@ -150,6 +150,9 @@ func (p *plugin) lookAtWritten(s *sqlscan.Statement, event *bun.QueryEvent) erro
 
 // isTarget reports whether an UPDATE is one of the table, and does not only read it.
 func (t *table) isTarget(q *bun.UpdateQuery) bool {
+	if reflect.ValueOf(q).Elem().FieldByName("with").Len() > 0 {
+		return true // bun may name the table of a WITH
+	}
 	name, _, _ := strings.Cut(strings.TrimSpace(q.GetTableName()), " ")
 	name = strings.Trim(plainName(name), "\"`")
 	return name == "" || strings.EqualFold(name, plainName(t.name))
@@ -166,45 +169,69 @@ func (p *plugin) lookAtRead(s *sqlscan.Statement, event *bun.QueryEvent) error {
 	if !ok {
 		return nil
 	}
-	m, _ := event.Model.(bun.TableModel)
-	if m != nil {
+	m, isTable := event.Model.(bun.TableModel)
+	if isTable {
 		if _, ok := m.Table().ZeroIface.(*hooks); ok {
-			return nil
+			return nil // the hook of the table looked at it
 		}
 	}
 	for _, t := range p.tablesIn(s) {
-		column := ""
-		for _, c := range *columnsOf(q) {
-			list := sqlscan.Parse("SELECT "+c.Query, p.options())
-			for _, name := range t.fields {
-				if list.Mentioned[strings.ToLower(name)] {
-					column = name
-				}
-			}
-			if strings.Contains(c.Query, "*") && !strings.Contains(c.Query, "(") {
-				column = t.fields[0]
-			}
-		}
-		if m == nil && *columnsOf(q) == nil && strings.Contains(event.Query, "SELECT *") {
-			column = t.fields[0]
-		}
-		if m != nil {
-			for _, name := range t.fields {
-				if f := m.Table().FieldMap[name]; f != nil && m.Table().Name == t.name && !isOurs(f.StructField.Type) {
-					column = name
-				}
-			}
-			for _, r := range m.Table().Relations {
-				if r.JoinTable.Type == t.rowType && s.Mentioned[strings.ToLower(t.fields[0])] {
-					return t.refused("select", t.fields[0], kmsencrypted.ErrNotOpened, "the relation is not opened: call kmsbun.UseRelations for its parent")
-				}
-			}
+		column := t.selected(q)
+		if isTable && column == "" {
+			column = t.readBy(m.Table())
 		}
 		if column != "" {
 			return t.refused("select", column, kmsencrypted.ErrNotOpened, "read it into a record: NewSelect().Model(&records)")
 		}
+		if isTable && t.isJoined(m.Table()) && s.Mentioned[strings.ToLower(t.fields[0])] {
+			return t.refused("select", t.fields[0], kmsencrypted.ErrNotOpened, "the relation is not opened: call kmsbun.UseRelations for its parent")
+		}
 	}
 	return nil
+}
+
+// selected returns an encrypted column that a query without a record selects.
+func (t *table) selected(q *bun.SelectQuery) string {
+	columns := *columnsOf(q)
+	if _, isTable := q.GetModel().(bun.TableModel); columns == nil && !isTable {
+		return t.fields[0] // SELECT *
+	}
+	for _, c := range columns {
+		list := sqlscan.Parse("SELECT "+c.Query, t.options())
+		for _, name := range t.fields {
+			if list.Mentioned[strings.ToLower(name)] {
+				return name
+			}
+		}
+		if all := strings.TrimSpace(c.Query); all == "*" || strings.HasSuffix(all, ".*") {
+			return t.fields[0]
+		}
+	}
+	return ""
+}
+
+// readBy returns an encrypted column that another struct for the same table reads as
+// something else.
+func (t *table) readBy(other *schema.Table) string {
+	if other.Name != t.name {
+		return ""
+	}
+	for _, name := range t.fields {
+		if f := other.FieldMap[name]; f != nil && !isOurs(f.StructField.Type) {
+			return name
+		}
+	}
+	return ""
+}
+
+// isJoined reports whether a struct has a relation to the records.
+func (t *table) isJoined(parent *schema.Table) bool {
+	for _, r := range parent.Relations {
+		if r.JoinTable.Type == t.rowType {
+			return true
+		}
+	}
+	return false
 }
 
 // lookAtConditions refuses a plaintext that is compared with an encrypted column, or

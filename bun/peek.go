@@ -50,7 +50,7 @@ func connOf(q any, db *bun.DB) bun.IConn {
 func fits(db *bun.DB) error {
 	insert, update, query := db.NewInsert(), db.NewUpdate(), db.NewSelect()
 	for _, q := range []any{insert, update, query} {
-		if peek[bun.IConn](q, "conn") == nil || columnsOf(q) == nil || whereOf(q) == nil || whereFieldsOf(q) == nil {
+		if !reflect.ValueOf(q).Elem().FieldByName("with").IsValid() || peek[bun.IConn](q, "conn") == nil || columnsOf(q) == nil || whereOf(q) == nil || whereFieldsOf(q) == nil {
 			return configError("this release of bun is unknown: %T has other fields", q)
 		}
 	}
