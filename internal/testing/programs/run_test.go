@@ -281,8 +281,10 @@ func (x *execution) insert(s *session, st step) error {
 	if err := s.process.insert(x.ctx, v.record); err != nil {
 		return err
 	}
-	if v.closed {
-		return lostf("a record that was not opened was inserted again")
+	for name, value := range v.loaded {
+		if _, set := v.dirty[name]; v.closed && value != nil && !set {
+			return lostf("a record was inserted again, and %s was not opened", name)
+		}
 	}
 	return x.noteInserted(s, v)
 }
