@@ -172,7 +172,8 @@ func (r *Rails[R]) insert(ctx context.Context, tx Tx, b *Blob, record any) error
 }
 
 // Delete detaches a file in the caller's transaction. [Rails.Sweep] deletes its
-// object after the grace period, unless another attachment uses the same blob. Delete
+// object after the grace period, unless another attachment uses the same blob. What
+// Rails made from a plain picture (its variants) is deleted too, as Rails does. Delete
 // returns [kmsencrypted.ErrConflict] if the file is already detached.
 func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	if err := r.usable(tx, b); err != nil {
@@ -189,13 +190,23 @@ func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	if err != nil || others > 0 {
 		return r.failed("delete", b, err)
 	}
-	if gone, err = r.exec(ctx, tx, "DELETE FROM active_storage_blobs WHERE id = ? AND "+r.dialect.Quoted("key")+" = ?", b.ID, b.Key); err == nil && !gone {
-		err = kmsencrypted.ErrConflict
-	}
-	if err == nil {
-		err = r.doom(ctx, tx, b.Service, b.Key)
+	if err = r.removeVariants(ctx, tx, b); err == nil {
+		err = r.removeBlob(ctx, tx, b)
 	}
 	return r.failed("delete", b, err)
+}
+
+// removeBlob deletes the row of a blob that no attachment refers to, and dooms its
+// object.
+func (r *Rails[R]) removeBlob(ctx context.Context, tx Tx, b *Blob) error {
+	gone, err := r.exec(ctx, tx, "DELETE FROM active_storage_blobs WHERE id = ? AND "+r.dialect.Quoted("key")+" = ?", b.ID, b.Key)
+	if err == nil && !gone {
+		err = kmsencrypted.ErrConflict
+	}
+	if err != nil {
+		return err
+	}
+	return r.doom(ctx, tx, b.Service, b.Key)
 }
 
 // failed adds the blob to an error.

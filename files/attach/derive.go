@@ -34,7 +34,7 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 	if err != nil {
 		p.wipe()
 	}
-	return p, err
+	return p.or(err)
 }
 
 // Reencrypt moves a file to a new object under a new file key, for example because the

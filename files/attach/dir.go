@@ -67,10 +67,7 @@ func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error)
 	if _, err := d.root.Lstat(file); err == nil {
 		return fmt.Errorf("attach: object %s: %w", name, fs.ErrExist)
 	}
-	if err := d.makeFolders(path.Dir(file)); err != nil {
-		return err
-	}
-	part, err := d.root.OpenFile(file+partSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	part, err := d.create(file + partSuffix)
 	if err != nil {
 		return err
 	}
@@ -92,6 +89,19 @@ func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error)
 		return errors.Join(err, removed(d.root.Remove(file)))
 	}
 	return nil
+}
+
+// create creates a file and its folders. Delete may remove a folder in between.
+func (d *Dir) create(file string) (created *os.File, err error) {
+	for range 100 {
+		if err = d.makeFolders(path.Dir(file)); err == nil {
+			created, err = d.root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return created, err
 }
 
 // fill writes the file and closes it.
@@ -203,6 +213,9 @@ func (d *Dir) Delete(ctx context.Context, name string) error {
 		if err := removed(d.root.Remove(name)); err != nil {
 			return err
 		}
+	}
+	// Remove the folders if this was the last object in them. Otherwise it fails.
+	for folder := path.Dir(file); folder != "." && d.root.Remove(folder) == nil; folder = path.Dir(folder) {
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -26,6 +27,10 @@ type Config struct {
 	Buckets map[string]Bucket
 	// Bucket is the bucket for new files. It may be empty if there is only one.
 	Bucket string
+	// BucketOf names the buckets for new files of attachments that have another one
+	// than Bucket, by the name of the attachment. [Options.Bucket] comes first. Files
+	// that exist stay where they are until [Manager.Reencrypt] moves them.
+	BucketOf map[string]string
 	// KeyColumn is the key column whose data key wraps the file keys. Empty means the
 	// model's first.
 	KeyColumn string
@@ -118,6 +123,12 @@ func (c Config) check() (Config, error) {
 	if missing.Is(c.Buckets[c.Bucket]) {
 		return c, configError("no bucket %q for new files", c.Bucket)
 	}
+	for name, bucket := range c.BucketOf {
+		if !slices.Contains(names, name) || missing.Is(c.Buckets[bucket]) {
+			return c, configError("no attachment %q or no bucket %q for it", name, bucket)
+		}
+	}
+	c.BucketOf = maps.Clone(c.BucketOf)
 	if c.MaxSize < 0 || c.Lease < 0 || c.Grace < 0 {
 		return c, configError("a negative size or time")
 	}
@@ -128,6 +139,15 @@ func (c Config) check() (Config, error) {
 		c.Grace = 24 * time.Hour
 	}
 	return c, nil
+}
+
+// bucketFor returns the bucket for a new file.
+func (c Config) bucketFor(name string, o Options) (string, error) {
+	bucket := cmp.Or(o.Bucket, c.BucketOf[name], c.Bucket)
+	if missing.Is(c.Buckets[bucket]) {
+		return "", configError("no bucket %q", bucket)
+	}
+	return bucket, nil
 }
 
 // learn lists the columns to read of a record: its primary key, its key column, and

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"mime"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -32,9 +33,10 @@ const maxFileName = 255
 
 // CleanName returns a file name made from what a client sent. It keeps the last part
 // of a path with any separator, and removes control and formatting characters, which
-// could reverse the text, and spaces and dots at both ends. The result has at most
-// 255 bytes of UTF-8, and is "file" if nothing is left. Quotes stay: the caller must
-// escape the name in a header or a page.
+// could reverse the text, and spaces and dots at both ends. A name that Windows keeps
+// for a device, such as "nul.txt", gets "_" in front. The result has at most 255 bytes
+// of UTF-8, and is "file" if nothing is left. Quotes stay: the caller must escape the
+// name in a header or a page.
 func CleanName(name string) string {
 	name = strings.ToValidUTF8(name, "�")
 	name = name[strings.LastIndexAny(name, `/\`)+1:]
@@ -48,6 +50,9 @@ func CleanName(name string) string {
 		return r
 	}, name)
 	name = strings.Trim(name, " .")
+	if isDevice(name) {
+		name = "_" + name
+	}
 	if len(name) > maxFileName {
 		// Keep the extension, because it says what the file is.
 		extension := ""
@@ -66,6 +71,21 @@ func CleanName(name string) string {
 	return name
 }
 
+// isDevice reports whether Windows takes a file name for a device, whatever its
+// extension.
+func isDevice(name string) bool {
+	base, _, _ := strings.Cut(name, ".")
+	base = strings.ToUpper(strings.TrimRight(base, " "))
+	if slices.Contains([]string{"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}, base) {
+		return true
+	}
+	port, number := strings.CutPrefix(base, "COM")
+	if !number {
+		port, number = strings.CutPrefix(base, "LPT")
+	}
+	return number && utf8.RuneCountInString(port) == 1 && strings.Contains("0123456789¹²³", port)
+}
+
 // sniffLen is how many bytes of a file determine its type.
 const sniffLen = 512
 
@@ -74,13 +94,29 @@ const sniffLen = 512
 // browser runs.
 func contentType(head []byte, declared string) string {
 	sniffed := http.DetectContentType(head)
-	kind, _, err := mime.ParseMediaType(declared)
+	kind, params, err := mime.ParseMediaType(declared)
 	base, _, _ := mime.ParseMediaType(sniffed)
-	if err != nil || slices.Contains(active, kind) || strings.HasSuffix(kind, "+xml") || !refines(base, kind) {
+	if err != nil || !isType(kind) || slices.Contains(active, kind) || strings.HasSuffix(kind, "+xml") || !refines(base, kind) {
 		return sniffed
+	}
+	if charset, named := params["charset"]; named && !charsets.MatchString(charset) {
+		return "application/octet-stream" // a browser would guess one
 	}
 	return declared
 }
+
+// isType reports whether a media type has the form of one that is registered.
+func isType(kind string) bool {
+	group, name, _ := strings.Cut(kind, "/")
+	return name != "" && !strings.Contains(name, "*") && slices.Contains(groups, group)
+}
+
+// groups are the registered top-level types.
+var groups = []string{"application", "audio", "chemical", "example", "font", "haptics", "image", "message", "model", "multipart", "text", "video"}
+
+// charsets are those that browsers know. UTF-7 is not one of them: markup in it
+// looks harmless.
+var charsets = regexp.MustCompile(`(?i)^(utf-?8|us-ascii|utf-16(le|be)?|iso-8859-([1-9]|1[0-6])|windows-(874|125[0-8])|koi8-[ru]|macintosh|ibm866|shift_jis|euc-(jp|kr)|iso-2022-jp|gb2312|gbk|gb18030|big5)$`)
 
 // active are the types that run in a browser. HTML and XML themselves are recognised
 // by sniffing.

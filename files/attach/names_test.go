@@ -28,6 +28,14 @@ func TestCleanName(t *testing.T) {
 		"Übung ü.txt":                   "Übung ü.txt",
 		"bad\xffutf8.txt":               "bad\uFFFDutf8.txt",
 		"a\u00A0b.txt":                  "a b.txt",
+		"CON":                           "_CON",
+		"nul.txt":                       "_nul.txt",
+		"../aux .tar.gz":                "_aux .tar.gz",
+		"com1":                          "_com1",
+		"LPT\u00B3.log":                 "_LPT\u00B3.log",
+		"conin$":                        "_conin$",
+		"com10.txt":                     "com10.txt",
+		"console.txt":                   "console.txt",
 	} {
 		if got := attach.CleanName(name); got != want {
 			t.Errorf("CleanName(%q) = %q, want %q", name, got, want)
@@ -70,6 +78,13 @@ func TestContentType(t *testing.T) {
 		{[]byte("plain"), "image/svg+xml", "text/plain; charset=utf-8"},
 		{[]byte("plain"), "image/png", "text/plain; charset=utf-8"},
 		{[]byte("a,b"), "text/csv", "text/csv"},
+		{[]byte("a,b"), "text/csv; charset=windows-1252", "text/csv; charset=windows-1252"},
+		{[]byte("a,b"), "text/csv; charset=utf-7", "application/octet-stream"},
+		{[]byte("a,b"), "text/csv; charset=klingon", "application/octet-stream"},
+		{binary, "foo", "application/octet-stream"},
+		{binary, "foo/bar", "application/octet-stream"},
+		{binary, "image/*", "application/octet-stream"},
+		{binary, "image/heic", "image/heic"},
 		{[]byte("{}"), "application/json", "application/json"},
 		{[]byte("alert(1)"), "text/javascript", "text/plain; charset=utf-8"},
 		{binary, "application/pdf", "application/octet-stream"},

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"io"
@@ -17,7 +18,8 @@ import (
 //
 // Before it returns, Open compares the file id of the row with the object's and
 // authenticates the length of the file. Each part is authenticated when it is read.
-// Open returns [fs.ErrNotExist] if the attachment or its object does not exist. It
+// Open returns [fs.ErrNotExist] if the attachment, its record or its object does not
+// exist. It
 // returns [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
 // [kmsencrypted.ErrNotCiphertext] for everything that does not belong together:
 // another record's row, another object, changed bytes. The other errors are those
@@ -123,7 +125,9 @@ func (m *Manager[R]) openObject(ctx context.Context, a *Attachment) (Object, err
 func (m *Manager[R]) fileKey(ctx context.Context, a *Attachment, row *R) (files.Key, error) {
 	if row == nil {
 		var err error
-		if row, err = m.load(ctx, m.db, a.RecordID, ""); err != nil {
+		if row, err = m.load(ctx, m.db, a.RecordID, ""); errors.Is(err, sql.ErrNoRows) {
+			return files.Key{}, fmt.Errorf("%w: the record is gone: %w", fs.ErrNotExist, err)
+		} else if err != nil {
 			return files.Key{}, err
 		}
 		if key := m.model.Key(m.key, row); key != nil {

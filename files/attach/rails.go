@@ -36,6 +36,9 @@ type RailsConfig[R any] struct {
 // encrypts_attached.
 type RailsAttachment[R any] struct {
 	Many bool
+	// Bucket is the bucket for new files of this attachment (service:). Empty means
+	// that of [RailsConfig].
+	Bucket string
 	// Plain means that there is no encrypts_attached.
 	Plain bool
 	// RecordKey means that the key is the record's data key (key: :kms_key). Otherwise
@@ -89,6 +92,12 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 			common.Many = append(common.Many, name)
 		} else {
 			common.One = append(common.One, name)
+		}
+		if a.Bucket != "" {
+			if common.BucketOf == nil {
+				common.BucketOf = make(map[string]string)
+			}
+			common.BucketOf[name] = a.Bucket
 		}
 		needsKey = needsKey || a.RecordKey
 	}

@@ -36,8 +36,15 @@ func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reade
 	if err := r.records.named(name); err != nil {
 		return nil, err
 	}
-	p := &RailsPending[R]{rails: r, row: row, b: &Blob{Name: name, Service: r.config.Bucket, FileName: CleanName(o.Name)}}
-	return p, r.put(ctx, p, src, o)
+	bucket, err := r.records.config.bucketFor(name, o)
+	if err != nil {
+		return nil, err
+	}
+	p := &RailsPending[R]{rails: r, row: row, b: &Blob{Name: name, Service: bucket, FileName: CleanName(o.Name)}}
+	if err := r.put(ctx, p, src, o); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // put writes the object of a pending file.

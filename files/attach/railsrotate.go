@@ -142,7 +142,11 @@ func (r *Rails[R]) Reencrypt(ctx context.Context, row *R, b *Blob, progress func
 		return nil, err
 	}
 	defer src.Close()
-	p := &RailsPending[R]{rails: r, row: row, b: &Blob{ID: b.ID, AttachmentID: b.AttachmentID, RecordID: b.RecordID, Name: b.Name, Service: r.config.Bucket}}
+	bucket, err := r.records.config.bucketFor(b.Name, Options{})
+	if err != nil {
+		return nil, r.failed("reencrypt", b, err)
+	}
+	p := &RailsPending[R]{rails: r, row: row, b: &Blob{ID: b.ID, AttachmentID: b.AttachmentID, RecordID: b.RecordID, Name: b.Name, Service: bucket}}
 	if err := r.put(ctx, p, src, Options{Size: src.Size(), Progress: progress}); err != nil {
 		return nil, r.failed("reencrypt", b, err)
 	}

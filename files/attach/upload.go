@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -22,6 +23,9 @@ type Options struct {
 	// ContentType is the type as sent by the client. It counts only if the first bytes
 	// of the file do not determine the type.
 	ContentType string
+	// Bucket is the bucket for this file, one of [Config.Buckets]. Empty means the one
+	// of [Config].
+	Bucket string
 	// Size is the expected size of the file in bytes; a source of another size fails
 	// with [ErrSize]. 0 means unknown.
 	Size int64
@@ -39,12 +43,12 @@ const tries = 3
 //
 // If the record has a data key and this process may decrypt, Upload unwraps it with
 // one call, so that Commit needs none. If the store fails, Upload starts again with
-// a source that can seek.
+// a source that can seek, unless the store is full.
 //
 // The errors are those of src, of the store and of [field.Adapter.DataKeys]. Upload
 // returns [ErrSize] for a source of the wrong size, [ErrAbandoned] if the source
 // made no progress for longer than [Config.Lease], and [kmsencrypted.ErrConfig] for
-// an unknown name, a nil row or a nil src.
+// an unknown name or bucket, a nil row or a nil src.
 func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Reader, o Options) (*Pending[R], error) {
 	if err := m.usable(row, src); err != nil {
 		return nil, err
@@ -56,7 +60,15 @@ func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Rea
 	if err != nil {
 		return nil, err
 	}
-	return p, m.upload(ctx, p, src, o)
+	return p.or(m.upload(ctx, p, src, o))
+}
+
+// or returns p, or nothing beside an error.
+func (p *Pending[R]) or(err error) (*Pending[R], error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // Replace uploads a file that takes the place of another. After Commit the
@@ -71,7 +83,7 @@ func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.
 		return nil, err
 	}
 	p.old = &old
-	return p, m.upload(ctx, p, src, o)
+	return p.or(m.upload(ctx, p, src, o))
 }
 
 func newID() string { return strings.ToLower(rand.Text()) }
@@ -84,10 +96,14 @@ func (m *Manager[R]) prepare(ctx context.Context, row *R, a *Attachment, o Optio
 	if m.config.MaxSize > 0 && o.Size > m.config.MaxSize {
 		return nil, ErrSize
 	}
-	a.Table, a.Bucket, a.Format = m.model.BoundTable(), m.config.Bucket, files.Native
+	var err error
+	if a.Bucket, err = m.config.bucketFor(a.Name, o); err != nil {
+		return nil, err
+	}
+	a.Table, a.Format = m.model.BoundTable(), files.Native
 	a.FileName = CleanName(o.Name)
 	p := &Pending[R]{manager: m, row: row, a: a}
-	return p, p.openDataKey(ctx)
+	return p.or(p.openDataKey(ctx))
 }
 
 // openDataKey unwraps the data key of a record that was read, before Commit.
@@ -139,7 +155,7 @@ func (m *Manager[R]) upload(ctx context.Context, p *Pending[R], src io.Reader, o
 			}
 			return source.check(o)
 		})
-		if err == nil || try == tries || seeker == nil || source.failed || ctx.Err() != nil || errors.Is(err, ErrAbandoned) {
+		if err == nil || try == tries || seeker == nil || source.failed || ctx.Err() != nil || errors.Is(err, ErrAbandoned) || isFull(err) {
 			if err != nil {
 				p.wipe()
 			}
@@ -150,6 +166,9 @@ func (m *Manager[R]) upload(ctx context.Context, p *Pending[R], src io.Reader, o
 		}
 	}
 }
+
+// isFull reports a store that has no room, which it will not have at once.
+func isFull(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
 // limit returns the size in bytes of the largest file accepted.
 func (m *Manager[R]) limit(o Options) int64 {

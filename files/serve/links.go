@@ -40,6 +40,10 @@ type Link struct {
 	Download bool
 }
 
+// maxLinkID is the maximum size of an id in bytes: servers and browsers limit the
+// length of an address. The longest key of an object in a store fits.
+const maxLinkID = 1024
+
 // minSecret is the minimum size of a signing secret in bytes.
 const minSecret = 32
 
@@ -84,13 +88,17 @@ func (l *Links) usable() error {
 
 // Sign returns the token of a link: letters, digits, "-", "_" and one ".", for a
 // segment of a path. Anybody who has the token can read its content. Sign returns
-// [kmsencrypted.ErrConfig] if the link has no expiry or one in the past.
+// [kmsencrypted.ErrConfig] if the link has no expiry or one in the past, or an id of
+// more than 1024 bytes.
 func (l *Links) Sign(link Link) (string, error) {
 	if err := l.usable(); err != nil {
 		return "", err
 	}
 	if !link.Expires.After(l.now()) {
 		return "", fmt.Errorf("serve: links: %w: link without an expiry in the future", kmsencrypted.ErrConfig)
+	}
+	if len(link.ID) > maxLinkID {
+		return "", fmt.Errorf("serve: links: %w: an id of %d bytes, want at most %d", kmsencrypted.ErrConfig, len(link.ID), maxLinkID)
 	}
 	said := link.append(nil)
 	return encode(said) + "." + encode(l.mac((*l.keys.Get())[0], link.Purpose, said)), nil

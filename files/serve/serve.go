@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -137,6 +138,10 @@ func refuse(w http.ResponseWriter, r *http.Request, o Options, what string, err 
 			break
 		}
 	}
+	if errors.Is(err, context.Canceled) && r.Context().Err() != nil {
+		fail(w, http.StatusServiceUnavailable) // nobody reads it: the client went away
+		return
+	}
 	if status >= http.StatusInternalServerError {
 		o.Logger.ErrorContext(r.Context(), "file not served", "step", what, "path", r.URL.Path, "error", err)
 	}
@@ -146,6 +151,30 @@ func refuse(w http.ResponseWriter, r *http.Request, o Options, what string, err 
 func fail(w http.ResponseWriter, status int) {
 	w.Header().Set("Cache-Control", "no-store")
 	http.Error(w, http.StatusText(status), status)
+}
+
+// withRange removes a Range that must be ignored: in a unit that is not known (RFC 9110
+// section 14.2), for which ServeContent answers 416, and of an empty file, of which no
+// part can be named: for a suffix ServeContent names one that ends before it begins.
+func withRange(r *http.Request, s *source) *http.Request {
+	unit, ranges, _ := strings.Cut(r.Header.Get("Range"), "=")
+	if unit == "" {
+		return r
+	}
+	size, err := s.Seek(0, io.SeekEnd)
+	if err == nil {
+		_, err = s.Seek(0, io.SeekStart)
+	}
+	known := strings.EqualFold(unit, "bytes")
+	if err != nil || known && size > 0 && unit == "bytes" {
+		return r
+	}
+	changed := *r
+	changed.Header = r.Header.Clone()
+	if changed.Header.Del("Range"); known && size > 0 {
+		changed.Header.Set("Range", "bytes="+ranges) // the unit in small letters
+	}
+	return &changed
 }
 
 // Content answers a request with a file. It is like [http.ServeContent] with the
@@ -158,7 +187,7 @@ func Content(w http.ResponseWriter, r *http.Request, f File, o Options) {
 	source := &source{File: f}
 	out := &client{ResponseWriter: w, control: http.NewResponseController(w), stall: o.Stall}
 	// The name is used only to guess a type, which is already set.
-	http.ServeContent(out, r, "", f.ModTime(), source)
+	http.ServeContent(out, withRange(r, source), "", f.ModTime(), source)
 	if err := source.failed(); err != nil {
 		if r.Context().Err() == nil {
 			o.Logger.ErrorContext(r.Context(), "file broken off", "path", r.URL.Path, "error", err)

@@ -62,6 +62,16 @@ func TestAuthorisationComesFirst(t *testing.T) {
 			t.Errorf("authorize %v, open %v: logged %q", c.authorize, c.open, log.String())
 		}
 	}
+	// A client that goes away while its permission is looked up is no failure.
+	var log bytes.Buffer
+	ctx, cancel := context.WithCancel(t.Context())
+	h := Handler(func(r *http.Request) (int, error) { cancel(); return 0, fmt.Errorf("query: %w", r.Context().Err()) },
+		func(context.Context, int) (*memory, error) { return nil, nil }, Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/x", nil))
+	if w.Code != http.StatusServiceUnavailable || log.Len() > 0 {
+		t.Errorf("a client that went away: %d, logged %q", w.Code, log.String())
+	}
 	for _, method := range []string{"POST", "PUT", "DELETE", "OPTIONS"} {
 		w := httptest.NewRecorder()
 		h := Handler(func(*http.Request) (int, error) { t.Error("authorized " + method); return 0, nil }, func(context.Context, int) (*memory, error) { return nil, nil }, Options{})

@@ -168,7 +168,11 @@ var catalogs = map[sqldialect.Dialect]string{
 	sqldialect.SQLite:   "SELECT name FROM pragma_table_info('%s')",
 }
 
-// columns lists the columns of a table: none if there is no such table.
+// Columns lists the columns of a table: none if there is no such table.
+func Columns(ctx context.Context, db DB, d sqldialect.Dialect, table string) (names []string, err error) {
+	return columns(ctx, db, d, table)
+}
+
 func columns(ctx context.Context, db DB, d sqldialect.Dialect, table string) (names []string, err error) {
 	rows, err := db.QueryContext(ctx, fmt.Sprintf(catalogs[d], table))
 	if err != nil {
