@@ -48,7 +48,7 @@ func BeforeCreate[R any](drv dialect.Driver, node *R, spec *sqlgraph.CreateSpec)
 		}
 		return
 	}
-	for _, column := range c.managed {
+	for _, column := range slices.Concat(c.managed, c.replaced) {
 		set(&spec.Fields, column, &value{of: c, column: column})
 	}
 	// What is not set must not get a default of the database: the entity is sealed for
@@ -173,10 +173,14 @@ func (in *inserting[R]) bind(places []int, sealed bool) (args []any, err error) 
 }
 
 func (c *creation[R]) argument(column string, sealed bool) (any, error) {
-	if !sealed || slices.Contains(c.nulls, column) {
+	v := c.value(c.node, column).Interface()
+	switch isManaged := slices.Contains(c.managed, column); {
+	case slices.Contains(c.nulls, column), isManaged && !sealed:
 		return nil, nil
+	case !isManaged:
+		return v, nil
 	}
-	return c.value(c.node, column).Interface().(driver.Valuer).Value()
+	return v.(driver.Valuer).Value()
 }
 
 // exec sends an INSERT whose ids are known.

@@ -24,6 +24,9 @@ type table struct {
 	secret  []string         // those of them that a plaintext could be compared with
 	context []string         // plain columns that encryption contexts are made of
 	bound   []string         // other plain columns that encrypted ones depend on
+	// replaced are those of them that encrypted ones replace, and that are written with
+	// them.
+	replaced []string
 }
 
 // gone is what ent expects of an UPDATE whose row does not exist.
@@ -57,6 +60,11 @@ func newTable(of field.AnyModel) (*table, error) {
 	for _, f := range fieldsOf(t.row) {
 		if slices.Contains(names, f.Struct.Name) && !slices.Contains(t.managed, f.Column) && !slices.Contains(t.context, f.Column) {
 			t.bound = append(t.bound, f.Column)
+		}
+	}
+	for _, column := range m.PlainColumns() {
+		if m.ReplacedBy(column) != "" {
+			t.replaced = append(t.replaced, column)
 		}
 	}
 	for _, column := range slices.Concat(m.IDColumns(), t.managed) {

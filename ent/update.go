@@ -193,7 +193,7 @@ func (u *Update[R]) assign(m ent.Mutation) error {
 	}
 	for _, a := range assigned {
 		u.set = append(u.set, a.Column)
-		if !slices.Contains(u.managed, a.Column) && (slices.Contains(m.Fields(), a.Column) || slices.Contains(m.ClearedFields(), a.Column)) {
+		if !slices.Contains(u.managed, a.Column) && !slices.Contains(u.replaced, a.Column) && (slices.Contains(m.Fields(), a.Column) || slices.Contains(m.ClearedFields(), a.Column)) {
 			continue // ent sets it
 		}
 		set(&u.spec.Fields.Set, a.Column, &value{of: u, column: a.Column})

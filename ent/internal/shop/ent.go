@@ -12,6 +12,7 @@ import (
 	"entgo.io/ent"
 	"entgo.io/ent/dialect/sql"
 	"entgo.io/ent/dialect/sql/sqlgraph"
+	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/account"
 	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/customer"
 	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/note"
 	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/person"
@@ -76,6 +77,7 @@ var (
 func checkColumn(table, column string) error {
 	initCheck.Do(func() {
 		columnCheck = sql.NewColumnCheck(map[string]func(string) bool{
+			account.Table:  account.ValidColumn,
 			customer.Table: customer.ValidColumn,
 			note.Table:     note.ValidColumn,
 			person.Table:   person.ValidColumn,

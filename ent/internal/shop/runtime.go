@@ -4,6 +4,7 @@ package shop
 
 import (
 	"github.com/google/uuid"
+	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/account"
 	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/customer"
 	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/note"
 	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop/schema"
@@ -13,6 +14,16 @@ import (
 // (default values, validators, hooks and policies) and stitches it
 // to their package variables.
 func init() {
+	accountFields := schema.Account{}.Fields()
+	_ = accountFields
+	// accountDescMail is the schema descriptor for mail field.
+	accountDescMail := accountFields[1].Descriptor()
+	// account.DefaultMail holds the default value on creation for the mail field.
+	account.DefaultMail = accountDescMail.Default.(string)
+	// accountDescID is the schema descriptor for id field.
+	accountDescID := accountFields[0].Descriptor()
+	// account.IDValidator is a validator for the "id" field. It is called by the builders before save.
+	account.IDValidator = accountDescID.Validators[0].(func(string) error)
 	customerFields := schema.Customer{}.Fields()
 	_ = customerFields
 	// customerDescVisits is the schema descriptor for visits field.

@@ -9,6 +9,18 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/ent/internal/shop"
 )
 
+// The AccountFunc type is an adapter to allow the use of ordinary
+// function as Account mutator.
+type AccountFunc func(context.Context, *shop.AccountMutation) (shop.Value, error)
+
+// Mutate calls f(ctx, m).
+func (f AccountFunc) Mutate(ctx context.Context, m shop.Mutation) (shop.Value, error) {
+	if mv, ok := m.(*shop.AccountMutation); ok {
+		return f(ctx, mv)
+	}
+	return nil, fmt.Errorf("unexpected mutation type %T. expect *shop.AccountMutation", m)
+}
+
 // The CustomerFunc type is an adapter to allow the use of ordinary
 // function as Customer mutator.
 type CustomerFunc func(context.Context, *shop.CustomerMutation) (shop.Value, error)

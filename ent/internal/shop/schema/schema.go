@@ -6,6 +6,7 @@ import (
 	"net/netip"
 
 	"entgo.io/ent"
+	"entgo.io/ent/dialect"
 	"entgo.io/ent/dialect/entsql"
 	"entgo.io/ent/schema"
 	"entgo.io/ent/schema/edge"
@@ -72,6 +73,21 @@ func (Note) Fields() []ent.Field {
 // Edges implements [ent.Interface].
 func (Note) Edges() []ent.Edge {
 	return []ent.Edge{edge.From("customer", Customer.Type).Ref("notes").Unique()}
+}
+
+// Account has a text as id, which PostgreSQL spells otherwise, and a plain column that an
+// encrypted one is about to replace.
+type Account struct{ ent.Schema }
+
+// Fields implements [ent.Interface].
+func (Account) Fields() []ent.Field {
+	return []ent.Field{
+		field.String("id").MaxLen(10).SchemaType(map[string]string{dialect.Postgres: "char(10)"}),
+		field.String("mail").Default(""),
+		kment.Key("encrypted_kms_key"),
+		kment.Of[string]("email", "migrating=Mail").StorageKey("email_ciphertext"),
+		kment.Of[string]("phone").StorageKey("phone_ciphertext"),
+	}
 }
 
 // Person is the record of package ormtest.
