@@ -44,7 +44,9 @@
 // it returns [kmsencrypted.ErrConflict] and writes nothing. bun's own statement writes
 // the plain columns, under the conditions of the program; the encrypted ones, with those
 // of the encryption context, follow in the same transaction. If the conditions do not
-// hold, no row is affected and there is no error. A query that names columns with Column
+// hold, no row is affected and there is no error; they are joined by AND, those with OR
+// in a WhereGroup. On MariaDB and MySQL the row counts as affected if it was found and
+// something encrypted was written; otherwise it counts if it changed. A query that names columns with Column
 // writes the encrypted ones if it names those that changed; key and index columns need
 // not be named.
 //
@@ -84,7 +86,8 @@
 // # What is not seen
 //
 // Statements on the [*sql.DB] inside the [*bun.DB], prepared ones, and the results of
-// Rows: there fields stay closed, and a string contains the ciphertext. On a [bun.Conn]
+// Rows and NewRaw, and of DELETE with RETURNING: there fields stay closed, until
+// [field.Model.Open] is called, and a string contains the ciphertext. On a [bun.Conn]
 // a refused statement in SQL reaches the driver with a context that has ended; pgx then
 // closes the connection. After ResetQueryHooks nothing looks at texts. The AutoMigrator
 // of bun needs a database without [Use], and [bun.WithConnResolver] is refused. A
