@@ -77,6 +77,10 @@
 //     inserted row by row, because no database promises in which order it returns ids,
 //     and ent computes those of MySQL.
 //
+// The key service is also called during a transaction of ent's own when an entity is
+// created with edges in other tables, and when another program rewrapped a row between
+// its query and its update.
+//
 // # Transactions
 //
 // A client of a transaction works like any other. After a rollback, use the entities as

@@ -87,7 +87,7 @@ func runSuite(t *testing.T, s server) {
 type env struct {
 	server
 	db  *sql.DB
-	log log
+	log sentLog
 }
 
 // store is a client of the tables.
@@ -170,20 +170,20 @@ func (s *store) calls(f func()) (wraps, unwraps int) {
 	return s.kms.Count(kmsencrypted.OpWrap) - wraps, s.kms.Count(kmsencrypted.OpUnwrap) - unwraps
 }
 
-// log has the statements that reached the database.
-type log struct {
+// sentLog has the statements that reached the database.
+type sentLog struct {
 	mu   sync.Mutex
 	sent []string
 }
 
-func (l *log) reset() {
+func (l *sentLog) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent = nil
 }
 
 // take returns what was sent since, and forgets it.
-func (l *log) take() []string {
+func (l *sentLog) take() []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	sent := l.sent
@@ -191,7 +191,7 @@ func (l *log) take() []string {
 	return sent
 }
 
-func (l *log) add(statement string) {
+func (l *sentLog) add(statement string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.sent = append(l.sent, statement)
@@ -200,7 +200,7 @@ func (l *log) add(statement string) {
 // logged is a driver below that of the package.
 type logged struct {
 	*entsql.Driver
-	log *log
+	log *sentLog
 }
 
 func (d *logged) Exec(ctx context.Context, query string, args, v any) error {
@@ -227,7 +227,7 @@ func (d *logged) Tx(ctx context.Context) (dialect.Tx, error) {
 
 type loggedTx struct {
 	dialect.Tx
-	log *log
+	log *sentLog
 }
 
 func (d *loggedTx) Exec(ctx context.Context, query string, args, v any) error {

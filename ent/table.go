@@ -27,6 +27,8 @@ type table struct {
 	// replaced are those of them that encrypted ones replace, and that are written with
 	// them.
 	replaced []string
+	// opens: a field is bound to another one, and must be open when that changes.
+	opens bool
 }
 
 // gone is what ent expects of an UPDATE whose row does not exist.
@@ -54,6 +56,7 @@ func newTable(of field.AnyModel) (*table, error) {
 		for option := range strings.SplitSeq(f.Struct.Tag.Get("kms"), ",") {
 			if key, value, _ := strings.Cut(strings.TrimSpace(option), "="); slices.Contains([]string{"of", "ad", "migrating", "migrated"}, key) {
 				names = append(names, strings.Split(value, "+")...)
+				t.opens = t.opens || key == "ad"
 			}
 		}
 	}

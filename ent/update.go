@@ -96,8 +96,8 @@ func BeforeUpdateOne[R any](ctx context.Context, drv dialect.Driver, m ent.Mutat
 	}
 	row := *stored
 	u.row = &row
-	if slices.ContainsFunc(columns, func(column string) bool { return slices.Contains(t.context, column) }) {
-		// The key opens only as long as the entity has its old context.
+	if t.opens || slices.ContainsFunc(columns, func(column string) bool { return !slices.Contains(t.managed, column) }) {
+		// What depends on these columns must be opened while they have their old values.
 		if err := t.model.Open(ctx, u.row); err != nil {
 			return nil, err
 		}

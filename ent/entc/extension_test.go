@@ -13,15 +13,17 @@ import (
 	kmsentc "github.com/kmsencrypted/kmsencrypted/ent/entc"
 )
 
-// The entities of the tests are as the extension generates them.
+// The entities of the tests and of the example are as the extension generates them.
+// Loading a schema takes a folder beside this file, one at a time.
 func TestGenerated(t *testing.T) {
-	t.Parallel()
-	const shop = "../internal/shop"
-	target := t.TempDir()
-	config := &gen.Config{
-		Target: target, Package: "github.com/kmsencrypted/kmsencrypted/ent/internal/shop",
-		Features: []gen.Feature{gen.FeatureUpsert, gen.FeatureModifier, gen.FeatureExecQuery, gen.FeatureLock},
-	}
+	generated(t, "ent/internal/shop", gen.FeatureUpsert, gen.FeatureModifier, gen.FeatureExecQuery, gen.FeatureLock)
+	generated(t, "examples/ent/ent")
+}
+
+func generated(t *testing.T, folder string, features ...gen.Feature) {
+	t.Helper()
+	shop, target := "../../"+folder, t.TempDir()
+	config := &gen.Config{Target: target, Package: "github.com/kmsencrypted/kmsencrypted/" + folder, Features: features}
 	if err := entc.Generate(shop+"/schema", config, entc.Extensions(kmsentc.Extension{})); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +43,7 @@ func TestGenerated(t *testing.T) {
 			return err
 		}
 		if string(got) != string(want) && name != "/runtime/runtime.go" { // which has the release of ent
-			t.Errorf("%s is out of date: go generate ./ent/internal/shop", name)
+			t.Errorf("%s is out of date: go generate ./%s", name, folder)
 		}
 		return nil
 	})
@@ -52,7 +54,6 @@ func TestGenerated(t *testing.T) {
 
 // Mistakes in a schema are found when the code is generated.
 func TestMistakes(t *testing.T) {
-	t.Parallel()
 	for _, schema := range []string{"optional", "zero"} {
 		err := entc.Generate("./testdata/"+schema, &gen.Config{Target: t.TempDir(), Package: "example.com/shop"}, entc.Extensions(kmsentc.Extension{}))
 		want := map[string]string{"optional": "make it Nillable", "zero": "was not made by"}[schema]
