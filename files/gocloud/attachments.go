@@ -18,16 +18,27 @@ import (
 // itself. Objects are as durable as the bucket's driver makes them when its writer
 // closes. For a folder use [attach.OpenDir], which waits for the disk. The caller
 // closes the bucket.
-func Attachments(bucket *blob.Bucket) attach.Bucket { return attachments{bucket} }
+//
+// An upload holds about 17 MiB of memory; [AttachmentsWith] changes that.
+func Attachments(bucket *blob.Bucket) attach.Bucket { return AttachmentsWith(bucket, Transfer{}) }
 
-type attachments struct{ bucket *blob.Bucket }
+// AttachmentsWith is like [Attachments] with another size and number of parts. A
+// negative one is [kmsencrypted.ErrConfig] when a file is uploaded.
+func AttachmentsWith(bucket *blob.Bucket, t Transfer) attach.Bucket { return attachments{bucket, t} }
+
+type attachments struct {
+	bucket   *blob.Bucket
+	transfer Transfer
+}
 
 func (a attachments) Put(ctx context.Context, name string, write func(io.Writer) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, err := a.bucket.NewWriter(ctx, name, &blob.WriterOptions{
-		ContentType: storedContentType, DisableContentTypeDetection: true, IfNotExist: true,
-	})
+	options := &blob.WriterOptions{ContentType: storedContentType, DisableContentTypeDetection: true, IfNotExist: true}
+	if err := a.transfer.apply(options); err != nil {
+		return err
+	}
+	w, err := a.bucket.NewWriter(ctx, name, options)
 	if err != nil {
 		return err
 	}

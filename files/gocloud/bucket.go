@@ -19,6 +19,9 @@ type Options struct {
 	// the key service's audit log then does not show which object was read. A context
 	// without the bucket allows them to be moved between buckets.
 	Context func(bucket, key string) kmsencrypted.EncryptionContext
+	// Transfer bounds the memory of an upload. What a caller sets in
+	// [blob.WriterOptions] comes first.
+	Transfer Transfer
 	// Unnamed returns the encryption context of an object that an older release wrote,
 	// when buckets had no name: {"object": key}, if nothing else was configured. Nil
 	// refuses such objects with [kmsencrypted.ErrBinding], because they may come from

@@ -79,14 +79,17 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 	}
 	inner, cancel := context.WithCancel(ctx)
 	w.cancel = cancel
-	w.inner, err = b.inner.NewWriter(inner, key, &blob.WriterOptions{
+	options := &blob.WriterOptions{
 		BufferSize:                  o.BufferSize,
 		MaxConcurrency:              o.MaxConcurrency,
 		ContentType:                 storedContentType,
 		DisableContentTypeDetection: true,
 		BeforeWrite:                 o.BeforeWrite,
 		IfNotExist:                  o.IfNotExist,
-	})
+	}
+	if err = b.options.Transfer.apply(options); err == nil {
+		w.inner, err = b.inner.NewWriter(inner, key, options)
+	}
 	if err != nil {
 		cancel()
 		return nil, err
