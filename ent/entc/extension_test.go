@@ -47,7 +47,7 @@ func generated(t *testing.T, folder string, features ...gen.Feature) {
 		}
 		return nil
 	})
-	if err != nil || files < 30 {
+	if err != nil || files < 20 {
 		t.Errorf("%d files, %v", files, err)
 	}
 }
