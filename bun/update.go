@@ -127,7 +127,7 @@ func (c *change) prepare(ctx context.Context, wanted []string) error {
 	}
 	mine := slices.Concat(c.managed, c.context, c.replaced, w.Omit)
 	for _, a := range w.Set {
-		if slices.Contains(c.fields, a.Column) && !slices.Contains(wanted, a.Column) {
+		if slices.Contains(c.fields, a.Column) && !c.names(wanted, a.Column) {
 			return c.refused("update", a.Column, errors.ErrUnsupported, "it was set, but the query does not name it: the encrypted columns of a record are written together")
 		}
 		mine = append(mine, a.Column)
@@ -154,6 +154,11 @@ func (c *change) prepare(ctx context.Context, wanted []string) error {
 		c.q.Column(key).Value(key, "?", bun.Ident(key))
 	}
 	return nil
+}
+
+// names reports whether a list has an encrypted column, or the one that it replaces.
+func (t *table) names(list []string, column string) bool {
+	return slices.ContainsFunc(list, func(name string) bool { return name == column || t.model.ReplacedBy(name) == column })
 }
 
 func (t *table) isID(column string) bool { return slices.Contains(t.ids, column) }
