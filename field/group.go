@@ -19,6 +19,7 @@ type group struct {
 
 	need    need
 	rekeyed bool    // by Rekey
+	sealed  bool    // every field to write is under the data key
 	moved   bool    // the record has moved, under the same provider
 	placed  *placed // of column
 	// replaces means that every field is set, and this process may not decrypt.
@@ -156,10 +157,19 @@ func (g *group) prepare(op string) {
 	g.fail(op, g.spec.column, err)
 }
 
+// isLeftOver reports whether a field was sealed and not written, and the key column was
+// read again since then: the data key of the row may be another one by now, or none.
+func (g *group) isLeftOver(h *head) bool {
+	return g.key.scanned && h.ciphertext() && h.changed()
+}
+
 // commit applies the changes of a group.
 func (g *group) commit() {
 	for i := range g.slots {
 		g.commitSlot(&g.slots[i])
+	}
+	if g.sealed {
+		g.key.scanned = false
 	}
 	if g.isNew {
 		g.key.h, g.key.inserted = head{state: null, stored: nullColumn, filled: true}, nil

@@ -19,6 +19,7 @@ type Key struct {
 	rekeyed  bool                 // by Rekey, and not written since
 	checked  bool                 // the record seal was checked, or the record was sealed since it was read
 	replaces bool                 // replaces the data key of the row, which was not opened; not written since
+	scanned  bool                 // read, and the record was not sealed since
 	placed   *placed              // where the wrap is; nil if unknown, or if it cannot change
 	was      companions           // the columns that the context uses; nil if there are none
 	// inserted is set while nobody has confirmed that this process's row was
@@ -50,7 +51,7 @@ func (k *Key) Wipe() {
 
 // Scan reads the column from the database; it implements [sql.Scanner].
 func (k *Key) Scan(src any) error {
-	*k = Key{}
+	*k = Key{scanned: true}
 	return k.h.scan(src)
 }
 

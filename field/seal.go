@@ -63,6 +63,7 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	for i := range w.groups {
 		g := &w.groups[i]
 		g.isNew = mode == asNew || mode == asNeeded && !g.read
+		g.sealed = true
 		g.note()
 		g.plan(g.move(op, mode))
 	}
@@ -158,9 +159,11 @@ func (g *group) plan(mode sealMode) {
 		switch {
 		case h.state == plain, mode != asNeeded && h.state == opened:
 			toSeal++
-		case h.state == opened && g.associatedChanged(s):
+		case h.state == opened && (g.isLeftOver(h) || g.associatedChanged(s)):
 			toSeal++
 			dirty++
+		case g.isLeftOver(h):
+			g.fail("seal", s.spec.column, kmsencrypted.ErrNotOpened)
 		case mode != asNeeded && h.state == closed:
 			g.fail("seal", s.spec.column, kmsencrypted.ErrNotOpened)
 		case mode == asRekeyed && h.state == unset:
@@ -225,7 +228,7 @@ func (g *group) sealFields(buf *scratch) {
 		s := &g.slots[i]
 		switch h := s.head(); {
 		case h.state == plain:
-		case h.state == opened && (g.need == needNewKey || g.isNew || g.associatedChanged(s)):
+		case h.state == opened && (g.need == needNewKey || g.isNew || g.isLeftOver(h) || g.associatedChanged(s)):
 		default:
 			continue
 		}

@@ -119,7 +119,7 @@ func (g *group) write(w *Write, named []string) error {
 		}
 	}
 	for _, s := range g.slots {
-		if s.head().state == plain || s.changedInPlace() {
+		if s.head().state == plain || s.changedInPlace() || g.isLeftOver(s.head()) {
 			return g.failed("write", s.spec.column, kmsencrypted.ErrUnsealed)
 		}
 		put(s.spec.column, s.head())
