@@ -271,3 +271,55 @@ func bulk(t *testing.T, e *env) {
 		e.exec(t, "DELETE FROM "+e.table)
 	}
 }
+
+// copyNamesTheRow: PostgreSQL says which line it refuses, and so which record that was.
+func copyNamesTheRow(t *testing.T, e *env) {
+	s := e.customers(t)
+	for at, change := range map[int]func(*customer){
+		7:  func(c *customer) { c.Name = "name3" },                        // which is unique
+		11: func(c *customer) { c.Status = new(strings.Repeat("x", 21)) }, // longer than its column
+	} {
+		all := newCustomers(40)
+		all[30].ID = 5000 // goes before the others
+		change(&all[at])
+		err := kmspgx.CopyFrom(t.Context(), e.db, s.Model, field.Pointers(all)...)
+		failures, ok := errors.AsType[field.Failures](err)
+		if !ok || len(failures) != 1 || failures[0].Index != at {
+			t.Errorf("%v, want the record at index %d", err, at)
+		}
+		wantError(t, "CopyFrom", err)
+	}
+	if n := s.count(t); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}
+
+// listedTwice: one record becomes one row.
+func listedTwice(t *testing.T, e *env) {
+	s := e.customers(t)
+	c, other := &newCustomers(1)[0], &newCustomers(2)[1]
+	for name, insert := range map[string]func(...*customer) error{
+		"Insert":   func(rows ...*customer) error { return kmspgx.Insert(t.Context(), e.db, s.Model, rows...) },
+		"CopyFrom": func(rows ...*customer) error { return kmspgx.CopyFrom(t.Context(), e.db, s.Model, rows...) },
+		"InsertMany": func(rows ...*customer) error {
+			_, err := kmspgx.InsertMany(t.Context(), e.db, s.Model, rows, kmspgx.InsertOptions{})
+			return err
+		},
+		"Batch": func(rows ...*customer) error {
+			var b kmspgx.Batch
+			kmspgx.QueueInsert(&b, s.Model, rows...)
+			return b.Send(t.Context(), e.db)
+		},
+		"Batch of two": func(rows ...*customer) error {
+			var b kmspgx.Batch
+			kmspgx.QueueInsert(&b, s.Model, rows[:2]...)
+			kmspgx.QueueInsert(&b, s.Model, rows[2])
+			return b.Send(t.Context(), e.db)
+		},
+	} {
+		wantError(t, name, insert(c, other, c), kmsencrypted.ErrConfig)
+	}
+	if n := s.count(t); n != 0 {
+		t.Errorf("%d rows", n)
+	}
+}

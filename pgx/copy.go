@@ -2,16 +2,21 @@ package kmspgx
 
 import (
 	"context"
+	"errors"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/records"
 )
 
 // CopyFrom seals records as [Insert] does and writes all or none of them with the
-// COPY protocol. A zero primary key is fetched from the sequence of a serial or
+// COPY protocol. An error about one of many records is [field.Failures] with its index.
+// A zero primary key is fetched from the sequence of a serial or
 // identity column. If there is none the error is [kmsencrypted.ErrNoID], because COPY
 // returns no ids: set them, or use Insert.
 //
@@ -53,7 +58,24 @@ func copyInto[R any](ctx context.Context, db DB, m *field.Model[R], in *records.
 			args = append(args, row...)
 		}
 	}
-	return records.Hide(err, args)
+	return ofLine(in, err, records.Hide(err, args))
+}
+
+// copiedLine is what PostgreSQL says of the row that it refuses, before any value.
+var copiedLine = regexp.MustCompile(`^COPY .*?, line ([0-9]+)`)
+
+// ofLine adds to an error of COPY which of the records it is about.
+func ofLine[R any](in *records.Insertion[R], cause, err error) error {
+	refused, ok := errors.AsType[*pgconn.PgError](cause)
+	if !ok {
+		return err
+	}
+	found := copiedLine.FindStringSubmatch(refused.Where)
+	if found == nil {
+		return err
+	}
+	line, _ := strconv.Atoi(found[1])
+	return in.OfRow(line-1, err)
 }
 
 // identifier is the name of a table, which may have a schema before a dot.

@@ -65,6 +65,8 @@ var suite = []struct {
 	{"ContextsInAnotherSpelling", contextsInAnotherSpelling},
 	{"CopyRows", copyRows},
 	{"CopyNeedsIDs", copyNeedsIDs},
+	{"CopyNamesTheRow", copyNamesTheRow},
+	{"ListedTwice", listedTwice},
 	{"BatchOfModels", batchOfModels},
 	{"BatchAllOrNone", batchAllOrNone},
 	{"BatchOfUpdates", batchOfUpdates},

@@ -84,6 +84,14 @@ func (in *Insertion[R]) of(row *R, err error) error {
 	return field.Failures{{Index: slices.Index(in.rows, row), Err: Failed("insert", name, err)}}
 }
 
+// OfRow adds which record an error is about: the nth of [Insertion.Values].
+func (in *Insertion[R]) OfRow(n int, err error) error {
+	if n < 0 || n >= len(in.known) {
+		return err
+	}
+	return in.of(in.known[n], err)
+}
+
 // among replaces indexes of some records by those among all.
 func (in *Insertion[R]) among(some []*R, err error) error {
 	failures, ok := errors.AsType[field.Failures](err)
