@@ -28,7 +28,7 @@ type RotateCommands struct {
 	Verify       verifyCmd       `cmd:"" help:"Open the records and count their versions. Only reads."`
 	Cost         costCmd         `cmd:"" help:"Estimate requests, price, time, and the size of logs."`
 	History      historyCmd      `cmd:"" help:"List earlier runs."`
-	Heal         healCmd         `cmd:"" help:"After a rekey: mend columns that a foreign writer left under the old data key."`
+	Heal         healCmd         `cmd:"" help:"Mend what a rotation or a foreign writer left that does not open, with the keys of the journal."`
 	ClearJournal clearJournalCmd `cmd:"" help:"Erase the replaced wrapped keys of runs that were verified."`
 }
 

@@ -14,8 +14,9 @@ type healCmd struct {
 
 func (healCmd) Help() string {
 	return `A writer that does not compare the key column may leave a value under a data key
-that a rekey has just replaced. The journal still has that key, wrapped. Look first
-at what rotate verify says, and expect as many:
+that a rekey has just replaced. The journal still has that key, wrapped. It also has
+the keys that a rewrap replaced, if what the key service made of them does not open.
+Look first at what rotate verify says, and expect as many:
 
   rotate verify
   rotate heal --dry-run
@@ -42,7 +43,7 @@ func (c *healCmd) Run(ctx context.Context, s *Session) error {
 			}
 		}
 		if len(runs) == 0 {
-			s.printf("%s  nothing to do: the journal holds no key that a rekey of it replaced\n", t.name)
+			s.printf("%s  nothing to do: the journal holds no key of it\n", t.name)
 			continue
 		}
 		healed, err := c.heal(ctx, s, t, runs)
@@ -64,9 +65,7 @@ func (t *table) healing(ctx context.Context) (runs []string, err error) {
 	}
 	journals, err := t.store.Journals(ctx)
 	for _, j := range journals {
-		if j.Kind.Journals() {
-			runs = append(runs, j.ID)
-		}
+		runs = append(runs, j.ID)
 	}
 	return runs, err
 }

@@ -185,7 +185,7 @@ func testRights(t *testing.T, r rightsOf) {
 	if said := run(2, 0, "rotate", "run", "--kms-rate", "10000", "--max-connections", "1000"); !strings.Contains(said, "40 rewrapped") {
 		t.Error(said)
 	}
-	for _, words := range [][]string{{"rotate", "status"}, {"rotate", "history"}, {"rotate", "pause"}, {"rotate", "verify"}, {"versions", "retire", "1"}, {"rotate", "clear-journal"}, {"check"}} {
+	for _, words := range [][]string{{"rotate", "status"}, {"rotate", "history"}, {"rotate", "pause"}, {"rotate", "verify"}, {"rotate", "clear-journal", "--grace", "0s"}, {"versions", "retire", "1"}, {"check"}} {
 		run(2, 0, words...)
 	}
 	if said := run(3, 1, rekey...); !strings.Contains(said, "lacks UPDATE on customers") {

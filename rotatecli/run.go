@@ -21,6 +21,7 @@ type runCmd struct {
 	Canary         bool  `help:"Move one shard of 64, open every record of it, and stop."`
 	Limit          int64 `placeholder:"N" help:"Stop after about N records. The next call continues."`
 	WritersAreOurs bool  `help:"For a rekey or a migration: confirms that every program that writes encrypted columns meanwhile uses this library, or is stopped. Rails does not use it."`
+	NoJournal      bool  `help:"Keep no replaced wrapped keys: after the master key has leaked. Then nothing can be healed."`
 	MaxFailures    int   `placeholder:"N" default:"1000" help:"Stop after N failed records; -1 means no limit."`
 	Workers        int   `placeholder:"N" default:"4" help:"Number of shards processed concurrently."`
 	Batch          int   `placeholder:"N" default:"1000" help:"Records in one transaction."`
@@ -133,7 +134,7 @@ func preflight(ctx context.Context, tables []*table) error {
 
 func (c *runCmd) options(ctx context.Context, t *table, observe func(rotation.Event)) (o rotation.Options, err error) {
 	o = rotation.Options{
-		Kind: rotation.Kind(c.Kind), WritersAreOurs: c.WritersAreOurs || c.DryRun,
+		Kind: rotation.Kind(c.Kind), WritersAreOurs: c.WritersAreOurs || c.DryRun, NoJournal: c.NoJournal,
 		Workers: c.Workers, BatchSize: c.Batch, MaxFailures: c.MaxFailures, Limit: c.Limit, Shards: shards, Observe: observe,
 	}
 	if o.Part, err = c.partFlags.of(t); err != nil {

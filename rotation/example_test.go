@@ -146,10 +146,14 @@ func ExampleRotator_Retirable() {
 	ask()
 	_, err = rotator.Verify(ctx, rotation.VerifyOptions{Note: true})
 	check(err)
+	ask()
+	_, err = rotator.ClearJournal(ctx, 0)
+	check(err)
 	ask() // then set MinVersion to 2
 	// Output:
 	// version is still needed: version 1: 5 key columns of patients are at it
 	// version is still needed: version 1: no verification of patients has been clean since its last rotation
+	// version is still needed: version 1: the journal of patients has 5 keys at it: clear it first
 	// <nil>
 }
 

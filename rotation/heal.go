@@ -36,6 +36,9 @@ func (h *Healing) add(m Healing) {
 // the journal. Heal seals it again under the record's own key, if the whole record
 // has not changed since it was read.
 //
+// Heal also puts back the wrapped key that a run replaced, wrapped again under the
+// current version, if the record's own does not open.
+//
 // It examines only the records of that run. A verification never heals, because
 // healing accepts an old ciphertext as a valid value: somebody who can write to
 // the database could put one there. Run [Rotator.Verify] first; Heal should report

@@ -60,8 +60,11 @@ var kinds = map[Kind]kindTraits{
 }
 
 // Journals reports whether the journal keeps the replaced wrapped keys of
-// records.
-func (k Kind) Journals() bool { return kinds[k].exclusive }
+// records, unless [Options.NoJournal] is set.
+func (k Kind) Journals() bool { return kinds[k].exclusive || k == Rewrap }
+
+// ReplacesKeys reports whether records get new data keys.
+func (k Kind) ReplacesKeys() bool { return kinds[k].exclusive }
 
 // SelectsDone reports whether processed records are selected again. A pass of
 // such a kind is repeated only for shards with conflicts.

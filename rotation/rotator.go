@@ -25,6 +25,10 @@ type Options struct {
 	// handled. An unfinished run of a part must be continued with the same Part.
 	// A verification of a part is not noted, so no part counts for retiring a version.
 	Part string
+	// NoJournal keeps no replaced wrapped keys, for a rotation after the master key has
+	// leaked: the journal would keep what the thief can open. Then nothing can be healed.
+	// An unfinished run that was started without it keeps none from then on.
+	NoJournal bool
 	// Workers is the number of shards processed concurrently; 0 means 4.
 	Workers int
 	// Shards is the number of ranges into which a new run divides the table; 0 means

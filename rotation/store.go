@@ -58,6 +58,8 @@ type Selection struct {
 	All bool
 	// Part restricts the selection to a part of the table, as in [Options.Part].
 	Part string
+	// NoJournal keeps no replaced wrapped key, as in [Options.NoJournal].
+	NoJournal bool
 	// Derived makes Open also compare the columns that are derived from the values of a
 	// record, as in [VerifyOptions.Derived].
 	Derived bool
@@ -142,6 +144,8 @@ type Run struct {
 	// Part is the part of the table that the run handles, as in [Options.Part]; empty
 	// means the whole table.
 	Part string
+	// NoJournal means that the run keeps no replaced wrapped keys.
+	NoJournal bool
 }
 
 // RunState is the state of a run.

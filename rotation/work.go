@@ -51,7 +51,7 @@ func (r *Rotator) begin(ctx context.Context) (Status, error) {
 		if err != nil {
 			return status, err
 		}
-		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Records, Part: r.options.Part}
+		run := Run{ID: rand.Text(), Kind: r.options.Kind, Target: r.box.Current(), Pass: 1, State: RunActive, Planned: plan.Records, Part: r.options.Part, NoJournal: r.options.NoJournal}
 		if err := r.store.Start(ctx, run, ranges); !errors.Is(err, kmsencrypted.ErrConflict) {
 			return Status{Run: run, Shards: len(ranges)}, err
 		}

@@ -19,13 +19,14 @@ type batch[R any] struct {
 	target    int
 	kind      kind[R]
 	compared  []column // of the kind
-	journals  bool
-	rekeys    bool // records get new data keys
-	derived   bool // Open compares what is made of values too
-	replaced  bool // Open compares columns with those that they replace
-	least     int  // keys of a record: one that has none may get one
-	perRecord bool // each record may have a key service of its own
-	more      bool // there may be records after these
+	replaces  bool     // data keys, once they are rotated
+	journals  bool     // replaced wrapped keys
+	rekeys    bool     // records get new data keys
+	derived   bool     // Open compares what is made of values too
+	replaced  bool     // Open compares columns with those that they replace
+	least     int      // keys of a record: one that has none may get one
+	perRecord bool     // each record may have a key service of its own
+	more      bool     // there may be records after these
 	rows      []R
 	records   []record // beside rows
 	failures  []rotation.Failure
@@ -84,7 +85,7 @@ func (b *batch[R]) Keys(from, to int) (n int) {
 func (b *batch[R]) Failures() []rotation.Failure { return slices.Concat(b.failures, b.unmoved) }
 
 func (b *batch[R]) Rotate(ctx context.Context, from, to int) error {
-	b.rekeys = b.journals
+	b.rekeys = b.replaces
 	for i := from; i < to; i++ {
 		if err := b.remember(i); err != nil {
 			return err

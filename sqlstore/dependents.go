@@ -32,7 +32,7 @@ func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 	if err := s.seesAll(ctx); err != nil {
 		return fmt.Errorf("sqlstore: %w", err)
 	}
-	if !kind.Journals() {
+	if !kind.ReplacesKeys() {
 		return nil
 	}
 	if s.model.HasFiles() && len(s.dependents) == 0 {

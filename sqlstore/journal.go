@@ -17,21 +17,85 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// journal stores the wrapped keys that a rekey replaced, to heal missed columns and
-// to read old backups.
-func (s *Store[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
+// journal stores the wrapped keys that a rotation replaced: of a rekey to heal missed
+// columns and to read old backups, of a rewrap to put back a key that does not open.
+func (b *batch[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
+	s := b.store
 	var values [][]any
 	for i, u := range w.updates {
 		if !w.written[i] {
 			continue
 		}
 		for _, key := range s.keys {
-			if w.moves(i, key.name) {
-				values = append(values, []any{w.run, s.ledgerName, encodeKey(u.id), key.name, text(u.same[w.at(key.name)])})
+			if !w.moves(i, key.name) {
+				continue
 			}
+			wrapped := text(u.same[w.at(key.name)])
+			store, err := b.keyStore(key, &b.rows[w.indexes[i]], wrapped)
+			if err != nil {
+				return err
+			}
+			values = append(values, []any{w.run, s.ledgerName, store, encodeKey(u.id), key.name, wrapped})
 		}
 	}
-	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "record", "key_column", "wrapped_key"}, values)
+	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "store", "record", "key_column", "wrapped_key"}, values)
+}
+
+// keyStore is the id of the key under which a replaced wrapped key is, so that whoever
+// destroys that key can erase what is left under it.
+func (b *batch[R]) keyStore(key column, row *R, wrapped any) (string, error) {
+	column, _ := wrapped.(string)
+	version := kmsencrypted.ColumnVersion(column)
+	recipe, err := b.store.model.Box().Version(version)
+	if err != nil {
+		return "", err
+	}
+	if recipe.ProviderFor == nil {
+		return recipe.Provider.Info().KeyID, nil
+	}
+	place, err := b.store.model.Box().Place(version, b.store.model.Binding(key.name, row))
+	if err != nil {
+		return "", err
+	}
+	return place.Provider().Info().KeyID, nil
+}
+
+// ForgetKey erases the replaced wrapped keys that the journal keeps under a key, for a
+// program that destroys this key, such as that of one tenant. keyID is its
+// [kmsencrypted.KeyInfo] KeyID. It returns their number.
+func (s *Store[R]) ForgetKey(ctx context.Context, db Execer, keyID string) (int64, error) {
+	if err := s.usable(); err != nil {
+		return 0, err
+	}
+	compared, before, after := s.dialect.Exact("store")
+	result, err := db.ExecContext(ctx, s.dialect.SQL("DELETE FROM kms_rotation_journal WHERE table_name = ? AND "+compared+" = "+before+"?"+after), s.ledgerName, keyID)
+	if err != nil {
+		return 0, ledgerError("forget a key", err)
+	}
+	return result.RowsAffected()
+}
+
+// forgetRewraps bounds the journal: a rewrap begins, and of the ones before it nothing
+// is needed any more once all records were verified. A backup has its own wrapped keys.
+func (s *Store[R]) forgetRewraps(ctx context.Context) error {
+	const most = 10_000 // in one transaction
+	for erased := int64(most); erased >= most; {
+		err := s.retried(ctx, "bound the journal", func(tx *sqlx.Tx) error {
+			result, err := tx.ExecContext(ctx, s.dialect.SQL(fmt.Sprintf(`DELETE FROM kms_rotation_journal WHERE id IN (SELECT id FROM (
+				SELECT j.id FROM kms_rotation_journal j JOIN kms_rotations r ON r.id = j.rotation_id WHERE j.table_name = ? AND r.kind = ? AND r.active IS NULL
+					AND r.started <= (SELECT coalesce(max(started), -1) FROM kms_rotations WHERE table_name = ? AND verified IS NOT NULL)
+				LIMIT %d) AS these)`, most)), s.ledgerName, string(rotation.Rewrap), s.ledgerName)
+			if err != nil {
+				return err
+			}
+			erased, err = result.RowsAffected()
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // text returns a wrapped key as stored in the journal: some drivers return text as
@@ -150,7 +214,7 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 		}
 		byRecord[e.record] = append(byRecord[e.record], e)
 	}
-	b := &batch[R]{store: s, compared: s.managed}
+	b := &batch[R]{store: s, compared: s.managed, target: s.model.Box().Current()}
 	defer func() { b.wipe(0, len(b.rows)) }()
 	for rows, err := range s.byKeys(ctx, s.db, records) {
 		if err != nil {
@@ -219,6 +283,18 @@ func (b *batch[R]) mendOne(ctx context.Context, row *R, entries []journalEntry, 
 	if kmsencrypted.Retryable(why) || kmsencrypted.ConcernsAll(why) {
 		return why
 	}
+	for _, e := range entries { // a record has one for each of its keys
+		put, err := b.putBack(ctx, row, e)
+		if err != nil {
+			return err
+		}
+		if put {
+			why = b.store.model.Open(ctx, row)
+		}
+	}
+	if why == nil {
+		return nil
+	}
 	mended := false
 	for _, e := range entries {
 		columns, err := b.store.model.Mend(ctx, row, e.column, e.wrapped)
@@ -232,6 +308,39 @@ func (b *batch[R]) mendOne(ctx context.Context, row *R, entries []journalEntry, 
 	}
 	still := b.store.model.Open(ctx, row)
 	return errors.Join(still, b.store.model.Seal(ctx, row))
+}
+
+// putBack replaces a wrapped key that does not open by the one before it, wrapped
+// again under the current version. It holds the same data key, which its commitment
+// proves.
+func (b *batch[R]) putBack(ctx context.Context, row *R, e journalEntry) (put bool, err error) {
+	at := slices.IndexFunc(b.store.keys, func(c column) bool { return c.name == e.column })
+	if at < 0 {
+		return false, nil
+	}
+	opens := func() (bool, error) {
+		keys, err := b.store.model.DataKeys(ctx, e.column, row)
+		for i := range keys {
+			keys[i].Wipe()
+		}
+		if kmsencrypted.Retryable(err) || kmsencrypted.ConcernsAll(err) || ctx.Err() != nil {
+			return false, err
+		}
+		return err == nil, nil
+	}
+	if ok, err := opens(); ok || err != nil {
+		return false, err
+	}
+	key := b.store.keys[at].of(row).Addr().Interface().(*field.Key)
+	broken := *key
+	if err := key.Scan(e.wrapped); err != nil {
+		return false, err
+	}
+	if ok, err := opens(); !ok || err != nil {
+		*key = broken
+		return false, err
+	}
+	return true, b.store.model.Rewrap(ctx, row)
 }
 
 func (s *Store[R]) journalPage(ctx context.Context, m rotation.Mending) (entries []journalEntry, err error) {

@@ -97,7 +97,7 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 	if err := s.usable(); err != nil {
 		return nil, err
 	}
-	query := `SELECT id, kind, state, target, pass, planned, started, ended, verified, waiting, part FROM kms_rotations
+	query := `SELECT id, kind, state, target, pass, planned, started, ended, verified, waiting, part, no_journal FROM kms_rotations
 		WHERE table_name = ? ORDER BY ` + order
 	if limit > 0 {
 		query += fmt.Sprintf(" LIMIT %d", limit)
@@ -111,10 +111,12 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 		var r rotation.Status
 		var started, ended, verified sql.Null[int64]
 		var waiting, part sql.Null[string]
-		if err := rows.Scan(&r.ID, &r.Kind, &r.State, &r.Target, &r.Pass, &r.Planned, &started, &ended, &verified, &waiting, &part); err != nil {
+		var noJournal sql.Null[int64]
+		if err := rows.Scan(&r.ID, &r.Kind, &r.State, &r.Target, &r.Pass, &r.Planned, &started, &ended, &verified, &waiting, &part, &noJournal); err != nil {
 			return nil, err
 		}
 		r.Started, r.Ended, r.Verified, r.Waiting, r.Part = timeOf(started), timeOf(ended), timeOf(verified), waiting.V, part.V
+		r.NoJournal = noJournal.V == 1
 		runs = append(runs, r)
 	}
 	if err := rows.Err(); err != nil {
@@ -140,6 +142,13 @@ func (s *Store[R]) sumUp(ctx context.Context, r *rotation.Status) error {
 	return err
 }
 
+func number(is bool) int {
+	if is {
+		return 1
+	}
+	return 0
+}
+
 // orNull returns NULL for an empty text.
 func orNull(text string) any {
 	if text == "" {
@@ -161,11 +170,16 @@ func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotatio
 	if err := s.Ready(ctx, run.Kind); err != nil {
 		return err
 	}
+	if run.Kind == rotation.Rewrap {
+		if err := s.forgetRewraps(ctx); err != nil {
+			return err
+		}
+	}
 	err := s.retried(ctx, "start", func(tx *sqlx.Tx) error {
 		// Of two runs within a millisecond, the later one must be the newest.
-		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, part, active, started)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= {now} THEN latest + 1 ELSE {now} END
-				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.ledgerName, string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned, orNull(run.Part))
+		_, err := s.exec(ctx, tx, `INSERT INTO kms_rotations (id, table_name, kind, target, pass, state, planned, part, no_journal, active, started)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, (SELECT CASE WHEN latest >= {now} THEN latest + 1 ELSE {now} END
+				FROM (SELECT coalesce(max(started), 0) AS latest FROM kms_rotations) AS earlier))`, run.ID, s.ledgerName, string(run.Kind), run.Target, run.Pass, string(run.State), run.Planned, orNull(run.Part), number(run.NoJournal))
 		if err != nil {
 			return err
 		}
@@ -189,9 +203,9 @@ func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotatio
 // suits refuses a kind of rotation that would lose something or has nothing to do.
 func (s *Store[R]) suits(k rotation.Kind) error {
 	switch {
-	case k.Journals() && s.model.KeysOnly():
+	case k.ReplacesKeys() && s.model.KeysOnly():
 		return errors.New("the model declares its keys only, and every column is needed")
-	case k.Journals() && len(s.unknown) > 0:
+	case k.ReplacesKeys() && len(s.unknown) > 0:
 		return field.UnknownColumnsError(s.unknown)
 	case k == rotation.Reindex && len(s.model.IndexColumns()) == 0:
 		return errors.New("the model has no blind index")

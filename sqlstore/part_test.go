@@ -73,7 +73,11 @@ func testPart(t *testing.T, d database) {
 	if v := verified(part); !v.Clean(version) || v.Opened != n/3 || !errors.Is(retire(), rotation.ErrNotRetirable) {
 		t.Errorf("Verify() of a part = %+v, and then Retirable() = %v", v, retire())
 	}
-	if v := verified(""); !v.Clean(version) || v.Opened != n || retire() != nil {
+	v := verified("")
+	if erased, err := of("").ClearJournal(t.Context(), 0); err != nil || erased != n {
+		t.Errorf("ClearJournal() = %d, %v", erased, err)
+	}
+	if !v.Clean(version) || v.Opened != n || retire() != nil {
 		t.Errorf("Verify() = %+v, and then Retirable() = %v", v, retire())
 	}
 	// One that fails in a part takes it back.

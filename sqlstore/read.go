@@ -32,7 +32,7 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	limit := s.width.rows(max(sel.Limit, 1))
 	q.Add(fmt.Sprintf(" LIMIT %d", limit))
 	b := &batch[R]{
-		store: s, target: sel.Target, kind: k, compared: s.withContext(k.compared(s)), journals: sel.Kind.Journals(), derived: sel.Derived, perRecord: s.choosesProviders(),
+		store: s, target: sel.Target, kind: k, compared: s.withContext(k.compared(s)), replaces: sel.Kind.ReplacesKeys(), journals: sel.Kind.Journals() && !sel.NoJournal, derived: sel.Derived, perRecord: s.choosesProviders(),
 	}
 	if sel.Kind == rotation.Migrate {
 		b.least, b.replaced = 1, true

@@ -38,7 +38,7 @@ var ledgerRights = []struct {
 // and writes the keys or all columns of the model.
 func (s *Store[R]) rights(k rotation.Kind) []right {
 	written := s.keys
-	if k.Journals() {
+	if k.ReplacesKeys() {
 		written = s.managed
 	}
 	if k == rotation.Reindex {

@@ -16,7 +16,7 @@
 // transaction together with the position of its shard, so that a process may die
 // at any point. A rewrap writes a row only if its key column is unchanged since
 // it was read. A rekey writes a row only if every column of the model is
-// unchanged, and keeps the replaced wrapped keys in the table
+// unchanged. Both keep the replaced wrapped keys in the table
 // kms_rotation_journal.
 //
 // SQLite needs a busy timeout in its DSN when several workers or processes write.

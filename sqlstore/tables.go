@@ -27,7 +27,7 @@ var ownTables = tables.Set{Name: "rotations", Tables: []tables.Table{
 		"verified {number}",
 		"waiting {text}",
 		"UNIQUE (table_name, active)",
-	}, Added: []tables.Column{{Since: 2, Name: "part", Type: "{text}"}}},
+	}, Added: []tables.Column{{Since: 2, Name: "part", Type: "{text}"}, {Since: 2, Name: "no_journal", Type: "{number}"}}},
 	{Name: "kms_rotation_shards", Body: []string{
 		"rotation_id {name} NOT NULL",
 		"shard {number} NOT NULL",
@@ -62,7 +62,7 @@ var ownTables = tables.Set{Name: "rotations", Tables: []tables.Table{
 		"record {text} NOT NULL",
 		"key_column {name} NOT NULL",
 		"wrapped_key {text} NOT NULL",
-	}},
+	}, Added: []tables.Column{{Since: 2, Name: "store", Type: "{text}"}}},
 	// Times of limits are in microseconds.
 	{Name: "kms_rate_limits", Body: []string{
 		"name {name} NOT NULL PRIMARY KEY",

@@ -155,7 +155,7 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotatio
 	}
 	o = rotation.Outcome{Written: s.count(), Conflicts: int64(len(conflicts)), Failed: int64(len(b.Failures()))}
 	if b.journals {
-		if err := b.store.journal(ctx, tx, s); err != nil {
+		if err := b.journal(ctx, tx, s); err != nil {
 			return o, err
 		}
 	}

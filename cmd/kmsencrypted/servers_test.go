@@ -110,6 +110,8 @@ tables:
 	says(t, ops(0, "rotate", "verify"), `accounts  150 opened  clean`)
 	says(t, ops(0, "rotate", "status"), `accounts   v2 150   all at v2`)
 	says(t, ops(0, "rotate", "history"), `rewrap to v2 +done +150`)
+	says(t, ops(2, "versions", "retire", "1"), `the journal holds 150 keys at it`)
+	says(t, ops(0, "rotate", "clear-journal", "--grace", "0s"), `accounts  150 replaced keys erased`)
 	says(t, ops(0, "versions", "retire", "1"), `yes: no record of accounts is at version 1`)
 	says(t, ops(0, "inspect", "--table", "accounts", "--id", uuidOf(7)), `encrypted_kms_key +version 2 · native · data key`)
 	says(t, ops(1, "inspect", "--table", "accounts", "--id", uuidOf(7777)), `has no record`)
