@@ -205,6 +205,10 @@ func modifiers(t *testing.T, e *env) {
 	if got.Visits != 5 || s.get(t, c.ID).Email.Must() != email(2) {
 		t.Errorf("the row is %v", got)
 	}
+	err = got.Update().SetEmail(field.New(email(3))).Modify(func(u *entsql.UpdateBuilder) { u.Where(entsql.EQ(customer.FieldVisits, 6)) }).Exec(t.Context())
+	if !shop.IsNotFound(err) || s.get(t, c.ID).Email.Must() != email(2) {
+		t.Errorf("a condition of a modifier that does not hold: %v", err)
+	}
 	_, err = s.client.Customer.Query().Modify(func(s *entsql.Selector) { s.Where(entsql.EQ(s.C(customer.FieldEmail), email(0))) }).Strings(t.Context())
 	wantError(t, "a modifier with a plaintext", err, kmsencrypted.ErrUnsealed)
 }

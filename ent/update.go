@@ -85,7 +85,7 @@ func BeforeUpdateOne[R any](ctx context.Context, drv dialect.Driver, m ent.Mutat
 	if err != nil {
 		return nil, err
 	}
-	u := &Update[R]{typed: t, spec: spec, scoped: spec.Predicate != nil || len(spec.Modifiers) > 0}
+	u := &Update[R]{typed: t, spec: spec, scoped: spec.Predicate != nil}
 	columns, err := t.touched(m, spec.Edges)
 	if err != nil || len(columns) == 0 {
 		return u, err
@@ -226,7 +226,7 @@ func (u *Update[R]) run(ctx context.Context, db conn, s statement, all []work) e
 			return false, records.Hide(err, args)
 		}
 		matched, err := u.records.Matched(result)
-		if err == nil && !matched && u.scoped {
+		if err == nil && !matched && (u.scoped || len(u.spec.Modifiers) > 0) {
 			err = u.checkScope(ctx, db, where)
 		}
 		return matched, records.Hide(err, args)
@@ -254,6 +254,12 @@ func (u *Update[R]) bind(s statement, set, where []field.Assignment) (query stri
 		}
 		return u.driver.kind.Placeholder(n + 1)
 	})
+	if len(where) == 0 { // nothing is sealed under a data key
+		conditions, more = "1 = 1", nil
+		if numbered { // a placeholder that is not used has no type
+			conditions, more = "CAST("+u.driver.kind.Placeholder(at+1)+" AS text) IS NULL", []any{nil}
+		}
+	}
 	for i, arg := range s.args {
 		switch v, ok := arg.(*value); {
 		case i == at && numbered:
