@@ -24,7 +24,7 @@ func forms(t *testing.T, w *work) {
 			t.Errorf("%d forms for %s, which is said to be absent", tried[path], path)
 		}
 	}
-	t.Logf("%d forms on %d of %d paths, %d absent", len(w.Forms), len(tried), len(offered), len(w.Absent))
+	t.Logf("%d forms, of which %d are conditions; %d of %d paths are absent", len(w.Forms), tried[Condition], len(w.Absent), len(offered))
 }
 
 func (w *work) form(t *testing.T, f Form) {
