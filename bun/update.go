@@ -225,15 +225,45 @@ func (c *change) run(ctx context.Context, text string, returns bool) (a answer, 
 
 // find sends bun's statement and reports whether it found the row.
 func (c *change) find(ctx context.Context, tx session, text string, returns bool) (a answer, found bool, err error) {
-	if c.dialect == field.MySQL { // counts rows that changed, not those that it found
-		key := c.dialect.Quoted(c.model.KeyColumns()[0])
-		text = strings.Replace(text, " SET ", " SET "+key+" = IF(LAST_INSERT_ID(1), "+key+", NULL), ", 1)
+	if c.dialect != field.MySQL {
+		a, err = c.send(ctx, tx.conn, text, returns)
+		return a, a.affected > 0, err
 	}
-	a, err = c.send(ctx, tx.conn, text, returns)
-	if c.dialect == field.MySQL && a.lastID > 0 {
+	a, err = c.send(ctx, tx.conn, c.telling(text, "LAST_INSERT_ID(1)"), returns)
+	found = a.affected > 0 || a.lastID > 0
+	if err == nil && !found {
+		found, err = c.findsBesideTriggers(ctx, tx, text)
+	}
+	if found {
 		a.affected = 1
 	}
-	return a, a.affected > 0, err
+	return a, found, err
+}
+
+// telling makes an UPDATE of MySQL evaluate an expression for each row that it finds. It
+// counts rows that changed.
+func (c *change) telling(text, expression string) string {
+	key := c.dialect.Quoted(c.model.KeyColumns()[0])
+	return strings.Replace(text, " SET ", " SET "+key+" = IF("+expression+", "+key+", NULL), ", 1)
+}
+
+// findsBesideTriggers sends a statement again that changed no row. Triggers reset
+// LAST_INSERT_ID, but no variable of the session.
+func (c *change) findsBesideTriggers(ctx context.Context, tx session, text string) (found bool, err error) {
+	if _, err := c.send(ctx, tx.conn, "SET @kmsencrypted = 0", false); err != nil {
+		return false, err
+	}
+	if _, err := c.send(ctx, tx.conn, c.telling(text, "(@kmsencrypted := 1)"), false); err != nil {
+		return false, err
+	}
+	rows, err := tx.Query(ctx, "SELECT @kmsencrypted")
+	if err != nil {
+		return false, records.Hide(err, nil)
+	}
+	for rows.Next() {
+		err = errors.Join(err, rows.Scan(&found))
+	}
+	return found, records.Hide(errors.Join(err, rows.Err(), rows.Close()), nil)
 }
 
 func (c *change) failed(err error) error { return records.Failed("update", c.name, err) }
