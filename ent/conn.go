@@ -19,6 +19,7 @@ type conn struct {
 	ex     dialect.ExecQuerier
 	driver *Driver
 	begin  func(context.Context) (dialect.Tx, error) // nil in a transaction
+	depth  int                                       // of savepoints
 }
 
 // statement is one that ent sends. send is Exec or Query, and result what it fills.
@@ -88,7 +89,8 @@ func (c conn) Atomically(ctx context.Context, statements func(records.DB) error)
 }
 
 func (c conn) underSavepoint(ctx context.Context, statements func(records.DB) error) error {
-	const name = " kmsencrypted" // nested savepoints may share a name
+	name := fmt.Sprint(" kmsencrypted", c.depth) // in MySQL another of the same name replaces it
+	c.depth++
 	if _, err := c.Exec(ctx, "SAVEPOINT"+name); err != nil {
 		return records.Hide(err, nil)
 	}
