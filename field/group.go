@@ -74,13 +74,13 @@ func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 		return
 	case 1:
 		g := waiting[0]
-		key, err := box.Unwrap(ctx, g.key.h.stored.text, g.binding(g.spec))
+		key, err := box.Unwrap(ctx, g.key.h.stored.text, g.asWrapped().binding(g.spec))
 		opened(g, key, err)
 		return
 	}
 	columns := make([]kmsencrypted.WrappedKey, len(waiting))
 	for i, g := range waiting {
-		columns[i] = kmsencrypted.WrappedKey{Column: g.key.h.stored.text, Binding: g.binding(g.spec)}
+		columns[i] = kmsencrypted.WrappedKey{Column: g.key.h.stored.text, Binding: g.asWrapped().binding(g.spec)}
 	}
 	for i, result := range box.UnwrapEach(ctx, columns) {
 		opened(waiting[i], result.Key, result.Err)
@@ -92,7 +92,7 @@ func (g *group) opened(op string, key kmsencrypted.DataKey, err error) {
 	g.dataKey = key
 	g.fail(op, g.spec.column, err)
 	if err == nil && !g.key.IsOpen() {
-		g.key.placed, err = g.place(g.version)
+		g.key.placed, err = g.asWrapped().place(g.version)
 		g.fail(op, g.spec.column, err)
 	}
 	g.prepare(op)

@@ -86,6 +86,18 @@ func (g *group) wasPlaced() (*placed, error) {
 // lastKnown is the record with the columns tagged context that its row has.
 func (g *group) lastKnown() *group { return g.as(g.key.was[len(g.key.was)-1]) }
 
+// asWrapped is the record as it was when the key column was wrapped. The key of a
+// record that was opened is closed if it has no value to open.
+func (g *group) asWrapped() *group {
+	switch {
+	case !g.moved || g.key.IsOpen():
+		return g
+	case g.key.placed != nil:
+		return g.as(g.key.placed.by)
+	}
+	return g.lastKnown()
+}
+
 // explainsPlace reports whether the columns tagged context explain where the key is.
 func (g *group) explainsPlace(at placed) bool {
 	then, err := g.as(at.by).place(at.version)
@@ -118,7 +130,7 @@ func (g *group) move(op string, mode sealMode) sealMode {
 	case !now.place.SameProvider(was.place), g.keepsFormat() != nil:
 		return asRekeyed
 	case g.isSetWhole() && g.mayReplaceKey(): // under the new context
-	case !g.key.IsOpen():
+	case !g.key.IsOpen() && g.anyField((*head).readCiphertext):
 		g.fail(op, g.spec.column, fmt.Errorf("%w: the record has moved", kmsencrypted.ErrNotOpened))
 	default:
 		g.moved = true

@@ -68,6 +68,57 @@ func TestNativeMoveOfClosedRecord(t *testing.T) {
 	}
 }
 
+// A key under which every value is NULL was not opened with its record. The record
+// moves all the same, and so does its key.
+func TestNativeMoveOfKeyWithoutValues(t *testing.T) {
+	t.Parallel()
+	m := tenantModel(t, kmsencrypted.Version{})
+	row := tenantRow{ID: 1, Tenant: "acme", Email: field.New("a@example.org")}
+	must(t, m.SealNew(t.Context(), &row))
+	m.Adapter().Saved(&row)
+	row.Email.SetNull()
+	must(t, m.Seal(t.Context(), &row))
+	row = readAgain(t, row)
+	must(t, m.Open(t.Context(), &row))
+	row.Tenant = "globex"
+	if err := m.Seal(t.Context(), &row); err != nil || !keyIsWritten(t, m, &row) {
+		t.Fatalf("Seal of a record of NULLs that moved: %v", err)
+	}
+	row = readAgain(t, row)
+	row.Email.Set("b@example.org")
+	must(t, m.Seal(t.Context(), &row)) // the key opens in the new place
+	row = readAgain(t, row)
+	must(t, m.Open(t.Context(), &row))
+	if got := row.Email.Must(); got != "b@example.org" {
+		t.Errorf("the field has %q", got)
+	}
+}
+
+// NULL depends on no key: the key column of the row may have been rewrapped.
+func TestKeyChangedOfNullOnly(t *testing.T) {
+	t.Parallel()
+	m := tenantModel(t, kmsencrypted.Version{})
+	row := tenantRow{ID: 1, Tenant: "acme", Email: field.New("a@example.org")}
+	must(t, m.SealNew(t.Context(), &row))
+	m.Adapter().Saved(&row)
+	mine, rewrapped := readAgain(t, row), readAgain(t, row)
+	must(t, m.Open(t.Context(), &rewrapped))
+	must(t, m.Rewrap(t.Context(), &rewrapped))
+	mine.Email.SetNull()
+	must(t, m.Seal(t.Context(), &mine))
+	now := column(t, rewrapped.Key)
+	must(t, m.Adapter().KeyChanged(t.Context(), &mine, "encrypted_kms_key", now))
+	w, err := m.Adapter().Write(&mine)
+	must(t, err)
+	for _, a := range w.Where {
+		if a.Column == "encrypted_kms_key" && !slices.Contains(a.Values(), now) {
+			t.Errorf("the condition is %v, want the new key column", a)
+		}
+	}
+	mine.Email.Set("b@example.org")
+	wantError(t, "with a value", m.Adapter().KeyChanged(t.Context(), &mine, "encrypted_kms_key", column(t, row.Key)), kmsencrypted.ErrConflict)
+}
+
 // A new seal in the key column does not make the model forget where the key is.
 func TestNativeMoveAfterRecordSeal(t *testing.T) {
 	t.Parallel()

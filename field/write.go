@@ -262,8 +262,11 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 		return err
 	}
 	h := &g.key.h
-	if h.is(read.stored) || !read.ciphertext() || !g.key.IsOpen() || g.key.rekeyed || g.key.replaces {
+	if h.is(read.stored) || !read.ciphertext() || g.key.rekeyed || g.key.replaces {
 		return kmsencrypted.ErrConflict // the key column was not the cause
+	}
+	if !g.key.IsOpen() {
+		return g.adoptClosed(read)
 	}
 	key, moved, err := g.unwrapAsRead(ctx, read.stored.text)
 	if isForeign(err) {
@@ -287,6 +290,17 @@ func (g *group) keyChanged(ctx context.Context, now any) error {
 		return kmsencrypted.ErrConflict
 	}
 	*h = read
+	return nil
+}
+
+// adoptClosed takes the key column of the row into a record that writes no more than
+// NULL under that key: nothing depends on which one it is.
+func (g *group) adoptClosed(read head) error {
+	isSet := func(f *head) bool { return f.state == plain }
+	if h := &g.key.h; h.changed() || !h.ciphertext() || g.seals(read.stored.text) || g.anyField(isSet) {
+		return kmsencrypted.ErrConflict
+	}
+	g.key.h = read
 	return nil
 }
 
