@@ -256,11 +256,6 @@ func (p *plugin) lookAtConditions(s *sqlscan.Statement) error {
 // secret returns the encrypted column or index that a name in a statement means.
 func (p *plugin) secret(s *sqlscan.Statement, n sqlscan.Name) (*table, string) {
 	column := strings.ToLower(n.Column)
-	if n.Table == "" {
-		if real := s.Aliases[column]; real != "" {
-			column = strings.ToLower(real)
-		}
-	}
 	if _, after, ok := strings.Cut(column, "__"); ok && n.Table == "" { // of a relation
 		column = after
 	}

@@ -108,9 +108,6 @@ func (f *seen) refuseWrite(all []work) error {
 
 // columnOf finds the column of a table that a name in the statement means.
 func (f *seen) columnOf(n sqlscan.Name) (*table, string) {
-	if column, ok := f.Aliases[strings.ToLower(n.Column)]; ok && n.Table == "" {
-		n.Column = column
-	}
 	named, isTable := f.Tables[strings.ToLower(n.Table)]
 	for _, t := range f.tables {
 		if isTable && named != plainName(t.name) {

@@ -143,11 +143,6 @@ func (p *Plugin) mentions(sql string) bool {
 // secretIn returns the encrypted column that a name in a statement refers to.
 func (p *Plugin) secretIn(parsed *sqlscan.Statement, n sqlscan.Name) string {
 	table, isTable := parsed.Tables[strings.ToLower(n.Table)]
-	if n.Table == "" {
-		if column, ok := parsed.Aliases[strings.ToLower(n.Column)]; ok {
-			n.Column = column
-		}
-	}
 	n.Column = n.Column[strings.LastIndex(n.Column, "__")+1:] // GORM's name for a column of a join
 	n.Column = strings.TrimPrefix(n.Column, "_")
 	for _, t := range p.tables {

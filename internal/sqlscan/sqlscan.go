@@ -167,6 +167,7 @@ var (
 		offset fetch values union except intersect case when then else end returning and or xor window for with into insert update delete
 		do conflict duplicate`)
 	conditions = words(`and or xor`)
+	tables     = words(`from join with into union except intersect`) // stand before one
 )
 
 // follow are words that may follow a table's name and are not its alias.
@@ -203,7 +204,7 @@ type Statement struct {
 	Compared  []Comparison
 	Mentioned map[string]bool   // every name, in lower case
 	Tables    map[string]string // by alias and by name, in lower case
-	Aliases   map[string]string // of columns
+	Aliases   map[string][]Name // what columns of queries are made of, by their new names
 	// Written are the columns that the statement assigns a value to, or inserts.
 	Written []string
 	// Constants are the values of placeholders that are constants, and "?" of others:
@@ -240,11 +241,12 @@ func Parse(sql string, o Options) *Statement {
 // comparison that it is a part of, unless it has conditions or a query of its own.
 type parser struct {
 	Statement
-	rest []token
+	rest  []token
+	named map[string]bool // queries, by WITH
 }
 
 func parse(tokens []token) *Statement {
-	p := &parser{rest: tokens, Statement: Statement{Mentioned: make(map[string]bool), Tables: make(map[string]string), Aliases: make(map[string]string)}}
+	p := &parser{rest: tokens, named: make(map[string]bool), Statement: Statement{Mentioned: make(map[string]bool), Tables: make(map[string]string), Aliases: make(map[string][]Name)}}
 	if len(tokens) > 0 && tokens[0].isWord("update") {
 		p.rest = tokens[1:]
 		p.table()
@@ -252,15 +254,22 @@ func parse(tokens []token) *Statement {
 	for len(p.rest) > 0 {
 		p.list(true)
 	}
+	p.resolve()
 	return &p.Statement
 }
 
 // list reads up to the closing parenthesis. Its result is part of the comparison
-// around it.
+// around it: that of a query is what it selects.
 func (p *parser) list(query bool) (now Comparison) {
 	query = query || p.rest[0].isWord("select") || p.rest[0].isWord("with")
 	separate := query
+	var selected Comparison
+	selects, all := false, false // in the list of a SELECT; one with a star
+	isTable := query             // what stands in parentheses is a table here, no operand
 	finish := func() {
+		if selects {
+			selected.add(now)
+		}
 		p.Compared = append(p.Compared, now)
 		now = Comparison{}
 	}
@@ -278,20 +287,32 @@ func (p *parser) list(query bool) (now Comparison) {
 		case t.kind == closing:
 			if separate {
 				finish()
+				return selected
 			}
 			return now
 		case t.kind == open && len(p.rest) > 0:
-			now.add(p.list(false))
+			inner := p.list(false)
+			if !isTable {
+				now.add(inner)
+			} else if all {
+				selected.add(inner)
+			}
 		case t.kind == comma && query:
 			finish()
+		case t.isWord("case"):
+			now.add(p.caseOf())
 		case query && t.is(ends), t.is(conditions):
 			separate = true
 			finish()
+			selects, isTable = t.isWord("select"), t.is(tables)
+			all = all && !selects
 			if t.isWord("from") || t.isWord("join") || t.isWord("into") {
 				p.table()
 			}
 		case t.kind == placeholder:
 			now.Placeholders = append(now.Placeholders, t.n)
+		case t.text == "*":
+			all = all || selects
 		case t.isName():
 			now.Names = append(now.Names, p.name())
 		}
@@ -334,9 +355,14 @@ func (p *parser) table() {
 	}
 }
 
-// alias remembers another name that a query gives to a column: x AS y.
+// alias remembers another name that a query gives to a column, x AS y, and the name of
+// a query, x AS (SELECT …).
 func (p *parser) alias(now Comparison, query bool) {
+	if p.rest[0].isWord("as") && len(p.rest) > 1 && p.rest[1].kind == open && len(now.Names) > 0 {
+		p.named[strings.ToLower(now.Names[0].Column)] = true
+	}
 	if query && p.rest[0].isWord("as") && len(p.rest) > 1 && p.rest[1].isName() && len(now.Names) > 0 {
-		p.Aliases[strings.ToLower(p.rest[1].text)] = now.Names[len(now.Names)-1].Column
+		alias := strings.ToLower(p.rest[1].text)
+		p.Aliases[alias] = append(p.Aliases[alias], now.Names...)
 	}
 }
