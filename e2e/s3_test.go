@@ -293,8 +293,8 @@ func TestAttachmentsS3(t *testing.T) {
 		attached = append(attached, a)
 	}
 	before := stored(t, inner)
-	if len(before) != 2 {
-		t.Errorf("the store has %q, want two objects", before)
+	if len(before) != 3 || !slices.Contains(before, "kms-store") {
+		t.Errorf("the store has %q, want two objects and its mark", before)
 	}
 	read := func(manager *attach.Manager[s3Customer]) {
 		t.Helper()

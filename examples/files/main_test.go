@@ -122,13 +122,13 @@ func (s *site) links(prefix string) []string {
 	return out
 }
 
-// objects returns the files of the bucket and their content.
+// objects returns the files of the bucket and their content, but its mark.
 func (s *site) objects() map[string]string {
 	s.t.Helper()
 	out := make(map[string]string)
 	root := filepath.Join(s.dir, "objects")
 	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
+		if err != nil || d.IsDir() || d.Name() == ".kms-store" {
 			return err
 		}
 		raw, err := os.ReadFile(path)

@@ -91,11 +91,14 @@ func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error)
 	return nil
 }
 
+// createNew opens a file that must not exist.
+const createNew = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+
 // create creates a file and its folders. Delete may remove a folder in between.
 func (d *Dir) create(file string) (created *os.File, err error) {
 	for range 100 {
 		if err = d.makeFolders(path.Dir(file)); err == nil {
-			created, err = d.root.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+			created, err = d.root.OpenFile(file, createNew, 0o600)
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			break

@@ -39,6 +39,9 @@ type intents struct {
 // store writes a new object. It lists the object first, and gives it up if anything
 // fails. done counts the bytes written.
 func (i intents) store(ctx context.Context, bucket, object string, done *atomic.Int64, write func(ctx context.Context, w io.Writer) error) (err error) {
+	if err := i.identify(ctx, bucket); err != nil {
+		return err
+	}
 	if err := i.begin(ctx, bucket, object); err != nil {
 		return fmt.Errorf("attach: list an object: %w", err)
 	}

@@ -23,7 +23,9 @@ type Swept struct {
 // Call it now and then, from any number of processes. It may be killed at any
 // point. It handles the objects of all tables in the buckets of this manager. An
 // object that cannot be deleted does not stop the others, and the next sweep tries
-// it again; the returned error joins all errors.
+// it again; the returned error joins all errors. A bucket that is another store than
+// the one that the database knows by its name is [kmsencrypted.ErrConfig], and nothing
+// of it is deleted: see [Identified].
 func (m *Manager[R]) Sweep(ctx context.Context) (Swept, error) {
 	if err := m.usable(); err != nil {
 		return Swept{}, err
@@ -46,8 +48,12 @@ func (i intents) sweep(ctx context.Context) (s Swept, err error) {
 	}
 	var failures []error
 	for bucket := range i.buckets {
-		deleted, err := i.sweepBucket(ctx, bucket)
-		s.Deleted += deleted
+		err := i.identify(ctx, bucket)
+		if err == nil {
+			var deleted int64
+			deleted, err = i.sweepBucket(ctx, bucket)
+			s.Deleted += deleted
+		}
 		failures = append(failures, err)
 	}
 	return s, errors.Join(failures...)

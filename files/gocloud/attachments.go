@@ -2,10 +2,12 @@ package gocloud
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
@@ -81,6 +83,23 @@ func (a attachments) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	return nil
+}
+
+// markName is the name of the object that holds the identity of a store.
+const markName = "kms-store"
+
+// Identity implements [attach.Identified].
+func (a attachments) Identity(ctx context.Context) (string, error) {
+	mark, err := a.bucket.ReadAll(ctx, markName)
+	if isNotFound(err) {
+		options := &blob.WriterOptions{ContentType: "text/plain", IfNotExist: true}
+		err = a.bucket.WriteAll(ctx, markName, []byte(strings.ToLower(rand.Text())), options)
+		if err != nil && gcerrors.Code(err) != gcerrors.FailedPrecondition {
+			return "", err
+		}
+		mark, err = a.bucket.ReadAll(ctx, markName) // of whoever was faster
+	}
+	return string(mark), err
 }
 
 // attached is an object with read-ahead.
