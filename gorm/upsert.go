@@ -200,8 +200,13 @@ func (t *table) sameKeys(row, stored *any) bool {
 func (w *work) sealOverwrite(db *gorm.DB, upsert clause.OnConflict, stored map[string]*any) error {
 	ctx := db.Statement.Context
 	var made, later rows
+	seen := make(map[string]bool)
 	for _, row := range w.rows {
 		now := stored[w.idText(row)]
+		if w.hasID(ctx, rows{row}) && seen[w.idText(row)] {
+			return w.refused("create", "", kmsencrypted.ErrConfig, "two records of the list have one primary key: the row would be as only one of them is")
+		}
+		seen[w.idText(row)] = true
 		switch {
 		case !w.hasID(ctx, rows{row}):
 			later = append(later, row)

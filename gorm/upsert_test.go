@@ -12,6 +12,7 @@ import (
 	"gorm.io/gorm/clause"
 	"gorm.io/gorm/logger"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
@@ -204,5 +205,21 @@ func testUpsertOfAnotherRow(t *testing.T, dialector gorm.Dialector) {
 				t.Fatalf("%s with the id %d: %d rows", name, id, len(rows))
 			}
 		}
+	}
+}
+
+// Two records of a list that are one row would overwrite each other.
+func TestSaveOfOneRowTwiceSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	c := d.ada()
+	var one, two Customer
+	d.must(d.db.First(&one, c.ID).Error)
+	d.must(d.db.First(&two, c.ID).Error)
+	one.Email.Set(grace)
+	two.Name = "Augusta"
+	d.wantError("Save", d.db.Save([]*Customer{&one, &two}).Error, kmsencrypted.ErrConfig)
+	if got := d.read(c.ID); got.Email.Must() != ada || got.Name != "Ada" {
+		t.Errorf("the row has %q %q", got.Name, got.Email.Must())
 	}
 }
