@@ -92,6 +92,21 @@ func (p *Plugin) refusalOf(stmt *gorm.Statement) error {
 	if column := p.compared(stmt); column != "" {
 		return p.plaintext(stmt, column)
 	}
+	return p.mapped(stmt)
+}
+
+// mapped refuses a query of all columns of a table by its name into maps.
+func (p *Plugin) mapped(stmt *gorm.Statement) error {
+	if _, isQuery := stmt.Clauses["SELECT"]; !isQuery || stmt.Schema != nil || stmt.Dest == nil || elemType(reflect.TypeOf(stmt.Dest)).Kind() != reflect.Map {
+		return nil
+	}
+	t := p.tableOf(stmt)
+	if t == nil {
+		return nil
+	}
+	if column := t.selected(stmt, true); column != "" {
+		return t.refused("query", column, kmsencrypted.ErrNotOpened, readIntoRecord)
+	}
 	return nil
 }
 

@@ -12,10 +12,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 )
 
+const readIntoRecord = "read it into a record, or into fields of the same type"
+
 // beforeQuery refuses to read ciphertexts into types other than fields.
 func (t *table) beforeQuery(db *gorm.DB) error {
 	if column := t.readAsText(db); column != "" {
-		return t.refused("query", column, kmsencrypted.ErrNotOpened, "read it into a record, or into fields of the same type")
+		return t.refused("query", column, kmsencrypted.ErrNotOpened, readIntoRecord)
 	}
 	return t.readsBoth(db)
 }

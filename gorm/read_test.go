@@ -154,9 +154,11 @@ func TestReadsAroundTheRecordSQLite(t *testing.T) {
 		"Updates": {kmsencrypted.ErrUnsealed, func(db *gorm.DB) *gorm.DB {
 			return db.Model(&Customer{}).Where("email_ciphertext = ?", ada).Update("name", "x")
 		}},
-		"Pluck(strings)": {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Model(&Customer{}).Pluck("email_ciphertext", &[]string{}) }},
-		"Pluck(field)":   {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Model(&Customer{}).Pluck("Email", &[]string{}) }},
-		"Take(map)":      {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Model(&Customer{}).Take(&map[string]any{}) }},
+		"Pluck(strings)":   {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Model(&Customer{}).Pluck("email_ciphertext", &[]string{}) }},
+		"Pluck(field)":     {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Model(&Customer{}).Pluck("Email", &[]string{}) }},
+		"Table.Find(maps)": {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Table("customers").Find(&[]map[string]any{}) }},
+		"Table.Take(map)":  {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Table("customers").Take(&map[string]any{}) }},
+		"Take(map)":        {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB { return db.Model(&Customer{}).Take(&map[string]any{}) }},
 		"Find(maps)": {kmsencrypted.ErrNotOpened, func(db *gorm.DB) *gorm.DB {
 			return db.Model(&Customer{}).Select("id, email_ciphertext").Find(&[]map[string]any{})
 		}},

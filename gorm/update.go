@@ -445,7 +445,7 @@ func (w *work) publish() {
 		f := w.fields[column]
 		from := f.ReflectValueOf(context.Background(), valueOf(w.rows[0]))
 		to := f.ReflectValueOf(context.Background(), w.copyOf.Addr())
-		if _, isField := from.Addr().Interface().(settable); isField && !slices.Contains(w.given, column) {
+		if !w.isChanged(column, from) {
 			continue
 		}
 		if !w.published || sameColumn(to.Interface(), from.Interface()) { // a hook may have set it since
@@ -453,4 +453,17 @@ func (w *work) publish() {
 		}
 	}
 	w.published = true
+}
+
+// isChanged reports whether a column of the copy was written, or its key opened.
+func (w *work) isChanged(column string, copied reflect.Value) bool {
+	switch f := copied.Addr().Interface().(type) {
+	case settable:
+		return slices.Contains(w.given, column)
+	case *field.Key:
+		if f.IsOpen() {
+			return true
+		}
+	}
+	return slices.ContainsFunc(w.change.Set, func(a field.Assignment) bool { return a.Column == column })
 }

@@ -541,3 +541,20 @@ func (d *database) exec(statement string) error {
 	_, err := d.raw.Exec(statement)
 	return err
 }
+
+// What an UPDATE returns is opened, also where the record was not read before.
+func TestReturningSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	c := d.ada()
+	one := Customer{ID: c.ID}
+	r := d.db.Model(&one).Clauses(clause.Returning{}).Update("name", "Augusta")
+	if r.Error != nil || r.RowsAffected != 1 || one.Name != "Augusta" || one.Email.Must() != ada || *one.Phone.Must() != phone {
+		t.Errorf("Update: %d rows, %v, %q", r.RowsAffected, r.Error, one.Name)
+	}
+	var plain []map[string]any
+	d.must(d.db.Table("customers").Select("id", "name").Find(&plain).Error)
+	if len(plain) != 1 || plain[0]["name"] != "Augusta" {
+		t.Errorf("plain columns in maps: %v", plain)
+	}
+}
