@@ -69,7 +69,7 @@ func named(q any, t *schema.Table) (columns []string, plain bool) {
 	plain = true
 	for _, c := range *columnsOf(q) {
 		f := t.FieldMap[c.Query]
-		if f == nil || c.Args != nil && len(c.Args) > 0 {
+		if f == nil || len(c.Args) > 0 {
 			plain = false
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	_ "github.com/go-sql-driver/mysql"
@@ -53,8 +52,6 @@ func onServers(t *testing.T, test func(t *testing.T, s server)) {
 		})
 	}
 }
-
-var tables atomic.Int64
 
 // store is a table of records R, whose plain columns are given, and a model of it.
 type store[R any] struct {
