@@ -243,6 +243,9 @@ func (w *work) completeLater(db *gorm.DB) error {
 		if w.spells && errors.Is(err, kmsencrypted.ErrConflict) { // nobody else has seen the row
 			err = cmp.Or(w.checkTold(db, "create", rows{row}), err)
 		}
+		if w.isUpsert && errors.Is(err, kmsencrypted.ErrConflict) {
+			err = w.refused("create", "", errors.ErrUnsupported, "the upsert met a row by a column that is neither its primary key nor a blind index, and that row has a data key of its own: give the record the id of that row")
+		}
 		if err != nil {
 			return err
 		}

@@ -223,3 +223,17 @@ func TestSaveOfOneRowTwiceSQLite(t *testing.T) {
 		t.Errorf("the row has %q %q", got.Name, got.Email.Must())
 	}
 }
+
+// An upsert that meets a row by a column of the program's does not take its data key.
+func TestUpsertByAnotherColumnSQLite(t *testing.T) {
+	t.Parallel()
+	d := openMembers(t, sqlite.New(sqlite.Config{Conn: kmstest.Canary(t, "sqlite", t.TempDir()+"/a.db", ada, grace)}))
+	byName := clause.OnConflict{Columns: []clause.Column{{Name: "name"}}, DoUpdates: clause.AssignmentColumns([]string{"city"})}
+	d.must(d.db.Clauses(byName).Create(&member{Name: "Ada", City: "London", Email: field.New(ada)}).Error)
+	d.wantError("upsert", d.db.Clauses(byName).Create(&member{Name: "Ada", City: "Paris", Email: field.New(grace)}).Error, errors.ErrUnsupported)
+	var all []member
+	d.must(d.db.Find(&all).Error)
+	if len(all) != 1 || all[0].City != "London" || all[0].Email.Must() != ada {
+		t.Errorf("%d rows, the first in %q", len(all), all[0].City)
+	}
+}
