@@ -165,7 +165,11 @@ func (d *Driver) guarded(rows entsql.ColumnScanner, found *seen) entsql.ColumnSc
 	}
 	g := &guarded{rows, make([]error, len(columns))}
 	for i, name := range columns {
-		if t, column := found.columnOf(sqlscan.Name{Column: name}); t != nil && slices.Contains(t.secret, column) {
+		n := sqlscan.Name{Column: name}
+		if of := found.Aliases[strings.ToLower(name)]; len(of) > 0 { // such as that of max(email)
+			n = of[len(of)-1]
+		}
+		if t, column := found.columnOf(n); t != nil && slices.Contains(t.secret, column) {
 			g.refusals[i] = t.refused("query", column, kmsencrypted.ErrNotOpened, "it is a ciphertext here: query the entities, or scan it into the field's own type")
 		}
 	}
