@@ -25,7 +25,7 @@ Found by address: Ada
 
 What is refused:
   Updates of many rows:
-    kmsencrypted: update customers column email_ciphertext: unsupported operation: one ciphertext does not serve many records: set it in a record and save the record
+    kmsencrypted: update customers column email_ciphertext: unsupported operation: one ciphertext does not serve many records: set it in a record and save the record, or name it by its primary key alone, as in Where("id = ?", id)
   a map and a table's name:
     kmsencrypted: create customers column email_ciphertext: plaintext was not sealed: seal the record before writing it: set it in a record and save the record
   a search by plaintext:

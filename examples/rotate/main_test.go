@@ -22,6 +22,7 @@ func TestRotate(t *testing.T) {
 		`no: version 1 is still needed`,
 		`customers  [0-9,]+ rewrapped in .*, 0 failed  done`,
 		`customers  6,000 opened  clean`,
+		`customers  6,000 replaced keys erased`,
 		`yes: no record of customers is at version 1, and the records open`,
 	} {
 		at := regexp.MustCompile(want).FindStringIndex(rest)
