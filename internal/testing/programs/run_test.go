@@ -43,12 +43,13 @@ type variable struct {
 	known  map[string]*string // what the record holds
 	loaded map[string]*string // what it held when it was read or confirmed
 	dirty  map[string]*string // of known what was set and is not confirmed
+	isSet  map[string]bool    // by this program, confirmed or not: what is closed is not
 	unsure map[string]bool    // set, but perhaps no change
 	tenant string             // that it was read with
 }
 
 func newVariable(r record) *variable {
-	return &variable{record: r, known: map[string]*string{}, dirty: map[string]*string{}, unsure: map[string]bool{}}
+	return &variable{record: r, known: map[string]*string{}, dirty: map[string]*string{}, isSet: map[string]bool{}, unsure: map[string]bool{}}
 }
 
 // confirm notes that the row is known to hold what the record does.
@@ -184,7 +185,7 @@ func (v *variable) note(column string, value *string) {
 		v.unsure[column] = true
 		return
 	}
-	v.dirty[column] = value
+	v.dirty[column], v.isSet[column] = value, true
 	delete(v.unsure, column)
 }
 
@@ -282,7 +283,7 @@ func (x *execution) insert(s *session, st step) error {
 		return err
 	}
 	for name, value := range v.loaded {
-		if _, set := v.dirty[name]; v.closed && value != nil && !set {
+		if v.closed && value != nil && !v.isSet[name] {
 			return lostf("a record was inserted again, and %s was not opened", name)
 		}
 	}
