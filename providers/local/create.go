@@ -1,14 +1,11 @@
 package local
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -18,14 +15,14 @@ import (
 // and opens it. It returns [fs.ErrExist] if the file exists; it never overwrites
 // one.
 func Create(path string) (*Provider, error) {
-	err := write(path, newLine(time.Now(), nil), func(temporary string) error {
+	err := write(filepath.Dir(path), newLine(time.Now()), func(temporary *os.File) error {
 		// Unlike a rename, a link fails if the file exists.
-		err := os.Link(temporary, path)
+		err := os.Link(temporary.Name(), path)
 		if err == nil || errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		// Some file systems have no links.
-		return createExclusively(path, temporary)
+		return createExclusively(path, temporary.Name())
 	})
 	if err != nil {
 		return nil, err
@@ -75,45 +72,6 @@ func OpenOrCreate(path string, inUse func() (bool, error)) (*Provider, error) {
 	return provider, err
 }
 
-// Rotate adds a new random key before those in the file and opens the file.
-// Everything wrapped before still opens. The file is replaced in one step.
-func Rotate(path string) (*Provider, error) {
-	text, err := readPrivate(path)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := parseKeys("local:"+path, text)
-	if err != nil {
-		return nil, err
-	}
-	err = write(path, newLine(time.Now(), keys)+text, func(temporary string) error {
-		return os.Rename(temporary, path)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return Open(path)
-}
-
-// write writes text to a temporary file next to path. publish moves it to path,
-// so that no process sees half a key file. The file and its name are on disk
-// before anything is wrapped under the key.
-func write(path, text string, publish func(temporary string) error) error {
-	folder := filepath.Dir(path)
-	temporary, err := os.CreateTemp(folder, ".kmsencrypted-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name())
-	if err := writeAndClose(temporary, text); err != nil {
-		return err
-	}
-	if err := publish(temporary.Name()); err != nil {
-		return err
-	}
-	return syncFolder(folder)
-}
-
 // createExclusively copies temporary to path, which must not exist.
 func createExclusively(path, temporary string) error {
 	text, err := os.ReadFile(temporary)
@@ -125,56 +83,4 @@ func createExclusively(path, temporary string) error {
 		return err
 	}
 	return writeAndClose(file, string(text))
-}
-
-// syncFolder makes the entries of a folder durable. Windows has no such call.
-func syncFolder(folder string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	f, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		err = nil // not supported by the file system
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-func writeAndClose(file *os.File, text string) error {
-	_, err := file.WriteString(text)
-	if err == nil {
-		err = file.Sync()
-	}
-	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// newLine returns the line of a key file with a new random key. The id is the
-// day, with a number if that id is taken.
-func newLine(now time.Time, taken []key) string {
-	day := now.UTC().Format("2006-01-02")
-	id := day
-	for n := 2; contains(taken, id); n++ {
-		id = fmt.Sprintf("%s.%d", day, n)
-	}
-	var b [KeySize]byte
-	rand.Read(b[:])
-	return fmt.Sprintf("%s %x\n", id, b)
-}
-
-func contains(keys []key, id string) bool {
-	for _, k := range keys {
-		if k.id == id {
-			return true
-		}
-	}
-	return false
 }

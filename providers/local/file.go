@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -79,6 +80,10 @@ func parseKeys(source, text string) (keys []key, err error) {
 		keys = append(keys, key{id: id, bytes: bytes})
 	}
 	return keys, lines.Err()
+}
+
+func contains(keys []key, id string) bool {
+	return slices.ContainsFunc(keys, func(k key) bool { return k.id == id })
 }
 
 var idShape = regexp.MustCompile(`^[A-Za-z0-9._-]{1,64}$`)

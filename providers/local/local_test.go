@@ -37,39 +37,6 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-func TestRotate(t *testing.T) {
-	before, path := create(t)
-	ec, err := kmsencrypted.Bind(kmsencrypted.Context{"a": 1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	old, err := before.Encrypt(t.Context(), []byte("x"), ec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	after, err := local.Rotate(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := after.Decrypt(t.Context(), old, ec); err != nil || string(got) != "x" {
-		t.Errorf("after Rotate: %q, %v", got, err)
-	}
-	renewed, err := after.Encrypt(t.Context(), []byte("x"), ec)
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = before.Decrypt(t.Context(), renewed, ec)
-	if !errors.Is(err, kmsencrypted.ErrDecrypt) || !strings.Contains(err.Error(), "is not in local:") {
-		t.Errorf("a key that the file did not have: %v, want ErrDecrypt that names it", err)
-	}
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
-		t.Errorf("key file after Rotate: %v, %v, want mode 0600", info.Mode(), err)
-	}
-	if _, err := local.Create(path); err == nil {
-		t.Error("Create overwrote a key file")
-	}
-}
-
 func TestKeyFileMistakes(t *testing.T) {
 	const key = "0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20"
 	for name, c := range map[string]struct {
