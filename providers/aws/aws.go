@@ -64,6 +64,7 @@ type Provider struct {
 	client  Client
 	keyID   string
 	region  string // empty if unknown
+	session *session
 	options Options
 }
 
@@ -74,7 +75,10 @@ var keyIDShape = regexp.MustCompile(`^[A-Za-z0-9:/_-]+$`)
 // are [kmsencrypted.ErrConfig].
 //
 // New does not call the service; see [Provider.Probe]. Credentials and region are
-// those of the client. Neither the client nor the provider has to be closed.
+// those of the client. If the service says that the credentials have expired or
+// are not known any more, the provider discards those that the client caches and
+// makes the request once more. Neither the client nor the provider has to be
+// closed.
 func New(client Client, keyID string, options Options) (*Provider, error) {
 	if options.Load != nil {
 		return nil, fmt.Errorf("aws: %w: Options.Load is for Open, not for New with a client of its own configuration", kmsencrypted.ErrConfig)
@@ -85,7 +89,7 @@ func New(client Client, keyID string, options Options) (*Provider, error) {
 	if missing.Is(client) {
 		return nil, fmt.Errorf("aws: %w: the client is nil", kmsencrypted.ErrConfig)
 	}
-	p := &Provider{client: client, keyID: keyID, region: regionOf(keyID), options: options}
+	p := &Provider{client: client, keyID: keyID, region: regionOf(keyID), session: sessionOf(client), options: options}
 	p.options.GrantTokens = slices.Clone(options.GrantTokens)
 	if configured, ok := client.(interface{ Options() kms.Options }); ok {
 		region := configured.Options().Region
@@ -139,12 +143,12 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	if len(plaintext) > MaxPlaintext {
 		return nil, p.failed("encrypt", fmt.Errorf("%w: AWS KMS encrypts at most %d bytes", kmsencrypted.ErrTooLarge, MaxPlaintext))
 	}
-	out, err := p.client.Encrypt(ctx, &kms.EncryptInput{
+	out, err := call(ctx, p, p.client.Encrypt, &kms.EncryptInput{
 		KeyId:             &p.keyID,
 		Plaintext:         plaintext,
 		EncryptionContext: context,
 		GrantTokens:       p.options.GrantTokens,
-	}, countAttempts)
+	})
 	if err != nil {
 		return nil, p.answered(ctx, "encrypt", err)
 	}
@@ -164,12 +168,12 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 	if !possible(ciphertext) {
 		return nil, p.failed("decrypt", kmsencrypted.ErrDecrypt)
 	}
-	out, err := p.client.Decrypt(ctx, &kms.DecryptInput{
+	out, err := call(ctx, p, p.client.Decrypt, &kms.DecryptInput{
 		KeyId:             p.pinned(),
 		CiphertextBlob:    ciphertext,
 		EncryptionContext: context,
 		GrantTokens:       p.options.GrantTokens,
-	}, countAttempts)
+	})
 	if err != nil {
 		return nil, p.answered(ctx, "decrypt", err)
 	}
@@ -231,14 +235,14 @@ func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source
 	if !possible(from.Ciphertext) {
 		return nil, p.failed("re-encrypt", kmsencrypted.ErrDecrypt)
 	}
-	out, err := p.client.ReEncrypt(ctx, &kms.ReEncryptInput{
+	out, err := call(ctx, p, p.client.ReEncrypt, &kms.ReEncryptInput{
 		CiphertextBlob:               from.Ciphertext,
 		SourceKeyId:                  source.(*Provider).pinned(),
 		SourceEncryptionContext:      before,
 		DestinationKeyId:             &p.keyID,
 		DestinationEncryptionContext: after,
 		GrantTokens:                  p.options.GrantTokens,
-	}, countAttempts)
+	})
 	if err != nil {
 		return nil, p.answered(ctx, "re-encrypt", err)
 	}
@@ -259,7 +263,7 @@ func (p *Provider) Probe(ctx context.Context) error {
 	if err := p.Check(); err != nil {
 		return err
 	}
-	out, err := p.client.DescribeKey(ctx, &kms.DescribeKeyInput{KeyId: &p.keyID, GrantTokens: p.options.GrantTokens})
+	out, err := call(ctx, p, p.client.DescribeKey, &kms.DescribeKeyInput{KeyId: &p.keyID, GrantTokens: p.options.GrantTokens})
 	if err != nil {
 		return p.answered(ctx, "probe", err)
 	}

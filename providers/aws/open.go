@@ -32,23 +32,34 @@ const (
 // with at most a second between them, two seconds each for TCP and TLS, and five
 // seconds for the answer. [Options].Load can change all of this.
 //
+// The configuration is read again when credentials expire and when the service
+// refuses them: another process may renew a shared file, and access keys are
+// rotated.
+//
 // Open does not call the service; see [Provider.Probe]. It returns
 // [kmsencrypted.ErrConfig] for a configuration that cannot be read or names no
 // region. The provider has no Close method: its idle connections end by themselves.
 func Open(ctx context.Context, keyID string, options Options) (*Provider, error) {
-	defaults := []func(*config.LoadOptions) error{
+	settings := []func(*config.LoadOptions) error{
 		config.WithHTTPClient(httpClient()),
 		config.WithRetryer(retryer),
 	}
 	if region := regionOf(keyID); region != "" {
-		defaults = append(defaults, config.WithRegion(region))
+		settings = append(settings, config.WithRegion(region))
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, append(defaults, options.Load...)...)
+	settings = append(settings, options.Load...)
+	load := func(ctx context.Context) (sdk.Config, error) {
+		return config.LoadDefaultConfig(ctx, settings...)
+	}
+	cfg, err := load(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("aws: %w: %w", kmsencrypted.ErrConfig, err)
 	}
 	if cfg.Region == "" {
 		return nil, fmt.Errorf("aws: %w: no region; set AWS_REGION or name the key by its ARN", kmsencrypted.ErrConfig)
+	}
+	if cfg.Credentials != nil {
+		cfg.Credentials = sdk.NewCredentialsCache(reloading(load))
 	}
 	options.Load = nil
 	return New(kms.NewFromConfig(cfg), keyID, options)

@@ -1,0 +1,72 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	sdk "github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/smithy-go"
+)
+
+// outdated are the error codes for credentials that have been replaced: a session
+// that expired, and an access key that was deleted or deactivated.
+var outdated = map[string]bool{
+	"ExpiredTokenException":       true,
+	"UnrecognizedClientException": true,
+	"InvalidClientTokenId":        true,
+}
+
+// call makes a request. If the service says that the credentials are outdated,
+// call discards them and makes the request once more: another process may have
+// renewed a shared file or the key of the role meanwhile.
+func call[In, Out any](ctx context.Context, p *Provider, request func(context.Context, *In, ...func(*kms.Options)) (*Out, error), in *In) (*Out, error) {
+	used := p.session.number.Load()
+	out, err := request(ctx, in, countAttempts)
+	if refusal, ok := errors.AsType[smithy.APIError](err); !ok || !outdated[refusal.ErrorCode()] {
+		return out, err
+	}
+	p.session.discard(used)
+	return request(ctx, in, countAttempts)
+}
+
+// session is the credentials that the requests of a provider share.
+type session struct {
+	number atomic.Int64 // of the credentials in use
+	cache  interface{ Invalidate() }
+}
+
+// sessionOf returns the session of a client. A client whose credentials have no
+// cache gets them anew for every request.
+func sessionOf(client Client) *session {
+	s := &session{}
+	if configured, ok := client.(interface{ Options() kms.Options }); ok {
+		s.cache, _ = configured.Options().Credentials.(interface{ Invalidate() })
+	}
+	return s
+}
+
+// discard makes the next request get new credentials. Of many requests that
+// failed with the same ones, only the first has an effect.
+func (s *session) discard(used int64) {
+	if s.cache != nil && s.number.CompareAndSwap(used, used+1) {
+		s.cache.Invalidate()
+	}
+}
+
+// reloading gets credentials by reading the configuration again. The SDK reads
+// the environment and the shared files once and keeps what it found for ever.
+type reloading func(context.Context) (sdk.Config, error)
+
+func (load reloading) Retrieve(ctx context.Context) (sdk.Credentials, error) {
+	cfg, err := load(ctx)
+	if err != nil {
+		return sdk.Credentials{}, err
+	}
+	if cfg.Credentials == nil {
+		return sdk.Credentials{}, fmt.Errorf("aws: the configuration has no credentials any more")
+	}
+	return cfg.Credentials.Retrieve(ctx)
+}
