@@ -120,7 +120,9 @@ func (b *batch) request(ctx context.Context, part part) error {
 	if b.op == encrypting {
 		request["type"] = neverCreate
 	}
-	secret, err := b.client.Logical().WriteWithContext(countingAttempts(ctx), b.path(b.op), request)
+	secret, err := b.Provider.request(ctx, func() (*api.Secret, error) {
+		return b.client.Logical().WriteWithContext(countingAttempts(ctx), b.path(b.op), request)
+	})
 	if everyItemFailed(err) {
 		return b.oneByOne(ctx, part)
 	}

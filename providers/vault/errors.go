@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -64,11 +65,15 @@ func meaningOf(status int, messages []string) meaning {
 // answered converts an error of the client to an error of the provider.
 func (p *Provider) answered(ctx context.Context, op operation, cause error) error {
 	var m meaning
+	_, login := errors.AsType[loginError](cause)
 	if r, ok := errors.AsType[*api.ResponseError](cause); ok {
 		m = meaningOf(r.StatusCode, r.Errors)
 		cause = refusal{r}
 	} else if unanswered(cause) {
 		m.err = kmsencrypted.ErrUnavailable
+	}
+	if login && !kmsencrypted.Retryable(m.err) {
+		m = meaning{err: kmsencrypted.ErrDenied, remedy: "the login for a token failed"}
 	}
 	return answer.Means(ctx, p.failed(op, cause), m.err, m.remedy)
 }
@@ -77,9 +82,10 @@ func (p *Provider) answered(ctx context.Context, op operation, cause error) erro
 // may end in the middle of it, and a proxy may send something else.
 func unanswered(err error) bool {
 	_, unsent := errors.AsType[*url.Error](err)
+	_, file := errors.AsType[*fs.PathError](err) // contains a net.Error
 	_, cut := errors.AsType[net.Error](err)
 	_, notJSON := errors.AsType[*json.SyntaxError](err)
-	return unsent || cut || notJSON || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
+	return unsent || cut && !file || notJSON || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // refusal formats an answer of the server in one line; the client's own text has

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/hashicorp/vault/api"
@@ -27,6 +28,10 @@ const (
 // also for OpenBao. A call has three attempts (VAULT_MAX_RETRIES) within ten
 // seconds (VAULT_CLIENT_TIMEOUT).
 //
+// If [Options].Login is nil and VAULT_TOKEN is not set, the token is that of
+// ~/.vault-token, where the vault program keeps it. The file is read again when
+// the server refuses the token.
+//
 // Open calls the service to check the key: it returns the errors of
 // [Provider.Probe], and [kmsencrypted.ErrConfig] for a configuration that cannot be
 // read. The provider has no Close method: its idle connections end by themselves.
@@ -46,14 +51,38 @@ func Open(ctx context.Context, keyID string, options Options) (*Provider, error)
 	if err != nil {
 		return nil, fmt.Errorf("vault: %w: %w", kmsencrypted.ErrConfig, err)
 	}
+	if options.Login == nil && client.Token() == "" {
+		options.Login = homeToken()
+	}
 	p, err := New(client, keyID, options)
 	if err != nil {
 		return nil, err
+	}
+	if options.Login != nil {
+		token, err := options.Login(ctx)
+		if err != nil {
+			return nil, p.answered(ctx, probing, loginError{err})
+		}
+		client.SetToken(token)
 	}
 	if err := p.Probe(ctx); err != nil {
 		return nil, err
 	}
 	return p, nil
+}
+
+// homeToken returns a Login that reads the file in which the vault program keeps
+// its token, or nil if there is none.
+func homeToken() func(context.Context) (string, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return nil
+	}
+	file := filepath.Join(home, ".vault-token")
+	if _, err := os.Stat(file); err != nil {
+		return nil
+	}
+	return TokenFile(file)
 }
 
 var probing = operation{name: "probe"}
@@ -67,7 +96,9 @@ func (p *Provider) Probe(ctx context.Context) error {
 		return err
 	}
 	path := p.mount + "/keys/" + p.name
-	secret, err := p.client.Logical().ReadWithContext(ctx, path)
+	secret, err := p.request(ctx, func() (*api.Secret, error) {
+		return p.client.Logical().ReadWithContext(ctx, path)
+	})
 	if err != nil {
 		return p.answered(ctx, probing, err)
 	}
@@ -99,7 +130,10 @@ func (p *Provider) ContextHash(ctx context.Context, device string, ec kmsencrypt
 	if !pathShape.MatchString(device) {
 		return "", p.failed(hashing, fmt.Errorf("%w: %q is not the path of an audit device", kmsencrypted.ErrConfig, device))
 	}
-	secret, err := p.client.Logical().WriteWithContext(ctx, "sys/audit-hash/"+device, item{"input": rubycompat.Encode64(ec.Bytes())})
+	input := item{"input": rubycompat.Encode64(ec.Bytes())}
+	secret, err := p.request(ctx, func() (*api.Secret, error) {
+		return p.client.Logical().WriteWithContext(ctx, "sys/audit-hash/"+device, input)
+	})
 	if err != nil {
 		return "", p.answered(ctx, hashing, err)
 	}

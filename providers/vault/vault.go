@@ -46,6 +46,15 @@ type Options struct {
 	// NotDerived accepts a key that was made without derived=true. The service then
 	// ignores the context, and [kmsencrypted.KeyInfo].IgnoresContext is set.
 	NotDerived bool
+	// Login returns a token: of a login, or of a file (see [TokenFile]). Nil means
+	// that the client has one and somebody else keeps it alive.
+	//
+	// [Open] calls Login first, in place of reading VAULT_TOKEN. A request that the
+	// server refuses with 403 calls it again, sets the token of the client, and is
+	// made once more. Calls of Login do not overlap. After a login that did not help
+	// there is none for five seconds, because the server also answers 403 if a valid
+	// token lacks a right. An error of Login ends the request.
+	Login func(context.Context) (token string, err error)
 }
 
 // Provider wraps data keys under one key. It is immutable and safe for concurrent
@@ -56,6 +65,7 @@ type Provider struct {
 	mount      string // with the namespace, such as "ns/transit"
 	name       string // of the key
 	notDerived bool
+	login      *login // nil if the provider cannot get another token
 }
 
 const (
@@ -90,7 +100,11 @@ func New(client *api.Client, keyID string, options Options) (*Provider, error) {
 	if !pathShape.MatchString(mount) {
 		return nil, fmt.Errorf("vault: %w: %q is not a mount path", kmsencrypted.ErrConfig, mount)
 	}
-	return &Provider{client: client, keyID: keyID, mount: mount, name: name, notDerived: options.NotDerived}, nil
+	p := &Provider{client: client, keyID: keyID, mount: mount, name: name, notDerived: options.NotDerived}
+	if options.Login != nil {
+		p.login = newLogin(options.Login)
+	}
+	return p, nil
 }
 
 // Check returns [kmsencrypted.ErrConfig] for a nil or zero Provider.
@@ -207,7 +221,9 @@ func wellFormed(ciphertext []byte) bool {
 
 // write makes a request for one value and returns the value in the answer.
 func (p *Provider) write(ctx context.Context, op operation, request item) ([]byte, error) {
-	secret, err := p.client.Logical().WriteWithContext(countingAttempts(ctx), p.path(op), request)
+	secret, err := p.request(ctx, func() (*api.Secret, error) {
+		return p.client.Logical().WriteWithContext(countingAttempts(ctx), p.path(op), request)
+	})
 	if err != nil {
 		return nil, p.answered(ctx, op, err)
 	}

@@ -147,7 +147,9 @@ func (g *gate) RoundTrip(r *http.Request) (*http.Response, error) {
 // TestVault runs everything that needs a server on one.
 func TestVault(t *testing.T) {
 	server := vaultserver.Start(t)
-	t.Run("open", func(t *testing.T) { testOpen(t, server) }) // before the others: it sets the environment
+	// Before the others: these set the environment.
+	t.Run("open", func(t *testing.T) { testOpen(t, server) })
+	t.Run("home token", func(t *testing.T) { testHomeToken(t, server) })
 	for _, derived := range []bool{true, false} {
 		t.Run(fmt.Sprintf("derived %t", derived), func(t *testing.T) {
 			t.Parallel()
@@ -166,6 +168,7 @@ func TestVault(t *testing.T) {
 		"rewrap refuses":         testRewrapRefuses,
 		"context hash":           testContextHash,
 		"expired token":          testExpiredToken,
+		"token file":             testTokenFile,
 		"page with bad records":  testPageWithBadRecords,
 		"rewrap of a page":       testRewrapPage,
 		"least privilege":        testLeastPrivilege,
