@@ -31,7 +31,8 @@ type progress struct {
 	began     time.Time
 	before    int64 // written by earlier calls
 	written   int64 // by this call
-	failed    int64
+	pass      int
+	failed    int64 // in this pass
 	conflicts int64
 	rate      rate
 	throttled string // why it is slow, until the next batch
@@ -84,6 +85,9 @@ func (p *progress) observe(e rotation.Event) {
 	switch e.Type {
 	case rotation.EventBatch:
 		p.written += e.Outcome.Written
+		if e.Pass != p.pass { // it tries the failed records again
+			p.pass, p.failed = e.Pass, 0
+		}
 		p.failed += e.Outcome.Failed
 		p.conflicts += e.Outcome.Conflicts
 		p.rate.add(p.now(), p.written)

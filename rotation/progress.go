@@ -24,7 +24,8 @@ type progress struct {
 	written, conflicts atomic.Int64 // by the batches of this pass
 	// leavesPart: batches no longer wait for the key service of some records.
 	leavesPart atomic.Bool
-	outage     outage
+	outage     outage // of the database
+	silence    outage // of a key service that a store asks
 }
 
 // of begins again for another run.
@@ -77,20 +78,22 @@ func (p *progress) ended(ctx context.Context, pass int, end func() error) error 
 // isFruitless reports whether it is time to give conflicts up.
 func (p *progress) isFruitless() bool { return p.fruitless.Load() >= mostFruitless }
 
-// outage is a time without the database.
+// outage is a time without the database or a key service.
 type outage struct {
 	mu    sync.Mutex
 	since time.Time
 }
 
-// goesOn notes that the database is away, and reports whether to wait for it.
-func (o *outage) goesOn(most time.Duration) bool {
+// goesOn notes that it is away, and reports whether to wait for it and how long it has
+// been away.
+func (o *outage) goesOn(most time.Duration) (goesOn bool, since time.Duration) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.since.IsZero() {
 		o.since = time.Now()
 	}
-	return time.Since(o.since) < most
+	since = time.Since(o.since)
+	return since < most, since
 }
 
 func (o *outage) isOver() {

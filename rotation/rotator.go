@@ -42,8 +42,8 @@ type Options struct {
 	// package sqlstore have at most a few megabytes. 0 means 200 ms; below 0 the size does not
 	// change.
 	TargetTime time.Duration
-	// MaxFailures stops a run after this many failed records; 0 means 1000, below 0
-	// there is no limit.
+	// MaxFailures stops a run after this many failed records in one pass; 0 means 1000,
+	// below 0 there is no limit.
 	MaxFailures int
 	// Limit stops a call of Run after about this many records, within one batch per
 	// worker; 0 means no limit. The next call continues.

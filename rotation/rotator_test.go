@@ -38,6 +38,7 @@ type memory struct {
 	slow      time.Duration // of writing a record
 	think     time.Duration // of the key service for a record
 	locked    func(records int) bool
+	prove     func(ctx context.Context) error // calls that Write makes
 }
 
 func (m *memory) Table() string { return "numbers" }
@@ -135,8 +136,13 @@ func (b *memoryBatch) Open(ctx context.Context, from, to int) error {
 	return b.Rotate(ctx, from, to)
 }
 
-func (b *memoryBatch) Write(_ context.Context, to rotation.Position) (o rotation.Outcome, err error) {
+func (b *memoryBatch) Write(ctx context.Context, to rotation.Position) (o rotation.Outcome, err error) {
 	time.Sleep(b.slow * time.Duration(len(b.records)))
+	if b.prove != nil {
+		if err := b.prove(ctx); err != nil {
+			return o, err
+		}
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.locked != nil && b.locked(len(b.records)) {
@@ -364,7 +370,7 @@ func TestRotatorPasses(t *testing.T) {
 		events[e.Type]++
 	}})
 	result, err := r.Run(t.Context())
-	want := rotation.Outcome{Written: 96, Conflicts: 10, Failed: 12}
+	want := rotation.Outcome{Written: 96, Conflicts: 10, Failed: 4}
 	if err != nil || result.Outcome != want || result.Pass != 3 || !result.Done {
 		t.Errorf("Run() = %+v, %v, want %+v in 3 passes", result, err, want)
 	}
@@ -399,6 +405,60 @@ func TestRotatorMaxFailures(t *testing.T) {
 	if v, err := newRotator(t, m, rotation.Options{}).Verify(t.Context(), rotation.VerifyOptions{MaxFailures: 3}); !errors.Is(err, rotation.ErrTooManyFailures) {
 		t.Errorf("Verify() = %+v, %v, want ErrTooManyFailures", v, err)
 	}
+}
+
+// The most failures are those of one pass, which tries the records of the one before again.
+func TestRotatorMaxFailuresOfPass(t *testing.T) {
+	t.Parallel()
+	m := ofVersion1(100)
+	m.rotate = func(i int) error {
+		if i%10 == 0 {
+			return kmsencrypted.ErrKeyUnusable
+		}
+		return nil
+	}
+	result, err := newRotator(t, m, rotation.Options{MaxFailures: 15}).Run(t.Context())
+	if want := (rotation.Outcome{Written: 90, Failed: 10}); err != nil || result.Outcome != want || result.Pass != 2 {
+		t.Errorf("Run() = %+v, %v, want %+v in 2 passes", result, err, want)
+	}
+}
+
+// A store that calls the key service while it writes meets throttling as the rotation does: it
+// waits, and what never answers holds the run no longer than a while after its context.
+func TestRotatorWriteMeetsKeyService(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		m := ofVersion1(20)
+		began := time.Now()
+		m.prove = func(context.Context) error {
+			if time.Since(began) < time.Minute {
+				return kmsencrypted.ErrThrottled
+			}
+			return nil
+		}
+		result, err := newRotator(t, m, rotation.Options{}).Run(t.Context())
+		if took := time.Since(began); err != nil || result.Written != 20 || !result.Done || took < time.Minute || took > 2*time.Minute {
+			t.Errorf("Run() = %+v, %v after %v, want 20 written after a minute", result, err, took)
+		}
+		m = ofVersion1(20)
+		m.prove = func(context.Context) error { return kmsencrypted.ErrUnavailable }
+		began = time.Now()
+		_, err = newRotator(t, m, rotation.Options{MaxWait: 20 * time.Second}).Run(t.Context())
+		if took := time.Since(began); !errors.Is(err, kmsencrypted.ErrUnavailable) || took < 20*time.Second || took > 40*time.Second {
+			t.Errorf("Run() = %v after %v, want ErrUnavailable after 20 s", err, took)
+		}
+		m.prove = func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		began = time.Now()
+		_, err = newRotator(t, m, rotation.Options{}).Run(ctx)
+		if took := time.Since(began); !errors.Is(err, context.DeadlineExceeded) || took > 75*time.Second || m.owner != "" {
+			t.Errorf("Run() = %v after %v, owner %q, want the end of the context and the shard given back", err, took, m.owner)
+		}
+	})
 }
 
 func TestRotatorDenied(t *testing.T) {

@@ -22,10 +22,13 @@ var ErrTooManyFailures = errors.New("too many records failed")
 
 // Result is the result of a call of [Rotator.Run].
 type Result struct {
-	Run     string
-	Outcome      // of this call; Failed counts a record once for each pass
-	Pass    int  // the last pass
-	Done    bool // whether no record is left that could be moved
+	Run string
+	// Outcome is that of this call. But Failed is the number of records that failed in
+	// the last pass, in all processes, as [Rotator.Failures] lists them: each pass tries
+	// them again.
+	Outcome
+	Pass int  // the last pass
+	Done bool // whether no record is left that could be moved
 }
 
 const (
@@ -55,7 +58,7 @@ func (r *Rotator) Run(ctx context.Context) (Result, error) {
 	err = w.all(ctx)
 	result := Result{Run: run.ID, Outcome: w.outcome}
 	if status, found, statusErr := r.store.Newest(context.WithoutCancel(ctx)); statusErr == nil && found && status.ID == run.ID {
-		result.Pass, result.Done = status.Pass, status.State == RunDone
+		result.Pass, result.Done, result.Failed = status.Pass, status.State == RunDone, status.Failed
 		if err == nil && status.State == RunPaused {
 			err = ErrPaused
 		}
@@ -67,7 +70,7 @@ func (r *Rotator) Run(ctx context.Context) (Result, error) {
 
 func (r *Rotator) runner(run Status) *runner {
 	r.progress.of(run.ID)
-	return &runner{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting}
+	return &runner{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting, pass: run.Pass}
 }
 
 // runner is one call of Run or Work.
@@ -76,10 +79,11 @@ type runner struct {
 	run     Run
 	began   time.Time
 	started atomic.Int64 // records that were read, for the limit
-	before  int64        // records that failed earlier in this pass
 
 	mu      sync.Mutex
 	outcome Outcome
+	pass    int    // the last one of which a batch was written
+	failed  int64  // records in that pass, for the most
 	reason  string // why the run waits, as stored in the ledger
 }
 
@@ -129,7 +133,7 @@ func (w *runner) work(ctx context.Context) error {
 		switch {
 		case errors.Is(err, ErrLeaseLost):
 			w.tell(EventLost, shard)
-		case errors.Is(err, ErrDatabaseAway) && w.progress.outage.goesOn(cmp.Or(w.options.MaxWait, patience)):
+		case errors.Is(err, ErrDatabaseAway) && w.waitsForDatabase():
 			w.options.Observe(w.waitingEvent(err.Error()))
 			_ = sleep.For(ctx, time.Second)
 		case err != nil:
@@ -138,6 +142,11 @@ func (w *runner) work(ctx context.Context) error {
 			w.progress.outage.isOver()
 		}
 	}
+}
+
+func (w *runner) waitsForDatabase() bool {
+	goesOn, _ := w.progress.outage.goesOn(cmp.Or(w.options.MaxWait, patience))
+	return goesOn
 }
 
 // endPass reports the end of a pass only if this worker ended it, not another one
@@ -222,9 +231,13 @@ func (w *runner) waits(ctx context.Context, reason string) {
 func (w *runner) account(shard Shard, b readBatch) error {
 	o := b.outcome
 	w.mu.Lock()
+	if shard.Pass != w.pass { // it tries the failed records again
+		w.pass, w.failed, w.outcome.Failed = shard.Pass, 0, 0
+	}
 	w.outcome = w.outcome.plus(o)
 	w.progress.noted(o)
-	failed := w.before + w.outcome.Failed
+	w.failed += o.Failed
+	failed := w.failed
 	w.mu.Unlock()
 	event := w.event(EventBatch, shard)
 	event.Outcome, event.Stages = o, b.stages

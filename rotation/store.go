@@ -104,7 +104,8 @@ type Position struct {
 	// Final turns conflicts into failures, because earlier passes could not resolve
 	// them.
 	Final bool
-	// Calls and Busy are the calls and the time that the batch took, for [Status].
+	// Calls and Busy are the calls and the time that the batch took until now, for
+	// [Status]. The store adds the calls that Write makes.
 	Calls int64
 	Busy  time.Duration
 	// Allow waits until some of n more calls to the key service may be made, at least
@@ -168,6 +169,9 @@ type Shard struct {
 	Pass   int
 	Range         // After is its position
 	Owner  string // the worker that holds it
+	// Calls is the number of calls for batches that were not written, for
+	// [Ledger.Release].
+	Calls int64
 }
 
 // Offer is the answer to a request for a shard.
@@ -196,7 +200,8 @@ type Ledger interface {
 	Take(ctx context.Context, run, owner string, number int, lease time.Duration) (Shard, Offer, error)
 	// Keep extends a lease. It returns [ErrLeaseLost] if the lease is lost.
 	Keep(ctx context.Context, shard Shard, lease time.Duration) error
-	// Release gives a shard back before its lease ends.
+	// Release gives a shard back before its lease ends, and adds its Calls to those of
+	// the run, also if the lease is lost.
 	Release(ctx context.Context, shard Shard) error
 	// NextPass ends a pass whose shards are all done. The run is done if the pass
 	// neither wrote a record nor met a conflict; otherwise all shards start again.

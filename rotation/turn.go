@@ -23,21 +23,27 @@ func (w *runner) turn(ctx context.Context, shard Shard, d time.Duration) (done b
 	lease := w.keepAlive(ctx, shard)
 	defer lease.stop()
 	t := &shardTurn{runner: w, shard: shard, until: time.Now().Add(d), handed: time.Now()}
-	done, err = t.batches(ctx)
-	err = errors.Join(err, t.wrote(ctx))
-	if err == nil && done {
+	done, moving := t.batches(ctx)
+	writing := t.wrote(ctx)
+	if done && moving == nil && writing == nil {
 		w.tell(EventShardDone, t.shard)
 		return true, nil
 	}
-	if errors.Is(err, errTurnOver) {
-		err = nil
-	}
-	if errors.Is(err, ErrLocked) {
+	shard.Calls = t.lost.Load()
+	return false, errors.Join(w.unlessPasses(ctx, moving), w.unlessPasses(ctx, writing), w.giveBack(ctx, shard))
+}
+
+// unlessPasses returns nil for an error after which another turn goes on.
+func (w *runner) unlessPasses(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, errTurnOver):
+		return nil
+	case errors.Is(err, ErrLocked):
 		w.size.shrink() // the same records again, in smaller batches
 		w.heldUp(ctx, ErrLocked.Error())
-		err = nil
+		return nil
 	}
-	return false, errors.Join(err, w.giveBack(ctx, shard))
+	return err
 }
 
 // shardTurn is the state of one turn.
@@ -48,6 +54,7 @@ type shardTurn struct {
 	handed  time.Time // when the last batch was passed to be written
 	reading *future[readBatch]
 	writing *future[readBatch]
+	lost    atomic.Int64 // calls of batches that were not written
 }
 
 // readBatch is a batch in the pipeline.
@@ -102,6 +109,8 @@ func (t *shardTurn) batches(ctx context.Context) (done bool, err error) {
 		if err == nil {
 			t.write(ctx, b, last)
 			err = t.rest(ctx, began)
+		} else {
+			t.lost.Add(b.calls.Load())
 		}
 		if err == nil && ahead && ctx.Err() == nil {
 			continue
@@ -236,9 +245,10 @@ func (t *shardTurn) throttled(ctx context.Context, cause error, wait time.Durati
 	return sleep.For(ctx, wait)
 }
 
-// write starts to write a batch.
+// write starts to write a batch. The store may call the key service, which may never
+// answer: so the batch is dropped some time after the end of ctx.
 func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
-	ctx = context.WithoutCancel(ctx)
+	ctx, cancel := withGrace(requests.Counted(ctx, b.calls), grace)
 	now := time.Now()
 	to := Position{
 		Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease,
@@ -249,6 +259,7 @@ func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 		t.shard.After = to.After
 	}
 	t.writing = begin(func() (readBatch, error) {
+		defer cancel()
 		began := time.Now()
 		var err error
 		b.outcome, err = b.Write(ctx, to)
@@ -265,11 +276,29 @@ func (t *shardTurn) wrote(ctx context.Context) error {
 	b, err := t.writing.wait()
 	t.writing = nil
 	if err != nil {
+		t.lost.Add(b.calls.Load())
+		if kmsencrypted.Retryable(err) {
+			return t.putOff(ctx, err)
+		}
 		return err
 	}
+	t.progress.silence.isOver()
 	t.size.took(b.Len(), b.stages.Read+b.stages.Write)
 	t.waits(ctx, "")
 	return t.account(t.shard, b)
+}
+
+// putOff waits for the key service after it did not answer to a store that opened what
+// it had written. Another turn repeats the batch.
+func (t *shardTurn) putOff(ctx context.Context, err error) error {
+	goesOn, since := t.progress.silence.goesOn(cmp.Or(t.options.MaxWait, patience))
+	if !goesOn {
+		return err
+	}
+	if err := t.throttled(ctx, err, min(firstWait+since, longWait)); err != nil {
+		return err
+	}
+	return errTurnOver
 }
 
 // rest waits until the batch is written and sleeps for a multiple of the time

@@ -31,6 +31,7 @@ type batch[R any] struct {
 	records   []record // beside rows
 	failures  []rotation.Failure
 	unmoved   []rotation.Failure       // by Write, in the last pass
+	proofs    int64                    // calls that Write made, in all its tries
 	old       [][]kmsencrypted.DataKey // of the dependents, beside rows
 }
 

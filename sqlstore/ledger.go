@@ -277,8 +277,8 @@ func (s *Store[R]) Keep(ctx context.Context, shard rotation.Shard, lease time.Du
 // Release gives a shard back.
 func (s *Store[R]) Release(ctx context.Context, shard rotation.Shard) error {
 	return s.retried(ctx, "release a shard", func(tx *sqlx.Tx) error {
-		_, err := s.exec(ctx, tx, "UPDATE kms_rotation_shards SET owner = '' WHERE rotation_id = ? AND shard = ? AND owner = ?",
-			shard.Run, shard.Number, shard.Owner)
+		_, err := s.exec(ctx, tx, `UPDATE kms_rotation_shards SET owner = CASE WHEN owner = ? THEN '' ELSE owner END, calls = calls + ?
+			WHERE rotation_id = ? AND shard = ?`, shard.Owner, shard.Calls, shard.Run, shard.Number)
 		return err
 	})
 }

@@ -69,23 +69,23 @@ func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypt
 
 // prove opens the doubted records after they were written, and counts the requests.
 // Records that fail are an error of type leftOut.
-func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowance) (calls int64, err error) {
+func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowance) error {
 	doubted, err := b.doubted(w, func(i int) bool { return w.written[i] })
 	if err != nil {
-		return calls, err
+		return err
 	}
 	var refused field.Failures
-	var made atomic.Int64
-	defer func() { calls = made.Load() }()
+	ctx, done := b.counting(ctx)
+	defer done()
 	for p, updates := range doubted {
 		for len(updates) > 0 {
 			some, err := allow(ctx, len(updates))
 			if err != nil {
-				return calls, err
+				return err
 			}
-			failures, err := b.openStored(requests.Counted(ctx, &made), tx, w, updates[:some])
+			failures, err := b.openStored(ctx, tx, w, updates[:some])
 			if err != nil {
-				return calls, err
+				return err
 			}
 			refused = append(refused, failures...)
 			b.store.trust.note(provenKey{b.target, p}, some, failures == nil)
@@ -93,9 +93,21 @@ func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowa
 		}
 	}
 	if refused != nil {
-		return calls, leftOut{refused}
+		return leftOut{refused}
 	}
-	return calls, nil
+	return nil
+}
+
+// counting returns a context whose requests count as proofs of the batch, also if the
+// transaction fails, and as those of ctx. The caller must call done at the end.
+func (b *batch[R]) counting(ctx context.Context) (counted context.Context, done func()) {
+	made := new(atomic.Int64)
+	return requests.Counted(ctx, made), func() {
+		b.proofs += made.Load()
+		if outer := requests.Counter(ctx); outer != nil {
+			outer.Add(made.Load())
+		}
+	}
 }
 
 // provenKey identifies a provider that a version chose. Its provider is nil if the
@@ -184,30 +196,26 @@ func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, updates
 // concerns the whole batch. If each record may have its own key service, the only such
 // error is that of ctx.
 func (b *batch[R]) openKeys(ctx context.Context, rows []*R) (errs map[int]error, err error) {
-	target, err := b.store.model.Box().Version(b.target)
-	if err != nil {
-		return nil, err
+	errs = make(map[int]error)
+	left := make([]int, len(rows))
+	for i := range left {
+		left[i] = i
 	}
 	const tries = 6 // of a service that throttles
 	for try := range tries {
-		if target.Format == kmsencrypted.Ruby {
-			err = b.store.model.Open(ctx, rows...)
-		} else {
-			err = b.dataKeys(ctx, rows)
-		}
-		if errs, err = byRecord(err, len(rows)); err != nil {
+		if left, err = b.openSome(ctx, rows, left, errs); err != nil {
 			return nil, err
 		}
-		for _, e := range errs {
-			if kmsencrypted.Retryable(e) || kmsencrypted.ConcernsAll(e) || ctx.Err() != nil {
-				err = worse(err, e)
-			}
-		}
-		if err == nil || !kmsencrypted.Retryable(err) || try == tries-1 {
+		if len(left) == 0 || try == tries-1 {
 			break
 		}
 		if err := sleep.For(ctx, 50*time.Millisecond<<try); err != nil {
 			return nil, err
+		}
+	}
+	for _, e := range errs {
+		if kmsencrypted.Retryable(e) || kmsencrypted.ConcernsAll(e) || ctx.Err() != nil {
+			err = worse(err, e)
 		}
 	}
 	if b.perRecord && ctx.Err() == nil {
@@ -219,17 +227,53 @@ func (b *batch[R]) openKeys(ctx context.Context, rows []*R) (errs map[int]error,
 	return errs, err
 }
 
-func (b *batch[R]) dataKeys(ctx context.Context, rows []*R) error {
+// openSome opens the records at some places, and notes the errors by place. It returns
+// the places to try again.
+func (b *batch[R]) openSome(ctx context.Context, rows []*R, places []int, errs map[int]error) (again []int, err error) {
+	some := make([]*R, len(places))
+	for n, i := range places {
+		some[n] = rows[i]
+	}
+	found, err := b.openOnce(ctx, some)
+	if err != nil {
+		return nil, err
+	}
+	for n, i := range places {
+		delete(errs, i)
+		if e := found[n]; e != nil {
+			errs[i] = e
+			if kmsencrypted.Retryable(e) {
+				again = append(again, i)
+			}
+		}
+	}
+	return again, nil
+}
+
+// openOnce returns the errors of records by place.
+func (b *batch[R]) openOnce(ctx context.Context, rows []*R) (errs map[int]error, err error) {
+	target, err := b.store.model.Box().Version(b.target)
+	if err != nil {
+		return nil, err
+	}
+	if target.Format == kmsencrypted.Ruby {
+		return byRecord(b.open(ctx, rows...), len(rows))
+	}
+	errs = make(map[int]error)
 	for _, key := range b.store.keys {
 		keys, err := b.store.model.DataKeys(ctx, key.name, rows...)
 		for i := range keys {
 			keys[i].Wipe()
 		}
+		of, err := byRecord(err, len(rows))
 		if err != nil {
-			return err
+			return nil, err
+		}
+		for i, e := range of {
+			errs[i] = worse(errs[i], e)
 		}
 	}
-	return nil
+	return errs, nil
 }
 
 // choosesProviders reports whether a version chooses a key service for each record,

@@ -157,12 +157,19 @@ func TestGarbageSQLite(t *testing.T) {
 			insert(t, db, at(1), numbered(400))
 			service.Set(kmstest.Corrupt(0.3).On(kmsencrypted.OpWrap))
 			now := at(2)
-			r := rotator(t, sqlite, db, now.Adapter().Box(), now, rotation.Options{Kind: kind, BatchSize: 50})
+			var failed atomic.Int64 // in all passes
+			r := rotator(t, sqlite, db, now.Adapter().Box(), now, rotation.Options{Kind: kind, BatchSize: 50, Observe: func(e rotation.Event) {
+				if e.Type == rotation.EventFailure {
+					failed.Add(1)
+				}
+			}})
 			result, err := r.Run(t.Context())
 			must(t, err)
+			failures, err := r.Failures(t.Context(), 0)
+			must(t, err)
 			service.Set()
-			if load(t, db, now); result.Written == 0 || result.Failed == 0 {
-				t.Errorf("%+v, want some written and some failed", result)
+			if load(t, db, now); result.Written == 0 || failed.Load() == 0 || result.Failed != int64(len(failures)) {
+				t.Errorf("%+v after %d failures, of which %d are left; want some written and some failed", result, failed.Load(), len(failures))
 			}
 		})
 	}

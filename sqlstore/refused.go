@@ -8,6 +8,7 @@ import (
 
 	"github.com/jmoiron/sqlx"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
@@ -53,7 +54,7 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 // repeated without them.
 type leftOut struct{ field.Failures }
 
-// leaveOut turns such records into failures.
+// leaveOut turns such records into failures, or leaves them to the next pass.
 func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
 	errs := make(map[int]error, len(causes))
 	for _, f := range causes {
@@ -65,6 +66,10 @@ func (b *batch[R]) leaveOut(s *swap, causes field.Failures) {
 		err := errs[i]
 		if err == nil {
 			indexes, updates = append(indexes, s.indexes[i]), append(updates, u)
+			continue
+		}
+		if kmsencrypted.Retryable(err) { // its key service does not answer: the next pass tries again
+			b.records[s.indexes[i]].state, b.records[s.indexes[i]].away = waiting, err
 			continue
 		}
 		b.records[s.indexes[i]].state = failed

@@ -140,8 +140,7 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotatio
 				return o, err
 			}
 		}
-		calls, err := b.prove(ctx, tx, s, to.Allow)
-		if to.Calls += calls; err != nil {
+		if err := b.prove(ctx, tx, s, to.Allow); err != nil {
 			return o, err
 		}
 	}
@@ -162,6 +161,7 @@ func (b *batch[R]) writeIn(ctx context.Context, tx *sqlx.Tx, s *swap, to rotatio
 	if err := b.store.recordFailures(ctx, tx, to.Shard, b.Failures()); err != nil {
 		return o, err
 	}
+	to.Calls += b.proofs
 	return o, b.store.advance(ctx, tx, to, o)
 }
 
