@@ -112,7 +112,7 @@ func (c *runCmd) Run(ctx context.Context, s *Session) error {
 
 // preflight asks the key services before the first record whether their keys are
 // usable. Otherwise each record would fail separately. It ignores missing
-// permission to ask.
+// permission to ask, and throttling, for which the run waits.
 func preflight(ctx context.Context, tables []*table) error {
 	for _, box := range boxes(tables) {
 		for _, n := range box.Versions() {
@@ -124,7 +124,8 @@ func preflight(ctx context.Context, tables []*table) error {
 			if !ok {
 				continue
 			}
-			if err := prober.Probe(ctx); err != nil && !errors.Is(err, kmsencrypted.ErrDenied) {
+			err = prober.Probe(ctx)
+			if err != nil && !errors.Is(err, kmsencrypted.ErrDenied) && !errors.Is(err, kmsencrypted.ErrThrottled) {
 				return fmt.Errorf("version %d, key %s: %w", n, v.Provider.Info().KeyID, err)
 			}
 		}

@@ -148,7 +148,7 @@ func (s *Store[R]) Replica(ctx context.Context) (replica bool, err error) {
 	}
 	switch s.dialect {
 	case field.Postgres:
-		err = s.db.GetContext(ctx, &replica, "SELECT pg_is_in_recovery()")
+		err = s.db.GetContext(ctx, &replica, "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean")
 	case field.MySQL:
 		err = s.db.GetContext(ctx, &replica, "SELECT @@global.read_only")
 	}
