@@ -18,6 +18,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -100,7 +101,19 @@ func secretTypes(t *testing.T) map[string]specimen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	rails, err := activerecord.New(activerecord.Config{PrimaryKeys: activerecord.Passwords(secretText), Salt: "salt"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	railsAttribute, err := rails.Attribute(activerecord.Scheme{Keys: []activerecord.Key{activerecord.RawKey([]byte(secretKey))}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return map[string]specimen{
+		"activerecord.Key":        newSpecimen(activerecord.Password(secretText), secretText),
+		"activerecord.Text":       newSpecimen(activerecord.UTF8(secretText), secretText),
+		"activerecord.Encryption": newSpecimen(*rails, secretText),
+		"activerecord.Attribute":  newSpecimen(*railsAttribute, secretKey),
 		"files.Wrapper":           newSpecimen(*wrapper, string(raw)),
 		"blindindex.Index":        newSpecimen(*index, secretKey),
 		"blindindex.MasterKey":    newSpecimen(indexMaster, secretKey),

@@ -18,7 +18,7 @@ import (
 
 // Files are the vector files that the test suite knows.
 var Files = []string{
-	"activerecord_deflate.json", "attr_encrypted.json", "blind_index.json", "kms_box_test_key.json", "kms_context.json",
+	"activerecord.json", "activerecord_deflate.json", "attr_encrypted.json", "blind_index.json", "kms_box_test_key.json", "kms_context.json",
 	"kms_legacy.json", "kms_requests.json", "lockbox_box.json", "lockbox_files.json",
 	"lockbox_keys.json", "lockbox_model.json", "lockbox_padding.json", "lockbox_types.json",
 	"model_rows.json", "ruby_base64.json",

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	kment "github.com/kmsencrypted/kmsencrypted/ent"
@@ -55,6 +56,8 @@ var made = []struct {
 	skip       []string // methods that need not refuse
 }{
 	{new(kmsencrypted.Box), (*kmsencrypted.Box)(nil), nil},
+	{new(activerecord.Attribute), (*activerecord.Attribute)(nil), nil},
+	{new(activerecord.Encryption), (*activerecord.Encryption)(nil), nil},
 	{new(attrencrypted.Attribute), (*attrencrypted.Attribute)(nil), nil},
 	{new(blindindex.Index), (*blindindex.Index)(nil), nil},
 	{new(blindindex.PrefixIndex), (*blindindex.PrefixIndex)(nil), nil},
@@ -96,6 +99,7 @@ var made = []struct {
 var values = []any{
 	kmsencrypted.BoundContext{}, kmsencrypted.Config{}, kmsencrypted.DataKey{}, kmsencrypted.Error{},
 	kmsencrypted.Format(0), kmsencrypted.Observer(nil), kmsencrypted.Place{}, kmsencrypted.Plain{},
+	activerecord.Key{}, activerecord.Text{}, activerecord.Type{},
 	blindindex.Argon2i{}, blindindex.Argon2id{}, blindindex.Column{}, blindindex.HMAC{}, blindindex.Lookup{},
 	blindindex.MasterKey{}, blindindex.PBKDF2{}, blindindex.Plaintext{}, blindindex.Plan{}, blindindex.Scrypt{},
 	field.Assignment{}, field.Failures(nil), field.Index{}, field.Key{}, field.Lookup{}, field.Of[string]{}, field.Part{}, field.Type{},
