@@ -34,7 +34,7 @@ type costJSON struct {
 }
 
 func (c *costCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
+	tables, err := s.counted(ctx, c.Table)
 	if err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ type plannedShare struct {
 }
 
 func (c *planCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
+	tables, err := s.counted(ctx, c.Table)
 	if err != nil {
 		return err
 	}

@@ -61,7 +61,7 @@ func (c *runCmd) Validate() error {
 }
 
 func (c *runCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
+	tables, err := s.counted(ctx, c.Table)
 	if err != nil {
 		return err
 	}

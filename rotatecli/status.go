@@ -55,7 +55,7 @@ type tableStatus struct {
 }
 
 func (c *statusCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
+	tables, err := s.counted(ctx, c.Table)
 	if err != nil {
 		return err
 	}

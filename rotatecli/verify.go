@@ -59,7 +59,7 @@ func (s *share) UnmarshalText(text []byte) error {
 }
 
 func (c *verifyCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
+	tables, err := s.counted(ctx, c.Table)
 	if err != nil {
 		return err
 	}

@@ -36,7 +36,7 @@ type versionLine struct {
 }
 
 func (c *versionsListCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
+	tables, err := s.counted(ctx, c.Table)
 	if err != nil {
 		return err
 	}
@@ -120,7 +120,7 @@ the journal holds no key at the version. Example:
 }
 
 func (c *versionsRetireCmd) Run(ctx context.Context, s *Session) error {
-	tables, err := s.some(ctx, c.Table)
+	tables, err := s.counted(ctx, c.Table)
 	if err != nil {
 		return err
 	}

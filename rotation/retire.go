@@ -54,7 +54,8 @@ func (r Retirement) Err() error {
 // no run is unfinished, a verification was clean after the last run that had anything to move,
 // and the journal has no key at it. Retirable returns [ErrNotRetirable] for the current version.
 // It examines only this table. On a
-// replica it returns [kmsencrypted.ErrConfig].
+// replica it returns [kmsencrypted.ErrConfig], and if the table is only a part of another, such as a
+// view or a partition, provided that the store tells by a method Whole(context.Context) error.
 func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error) {
 	if err := r.usable(); err != nil {
 		return Retirement{}, r.failed("retire a version of", err)
@@ -82,6 +83,11 @@ func (r *Rotator) retirable(ctx context.Context, answer *Retirement) error {
 	for _, c := range counts {
 		if c.HasKey && c.Version == answer.Version {
 			answer.Rows += c.Rows
+		}
+	}
+	if s, ok := r.store.(interface{ Whole(context.Context) error }); ok {
+		if err := s.Whole(ctx); err != nil {
+			return err
 		}
 	}
 	if answer.Journal, err = r.store.Journaled(ctx, answer.Version); err != nil {

@@ -26,11 +26,17 @@ func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 	if err := s.suits(kind); err != nil {
 		return fmt.Errorf("sqlstore: %w: %s of table %s: %s", kmsencrypted.ErrConfig, kind, s.Table(), err)
 	}
+	if err := s.mayUpdate(ctx); err != nil {
+		return fmt.Errorf("sqlstore: %s of table %s: %w", kind, s.Table(), markAway(err))
+	}
 	if err := s.mayWrite(ctx, kind); err != nil {
-		return fmt.Errorf("sqlstore: %s of table %s: %w", kind, s.Table(), err)
+		return fmt.Errorf("sqlstore: %s of table %s: %w", kind, s.Table(), markAway(err))
 	}
 	if err := s.seesAll(ctx); err != nil {
-		return fmt.Errorf("sqlstore: %w", err)
+		return fmt.Errorf("sqlstore: %w", markAway(err))
+	}
+	if err := s.countsOnce(ctx); err != nil {
+		return fmt.Errorf("sqlstore: %w", markAway(err))
 	}
 	if !kind.ReplacesKeys() {
 		return nil
@@ -54,7 +60,7 @@ func (s *Store[R]) Ready(ctx context.Context, kind rotation.Kind) error {
 			err = s.db.GetContext(ctx, &rows, s.dialect.SQL("SELECT count(*) FROM (SELECT 1 FROM "+a.table+" WHERE "+a.condition+" LIMIT 1) AS found"), a.value)
 		}
 		if err != nil {
-			return fmt.Errorf("sqlstore: attached files of %s: %w", s.Table(), err)
+			return fmt.Errorf("sqlstore: attached files of %s: %w", s.Table(), markAway(err))
 		}
 		if rows > 0 {
 			return s.uncovered(" in " + a.table)

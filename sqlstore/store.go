@@ -116,7 +116,7 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	s := &Store[R]{db: sqlx.NewDb(db, d.DriverName()), model: m.Adapter(), dialect: d}
 	s.db.Mapper = reflectx.NewMapper("db")
 	if err := s.learn(ctx, options); err != nil {
-		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), err)
+		return nil, fmt.Errorf("sqlstore: table %s: %w", m.Table(), markAway(err))
 	}
 	if err := s.learnPacket(ctx); err != nil {
 		return nil, fmt.Errorf("sqlstore: %w", err)
@@ -298,7 +298,10 @@ func (s *Store[R]) Count(ctx context.Context, part string) (counts []rotation.Ve
 		return nil, err
 	}
 	if err := s.seesAll(ctx); err != nil {
-		return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
+		return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), markAway(err))
+	}
+	if err := s.countsOnce(ctx); err != nil {
+		return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), markAway(err))
 	}
 	for _, key := range s.keys {
 		name := s.dialect.Quoted(key.name)
@@ -310,7 +313,7 @@ func (s *Store[R]) Count(ctx context.Context, part string) (counts []rotation.Ve
 			`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END AS %[3]s, count(*) AS %[4]s FROM %[5]s WHERE %[6]s GROUP BY 1`,
 			name, fmt.Sprintf(dialects[s.dialect].prefix, name), s.dialect.Quoted("Prefix"), s.dialect.Quoted("Rows"), s.dialect.QuotedTable(s.Table()), within(part)))
 		if err != nil {
-			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
+			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), markAway(err))
 		}
 		byVersion := make(map[rotation.VersionCount]int64)
 		for _, g := range groups {
@@ -340,7 +343,7 @@ func (s *Store[R]) Selected(ctx context.Context, sel rotation.Selection) (n int6
 		return 0, err
 	}
 	if err := s.db.GetContext(ctx, &n, q.String(), q.Args...); err != nil {
-		return 0, fmt.Errorf("sqlstore: count %s: %w", s.Table(), err)
+		return 0, fmt.Errorf("sqlstore: count %s: %w", s.Table(), markAway(err))
 	}
 	return n, nil
 }
