@@ -12,6 +12,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
+	"github.com/kmsencrypted/kmsencrypted/providers/azure"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
@@ -27,6 +28,7 @@ const KeyIDVariable = "KMS_KEY_ID"
 //	insecure-test-key          no secret at all, for tests; also insecure-test-key/encrypt
 //	vault/NAME                 Vault or OpenBao transit, configured by VAULT_ADDR and VAULT_TOKEN
 //	projects/P/locations/…     Google Cloud KMS, with application default credentials
+//	https://HOST/keys/NAME     an RSA key of Azure Key Vault, with the credentials of the environment
 //	local:PATH, local:env:VAR  a local key file or environment variable
 //	anything else              AWS KMS: an ARN, an alias ("alias/NAME") or a key id
 //
@@ -52,7 +54,7 @@ func Open(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
 		}
 	}
 	if !mayBeAWS(keyID) {
-		return nil, fmt.Errorf("providers: %w: key id %q names no service that is known here: want insecure-test-key, vault/NAME, projects/…, local:PATH, local:env:VAR, or an ARN, alias/NAME or key id of AWS",
+		return nil, fmt.Errorf("providers: %w: key id %q names no service that is known here: want insecure-test-key, vault/NAME, projects/…, https://HOST/keys/NAME, local:PATH, local:env:VAR, or an ARN, alias/NAME or key id of AWS",
 			kmsencrypted.ErrConfig, keyID)
 	}
 	return opened(aws.Open(ctx, keyID, aws.Options{}))
@@ -76,6 +78,9 @@ var services = []struct {
 	}},
 	{begins("projects/"), func(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
 		return opened(gcp.Open(ctx, keyID, gcp.Options{}))
+	}},
+	{begins("https://"), func(ctx context.Context, keyID string) (kmsencrypted.Provider, error) {
+		return opened(azure.Open(ctx, keyID, azure.Options{}))
 	}},
 	{begins("local:env:"), func(_ context.Context, keyID string) (kmsencrypted.Provider, error) {
 		return opened(local.FromEnv(strings.TrimPrefix(keyID, "local:env:")))
