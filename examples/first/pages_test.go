@@ -57,7 +57,7 @@ var imports = map[string]string{
 
 	"kmsencrypted": module, "attach": module + "/files/attach", "aws": module + "/providers/aws",
 	"blindindex": module + "/blindindex", "field": module + "/field", "filebox": module + "/files/lockbox",
-	"gcp": module + "/providers/gcp", "gocloud": module + "/files/gocloud", "guard": module + "/providers/guard",
+	"azure": module + "/providers/azure", "gcp": module + "/providers/gcp", "gocloud": module + "/files/gocloud", "guard": module + "/providers/guard",
 	"kmsbun": module + "/bun", "kmsgorm": module + "/gorm", "kment": module + "/ent", "kmspgx": module + "/pgx", "kmsriver": module + "/river", "kmssqlx": module + "/sqlx", "local": module + "/providers/local",
 	"lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
 	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "serve": module + "/files/serve",
