@@ -384,6 +384,12 @@ func (a Adapter[R]) AddKey(ctx context.Context, column string, row *R) error {
 	return a.addKey(ctx, column, row)
 }
 
+// AddKeys is [Adapter.AddKey] for every key column that is NULL, of many records. The
+// error is that of the record, or [Failures] if there are many.
+func (a Adapter[R]) AddKeys(ctx context.Context, rows ...*R) error {
+	return a.addKeys(ctx, rows, func(*keySpec) bool { return true })
+}
+
 // DataKeys returns the data keys in a key column of records that were read, for
 // other data under them, such as files: see [Config.Files]. Each has its bytes, and
 // the caller must wipe it. The zero value means a record without a data key. Keys

@@ -50,6 +50,8 @@ func (c *attrEncryptedColumn) parts() (iv, salt bool) {
 
 func (c *attrEncryptedColumn) codec() *codec { return &c.values }
 
+func (c *attrEncryptedColumn) storesEmpty() bool { return true }
+
 func (c *attrEncryptedColumn) variant() string { return fmt.Sprintf("attr_encrypted %+v", c.options) }
 
 func (c *attrEncryptedColumn) under(key []byte) (rubySealer, error) {

@@ -98,7 +98,8 @@ func (r *record) opensKeyAs(copied record, k *keySpec) bool {
 	return !isRuby || !slices.ContainsFunc(k.fields, func(f *fieldSpec) bool {
 		is, err := r.associated(f)
 		was, other := copied.associated(f)
-		return r.field(f).head().ciphertext() && (err != nil || other != nil || !bytes.Equal(is, was))
+		h := r.field(f).head()
+		return h.ciphertext() && !r.isBlank(k, f, h.stored) && (err != nil || other != nil || !bytes.Equal(is, was))
 	})
 }
 

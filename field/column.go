@@ -95,6 +95,5 @@ func (h *head) waits() bool {
 // ciphertext reports whether the field holds a ciphertext.
 func (h *head) ciphertext() bool { return h.state == closed || h.state == opened }
 
-// readCiphertext reports whether the row in the database held a ciphertext when
-// it was last known.
-func (h *head) readCiphertext() bool { return h.read && !h.loaded.null }
+// readValue reports whether the column was not NULL when it was last known.
+func (h *head) readValue() bool { return h.read && !h.loaded.null }

@@ -40,34 +40,70 @@ func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]km
 }
 
 func (m *Model[R]) addKey(ctx context.Context, column string, row *R) error {
+	if m.usable([]*R{row}) == nil && m.schema.keyOf(column) == nil {
+		return &kmsencrypted.Error{Op: "unwrap", Record: m.Table(), Column: column, Err: kmsencrypted.ErrConfig}
+	}
+	return m.addKeys(ctx, []*R{row}, func(k *keySpec) bool { return k.column == column })
+}
+
+// addKeys gives records data keys in those of the picked key columns that are NULL.
+func (m *Model[R]) addKeys(ctx context.Context, rows []*R, picks func(*keySpec) bool) error {
 	const op = "wrap"
-	if err := m.usable([]*R{row}); err != nil {
+	if err := m.usable(rows); err != nil {
 		return err
 	}
-	w := newWork(m, []*R{row})
+	w := newWork(m, rows)
 	defer w.release()
-	groups, err := w.under(column, m.Table())
-	if err != nil {
-		return err
+	for i := range w.groups {
+		g := &w.groups[i]
+		if g.spec.isMaster || !picks(g.spec) || g.key.h.ciphertext() {
+			continue
+		}
+		for n := range g.slots {
+			if s := &g.slots[n]; g.readCiphertext(s) {
+				g.fail(op, s.spec.column, kmsencrypted.ErrNoDataKey)
+			}
+		}
+		g.openBlanks()
+		g.isNew, g.need, g.dataKey = true, needNewKey, kmsencrypted.NewDataKey()
 	}
-	g := groups[0]
-	if g.key.h.ciphertext() {
-		return nil
+	added := w.pick(needNewKey)
+	wrapKeys(ctx, m.box, op, added)
+	for _, g := range added {
+		g.sealBlanks(op)
+		g.sealRecord()
 	}
-	for _, s := range g.slots {
-		if s.head().readCiphertext() {
-			return g.failed(op, s.spec.column, kmsencrypted.ErrNoDataKey)
+	err := w.outcome()
+	for _, g := range added {
+		if g.recordWork.err == nil {
+			g.commitAdded()
 		}
 	}
-	g.isNew, g.need, g.dataKey = true, needNewKey, kmsencrypted.NewDataKey()
-	wrapKeys(ctx, m.box, op, w.pick(needNewKey))
-	g.sealRecord()
-	if err := w.outcome(); err != nil {
-		return err
+	return err
+}
+
+// commitAdded stores a key that was added, and the blanks that were sealed under it.
+func (g *group) commitAdded() {
+	for i := range g.slots {
+		if s := &g.slots[i]; s.changed {
+			h := s.head()
+			h.state, h.stored, h.kept = s.state, s.columns.value, s.kept
+			g.setParts(s.spec, s.columns.parts)
+		}
 	}
 	g.key.store(g.column)
 	g.key.dataKey, g.key.checked = g.dataKey, true
-	return nil
+}
+
+// sealBlanks seals what Ruby stores without a key, if the new key is at a native version.
+func (g *group) sealBlanks(op string) {
+	buf := newScratch()
+	defer buf.release()
+	for i := range g.slots {
+		if s := &g.slots[i]; g.err == nil && s.head().state == opened {
+			g.fail(op, s.spec.column, g.sealField(s, buf))
+		}
+	}
 }
 
 // under returns the groups of all records under one key column.

@@ -15,6 +15,9 @@ type ColumnForm struct {
 	// or empty; 0 if it is unknown.
 	Least int
 	Fixed bool // all values have the length Least
+	// Blank means that a record without a data key may hold the empty value here, because
+	// Ruby stores it as it is.
+	Blank bool
 }
 
 // Forms describes the columns of [Adapter.Columns], except parts of attr_encrypted
@@ -25,7 +28,7 @@ func (a Adapter[R]) Forms() (forms []ColumnForm) {
 			forms = append(forms, ColumnForm{Column: k.column, IsKey: true})
 		}
 		for _, f := range k.fields {
-			forms = append(forms, ColumnForm{Column: f.column, Binary: f.binary, Least: f.least()})
+			forms = append(forms, ColumnForm{Column: f.column, Binary: f.binary, Least: f.least(), Blank: !k.isMaster && f.rubyColumn != nil && f.rubyColumn.storesEmpty()})
 		}
 	}
 	for _, x := range a.spec().indexes {

@@ -35,6 +35,8 @@ func newLockboxColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, erro
 
 func (c *lockboxColumn) codec() *codec { return &c.values }
 
+func (c *lockboxColumn) storesEmpty() bool { return c.options.Padding == 0 }
+
 func (c *lockboxColumn) variant() string {
 	return fmt.Sprintf("lockbox %s %d", c.options.Algorithm, c.options.Padding)
 }

@@ -37,6 +37,12 @@ type Config struct {
 	// compare the declaration with the table, see [Write.Key], because a newer
 	// release may have added a column.
 	Complete bool
+	// NoFirstKeys means that Seal gives no stored record its first data key if the current
+	// version is in Ruby's format, and returns [ErrFirstKey]. Rails gives such a
+	// record a key without looking whether it has got one meanwhile, and what was sealed
+	// under that is lost. New records get theirs, with SealNew; stored ones by
+	// [Adapter.AddKey], or a rotation of the kind rotation.FirstKey.
+	NoFirstKeys bool
 	// Independent lists columns of the table that are named like encrypted ones but
 	// are not sealed under a key of this model: see [Adapter.UnknownColumns].
 	Independent []string

@@ -130,7 +130,7 @@ func (g *group) move(op string, mode sealMode) sealMode {
 	case !now.place.SameProvider(was.place), g.keepsFormat() != nil:
 		return asRekeyed
 	case g.isSetWhole() && g.mayReplaceKey(): // under the new context
-	case !g.key.IsOpen() && g.anyField((*head).readCiphertext):
+	case !g.key.IsOpen() && g.anyField((*head).readValue):
 		g.fail(op, g.spec.column, fmt.Errorf("%w: the record has moved", kmsencrypted.ErrNotOpened))
 	default:
 		g.moved = true

@@ -57,6 +57,7 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 	const op = "open"
 	for i := range w.groups {
 		w.groups[i].note()
+		w.groups[i].openBlanks()
 		switch g := &w.groups[i]; {
 		case !g.hasClosed() && !g.mayBeEmptied() && !(g.schema.config.KeysOnly && g.key.h.ciphertext()):
 		case g.spec.isMaster:
@@ -174,6 +175,11 @@ func (l *lazyField) open(ctx context.Context, o holder) error {
 	l.key.mu.Lock()
 	defer l.key.mu.Unlock()
 	g := l.key.group
+	if g.key.h.state != unset || g.spec.isMaster {
+		if err := g.openBlank(l.spec, o); err != nil {
+			return g.failed("open", l.spec.column, err)
+		}
+	}
 	if o.head().state == closed || g.mayBeEmptied() {
 		if err := l.key.open(ctx); err != nil {
 			return err

@@ -49,7 +49,7 @@ func (g *group) sealsRecord() bool { return g.key.h.ciphertext() && g.seals(g.ke
 // hasSealToCheck reports whether the key column that was read has a seal that was not
 // checked yet.
 func (g *group) hasSealToCheck() bool {
-	return !g.spec.isMaster && !g.key.checked && g.key.h.readCiphertext() && g.seals(g.key.h.loaded.text)
+	return !g.spec.isMaster && !g.key.checked && g.key.h.readValue() && g.seals(g.key.h.loaded.text)
 }
 
 func (g *group) seals(column string) bool {

@@ -12,6 +12,8 @@ type rubyColumn interface {
 	codec() *codec
 	// under returns what seals and opens the column under a data key.
 	under(key []byte) (rubySealer, error)
+	// storesEmpty reports whether the empty plaintext is stored as it is: see isBlank.
+	storesEmpty() bool
 	// variant returns a text that is equal for columns with the same sealer.
 	variant() string
 }

@@ -66,6 +66,7 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 		g.sealed = true
 		g.note()
 		g.plan(g.move(op, mode))
+		g.refuseFirstKey(mode)
 	}
 	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
 	w.rewrapMoved(ctx, op)
@@ -172,7 +173,7 @@ func (g *group) plan(mode sealMode) {
 		if h.dirty() {
 			dirty++
 		}
-		if h.readCiphertext() {
+		if g.readCiphertext(s) {
 			ciphertexts++
 		}
 	}
@@ -191,12 +192,31 @@ func (g *group) plan(mode sealMode) {
 	case g.moved:
 		g.need = needOwnKey
 	case toSeal == 0 && (key == null || mode == asNeeded && !g.sealsRecord()):
-	case key == null, mode == asRekeyed:
+	case key == null && mode == asRekeyed && g.staysBlank():
+	case key == null:
+		g.openBlanks() // a native version seals them
+		g.need = needNewKey
+	case mode == asRekeyed:
 		g.need = needNewKey
 	case dirty == len(g.slots) && g.mayReplaceKey():
 		g.need, g.replaces = needNewKey, true
 	default:
 		g.need = needOwnKey
+	}
+}
+
+// ErrFirstKey reports a stored record without a data key that this process must not give
+// one, because a Ruby process may give it another at the same time: see
+// [Config.NoFirstKeys].
+var ErrFirstKey = errors.New("record has no data key, and may not get one here: run a rotation of the kind first-key (new records: SealNew)")
+
+// refuseFirstKey refuses to give a stored record a data key where Rails may do the same.
+func (g *group) refuseFirstKey(mode sealMode) {
+	if mode != asNeeded || g.need != needNewKey || g.replaces || !g.schema.config.NoFirstKeys {
+		return
+	}
+	if recipe, err := g.box.Version(g.box.Current()); err == nil && recipe.Format == kmsencrypted.Ruby {
+		g.fail("seal", g.spec.column, ErrFirstKey)
 	}
 }
 
@@ -278,7 +298,7 @@ func (g *group) isOwnCiphertext(plaintext []byte) bool {
 	}
 	for i := range g.slots {
 		h := g.slots[i].head()
-		if !h.readCiphertext() {
+		if !g.readCiphertext(&g.slots[i]) {
 			continue
 		}
 		if string(plaintext) == h.loaded.text {

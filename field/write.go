@@ -144,6 +144,7 @@ func (g *group) write(w *Write, named []string) error {
 	}
 	if key.changed() {
 		w.Set = append(w.Set, Assignment{Column: g.spec.column, Value: key.stored.value()})
+		g.writeUnread(w)
 	}
 	// An unconfirmed row may belong to another record by now; its key shows that.
 	if key.changed() || sends {

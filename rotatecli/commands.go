@@ -48,6 +48,6 @@ type rotationFlags struct {
 	tablesFlag
 	partFlags
 	To      int     `placeholder:"N" help:"The version to move to, as a check: it must be the current one."`
-	Kind    string  `enum:"rewrap,rekey,migrate,reindex,complete" default:"rewrap" help:"What to do: ${enum}."`
+	Kind    string  `enum:"rewrap,rekey,migrate,reindex,complete,first-key" default:"rewrap" help:"What to do: ${enum}."`
 	KMSRate float64 `name:"kms-rate" placeholder:"N" help:"Calls to the key service a second, for all processes that share the database; also changes the rate of a running rotation. Without it: no limit."`
 }

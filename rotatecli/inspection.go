@@ -13,7 +13,7 @@ import (
 // Inspection describes an encrypted value without opening it.
 type Inspection struct {
 	// Kind is "data key", "secret", "field", "file key", "blind index", "base64",
-	// "NULL" or "unknown". Only inspect --table knows an index from other text.
+	// "NULL", "empty" or "unknown". Only inspect --table knows an index from other text.
 	Kind    string `json:"kind"`
 	Format  string `json:"format,omitempty"` // "native" or "ruby"
 	Version int    `json:"version,omitempty"`
@@ -51,6 +51,9 @@ func Inspect(value string) Inspection { return inspect(value, true) }
 
 // inspect describes a value that may be a native field or not.
 func inspect(value string, mayBeNative bool) Inspection {
+	if value == "" {
+		return Inspection{Kind: "empty", Note: "no ciphertext: Ruby stores the empty value as it is"}
+	}
 	if rest, ok := strings.CutPrefix(value, fileKeyPrefix); ok {
 		raw, err := base64.RawURLEncoding.DecodeString(rest)
 		if err == nil && len(raw) == fileKeySize {

@@ -207,12 +207,14 @@ func idle(kind rotation.Kind, target int) string {
 		return fmt.Sprintf("every key is at version %d", target)
 	case rotation.Complete:
 		return fmt.Sprintf("no key is at version %d", target)
+	case rotation.FirstKey:
+		return "every record has its keys"
 	}
 	return "no record has anything in these columns"
 }
 
 // verbs describe the result for a record.
-var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed", "migrate": "migrated", "reindex": "indexed", "complete": "completed"}
+var verbs = map[string]string{"rewrap": "rewrapped", "rekey": "rekeyed", "migrate": "migrated", "reindex": "indexed", "complete": "completed", "first-key": "given a key"}
 
 // pausedOr converts an interrupt to its exit code, without a message.
 func (s *Session) pausedOr(err error) error {

@@ -292,7 +292,7 @@ func TestRotatorReport(t *testing.T) {
 	if rate := report.Last.Rate(); rate != 1000 || report.Left.Round(time.Second) != 100*time.Second {
 		t.Errorf("rate %v/s, %v left; want 1000 and 100 s", rate, report.Left)
 	}
-	if kinds := rotation.Kinds(); len(kinds) != 5 {
+	if kinds := rotation.Kinds(); len(kinds) != 6 {
 		t.Errorf("RotationKinds() = %v", kinds)
 	}
 }

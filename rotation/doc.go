@@ -22,7 +22,7 @@
 //
 // [Options.Kind] chooses what happens to a record: [Rewrap] wraps its data key
 // again and does not change columns and files; [Rekey] seals everything under a new
-// data key; the other kinds are [Migrate], [Reindex] and [Complete].
+// data key; the other kinds are [Migrate], [Reindex], [Complete] and [FirstKey].
 //
 // # How it works
 //

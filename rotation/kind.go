@@ -38,6 +38,12 @@ const (
 	// reads every record at that version and writes those with a missing wrap. It
 	// ignores other versions; use a rewrap for them.
 	Complete Kind = "complete"
+	// FirstKey gives a data key to every record that has none, for each of its keys. Rails
+	// leaves a record without one until a value is set, and then gives it one without
+	// comparing: if another program did so meanwhile, the values of one are lost. FirstKey
+	// writes only the key column, and only if that is still NULL. Rails may overwrite such a
+	// key, but nothing was sealed under it, unless a program did so since Rails read the row.
+	FirstKey Kind = "first-key"
 )
 
 // kindTraits is what the engine knows about a kind; stores know the rest.
@@ -57,6 +63,7 @@ var kinds = map[Kind]kindTraits{
 	Migrate:  {wraps: 1, exclusive: true, selectsDone: true},
 	Reindex:  {selectsDone: true},
 	Complete: {wraps: 1, selectsDone: true},
+	FirstKey: {wraps: 1},
 }
 
 // Journals reports whether the journal keeps the replaced wrapped keys of
@@ -84,7 +91,7 @@ func (k Kind) check(writersAreOurs bool) error {
 // need returns the least intrusive kind that moves records between formats.
 func (k Kind) need(from, to kmsencrypted.Format) Kind {
 	switch {
-	case k == Reindex, k == Complete:
+	case k == Reindex, k == Complete, k == FirstKey:
 		return ""
 	case k != Rewrap:
 		return k

@@ -18,8 +18,8 @@ type Plan struct {
 	// Records is the number of selected records.
 	Records int64
 	// Keys is the number of data keys that pass through the key service. A record with
-	// several keys counts once for each. For [Complete] it is an upper limit, because
-	// missing wraps are only found by reading.
+	// several keys counts once for each. For [Complete] and [FirstKey] it is an upper limit,
+	// because what a record lacks is only found by reading.
 	Keys int64
 	// Calls is the number of requests to the key service, as the service bills them,
 	// without attempts that it refuses. Each key takes one to unwrap it and one to wrap

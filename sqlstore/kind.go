@@ -32,13 +32,15 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	case rotation.Rekey:
 		// Every column of the model, even if NULL: another program may set a value there,
 		// sealed under the data key that is about to be replaced.
-		return kind[R]{(*Store[R]).selectOld, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }, nil}, nil
+		return kind[R]{(*Store[R]).selectRekeyed, (*batch[R]).rekey, func(s *Store[R]) []column { return s.managed }, nil}, nil
 	case rotation.Migrate:
 		return kind[R]{(*Store[R]).selectReplaced, (*batch[R]).migrate, (*Store[R]).migrated, nil}, nil
 	case rotation.Reindex:
 		return kind[R]{(*Store[R]).selectIndexed, (*batch[R]).reindex, (*Store[R]).indexed, nil}, nil
 	case rotation.Complete:
 		return kind[R]{(*Store[R]).selectCurrent, (*batch[R]).complete, (*Store[R]).keyColumns, field.Adapter[R].Incomplete}, nil
+	case rotation.FirstKey:
+		return kind[R]{(*Store[R]).selectKeyless, (*batch[R]).addKeys, (*Store[R]).keylessColumns, missingKeys[R]}, nil
 	}
 	return kind[R]{}, fmt.Errorf("sqlstore: %w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)
 }
@@ -52,6 +54,51 @@ func (s *Store[R]) selectOld(q *sqldialect.Statement, target int) {
 		}
 		q.Add(q.Dialect.Quoted(key.name), " NOT LIKE ")
 		q.Arg(fmt.Sprintf("v%d:%%", target))
+	}
+}
+
+// selectKeyless selects rows without one of their keys.
+func (s *Store[R]) selectKeyless(q *sqldialect.Statement, _ int) {
+	for i, key := range s.keys {
+		if i > 0 {
+			q.Add(" OR ")
+		}
+		q.Add(q.Dialect.Quoted(key.name), " IS NULL")
+	}
+}
+
+// keylessColumns are the keys, and under a native version the columns too, because a
+// blank one is sealed.
+func (s *Store[R]) keylessColumns() []column {
+	box := s.model.Box()
+	if to, err := box.Version(box.Current()); err == nil && to.Format == kmsencrypted.Native {
+		return s.managed
+	}
+	return s.keys
+}
+
+// missingKeys counts the keys that a row does not have.
+func missingKeys[R any](m field.Adapter[R], row *R) (n int) {
+	for _, column := range m.KeyColumns() {
+		if m.Key(column, row).IsNull() {
+			n++
+		}
+	}
+	return n
+}
+
+// selectRekeyed: also rows of Rails without a data key whose values are blank, if the
+// target is native. Ruby stores the empty value as it is; no native version does.
+func (s *Store[R]) selectRekeyed(q *sqldialect.Statement, target int) {
+	s.selectOld(q, target)
+	to, err := s.model.Box().Version(target)
+	if err != nil || to.Format == kmsencrypted.Ruby {
+		return
+	}
+	for _, f := range s.model.Forms() {
+		if f.Blank {
+			q.Add(" OR (", q.Dialect.Quoted(s.model.KeyColumnOf(f.Column)), " IS NULL AND ", q.Dialect.Quoted(f.Column), " = '')")
+		}
 	}
 }
 
@@ -69,7 +116,7 @@ func (s *Store[R]) selectCurrent(q *sqldialect.Statement, target int) {
 // selectReplaced: also anything in a column or in the one that it replaces, because
 // only opening a record tells whether both hold the same.
 func (s *Store[R]) selectReplaced(q *sqldialect.Statement, target int) {
-	s.selectOld(q, target)
+	s.selectRekeyed(q, target)
 	for _, r := range s.model.Replacements() {
 		q.Add(" OR ", q.Dialect.Quoted(r.Column), " IS NOT NULL OR ", q.Dialect.Quoted(r.Old), " IS NOT NULL")
 	}
@@ -128,6 +175,10 @@ func (s *Store[R]) with(columns []column, name string) []column {
 
 func (b *batch[R]) rewrap(ctx context.Context, rows ...*R) error {
 	return b.store.model.Rewrap(ctx, rows...)
+}
+
+func (b *batch[R]) addKeys(ctx context.Context, rows ...*R) error {
+	return b.store.model.AddKeys(ctx, rows...)
 }
 
 func (b *batch[R]) complete(ctx context.Context, rows ...*R) error {

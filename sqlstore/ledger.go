@@ -203,9 +203,9 @@ func (s *Store[R]) Start(ctx context.Context, run rotation.Run, shards []rotatio
 // suits refuses a kind of rotation that would lose something or has nothing to do.
 func (s *Store[R]) suits(k rotation.Kind) error {
 	switch {
-	case k.ReplacesKeys() && s.model.KeysOnly():
+	case (k.ReplacesKeys() || k == rotation.FirstKey) && s.model.KeysOnly():
 		return errors.New("the model declares its keys only, and every column is needed")
-	case k.ReplacesKeys() && len(s.unknown) > 0:
+	case (k.ReplacesKeys() || k == rotation.FirstKey) && len(s.unknown) > 0:
 		return field.UnknownColumnsError(s.unknown)
 	case k == rotation.Reindex && len(s.model.IndexColumns()) == 0:
 		return errors.New("the model has no blind index")

@@ -257,9 +257,11 @@ func (b *batch[R]) openOnce(ctx context.Context, rows []*R) (errs map[int]error,
 		return nil, err
 	}
 	if target.Format == kmsencrypted.Ruby {
-		return byRecord(b.open(ctx, rows...), len(rows))
+		if errs, err = byRecord(b.open(ctx, rows...), len(rows)); err != nil || len(errs) > 0 {
+			return errs, err
+		}
 	}
-	errs = make(map[int]error)
+	errs = make(map[int]error) // a record without a value was not opened
 	for _, key := range b.store.keys {
 		keys, err := b.store.model.DataKeys(ctx, key.name, rows...)
 		for i := range keys {

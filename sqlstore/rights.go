@@ -41,6 +41,9 @@ func (s *Store[R]) rights(k rotation.Kind) []right {
 	if k.ReplacesKeys() {
 		written = s.managed
 	}
+	if k == rotation.FirstKey {
+		written = s.keylessColumns()
+	}
 	if k == rotation.Reindex {
 		written = nil
 		for _, x := range s.model.IndexColumns() {
