@@ -201,6 +201,119 @@ def direct():
     return cases
 
 
+# Section 4.2: recovery wraps.
+
+
+def u64(n):
+    return n.to_bytes(8, "big")
+
+
+def card(file_id, file_key, row, version=1):
+    out = bytes([version]) + file_id + file_key + item(row["table"].encode()) + len(row["ids"]).to_bytes(4, "big")
+    out += b"".join(item(i.encode()) for i in row["ids"])
+    for name in ["name", "variant", "id", "parent_id", "bucket", "object", "file_name", "content_type", "format"]:
+        out += item(row[name].encode())
+    return out + b"".join(u64(row[n]) for n in ["size", "object_size", "created", "parent_created", "written"])
+
+
+def recovery():
+    data_key, file_key, file_id = fixed("data key", 32), fixed("file key", 32), fixed("id", 16)
+    service = native.Provider("one", "vector one")
+    base = {"table": "users", "ids": ["7"], "name": "license", "variant": "", "id": "mfrggzdfmztwq2lknnwg23tpoa", "parent_id": "",
+            "bucket": "main", "object": "a" * 28, "file_name": "größe.pdf", "content_type": "application/pdf", "format": "native",
+            "size": 5, "object_size": 109, "created": 1700000000000, "parent_created": 0, "written": 1700000000001}
+    derived = dict(base, variant="small", parent_id=base["id"], id="nbswy3dpeb3w64tmmqqq", parent_created=1600000000000)
+    cases = []
+
+    def add(name, plaintext, row=None, error=None, text_id=file_id, store="shop", purpose="file recovery"):
+        pairs = [["store", store], ["purpose", purpose], ["file_id", text_id.hex()]]
+        secret = native.secret_body(data_key, fixed("nonce " + name, 12), plaintext, {"pairs": pairs}, service)
+        case = {"name": name, "text": "fr1:" + text_id.hex() + ":" + native.text(1, secret)}
+        case.update({"error": error} if error else
+                    {"context": native.context_bytes({"pairs": pairs}).decode(), "plaintext": plaintext.hex(), "file_id": file_id.hex(), "key": file_key.hex(), "row": row})
+        cases.append(case)
+
+    def bad(case, **changed):
+        add(case, card(file_id, file_key, dict(base, **changed)), error="ErrMalformed")
+
+    good = card(file_id, file_key, base)
+    add("a file", good, base)
+    add("a derived file", card(file_id, file_key, derived), derived)
+    two = dict(base, ids=["eu", "7"], file_name="")
+    add("two columns as id", card(file_id, file_key, two), two)
+    add("another version", card(file_id, file_key, base, 2), error="ErrMalformed")
+    add("nothing", b"", error="ErrMalformed")
+    add("a key alone", good[:49], error="ErrMalformed")
+    add("one byte less", good[:-1], error="ErrMalformed")
+    add("one byte more", good + b"\0", error="ErrMalformed")
+    add("8193 bytes", card(file_id, file_key, dict(base, file_name="x" * (8193 - len(good) + len(base["file_name"].encode())))), error="ErrMalformed")
+    add("an item that is too long", good[:49] + b"\xff\xff\xff\xff" + good[53:], error="ErrMalformed")
+    add("too many ids", good[:58] + b"\xff\xff\xff\xff" + good[62:], error="ErrMalformed")
+    bad("no ids", ids=[])
+    for name in ["table", "name", "id", "bucket", "object"]:
+        bad("no " + name, **{name: ""})
+    bad("a slash in the name", name="a/b")
+    bad("a slash in the variant", variant="a/b", parent_id="x")
+    bad("a variant without a parent", variant="small")
+    bad("a parent without a variant", parent_id="x")
+    bad("a time of no parent", parent_created=1)
+    bad("another format", format="lockbox")
+    bad("a negative size", size=2 ** 63)
+    bad("a negative object size", object_size=2 ** 64 - 1)
+    add("a zero file id", card(bytes(16), file_key, base), error="ErrMalformed", text_id=bytes(16))
+    add("another file id", card(fixed("other", 16), file_key, base), error="ErrBinding")
+    add("another store", good, error="ErrDecrypt", store="other")
+    add("another purpose", good, error="ErrDecrypt", purpose="file")
+    text = cases[0]["text"]
+    for name, changed, error in [
+            ("another file id in front", "fr1:" + fixed("other", 16).hex() + text[36:], "ErrDecrypt"),
+            ("upper case", "fr1:" + file_id.hex().upper() + text[36:], "ErrMalformed"),
+            ("a short file id", "fr1:" + text[6:], "ErrMalformed"),
+            ("no secret", text[:37], "ErrMalformed"),
+            ("no colon", text[:36], "ErrMalformed"),
+            ("a later prefix", "fr2:" + text[4:], "ErrNotCiphertext"),
+            ("a wrapped key", "fk2:" + "A" * 80, "ErrNotCiphertext"),
+            ("no text", "", "ErrNotCiphertext")]:
+        cases.append({"name": name, "text": changed, "error": error})
+    return cases
+
+
+# Sidecars of encrypted buckets: buckets.md section 2.
+
+
+def sidecars():
+    data_key, file_key, file_id = fixed("data key", 32), fixed("file key", 32), fixed("id", 16)
+    service = native.Provider("one", "vector one")
+    cases = []
+
+    def add(name, plaintext, error=None, bucket="contracts", key="7/contract.pdf", read_key=None, prefix="kek2:", attributes=None):
+        pairs = [["bucket", bucket], ["object", key]] if prefix == "kek2:" else [["object", key]]
+        secret = native.secret_body(data_key, fixed("nonce " + name, 12), plaintext, {"pairs": pairs}, service)
+        case = {"name": name, "bucket": "contracts", "object": read_key or key, "file_id": file_id.hex(), "text": prefix + native.text(1, secret)}
+        case.update({"error": error} if error else {"context": native.context_bytes({"pairs": pairs}).decode(), "plaintext": plaintext.hex(), "key": file_key.hex(), "attributes": attributes})
+        cases.append(case)
+
+    head = bytes([1]) + file_id + file_key
+    add("no attributes", head + b"{}", attributes={})
+    every = {"type": "application/pdf", "cache": "no-store", "disposition": "inline", "encoding": "gzip", "language": "de",
+             "metadata": {"owner": "Größe", "x": ""}, "md5": base64.b64encode(fixed("md5", 16)).decode()}
+    add("every attribute", head + json.dumps(every).encode(), attributes=every)
+    add("an unknown attribute", head + b'{"type":"text/plain","later":[1]}', attributes={"type": "text/plain"})
+    add("another key", head + b"{}", "ErrDecrypt", read_key="8/contract.pdf")
+    add("another bucket", head + b"{}", "ErrDecrypt", bucket="invoices")
+    add("of an older release", head + b"{}", "ErrBinding", prefix="")
+    add("another file id", bytes([1]) + fixed("other", 16) + file_key + b"{}", "ErrBinding")
+    add("another version", bytes([2]) + head[1:] + b"{}", "ErrMalformed")
+    add("no key", head[:48], "ErrMalformed")
+    add("no JSON", head, "ErrMalformed")
+    add("a list", head + b"[]", "ErrMalformed")
+    add("a later prefix", head + b"{}", "ErrMalformed", prefix="kek3:")
+    text = cases[0]["text"]
+    cases.append(dict(cases[3], name="cut", object=cases[0]["object"], text=text[:-8], error="ErrDecrypt"))
+    cases.append(dict(cases[3], name="nothing after the prefix", object=cases[0]["object"], text="kek2:", error="ErrMalformed"))
+    return cases
+
+
 def write(name, section, cases):
     names = [c["name"] for c in cases]
     assert len(set(names)) == len(names)
@@ -215,3 +328,5 @@ if __name__ == "__main__":
     write("wrapped.json", "files 4", wrapped("fk1:"))
     write("wrapped2.json", "files 4", wrapped("fk2:"))
     write("direct.json", "files 4.1", direct())
+    write("recovery.json", "files 4.2", recovery())
+    write("sidecars.json", "buckets 2", sidecars())
