@@ -26,6 +26,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/files/gocloud"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
@@ -350,5 +351,58 @@ func TestAttachmentsS3(t *testing.T) {
 	read(manager)
 	if after := stored(t, inner); !slices.Equal(after, before) {
 		t.Errorf("the store had %q and has %q", before, after)
+	}
+}
+
+// The database is lost, and the files come back from S3 alone.
+func TestRecoverS3(t *testing.T) {
+	t.Parallel()
+	server, inner := startS3(t)
+	recovery, err := kmsencrypted.NewBox(kmstest.Memory())
+	must(t, err)
+	open := func() (*sql.DB, *attach.Manager[s3Customer]) {
+		db, err := sql.Open("sqlite", "file:"+t.TempDir()+"/test.sqlite3?_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)")
+		must(t, err)
+		t.Cleanup(func() { db.Close() })
+		_, err = db.Exec("CREATE TABLE customers (id integer PRIMARY KEY, encrypted_kms_key text, email_ciphertext text); INSERT INTO customers (id) VALUES (7)")
+		must(t, err)
+		model, err := field.NewModel[s3Customer](kmstest.Box(t), field.Config{Table: "customers", Files: true})
+		must(t, err)
+		manager, err := attach.New(t.Context(), db, field.SQLite, model, attach.Config{Many: []string{"scans"},
+			Buckets: map[string]attach.Bucket{"s3": gocloud.Attachments(inner)}, Recovery: &attach.Recovery{Box: recovery, Store: "shop"}})
+		must(t, err)
+		must(t, manager.CreateTables(t.Context()))
+		return db, manager
+	}
+	db, manager := open()
+	contents := make(map[string][]byte)
+	for n := range 120 {
+		c := &s3Customer{ID: 7}
+		must(t, db.QueryRow("SELECT encrypted_kms_key FROM customers").Scan(&c.Key))
+		content := numbered(n * 1000)
+		p, err := manager.Upload(t.Context(), c, "scans", bytes.NewReader(content), attach.Options{})
+		must(t, err)
+		tx, err := db.BeginTx(t.Context(), nil)
+		must(t, err)
+		a, err := p.Commit(t.Context(), tx)
+		must(t, err)
+		must(t, tx.Commit())
+		contents[a.ID] = content
+	}
+	_, manager = open()
+	before := len(server.answered())
+	if got, err := manager.Restore(t.Context(), attach.RestoreOptions{}); err != nil || got != (attach.Restored{Files: int64(len(contents))}) {
+		t.Fatalf("Restore = %+v, %v, want %d files", got, err, len(contents))
+	}
+	t.Logf("%d requests to the store for %d files", len(server.answered())-before, len(contents))
+	for id, content := range contents {
+		a, err := manager.Find(t.Context(), id)
+		must(t, err)
+		f, err := manager.Open(t.Context(), a)
+		must(t, err)
+		if got, err := io.ReadAll(f); err != nil || !bytes.Equal(got, content) {
+			t.Errorf("file %s = %d bytes, %v, want %d", id, len(got), err, len(content))
+		}
+		must(t, f.Close())
 	}
 }

@@ -147,6 +147,10 @@ func (p Program) Run(ctx context.Context, args []string) (code int) {
 // ErrUsage reports an invalid command line.
 var ErrUsage = errors.New("usage")
 
+// ErrFailures reports that a command did its work and something failed, which its
+// output names. The exit code is [ExitFailures].
+var ErrFailures = errors.New("not all succeeded")
+
 // exit is the end of a command whose output already says what happened.
 type exit struct{ code int }
 
@@ -160,6 +164,7 @@ var exitCodes = []struct {
 	{is(rotation.ErrPaused), ExitPaused},
 	{is(context.Canceled), ExitPaused},
 	{is(rotation.ErrTooManyFailures), ExitFailures},
+	{is(ErrFailures), ExitFailures},
 	{is(rotation.ErrHeldUp), ExitThrottled},
 	{is(ErrUsage), ExitUsage},
 	{kmsencrypted.Retryable, ExitThrottled},

@@ -30,7 +30,11 @@ type Attachment struct {
 	FileName, ContentType string
 	Created               time.Time
 
-	parent files.ID // of the row Parent; set by readParents
+	// Of the row Parent, set by readParents.
+	parent        files.ID
+	parentCreated int64
+
+	recovery string // the recovery wrap in the row, if Config.Recovery is set
 }
 
 // place is the name that the file key is bound to.

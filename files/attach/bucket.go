@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"io"
+	"iter"
 )
 
 // Bucket stores objects: immutable bytes under a name. [Dir] and [Memory] are
@@ -10,7 +11,8 @@ import (
 // Azure and every other store of gocloud.dev/blob. Package
 // files/attach/buckettest tests a Bucket. A Bucket is safe for concurrent use.
 //
-// Names made by this package have 28 letters a to z and digits. Names made by
+// Names made by this package have 28 letters a to z and digits, which [SidecarSuffix] may
+// follow. Names made by
 // Active Storage may be anything that [io/fs.ValidPath] allows.
 type Bucket interface {
 	// Put stores what write writes under a new name. When Put returns nil, the
@@ -26,6 +28,14 @@ type Bucket interface {
 	// Delete removes an object and the remains of an interrupted Put. It returns nil
 	// if there is nothing to remove.
 	Delete(ctx context.Context, name string) error
+}
+
+// Lister is a [Bucket] that can list its objects, as recovery needs it: see [Recovery].
+// [Dir], [Memory] and the buckets of package files/gocloud can.
+type Lister interface {
+	Bucket
+	// List returns the names of all objects, in no particular order. An error ends it.
+	List(ctx context.Context) iter.Seq2[string, error]
 }
 
 // Object is an open object that can be read at any offset. ReadAt is safe for

@@ -26,7 +26,8 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 		return nil, err
 	}
 	defer src.Close()
-	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: a.Name, Variant: variant, Parent: a.ID, parent: src.Attachment().File}, o)
+	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: a.Name, Variant: variant, Parent: a.ID,
+		parent: src.Attachment().File, parentCreated: src.ModTime().UnixMilli()}, o)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +35,7 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 	if err != nil {
 		p.wipe()
 	}
-	return p.or(err)
+	return p.or(ctx, err, p.protectEarly)
 }
 
 // Reencrypt moves a file to a new object under a new file key, for example because the
@@ -70,6 +71,9 @@ func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func
 	}
 	p.a.Created, p.a.ContentType, p.a.FileName = old.Created, old.ContentType, old.FileName
 	if err = m.readBack(ctx, p); err == nil {
+		err = p.protectEarly(ctx)
+	}
+	if err == nil {
 		var moved *Attachment
 		err = m.transaction(ctx, func(tx Tx) (err error) {
 			moved, err = p.Commit(ctx, tx)
@@ -88,7 +92,7 @@ func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func
 
 // readBack opens the object of a file that is not attached yet.
 func (m *Manager[R]) readBack(ctx context.Context, p *Pending[R]) error {
-	object, err := m.openObject(ctx, p.a)
+	object, err := openObject(ctx, m.config.Buckets[p.a.Bucket], p.a)
 	if err != nil {
 		return err
 	}

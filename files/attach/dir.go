@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"strings"
@@ -222,6 +223,35 @@ func (d *Dir) Delete(ctx context.Context, name string) error {
 	}
 	return nil
 }
+
+// List implements [Lister].
+func (d *Dir) List(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		if err := d.usable(); err != nil {
+			yield("", err)
+			return
+		}
+		err := fs.WalkDir(d.root.FS(), ".", func(file string, entry fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // deleted meanwhile
+			}
+			if err = errors.Join(err, ctx.Err()); err != nil {
+				return err
+			}
+			name := path.Base(file)
+			if is, err := pathOf(name); err == nil && is == file && entry.Type().IsRegular() && !yield(name, nil) {
+				return errListed
+			}
+			return nil
+		})
+		if err != nil && err != errListed {
+			yield("", err)
+		}
+	}
+}
+
+// errListed ends a walk whose caller wants no more.
+var errListed = errors.New("attach: listed enough")
 
 type dirObject struct {
 	*os.File

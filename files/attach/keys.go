@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -140,52 +141,58 @@ func (a *Attachment) orphaned() error {
 // or ends a statement that also locks. A parent that is gone leaves a zero id, under
 // which no file key opens that was bound to a parent.
 func (m *Manager[R]) readParents(ctx context.Context, db Tx, lock string, list ...*Attachment) error {
-	parents := make(map[string]files.ID)
+	parents := make(map[string]parentRow)
 	for _, a := range list {
 		if a.Parent == "" {
-			parents[a.ID] = a.File
+			parents[a.ID] = parentRow{a.File, a.Created.UnixMilli()}
 		}
 	}
 	var missing []any
 	for _, a := range list {
 		if _, known := parents[a.Parent]; a.Parent != "" && !known {
-			parents[a.Parent] = files.ID{}
+			parents[a.Parent] = parentRow{}
 			missing = append(missing, a.Parent)
 		}
 	}
 	for ids := range slices.Chunk(missing, bulk) {
-		found, err := m.fileIDs(ctx, db, ids, lock)
+		found, err := m.parentRows(ctx, db, ids, lock)
 		if err != nil {
 			return err
 		}
-		for id, file := range found {
-			parents[id] = file
-		}
+		maps.Copy(parents, found)
 	}
 	for _, a := range list {
 		if a.Parent != "" {
-			a.parent = parents[a.Parent]
+			a.parent, a.parentCreated = parents[a.Parent].file, parents[a.Parent].created
 		}
 	}
 	return nil
 }
 
-// fileIDs returns the file ids of attachments by their IDs.
-func (m *Manager[R]) fileIDs(ctx context.Context, db Tx, ids []any, lock string) (map[string]files.ID, error) {
-	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT id, file_id FROM kms_attachments WHERE id IN "+marks(len(ids))+lock), ids...)
+// parentRow is what a derived file knows of the row of its original.
+type parentRow struct {
+	file    files.ID
+	created int64
+}
+
+// parentRows returns attachments by their IDs.
+func (m *Manager[R]) parentRows(ctx context.Context, db Tx, ids []any, lock string) (map[string]parentRow, error) {
+	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT id, file_id, created FROM kms_attachments WHERE id IN "+marks(len(ids))+lock), ids...)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	found := make(map[string]files.ID, len(ids))
+	found := make(map[string]parentRow, len(ids))
 	for rows.Next() {
 		var id, text string
-		if err := rows.Scan(&id, &text); err != nil {
+		var row parentRow
+		if err := rows.Scan(&id, &text, &row.created); err != nil {
 			return nil, err
 		}
-		if found[id], err = files.ParseID(text); err != nil {
+		if row.file, err = files.ParseID(text); err != nil {
 			return nil, err
 		}
+		found[id] = row
 	}
 	return found, rows.Err()
 }

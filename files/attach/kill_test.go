@@ -232,8 +232,8 @@ func rekey(t *testing.T, w *world, round int) {
 // A process is killed before each of its calls to the database and the store, one
 // after the other. After the sweep every file reads back, none is lost and none
 // left behind.
-func TestKillPostgresSQLite(t *testing.T) {
-	databases := map[string]database{sqlite.driver: sqlite, postgres.driver: postgres}
+func TestKillPostgresMariaDBSQLite(t *testing.T) {
+	databases := map[string]database{sqlite.driver: sqlite, postgres.driver: postgres, mariadb.driver: mariadb}
 	if name := os.Getenv(childScenario); name != "" {
 		var s steps
 		var round int64
@@ -270,7 +270,7 @@ func testKill(t *testing.T, d database, name string) {
 	}
 	for ; ; killed += stride {
 		before := idsOf(t, w)
-		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKillPostgresSQLite$")
+		child := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestKillPostgresMariaDBSQLite$")
 		child.Env = append(os.Environ(), childScenario+"="+name, childDriver+"="+d.driver, childDSN+"="+dsn, childDir+"="+dir, fmt.Sprint(childStep, "=", killed+1))
 		out, err := child.CombinedOutput()
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok && !exit.Sys().(syscall.WaitStatus).Signaled() {
@@ -315,6 +315,7 @@ func killedWorld(t *testing.T, d database, dsn, dir string, s *steps) *world {
 	}
 	w := newWorldAt(t, d, dsn, provider, bucket, func(c *attach.Config) {
 		c.Grace, c.Lease, c.Workers = time.Millisecond, time.Second, 1
+		c.Recovery = &attach.Recovery{Box: box(t, provider, 1), Store: "shop"}
 		if s == nil {
 			c.Lease = time.Millisecond // so that the sweep need not wait
 		}
@@ -363,7 +364,13 @@ func (w *world) checkAfterKill(t *testing.T, step int, dir string, before []stri
 		}
 	}
 	objects := filesIn(t, filepath.Join(dir, "bucket"))
-	if listed := w.count(t, "SELECT count(*) FROM kms_attachment_objects"); listed > 0 || len(objects) != len(after) {
+	sidecars := 0
+	for _, object := range objects {
+		if strings.HasSuffix(object, attach.SidecarSuffix) {
+			sidecars++
+		}
+	}
+	if listed := w.count(t, "SELECT count(*) FROM kms_attachment_objects"); listed > 0 || sidecars != len(after) || len(objects) != 2*len(after) {
 		t.Errorf("step %d: %d objects listed, %d objects for %d files: %v", step, listed, len(objects), len(after), objects)
 	}
 }

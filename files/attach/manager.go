@@ -50,6 +50,9 @@ type Config struct {
 	// write to the database may have moved such a file to another record. Set it for
 	// one run of [Manager.WrapKeys], or until the next rekey, and then no more.
 	UnboundKeys bool
+	// Recovery, if not nil, wraps each file key a second time, so that the files
+	// survive the loss of the database. See [Recovery].
+	Recovery *Recovery
 }
 
 // Manager attaches files to the records of a model. It is safe for concurrent use;
@@ -99,6 +102,12 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *field.M
 	case !slices.Contains(keys, m.key):
 		return nil, configError("no key column %q in %s", m.key, model.Table())
 	}
+	if config.Recovery != nil {
+		unknown := func(int) (kmsencrypted.Provider, error) { return nil, nil } // until there is a record
+		if err := checkErasable(a.Box(), unknown); err != nil {
+			return nil, err
+		}
+	}
 	if m.columns, err = m.learn(ctx); err != nil {
 		return nil, fmt.Errorf("attach: table %s: %w", model.Table(), err)
 	}
@@ -131,6 +140,12 @@ func (c Config) check() (Config, error) {
 	c.BucketOf = maps.Clone(c.BucketOf)
 	if c.MaxSize < 0 || c.Lease < 0 || c.Grace < 0 {
 		return c, configError("a negative size or time")
+	}
+	if c.Recovery != nil {
+		if err := c.Recovery.check(); err != nil {
+			return c, err
+		}
+		c.Recovery = new(*c.Recovery)
 	}
 	if c.Lease == 0 {
 		c.Lease = time.Hour

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"slices"
 	"sync"
 )
@@ -69,6 +70,17 @@ func (m *Memory) Names() []string {
 	}
 	slices.Sort(names)
 	return names
+}
+
+// List implements [Lister].
+func (m *Memory) List(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for _, name := range m.Names() {
+			if !yield(name, ctx.Err()) {
+				return
+			}
+		}
+	}
 }
 
 // Change replaces the bytes of an object by what f returns for a copy of them, as

@@ -61,8 +61,33 @@ func (m *Manager[R]) open(ctx context.Context, a *Attachment, row *R) (*File, er
 }
 
 // openNow opens a file by a row that has just been read.
-func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (f *File, err error) {
-	object, err := m.openObject(ctx, a)
+func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (*File, error) {
+	bucket, err := m.bucket(a)
+	if err != nil {
+		return nil, err
+	}
+	var key files.Key
+	defer func() { key.Wipe() }()
+	return openBy(ctx, bucket, a, func() (files.Key, error) {
+		var err error
+		key, err = m.fileKey(ctx, a, row)
+		return key, err
+	})
+}
+
+// bucket returns the bucket of a row.
+func (m *Manager[R]) bucket(a *Attachment) (Bucket, error) {
+	bucket := m.config.Buckets[a.Bucket]
+	if bucket == nil {
+		return nil, configError("no bucket %q", a.Bucket)
+	}
+	return bucket, nil
+}
+
+// openBy opens the object of a row and compares it with the row. Only then it asks for
+// the file key, which the caller wipes.
+func openBy(ctx context.Context, bucket Bucket, a *Attachment, fileKey func() (files.Key, error)) (f *File, err error) {
+	object, err := openObject(ctx, bucket, a)
 	if err != nil {
 		return nil, err
 	}
@@ -76,11 +101,10 @@ func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (f *Fil
 	} else if id != a.File {
 		return nil, fmt.Errorf("%w: the object belongs to another file", kmsencrypted.ErrDecrypt)
 	}
-	key, err := m.fileKey(ctx, a, row)
+	key, err := fileKey()
 	if err != nil {
 		return nil, err
 	}
-	defer key.Wipe()
 	r, err := files.NewReaderAt(ctx, object, object.Size(), key)
 	if err != nil {
 		return nil, err
@@ -92,13 +116,7 @@ func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (f *Fil
 }
 
 // openObject opens the object of a row and checks its size.
-func (m *Manager[R]) openObject(ctx context.Context, a *Attachment) (Object, error) {
-	bucket := m.config.Buckets[a.Bucket]
-	if bucket == nil {
-		return nil, configError("no bucket %q", a.Bucket)
-	}
-	var object Object
-	var err error
+func openObject(ctx context.Context, bucket Bucket, a *Attachment) (object Object, err error) {
 	for range tries { // opening changes nothing, so it can be repeated
 		object, err = bucket.Open(ctx, a.Object)
 		if err == nil || errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {

@@ -27,6 +27,8 @@ type Pending[R any] struct {
 	dataKey kmsencrypted.DataKey // of the record, if it was read; must be wiped
 	column  string               // the key column it was unwrapped from
 	denied  bool                 // this process may not decrypt
+
+	protected string // the record whose primary key the recovery wrap has
 }
 
 // Size returns the size of the file in bytes.
@@ -113,6 +115,9 @@ func (p *Pending[R]) commit(ctx context.Context, tx Tx, a *Attachment) error {
 	}
 	defer dataKey.Wipe()
 	if a.WrappedKey, err = m.wrap(ctx, now, dataKey, p.key, a); err != nil {
+		return err
+	}
+	if err := p.protect(ctx, a); err != nil {
 		return err
 	}
 	if err := p.write(ctx, tx, now, dataKey, a); err != nil {

@@ -253,10 +253,11 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 	if !known {
 		return nil, configError("%s has no attachment %q", r.model.Table(), b.Name)
 	}
-	if r.buckets[b.Service] == nil {
+	bucket := r.buckets[b.Service]
+	if bucket == nil {
 		return nil, configError("no bucket %q", b.Service)
 	}
-	object, err := r.records.openObject(ctx, &Attachment{Bucket: b.Service, Object: b.Key, ObjectSize: b.ObjectSize})
+	object, err := openObject(ctx, bucket, &Attachment{Bucket: b.Service, Object: b.Key, ObjectSize: b.ObjectSize})
 	if err != nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package attach
 
 import (
 	"context"
+	"database/sql"
 	"io/fs"
 	"slices"
 	"strings"
@@ -12,6 +13,15 @@ import (
 )
 
 const attachmentColumns = "id, record_table, record_id, name, variant, parent_id, bucket, object, format, file_id, wrapped_key, size, object_size, file_name, content_type, created"
+
+// rowColumns are the columns that this manager reads and writes. Without recovery it
+// works with tables that have no column for it.
+func (m *Manager[R]) rowColumns() string {
+	if m.config.Recovery == nil {
+		return attachmentColumns
+	}
+	return attachmentColumns + ", recovery"
+}
 
 // query reads attachments by a condition on the table kms_attachments.
 func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ...any) ([]*Attachment, error) {
@@ -28,7 +38,7 @@ func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ..
 
 // scan is query without the file ids of parents.
 func (m *Manager[R]) scan(ctx context.Context, db Tx, condition string, args ...any) (list []*Attachment, err error) {
-	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT "+attachmentColumns+" FROM kms_attachments WHERE "+condition), args...)
+	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT "+m.rowColumns()+" FROM kms_attachments WHERE "+condition), args...)
 	if err != nil {
 		return nil, err
 	}
@@ -37,10 +47,16 @@ func (m *Manager[R]) scan(ctx context.Context, db Tx, condition string, args ...
 		var a Attachment
 		var record, format, file string
 		var created int64
-		if err := rows.Scan(&a.ID, &a.Table, &record, &a.Name, &a.Variant, &a.Parent, &a.Bucket, &a.Object, &format, &file,
-			&a.WrappedKey, &a.Size, &a.ObjectSize, &a.FileName, &a.ContentType, &created); err != nil {
+		var recovery sql.NullString
+		into := []any{&a.ID, &a.Table, &record, &a.Name, &a.Variant, &a.Parent, &a.Bucket, &a.Object, &format, &file,
+			&a.WrappedKey, &a.Size, &a.ObjectSize, &a.FileName, &a.ContentType, &created}
+		if m.config.Recovery != nil {
+			into = append(into, &recovery)
+		}
+		if err := rows.Scan(into...); err != nil {
 			return nil, err
 		}
+		a.recovery = recovery.String
 		a.Format, a.Created = files.Format(format), time.UnixMilli(created).UTC()
 		if a.RecordID, err = parseRecordID(record, len(m.model.IDColumns())); err != nil {
 			return nil, err
@@ -66,21 +82,26 @@ func (m *Manager[R]) one(ctx context.Context, db Tx, condition string, args ...a
 	return list[0], nil
 }
 
-func (a *Attachment) values() []any {
-	return []any{a.ID, a.Table, recordID(a.RecordID), a.Name, a.Variant, a.Parent, a.Bucket, a.Object, string(a.Format), a.File.String(),
+func (m *Manager[R]) rowValues(a *Attachment) []any {
+	values := []any{a.ID, a.Table, recordID(a.RecordID), a.Name, a.Variant, a.Parent, a.Bucket, a.Object, string(a.Format), a.File.String(),
 		a.WrappedKey, a.Size, a.ObjectSize, a.FileName, a.ContentType, a.Created.UnixMilli()}
+	if m.config.Recovery != nil {
+		values = append(values, a.recovery)
+	}
+	return values
 }
 
 // insert adds the row of an attachment.
 func (m *Manager[R]) insert(ctx context.Context, tx Tx, a *Attachment) error {
-	_, err := m.exec(ctx, tx, "INSERT INTO kms_attachments ("+attachmentColumns+") VALUES (?"+strings.Repeat(", ?", strings.Count(attachmentColumns, ","))+")", a.values()...)
+	values := m.rowValues(a)
+	_, err := m.exec(ctx, tx, "INSERT INTO kms_attachments ("+m.rowColumns()+") VALUES "+marks(len(values)), values...)
 	return err
 }
 
 // swap makes a row refer to another object, if it still refers to the object of old.
 func (m *Manager[R]) swap(ctx context.Context, tx Tx, old, a *Attachment) error {
-	set := strings.Split(attachmentColumns, ", ")[6:] // from bucket on
-	args := append(a.values()[6:], old.ID, old.Bucket, old.Object)
+	set := strings.Split(m.rowColumns(), ", ")[6:] // from bucket on
+	args := append(m.rowValues(a)[6:], old.ID, old.Bucket, old.Object)
 	swapped, err := m.exec(ctx, tx, "UPDATE kms_attachments SET "+strings.Join(set, " = ?, ")+" = ? WHERE id = ? AND bucket = ? AND object = ?", args...)
 	if err == nil && !swapped {
 		err = kmsencrypted.ErrConflict

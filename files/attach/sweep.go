@@ -170,13 +170,19 @@ func (i intents) deleteAllFrom(ctx context.Context, bucket string, list []string
 	return errs
 }
 
+// deleteFrom deletes an object and its sidecar, if it has one.
 func (i intents) deleteFrom(ctx context.Context, bucket, object string) (err error) {
-	for range tries { // deleting twice does no harm
-		if err = i.buckets[bucket].Delete(ctx, object); err == nil || ctx.Err() != nil {
-			break
+	for _, name := range []string{object, object + SidecarSuffix} {
+		for range tries { // deleting twice does no harm
+			if err = i.buckets[bucket].Delete(ctx, name); err == nil || ctx.Err() != nil {
+				break
+			}
+		}
+		if err != nil {
+			return err
 		}
 	}
-	return err
+	return nil
 }
 
 // again repeats a statement outside a transaction after a deadlock, in which the

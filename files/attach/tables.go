@@ -30,7 +30,8 @@ var attachmentTables = tables.Set{Name: "attachments", Tables: []tables.Table{
 		"created {number} NOT NULL",
 		"UNIQUE (bucket, object)",
 		"UNIQUE (record_table, record_id, id)",
-	}, Indexes: []tables.Index{{Since: 2, Name: "kms_attachments_parent", Columns: "parent_id"}}},
+	}, Added: []tables.Column{{Since: 3, Name: "recovery", Type: "{text}"}},
+		Indexes: []tables.Index{{Since: 2, Name: "kms_attachments_parent", Columns: "parent_id"}}},
 }}
 
 // objectTables list the objects that may have to be deleted. Attachments of

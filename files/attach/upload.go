@@ -60,11 +60,16 @@ func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Rea
 	if err != nil {
 		return nil, err
 	}
-	return p.or(m.upload(ctx, p, src, o))
+	return p.or(ctx, m.upload(ctx, p, src, o), p.protectEarly)
 }
 
-// or returns p, or nothing beside an error.
-func (p *Pending[R]) or(err error) (*Pending[R], error) {
+// or returns p, or nothing with an error. It calls then if there is no error yet.
+func (p *Pending[R]) or(ctx context.Context, err error, then ...func(context.Context) error) (*Pending[R], error) {
+	for _, f := range then {
+		if err == nil {
+			err = f(ctx)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +88,7 @@ func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.
 		return nil, err
 	}
 	p.old = &old
-	return p.or(m.upload(ctx, p, src, o))
+	return p.or(ctx, m.upload(ctx, p, src, o), p.protectEarly)
 }
 
 func newID() string { return strings.ToLower(rand.Text()) }
@@ -103,7 +108,7 @@ func (m *Manager[R]) prepare(ctx context.Context, row *R, a *Attachment, o Optio
 	a.Table, a.Format = m.model.BoundTable(), files.Native
 	a.FileName = CleanName(o.Name)
 	p := &Pending[R]{manager: m, row: row, a: a}
-	return p.or(p.openDataKey(ctx))
+	return p.or(ctx, p.openDataKey(ctx))
 }
 
 // openDataKey unwraps the data key of a record that was read, before Commit.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -83,6 +84,25 @@ func (a attachments) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	return nil
+}
+
+// List implements [attach.Lister].
+func (a attachments) List(ctx context.Context) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for list := a.bucket.List(nil); ; {
+			object, err := list.Next(ctx)
+			if err == io.EOF {
+				return
+			}
+			if err != nil {
+				yield("", err)
+				return
+			}
+			if object.Key != markName && !yield(object.Key, nil) {
+				return
+			}
+		}
+	}
 }
 
 // markName is the name of the object that holds the identity of a store.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"strings"
@@ -22,7 +23,7 @@ import (
 func Run(t *testing.T, bucket attach.Bucket) {
 	for name, test := range map[string]func(*testing.T, attach.Bucket){
 		"round trip": roundTrip, "missing": missing, "failing source": failingSource, "canceled": canceled,
-		"concurrent": concurrent, "delete": deleted,
+		"concurrent": concurrent, "delete": deleted, "list": listed,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, bucket) })
 	}
@@ -76,6 +77,47 @@ func roundTrip(t *testing.T, bucket attach.Bucket) {
 				t.Errorf("ReadAt(100 bytes, %d) of %d = %d, %v", at, size, got, err)
 			}
 		}
+	}
+}
+
+// listed checks a bucket that can list its objects.
+func listed(t *testing.T, bucket attach.Bucket) {
+	lister, ok := bucket.(attach.Lister)
+	if !ok {
+		t.Skip("the bucket cannot list its objects")
+	}
+	n := name(t, bucket)
+	list := func() (found int) {
+		for object, err := range lister.List(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasPrefix(object, n) {
+				found++
+			}
+		}
+		return found
+	}
+	const many = 30
+	for i := range many {
+		t.Cleanup(func() {
+			bucket.Delete(context.WithoutCancel(t.Context()), fmt.Sprint(n, i, attach.SidecarSuffix))
+		})
+		if err := put(t.Context(), bucket, fmt.Sprint(n, i, attach.SidecarSuffix), []byte("object")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := list(); got != many {
+		t.Errorf("List has %d objects, want %d", got, many)
+	}
+	for range lister.List(t.Context()) {
+		break
+	}
+	if err := bucket.Delete(t.Context(), fmt.Sprint(n, 0, attach.SidecarSuffix)); err != nil {
+		t.Fatal(err)
+	}
+	if got := list(); got != many-1 {
+		t.Errorf("List has %d objects after one was deleted, want %d", got, many-1)
 	}
 }
 
