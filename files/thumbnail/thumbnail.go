@@ -5,7 +5,7 @@
 // It uses the decoders of the standard library for JPEG, PNG and GIF, and those that
 // the program registers with package image. Nothing is written in the clear: the
 // picture is decoded in memory, and the small one is encrypted as it is encoded. For
-// other files, such as videos, pass a function of your own to Derive.
+// other files, such as videos, pass a [Deriver] of your own to Derive.
 package thumbnail
 
 import (
@@ -19,6 +19,11 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 )
+
+// Deriver makes a file from an attached one: it reads src and writes the derived file to
+// dst, which encrypts it. [attach.Manager.Derive] takes it. src is also an [io.ReaderAt];
+// its ContentType says what it may be. An error of the Deriver leaves nothing behind.
+type Deriver = func(dst io.Writer, src *attach.File) error
 
 // Options describe the small picture. The zero value suits most programs.
 type Options struct {
@@ -39,13 +44,13 @@ const (
 )
 
 // Of returns a function that makes the small picture: PNG if the picture is not
-// opaque, else JPEG. It shows the first picture of an animation, and does not turn a
-// picture as its metadata say. The metadata are not copied.
+// opaque, else JPEG. It shows the first picture of an animation, and turns a JPEG as its
+// Exif orientation says. The metadata, such as where a photo was taken, are not copied.
 //
 // The function returns [kmsencrypted.ErrTooLarge] for a picture of more than
 // MaxPixels, [kmsencrypted.ErrConfig] for negative options, [image.ErrFormat] for a
 // file that no decoder knows, and the errors of the decoder and of the file.
-func Of(o Options) func(dst io.Writer, src *attach.File) error {
+func Of(o Options) Deriver {
 	return func(dst io.Writer, src *attach.File) error {
 		if err := o.make(dst, src); err != nil {
 			return fmt.Errorf("thumbnail: %w", err)
@@ -78,11 +83,18 @@ func (o Options) make(dst io.Writer, src io.ReadSeeker) error {
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
+	turn := orientation(src)
+	if _, err := src.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
 	picture, _, err := image.Decode(src)
 	if err != nil {
 		return err
 	}
-	small := scaled(picture, o.Width, o.Height)
+	if turn >= 5 { // on its side: the box too
+		o.Width, o.Height = o.Height, o.Width
+	}
+	small := turned(scaled(picture, o.Width, o.Height), turn)
 	if small.Opaque() {
 		return jpeg.Encode(dst, small, &jpeg.Options{Quality: quality})
 	}
