@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -39,6 +41,10 @@ type Options struct {
 	// Stall is how long a client may read nothing before the connection is closed. 0
 	// means one minute; below 0 only the server's own limit applies.
 	Stall time.Duration
+	// Progress, if not nil, is called after each part of a file was sent, with the bytes
+	// sent and the size of this answer, which may be a part of the file. It must not
+	// block.
+	Progress func(r *http.Request, done, total int64)
 	// Logger receives what the client is not told: why opening failed and why a
 	// transfer was aborted. Nil logs nothing.
 	Logger *slog.Logger
@@ -153,7 +159,7 @@ func fail(w http.ResponseWriter, status int) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// withRange removes a Range that must be ignored: in a unit that is not known (RFC 9110
+// withRange changes a Range that [http.ServeContent] answers wrongly. It removes one that must be ignored: in a unit that is not known (RFC 9110
 // section 14.2), for which ServeContent answers 416, and of an empty file, of which no
 // part can be named: for a suffix ServeContent names one that ends before it begins.
 func withRange(r *http.Request, s *source) *http.Request {
@@ -166,15 +172,30 @@ func withRange(r *http.Request, s *source) *http.Request {
 		_, err = s.Seek(0, io.SeekStart)
 	}
 	known := strings.EqualFold(unit, "bytes")
-	if err != nil || known && size > 0 && unit == "bytes" {
+	if err != nil {
 		return r
 	}
 	changed := *r
 	changed.Header = r.Header.Clone()
 	if changed.Header.Del("Range"); known && size > 0 {
-		changed.Header.Set("Range", "bytes="+ranges) // the unit in small letters
+		changed.Header.Set("Range", "bytes="+withoutNothing(ranges, size)) // the unit in small letters
 	}
 	return &changed
+}
+
+// withoutNothing leaves out the ranges of a list that are the last 0 bytes, which cannot
+// be satisfied (RFC 9110 section 14.1.2): ServeContent sends a part that ends before it
+// begins.
+func withoutNothing(ranges string, size int64) string {
+	list := strings.Split(ranges, ",")
+	some := slices.DeleteFunc(slices.Clone(list), func(r string) bool {
+		last, suffix := strings.CutPrefix(strings.TrimSpace(r), "-")
+		return suffix && last != "" && strings.Trim(last, "0") == ""
+	})
+	if len(some) == 0 {
+		return strconv.FormatInt(size, 10) + "-" // which is 416 too
+	}
+	return strings.Join(some, ",")
 }
 
 // Content answers a request with a file. It is like [http.ServeContent] with the
@@ -186,6 +207,9 @@ func Content(w http.ResponseWriter, r *http.Request, f File, o Options) {
 	setHeaders(w.Header(), f, o)
 	source := &source{File: f}
 	out := &client{ResponseWriter: w, control: http.NewResponseController(w), stall: o.Stall}
+	if o.Progress != nil {
+		out.progress = func(done, total int64) { o.Progress(r, done, total) }
+	}
 	// The name is used only to guess a type, which is already set.
 	http.ServeContent(out, withRange(r, source), "", f.ModTime(), source)
 	if err := source.failed(); err != nil {

@@ -3,6 +3,7 @@ package serve
 import (
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -51,6 +52,17 @@ type client struct {
 	http.ResponseWriter
 	control *http.ResponseController
 	stall   time.Duration
+
+	progress func(done, total int64) // nil unless a file is sent and somebody asked
+	done     int64
+}
+
+// WriteHeader ends the progress for an answer that is no file.
+func (c *client) WriteHeader(status int) {
+	if status != http.StatusOK && status != http.StatusPartialContent {
+		c.progress = nil
+	}
+	c.ResponseWriter.WriteHeader(status)
 }
 
 func (c *client) Write(p []byte) (int, error) {
@@ -58,7 +70,12 @@ func (c *client) Write(p []byte) (int, error) {
 		// A server behind other middleware may not support deadlines; then its own apply.
 		c.control.SetWriteDeadline(time.Now().Add(c.stall))
 	}
-	return c.ResponseWriter.Write(p)
+	n, err := c.ResponseWriter.Write(p)
+	if c.done += int64(n); c.progress != nil && n > 0 {
+		total, _ := strconv.ParseInt(c.Header().Get("Content-Length"), 10, 64) // ServeContent sets it
+		c.progress(c.done, total)
+	}
+	return n, err
 }
 
 // transferSize is the number of bytes decrypted and written at once: 16 chunks, so
