@@ -27,11 +27,15 @@ var silent = slog.New(slog.DiscardHandler)
 type queue struct {
 	table
 	pool *pgxpool.Pool
+	// pooled: behind a pooler that forgets who listens.
+	pooled bool
 }
 
-func newQueue(t *testing.T) queue {
+func newQueue(t *testing.T) queue { return newQueueOn(t, dbserver.Postgres(t), false) }
+
+func newQueueOn(t *testing.T, dsn string, pooled bool) queue {
 	t.Helper()
-	pool, err := pgxpool.New(t.Context(), dbserver.Postgres(t))
+	pool, err := pgxpool.New(t.Context(), dsn)
 	must(t, err)
 	t.Cleanup(pool.Close)
 	db := stdlib.OpenDBFromPool(pool)
@@ -42,7 +46,7 @@ func newQueue(t *testing.T) queue {
 	must(t, err)
 	_, err = migrator.Migrate(t.Context(), rivermigrate.DirectionUp, nil)
 	must(t, err)
-	return queue{newTable(t, db, field.Postgres), pool}
+	return queue{newTable(t, db, field.Postgres), pool, pooled}
 }
 
 // client only inserts.
@@ -58,7 +62,7 @@ func (q queue) work(t *testing.T, r *rotation.Rotator) {
 	w, err := NewWorker(r)
 	must(t, err)
 	config := w.Config(2)
-	config.Schema, config.Logger = schema, silent
+	config.Schema, config.Logger, config.PollOnly = schema, silent, q.pooled
 	client, err := river.NewClient(riverpgxv5.New(q.pool), config)
 	must(t, err)
 	must(t, client.Start(t.Context()))
@@ -119,6 +123,31 @@ func TestRunPostgres(t *testing.T) {
 		t.Error("Start after a run found the same run")
 	}
 	waitFor(t, "the jobs of the next run to end", func() bool { return q.jobs(t, "state <> 'completed'") == 0 })
+}
+
+// Behind PgBouncer in transaction mode, in the modes that docs/rotation-engines.md names.
+func TestRunPgBouncer(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"cache_describe"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			q := newQueueOn(t, dbserver.PgBouncer(t)+"&default_query_exec_mode="+mode, true)
+			r := q.rotator(t, 2, rotation.Options{})
+			q.work(t, r)
+			q.work(t, r)
+			status, err := Start(t.Context(), q.client(t), r)
+			must(t, err)
+			waitFor(t, "the jobs to end", func() bool { return q.jobs(t, "state = 'completed'") == status.Shards })
+			status, _, err = r.Status(t.Context())
+			must(t, err)
+			if want := (rotation.Outcome{Written: rows}); status.Outcome != want || status.State != rotation.RunDone || q.at(t, 2) != rows {
+				t.Errorf("Status = %+v, %d rows at the version", status, q.at(t, 2))
+			}
+			if v, err := r.Verify(t.Context(), rotation.VerifyOptions{Note: true}); err != nil || v.Opened != rows || !v.Clean(2) {
+				t.Errorf("Verify = %+v, %v", v, err)
+			}
+		})
+	}
 }
 
 // All workers were killed at once, so that every job is of a process that is no

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
@@ -182,7 +183,7 @@ func (s *Session) report(err error) int {
 	if e, ok := errors.AsType[exit](err); ok {
 		return e.code
 	}
-	fmt.Fprintf(s.Stderr, "%s: %v\n", s.name, err)
+	fmt.Fprintf(s.Stderr, "%s: %v\n", s.name, sqldialect.Explained(err))
 	return codeOf(err)
 }
 

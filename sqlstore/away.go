@@ -38,9 +38,15 @@ func isAway(err error) bool {
 	return mentions(err, "invalid connection", "conn closed", "Error 1053", "Error 1040", "Error 1290", "Error 1836", "Error 1927")
 }
 
-// markAway marks an error that means that the database is away.
+// markAway marks an error that means that the database is away, and explains one that
+// a pooler in front of it causes, which waiting does not help.
 func markAway(err error) error {
-	if err != nil && isAway(err) {
+	switch {
+	case err == nil || errors.Is(err, rotation.ErrDatabaseAway):
+		return err
+	case sqldialect.IsPooled(err):
+		return sqldialect.Explained(err)
+	case isAway(err):
 		return fmt.Errorf("%w: %w", rotation.ErrDatabaseAway, err)
 	}
 	return err

@@ -7,6 +7,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -33,7 +34,7 @@ func numberCheck(db *sql.DB, query string, reason func(float64) string) rotation
 			err = nil
 		}
 		if err != nil {
-			return "", fmt.Errorf("sqlstore: check: %w", err)
+			return "", fmt.Errorf("sqlstore: check: %w", sqldialect.Explained(err))
 		}
 		return reason(n.V), nil
 	}

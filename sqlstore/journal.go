@@ -218,7 +218,7 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 	defer func() { b.wipe(0, len(b.rows)) }()
 	for rows, err := range s.byKeys(ctx, s.db, records) {
 		if err != nil {
-			return result, "", fmt.Errorf("sqlstore: read %s: %w", s.Table(), err)
+			return result, "", fmt.Errorf("sqlstore: read %s: %w", s.Table(), markAway(err))
 		}
 		b.rows, b.records = append(b.rows, rows.rows...), append(b.records, rows.records...)
 	}

@@ -78,7 +78,7 @@ func (p *primary) check(ctx context.Context) (string, error) {
 	case sqldialect.Denied(err):
 		return "", hiddenLag("pg_monitor", err)
 	case err != nil:
-		return "", fmt.Errorf("sqlstore: check: %w", err)
+		return "", fmt.Errorf("sqlstore: check: %w", sqldialect.Explained(err))
 	case visible < replicas:
 		return "", hiddenLag("pg_monitor", nil)
 	}
@@ -132,13 +132,13 @@ func lagOfReplica(ctx context.Context, db *sql.DB, most time.Duration) (string, 
 	case err != nil && isAway(err):
 		return "the replica cannot be reached", nil
 	case err != nil:
-		return "", fmt.Errorf("sqlstore: check: %w", err)
+		return "", fmt.Errorf("sqlstore: check: %w", sqldialect.Explained(err))
 	}
 	defer rows.Close()
 	seconds, found, err := secondsBehind(rows)
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("sqlstore: check: %w", err)
+		return "", fmt.Errorf("sqlstore: check: %w", sqldialect.Explained(err))
 	case !found:
 		return "", fmt.Errorf("sqlstore: check: %w: this server is no replica, and only replicas know their lag: ask one of them", kmsencrypted.ErrConfig)
 	case !seconds.Valid:

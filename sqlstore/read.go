@@ -150,7 +150,7 @@ func (s *Store[R]) Ranges(ctx context.Context, n int) ([]rotation.Range, error) 
 	}
 	bounds, err := s.bounds(ctx, max(n, 1))
 	if err != nil {
-		return nil, fmt.Errorf("sqlstore: ranges of %s: %w", s.Table(), err)
+		return nil, fmt.Errorf("sqlstore: ranges of %s: %w", s.Table(), markAway(err))
 	}
 	var ranges []rotation.Range
 	after := ""

@@ -91,7 +91,7 @@ func Tables(d field.Dialect) ([]string, error) {
 // the tables of an older release lack. The older release can still use them.
 func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
 	if err := tables.Create(ctx, db, d, ownTables); err != nil {
-		return fmt.Errorf("sqlstore: create the tables of rotations: %w", err)
+		return fmt.Errorf("sqlstore: create the tables of rotations: %w", markAway(err))
 	}
 	return nil
 }

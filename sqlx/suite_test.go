@@ -189,6 +189,17 @@ func TestSuiteMySQLishCluster(t *testing.T) {
 
 func TestSuiteSQLite(t *testing.T) { t.Parallel(); runSuite(t, sqliteFile) }
 
+// Behind PgBouncer in transaction mode, in the modes that docs/database.md names.
+func TestSuitePgBouncer(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []string{"exec", "simple_protocol", "cache_describe"} {
+		t.Run(mode, func(t *testing.T) {
+			t.Parallel()
+			runSuite(t, postgres.as("Postgres", "pgx", dbserver.PgBouncer).set("default_query_exec_mode", mode))
+		})
+	}
+}
+
 func runSuite(t *testing.T, s server) {
 	db := sqlx.NewDb(kmstest.Canary(t, cmp.Or(s.opens, s.driver), s.open(t), secret), s.driver)
 	db.SetMaxOpenConns(16)

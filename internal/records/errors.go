@@ -96,5 +96,5 @@ func Failed(op, record string, err error) error {
 	if err == nil || errors.As(err, new(*kmsencrypted.Error)) {
 		return err
 	}
-	return &kmsencrypted.Error{Op: op, Record: record, Err: err}
+	return &kmsencrypted.Error{Op: op, Record: record, Err: sqldialect.Explained(err)}
 }
