@@ -3,16 +3,45 @@ package dbserver
 import (
 	"bytes"
 	"crypto/rand"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
-func startMariaDB() (string, error) {
+func startMariaDB() (string, error) { return startMariaDBWith(rand.Text(), "--skip-log-bin") }
+
+// startMariaDBReplica starts a server with a log, and a second one that follows it from
+// its first statement on. Both have one password, because the log sets it.
+func startMariaDBReplica() (primary, replica string, err error) {
+	password := rand.Text()
+	primary, err = startMariaDBWith(password, "--log-bin=binlog", "--binlog-format=ROW", "--server-id=1")
+	if err != nil {
+		return "", "", err
+	}
+	if replica, err = startMariaDBWith(password, "--skip-log-bin", "--server-id=2", "--relay-log=relay"); err != nil {
+		return "", "", err
+	}
+	db, err := sql.Open("mysql", replica)
+	if err != nil {
+		return "", "", err
+	}
+	defer db.Close()
+	_, port, _ := strings.Cut(primary, "127.0.0.1:")
+	port, _, _ = strings.Cut(port, ")")
+	_, err = db.Exec(fmt.Sprintf("CHANGE MASTER TO MASTER_HOST = '127.0.0.1', MASTER_PORT = %s, MASTER_USER = 'root', MASTER_PASSWORD = '%s', MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1", port, password))
+	if err == nil {
+		_, err = db.Exec("START SLAVE")
+	}
+	return primary, replica, err
+}
+
+func startMariaDBWith(password string, options ...string) (string, error) {
 	program, err := mariadbProgram()
 	if err != nil {
 		return "", err
@@ -25,7 +54,6 @@ func startMariaDB() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	password := rand.Text()
 	// Other accounts of root keep no password: they are only for the socket, which
 	// is in the server's own folder.
 	setPassword := fmt.Sprintf("SET PASSWORD FOR 'root'@'127.0.0.1' = PASSWORD('%s');\n", password)
@@ -48,13 +76,13 @@ func startMariaDB() (string, error) {
 		question: "SELECT TRIM(TRAILING '/' FROM @@datadir)",
 		stop:     syscall.SIGTERM,
 		command: func(port int) []string {
-			return append([]string{program}, append(arguments,
+			return append([]string{program}, append(append(arguments[:len(arguments):len(arguments)],
 				"--bind-address=127.0.0.1", "--port="+strconv.Itoa(port),
 				// Relative to the data folder, because a socket's path may have only 107
 				// bytes.
 				"--socket=socket", "--pid-file=pid", "--init-file="+p.path("password.sql"),
-				"--skip-log-bin", "--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
-				"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=8M")...)
+				"--skip-name-resolve", "--innodb-flush-log-at-trx-commit=0",
+				"--innodb-buffer-pool-size=64M", "--innodb-log-file-size=8M"), options...)...)
 		},
 	})
 }

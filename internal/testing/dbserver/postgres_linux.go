@@ -62,20 +62,26 @@ func startReplica() (primary, replica string, stop func() error, err error) {
 	}
 	password, _ := u.User.Password()
 	replica, err = p.servePostgres(bin, password)
-	stop = func() error {
-		file, err := os.ReadFile(p.path(filepath.Join("data", "postmaster.pid")))
-		if err != nil {
-			return err
-		}
-		line, _, _ := strings.Cut(string(file), "\n")
-		pid, err := strconv.Atoi(line)
-		if err != nil {
-			return err
-		}
-		return syscall.Kill(pid, syscall.SIGINT)
-	}
+	stop = func() error { return signal(p.path("data"), syscall.SIGINT) }
 	return primary, replica, stop, err
 }
+
+// signal sends a signal to the server of a data folder.
+func signal(folder string, s syscall.Signal) error {
+	file, err := os.ReadFile(filepath.Join(folder, "postmaster.pid"))
+	if err != nil {
+		return err
+	}
+	line, _, _ := strings.Cut(string(file), "\n")
+	pid, err := strconv.Atoi(line)
+	if err != nil {
+		return err
+	}
+	return syscall.Kill(pid, s)
+}
+
+// crash ends the server of a data folder without giving it a chance to write anything.
+func crash(folder string) error { return signal(folder, syscall.SIGKILL) }
 
 func (p *process) servePostgres(bin, password string) (dsn string, err error) {
 	return p.serve(server{

@@ -11,4 +11,6 @@ func startPostgres() (string, error)                      { return "", errNotIns
 func startMariaDB() (string, error)                       { return "", errNotInstalled }
 func startMySQL() (string, error)                         { return "", errNotInstalled }
 func startReplica() (string, string, func() error, error) { return "", "", nil, errNotInstalled }
+func startMariaDBReplica() (string, string, error)        { return "", "", errNotInstalled }
+func crash(string) error                                  { return errNotInstalled }
 func startPgBouncer(*url.URL) (string, error)             { return "", errNotInstalled }
