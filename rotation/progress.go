@@ -48,13 +48,15 @@ func (p *progress) noted(o Outcome) {
 	p.conflicts.Add(o.Conflicts)
 }
 
-// ended ends a pass by end, unless another worker of this process has done so.
-// After a pass that moved nothing it waits before, each time longer.
+// ended ends a pass by end. After a pass that moved nothing it waits before, each time
+// longer. A pass that this process has ended already is ended once more, without these
+// waits: it is of a worker that looked before, or a database that failed over has lost
+// the end. The store knows which.
 func (p *progress) ended(ctx context.Context, pass int, end func() error) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if pass <= p.passes {
-		return nil
+		return end()
 	}
 	fruitless := int64(0)
 	if p.written.Load() == 0 && p.conflicts.Load() > 0 {

@@ -284,7 +284,9 @@ func (s *Store[R]) Release(ctx context.Context, shard rotation.Shard) error {
 }
 
 // advance moves a shard on in the transaction that wrote its records. The owner
-// fences off a worker whose lease has ended: its transaction fails here.
+// fences off a worker whose lease has ended: its transaction fails here. So does that of
+// a worker that is ahead of the ledger, because a database that failed over has lost its
+// last batches: it would leave them out.
 func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to rotation.Position, o rotation.Outcome) error {
 	after, owner, done := to.After, to.Shard.Owner, 0
 	if after == "" {
@@ -295,10 +297,10 @@ func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to rotation.Positio
 	}
 	held, err := s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = ?, done = ?, owner = ?, lease_until = {now} + ?, beat = beat + 1,
 		written = written + ?, conflicts = conflicts + ?, calls = calls + ?, busy = busy + ?, pass_changes = pass_changes + ?, pass_conflicts = pass_conflicts + ?, pass_failed = pass_failed + ?
-		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0
+		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0 AND after_key = ?
 		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`,
 		after, done, owner, to.Lease.Milliseconds(), o.Written, o.Conflicts, to.Calls, to.Busy.Milliseconds(), o.Written+o.Conflicts, o.Conflicts, o.Failed,
-		to.Shard.Run, to.Shard.Number, to.Shard.Owner)
+		to.Shard.Run, to.Shard.Number, to.Shard.Owner, to.Shard.After)
 	if err == nil && !held {
 		err = rotation.ErrLeaseLost
 	}
