@@ -135,3 +135,106 @@ func TestReadOnlyMariaDB(t *testing.T) {
 		t.Errorf("Verify(OnReplica) = %v", err)
 	}
 }
+
+// A real replica of MariaDB: behind, stopped, broken, hidden from a user, and gone. A
+// rotation on the primary waits for it.
+func TestLagMariaDB(t *testing.T) {
+	t.Parallel()
+	primaryDSN, replicaDSN := dbserver.MariaDBReplica(t)
+	mariadb.connect(t, primaryDSN).MustExec("CREATE DATABASE app")
+	in := func(dsn string) string { return strings.Replace(dsn, "/?", "/app?", 1) }
+	primary, replica := mariadb.connect(t, in(primaryDSN)), mariadb.connect(t, replicaDSN)
+	dir := t.TempDir()
+	old := model[person](t, box(t, dir, 1), "people")
+	create(t, mariadb, primary, old, "id bigint PRIMARY KEY")
+	const n = 100
+	people := make([]*person, n)
+	for i := range people {
+		people[i] = &person{ID: int64(i + 1), Email: field.New("e")}
+	}
+	insert(t, primary, old, people)
+	check, err := sqlstore.LagCheck(replica.DB, field.MySQL, 1500*time.Millisecond)
+	must(t, err)
+	saysWithin(t, check, "")
+
+	// A lock holds the thread that applies the log up; the replica knows how old that is.
+	locks, err := replica.Connx(t.Context())
+	must(t, err)
+	defer locks.Close()
+	_, err = locks.ExecContext(t.Context(), "LOCK TABLES app.people READ")
+	must(t, err)
+	primary.MustExec("DELETE FROM people WHERE id = 100")
+	saysWithin(t, check, "replication lag ")
+	_, err = locks.ExecContext(t.Context(), "UNLOCK TABLES")
+	must(t, err)
+	saysWithin(t, check, "")
+
+	// Either thread stopped: the rotation waits, and goes on with it.
+	for _, thread := range []string{"SQL_THREAD", "IO_THREAD"} {
+		replica.MustExec("STOP SLAVE " + thread)
+		saysWithin(t, check, "the replica does not replicate")
+		replica.MustExec("START SLAVE " + thread)
+		saysWithin(t, check, "")
+	}
+	replica.MustExec("STOP SLAVE SQL_THREAD")
+	b := box(t, dir, 2)
+	waits := make(chan string, 1)
+	r := rotator(t, mariadb, primary, b, model[person](t, b, "people"), rotation.Options{
+		BatchSize: 10, Checks: []rotation.Check{check}, CheckEvery: 10 * time.Millisecond,
+		Observe: func(e rotation.Event) {
+			if e.Type == rotation.EventWaiting {
+				select {
+				case waits <- e.Reason:
+				default:
+				}
+			}
+		},
+	})
+	ended := make(chan error, 1)
+	go func() {
+		result, err := r.Run(t.Context())
+		if err == nil && result.Written != n-1 {
+			err = fmt.Errorf("%d records written, want %d", result.Written, n-1)
+		}
+		ended <- err
+	}()
+	select {
+	case reason := <-waits:
+		if reason != "the replica does not replicate" {
+			t.Errorf("the rotation waits because of %q", reason)
+		}
+	case err := <-ended:
+		t.Fatalf("Run() beside a replica that does not replicate = %v, want it to wait", err)
+	}
+	if counts := versions(t, primary, "people"); counts[2] > 0 {
+		t.Errorf("%v records by version while it waits", counts)
+	}
+	replica.MustExec("START SLAVE SQL_THREAD")
+	must(t, <-ended)
+
+	// It is asked by somebody who may not know.
+	replica.MustExec("CREATE USER 'nobody_much'@'127.0.0.1' IDENTIFIED BY 'x'")
+	hidden := mariadb.connect(t, "nobody_much:x"+replicaDSN[strings.LastIndex(replicaDSN, "@"):])
+	hiddenCheck, err := sqlstore.LagCheck(hidden.DB, field.MySQL, time.Second)
+	must(t, err)
+	if reason, err := hiddenCheck(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) || !strings.Contains(fmt.Sprint(err), "SLAVE MONITOR") {
+		t.Errorf("lag that is hidden: %q, %v", reason, err)
+	}
+	replica.MustExec("GRANT SLAVE MONITOR ON *.* TO 'nobody_much'@'127.0.0.1'")
+	hidden = mariadb.connect(t, "nobody_much:x"+replicaDSN[strings.LastIndex(replicaDSN, "@"):])
+	granted, err := sqlstore.LagCheck(hidden.DB, field.MySQL, time.Minute)
+	must(t, err)
+	saysWithin(t, granted, "")
+	// The primary is no replica.
+	wrong, err := sqlstore.LagCheck(primary.DB, field.MySQL, time.Second)
+	must(t, err)
+	if reason, err := wrong(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) || !strings.Contains(fmt.Sprint(err), "no replica") {
+		t.Errorf("lag of the primary: %q, %v", reason, err)
+	}
+	// It cannot apply what the primary did, and then it is gone.
+	replica.MustExec("DROP TABLE app.people")
+	primary.MustExec("DELETE FROM people WHERE id = 1")
+	saysWithin(t, check, "the replica does not replicate")
+	replica.MustExec("SHUTDOWN")
+	saysWithin(t, check, "the replica cannot be reached")
+}
