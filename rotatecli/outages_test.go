@@ -301,7 +301,7 @@ var outages = map[string]outage{
 		var before int64
 		n.must(n.db.Get(&before, "SELECT @@global.max_allowed_packet"))
 		defer n.exec(fmt.Sprint("SET GLOBAL max_allowed_packet = ", before))
-		n.exec("SET GLOBAL max_allowed_packet = 6291456")
+		n.exec("SET GLOBAL max_allowed_packet = 4194304")
 		n.db.SetMaxIdleConns(0) // it concerns new connections
 		rekey := run + " --kind rekey --writers-are-ours"
 		n.says(n.ops(2, rekey), "40 rekeyed", "1 failed", "id=41", "done")

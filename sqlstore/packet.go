@@ -2,7 +2,10 @@ package sqlstore
 
 import (
 	"context"
+	"crypto/sha256"
+	"database/sql/driver"
 	"errors"
+	"fmt"
 	"sync/atomic"
 
 	"github.com/jmoiron/sqlx"
@@ -59,7 +62,7 @@ var errTooLarge = errors.New("the row does not fit into a statement: raise max_a
 
 // updateInPackets makes the updates of a batch with as many statements as they need. A
 // row that is too large for one together with its old values in JSON is updated by
-// itself.
+// itself, and one that is too large with its old values at all, by their digests.
 func (s *Store[R]) updateInPackets(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	room := s.packet.bytes.Load() - aroundValues
 	if room < leastPacket {
@@ -84,9 +87,13 @@ func (s *Store[R]) updateInPackets(ctx context.Context, tx *sqlx.Tx, w *swap) er
 		}
 		inJSON += 2 * bytes // in hex
 		switch {
-		case bytes > room:
+		case bytes > room && u.digested().bytes() > room:
 			tooLarge = append(tooLarge, field.Failure{Index: i, Err: errTooLarge})
 			from, inJSON = i+1, 0
+		case bytes > room:
+			if err := write(i+1, s.updateDigested); err != nil {
+				return err
+			}
 		case 2*bytes > room:
 			if err := write(i+1, s.updateEach); err != nil {
 				return err
@@ -100,6 +107,38 @@ func (s *Store[R]) updateInPackets(ctx context.Context, tx *sqlx.Tx, w *swap) er
 		return leftOut{tooLarge}
 	}
 	return nil
+}
+
+// updateDigested is like updateEach for MariaDB and MySQL, and sends SHA-256 digests of
+// the old values instead of these.
+func (s *Store[R]) updateDigested(ctx context.Context, tx *sqlx.Tx, w *swap) error {
+	digested := &swap{run: w.run, set: w.set, same: w.same, written: w.written}
+	for _, u := range w.updates {
+		digested.updates = append(digested.updates, u.digested())
+	}
+	same := conditions(s.dialect, w.same)
+	for i, c := range w.same {
+		same[i].As = "SHA2(CAST(%s AS BINARY), 256)"
+		if s.types[c.name].collation != "" { // a digest is of the bytes that were sent
+			same[i].As = "SHA2(CONVERT(%s USING utf8mb4), 256)"
+		}
+	}
+	return s.updateWhere(ctx, tx, digested, same)
+}
+
+// digested returns the update with digests of the old values.
+func (u update) digested() update {
+	same := make([]driver.Value, len(u.same))
+	for i, v := range u.same {
+		switch v := v.(type) {
+		case nil:
+		case []byte:
+			same[i] = fmt.Sprintf("%x", sha256.Sum256(v))
+		default:
+			same[i] = fmt.Sprintf("%x", sha256.Sum256(fmt.Append(nil, v)))
+		}
+	}
+	return update{id: u.id, set: u.set, same: same}
 }
 
 // bytes is about the size of an update in a statement.

@@ -97,7 +97,7 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 		case err != nil && sqldialect.RefusesRow(err) && !setAside:
 			setAside = true
 			if err := b.setAside(ctx, s); err != nil {
-				return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), err)
+				return outcome, fmt.Errorf("sqlstore: write %s: %w", b.store.Table(), markAway(err))
 			}
 		default:
 			return outcome, markAway(lockedOrOther(err))
@@ -225,8 +225,13 @@ func conditions(d field.Dialect, columns []column) []sqldialect.Condition {
 
 // updateEach makes one prepared UPDATE for each record.
 func (s *Store[R]) updateEach(ctx context.Context, tx *sqlx.Tx, w *swap) error {
+	return s.updateWhere(ctx, tx, w, conditions(s.dialect, w.same))
+}
+
+// updateWhere is updateEach with other comparisons.
+func (s *Store[R]) updateWhere(ctx context.Context, tx *sqlx.Tx, w *swap, same []sqldialect.Condition) error {
 	table := s.updated()
-	statement, err := tx.PrepareContext(ctx, table.Update(w.set, conditions(s.dialect, w.same)))
+	statement, err := tx.PrepareContext(ctx, table.Update(w.set, same))
 	if err != nil {
 		return err
 	}
