@@ -116,7 +116,7 @@ func (t *table) rotator(options rotation.Options) (*rotation.Rotator, error) {
 // [kmsencrypted.ErrConfig] if the user may not read them, or they are of an older
 // release.
 func (d *Database) hasLedger(ctx context.Context) (bool, error) {
-	rows, err := d.DB.QueryContext(ctx, "SELECT id, part FROM kms_rotations WHERE 1 = 0")
+	rows, err := d.DB.QueryContext(ctx, "SELECT id, part, no_journal FROM kms_rotations WHERE 1 = 0")
 	switch {
 	case err == nil:
 		return true, rows.Close()

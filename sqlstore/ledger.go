@@ -19,7 +19,15 @@ func ledgerError(op string, err error) error {
 	if err == nil || errors.Is(err, rotation.ErrLeaseLost) {
 		return err
 	}
-	return fmt.Errorf("sqlstore: %s: %w", op, markAway(err))
+	return fmt.Errorf("sqlstore: %s: %w", op, markAway(older(err)))
+}
+
+// older says what to do about tables that are missing, or lack a column of this release.
+func older(err error) error {
+	if sqldialect.NoTable(err) || sqldialect.NoColumn(err) {
+		return fmt.Errorf("%w: the tables of rotations are missing or of an older release: call CreateTables, or type \"rotate init\": %w", kmsencrypted.ErrConfig, err)
+	}
+	return err
 }
 
 // again repeats an operation that changes nothing if it fails, until it loses no

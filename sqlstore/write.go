@@ -277,14 +277,14 @@ func cut(text string) string {
 // insert inserts rows into a table of the ledger, many at a time.
 func (s *Store[R]) insert(ctx context.Context, tx *sqlx.Tx, table string, columns []string, values [][]any) error {
 	if s.dialect == field.Postgres && len(values) > 0 {
-		return s.insertAll(ctx, tx, table, columns, values)
+		return older(s.insertAll(ctx, tx, table, columns, values))
 	}
 	const most = 500 // rows; below every database's limit of arguments
 	for rows := range slices.Chunk(values, most) {
 		q := s.dialect.Statement(s.dialect.Strict("INSERT INTO "), table, " (", strings.Join(columns, ", "), ") VALUES ")
 		q.Rows(rows)
 		if _, err := tx.ExecContext(ctx, q.String(), q.Args...); err != nil {
-			return err
+			return older(err)
 		}
 	}
 	return nil
