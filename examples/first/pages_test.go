@@ -60,12 +60,14 @@ var imports = map[string]string{
 	"azure": module + "/providers/azure", "gcp": module + "/providers/gcp", "gocloud": module + "/files/gocloud", "guard": module + "/providers/guard",
 	"kmsbun": module + "/bun", "kmsgorm": module + "/gorm", "kment": module + "/ent", "kmspgx": module + "/pgx", "kmsriver": module + "/river", "kmssqlx": module + "/sqlx", "local": module + "/providers/local",
 	"lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
+	"s3client": module + "/files/s3ec/s3client", "s3ec": module + "/files/s3ec",
 	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "serve": module + "/files/serve",
 	"sqlstore": module + "/sqlstore", "vault": module + "/providers/vault",
 
 	"dialect": "entgo.io/ent/dialect", "ent": module + "/examples/ent/ent",
 	"api": "github.com/hashicorp/vault/api", "atomic": "sync/atomic", "blob": "gocloud.dev/blob", "bun": "github.com/uptrace/bun", "gorm": "gorm.io/gorm",
 	"pgx": "github.com/jackc/pgx/v5", "pgxpool": "github.com/jackc/pgx/v5/pgxpool", "river": "github.com/riverqueue/river",
+	"config": "github.com/aws/aws-sdk-go-v2/config", "kms": "github.com/aws/aws-sdk-go-v2/service/kms", "s3": "github.com/aws/aws-sdk-go-v2/service/s3",
 	"sqlite": "modernc.org/sqlite", "riverpgxv5": "github.com/riverqueue/river/riverdriver/riverpgxv5", "sqlx": "github.com/jmoiron/sqlx",
 }
 

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"testing"
 )
 
@@ -24,12 +25,27 @@ var Files = []string{
 	"model_rows.json", "ruby_base64.json",
 }
 
+// S3EC are the vector files of S3 client-side encryption, in a folder of their own.
+var S3EC = []string{"ruby.json", "go.json", "v3-built.json", "negative.json"}
+
+// LoadS3EC decodes one of [S3EC] into v and returns the folder, in which the bodies of
+// the objects are. It skips the test if the folder in KMSENCRYPTED_VECTORS has none.
+func LoadS3EC(t testing.TB, file string, v any) (dir string) {
+	t.Helper()
+	dir = folder("KMSENCRYPTED_VECTORS", "s3ec")
+	if below := filepath.Join(dir, "s3ec"); hasAny(below, S3EC) {
+		dir = below
+	}
+	load(t, filepath.Join(dir, file), v)
+	return dir
+}
+
 // Load decodes a vector file into v. It skips the test if the folder lacks this
 // file, and fails it if the folder has no known file.
 func Load(t testing.TB, file string, v any) {
 	t.Helper()
 	dir := folder("KMSENCRYPTED_VECTORS", "ruby")
-	requireAny(t, dir, Files)
+	requireAny(t, dir, slices.Concat(Files, S3EC))
 	load(t, filepath.Join(dir, file), v)
 }
 
@@ -59,12 +75,16 @@ func load(t testing.TB, path string, v any) {
 
 func requireAny(t testing.TB, dir string, files []string) {
 	t.Helper()
-	for _, file := range files {
-		if _, err := os.Stat(filepath.Join(dir, file)); err == nil {
-			return
-		}
+	if !hasAny(dir, files) {
+		t.Fatalf("%s holds none of the known files %q", dir, files)
 	}
-	t.Fatalf("%s holds none of the known files %q", dir, files)
+}
+
+func hasAny(dir string, files []string) bool {
+	return slices.ContainsFunc(files, func(file string) bool {
+		_, err := os.Stat(filepath.Join(dir, file))
+		return err == nil
+	})
 }
 
 // folder returns the folder in the environment variable, relative to the

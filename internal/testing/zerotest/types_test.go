@@ -23,6 +23,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/files/gocloud"
 	fileslockbox "github.com/kmsencrypted/kmsencrypted/files/lockbox"
+	"github.com/kmsencrypted/kmsencrypted/files/s3ec"
+	"github.com/kmsencrypted/kmsencrypted/files/s3ec/s3client"
 	"github.com/kmsencrypted/kmsencrypted/files/serve"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
@@ -78,6 +80,9 @@ var made = []struct {
 	{new(gocloud.Bucket), (*gocloud.Bucket)(nil), nil},
 	{new(gocloud.File), (*gocloud.File)(nil), nil},
 	{new(fileslockbox.Codec), (*fileslockbox.Codec)(nil), nil},
+	{new(s3ec.Client), (*s3ec.Client)(nil), nil},
+	{new(s3ec.Reader), (*s3ec.Reader)(nil), nil},
+	{new(s3client.Store), (*s3client.Store)(nil), nil},
 	{new(fileslockbox.ReaderAt), (*fileslockbox.ReaderAt)(nil), nil},
 	{new(serve.Links), (*serve.Links)(nil), nil},
 	{new(kment.Driver), (*kment.Driver)(nil), nil},
