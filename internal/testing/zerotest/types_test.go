@@ -109,7 +109,7 @@ var values = []any{
 	blindindex.Argon2i{}, blindindex.Argon2id{}, blindindex.Column{}, blindindex.HMAC{}, blindindex.Lookup{},
 	blindindex.MasterKey{}, blindindex.PBKDF2{}, blindindex.Plaintext{}, blindindex.Plan{}, blindindex.Scrypt{},
 	field.Assignment{}, field.Failures(nil), field.Index{}, field.Key{}, field.Lookup{}, field.Of[string]{}, field.Part{}, field.Type{},
-	files.ID{}, files.Key{}, attach.Blob{}, attach.Memory{}, attach.Recovery{}, kmstest.Fault{}, kmstest.Service{},
+	files.ID{}, files.Key{}, s3ec.Format(0), attach.Blob{}, attach.Memory{}, attach.Recovery{}, kmstest.Fault{}, kmstest.Service{},
 	lockbox.Column{}, lockbox.Decimal(""), lockbox.MasterKey{}, lockbox.Type{}, rubyyaml.Codec{}, rubyyaml.Date{},
 	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, kment.Annotation{}, kment.Field{}, kment.Update[row]{}, kmsentc.Extension{}, kmspgx.Batch{}, kmsriver.Job{},
 	rotatecli.Inspection{}, rotatecli.Program{}, rotatecli.Session{}, rotation.Kind(""), rotation.Retirement{}, rotation.RunState(""), rotation.Status{}, rotation.Verification{},
