@@ -2,120 +2,153 @@ package sqlstore_test
 
 import (
 	"context"
-	"database/sql"
+	"crypto/cipher"
 	"fmt"
-	"strconv"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// What the Rotator costs beside a loop that somebody writes by hand to rewrap one
-// table: one worker each, 20,000 rows with two columns, batches of 1,000, keys
-// in a local file. Both use the Box and hand PostgreSQL their values in the same
-// way, so the difference is the engine: the ledger, the second pass, reading whole
-// rows. There are two shards only, because between two of them nothing overlaps,
-// and those of a large table have hundreds of batches. The promise is 0.7 of the loop.
+// What the Rotator costs beside the loop of byhand_test.go, in turns: the quartiles of
+// the quotients of their times, with one worker and with one for each processor. Both
+// rotate 40,000 rows with two columns, in a table of their own, 1,000 in a batch, with
+// keys in memory.
 //
-//	go test ./sqlstore -run '^$' -bench Postgres
-func BenchmarkRewrapPostgres(b *testing.B) { benchmark(b, rotation.Rewrap) }
+//	go test ./sqlstore -run '^$' -bench 'Re(wrap|key)(Postgres|MariaDB)' -benchtime 15x
+func BenchmarkRewrapPostgres(b *testing.B) { benchmark(b, postgres, rotation.Rewrap) }
+func BenchmarkRekeyPostgres(b *testing.B)  { benchmark(b, postgres, rotation.Rekey) }
+func BenchmarkRewrapMariaDB(b *testing.B)  { benchmark(b, mariadb, rotation.Rewrap) }
+func BenchmarkRekeyMariaDB(b *testing.B)   { benchmark(b, mariadb, rotation.Rekey) }
 
-// A rekey also opens and seals both columns and keeps a journal; beside the same
-// loop, which only rewraps. The aim is 0.5 of it.
-func BenchmarkRekeyPostgres(b *testing.B) { benchmark(b, rotation.Rekey) }
-
-func benchmark(b *testing.B, kind rotation.Kind) {
-	const n = 20_000
-	dir, db := b.TempDir(), postgres.open(b)
-	first := model[person](b, box(b, dir, 1), "people")
-	create(b, postgres, db, first, "id bigint PRIMARY KEY")
-	people := make([]*person, n)
-	for i := range people {
-		people[i] = &person{ID: int64(i + 1), Email: field.New("somebody@example.org")}
-		people[i].Phone.Set(new("+49 30 1234567"))
+func benchmark(b *testing.B, d database, kind rotation.Kind) {
+	for _, workers := range []int{1, runtime.GOMAXPROCS(0)} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) { benchmarkWorkers(b, d, kind, workers) })
 	}
-	if err := first.SealNew(b.Context(), people...); err != nil {
-		b.Fatal(err)
-	}
-	must(b, insertSealed(b.Context(), db, first, people))
-	db.MustExec("VACUUM ANALYZE people")
-	current := 1
-	rounds := func(rotate func(target int) int64) func(*testing.B) {
-		return func(b *testing.B) {
-			for b.Loop() {
-				current = 3 - current // 1 and 2 take turns
-				if written := rotate(current); written != n {
-					b.Fatalf("%d rows rewrapped, want %d", written, n)
-				}
-				b.StopTimer()
-				db.MustExec("VACUUM people")
-				b.StartTimer()
-			}
-			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
-		}
-	}
-	b.Run("limit", rounds(func(target int) int64 { return rewrapByHand(b, db, box(b, dir, target)) }))
-	b.Run("ours", rounds(func(target int) int64 {
-		to := box(b, dir, target)
-		result, err := rotator(b, postgres, db, to, model[person](b, to, "people"), rotation.Options{Kind: kind, Workers: 1, Shards: 2}).Run(b.Context())
-		must(b, err)
-		return result.Written
-	}))
 }
 
-// rewrapByHand is the loop: no state, no failures, no second look.
-func rewrapByHand(b *testing.B, db *sqlx.DB, to *kmsencrypted.Box) (written int64) {
-	ctx, after := context.Background(), int64(0)
-	for {
-		var rows []struct {
-			ID  int64
-			Key string
-		}
-		must(b, db.Select(&rows, `SELECT id, encrypted_kms_key AS key FROM people WHERE id > $1 AND encrypted_kms_key NOT LIKE $2 ORDER BY id LIMIT 1000`,
-			after, fmt.Sprintf("v%d:%%", to.Current())))
-		if len(rows) == 0 {
-			return written
-		}
-		wrapped, keys := make([]kmsencrypted.WrappedKey, len(rows)), make([]kmsencrypted.KeyToWrap, len(rows))
-		for i, row := range rows {
-			id := strconv.FormatInt(row.ID, 10)
-			wrapped[i] = kmsencrypted.WrappedKey{Column: row.Key, Binding: kmsencrypted.Binding{
-				Table: "people", Column: "encrypted_kms_key", ID: []string{id},
-				Context: kmsencrypted.ModelContext{Name: "people", ID: id, Number: true},
-			}}
-		}
-		for i, result := range to.UnwrapAll(ctx, wrapped) {
-			must(b, result.Err)
-			keys[i] = kmsencrypted.KeyToWrap{Key: result.Key, Binding: wrapped[i].Binding}
-		}
-		var ids, before, now strings.Builder
-		for i, result := range to.WrapAll(ctx, keys) {
-			must(b, result.Err)
-			keys[i].Key.Wipe()
-			fmt.Fprintf(&ids, ",%d", rows[i].ID)
-			before.WriteString("," + rows[i].Key) // no key has a comma
-			now.WriteString("," + result.Column)
-		}
-		list := func(s *strings.Builder) string { return s.String()[1:] }
-		tx, err := db.BeginTxx(ctx, &sql.TxOptions{})
+func benchmarkWorkers(b *testing.B, d database, kind rotation.Kind, workers int) {
+	const n = 40_000
+	dsn := d.dsn(b)
+	db := d.connect(b, dsn)
+	first, second := newMemoryKey("first"), newMemoryKey("second")
+	boxAt := func(current int) *kmsencrypted.Box {
+		box, err := kmsencrypted.Config{Current: current, Versions: map[int]kmsencrypted.Version{1: {Provider: first}, 2: {Provider: second}}}.Box()
 		must(b, err)
-		_, err = tx.Exec("SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true)")
+		return box
+	}
+	m := model[person](b, boxAt(1), "people")
+	create(b, d, db, m, "id bigint PRIMARY KEY")
+	create(b, d, db, model[person](b, boxAt(1), "byhand"), "id bigint PRIMARY KEY")
+	people := make([]*person, n)
+	for i := range people {
+		people[i] = &person{ID: int64(i + 1), Email: field.New(benchEmail)}
+		people[i].Phone.Set(new(benchPhone))
+	}
+	must(b, m.SealNew(b.Context(), people...))
+	must(b, insertSealed(b.Context(), db, m, people))
+	hand := &byHand{keys: map[int]cipher.AEAD{1: first.aead, 2: second.aead}, rekeys: kind == rotation.Rekey, rows: n, workers: workers}
+	hand.open = handConnections(b, d, dsn, db, hand)
+	for some := range slices.Chunk(hand.first(), 500) {
+		values := make([]string, len(some))
+		for i, r := range some {
+			values[i] = fmt.Sprintf("(%d, '%s', '%s', '%s')", r.id, r.key, r.email, r.phone)
+		}
+		db.MustExec("INSERT INTO byhand (id, encrypted_kms_key, email_ciphertext, phone_ciphertext) VALUES " + strings.Join(values, ","))
+	}
+	rotator(b, d, db, boxAt(1), m, rotation.Options{}) // makes the tables
+	clean := func() {
+		db.MustExec("TRUNCATE TABLE kms_rotation_journal")
+		if d.dialect == field.Postgres {
+			db.MustExec("VACUUM ANALYZE people")
+			db.MustExec("VACUUM ANALYZE byhand")
+			db.MustExec("VACUUM kms_rotation_shards")
+		}
+	}
+	timed := func(rotate func() int64) (c cost) {
+		clean()
+		runtime.GC()
+		began, busy := time.Now(), against.TreeTime()
+		if written := rotate(); written != n {
+			b.Fatalf("%d rows rotated, want %d", written, n)
+		}
+		return cost{time.Since(began).Seconds(), (against.TreeTime() - busy).Seconds()}
+	}
+	target := 1
+	limit := func() cost {
+		run, err := startByHand(func(query string, args ...any) error { _, err := db.Exec(query, args...); return err }, workers)
 		must(b, err)
-		result, err := tx.Exec(`UPDATE people AS t SET encrypted_kms_key = v.now
-			FROM unnest(string_to_array($1::text, ',')::bigint[], string_to_array($2::text, ','), string_to_array($3::text, ',')) AS v(id, before, now)
-			WHERE t.id = v.id AND t.encrypted_kms_key = v.before`, list(&ids), list(&before), list(&now))
-		must(b, err)
-		count, err := result.RowsAffected()
-		must(b, err)
-		must(b, tx.Commit())
-		written += count
-		after = rows[len(rows)-1].ID
+		return timed(func() int64 { return hand.rotate(b, run, target) })
+	}
+	ours := func() cost {
+		to := boxAt(target)
+		r := rotator(b, d, db, to, model[person](b, to, "people"), rotation.Options{Kind: kind, Workers: workers, Shards: 2 * workers, BatchSize: handBatchSize, TargetTime: -1})
+		return timed(func() int64 {
+			result, err := r.Run(b.Context())
+			must(b, err)
+			return result.Written
+		})
+	}
+	var limits, own []cost
+	for b.Loop() {
+		target = 3 - target
+		if len(own)%2 == 0 {
+			limits, own = append(limits, limit()), append(own, ours())
+		} else {
+			own, limits = append(own, ours()), append(limits, limit())
+		}
+	}
+	quartile := func(q int, of func(l, o cost) float64) float64 {
+		list := make([]float64, len(own))
+		for i := range own {
+			list[i] = of(limits[i], own[i])
+		}
+		slices.Sort(list)
+		return list[len(list)*q/4]
+	}
+	for q, name := range []string{1: "-q1", 2: "", 3: "-q3"} {
+		if q > 0 {
+			b.ReportMetric(quartile(q, func(l, o cost) float64 { return l.wall / o.wall }), "of-limit"+name)
+			b.ReportMetric(quartile(q, func(l, o cost) float64 { return l.cpu / o.cpu }), "of-limit-cpu"+name)
+		}
+	}
+	b.ReportMetric(quartile(2, func(l, _ cost) float64 { return n / l.wall }), "limit-rows/s")
+	b.ReportMetric(quartile(2, func(_, o cost) float64 { return n / o.wall }), "rows/s")
+	b.ReportMetric(quartile(2, func(l, _ cost) float64 { return l.cpu / n * 1e6 }), "limit-cpu-us/row")
+	b.ReportMetric(quartile(2, func(_, o cost) float64 { return o.cpu / n * 1e6 }), "cpu-us/row")
+}
+
+// cost is what it took to rotate all rows, in seconds.
+type cost struct{ wall, cpu float64 } // cpu: also of the server
+
+func handConnections(b *testing.B, d database, dsn string, db *sqlx.DB, h *byHand) func() handDatabase {
+	var kept []handDatabase
+	for range h.workers {
+		if d.dialect == field.Postgres {
+			conn, err := pgx.Connect(b.Context(), dsn)
+			must(b, err)
+			b.Cleanup(func() { conn.Close(context.Background()) })
+			kept = append(kept, handPostgres{conn, h.rekeys})
+		} else {
+			conn, err := db.Conn(b.Context())
+			must(b, err)
+			b.Cleanup(func() { conn.Close() })
+			kept = append(kept, handMariaDB{conn, h.rekeys})
+		}
+	}
+	next := 0
+	return func() handDatabase {
+		next++
+		return kept[next%h.workers]
 	}
 }
 
