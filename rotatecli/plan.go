@@ -30,7 +30,8 @@ func (c *initCmd) Run(ctx context.Context, s *Session) error {
 
 type planCmd struct {
 	rotationFlags
-	JSON bool `help:"Print JSON."`
+	Exact bool `help:"Count the rows of large tables, instead of estimating them from the statistics of the database."`
+	JSON  bool `help:"Print JSON."`
 }
 
 func (planCmd) Help() string {
@@ -53,6 +54,7 @@ type tablePlan struct {
 	Price    float64        `json:"price,omitempty"`
 	Currency string         `json:"currency,omitempty"`
 	Seconds  float64        `json:"seconds_at_rate,omitempty"`
+	About    bool           `json:"about,omitempty"` // the counts are estimates
 	Versions []plannedShare `json:"versions"`
 	Refused  string         `json:"refused,omitempty"`
 }
@@ -79,7 +81,7 @@ func (c *planCmd) Run(ctx context.Context, s *Session) error {
 		if err := c.checkTarget(t); err != nil {
 			return err
 		}
-		p, err := c.plan(ctx, t)
+		p, err := c.plan(ctx, t, c.Exact)
 		if err != nil {
 			return err
 		}
@@ -102,7 +104,7 @@ func (f *rotationFlags) checkTarget(t *table) error {
 	return nil
 }
 
-func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
+func (f *rotationFlags) plan(ctx context.Context, t *table, exact bool) (tablePlan, error) {
 	kind := rotation.Kind(f.Kind)
 	part, err := f.partFlags.of(t)
 	if err != nil {
@@ -113,13 +115,17 @@ func (f *rotationFlags) plan(ctx context.Context, t *table) (tablePlan, error) {
 	if err != nil {
 		return tablePlan{}, err
 	}
-	plan, err := rotator.Cost(ctx, t.prices())
+	cost := rotator.CostAbout
+	if exact {
+		cost = rotator.Cost
+	}
+	plan, err := cost(ctx, t.prices())
 	if err != nil {
 		return tablePlan{}, err
 	}
 	p := tablePlan{
 		Table: t.name, Kind: f.Kind, Target: plan.Target, Records: plan.Records, Keys: plan.Keys, Calls: plan.Calls,
-		Price: plan.Price, Currency: plan.Currency, Part: part,
+		Price: plan.Price, Currency: plan.Currency, Part: part, About: plan.About,
 	}
 	if plan.Refused != nil {
 		p.Refused = oneLine(plan.Refused)
@@ -147,8 +153,10 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 	var rows [][]string
 	var notes []string
 	for _, p := range plans {
-		row := []string{p.Table, things(p.Rows, "row"), shares(p)}
+		row := []string{p.Table, about(p.About) + things(p.Rows, "row"), shares(p)}
 		switch {
+		case p.Records == 0 && p.About:
+			row = append(row, "nothing to do in a sample; --exact counts")
 		case p.Records == 0:
 			row = append(row, "nothing to do")
 		default:
@@ -156,7 +164,7 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 			if p.Keys != p.Records { // rows have several keys, and a status counts keys
 				what += " of " + things(p.Keys, "key")
 			}
-			row = append(row, fmt.Sprintf("%s to v%d", what, p.Target), things(p.Calls, "KMS call"))
+			row = append(row, fmt.Sprintf("%s to v%d", what, p.Target), about(p.About)+things(p.Calls, "KMS call"))
 		}
 		if p.Seconds > 0 {
 			row = append(row, fmt.Sprintf("about %s at %s/s", span(time.Duration(p.Seconds*float64(time.Second))), count(int64(rate))))
@@ -181,6 +189,14 @@ func (s *Session) printPlans(plans []tablePlan, rate float64) {
 	for _, note := range notes {
 		s.printf("! %s\n", note)
 	}
+}
+
+// about marks an estimate.
+func about(is bool) string {
+	if is {
+		return "about "
+	}
+	return ""
 }
 
 // shares formats the versions of a table: "v1 812,004 · v2 392,327".

@@ -72,7 +72,7 @@ func (c *runCmd) Run(ctx context.Context, s *Session) error {
 		if err := c.checkTarget(t); err != nil {
 			return err
 		}
-		p, err := c.plan(ctx, t)
+		p, err := c.plan(ctx, t, true)
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (c *runCmd) options(ctx context.Context, t *table, observe func(rotation.Ev
 // work returns the number of records to move and the number that an unfinished
 // run has moved already.
 func (c *runCmd) work(ctx context.Context, t *table) (left, before int64, err error) {
-	p, err := c.plan(ctx, t)
+	p, err := c.plan(ctx, t, true)
 	if err != nil {
 		return 0, 0, err
 	}

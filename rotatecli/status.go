@@ -14,11 +14,13 @@ type statusCmd struct {
 	Watch    bool          `short:"w" help:"Repeat until no run is unfinished."`
 	Every    time.Duration `default:"2s" help:"How often, with --watch."`
 	Failures bool          `help:"List every failed record of the latest runs."`
+	Exact    bool          `help:"Count the rows of large tables, instead of estimating them from the statistics of the database."`
 	JSON     bool          `help:"Print JSON."`
 }
 
 func (statusCmd) Help() string {
-	return `Counting reads each table once. Examples:
+	return `The rows of large tables are estimated, and marked "about"; --exact counts them,
+which reads each table once. Examples:
 
   rotate status
   rotate status --watch
@@ -31,6 +33,7 @@ type tableStatus struct {
 	Target     int            `json:"target"`
 	Versions   []plannedShare `json:"versions"`
 	Remaining  int64          `json:"remaining"`
+	About      bool           `json:"about,omitempty"` // both are estimates
 	Run        string         `json:"run,omitempty"`
 	Kind       string         `json:"kind,omitempty"`
 	Part       string         `json:"part,omitempty"`
@@ -95,12 +98,12 @@ func (c *statusCmd) all(ctx context.Context, tables []*table) ([]tableStatus, er
 }
 
 func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
-	counts, err := t.store.Count(ctx, "")
+	counts, isAbout, err := c.counts(ctx, t)
 	if err != nil {
 		return tableStatus{}, err
 	}
 	target := t.model.Box().Current()
-	st := tableStatus{Table: t.name, Target: target, Versions: sharesJSON(counts), Remaining: elsewhere(counts, target), State: "no run yet"}
+	st := tableStatus{Table: t.name, Target: target, About: isAbout, Versions: sharesJSON(counts), Remaining: elsewhere(counts, target), State: "no run yet"}
 	run, found, err := t.latest(ctx)
 	if err != nil || !found {
 		return st, err
@@ -126,13 +129,24 @@ func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
 	return st, nil
 }
 
+// counts estimates the records of a large table, and counts the others.
+func (c *statusCmd) counts(ctx context.Context, t *table) (counts []rotation.VersionCount, isAbout bool, err error) {
+	if !c.Exact {
+		counts, isAbout, err = t.store.About(ctx)
+	}
+	if err == nil && !isAbout {
+		counts, err = t.store.Count(ctx, "")
+	}
+	return counts, isAbout, err
+}
+
 func (c *statusCmd) print(s *Session, all []tableStatus) error {
 	if c.JSON {
 		return s.printJSON(all)
 	}
 	var rows [][]string
 	for _, st := range all {
-		rows = append(rows, []string{st.Table, shares(tablePlan{Versions: st.Versions}), remaining(st), runState(st)})
+		rows = append(rows, []string{st.Table, about(st.About) + shares(tablePlan{Versions: st.Versions}), remaining(st), runState(st)})
 	}
 	columnsOf(s.Stdout, rows)
 	most := 3
@@ -149,10 +163,13 @@ func (c *statusCmd) print(s *Session, all []tableStatus) error {
 }
 
 func remaining(st tableStatus) string {
+	if st.Remaining == 0 && st.About {
+		return fmt.Sprintf("all of a sample at v%d; --exact counts", st.Target)
+	}
 	if st.Remaining == 0 {
 		return fmt.Sprintf("all at v%d", st.Target)
 	}
-	return fmt.Sprintf("%s to go to v%d", things(st.Remaining, "key"), st.Target)
+	return about(st.About) + fmt.Sprintf("%s to go to v%d", things(st.Remaining, "key"), st.Target)
 }
 
 func runState(st tableStatus) string {

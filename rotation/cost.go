@@ -50,8 +50,18 @@ type Cost struct {
 const walBytes = 1_100
 
 // Cost estimates the cost of a run. It reads the table like [Rotator.Plan].
-func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) {
-	plan, err := r.plan(ctx)
+func (r *Rotator) Cost(ctx context.Context, p Prices) (Cost, error) { return r.cost(ctx, p, false) }
+
+// CostAbout is like [Rotator.Cost], and takes a second for a table of any size: it does
+// not count the records if the store has a method About(context.Context)
+// ([]VersionCount, bool, error) that estimates how many there are of each version. Then
+// About is true, and a version that few records have may be missing. The records of a
+// part of the table, those for other kinds than [Rewrap] and [Rekey], and those of small
+// tables are counted.
+func (r *Rotator) CostAbout(ctx context.Context, p Prices) (Cost, error) { return r.cost(ctx, p, true) }
+
+func (r *Rotator) cost(ctx context.Context, p Prices, about bool) (Cost, error) {
+	plan, err := r.plan(ctx, about)
 	if err != nil {
 		return Cost{}, r.failed("cost", err)
 	}

@@ -35,6 +35,8 @@ type Plan struct {
 	// a manager that moves them. Nil means that it would start. Only stores with a
 	// method Ready(context.Context, Kind) error contribute reasons.
 	Refused error
+	// About means that the counts are estimates, as of [Rotator.CostAbout].
+	About bool
 }
 
 // PlannedVersion counts the records that have a key column at one version.
@@ -50,11 +52,11 @@ type PlannedVersion struct {
 // Plan counts the records by version and determines what each needs. It writes nothing and
 // does not call a key service. It reads the whole table.
 func (r *Rotator) Plan(ctx context.Context) (Plan, error) {
-	p, err := r.plan(ctx)
+	p, err := r.plan(ctx, false)
 	return p, r.failed("plan", err)
 }
 
-func (r *Rotator) plan(ctx context.Context) (Plan, error) {
+func (r *Rotator) plan(ctx context.Context, about bool) (Plan, error) {
 	if err := r.usable(); err != nil {
 		return Plan{}, err
 	}
@@ -67,11 +69,15 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 	if p.Refused = r.ready(ctx); p.Refused != nil && !errors.Is(p.Refused, kmsencrypted.ErrConfig) {
 		return p, p.Refused
 	}
-	counts, err := r.store.Count(ctx, r.options.Part)
-	if err != nil {
-		return p, err
+	var counts []VersionCount
+	if about {
+		if counts, p.About, err = r.countsAbout(ctx); err != nil {
+			return p, err
+		}
 	}
-	if p.Records, err = r.store.Selected(ctx, Selection{Kind: p.Kind, Target: p.Target, Part: r.options.Part}); err != nil {
+	if p.About {
+		p.Records = old(counts, p.Target)
+	} else if counts, p.Records, err = r.counts(ctx, p); err != nil {
 		return p, err
 	}
 	columns := make(map[string]bool)
@@ -98,6 +104,39 @@ func (r *Rotator) plan(ctx context.Context) (Plan, error) {
 		p.Calls += int64(r.opening()(int(min(p.Keys, s.Proofs()))))
 	}
 	return p, nil
+}
+
+// counts counts the records and those that are selected.
+func (r *Rotator) counts(ctx context.Context, p Plan) (counts []VersionCount, selected int64, err error) {
+	if counts, err = r.store.Count(ctx, p.Part); err == nil {
+		selected, err = r.store.Selected(ctx, Selection{Kind: p.Kind, Target: p.Target, Part: p.Part})
+	}
+	return counts, selected, err
+}
+
+// countsAbout asks a store that can for an estimate. What a part of the table holds, and
+// what other kinds than these select, is counted.
+func (r *Rotator) countsAbout(ctx context.Context) (counts []VersionCount, ok bool, err error) {
+	s, can := r.store.(interface {
+		About(context.Context) ([]VersionCount, bool, error)
+	})
+	if !can || r.options.Part != "" || r.options.Kind != Rewrap && r.options.Kind != Rekey {
+		return nil, false, nil
+	}
+	return s.About(ctx)
+}
+
+// old returns how many records are at other versions: as many as in the column that has
+// most of them.
+func old(counts []VersionCount, target int) (most int64) {
+	columns := make(map[string]int64)
+	for _, c := range counts {
+		if c.HasKey && c.Version != target {
+			columns[c.Column] += c.Rows
+			most = max(most, columns[c.Column])
+		}
+	}
+	return most
 }
 
 // ready returns why this kind of rotation cannot run with the configuration of this

@@ -71,7 +71,7 @@ func (r *Rotator) Report(ctx context.Context) (Report, error) {
 }
 
 func (r *Rotator) report(ctx context.Context) (report Report, err error) {
-	if report.Plan, err = r.plan(ctx); err != nil {
+	if report.Plan, err = r.plan(ctx, false); err != nil {
 		return report, err
 	}
 	last, found, err := r.newest(ctx)

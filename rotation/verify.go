@@ -66,7 +66,7 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	if err := r.mayVerify(ctx, &options); err != nil {
 		return Verification{}, r.failed("verify", err)
 	}
-	plan, err := r.plan(ctx)
+	plan, err := r.plan(ctx, false)
 	if err != nil {
 		return Verification{}, r.failed("verify", err)
 	}

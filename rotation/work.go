@@ -40,7 +40,7 @@ func (r *Rotator) begin(ctx context.Context) (Status, error) {
 		if found && status.State.Unfinished() {
 			return status, r.mayWorkOn(ctx, status)
 		}
-		plan, err := r.plan(ctx)
+		plan, err := r.plan(ctx, false)
 		if err == nil {
 			err = plan.check()
 		}

@@ -26,6 +26,9 @@ var dialects = map[field.Dialect]struct {
 	// schemas asks for the schema of the table and that of the ledger, which may not
 	// exist yet; its arguments are those of typesOf.
 	schemas string
+	// rowsAbout asks the statistics for the number of rows of a table; its arguments are
+	// those of typesOf. It is empty for a database without.
+	rowsAbout string
 	// comparesRows means that (a, b) > (x, y) uses the index.
 	comparesRows bool
 	// readCommitted means that this isolation level can be requested.
@@ -40,6 +43,10 @@ var dialects = map[field.Dialect]struct {
 		schemas: `SELECT relnamespace::regnamespace::text AS "Own",
 			coalesce((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('kms_rotations')), quote_ident(current_schema()), '') AS "Ledger"
 			FROM pg_class WHERE oid = $1::text::regclass`,
+		// What is alive is counted with each change, and lost with a crash; reltuples is as
+		// of the last ANALYZE. A table that others inherit from is counted.
+		rowsAbout: `SELECT coalesce(sum(coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0))), 0)::bigint FROM pg_class c
+			WHERE c.relkind = 'r' AND (c.oid = $1::text::regclass AND NOT c.relhassubclass OR c.oid IN (SELECT relid FROM pg_partition_tree($1::text::regclass)))`,
 		micros:       "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		returns:      true,
 		hasTable:     "SELECT count(to_regclass(?))",
@@ -51,6 +58,7 @@ var dialects = map[field.Dialect]struct {
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
 		columnTypes: "SELECT column_name AS `Name`, concat(data_type, CASE WHEN column_type LIKE '%unsigned%' THEN ' unsigned' ELSE '' END) AS `Type`, coalesce(collation_name, '') AS `Collation` " +
 			"FROM information_schema.columns WHERE table_schema = coalesce(?, database()) AND table_name = ?",
+		rowsAbout:     "SELECT coalesce(max(table_rows), 0) FROM information_schema.tables WHERE table_schema = coalesce(?, database()) AND table_name = ? AND table_type = 'BASE TABLE'",
 		schemas:       "SELECT table_schema AS `Own`, coalesce(database(), '') AS `Ledger` FROM information_schema.tables WHERE table_schema = coalesce(?, database()) AND table_name = ?",
 		hasTable:      "SELECT count(*) FROM information_schema.tables WHERE table_schema = database() AND table_name = ?",
 		readCommitted: true,

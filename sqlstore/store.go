@@ -55,10 +55,13 @@ type Store[R any] struct {
 	types     map[string]columnType
 	// ledgerName is the name of the table in the ledger: that of the model, with the
 	// schema if it is not the ledger's own.
-	ledgerName  string
-	trust       trust
-	width       width
-	packet      packet
+	ledgerName string
+	trust      trust
+	width      width
+	packet     packet
+	sessions   sessions
+	// takesLists means that the driver takes lists as arguments, for arrays.
+	takesLists  bool
 	unknown     []string // columns that look encrypted and are not the model's
 	independent []string // such columns that [Options.Independent] lists
 	// dependents manage other data under the data keys, such as files.
@@ -304,24 +307,9 @@ func (s *Store[R]) Count(ctx context.Context, part string) (counts []rotation.Ve
 		return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), markAway(err))
 	}
 	for _, key := range s.keys {
-		name := s.dialect.Quoted(key.name)
-		var groups []struct {
-			Prefix sql.Null[string]
-			Rows   int64
-		}
-		err := s.db.SelectContext(ctx, &groups, fmt.Sprintf(
-			`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END AS %[3]s, count(*) AS %[4]s FROM %[5]s WHERE %[6]s GROUP BY 1`,
-			name, fmt.Sprintf(dialects[s.dialect].prefix, name), s.dialect.Quoted("Prefix"), s.dialect.Quoted("Rows"), s.dialect.QuotedTable(s.Table()), within(part)))
+		byVersion, err := s.countIn(ctx, key, s.dialect.QuotedTable(s.Table()), part)
 		if err != nil {
 			return nil, fmt.Errorf("sqlstore: count %s: %w", s.Table(), markAway(err))
-		}
-		byVersion := make(map[rotation.VersionCount]int64)
-		for _, g := range groups {
-			c := rotation.VersionCount{Column: key.name, HasKey: g.Prefix.Valid}
-			if c.HasKey {
-				c.Version = kmsencrypted.ColumnVersion(g.Prefix.V)
-			}
-			byVersion[c] += g.Rows
 		}
 		for c, n := range byVersion {
 			c.Rows = n
