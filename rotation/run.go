@@ -55,6 +55,7 @@ func (r *Rotator) Run(ctx context.Context) (Result, error) {
 	}
 	w := r.runner(run)
 	w.tell(EventPlanned, Shard{})
+	defer r.hold()()
 	err = w.all(ctx)
 	result := Result{Run: run.ID, Outcome: w.outcome}
 	if status, found, statusErr := r.store.Newest(context.WithoutCancel(ctx)); statusErr == nil && found && status.ID == run.ID {
@@ -70,7 +71,15 @@ func (r *Rotator) Run(ctx context.Context) (Result, error) {
 
 func (r *Rotator) runner(run Status) *runner {
 	r.progress.of(run.ID)
-	return &runner{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting, pass: run.Pass}
+	return &runner{Rotator: r, run: run.Run, began: time.Now(), reason: run.Waiting, pass: run.Pass, turned: make(chan struct{})}
+}
+
+// hold lets a store with a method Hold keep its connections until release is called.
+func (r *Rotator) hold() (release func()) {
+	if s, ok := r.store.(interface{ Hold() (release func()) }); ok {
+		return s.Hold()
+	}
+	return func() {}
 }
 
 // runner is one call of Run or Work.
@@ -85,6 +94,8 @@ type runner struct {
 	pass    int    // the last one of which a batch was written
 	failed  int64  // records in that pass, for the most
 	reason  string // why the run waits, as stored in the ledger
+	// turned is closed, and replaced, when a worker has ended a turn or a pass.
+	turned chan struct{}
 }
 
 // errLimit ends the workers. It is not an error of the run.
@@ -117,17 +128,20 @@ func (w *runner) work(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
+		turned := w.nextTurn()
 		shard, offer, err := w.store.Take(ctx, w.run.ID, owner, AnyShard, w.options.Lease)
 		if err == nil {
 			switch offer {
 			case OfferNothing:
 				return nil
 			case OfferWait:
-				err = sleep.For(ctx, poll)
+				err = sleep.Until(ctx, turned, poll)
 			case OfferNextPass:
 				err = w.endPass(ctx, shard)
+				w.wake()
 			case OfferShard:
 				_, err = w.turn(ctx, shard, turn)
+				w.wake()
 			}
 		}
 		switch {
@@ -142,6 +156,21 @@ func (w *runner) work(ctx context.Context) error {
 			w.progress.outage.isOver()
 		}
 	}
+}
+
+// nextTurn is closed when the next worker of this process has ended a turn or a pass.
+func (w *runner) nextTurn() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.turned
+}
+
+// wake lets the workers that wait look for a shard again.
+func (w *runner) wake() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	close(w.turned)
+	w.turned = make(chan struct{})
 }
 
 func (w *runner) waitsForDatabase() bool {

@@ -56,6 +56,9 @@ type Selection struct {
 	Target int // version
 	// All selects every record of the part.
 	All bool
+	// RotateOnly means that the records are rotated and not opened, so that a store need
+	// not read what the kind does not need.
+	RotateOnly bool
 	// Part restricts the selection to a part of the table, as in [Options.Part].
 	Part string
 	// NoJournal keeps no replaced wrapped key, as in [Options.NoJournal].

@@ -166,7 +166,7 @@ func (t *shardTurn) read(ctx context.Context, from Range) error {
 	ctx = context.WithoutCancel(ctx)
 	t.reading = begin(func() (readBatch, error) {
 		began := time.Now()
-		b, err := t.store.Read(ctx, Selection{Range: from, Limit: size, Kind: t.run.Kind, Target: t.run.Target, Part: t.run.Part, NoJournal: t.run.NoJournal || t.options.NoJournal})
+		b, err := t.store.Read(ctx, Selection{Range: from, Limit: size, RotateOnly: true, Kind: t.run.Kind, Target: t.run.Target, Part: t.run.Part, NoJournal: t.run.NoJournal || t.options.NoJournal})
 		if err == nil {
 			t.started.Add(int64(b.Len()))
 		}

@@ -77,7 +77,9 @@ func (r *Rotator) Verify(ctx context.Context, options VerifyOptions) (Verificati
 	for _, p := range plan.Versions {
 		v.result.Versions = append(v.result.Versions, p.VersionCount)
 	}
+	release := r.hold()
 	err = v.all(ctx)
+	release()
 	if err := errors.Join(err, v.note(ctx, err == nil)); err != nil {
 		return v.result, r.failed("verify", err)
 	}

@@ -131,6 +131,7 @@ func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Durati
 		return Slice{Pass: status.Pass, Next: NextWait}, r.failed("work", err)
 	}
 	w := r.runner(status)
+	defer r.hold()()
 	w.failed = status.Failed
 	next, err := w.slice(ctx, shard, d)
 	slice := Slice{Outcome: w.outcome, Pass: status.Pass, Next: next}

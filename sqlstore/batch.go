@@ -19,6 +19,7 @@ type batch[R any] struct {
 	target    int
 	kind      kind[R]
 	compared  []column // of the kind
+	witnesses []column // that were read
 	replaces  bool     // data keys, once they are rotated
 	journals  bool     // replaced wrapped keys
 	rekeys    bool     // records get new data keys
@@ -38,7 +39,7 @@ type batch[R any] struct {
 // record is the batch's data for a row in addition to its struct.
 type record struct {
 	id        []any
-	witnesses []any          // beside those of the store
+	witnesses []any          // beside those of the batch
 	before    []driver.Value // values of the compared columns when they were read
 	state     recordState
 	away      error // why its key service does not answer
@@ -103,7 +104,7 @@ func (b *batch[R]) remember(i int) error {
 	before := make([]driver.Value, len(b.compared))
 	for n, c := range b.compared {
 		if c.witness {
-			at := slices.IndexFunc(b.store.witnesses, func(w column) bool { return w.name == c.name })
+			at := slices.IndexFunc(b.witnesses, func(w column) bool { return w.name == c.name })
 			before[n] = b.records[i].witnesses[at]
 			continue
 		}
@@ -227,7 +228,8 @@ func (b *batch[R]) wipe(from, to int) {
 // swap collects the updates of the records that were rotated.
 func (b *batch[R]) swap(run string) (*swap, error) {
 	s := &swap{run: run, same: b.compared}
-	changes := make(map[int][]field.Assignment)
+	changes := make([][]field.Assignment, len(b.rows))
+	places, prefix := b.store.model.ContextColumns(), fmt.Sprintf("v%d:", b.target)
 	for i := range b.rows {
 		if b.records[i].state != finished {
 			continue
@@ -236,11 +238,11 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := b.checkTarget(w.Set); err != nil {
+		if err := b.checkTarget(w.Set, prefix); err != nil {
 			return nil, err
 		}
 		// A rotation moves no record: these are compared, and stay as they are.
-		w.Set = slices.DeleteFunc(w.Set, func(a field.Assignment) bool { return slices.Contains(b.store.model.ContextColumns(), a.Column) })
+		w.Set = slices.DeleteFunc(w.Set, func(a field.Assignment) bool { return slices.Contains(places, a.Column) })
 		if len(w.Set) == 0 {
 			continue // it needs no change
 		}
@@ -269,13 +271,13 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 
 // checkTarget checks that the keys of a record are at the target afterwards.
 // Otherwise the run would find it again for ever, or end without it.
-func (b *batch[R]) checkTarget(set []field.Assignment) error {
+func (b *batch[R]) checkTarget(set []field.Assignment, prefix string) error {
 	for _, a := range set {
 		if !slices.ContainsFunc(b.store.keys, func(key column) bool { return key.name == a.Column }) {
 			continue
 		}
 		text, _ := a.Value.(string)
-		if !strings.HasPrefix(text, fmt.Sprintf("v%d:", b.target)) {
+		if !strings.HasPrefix(text, prefix) {
 			return fmt.Errorf("sqlstore: %w: the model does not write version %d: has it another Box than the Rotator?", kmsencrypted.ErrConfig, b.target)
 		}
 	}

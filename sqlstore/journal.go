@@ -21,7 +21,8 @@ import (
 // columns and to read old backups, of a rewrap to put back a key that does not open.
 func (b *batch[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 	s := b.store
-	var values [][]any
+	values := make([][]any, 0, len(w.updates))
+	stores := make(map[int]string) // by version
 	for i, u := range w.updates {
 		if !w.written[i] {
 			continue
@@ -31,7 +32,7 @@ func (b *batch[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 				continue
 			}
 			wrapped := text(u.same[w.at(key.name)])
-			store, err := b.keyStore(key, &b.rows[w.indexes[i]], wrapped)
+			store, err := b.keyStore(key, &b.rows[w.indexes[i]], wrapped, stores)
 			if err != nil {
 				return err
 			}
@@ -43,15 +44,20 @@ func (b *batch[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 
 // keyStore is the id of the key under which a replaced wrapped key is, so that whoever
 // destroys that key can erase what is left under it.
-func (b *batch[R]) keyStore(key column, row *R, wrapped any) (string, error) {
+// known are those of versions that have one key for all records.
+func (b *batch[R]) keyStore(key column, row *R, wrapped any, known map[int]string) (string, error) {
 	column, _ := wrapped.(string)
 	version := kmsencrypted.ColumnVersion(column)
+	if id, ok := known[version]; ok {
+		return id, nil
+	}
 	recipe, err := b.store.model.Box().Version(version)
 	if err != nil {
 		return "", err
 	}
 	if recipe.ProviderFor == nil {
-		return recipe.Provider.Info().KeyID, nil
+		known[version] = recipe.Provider.Info().KeyID
+		return known[version], nil
 	}
 	place, err := b.store.model.Box().Place(version, b.store.model.Binding(key.name, row))
 	if err != nil {
@@ -214,7 +220,7 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 		}
 		byRecord[e.record] = append(byRecord[e.record], e)
 	}
-	b := &batch[R]{store: s, compared: s.managed, target: s.model.Box().Current()}
+	b := &batch[R]{store: s, compared: s.managed, witnesses: s.witnesses, target: s.model.Box().Current()}
 	defer func() { b.wipe(0, len(b.rows)) }()
 	for rows, err := range s.byKeys(ctx, s.db, records) {
 		if err != nil {
@@ -230,6 +236,7 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 	if err != nil {
 		return result, "", err
 	}
+	w.which = true // a conflict is not tried again
 	result.Failures = b.failures
 	if m.DryRun || len(w.updates) == 0 {
 		result.Mended = int64(len(w.updates))
@@ -398,7 +405,8 @@ func (s *Store[R]) byKeys(ctx context.Context, db sqlx.QueryerContext, keys []st
 
 func (s *Store[R]) loadKeys(ctx context.Context, db sqlx.QueryerContext, keys []string) ([]R, []record, bool, error) {
 	q := s.dialect.Statement()
-	s.selectFrom(q)
+	all := view{s.read, s.witnesses}
+	s.selectFrom(q, all)
 	q.Add(" AND (1 = 0")
 	for _, key := range keys {
 		values, err := decodeKey(key)
@@ -416,5 +424,5 @@ func (s *Store[R]) loadKeys(ctx context.Context, db sqlx.QueryerContext, keys []
 		q.Add(")")
 	}
 	q.Add(")")
-	return s.load(ctx, db, q)
+	return s.load(ctx, db, q, all)
 }

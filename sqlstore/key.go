@@ -46,6 +46,11 @@ func idValue(v reflect.Value) (any, error) {
 }
 
 func encodeKey(values []any) string {
+	if len(values) == 1 {
+		if number, ok := values[0].(int64); ok { // most keys, without the detours of JSON
+			return `["i` + strconv.FormatInt(number, 10) + `"]`
+		}
+	}
 	texts := make([]string, len(values))
 	for i, value := range values {
 		switch v := value.(type) {

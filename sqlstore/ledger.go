@@ -60,15 +60,17 @@ func (s *Store[R]) retried(ctx context.Context, op string, do func(*sqlx.Tx) err
 }
 
 func (s *Store[R]) transaction(ctx context.Context, do func(*sqlx.Tx) error) error {
-	tx, err := s.begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback() // does nothing after Commit
-	if err := do(tx); err != nil {
-		return err
-	}
-	return tx.Commit()
+	return s.inSession(ctx, func(conn *sqlx.Conn) error {
+		tx, err := s.begin(ctx, conn)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback() // does nothing after Commit
+		if err := do(tx); err != nil {
+			return err
+		}
+		return tx.Commit()
+	})
 }
 
 // Execer is a database or a transaction.

@@ -2,7 +2,6 @@ package sqlstore
 
 import (
 	"context"
-	"database/sql/driver"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -91,12 +90,12 @@ type join struct {
 
 func newJoin[R any](s *Store[R], w *swap) *join {
 	var j join
-	columns, textKind := []string{"n FOR ORDINALITY"}, w.textKind()
+	columns := []string{"n FOR ORDINALITY"}
 	// add adds a column of the derived table and returns the expression for it.
 	add := func(c column) string {
 		at := len(columns) - 1
 		t, name := s.types[c.name], fmt.Sprintf("c%d", at)
-		kind, value := textKind, "v."+name
+		kind, value := w.textKind(at), "v."+name
 		isBytes := c.witness || t.collation == "" && !isNumber(t.name) && !spelledAsText(t.name)
 		j.hex = append(j.hex, isBytes)
 		switch {
@@ -146,30 +145,35 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 	return &j
 }
 
-// textKind is the type of the texts of a derived table. With a long type the server
-// would put the table into a file.
-func (w *swap) textKind() string {
-	const short = 500
-	isLong := func(v any) bool {
+// textKind is the type of a text in the derived table, by its number in the rows of
+// join.text. The server fills up short ones to their full length, so these are no longer
+// than need be, in steps that keep the text of the statement. With a long type it puts the
+// table into a file.
+func (w *swap) textKind(at int) string {
+	const step, most = 64, 512
+	longest := 0
+	for _, u := range w.updates {
+		var v any
+		switch i := at; {
+		case i < len(u.id):
+			v = u.id[i]
+		case i < len(u.id)+len(u.same):
+			v = u.same[i-len(u.id)]
+		default:
+			v = u.set[i-len(u.id)-len(u.same)]
+		}
 		switch v := v.(type) {
 		case string:
-			return len(v) > short/2 // in hex it is twice as long
+			longest = max(longest, len(v))
 		case []byte:
-			return len(v) > short/2
-		}
-		return false
-	}
-	for _, u := range w.updates {
-		for _, values := range [][]driver.Value{u.set, u.same} {
-			if slices.ContainsFunc(values, func(v driver.Value) bool { return isLong(v) }) {
-				return "longtext"
-			}
-		}
-		if slices.ContainsFunc(u.id, isLong) {
-			return "longtext"
+			longest = max(longest, len(v))
 		}
 	}
-	return fmt.Sprintf("varchar(%d)", short)
+	longest *= 2 // in hex
+	if longest > most {
+		return "longtext"
+	}
+	return fmt.Sprintf("varchar(%d)", longest/step*step+step)
 }
 
 // spelledAsText lists types whose values MariaDB accepts only as text.

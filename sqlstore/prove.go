@@ -50,6 +50,10 @@ func (b *batch[R]) bookProofs(ctx context.Context, w *swap, allow allowance) err
 // doubted lists the updates that set keys under a provider that is not trusted yet.
 func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypted.Provider][]int, error) {
 	doubted := make(map[kmsencrypted.Provider][]int)
+	target, err := b.store.model.Box().Version(b.target)
+	if err != nil || target.ProviderFor == nil && b.store.trust.needs(provenKey{version: b.target}) == 0 {
+		return nil, err
+	}
 	for i := range w.updates {
 		if !picks(i) {
 			continue

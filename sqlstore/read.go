@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/jmoiron/sqlx"
 
@@ -23,7 +24,8 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 		return nil, err
 	}
 	q := s.dialect.Statement()
-	s.selectFrom(q)
+	v := s.view(sel)
+	s.selectFrom(q, v)
 	if err := s.where(q, sel); err != nil {
 		return nil, err
 	}
@@ -32,24 +34,62 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	limit := s.width.rows(max(sel.Limit, 1))
 	q.Add(fmt.Sprintf(" LIMIT %d", limit))
 	b := &batch[R]{
-		store: s, target: sel.Target, kind: k, compared: s.withContext(k.compared(s)), replaces: sel.Kind.ReplacesKeys(), journals: sel.Kind.Journals() && !sel.NoJournal, derived: sel.Derived, perRecord: s.choosesProviders(),
+		store: s, target: sel.Target, kind: k, witnesses: v.witnesses, compared: s.withContext(k.compared(s)), replaces: sel.Kind.ReplacesKeys(), journals: sel.Kind.Journals() && !sel.NoJournal, derived: sel.Derived, perRecord: s.choosesProviders(),
 	}
 	if sel.Kind == rotation.Migrate {
 		b.least, b.replaced = 1, true
 	}
 	var whole bool
-	if b.rows, b.records, whole, err = s.load(ctx, s.db, q); err != nil {
+	err = s.inSession(ctx, func(conn *sqlx.Conn) (err error) {
+		b.rows, b.records, whole, err = s.load(ctx, conn, q, v)
+		return err
+	})
+	if err != nil {
 		return nil, fmt.Errorf("sqlstore: read %s: %w", s.Table(), markAway(err))
 	}
 	b.more = !whole || len(b.rows) == limit
 	return b, nil
 }
 
+// view is the columns of records that are read.
+type view struct {
+	fields    []column
+	witnesses []column // compared by their text in the database
+}
+
+// view returns the columns that a selection needs: to rewrap a key no content is needed,
+// unless the key seals it.
+func (s *Store[R]) view(sel rotation.Selection) view {
+	moves := sel.RotateOnly && (sel.Kind == rotation.Rewrap || sel.Kind == rotation.Complete)
+	if !moves || s.sealsRecords() {
+		return view{s.read, s.witnesses}
+	}
+	isContent := func(c column) bool {
+		return slices.ContainsFunc(s.managed, func(m column) bool { return m.name == c.name }) &&
+			!slices.ContainsFunc(s.keys, func(k column) bool { return k.name == c.name })
+	}
+	isOfContext := func(c column) bool { return slices.Contains(s.model.ContextColumns(), c.name) }
+	return view{
+		slices.DeleteFunc(slices.Clone(s.read), func(c column) bool { return isContent(c) && !isOfContext(c) }),
+		slices.DeleteFunc(slices.Clone(s.witnesses), func(c column) bool { return !isOfContext(c) }),
+	}
+}
+
+// sealsRecords reports whether under any version a key authenticates the columns of its
+// record.
+func (s *Store[R]) sealsRecords() bool {
+	box := s.model.Box()
+	return slices.ContainsFunc(box.Versions(), func(n int) bool {
+		v, err := box.Version(n)
+		return err == nil && v.RecordSeal
+	})
+}
+
 // selectFrom begins a query whose rows load understands.
-func (s *Store[R]) selectFrom(q *sqldialect.Statement) {
+func (s *Store[R]) selectFrom(q *sqldialect.Statement, v view) {
 	q.Add("SELECT ")
-	q.Names(names(s.read))
-	for _, c := range s.witnesses {
+	q.Names(names(v.fields))
+	for _, c := range v.witnesses {
 		q.Add(", ", witness(q.Dialect, c.name))
 	}
 	q.Add(" FROM ", q.Dialect.QuotedTable(s.Table()), " WHERE 1 = 1")
@@ -95,7 +135,7 @@ func within(part string) string {
 // load reads the rows of a query of selectFrom, and for each its primary key and its
 // witnesses. It stops before the end, and whole is false, when they are more than
 // mostBytes; at least one is read.
-func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement) (rows []R, records []record, whole bool, err error) {
+func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement, v view) (rows []R, records []record, whole bool, err error) {
 	found, err := db.QueryContext(ctx, q.String(), q.Args...)
 	if err != nil {
 		return nil, nil, false, err
@@ -103,12 +143,13 @@ func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldiale
 	defer found.Close()
 	var bytes int64
 	defer func() { s.width.note(len(rows), bytes) }()
-	columns := make([]sized, len(s.read))
+	columns := make([]sized, len(v.fields))
+	targets := make([]any, 0, len(v.fields)+len(v.witnesses))
 	for found.Next() {
 		row := s.newRow()
-		r := record{witnesses: make([]any, len(s.witnesses))}
-		targets := make([]any, 0, len(s.read)+len(s.witnesses))
-		for i, c := range s.read {
+		r := record{witnesses: make([]any, len(v.witnesses))}
+		targets = targets[:0]
+		for i, c := range v.fields {
 			target := c.of(&row).Addr().Interface()
 			if scanner, ok := target.(sql.Scanner); ok {
 				columns[i] = sized{scanner, &bytes}

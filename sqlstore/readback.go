@@ -3,6 +3,7 @@ package sqlstore
 import (
 	"bytes"
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -35,17 +36,22 @@ func (s *Store[R]) readBack(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 			return err
 		}
 	}
-	stored, err := s.stored(ctx, tx, w)
+	exists, differs := make([]bool, len(w.updates)), make([]error, len(w.updates))
+	err := s.stored(ctx, tx, w, func(i int, stored []sql.RawBytes) {
+		if exists[i] = true; w.written[i] {
+			differs[i] = notKept(w.set, w.updates[i].set, stored)
+		}
+	})
 	if err != nil {
 		return err
 	}
 	var refused field.Failures
 	for i, u := range w.updates {
-		err := error(nil)
+		err := differs[i]
 		switch {
-		case w.written[i]:
-			err = notKept(w.set, u.set, stored[i])
-		case stored[i] != nil:
+		case w.written[i] && !exists[i]:
+			err = fmt.Errorf("%w (the row is gone)", errNotKept)
+		case !w.written[i] && exists[i]:
 			err = s.skipped(ctx, tx, w, u)
 		}
 		if err != nil && !errors.Is(err, errNotKept) && !errors.Is(err, errSkipped) {
@@ -62,10 +68,7 @@ func (s *Store[R]) readBack(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 }
 
 // notKept returns the first column whose stored value is not the one sent.
-func notKept(columns []string, sent []driver.Value, stored [][]byte) error {
-	if stored == nil {
-		return fmt.Errorf("%w (the row is gone)", errNotKept)
-	}
+func notKept(columns []string, sent []driver.Value, stored []sql.RawBytes) error {
 	for n, name := range columns {
 		if !isStored(sent[n], stored[n]) {
 			return fmt.Errorf("%w (column %s)", errNotKept, name)
@@ -88,12 +91,11 @@ func isStored(sent driver.Value, stored []byte) bool {
 	return false // nothing of ours
 }
 
-// stored reads the columns that a batch has set, in the order of its updates. The
-// result is nil for a row that does not exist.
-func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap) ([][][]byte, error) {
-	stored := make([][][]byte, len(w.updates))
+// stored reads the columns that a batch has set, and calls each with the number of the
+// update and the values, which are valid during the call, for every row that exists.
+func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap, each func(i int, stored []sql.RawBytes)) error {
 	if s.rows == nil {
-		return stored, s.storedEach(ctx, tx, w, stored)
+		return s.storedEach(ctx, tx, w, each)
 	}
 	columns := make([]string, len(w.set))
 	for i, name := range w.set {
@@ -102,49 +104,53 @@ func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap) ([][][]byte
 	query, args := s.rows(w.updates, strings.Join(columns, ", "))
 	found, err := tx.QueryContext(ctx, query, args...)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer found.Close()
+	var n int
+	values, targets := rawTargets(len(w.set))
+	targets = append([]any{&n}, targets...)
 	for found.Next() {
-		var n int
-		values := make([][]byte, len(w.set))
-		targets := []any{&n}
-		for i := range values {
-			targets = append(targets, &values[i])
-		}
 		if err := found.Scan(targets...); err != nil {
-			return nil, err
+			return err
 		}
-		stored[n-1] = values
+		each(n-1, values)
 	}
-	return stored, found.Err()
+	return found.Err()
+}
+
+func rawTargets(n int) (values []sql.RawBytes, targets []any) {
+	values, targets = make([]sql.RawBytes, n), make([]any, n)
+	for i := range values {
+		targets[i] = &values[i]
+	}
+	return values, targets
 }
 
 // storedEach is like stored, with one query for each row.
-func (s *Store[R]) storedEach(ctx context.Context, tx *sqlx.Tx, w *swap, stored [][][]byte) error {
+func (s *Store[R]) storedEach(ctx context.Context, tx *sqlx.Tx, w *swap, each func(i int, stored []sql.RawBytes)) error {
 	statement, err := tx.PrepareContext(ctx, s.updated().Select(w.set))
 	if err != nil {
 		return err
 	}
 	defer statement.Close()
-	for i, u := range w.updates {
-		values := make([][]byte, len(w.set))
-		targets := make([]any, len(w.set))
-		for n := range values {
-			targets[n] = &values[n]
-		}
+	values, targets := rawTargets(len(w.set))
+	one := func(i int, u update) error {
 		found, err := statement.QueryContext(ctx, u.id...)
 		if err != nil {
 			return err
 		}
+		defer found.Close()
 		if found.Next() {
 			if err := found.Scan(targets...); err != nil {
-				found.Close()
 				return err
 			}
-			stored[i] = values
+			each(i, values)
 		}
-		if err := errors.Join(found.Err(), found.Close()); err != nil {
+		return errors.Join(found.Err(), found.Close())
+	}
+	for i, u := range w.updates {
+		if err := one(i, u); err != nil {
 			return err
 		}
 	}

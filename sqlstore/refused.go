@@ -18,9 +18,9 @@ import (
 // turns them into failures, and undoes all updates.
 func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 	refused := make(map[int]error)
-	err := again(func() error {
+	tryEach := func(conn *sqlx.Conn) error {
 		clear(refused)
-		tx, err := b.store.begin(ctx)
+		tx, err := b.store.begin(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -38,8 +38,8 @@ func (b *batch[R]) setAside(ctx context.Context, s *swap) error {
 			}
 		}
 		return nil
-	})
-	if err != nil {
+	}
+	if err := again(func() error { return b.store.inSession(ctx, tryEach) }); err != nil {
 		return err
 	}
 	var causes field.Failures

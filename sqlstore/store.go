@@ -126,6 +126,7 @@ func New[R any](ctx context.Context, db *sql.DB, d field.Dialect, m *field.Model
 	}
 	switch {
 	case d == field.Postgres:
+		s.learnLists(ctx)
 		s.writes, s.rows = s.updateAll, s.unnestedRows
 	case d == field.MySQL && s.hasJSONTable(ctx):
 		s.writes, s.rows = s.updateInPackets, s.joinedRows

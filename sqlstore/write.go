@@ -27,6 +27,25 @@ type swap struct {
 	indexes []int    // of the records, beside updates
 	updates []update
 	written []bool // beside updates
+	// which makes PostgreSQL tell which rows it has written. The number is enough while
+	// it is that of all, which is nearly always, and costs less.
+	which bool
+}
+
+// errSome means that some rows were written, and some were not: the batch is repeated
+// with swap.which.
+var errSome = errors.New("some records of the batch were changed by another process")
+
+// allOrNone notes that all updates were written, or none, or returns errSome.
+func (s *swap) allOrNone(result sql.Result) error {
+	n, err := result.RowsAffected()
+	if err == nil && n != 0 && n != int64(len(s.updates)) {
+		err = errSome
+	}
+	for i := range s.written {
+		s.written[i] = err == nil && n > 0
+	}
+	return err
 }
 
 // update is the update of one record.
@@ -93,6 +112,8 @@ func (b *batch[R]) Write(ctx context.Context, to rotation.Position) (outcome rot
 		switch {
 		case isLeft:
 			b.leaveOut(s, left.Failures)
+		case errors.Is(err, errSome):
+			s.which = true
 		case err != nil && b.store.shrinks(ctx, err): // the same in smaller statements
 		case err != nil && sqldialect.RefusesRow(err) && !setAside:
 			setAside = true
@@ -184,12 +205,12 @@ func (b *batch[R]) conflicts(s *swap) (list []rotation.Failure) {
 	return list
 }
 
-func (s *Store[R]) begin(ctx context.Context) (*sqlx.Tx, error) {
+func (s *Store[R]) begin(ctx context.Context, conn *sqlx.Conn) (*sqlx.Tx, error) {
 	var options sql.TxOptions
 	if dialects[s.dialect].readCommitted {
 		options.Isolation = sql.LevelReadCommitted
 	}
-	return s.db.BeginTxx(ctx, &options)
+	return conn.BeginTxx(ctx, &options)
 }
 
 // isLockTimeout reports whether another process held a lock for longer than a batch

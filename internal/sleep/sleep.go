@@ -8,7 +8,10 @@ import (
 
 // For waits for d. If ctx ends first, it returns its error. It does not wait if
 // d is 0 or less.
-func For(ctx context.Context, d time.Duration) error {
+func For(ctx context.Context, d time.Duration) error { return Until(ctx, nil, d) }
+
+// Until is like For, and also ends when a channel is closed.
+func Until(ctx context.Context, closed <-chan struct{}, d time.Duration) error {
 	if d <= 0 {
 		return ctx.Err()
 	}
@@ -17,6 +20,8 @@ func For(ctx context.Context, d time.Duration) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-closed:
+		return nil
 	case <-timer.C:
 		return nil
 	}
