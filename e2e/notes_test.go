@@ -128,6 +128,11 @@ func (n *table) exec(t testing.TB, query string, args ...any) {
 // eachPage calls a function for ranges of ids, several of them concurrently.
 func (n *table) eachPage(t testing.TB, do func(from, to int64) error) {
 	t.Helper()
+	eachPageOf(t, n.rows, do)
+}
+
+func eachPageOf(t testing.TB, rows int64, do func(from, to int64) error) {
+	t.Helper()
 	const page, atOnce = 2000, 4
 	var next atomic.Int64
 	var group sync.WaitGroup
@@ -135,10 +140,10 @@ func (n *table) eachPage(t testing.TB, do func(from, to int64) error) {
 		group.Go(func() {
 			for {
 				from := next.Add(page) - page + 1
-				if from > n.rows {
+				if from > rows {
 					return
 				}
-				if err := do(from, min(from+page-1, n.rows)); err != nil {
+				if err := do(from, min(from+page-1, rows)); err != nil {
 					t.Error(err)
 					return
 				}

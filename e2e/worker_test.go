@@ -28,6 +28,8 @@ type order struct {
 	Rate  float64       // calls a second of all processes together
 	For   time.Duration // how long to work
 	Calls string        // file for the times of the calls
+
+	Service string // address of the key service of a replay
 }
 
 func (o order) options() rotation.Options {
