@@ -3,7 +3,6 @@ package sqlstore
 import (
 	"bytes"
 	"context"
-	"database/sql"
 	"database/sql/driver"
 	"errors"
 	"fmt"
@@ -37,7 +36,7 @@ func (s *Store[R]) readBack(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 		}
 	}
 	exists, differs := make([]bool, len(w.updates)), make([]error, len(w.updates))
-	err := s.stored(ctx, tx, w, func(i int, stored []sql.RawBytes) {
+	err := s.stored(ctx, tx, w, func(i int, stored []rawValue) {
 		if exists[i] = true; w.written[i] {
 			differs[i] = notKept(w.set, w.updates[i].set, stored)
 		}
@@ -68,9 +67,9 @@ func (s *Store[R]) readBack(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 }
 
 // notKept returns the first column whose stored value is not the one sent.
-func notKept(columns []string, sent []driver.Value, stored []sql.RawBytes) error {
+func notKept(columns []string, sent []driver.Value, stored []rawValue) error {
 	for n, name := range columns {
-		if !isStored(sent[n], stored[n]) {
+		if !isStored(sent[n], stored[n].bytes) {
 			return fmt.Errorf("%w (column %s)", errNotKept, name)
 		}
 	}
@@ -93,7 +92,7 @@ func isStored(sent driver.Value, stored []byte) bool {
 
 // stored reads the columns that a batch has set, and calls each with the number of the
 // update and the values, which are valid during the call, for every row that exists.
-func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap, each func(i int, stored []sql.RawBytes)) error {
+func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap, each func(i int, stored []rawValue)) error {
 	if s.rows == nil {
 		return s.storedEach(ctx, tx, w, each)
 	}
@@ -119,8 +118,30 @@ func (s *Store[R]) stored(ctx context.Context, tx *sqlx.Tx, w *swap, each func(i
 	return found.Err()
 }
 
-func rawTargets(n int) (values []sql.RawBytes, targets []any) {
-	values, targets = make([]sql.RawBytes, n), make([]any, n)
+// rawValue scans the bytes of one value after another. They are nil for NULL, and never
+// for an empty text, as those of [sql.RawBytes] may be.
+type rawValue struct{ bytes, room []byte }
+
+func (r *rawValue) Scan(src any) error {
+	switch v := src.(type) {
+	case nil:
+		r.bytes = nil
+		return nil
+	case string:
+		r.room = append(r.room[:0], v...)
+	case []byte:
+		r.room = append(r.room[:0], v...)
+	default:
+		r.room = fmt.Append(r.room[:0], v)
+	}
+	if r.bytes = r.room; r.bytes == nil {
+		r.bytes = []byte{}
+	}
+	return nil
+}
+
+func rawTargets(n int) (values []rawValue, targets []any) {
+	values, targets = make([]rawValue, n), make([]any, n)
 	for i := range values {
 		targets[i] = &values[i]
 	}
@@ -128,7 +149,7 @@ func rawTargets(n int) (values []sql.RawBytes, targets []any) {
 }
 
 // storedEach is like stored, with one query for each row.
-func (s *Store[R]) storedEach(ctx context.Context, tx *sqlx.Tx, w *swap, each func(i int, stored []sql.RawBytes)) error {
+func (s *Store[R]) storedEach(ctx context.Context, tx *sqlx.Tx, w *swap, each func(i int, stored []rawValue)) error {
 	statement, err := tx.PrepareContext(ctx, s.updated().Select(w.set))
 	if err != nil {
 		return err
