@@ -227,6 +227,11 @@ func (v Version) checkProvider() error {
 			return err
 		}
 	}
+	if checker, ok := Ability[versionChecker](v.Provider); ok {
+		if err := checker.CheckVersion(v); err != nil {
+			return err
+		}
+	}
 	_, multi := v.Provider.(MultiWrapper)
 	switch {
 	case v.Format == Ruby && multi:

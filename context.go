@@ -115,6 +115,17 @@ func (c BoundContext) Bytes() []byte { return []byte(c.text) }
 // audit log.
 func (c BoundContext) String() string { return c.text }
 
+// Value returns the value of a pair as text, and false if there is none with this
+// name.
+func (c BoundContext) Value(name string) (value string, ok bool) {
+	for _, p := range c.pairs {
+		if p.name == name && !p.textless {
+			value, ok = p.text, true // Ruby's hash keeps the last of a symbol and a string
+		}
+	}
+	return value, ok
+}
+
 // Map returns the context for AWS KMS, or nil if there is no context. It returns
 // [ErrContext] for a text context.
 func (c BoundContext) Map() (map[string]string, error) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/concern"
 )
 
 // Errors to check with [errors.Is]. The text of each includes the remedy if there is one.
@@ -151,15 +153,18 @@ func (e *Error) Unwrap() []error {
 }
 
 // Retryable reports whether the same call may succeed later without a change: the key
-// service throttled or was unavailable.
+// service throttled or was unavailable, or the row of a branch key is missing (package
+// providers/branch).
 func Retryable(err error) bool {
-	return errors.Is(err, ErrThrottled) || errors.Is(err, ErrUnavailable)
+	return errors.Is(err, ErrThrottled) || errors.Is(err, ErrUnavailable) || concern.IsLater(err)
 }
 
 // ConcernsAll reports whether an error of one record will occur for every other record under
 // the same key too, so that continuing is pointless: permission was denied. A key that
-// cannot be used does not count, because services disable single versions of a key.
-func ConcernsAll(err error) bool { return errors.Is(err, ErrDenied) }
+// cannot be used does not count, because services disable single versions of a key. Nor
+// does a branch key (package providers/branch) that the service denies: other branches
+// have other keys.
+func ConcernsAll(err error) bool { return errors.Is(err, ErrDenied) && !concern.IsSome(err) }
 
 // located adds key and version to an error of a provider.
 func located(op Op, provider Provider, version int, err error) error {

@@ -15,7 +15,7 @@ func TestImports(t *testing.T) {
 		module  = "github.com/kmsencrypted/kmsencrypted"
 		support = module + "/internal/testing/"
 	)
-	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/activerecord", "/blindindex", "/files", "/files/attach", "/files/s3ec", "/files/serve", "/files/thumbnail", "/providers/testkey", "/providers/local", "/kmstest"} {
+	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/activerecord", "/blindindex", "/files", "/files/attach", "/files/s3ec", "/files/serve", "/files/thumbnail", "/providers/testkey", "/providers/local", "/providers/branch", "/kmstest"} {
 		for _, dep := range dependencies(t, module+pkg) {
 			first, _, _ := strings.Cut(dep, "/")
 			standard := !strings.Contains(first, ".")
@@ -24,7 +24,7 @@ func TestImports(t *testing.T) {
 			}
 		}
 	}
-	providers := []string{"aws", "azure", "gcp", "vault", "local", "testkey", "multi", "guard"}
+	providers := []string{"aws", "azure", "gcp", "vault", "local", "testkey", "multi", "guard", "branch"}
 	for _, provider := range providers {
 		for _, dep := range dependencies(t, module+"/providers/"+provider) {
 			sibling, ok := strings.CutPrefix(dep, module+"/providers/")

@@ -135,27 +135,28 @@ func LogEvents(logger *slog.Logger) Observer {
 	}
 }
 
-// observed makes one request and reports it, unless ctx has ended before.
-func (b *Box) observed(ctx context.Context, event func() Event, request func(context.Context) error) error {
+// observed makes one request to a provider and reports it, unless ctx has ended before.
+func (b *Box) observed(ctx context.Context, provider Provider, event func() Event, request func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	b.requests.Add(1)
 	defer b.requests.Add(-1)
 	if n := requests.Counter(ctx); n != nil {
-		request = counted(n, request)
+		request = counted(n, isBranching(provider), request)
 	}
 	return b.config.Observer.Observe(ctx, event, request)
 }
 
 // counted adds the attempts of a request to n, which are what a service bills, or one
-// if the provider does not report them.
-func counted(n *atomic.Int64, request func(context.Context) error) func(context.Context) error {
+// if the provider does not report them. One with branch keys reports those that its
+// branches took, and the Box behind it does not count them again.
+func counted(n *atomic.Int64, branching bool, request func(context.Context) error) func(context.Context) error {
 	return func(ctx context.Context) error {
 		p := &progress{outer: progressOf(ctx)}
-		err := request(context.WithValue(ctx, progressKey{}, p))
+		err := request(requests.Counted(context.WithValue(ctx, progressKey{}, p), nil))
 		made := p.attempts.Load()
-		if made == 0 && !errors.Is(err, errors.ErrUnsupported) {
+		if made == 0 && !branching && !errors.Is(err, errors.ErrUnsupported) {
 			made = 1
 		}
 		n.Add(made)
@@ -163,16 +164,16 @@ func counted(n *atomic.Int64, request func(context.Context) error) func(context.
 	}
 }
 
-// batch makes one request for several items and reports it. one returns the event
-// of a single item. batch returns as many answers as there are items, or an
+// batch makes one request to a provider for several items and reports it. one returns
+// the event of a single item. batch returns as many answers as there are items, or an
 // error.
-func (b *Box) batch(ctx context.Context, one func() Event, items int, request func(context.Context) ([]Result, error)) (answers []Result, err error) {
+func (b *Box) batch(ctx context.Context, provider Provider, one func() Event, items int, request func(context.Context) ([]Result, error)) (answers []Result, err error) {
 	event := func() Event {
 		e := one()
 		e.Count = items
 		return e
 	}
-	err = b.observed(ctx, event, func(ctx context.Context) (err error) {
+	err = b.observed(ctx, provider, event, func(ctx context.Context) (err error) {
 		answers, err = request(ctx)
 		if err == nil && len(answers) != items {
 			err = fmt.Errorf("%w: %d answers to %d items", ErrUnavailable, len(answers), items)

@@ -4,11 +4,15 @@ package kmsencrypted
 // with the rest of the binding. Places are compared with ==.
 type Place struct {
 	provider Provider
+	branch   [2]string // of a provider with many keys
 	binding  string
 }
 
-// SameProvider reports whether two places have the same key-encryption key.
-func (p Place) SameProvider(other Place) bool { return p.provider == other.provider }
+// SameProvider reports whether two places have the same key-encryption key: one
+// provider and, if that has a key for each branch (package providers/branch), one branch.
+func (p Place) SameProvider(other Place) bool {
+	return p.provider == other.provider && p.branch == other.branch
+}
 
 // Provider returns the provider that [Version.ProviderFor] chose. It is nil where
 // the version has one provider for all records.
@@ -31,6 +35,9 @@ func (b *Box) Place(version int, to Binding) (Place, error) {
 	p := Place{binding: string(to.canonical(0, recipe, ec))}
 	if recipe.ProviderFor != nil { // otherwise it is the version's own, which may not be comparable
 		p.provider = recipe.Provider
+	}
+	if many, ok := Ability[brancher](recipe.Provider); ok {
+		p.branch[0], p.branch[1] = many.Branch(ec)
 	}
 	return p, nil
 }

@@ -31,7 +31,8 @@ import (
 // call bypasses a decorator: [BatchProvider], [Rewrapper], [BatchRewrapper],
 // [Prober], [LegacyDecrypter], [MultiWrapper] and [InMemory]. [Ability] finds
 // those that make no calls behind decorators too: [Unwrapper], [Checker],
-// [RewrapForeteller] and [WrapCounter]. Package providers/intercept makes
+// [RewrapForeteller], [WrapCounter], and two that only package providers/branch
+// has, CheckVersion and Branch. Package providers/intercept makes
 // decorators that keep them all.
 type Provider interface {
 	// Info returns the name of the key-encryption key. It does not call the service.
@@ -167,8 +168,9 @@ type MultiWrapper interface {
 
 // InMemory marks providers whose calls never leave the process, such as that of a
 // key file. Their calls take microseconds, so sharing one between callers would
-// cost more than it saves. A provider that forwards to another must not implement
-// it, because it may wait.
+// cost more than it saves. A provider that forwards to another must not implement it, because it may wait,
+// unless it forwards few of its calls, shares them, and honours their contexts, as that
+// of package providers/branch does.
 type InMemory interface {
 	Provider
 	InMemory()
@@ -208,6 +210,26 @@ type Checker interface {
 	Provider
 	// Check does not call the service.
 	Check() error
+}
+
+// versionChecker is a provider that suits only some versions. [Config.Box] returns
+// the error of CheckVersion, which should be [ErrConfig].
+type versionChecker interface {
+	Provider
+	CheckVersion(Version) error
+}
+
+// brancher is a provider that wraps under one of many keys, by the encryption context.
+type brancher interface {
+	Provider
+	// Branch returns the names of the key store and of the key in it, and empty ones
+	// for a context without a key.
+	Branch(BoundContext) (store, branch string)
+}
+
+func isBranching(p Provider) bool {
+	_, ok := p.(brancher)
+	return ok
 }
 
 // RewrapForeteller is a [Rewrapper] that reports in advance from which providers

@@ -214,7 +214,7 @@ func (b *Box) rewrapBatch(ctx context.Context, unit []*rewrapping) (answers []Re
 			To:   r.to.context,
 		}
 	}
-	return b.batch(ctx, first.event, len(items), func(ctx context.Context) ([]Result, error) {
+	return b.batch(ctx, service, first.event, len(items), func(ctx context.Context) ([]Result, error) {
 		return service.RewrapBatch(ctx, items, first.from.recipe.Provider)
 	})
 }
@@ -222,7 +222,7 @@ func (b *Box) rewrapBatch(ctx context.Context, unit []*rewrapping) (answers []Re
 func (b *Box) rewrapOne(ctx context.Context, r *rewrapping) (ciphertext []byte, err error) {
 	service := r.to.recipe.Provider.(Rewrapper)
 	err = r.from.firstThatOpens(func(old Wrapped) error {
-		return b.observed(ctx, r.event, func(ctx context.Context) (err error) {
+		return b.observed(ctx, service, r.event, func(ctx context.Context) (err error) {
 			ciphertext, err = service.Rewrap(ctx, old, r.from.recipe.Provider, r.to.context)
 			return err
 		})

@@ -192,13 +192,13 @@ func (u *unwrapping) legacyColumn() {
 // has already checked it.
 func (b *Box) decrypt(ctx context.Context, u *unwrapping) (raw []byte, err error) {
 	if multi, ok := u.recipe.Provider.(MultiWrapper); ok {
-		err = b.observed(ctx, u.event(u.contexts[0]), func(ctx context.Context) (err error) {
+		err = b.observed(ctx, u.recipe.Provider, u.event(u.contexts[0]), func(ctx context.Context) (err error) {
 			raw, err = multi.DecryptAny(ctx, u.wraps, u.contexts[0], u.check)
 			return err
 		})
 	} else {
 		err = u.firstThatOpens(func(w Wrapped) error {
-			return b.observed(ctx, u.event(w.Context), func(ctx context.Context) (err error) {
+			return b.observed(ctx, u.recipe.Provider, u.event(w.Context), func(ctx context.Context) (err error) {
 				raw, err = u.decryptOne(ctx, w)
 				return err
 			})

@@ -285,7 +285,7 @@ func (b *Box) unwrapBatch(ctx context.Context, unit []*flight) (again []*flight)
 	for i, f := range unit {
 		items[i] = Wrapped{Ciphertext: f.candidates()[0].Ciphertext, Context: f.contexts[0]}
 	}
-	answers, err := b.batch(ctx, unit[0].event(items[0].Context), len(items), func(ctx context.Context) ([]Result, error) {
+	answers, err := b.batch(ctx, provider, unit[0].event(items[0].Context), len(items), func(ctx context.Context) ([]Result, error) {
 		return provider.DecryptBatch(ctx, items)
 	})
 	for i, f := range unit {

@@ -90,7 +90,7 @@ func (w *wrapping) take(ctx context.Context, k DataKey) (err error) {
 // encrypt calls the provider.
 func (b *Box) encrypt(ctx context.Context, w *wrapping) (wraps []Wrap, err error) {
 	provider := w.recipe.Provider
-	err = b.observed(ctx, func() Event { return w.event() }, func(ctx context.Context) (err error) {
+	err = b.observed(ctx, provider, func() Event { return w.event() }, func(ctx context.Context) (err error) {
 		if multi, ok := provider.(MultiWrapper); ok {
 			wraps, err = multi.EncryptAll(ctx, w.raw, w.context)
 			return err
@@ -226,7 +226,7 @@ func (b *Box) wrapBatch(ctx context.Context, jobs []*wrapJob) {
 	for i, job := range jobs {
 		items[i] = NewPlain(job.raw, job.context)
 	}
-	answers, err := b.batch(ctx, jobs[0].event, len(items), func(ctx context.Context) ([]Result, error) {
+	answers, err := b.batch(ctx, provider, jobs[0].event, len(items), func(ctx context.Context) ([]Result, error) {
 		return provider.EncryptBatch(ctx, items)
 	})
 	for i, job := range jobs {

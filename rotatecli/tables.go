@@ -8,6 +8,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/audit"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
+	"github.com/kmsencrypted/kmsencrypted/providers/branch"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
@@ -18,7 +19,7 @@ type tablesCmd struct {
 
 func (tablesCmd) Help() string {
 	return `Prints the SQL of all tables that the library keeps its own state in: rotations,
-attachments and audits. Examples:
+attachments, audits and branch keys. Examples:
 
   tables --dialect postgres > migrations/20260102_kms_tables.sql
   tables --create`
@@ -33,6 +34,12 @@ var ownTables = []struct {
 	{"rotations", sqlstore.Tables, sqlstore.CreateTables},
 	{"attached files", attach.Tables, attach.CreateTables},
 	{"audits", audit.Tables, audit.CreateTables},
+	{"branch keys", branch.Tables, createBranchTables},
+}
+
+// createBranchTables makes a key store with the usual limits.
+func createBranchTables(ctx context.Context, db *sql.DB, d field.Dialect) error {
+	return branch.CreateTables(ctx, db, d, branch.Limits{})
 }
 
 func (c *tablesCmd) Run(ctx context.Context, s *Session) error {

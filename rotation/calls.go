@@ -20,8 +20,12 @@ func (c calls) most(n, requests int) int {
 
 // perRequest returns the number of values that a provider accepts in one request. Several
 // providers behind one accept no batches, and neither do those that depend on the
-// record.
+// record. It returns 0 for a provider with branch keys, which makes one request for
+// many thousands of records.
 func perRequest(p kmsencrypted.Provider) int {
+	if _, ok := p.(branching); ok {
+		return 0
+	}
 	batch, ok := p.(kmsencrypted.BatchProvider)
 	if _, several := p.(kmsencrypted.MultiWrapper); several || !ok {
 		return 1
@@ -29,7 +33,19 @@ func perRequest(p kmsencrypted.Provider) int {
 	return max(batch.BatchSize(), 1)
 }
 
-func divided(n, size int) int { return (n + size - 1) / size }
+// branching is the provider of package providers/branch.
+type branching interface {
+	kmsencrypted.InMemory
+	Branch(kmsencrypted.BoundContext) (store, branch string)
+}
+
+// divided returns the number of requests for n values.
+func divided(n, size int) int {
+	if size == 0 {
+		return 0
+	}
+	return (n + size - 1) / size
+}
 
 // callsFrom returns the requests for keys at a version that this kind of rotation
 // handles, all wraps at the target version included.
@@ -74,13 +90,17 @@ func (r *Rotator) mostCalls() calls {
 
 // opening returns the requests for keys that are only opened.
 func (r *Rotator) opening() calls {
-	size := 0
+	least := 0
 	for _, version := range r.box.Versions() {
-		if v, err := r.box.Version(version); err == nil && (size == 0 || perRequest(v.Provider) < size) {
-			size = perRequest(v.Provider)
+		v, err := r.box.Version(version)
+		if err != nil {
+			continue
+		}
+		if size := perRequest(v.Provider); size > 0 && (least == 0 || size < least) {
+			least = size
 		}
 	}
-	return func(n int) int { return divided(n, max(size, 1)) }
+	return func(n int) int { return divided(n, least) }
 }
 
 // spread returns the requests for keys that are spread over the shards of a run and

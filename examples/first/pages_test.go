@@ -59,7 +59,7 @@ var imports = map[string]string{
 	"blindindex": module + "/blindindex", "field": module + "/field", "filebox": module + "/files/lockbox",
 	"azure": module + "/providers/azure", "gcp": module + "/providers/gcp", "gocloud": module + "/files/gocloud", "guard": module + "/providers/guard",
 	"kmsbun": module + "/bun", "kmsgorm": module + "/gorm", "kment": module + "/ent", "kmspgx": module + "/pgx", "kmsriver": module + "/river", "kmssqlx": module + "/sqlx", "local": module + "/providers/local",
-	"lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
+	"branch": module + "/providers/branch", "lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
 	"s3client": module + "/files/s3ec/s3client", "s3ec": module + "/files/s3ec",
 	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "serve": module + "/files/serve",
 	"sqlstore": module + "/sqlstore", "vault": module + "/providers/vault",

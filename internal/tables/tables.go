@@ -23,7 +23,9 @@ type Set struct {
 }
 
 // Table is the definition of a table. The placeholder {name} is the type of a
-// short text that may be a key and is compared byte by byte. {text}, {number},
+// short text that may be a key and is compared byte by byte. {exact} is a text of at
+// most 255 bytes that is compared so in MySQL too, where {name} ignores spaces at the end,
+// and where it is a column of bytes. {text}, {number},
 // {fraction}, {serial} and {time} are the other types of the database.
 type Table struct {
 	Name    string
@@ -69,11 +71,11 @@ var registry = Table{Name: Registry, Body: []string{"name {name} NOT NULL PRIMAR
 
 // types are those of the columns, by the names that stand for them.
 var types = map[sqldialect.Dialect]*strings.Replacer{
-	sqldialect.Postgres: strings.NewReplacer("{name}", "text", "{text}", "text", "{number}", "bigint", "{fraction}", "double precision",
+	sqldialect.Postgres: strings.NewReplacer("{name}", "text", "{exact}", `text COLLATE "C"`, "{text}", "text", "{number}", "bigint", "{fraction}", "double precision",
 		"{serial}", "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY", "{time}", "timestamp with time zone"),
-	sqldialect.MySQL: strings.NewReplacer("{name}", "varchar(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "{text}", "longtext CHARACTER SET utf8mb4",
+	sqldialect.MySQL: strings.NewReplacer("{name}", "varchar(190) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin", "{exact}", "varbinary(255)", "{text}", "longtext CHARACTER SET utf8mb4",
 		"{number}", "bigint", "{fraction}", "double precision", "{serial}", "bigint NOT NULL AUTO_INCREMENT PRIMARY KEY", "{time}", "datetime(6)"),
-	sqldialect.SQLite: strings.NewReplacer("{name}", "text", "{text}", "text", "{number}", "integer", "{fraction}", "double precision",
+	sqldialect.SQLite: strings.NewReplacer("{name}", "text", "{exact}", "text", "{text}", "text", "{number}", "integer", "{fraction}", "double precision",
 		"{serial}", "integer PRIMARY KEY AUTOINCREMENT", "{time}", "text"),
 }
 

@@ -572,3 +572,74 @@ write("column.json", "spec/native.md 5", good_fields() + refused_fields())
 write("secret.json", "spec/native.md 6", secrets())
 write("record_seal.json", "spec/native.md 7", record_seals())
 write("local.json", "spec/local.md, spec/context.md", local_keys())
+
+
+# spec/branch.md.
+
+
+def branch_wraps():
+    store, salt = fixed("branch store", 16), fixed("salt", 16)
+    created = [("2024-02-29T12:34:56.789Z", 1709210096789), ("2026-11-30T08:00:00.000Z", 1796025600000)]
+    keys = {(p, b, v): fixed("branch %s/%s/%d" % (p, b, v), 32)
+            for p, b, v in [("", "acme", 1), ("", "acme", 2), ("", "ACME", 1), ("acme", "42", 1), ("", "42", 1), ("acme", "old", 1), ("", "gone", 1), ("", "closing", 1)]}
+
+    def row(p, b, v):
+        c = created[v - 1]
+        binding = native.branch_row(store, p, b, v, c)
+        if p:
+            version = 1 if b == "old" else 2  # of the parent's key
+            wrap = native.branch_wrap(store, "", p, version, keys["", p, version], fixed("row salt", 16), nonce("row " + b), keys[p, b, v], binding.context, native.CHILD)
+            body = native.body(native.KEY, native.commitment(keys[p, b, v], binding.canonical(native.KEY)), [("branch " + store.hex()[:8], wrap)])
+        else:
+            body = native.key_body(keys[p, b, v], binding, [SERVICE])
+        r = {"parent": p, "branch": b, "version": v, "created": c[1], "key_column": text(1, body), "binding": binding.canonical(native.KEY).hex()}
+        if b in ("gone", "closing"):
+            r["erased" if b == "gone" else "closing"] = c[1] + 1
+        if b == "gone":
+            r["key_column"] = ""
+        return r
+
+    rows = [row(*k) for k in keys]
+
+    def wrap(p="", b="acme", v=1, context={"pairs": [["tenant", "acme"], ["id", 7]]}, plaintext=K1, label=native.VALUE, store=store, name="wrap"):
+        return native.branch_wrap(store, p, b, v, keys[p, b, v], salt, nonce(name), plaintext, context, label)
+
+    def context(tenant, **more):
+        return {"pairs": [["tenant", tenant]] + [[k, v] for k, v in more.items()]}
+
+    def case(name, parent, branch, context, ciphertext, plaintext=None, error=None):
+        c = {"name": name, "parent": parent, "branch": branch, "context": context, "ciphertext": ciphertext.hex()}
+        return {**c, "error": error} if error else {**c, "plaintext": plaintext.hex()}
+
+    acme = context("acme", id=7)
+    good = wrap()
+    cases = [{"name": "store", "store": store.hex(), "rows": rows},
+             case("version 1", "", "acme", acme, good, K1),
+             case("version 2", "", "acme", acme, wrap(v=2), K1),
+             case("empty value", "", "acme", acme, wrap(plaintext=b""), b""),
+             case("long value", "", "acme", acme, wrap(plaintext=fixed("long", 1000)), fixed("long", 1000)),
+             case("absent context", "", "acme", None, wrap(context=None), K1),
+             case("empty context", "", "acme", {"pairs": []}, wrap(context={"pairs": []}), K1),
+             case("empty text", "", "acme", {"text": ""}, wrap(context={"text": ""}), K1),
+             case("under a parent", "acme", "42", acme, wrap("acme", "42"), K1),
+             case("under an older version of the parent", "acme", "old", acme, wrap("acme", "old"), K1),
+             case("same name at the top", "", "42", acme, wrap("", "42"), K1)]
+    for name, parent, branch, c, data in [
+        ("no byte", "", "acme", acme, b""), ("48 bytes", "", "acme", acme, good[:48]), ("tag cut", "", "acme", acme, good[:-1]),
+        ("a byte behind", "", "acme", acme, good + b"\x00"), ("format 00", "", "acme", acme, b"\x00" + good[1:]),
+        ("format 02", "", "acme", acme, b"\x02" + good[1:]), ("version 0", "", "acme", acme, b"\x01" + native.u32(0) + good[5:]),
+        ("the other version", "", "acme", acme, b"\x01" + native.u32(2) + good[5:]), ("version 4", "", "acme", acme, b"\x01" + native.u32(4) + good[5:]),
+        ("salt changed", "", "acme", acme, flip(good, 5)), ("nonce changed", "", "acme", acme, flip(good, 21)), ("tag changed", "", "acme", acme, flip(good, -1)),
+        ("another context", "", "acme", context("acme", id=8), good), ("absent for given context", "", "acme", None, good),
+        ("absent for empty context", "", "acme", None, wrap(context={"pairs": []})), ("empty for absent context", "", "acme", {"pairs": []}, wrap(context=None)),
+        ("another case of the name", "", "ACME", acme, good), ("the branch of the same name under a parent", "acme", "42", acme, wrap("", "42")),
+        ("another store", "", "acme", acme, wrap(store=fixed("other store", 16))), ("a branch key for a value", "", "acme", acme, wrap(label=native.CHILD)),
+    ]:
+        cases.append(case(name, parent, branch, c, data, error="ErrDecrypt"))
+    for name, branch, version, error in [("next version", "acme", 3, "ErrMissing"), ("branch without rows", "none", 1, "ErrMissing"),
+                                         ("erased", "gone", 1, "ErrErased"), ("closing", "closing", 1, "ErrErased")]:
+        cases.append(case(name, "", branch, acme, b"\x01" + native.u32(version) + good[5:], error=error))
+    return cases
+
+
+write("branch.json", "spec/branch.md", branch_wraps())

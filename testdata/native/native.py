@@ -227,3 +227,24 @@ def local(id, key, nonce, plaintext, context):
     if context is not None:
         ad += item(context_bytes(context))
     return u8(len(id)) + id.encode() + aesgcm.seal(key, nonce, plaintext, ad)
+
+
+# spec/branch.md.
+
+VALUE, CHILD = "kmsencrypted/1 branch", "kmsencrypted/1 branch key"
+
+
+def branch_wrap(store, parent, branch, version, key, salt, nonce, plaintext, context, label=VALUE):
+    wrapping = hmac.new(key, b"kmsencrypted/1 branch wrap" + salt + b"\x01", hashlib.sha512).digest()[:32]
+    ad = item(label) + item(store) + item(parent) + item(branch) + u32(version)
+    ad += b"\x00" if context is None else b"\x01" + item(context_bytes(context))
+    return b"\x01" + u32(version) + salt + aesgcm.seal(wrapping, nonce, plaintext, ad)
+
+
+def branch_row(store, parent, branch, version, created):
+    """The binding of a row. created is a pair: the text in the context, and milliseconds."""
+    above = [["parent", parent]] if parent else []
+    context = {"pairs": above + [["store", store.hex()], ["branch", branch], ["version", str(version)], ["created", created[0]]]}
+    if parent:
+        return Binding("kms_branch_subkeys", id=[parent, branch, str(version)], context=context)
+    return Binding("kms_branch_keys", id=[branch, str(version)], context=context)

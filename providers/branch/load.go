@@ -1,0 +1,236 @@
+package branch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+)
+
+// with calls f with an opened version of a branch key; version 0 is the current one.
+func (p *Provider) with(ctx context.Context, name Name, version uint32, f func(*key) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	for {
+		k, err := p.key(ctx, name, version)
+		if err != nil {
+			return err
+		}
+		// The cache may wipe a key at any time, to make room for another.
+		if err = f(k); !errors.Is(err, kmsencrypted.ErrWiped) {
+			return err
+		}
+	}
+}
+
+// key returns an opened version from the cache, or loads it.
+func (p *Provider) key(ctx context.Context, name Name, version uint32) (*key, error) {
+	id := entryID{name, version}
+	for {
+		if k, found, err := p.cache.find(id, p.options.MaxAge); found {
+			return k, err
+		}
+		flight, err := p.flights.join(ctx, name, version, func(ctx context.Context) (*key, error) {
+			return p.load(ctx, id)
+		})
+		if err != nil {
+			return nil, err
+		}
+		if flight.version == version { // otherwise another version of the branch was loaded
+			return flight.key, flight.err
+		}
+	}
+}
+
+// load opens a version of a branch key, makes the first one if that is permitted, and
+// stores it in the cache.
+func (p *Provider) load(ctx context.Context, id entryID) (*key, error) {
+	if k, found, err := p.cache.find(id, p.options.MaxAge); found { // loaded since the caller looked
+		return k, err
+	}
+	began := time.Now()
+	rows, err := p.rows(ctx, id.name)
+	if err == nil && len(rows) == 0 && id.version == 0 && !p.options.NoCreate {
+		rows, err = p.create(ctx, id.name)
+	}
+	var row Row
+	if err == nil {
+		row, err = p.choose(rows, id)
+	}
+	var k *key
+	if err == nil {
+		k, err = p.openRow(ctx, row, began)
+	}
+	if err != nil {
+		return nil, p.refused(id, began, err)
+	}
+	if id.version == 0 {
+		p.cache.put(&entry{id: id, current: row.Version, since: began}, p.longest())
+	}
+	return k, nil
+}
+
+// longest is how long an opened key may be used at all.
+func (p *Provider) longest() time.Duration { return p.options.MaxAge + p.options.StaleFor }
+
+// rows reads the rows of a branch, and returns ErrErased for one that is going.
+func (p *Provider) rows(ctx context.Context, name Name) ([]Row, error) {
+	_, rows, err := p.read(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if err := gone(rows); err != nil {
+		p.cache.dropBranch(name)
+		return nil, err
+	}
+	return rows, nil
+}
+
+// read reads the key store within the time limit, and checks that it is the one that the provider
+// was opened with.
+func (p *Provider) read(ctx context.Context, name Name) (State, []Row, error) {
+	var state State
+	var rows []Row
+	err := p.access(ctx, func(ctx context.Context) (err error) {
+		state, rows, err = p.store.Read(ctx, name)
+		return err
+	})
+	if err == nil && state.ID != p.id {
+		err = fmt.Errorf("%w: the key store is %s, and was %s", ErrMissing, state.ID, p.id)
+	}
+	return state, rows, err
+}
+
+// access makes one access to the key store. After the time limit it is unavailable.
+func (p *Provider) access(ctx context.Context, f func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, p.options.StoreTimeout)
+	defer cancel()
+	err := f(limited)
+	if err != nil && limited.Err() != nil && ctx.Err() == nil {
+		return fmt.Errorf("%w: no answer of the key store within %v; does it have a connection pool of its own?", kmsencrypted.ErrUnavailable, p.options.StoreTimeout)
+	}
+	return err
+}
+
+// choose returns the row of a version, or of the current one.
+func (p *Provider) choose(rows []Row, id entryID) (Row, error) {
+	current, _ := newest(rows)
+	highest := p.cache.sawVersion(id.name, current.Version)
+	row, ok := current, len(rows) > 0
+	if id.version > 0 {
+		ok = false
+		for _, r := range rows {
+			if r.Version == id.version {
+				row, ok = r, true
+			}
+		}
+	}
+	switch {
+	case !ok && id.version == 0:
+		return Row{}, ErrMissing
+	case !ok && id.version > highest+1: // nobody can have made it yet
+		return Row{}, kmsencrypted.ErrDecrypt
+	case !ok:
+		return Row{}, fmt.Errorf("%w: version %d", ErrMissing, id.version)
+	case id.version == 0 && row.Version < highest:
+		return Row{}, fmt.Errorf("%w: the highest version is %d, and was %d", ErrMissing, row.Version, highest)
+	case row.Created.Before(p.options.NotBefore):
+		return Row{}, fmt.Errorf("%w: version %d of the branch was made before %s", kmsencrypted.ErrVersionRetired, row.Version, p.options.NotBefore.UTC().Format(time.RFC3339))
+	}
+	return row, nil
+}
+
+// openRow unwraps the key of a row. While the key service is away, it returns the one that was opened
+// before for as long as StaleFor permits.
+func (p *Provider) openRow(ctx context.Context, row Row, began time.Time) (*key, error) {
+	id := entryID{row.Name, row.Version}
+	if k, found, err := p.cache.find(id, p.options.MaxAge); found && err == nil {
+		return k, nil
+	}
+	known, _ := p.cache.last(id)
+	raw, since, err := p.unwrap(ctx, row, began)
+	if err != nil {
+		if known.key != nil && isOutage(err) && known.wrapped == row.WrappedKey && within(p.longest(), known.since, time.Now()) {
+			return p.stale(ctx, known, err), nil
+		}
+		p.observe(ctx, Event{Kind: Refused, Name: row.Name, Version: row.Version, Err: err})
+		return nil, err
+	}
+	defer clear(raw)
+	k := known.key
+	if k == nil || !k.isKey(raw) {
+		k = newKey(p.id, row.Name, row.Version, raw)
+	}
+	e := &entry{id: id, key: k, wrapped: row.WrappedKey, since: since}
+	if now := time.Now(); !within(p.options.MaxAge, since, now) { // the parent is used although its service is away
+		e.retry = p.nextTry(since, now)
+	}
+	p.cache.put(e, p.longest())
+	p.observe(ctx, Event{Kind: Opened, Name: row.Name, Version: row.Version})
+	return k, nil
+}
+
+// isOutage reports whether a key service did not answer, as opposed to refuse.
+func isOutage(err error) bool {
+	return errors.Is(err, kmsencrypted.ErrUnavailable) || errors.Is(err, kmsencrypted.ErrThrottled)
+}
+
+// stale goes on with a key during an outage, and asks again after a while.
+func (p *Provider) stale(ctx context.Context, e entry, err error) *key {
+	e.retry = p.nextTry(e.since, time.Now())
+	p.cache.put(&e, p.longest())
+	p.observe(ctx, Event{Kind: Stale, Name: e.id.name, Version: e.id.version, Err: err})
+	return e.key
+}
+
+// nextTry returns when to ask a key service again that is away, for a key that was opened
+// at a time.
+func (p *Provider) nextTry(since, now time.Time) time.Time {
+	retry, end := now.Add(min(p.options.MaxAge/8, 5*time.Second)), since.Add(p.longest())
+	if retry.After(end) {
+		return end
+	}
+	return retry
+}
+
+// unwrap returns the bytes of a branch key, and since when they are known to be permitted.
+// The caller wipes the bytes.
+func (p *Provider) unwrap(ctx context.Context, row Row, began time.Time) (raw []byte, since time.Time, err error) {
+	box := p.box
+	above := &parent{p: p, since: began}
+	if row.Parent != "" {
+		if box, err = kmsencrypted.NewBox(above); err != nil {
+			return nil, began, err
+		}
+	}
+	k, err := box.Unwrap(ctx, row.WrappedKey, row.binding(p.id))
+	if err != nil {
+		return nil, began, err
+	}
+	defer k.Wipe()
+	if raw, err = k.Raw(); errors.Is(err, kmsencrypted.ErrCached) { // the Box has a cache, and this one has its own age
+		var fresh kmsencrypted.DataKey
+		if fresh, err = k.Fresh(ctx); err == nil {
+			defer fresh.Wipe()
+			raw, err = fresh.Raw()
+		}
+	}
+	return raw, above.since, err
+}
+
+// refused remembers a refusal for NegativeAge. What was open is dropped.
+func (p *Provider) refused(id entryID, began time.Time, err error) error {
+	p.cache.drop(id)
+	age := p.options.NegativeAge
+	if age > 0 && !isOutage(err) && !errors.Is(err, ErrMissing) && !isCancelled(err) {
+		p.cache.put(&entry{id: id, err: err, since: began, until: time.Now().Add(age)}, p.longest())
+	}
+	return err
+}
+
+func isCancelled(err error) bool {
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
