@@ -94,7 +94,7 @@ func (c *cache) last(id entryID) (e entry, ok bool) {
 }
 
 // put stores an entry, which the cache then owns. A key with the same bytes keeps what it
-// has ready. sweep is how often expired entries are looked for.
+// has ready. Entries are wiped when they are older than age.
 func (c *cache) put(e *entry, age time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

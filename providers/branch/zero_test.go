@@ -19,10 +19,13 @@ func TestZeroValues(t *testing.T) {
 		"Open(nil store)": func() error { _, err := branch.Open(t.Context(), nil, kmstest.Box(t), branch.Options{}); return err },
 		"Open(nil Box)":   func() error { _, err := branch.Open(t.Context(), store, nil, branch.Options{}); return err },
 		"NewSQL(nil)":     func() error { _, err := branch.NewSQL(nil, field.SQLite); return err },
-		"NewSQL(dialect)": func() error { _, err := branch.NewSQL(openDB(t, "sqlite", ":memory:", field.SQLite, branch.Limits{}), ""); return err },
-		"CreateTables":    func() error { return branch.CreateTables(t.Context(), nil, field.SQLite, branch.Limits{}) },
-		"Tables":          func() error { _, err := branch.Tables("x"); return err },
-		"OpenDir":         func() error { _, err := branch.OpenDir(t.TempDir()); return err },
-		"ParseName":       func() error { _, err := branch.ParseName("/a"); return err },
+		"NewSQL(dialect)": func() error {
+			_, err := branch.NewSQL(openDB(t, "sqlite", ":memory:", field.SQLite, branch.Limits{}), "")
+			return err
+		},
+		"CreateTables": func() error { return branch.CreateTables(t.Context(), nil, field.SQLite, branch.Limits{}) },
+		"Tables":       func() error { _, err := branch.Tables("x"); return err },
+		"OpenDir":      func() error { _, err := branch.OpenDir(t.TempDir()); return err },
+		"ParseName":    func() error { _, err := branch.ParseName("/a"); return err },
 	})
 }
