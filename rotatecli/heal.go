@@ -71,7 +71,8 @@ func (t *table) healing(ctx context.Context) (runs []string, err error) {
 }
 
 // heal tries the journals of some runs. A record that the one run's keys do not open
-// may open with those of another, so what still fails is known after a second round.
+// may open with those of another, so what still fails is known after a second round, or
+// in a dry run from what some run could mend.
 func (c *healCmd) heal(ctx context.Context, s *Session, t *table, runs []string) (whole bool, err error) {
 	rotator, err := t.rotator(rotation.Options{})
 	if err != nil {
@@ -86,6 +87,7 @@ func (c *healCmd) heal(ctx context.Context, s *Session, t *table, runs []string)
 
 func (c *healCmd) round(ctx context.Context, s *Session, t *table, r *rotation.Rotator, runs []string) (whole bool, err error) {
 	whole = true
+	failed, mended := make(map[string]bool), make(map[string]bool)
 	for _, run := range runs {
 		h, err := r.Heal(ctx, run, rotation.HealOptions{DryRun: c.DryRun})
 		if err != nil {
@@ -101,7 +103,16 @@ func (c *healCmd) round(ctx context.Context, s *Session, t *table, r *rotation.R
 		s.printf("%s  %s%s looked at, %s %s, %s changed meanwhile, %s failed\n", t.name, of,
 			things(h.Looked, "record"), count(h.Mended), verb, count(h.Conflicts), count(int64(len(h.Failures))))
 		s.printFailures(h.Failures, 10, "rotate verify --failures")
-		whole = whole && len(h.Failures) == 0 && h.Conflicts == 0
+		for _, f := range h.Failures {
+			failed[f.Record] = true
+		}
+		for _, record := range h.Records {
+			mended[record] = true
+		}
+		whole = whole && h.Conflicts == 0
+	}
+	for record := range failed {
+		whole = whole && mended[record]
 	}
 	return whole, nil
 }

@@ -16,6 +16,8 @@ type Healing struct {
 	Looked int64
 	// Mended is the number of them with a column that did not open and now does.
 	Mended int64
+	// Records names the mended ones, like [Failure].Record.
+	Records []string
 	// Conflicts is the number of records that changed while they were being mended.
 	// Heal again.
 	Conflicts int64
@@ -26,6 +28,7 @@ type Healing struct {
 func (h *Healing) add(m Healing) {
 	h.Looked += m.Looked
 	h.Mended += m.Mended
+	h.Records = append(h.Records, m.Records...)
 	h.Conflicts += m.Conflicts
 	h.Failures = append(h.Failures, m.Failures...)
 }

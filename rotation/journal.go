@@ -8,6 +8,16 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
+// BranchKeeper is an optional ability of a provider that wraps under keys of its own, one
+// for each branch of the records, such as a tenant. The journal notes where each
+// replaced wrapped key belongs, so that an erasure of the branch can delete it.
+type BranchKeeper interface {
+	kmsencrypted.Provider
+	// Branch names the branch that an encryption context chooses, and the store that
+	// keeps its key. Both are empty for a context without a branch. Branch makes no call.
+	Branch(kmsencrypted.BoundContext) (store, branch string)
+}
+
 // RunJournal is what the journal holds of one run: the wrapped keys that it
 // replaced.
 type RunJournal struct {

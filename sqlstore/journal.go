@@ -32,51 +32,91 @@ func (b *batch[R]) journal(ctx context.Context, tx *sqlx.Tx, w *swap) error {
 				continue
 			}
 			wrapped := text(u.same[w.at(key.name)])
-			store, err := b.keyStore(key, &b.rows[w.indexes[i]], wrapped, stores)
+			store, branch, err := b.keptBy(key, &b.rows[w.indexes[i]], wrapped, stores)
 			if err != nil {
 				return err
 			}
-			values = append(values, []any{w.run, s.ledgerName, store, encodeKey(u.id), key.name, wrapped})
+			values = append(values, []any{w.run, s.ledgerName, store, orNull(branch), encodeKey(u.id), key.name, wrapped})
 		}
 	}
-	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "store", "record", "key_column", "wrapped_key"}, values)
+	return s.insert(ctx, tx, "kms_rotation_journal", []string{"rotation_id", "table_name", "store", "branch", "record", "key_column", "wrapped_key"}, values)
 }
 
-// keyStore is the id of the key under which a replaced wrapped key is, so that whoever
-// destroys that key can erase what is left under it.
-// known are those of versions that have one key for all records.
-func (b *batch[R]) keyStore(key column, row *R, wrapped any, known map[int]string) (string, error) {
+// keptBy names the key that a replaced wrapped key is under, so that an erasure of the
+// key can delete it: by the id of the key, or by the store and branch of a provider with
+// a key for each branch. known are the ids of versions that have one key for all records.
+func (b *batch[R]) keptBy(key column, row *R, wrapped any, known map[int]string) (store, branch string, err error) {
 	column, _ := wrapped.(string)
 	version := kmsencrypted.ColumnVersion(column)
 	if id, ok := known[version]; ok {
-		return id, nil
+		return id, "", nil
 	}
 	recipe, err := b.store.model.Box().Version(version)
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
+	binding, provider := b.store.model.Binding(key.name, row), recipe.Provider
+	if recipe.ProviderFor != nil {
+		place, err := b.store.model.Box().Place(version, binding)
+		if err != nil {
+			return "", "", err
+		}
+		provider = place.Provider()
+	}
+	if keeper, ok := kmsencrypted.Ability[rotation.BranchKeeper](provider); ok {
+		ec, err := contextAt(version, binding.Context)
+		if err != nil {
+			return "", "", err
+		}
+		store, branch = keeper.Branch(ec)
+		return store, branch, nil
+	}
+	id := provider.Info().KeyID
 	if recipe.ProviderFor == nil {
-		known[version] = recipe.Provider.Info().KeyID
-		return known[version], nil
+		known[version] = id
 	}
-	place, err := b.store.model.Box().Place(version, b.store.model.Binding(key.name, row))
-	if err != nil {
-		return "", err
+	return id, "", nil
+}
+
+// contextAt is the encryption context of a record at a version.
+func contextAt(version int, ec kmsencrypted.EncryptionContext) (kmsencrypted.BoundContext, error) {
+	if of, depends := ec.(kmsencrypted.VersionedContext); depends {
+		var err error
+		if ec, err = of(version); err != nil {
+			return kmsencrypted.BoundContext{}, err
+		}
 	}
-	return place.Provider().Info().KeyID, nil
+	return kmsencrypted.Bind(ec)
 }
 
 // ForgetKey erases the replaced wrapped keys that the journal keeps under a key, for a
 // program that destroys this key, such as that of one tenant. keyID is its
 // [kmsencrypted.KeyInfo] KeyID. It returns their number.
 func (s *Store[R]) ForgetKey(ctx context.Context, db Execer, keyID string) (int64, error) {
+	return s.forget(ctx, db, "forget a key", "store", keyID)
+}
+
+// ForgetBranch erases the replaced wrapped keys that the journal keeps under the key of a
+// branch, for a program that erases this branch. store and branch are those of
+// [rotation.BranchKeeper]. It returns their number.
+func (s *Store[R]) ForgetBranch(ctx context.Context, db Execer, store, branch string) (int64, error) {
+	return s.forget(ctx, db, "forget a branch", "store", store, "branch", branch)
+}
+
+// forget erases the journal where some columns hold these texts.
+func (s *Store[R]) forget(ctx context.Context, db Execer, op string, is ...string) (int64, error) {
 	if err := s.usable(); err != nil {
 		return 0, err
 	}
-	compared, before, after := s.dialect.Exact("store")
-	result, err := db.ExecContext(ctx, s.dialect.SQL("DELETE FROM kms_rotation_journal WHERE table_name = ? AND "+compared+" = "+before+"?"+after), s.ledgerName, keyID)
+	query, args := "DELETE FROM kms_rotation_journal WHERE table_name = ?", []any{s.ledgerName}
+	for column := range slices.Chunk(is, 2) {
+		compared, before, after := s.dialect.Exact(column[0])
+		query += " AND " + compared + " = " + before + "?" + after
+		args = append(args, column[1])
+	}
+	result, err := db.ExecContext(ctx, s.dialect.SQL(query), args...)
 	if err != nil {
-		return 0, ledgerError("forget a key", err)
+		return 0, ledgerError(op, err)
 	}
 	return result.RowsAffected()
 }
@@ -239,16 +279,29 @@ func (s *Store[R]) Mend(ctx context.Context, m rotation.Mending) (result rotatio
 	w.which = true // a conflict is not tried again
 	result.Failures = b.failures
 	if m.DryRun || len(w.updates) == 0 {
-		result.Mended = int64(len(w.updates))
+		w.written = slices.Repeat([]bool{true}, len(w.updates))
+		result.Records = s.writtenRecords(w)
+		result.Mended = int64(len(result.Records))
 		return result, next, nil
 	}
 	err = s.retried(ctx, "mend", func(tx *sqlx.Tx) error {
 		w.written = make([]bool, len(w.updates))
 		return s.writes(ctx, tx, w)
 	})
+	result.Records = s.writtenRecords(w)
 	result.Mended = w.count()
 	result.Conflicts = int64(len(w.updates)) - result.Mended
 	return result, next, err
+}
+
+// writtenRecords names the records that were written.
+func (s *Store[R]) writtenRecords(w *swap) (names []string) {
+	for i, written := range w.written {
+		if written {
+			names = append(names, s.recordName(w.updates[i].id))
+		}
+	}
+	return names
 }
 
 // mend opens the records of a batch, and seals again the columns that open only under

@@ -62,7 +62,7 @@ var ownTables = tables.Set{Name: "rotations", Tables: []tables.Table{
 		"record {text} NOT NULL",
 		"key_column {name} NOT NULL",
 		"wrapped_key {text} NOT NULL",
-	}, Added: []tables.Column{{Since: 2, Name: "store", Type: "{text}"}}},
+	}, Added: []tables.Column{{Since: 2, Name: "store", Type: "{text}"}, {Since: 3, Name: "branch", Type: "{text}"}}},
 	// Times of limits are in microseconds.
 	{Name: "kms_rate_limits", Body: []string{
 		"name {name} NOT NULL PRIMARY KEY",
