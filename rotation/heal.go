@@ -39,6 +39,9 @@ func (h *Healing) add(m Healing) {
 // the journal. Heal seals it again under the record's own key, if the whole record
 // has not changed since it was read.
 //
+// It does not mend a record under a version with [kmsencrypted.Version.RecordSeal],
+// whose seal says that a column was set back.
+//
 // Heal also puts back the wrapped key that a run replaced, wrapped again under the
 // current version, if the record's own does not open.
 //

@@ -250,10 +250,11 @@ func byIndex(err error) map[int]error {
 }
 
 // foreign is a writer that does not compare the key column: what it had sealed before a
-// rekey it writes after it. The value is back once "rotate heal" was typed.
+// rekey it writes after it. The value is back once "rotate heal" was typed. Records with a
+// seal are left out: there a value that was set back stays an error.
 func (w *world) foreign(ctx context.Context, s step) error {
 	id := w.chosen(s)
-	if id == 0 || w.active(s.table) || w.shadow[s.table][id].values[0] == nil || len(w.refused) > 0 {
+	if id == 0 || w.active(s.table) || w.shadow[s.table][id].values[0] == nil || len(w.refused) > 0 || s.table == 0 && w.current[0] == sealed {
 		return nil
 	}
 	cell := func(column string) (value string) {

@@ -89,6 +89,9 @@ type record struct {
 
 var tables = []string{"customers", "people"}
 
+// sealed is the version of customers that seals records.
+const sealed = 3
+
 func (s server) open(t *testing.T) *world {
 	t.Helper()
 	w := &world{server: s, T: t, url: s.dsn(t), services: make(map[string]*kmstest.Service), count: newCounts()}
@@ -178,7 +181,7 @@ func (w *world) customersBox(current, retired int) *kmsencrypted.Box {
 	config := kmsencrypted.Config{Current: current, Versions: make(map[int]kmsencrypted.Version)}
 	for n := retired + 1; n <= 3; n++ {
 		config.Versions[n] = kmsencrypted.Version{
-			RecordSeal: n == 3,
+			RecordSeal: n == sealed,
 			Context: func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
 				return kmsencrypted.Context{"tenant": s.Record.(*customer).Tenant, "id": s.ID[0]}, nil
 			},
