@@ -257,7 +257,7 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 	if bucket == nil {
 		return nil, configError("no bucket %q", b.Service)
 	}
-	object, err := openObject(ctx, bucket, &Attachment{Bucket: b.Service, Object: b.Key, ObjectSize: b.ObjectSize})
+	object, err := openBlob(ctx, bucket, b)
 	if err != nil {
 		return nil, err
 	}
