@@ -26,8 +26,6 @@
 // rows have equal values, and so do two deterministic columns. Use the format to share
 // data with Rails, or to migrate from it.
 //
-// Package field has a column form for it: `kms:"activerecord"`.
-//
 // # What differs from Rails
 //
 // Rails gives the same error for a wrong key, a damaged column and plaintext. Here they
