@@ -195,6 +195,7 @@ func (w *world) mayFail(s step, said string) bool {
 		"is unfinished: finish or cancel it",                     // another kind of run
 		"permission denied by the key service",                   // in the proofs
 		"the format changes, which needs --kind rekey",           // from Ruby's
+		"a change of format needs a rekey, not a rewrap",         // the same, met later
 		"every shard is held by another worker: no canary",       // all are done
 		kmsencrypted.ErrConflict.Error(),                         // two began at once
 		"kms_rotations", "lease of the shard", "no run of table", // nothing has begun
