@@ -11,6 +11,9 @@ import (
 // Store gives access to the records of one table and to the state of their
 // rotation. The state is in the same database, so that both change in one
 // transaction. Package sqlstore implements it. It is safe for concurrent use.
+//
+// A store with a method Hold() (release func()) is told by it that a run or a verification
+// begins, and by release that it has ended, so that it may keep connections meanwhile.
 type Store interface {
 	Records
 	Ledger
