@@ -43,5 +43,5 @@ func NoColumn(err error) bool {
 		return state == "42703"
 	}
 	text := err.Error()
-	return strings.Contains(text, "Error 1054 ") || strings.Contains(text, "no such column")
+	return strings.Contains(text, "Error 1054 ") || strings.Contains(text, "no such column") || strings.Contains(text, "has no column named")
 }
