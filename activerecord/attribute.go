@@ -166,13 +166,14 @@ func (a *Attribute) decrypt(column []byte) (t Text, current bool, err error) {
 		switch {
 		case failure == nil:
 			return text, newest && i == attribute.writes, nil
-		case errors.Is(failure, errFinal):
+		case errors.Is(failure, errFinal) && !errors.Is(failure, errNoDataKey):
 			return Text{}, false, failure
 		case err == errNotMessage:
 			err = failure
 		}
 	}
 	switch {
+	case errors.Is(err, errFinal):
 	case attribute.plaintext == PlaintextLax, attribute.plaintext == PlaintextRead && err == errNotMessage && !attribute.resembles(column):
 		return NewText(bytes.Clone(column), EncodingUTF8), false, nil
 	case attribute.plaintext == PlaintextRead && err == errNotMessage:
@@ -187,6 +188,10 @@ func (a *attribute) resembles(column []byte) bool {
 
 // errFinal marks the errors after which Rails does not try the next scheme.
 var errFinal = errors.New("authenticated")
+
+// errNoDataKey means that an envelope has no data key. Rails fails; here another scheme may
+// still read the column.
+var errNoDataKey = errors.New("no data key")
 
 func final(err error) error { return fmt.Errorf("%w (%w)", err, errFinal) }
 
@@ -228,7 +233,7 @@ func (v *variant) open(m *message) (plaintext []byte, newest bool, err error) {
 	}
 	wrapped, ok := m.get("k").(*message)
 	if !ok {
-		return nil, false, final(malformed("no data key"))
+		return nil, false, final(malformed("%w", errNoDataKey))
 	}
 	raw, newest, err := v.openUnder(m, wrapped)
 	if err != nil {
