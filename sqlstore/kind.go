@@ -23,7 +23,14 @@ type kind[R any] struct {
 	keys func(m field.Adapter[R], row *R) int
 }
 
-func (s *Store[R]) keyColumns() []column { return s.keys }
+// keyColumns are the keys, and what they seal: a program whose version seals no records
+// writes a column and leaves the key as it is.
+func (s *Store[R]) keyColumns() []column {
+	if s.sealsRecords() {
+		return s.managed
+	}
+	return s.keys
+}
 
 func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	switch k {
