@@ -231,21 +231,23 @@ func (s *Store[R]) Take(ctx context.Context, run, owner string, number int, leas
 	shard := rotation.Shard{Run: run, Owner: owner}
 	offer := rotation.OfferWait
 	err := patiently(func() (err error) {
-		offer, err = s.take(ctx, &shard, number, lease)
-		return err
+		return s.inSession(ctx, func(conn *sqlx.Conn) (err error) {
+			offer, err = s.take(ctx, conn, &shard, number, lease)
+			return err
+		})
 	})
 	return shard, offer, ledgerError("take a shard", err)
 }
 
 // take needs no transaction: the UPDATE shows whether the shard was still free.
-func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, lease time.Duration) (rotation.Offer, error) {
+func (s *Store[R]) take(ctx context.Context, conn *sqlx.Conn, shard *rotation.Shard, number int, lease time.Duration) (rotation.Offer, error) {
 	var state string
-	err := s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
+	err := conn.QueryRowContext(ctx, s.dialect.SQL("SELECT state, pass FROM kms_rotations WHERE id = ?"), shard.Run).Scan(&state, &shard.Pass)
 	if err != nil || state != string(rotation.RunActive) {
 		return rotation.OfferNothing, err
 	}
 	for {
-		err := s.db.QueryRowContext(ctx, s.dialect.SQL(`SELECT shard, after_key, to_key FROM kms_rotation_shards
+		err := conn.QueryRowContext(ctx, s.dialect.SQL(`SELECT shard, after_key, to_key FROM kms_rotation_shards
 			WHERE rotation_id = ? AND done = 0 AND (shard = ? OR ? < 0) AND (owner = '' OR lease_until < {now}) ORDER BY shard LIMIT 1`),
 			shard.Run, number, number).
 			Scan(&shard.Number, &shard.After, &shard.To)
@@ -255,7 +257,7 @@ func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, 
 		if err != nil {
 			return rotation.OfferWait, err
 		}
-		taken, err := s.exec(ctx, s.db, `UPDATE kms_rotation_shards SET owner = ?, lease_until = {now} + ?, beat = beat + 1
+		taken, err := s.exec(ctx, conn, `UPDATE kms_rotation_shards SET owner = ?, lease_until = {now} + ?, beat = beat + 1
 			WHERE rotation_id = ? AND shard = ? AND done = 0 AND after_key = ? AND (owner = '' OR lease_until < {now})`,
 			shard.Owner, lease.Milliseconds(), shard.Run, shard.Number, shard.After)
 		if taken || err != nil {
@@ -263,7 +265,7 @@ func (s *Store[R]) take(ctx context.Context, shard *rotation.Shard, number int, 
 		}
 	}
 	var left int
-	err = s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM kms_rotation_shards WHERE rotation_id = ? AND done = 0"), shard.Run).Scan(&left)
+	err = conn.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM kms_rotation_shards WHERE rotation_id = ? AND done = 0"), shard.Run).Scan(&left)
 	if left == 0 {
 		return rotation.OfferNextPass, err
 	}
