@@ -38,15 +38,25 @@ const (
 
 // steps kills the process before the n-th call to the database or to the bucket.
 // A rotation calls from several goroutines: the one that keeps its lease too.
-type steps struct{ left atomic.Int64 }
+type steps struct {
+	left   atomic.Int64
+	outage int64 // if not 0: this many calls fail, and the process goes on
+}
 
-func (s *steps) step() {
-	if s.left.Add(-1) == 0 {
+var errOutage = errors.New("out of service")
+
+func (s *steps) step() error {
+	left := s.left.Add(-1)
+	switch {
+	case s.outage > 0 && left <= 0 && left > -s.outage:
+		return errOutage
+	case s.outage == 0 && left == 0:
 		if self, err := os.FindProcess(os.Getpid()); err == nil {
 			self.Kill() // not syscall.Kill, which Windows lacks
 		}
 		select {} // until it is dead
 	}
+	return nil
 }
 
 // The database as the stepping process sees it.
@@ -69,12 +79,16 @@ type steppingConn struct {
 }
 
 func (c steppingConn) ExecContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Result, error) {
-	c.step()
+	if err := c.step(); err != nil {
+		return nil, err
+	}
 	return c.Conn.(driver.ExecerContext).ExecContext(ctx, query, args)
 }
 
 func (c steppingConn) QueryContext(ctx context.Context, query string, args []driver.NamedValue) (driver.Rows, error) {
-	c.step()
+	if err := c.step(); err != nil {
+		return nil, err
+	}
 	return c.Conn.(driver.QueryerContext).QueryContext(ctx, query, args)
 }
 
@@ -94,12 +108,16 @@ type steppingStmt struct {
 }
 
 func (s steppingStmt) ExecContext(ctx context.Context, args []driver.NamedValue) (driver.Result, error) {
-	s.step()
+	if err := s.step(); err != nil {
+		return nil, err
+	}
 	return s.Stmt.(driver.StmtExecContext).ExecContext(ctx, args)
 }
 
 func (s steppingStmt) QueryContext(ctx context.Context, args []driver.NamedValue) (driver.Rows, error) {
-	s.step()
+	if err := s.step(); err != nil {
+		return nil, err
+	}
 	return s.Stmt.(driver.StmtQueryContext).QueryContext(ctx, args)
 }
 
@@ -109,7 +127,14 @@ type steppingTx struct {
 }
 
 func (t steppingTx) Commit() error {
-	t.step()
+	if err := t.step(); err != nil {
+		if t.left.Load()%2 == 0 {
+			t.Tx.Commit() // only the answer is lost
+		} else {
+			t.Tx.Rollback()
+		}
+		return err
+	}
 	return t.Tx.Commit()
 }
 
@@ -120,12 +145,15 @@ type steppingBucket struct {
 }
 
 func (b steppingBucket) Put(ctx context.Context, name string, write func(io.Writer) error) error {
-	b.step()
-	return b.Bucket.Put(ctx, name, func(w io.Writer) error {
-		b.step()
-		err := write(steppingWriter{w, b.steps})
-		b.step()
+	if err := b.step(); err != nil {
 		return err
+	}
+	return b.Bucket.Put(ctx, name, func(w io.Writer) error {
+		if err := b.step(); err != nil {
+			return err
+		}
+		err := write(steppingWriter{w, b.steps})
+		return errors.Join(err, b.step())
 	})
 }
 
@@ -140,18 +168,24 @@ func (w steppingWriter) Write(p []byte) (int, error) {
 	if err != nil {
 		return n, err
 	}
-	w.step()
+	if err := w.step(); err != nil {
+		return n, err
+	}
 	m, err := w.Writer.Write(p[half:])
 	return n + m, err
 }
 
 func (b steppingBucket) Open(ctx context.Context, name string) (attach.Object, error) {
-	b.step()
+	if err := b.step(); err != nil {
+		return nil, err
+	}
 	return b.Bucket.Open(ctx, name)
 }
 
 func (b steppingBucket) Delete(ctx context.Context, name string) error {
-	b.step()
+	if err := b.step(); err != nil {
+		return err
+	}
 	return b.Bucket.Delete(ctx, name)
 }
 
