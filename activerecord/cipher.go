@@ -23,6 +23,7 @@ var errDecrypt = fmt.Errorf("activerecord: %w", kmsencrypted.ErrDecrypt)
 
 // key is AES-256-GCM under one key.
 type key struct {
+	secret.Redacted
 	id     string
 	block  cipher.Block
 	random cipher.AEAD // works where only approved algorithms are allowed
