@@ -144,6 +144,9 @@ func (p *Provider) Check() error {
 // suit: in Ruby format, which no Ruby process could read, and EncryptOnly, because who can wrap
 // under a branch key can unwrap.
 func (p *Provider) CheckVersion(v kmsencrypted.Version) error {
+	if err := p.Check(); err != nil {
+		return err
+	}
 	switch {
 	case v.Format != kmsencrypted.Native:
 		return fmt.Errorf("branch: %w: branch keys are for native versions", kmsencrypted.ErrConfig)
@@ -230,6 +233,9 @@ func (p *Provider) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypt
 // Rewrap moves a ciphertext of the same provider to the current key of a branch, without a call to the key
 // service for each record.
 func (p *Provider) Rewrap(ctx context.Context, from kmsencrypted.Wrapped, source kmsencrypted.Provider, to kmsencrypted.BoundContext) ([]byte, error) {
+	if err := p.Check(); err != nil {
+		return nil, err
+	}
 	if !p.RewrapsFrom(source) {
 		return nil, errors.ErrUnsupported
 	}

@@ -235,8 +235,8 @@ func TestMistakesAreReported(t *testing.T) {
 func TestEveryAbilityIsKnown(t *testing.T) {
 	t.Parallel()
 	known := []string{"BatchProvider", "Rewrapper", "BatchRewrapper", "Prober", "LegacyDecrypter", "MultiWrapper", // shapes
-		"InMemory",                                                // of calls that a function in front would slow down
-		"Unwrapper", "Checker", "RewrapForeteller", "WrapCounter"} // without a request
+		"InMemory",                                                                              // of calls that a function in front would slow down
+		"Unwrapper", "Checker", "RewrapForeteller", "WrapCounter", "versionChecker", "brancher"} // without a request
 	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join("..", "..", "provider.go"), nil, 0)
 	if err != nil {
 		t.Fatal(err)

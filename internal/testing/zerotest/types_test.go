@@ -33,6 +33,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/lockbox/rubyyaml"
 	kmspgx "github.com/kmsencrypted/kmsencrypted/pgx"
 	"github.com/kmsencrypted/kmsencrypted/providers/aws"
+	"github.com/kmsencrypted/kmsencrypted/providers/azure"
+	"github.com/kmsencrypted/kmsencrypted/providers/branch"
 	"github.com/kmsencrypted/kmsencrypted/providers/gcp"
 	"github.com/kmsencrypted/kmsencrypted/providers/guard"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
@@ -89,6 +91,8 @@ var made = []struct {
 	{new(kmsgorm.Plugin), (*kmsgorm.Plugin)(nil), nil},
 	{new(lockbox.Box), (*lockbox.Box)(nil), nil},
 	{new(aws.Provider), (*aws.Provider)(nil), nil},
+	{new(azure.Provider), (*azure.Provider)(nil), nil},
+	{new(branch.Provider), (*branch.Provider)(nil), nil},
 	{new(gcp.Provider), (*gcp.Provider)(nil), []string{"Close"}},
 	{new(local.Provider), (*local.Provider)(nil), nil},
 	{new(multi.Provider), (*multi.Provider)(nil), nil},
@@ -111,7 +115,7 @@ var values = []any{
 	field.Assignment{}, field.Failures(nil), field.Index{}, field.Key{}, field.Lookup{}, field.Of[string]{}, field.Part{}, field.Type{},
 	files.ID{}, files.Key{}, s3ec.Format(0), attach.Blob{}, attach.Memory{}, attach.Recovery{}, kmstest.Fault{}, kmstest.Service{},
 	lockbox.Column{}, lockbox.Decimal(""), lockbox.MasterKey{}, lockbox.Type{}, rubyyaml.Codec{}, rubyyaml.Date{},
-	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, kment.Annotation{}, kment.Field{}, kment.Update[row]{}, kmsentc.Extension{}, kmspgx.Batch{}, kmsriver.Job{},
+	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, branch.ID{}, branch.Name{}, kment.Annotation{}, kment.Field{}, kment.Update[row]{}, kmsentc.Extension{}, kmspgx.Batch{}, kmsriver.Job{},
 	rotatecli.Inspection{}, rotatecli.Program{}, rotatecli.Session{}, rotation.Kind(""), rotation.Retirement{}, rotation.RunState(""), rotation.Status{}, rotation.Verification{},
 }
 
