@@ -71,8 +71,8 @@ func TestPictureIsOfTodaysFormat(t *testing.T) {
 			}
 		}
 	}
-	if lengths := strings.Count(svg, "155 characters") + strings.Count(svg, "72 characters"); lengths != 2 || len(shown.EncryptedKMSKey) != 155 || len(shown.EmailCiphertext) != 72 {
-		t.Errorf("columns of %d and %d characters, want the 155 and 72 of the picture", len(shown.EncryptedKMSKey), len(shown.EmailCiphertext))
+	if lengths := strings.Count(svg, "171 characters") + strings.Count(svg, "72 characters"); lengths != 2 || len(shown.EncryptedKMSKey) != 171 || len(shown.EmailCiphertext) != 72 {
+		t.Errorf("columns of %d and %d characters, want the 171 and 72 of the picture", len(shown.EncryptedKMSKey), len(shown.EmailCiphertext))
 	}
 }
 
