@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -55,6 +56,8 @@ func TestPgBouncerDefaultMode(t *testing.T) {
 		if try == 100 {
 			t.Fatalf("PgBouncer refused %v, so that this test shows nothing", refused)
 		}
+		// What the servers behind PgBouncer have prepared is refused when a store is opened.
+		forgetPrepared(t, right)
 		op := "open"
 		r, err := of(wrong)
 		if err == nil {
@@ -83,5 +86,21 @@ func TestPgBouncerDefaultMode(t *testing.T) {
 	}
 	if v, err := r.Verify(t.Context(), rotation.VerifyOptions{}); err != nil || v.Opened != n || !v.Clean(2) {
 		t.Errorf("Verify() = %+v, %v", v, err)
+	}
+}
+
+// forgetPrepared drops the prepared statements of some servers behind PgBouncer. Each
+// transaction has a server of its own.
+func forgetPrepared(t *testing.T, db *sqlx.DB) {
+	t.Helper()
+	const servers = 8 // of the 20 in the pool; a rotation may hold others
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for range servers {
+		tx, err := db.BeginTxx(ctx, nil)
+		must(t, err)
+		defer tx.Rollback()
+		_, err = tx.ExecContext(ctx, "DEALLOCATE ALL")
+		must(t, err)
 	}
 }
