@@ -71,9 +71,6 @@ func checkPart(text string) error {
 	return nil
 }
 
-// above returns the parent's own name.
-func (n Name) above() Name { return Name{Branch: n.Parent} }
-
 // NameFunc returns the branch of a record from its encryption context. It is part of the
 // recipe of a version: it must return the same branch for the same context as long as the
 // version is listed. It is called before each wrap and unwrap, by many goroutines.
