@@ -5,12 +5,22 @@ import (
 	"flag"
 	"fmt"
 	"testing"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/race"
 )
 
 var (
 	firstSeed = flag.Uint64("seed", 1, "the seed of the first program on each database")
-	howMany   = flag.Int("programs", 60, "the number of programs on all databases together")
+	howMany   = flag.Int("programs", usual(), "the number of programs on all databases together")
 )
+
+// usual is fewer under the race detector, which makes a program ten times as long.
+func usual() int {
+	if race.Detector {
+		return 10
+	}
+	return 60
+}
 
 // TestOperator runs random programs on every database.
 func TestOperator(t *testing.T) {
