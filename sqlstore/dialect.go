@@ -43,9 +43,12 @@ var dialects = map[field.Dialect]struct {
 		schemas: `SELECT relnamespace::regnamespace::text AS "Own",
 			coalesce((SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = to_regclass('kms_rotations')), quote_ident(current_schema()), '') AS "Ledger"
 			FROM pg_class WHERE oid = $1::text::regclass`,
-		// What is alive is counted with each change, and lost with a crash; reltuples is as
-		// of the last ANALYZE. A table that others inherit from is counted.
-		rowsAbout: `SELECT coalesce(sum(coalesce(nullif(pg_stat_get_live_tuples(c.oid), 0), greatest(c.reltuples, 0))), 0)::bigint FROM pg_class c
+		// As the planner estimates: the density of the last ANALYZE times the size now. What is
+		// counted with each change may count rows twice after an ANALYZE, and serves only a
+		// table without one. A table that others inherit from is counted.
+		rowsAbout: `SELECT coalesce(sum(CASE WHEN c.reltuples > 0 AND c.relpages > 0
+				THEN c.reltuples / c.relpages * (pg_relation_size(c.oid) / current_setting('block_size')::int)
+				ELSE pg_stat_get_live_tuples(c.oid) END), 0)::bigint FROM pg_class c
 			WHERE c.relkind = 'r' AND (c.oid = $1::text::regclass AND NOT c.relhassubclass OR c.oid IN (SELECT relid FROM pg_partition_tree($1::text::regclass)))`,
 		micros:       "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint",
 		returns:      true,
