@@ -2,12 +2,11 @@ package local
 
 import (
 	"crypto/rand"
-	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"syscall"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/durable"
 )
 
 // write writes text to a temporary file in folder. publish moves it to its place,
@@ -25,7 +24,7 @@ func write(folder, text string, publish func(temporary *os.File) error) error {
 	if err := publish(temporary); err != nil {
 		return err
 	}
-	return syncFolder(folder)
+	return durable.SyncFolder(folder)
 }
 
 func writeAndClose(file *os.File, text string) error {
@@ -34,25 +33,6 @@ func writeAndClose(file *os.File, text string) error {
 		err = file.Sync()
 	}
 	if cerr := file.Close(); err == nil {
-		err = cerr
-	}
-	return err
-}
-
-// syncFolder makes the entries of a folder durable. Windows has no such call.
-func syncFolder(folder string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	f, err := os.Open(folder)
-	if err != nil {
-		return err
-	}
-	err = f.Sync()
-	if errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		err = nil // not supported by the file system
-	}
-	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
 	return err
