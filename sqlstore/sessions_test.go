@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/jmoiron/sqlx"
 
@@ -71,6 +72,59 @@ func TestSessionsPostgres(t *testing.T) {
 			if open := pool.Stats().OpenConnections; open > idle {
 				t.Errorf("%d connections are open after the run, want at most %d", open, idle)
 			}
+		})
+	}
+}
+
+// database/sql does not know the limit of a pgxpool.Pool. Two runs and the application
+// share few connections, and none waits for one that nobody uses.
+func TestPoolOfFewPostgres(t *testing.T) {
+	t.Parallel()
+	const n = 300
+	for _, most := range []int32{1, 2, 4} {
+		t.Run(fmt.Sprintf("most=%d", most), func(t *testing.T) {
+			t.Parallel()
+			dir, dsn := t.TempDir(), postgres.dsn(t)
+			config, err := pgxpool.ParseConfig(dsn)
+			must(t, err)
+			config.MaxConns = most
+			pool, err := pgxpool.NewWithConfig(t.Context(), config)
+			must(t, err)
+			t.Cleanup(pool.Close)
+			db := sqlx.NewDb(stdlib.OpenDBFromPool(pool), "pgx")
+			t.Cleanup(func() { db.Close() })
+			b := box(t, dir, 2)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			var runs sync.WaitGroup
+			for _, table := range []string{"people", "members"} {
+				old := model[person](t, box(t, dir, 1), table)
+				create(t, postgres, db, old, "id bigint PRIMARY KEY")
+				people := make([]*person, n)
+				for i := range people {
+					people[i] = &person{ID: int64(i + 1), Email: field.New("somebody@example.org")}
+				}
+				insert(t, db, old, people)
+				r := rotator(t, postgres, db, b, model[person](t, b, table), rotation.Options{Workers: 4, Shards: 8, BatchSize: 10})
+				runs.Go(func() {
+					if result, err := r.Run(ctx); err != nil || result.Written != n {
+						t.Errorf("Run() of %s = %+v, %v, want %d written", table, result, err, n)
+					}
+				})
+			}
+			done := make(chan struct{})
+			go func() { runs.Wait(); close(done) }()
+			for over := false; !over && ctx.Err() == nil; {
+				if _, err := pool.Exec(ctx, "SELECT 1"); err != nil {
+					t.Error("the application: ", err)
+				}
+				select {
+				case <-done:
+					over = true
+				case <-time.After(time.Millisecond):
+				}
+			}
+			<-done
 		})
 	}
 }
