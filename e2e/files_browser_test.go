@@ -4,12 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"image"
 	"image/color"
 	"image/png"
+	"io"
 	"mime/multipart"
 	"net/http"
+	"net/http/httptest"
 	"net/textproto"
 	"os"
 	"os/exec"
@@ -78,11 +82,11 @@ func (b browserCommand) run(t *testing.T, args ...string) []byte {
 		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
 		"--hide-scrollbars", "--window-size=1200,900", "--virtual-time-budget=5000", "--user-data-dir=" + b.profile,
 	}, args...)...)
-	var errors bytes.Buffer
-	cmd.Stderr = &errors
+	var log bytes.Buffer
+	cmd.Stderr = &log
 	out, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("%v\n%s", err, errors.Bytes())
+		t.Fatalf("%v\n%s", err, log.Bytes())
 	}
 	return out
 }
@@ -113,6 +117,51 @@ func (b browserCommand) screenshot(t *testing.T, url string) image.Image {
 		t.Fatal(err)
 	}
 	return img
+}
+
+// report shows a page, beside which handler answers, until its script has sent what
+// it found to /test/result. It puts that into result, and returns its text.
+func (b browserCommand) report(t *testing.T, page string, handler http.Handler, result any) (raw []byte) {
+	t.Helper()
+	results := make(chan []byte, 1)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /test/page", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		fmt.Fprint(w, page)
+	})
+	mux.HandleFunc("POST /test/result", func(w http.ResponseWriter, r *http.Request) {
+		if raw, err := io.ReadAll(r.Body); err == nil {
+			results <- raw
+		}
+	})
+	mux.Handle("/", handler)
+	server := httptest.NewServer(mux)
+	defer server.Close()
+
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	var log bytes.Buffer
+	cmd := exec.CommandContext(ctx, b.path, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server", "--disable-audio-output",
+		"--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0", "--user-data-dir="+b.profile, server.URL+"/test/page")
+	cmd.Stderr = &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case raw = <-results:
+	case <-ctx.Done():
+	}
+	cancel()
+	cmd.Wait()
+	if raw == nil {
+		t.Fatalf("the page reported nothing\n%s", log.Bytes())
+	}
+	var failed struct{ Error string }
+	if err := errors.Join(json.Unmarshal(raw, &failed), json.Unmarshal(raw, result)); err != nil || failed.Error != "" {
+		t.Fatalf("the page reports %s", raw)
+	}
+	return raw
 }
 
 // startFilesExample builds the program, runs it, and returns its address.

@@ -1,18 +1,12 @@
 package e2e
 
 import (
-	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
-	"net/http/httptest"
-	"os/exec"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/memblob"
@@ -81,7 +75,7 @@ async function main() {
 	for (const to of [100, 20, 115, 60]) seeks.push(await seek(to, analyser))
 	return {duration: v.duration, seeks}
 }
-main().catch((e) => ({error: String(e)})).then((result) => fetch("/result", {method: "POST", body: JSON.stringify(result)}))
+main().catch((e) => ({error: String(e)})).then((result) => fetch("/test/result", {method: "POST", body: JSON.stringify(result)}))
 </script>`
 
 // A video element seeks in an encrypted file: the browser asks for the bytes at that
@@ -96,12 +90,7 @@ func TestSeekingInChromium(t *testing.T) {
 	var mu sync.Mutex
 	var starts []int64 // of the ranges that were asked for
 	files := serve.Handler(func(r *http.Request) (string, error) { return r.PathValue("key"), nil }, bucket.Open, serve.Options{})
-	results := make(chan []byte, 1)
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "text/html")
-		fmt.Fprint(w, mediaPage)
-	})
 	mux.HandleFunc("GET /files/{key}", func(w http.ResponseWriter, r *http.Request) {
 		var start int64
 		if _, err := fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &start); err == nil {
@@ -111,43 +100,11 @@ func TestSeekingInChromium(t *testing.T) {
 		}
 		files.ServeHTTP(w, r)
 	})
-	mux.HandleFunc("POST /result", func(w http.ResponseWriter, r *http.Request) {
-		var raw json.RawMessage
-		if err := json.NewDecoder(r.Body).Decode(&raw); err == nil {
-			results <- raw
-		}
-	})
-	server := httptest.NewServer(mux)
-	defer server.Close()
-
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	var log strings.Builder
-	cmd := exec.CommandContext(ctx, browser.path, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server", "--disable-audio-output",
-		"--autoplay-policy=no-user-gesture-required", "--remote-debugging-port=0", "--user-data-dir="+browser.profile, server.URL)
-	cmd.Stderr = &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var raw []byte
-	select {
-	case raw = <-results:
-	case <-ctx.Done():
-	}
-	cancel()
-	cmd.Wait()
-	if raw == nil {
-		t.Fatalf("the page reported nothing\n%s", log.String())
-	}
 	var result struct {
-		Error    string
 		Duration float64
 		Seeks    []struct{ At, Played, Loudness float64 }
 	}
-	if err := json.Unmarshal(raw, &result); err != nil || result.Error != "" {
-		t.Fatalf("the page reports %s", raw)
-	}
+	raw := browser.report(t, mediaPage, mux, &result)
 	wanted := []float64{100, 20, 115, 60}
 	if result.Duration != recordedSeconds || len(result.Seeks) != len(wanted) {
 		t.Fatalf("the page reports %s", raw)
