@@ -2,22 +2,12 @@ package aws
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync/atomic"
 
-	sdk "github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
-	"github.com/aws/smithy-go"
-)
 
-// outdated are the error codes for credentials that have been replaced: a session
-// that expired, and an access key that was deleted or deactivated.
-var outdated = map[string]bool{
-	"ExpiredTokenException":       true,
-	"UnrecognizedClientException": true,
-	"InvalidClientTokenId":        true,
-}
+	"github.com/kmsencrypted/kmsencrypted/internal/awsconfig"
+)
 
 // call makes a request. If the service says that the credentials are outdated,
 // call discards them and makes the request once more: another process may have
@@ -25,7 +15,7 @@ var outdated = map[string]bool{
 func call[In, Out any](ctx context.Context, p *Provider, request func(context.Context, *In, ...func(*kms.Options)) (*Out, error), in *In) (*Out, error) {
 	used := p.session.number.Load()
 	out, err := request(ctx, in, countAttempts)
-	if refusal, ok := errors.AsType[smithy.APIError](err); !ok || !outdated[refusal.ErrorCode()] {
+	if !awsconfig.Outdated(err) {
 		return out, err
 	}
 	p.session.discard(used)
@@ -54,19 +44,4 @@ func (s *session) discard(used int64) {
 	if s.cache != nil && s.number.CompareAndSwap(used, used+1) {
 		s.cache.Invalidate()
 	}
-}
-
-// reloading gets credentials by reading the configuration again. The SDK reads
-// the environment and the shared files once and keeps what it found for ever.
-type reloading func(context.Context) (sdk.Config, error)
-
-func (load reloading) Retrieve(ctx context.Context) (sdk.Credentials, error) {
-	cfg, err := load(ctx)
-	if err != nil {
-		return sdk.Credentials{}, err
-	}
-	if cfg.Credentials == nil {
-		return sdk.Credentials{}, fmt.Errorf("aws: the configuration has no credentials any more")
-	}
-	return cfg.Credentials.Retrieve(ctx)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/awsconfig"
 )
 
 // Settings of [Open] that replace the SDK's defaults, which wait for minutes. A
@@ -48,18 +49,12 @@ func Open(ctx context.Context, keyID string, options Options) (*Provider, error)
 		settings = append(settings, config.WithRegion(region))
 	}
 	settings = append(settings, options.Load...)
-	load := func(ctx context.Context) (sdk.Config, error) {
-		return config.LoadDefaultConfig(ctx, settings...)
-	}
-	cfg, err := load(ctx)
+	cfg, err := awsconfig.Load(ctx, settings...)
 	if err != nil {
 		return nil, fmt.Errorf("aws: %w: %w", kmsencrypted.ErrConfig, err)
 	}
 	if cfg.Region == "" {
 		return nil, fmt.Errorf("aws: %w: no region; set AWS_REGION or name the key by its ARN", kmsencrypted.ErrConfig)
-	}
-	if cfg.Credentials != nil {
-		cfg.Credentials = sdk.NewCredentialsCache(reloading(load))
 	}
 	options.Load = nil
 	return New(kms.NewFromConfig(cfg), keyID, options)
