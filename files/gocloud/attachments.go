@@ -74,6 +74,9 @@ func (a attachments) Open(ctx context.Context, name string) (attach.Object, erro
 		return nil, fmt.Errorf("gocloud: object %s: %w: %w", name, fs.ErrNotExist, err)
 	}
 	if err != nil {
+		if is, of := a.bucket.Attributes(ctx, name); of == nil && is.Size == 0 { // S3 has no range of it
+			return attached{&source{ctx: ctx, bucket: a.bucket, key: name}}, nil
+		}
 		return nil, err
 	}
 	return attached{s}, nil
