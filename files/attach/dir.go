@@ -238,7 +238,10 @@ func (d *Dir) List(ctx context.Context) iter.Seq2[string, error] {
 			if err = errors.Join(err, ctx.Err()); err != nil {
 				return err
 			}
-			name := path.Base(file)
+			name := ""
+			if parts := strings.SplitN(file, "/", 3); len(parts) == 3 { // a name may have slashes
+				name = parts[2]
+			}
 			if is, err := pathOf(name); err == nil && is == file && entry.Type().IsRegular() && !yield(name, nil) {
 				return errListed
 			}

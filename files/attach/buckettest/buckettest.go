@@ -100,10 +100,12 @@ func listed(t *testing.T, bucket attach.Bucket) {
 	}
 	const many = 30
 	for i := range many {
-		t.Cleanup(func() {
-			bucket.Delete(context.WithoutCancel(t.Context()), fmt.Sprint(n, i, attach.SidecarSuffix))
-		})
-		if err := put(t.Context(), bucket, fmt.Sprint(n, i, attach.SidecarSuffix), []byte("object")); err != nil {
+		object := fmt.Sprint(n, i, attach.SidecarSuffix)
+		if i%2 == 0 {
+			object = fmt.Sprint(n, "/variants/", i) // as Active Storage names them
+		}
+		t.Cleanup(func() { bucket.Delete(context.WithoutCancel(t.Context()), object) })
+		if err := put(t.Context(), bucket, object, []byte("object")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -113,7 +115,7 @@ func listed(t *testing.T, bucket attach.Bucket) {
 	for range lister.List(t.Context()) {
 		break
 	}
-	if err := bucket.Delete(t.Context(), fmt.Sprint(n, 0, attach.SidecarSuffix)); err != nil {
+	if err := bucket.Delete(t.Context(), fmt.Sprint(n, 1, attach.SidecarSuffix)); err != nil {
 		t.Fatal(err)
 	}
 	if got := list(); got != many-1 {
