@@ -89,16 +89,23 @@ func New(client Client, bucket string, o Options) (*Store, error) {
 	case o.PartSize < minPart:
 		return nil, configError("a part has at least %d bytes, not %d", minPart, o.PartSize)
 	}
-	isKMS := o.ServerSide.Algorithm == types.ServerSideEncryptionAwsKms || o.ServerSide.Algorithm == types.ServerSideEncryptionAwsKmsDsse
-	switch {
-	case o.ServerSide.Algorithm != "" && !slices.Contains(o.ServerSide.Algorithm.Values(), o.ServerSide.Algorithm):
-		return nil, configError("unknown server-side encryption %q", o.ServerSide.Algorithm)
-	case o.ServerSide.KMSKeyID != "" && !isKMS:
-		return nil, configError("ServerSide.KMSKeyID needs the algorithm aws:kms")
-	case strings.Contains(o.ServerSide.KMSKeyID, "alias/"):
-		return nil, configError("ServerSide.KMSKeyID is an alias; name the ARN of the key, which the store answers with")
+	if err := o.ServerSide.check(); err != nil {
+		return nil, err
 	}
 	return &Store{client, bucket, o}, nil
+}
+
+func (want ServerSide) check() error {
+	isKMS := want.Algorithm == types.ServerSideEncryptionAwsKms || want.Algorithm == types.ServerSideEncryptionAwsKmsDsse
+	switch {
+	case want.Algorithm != "" && !slices.Contains(want.Algorithm.Values(), want.Algorithm):
+		return configError("unknown server-side encryption %q", want.Algorithm)
+	case want.KMSKeyID != "" && !isKMS:
+		return configError("ServerSide.KMSKeyID needs the algorithm aws:kms")
+	case strings.Contains(want.KMSKeyID, "alias/"):
+		return configError("ServerSide.KMSKeyID is an alias; name the ARN of the key, which the store answers with")
+	}
+	return nil
 }
 
 func configError(format string, args ...any) error {
