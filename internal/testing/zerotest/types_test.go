@@ -26,6 +26,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/s3ec"
 	"github.com/kmsencrypted/kmsencrypted/files/s3ec/s3client"
 	"github.com/kmsencrypted/kmsencrypted/files/serve"
+	"github.com/kmsencrypted/kmsencrypted/files/storage"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/zerotest"
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
@@ -87,6 +88,8 @@ var made = []struct {
 	{new(s3client.Store), (*s3client.Store)(nil), nil},
 	{new(fileslockbox.ReaderAt), (*fileslockbox.ReaderAt)(nil), nil},
 	{new(serve.Links), (*serve.Links)(nil), nil},
+	{new(storage.Service), (*storage.Service)(nil), []string{"Name", "Encrypts", "Bucket"}},
+	{new(storage.Services), (*storage.Services)(nil), []string{"Names", "Buckets", "Close"}},
 	{new(kment.Driver), (*kment.Driver)(nil), nil},
 	{new(kmsgorm.Plugin), (*kmsgorm.Plugin)(nil), nil},
 	{new(lockbox.Box), (*lockbox.Box)(nil), nil},

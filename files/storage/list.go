@@ -1,0 +1,62 @@
+package storage
+
+import (
+	"context"
+	"io"
+	"iter"
+	"strings"
+
+	"gocloud.dev/blob"
+
+	"github.com/kmsencrypted/kmsencrypted/files/attach"
+)
+
+// lister lists the keys that begin with a prefix.
+type lister func(ctx context.Context, prefix string) iter.Seq2[string, error]
+
+// except leaves out the keys with a suffix.
+func (l lister) except(suffix string) lister {
+	return func(ctx context.Context, prefix string) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for key, err := range l(ctx, prefix) {
+				if !strings.HasSuffix(key, suffix) && !yield(key, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// listed asks a bucket that lists all of its objects.
+func listed(bucket attach.Lister) lister {
+	return func(ctx context.Context, prefix string) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for key, err := range bucket.List(ctx) {
+				if (err != nil || strings.HasPrefix(key, prefix)) && !yield(key, err) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// listedBlobs asks a bucket that lists by prefix.
+func listedBlobs(bucket *blob.Bucket) lister {
+	return func(ctx context.Context, prefix string) iter.Seq2[string, error] {
+		return func(yield func(string, error) bool) {
+			for objects := bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
+				object, err := objects.Next(ctx)
+				if err == io.EOF {
+					return
+				}
+				if err != nil {
+					yield("", err)
+					return
+				}
+				if !yield(object.Key, nil) {
+					return
+				}
+			}
+		}
+	}
+}
