@@ -56,3 +56,22 @@ func Example() {
 	// 31 bytes, Ada Lovelace, <nil>
 	// files: wrapped key: does not decrypt: wrong key, wrong context or changed bytes
 }
+
+// A job carries the tenant of the request that queued it.
+func ExampleMarshalContext() {
+	request := files.WithTenant(context.Background(), "acme")
+	carried, err := files.MarshalContext(request)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Printf("the job has %s\n", carried)
+
+	worker, err := files.UnmarshalContext(context.Background(), carried)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("it runs for", files.Tenant(worker))
+	// Output:
+	// the job has {"tenant":"acme"}
+	// it runs for acme
+}

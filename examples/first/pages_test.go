@@ -56,12 +56,13 @@ var imports = map[string]string{
 	"multipart": "mime/multipart", "os": "os", "slog": "log/slog", "sql": "database/sql", "testing": "testing", "time": "time",
 
 	"kmsencrypted": module, "attach": module + "/files/attach", "aws": module + "/providers/aws",
-	"blindindex": module + "/blindindex", "field": module + "/field", "filebox": module + "/files/lockbox",
+	"blindindex": module + "/blindindex", "field": module + "/field", "files": module + "/files", "filebox": module + "/files/lockbox",
 	"azure": module + "/providers/azure", "gcp": module + "/providers/gcp", "gocloud": module + "/files/gocloud", "guard": module + "/providers/guard",
 	"kmsbun": module + "/bun", "kmsgorm": module + "/gorm", "kment": module + "/ent", "kmspgx": module + "/pgx", "kmsriver": module + "/river", "kmssqlx": module + "/sqlx", "local": module + "/providers/local",
 	"branch": module + "/providers/branch", "lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
 	"s3client": module + "/files/s3ec/s3client", "s3ec": module + "/files/s3ec",
 	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "serve": module + "/files/serve",
+	"storage":  module + "/files/storage",
 	"sqlstore": module + "/sqlstore", "vault": module + "/providers/vault",
 
 	"dialect": "entgo.io/ent/dialect", "ent": module + "/examples/ent/ent",

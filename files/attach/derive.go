@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"strings"
@@ -26,6 +27,7 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 		return nil, err
 	}
 	defer src.Close()
+	o.Bucket = cmp.Or(o.Bucket, m.config.staysIn(src.Attachment().Bucket))
 	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: a.Name, Variant: variant, Parent: a.ID,
 		parent: src.Attachment().File, parentCreated: src.ModTime().UnixMilli()}, o)
 	if err != nil {
@@ -60,7 +62,7 @@ func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func
 	}
 	defer src.Close()
 	old := src.Attachment()
-	o := Options{Name: old.FileName, ContentType: old.ContentType, Size: src.Size(), Progress: progress}
+	o := Options{Name: old.FileName, ContentType: old.ContentType, Bucket: m.config.staysIn(old.Bucket), Size: src.Size(), Progress: progress}
 	p, err := m.prepare(ctx, row, &Attachment{ID: old.ID, Name: old.Name, Variant: old.Variant, Parent: old.Parent}, o)
 	if err != nil {
 		return nil, a.failed("reencrypt", err)

@@ -31,6 +31,17 @@ type Config struct {
 	// than Bucket, by the name of the attachment. [Options.Bucket] comes first. Files
 	// that exist stay where they are until [Manager.Reencrypt] moves them.
 	BucketOf map[string]string
+	// Resolve, if not nil, names the bucket for a new file of an attachment, for example
+	// by the tenant in ctx: see [files.WithTenant]. [Options.Bucket] comes before it; for
+	// "" it is BucketOf and Bucket. A name that is not in Buckets is
+	// [kmsencrypted.ErrConfig]. It must be safe for concurrent use. With Resolve a file
+	// stays in its bucket when it is encrypted anew, and what is derived from it lies there
+	// too.
+	Resolve func(ctx context.Context, attachment string) (bucket string, err error)
+	// Fallback, if not nil, is called for a bucket that Resolve names and Buckets does not
+	// have, and the file goes to the bucket as without Resolve. Log a warning: a tenant's
+	// file lies where others lie.
+	Fallback func(ctx context.Context, attachment, bucket string)
 	// KeyColumn is the key column whose data key wraps the file keys. Empty means the
 	// model's first.
 	KeyColumn string
@@ -157,12 +168,33 @@ func (c Config) check() (Config, error) {
 }
 
 // bucketFor returns the bucket for a new file.
-func (c Config) bucketFor(name string, o Options) (string, error) {
-	bucket := cmp.Or(o.Bucket, c.BucketOf[name], c.Bucket)
+func (c Config) bucketFor(ctx context.Context, name string, o Options) (string, error) {
+	chosen := o.Bucket
+	if chosen == "" && c.Resolve != nil {
+		resolved, err := c.Resolve(ctx, name)
+		if err != nil {
+			return "", fmt.Errorf("attach: bucket of %s: %w", name, err)
+		}
+		if resolved != "" && c.Fallback != nil && missing.Is(c.Buckets[resolved]) {
+			c.Fallback(ctx, name, resolved)
+			resolved = ""
+		}
+		chosen = resolved
+	}
+	bucket := cmp.Or(chosen, c.BucketOf[name], c.Bucket)
 	if missing.Is(c.Buckets[bucket]) {
 		return "", configError("no bucket %q", bucket)
 	}
 	return bucket, nil
+}
+
+// staysIn returns the bucket for a new object of a file that exists: a job without the
+// tenant in its context must not move it.
+func (c Config) staysIn(bucket string) string {
+	if c.Resolve == nil {
+		return ""
+	}
+	return bucket
 }
 
 // learn lists the columns to read of a record: its primary key, its key column, and

@@ -26,6 +26,9 @@ type RailsConfig[R any] struct {
 	// for new files; it may be empty if there is only one.
 	Buckets map[string]Bucket
 	Bucket  string
+	// Resolve and Fallback are as in [Config].
+	Resolve  func(ctx context.Context, attachment string) (bucket string, err error)
+	Fallback func(ctx context.Context, attachment, bucket string)
 	// KeyColumn, MaxSize, Lease and Grace are as in [Config].
 	KeyColumn    string
 	MaxSize      int64
@@ -85,7 +88,10 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	if err := model.Adapter().Check(); err != nil {
 		return nil, err
 	}
-	common := Config{Buckets: config.Buckets, Bucket: config.Bucket, KeyColumn: config.KeyColumn, MaxSize: config.MaxSize, Lease: config.Lease, Grace: config.Grace}
+	common := Config{
+		Buckets: config.Buckets, Bucket: config.Bucket, Resolve: config.Resolve, Fallback: config.Fallback,
+		KeyColumn: config.KeyColumn, MaxSize: config.MaxSize, Lease: config.Lease, Grace: config.Grace,
+	}
 	needsKey := false
 	for name, a := range config.Attachments {
 		if a.Many {

@@ -36,7 +36,7 @@ func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reade
 	if err := r.records.named(name); err != nil {
 		return nil, err
 	}
-	bucket, err := r.records.config.bucketFor(name, o)
+	bucket, err := r.records.config.bucketFor(ctx, name, o)
 	if err != nil {
 		return nil, err
 	}

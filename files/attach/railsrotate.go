@@ -142,7 +142,7 @@ func (r *Rails[R]) Reencrypt(ctx context.Context, row *R, b *Blob, progress func
 		return nil, err
 	}
 	defer src.Close()
-	bucket, err := r.records.config.bucketFor(b.Name, Options{})
+	bucket, err := r.records.config.bucketFor(ctx, b.Name, Options{Bucket: r.records.config.staysIn(b.Service)})
 	if err != nil {
 		return nil, r.failed("reencrypt", b, err)
 	}

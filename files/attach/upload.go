@@ -102,7 +102,7 @@ func (m *Manager[R]) prepare(ctx context.Context, row *R, a *Attachment, o Optio
 		return nil, ErrSize
 	}
 	var err error
-	if a.Bucket, err = m.config.bucketFor(a.Name, o); err != nil {
+	if a.Bucket, err = m.config.bucketFor(ctx, a.Name, o); err != nil {
 		return nil, err
 	}
 	a.Table, a.Format = m.model.BoundTable(), files.Native
