@@ -123,13 +123,12 @@ func (w *runner) all(ctx context.Context) error {
 
 // work takes shards until the run is over.
 func (w *runner) work(ctx context.Context) error {
-	owner := rand.Text()
 	for {
 		if err := ctx.Err(); err != nil {
 			return context.Cause(ctx)
 		}
 		turned := w.nextTurn()
-		shard, offer, err := w.store.Take(ctx, w.run.ID, owner, AnyShard, w.options.Lease)
+		shard, offer, err := w.take(ctx, AnyShard)
 		if err == nil {
 			switch offer {
 			case OfferNothing:
@@ -188,6 +187,13 @@ func (w *runner) endPass(ctx context.Context, shard Shard) error {
 		}
 		return err
 	})
+}
+
+// take leases a shard. Each lease has an owner of its own. A database that failed over may
+// have an earlier one of the same worker, even at the same position, and a batch that was
+// read under the later one must not be written there.
+func (w *runner) take(ctx context.Context, number int) (Shard, Offer, error) {
+	return w.store.Take(ctx, w.run.ID, rand.Text(), number, w.options.Lease)
 }
 
 // giveBack works even after ctx has ended.

@@ -174,7 +174,7 @@ type Shard struct {
 	Number int
 	Pass   int
 	Range         // After is its position
-	Owner  string // the worker that holds it
+	Owner  string // of the lease
 	// Calls is the number of calls for batches that were not written, for
 	// [Ledger.Release].
 	Calls int64
@@ -202,7 +202,7 @@ type Ledger interface {
 	// [kmsencrypted.ErrConflict] if the table has an active run.
 	Start(ctx context.Context, run Run, shards []Range) error
 	// Take leases a shard to owner that is free or whose lease has ended: the one
-	// with that number, or any for [AnyShard].
+	// with that number, or any for [AnyShard]. Each lease has an owner of its own.
 	Take(ctx context.Context, run, owner string, number int, lease time.Duration) (Shard, Offer, error)
 	// Keep extends a lease. It returns [ErrLeaseLost] if the lease is lost.
 	Keep(ctx context.Context, shard Shard, lease time.Duration) error

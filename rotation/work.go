@@ -143,7 +143,7 @@ func (r *Rotator) Work(ctx context.Context, run string, shard int, d time.Durati
 
 // slice works on one shard.
 func (w *runner) slice(ctx context.Context, number int, d time.Duration) (Next, error) {
-	shard, offer, err := w.store.Take(ctx, w.run.ID, rand.Text(), number, w.options.Lease)
+	shard, offer, err := w.take(ctx, number)
 	if err != nil {
 		return NextSlice, err
 	}

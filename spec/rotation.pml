@@ -8,10 +8,16 @@
  * REWRAP   beside a writer that compares nothing, as Rails; the key service may
  *          answer garbage
  * REKEYER  with REWRAP: the writer compares, and gives a record a new data key
+ * FAILOVER with REKEY or REWRAP: once, the database goes back to an earlier state, of records and
+ *          ledger alike, and a worker goes on from where it was; with one worker, and a
+ *          key service that answers right, which leaves few enough states
  *
  * NO_KEY, NO_COLUMN   a swap does not compare the key or the column
  * NO_WRITER           the writer does not compare
  * NO_LEASE            a batch is written without the lease
+ * NO_POSITION         a batch is written wherever the ledger says that the shard is; this
+ *                     fences off like the lease, so for that both are taken away
+ * NO_TOKEN            a worker keeps its name when it takes the shard again
  * NO_JOURNAL          replaced keys are not kept
  * NO_CLEAN            the journal is cleared without a clean verification
  * NO_VERIFY, NO_COUNT a version is retired without one, or without a count; while the
@@ -21,6 +27,7 @@
 
 #define RECORDS 2
 #define NOBODY 0
+#define GONE 9
 
 byte version[RECORDS];   /* of the key column */
 byte key[RECORDS];       /* the data key in it */
@@ -33,6 +40,12 @@ byte fresh = RECORDS;    /* the next new data key */
 
 byte cursor, owner;      /* of the shard */
 bool shardDone, conflict, changed, runDone, verified, retired, late;
+#ifdef FAILOVER
+bool taken;              /* the shard, since the state that comes back */
+#define TAKE taken = true
+#else
+#define TAKE skip
+#endif
 
 inline readable() {
 	/* Nothing is lost: what was written last is there, and opens. */
@@ -44,13 +57,13 @@ inline readable() {
 }
 
 proctype Worker(byte me) {
-	byte at, oldVersion, oldKey, oldUnder, oldValue;
-	bool nothing;
+	byte from, at, oldVersion, oldKey, oldUnder, oldValue;
+	bool nothing, lost;
 	do
-	:: atomic { !runDone && owner == NOBODY && !shardDone -> owner = me; }
+	:: atomic { !runDone && owner == NOBODY && !shardDone -> owner = me; from = cursor; lost = false; TAKE }
 		do
-		:: atomic { /* reads the record at the cursor that is not done yet */
-			at = cursor;
+		:: atomic { /* reads the next record that is not done yet */
+			at = from;
 			do
 			:: at < RECORDS && version[at] == 2 -> at++
 			:: else -> break
@@ -66,7 +79,10 @@ proctype Worker(byte me) {
 		   :: atomic { true -> /* writes it, together with the position */
 			if
 #ifndef NO_LEASE
-			:: owner != me || runDone -> skip
+			:: owner != me || runDone -> lost = true
+#endif
+#ifndef NO_POSITION
+			:: from != cursor -> lost = true
 #endif
 			:: else ->
 				if
@@ -86,23 +102,25 @@ proctype Worker(byte me) {
 #endif
 #ifdef REWRAP
 						key[at] = oldKey;
+#ifndef FAILOVER
 						if
 						:: skip
 						:: broken[at] = true
 						fi
+#endif
 #else
 						key[at] = fresh; under[at] = fresh; value[at] = oldValue;
 						fresh++
 #endif
 					fi;
-					cursor = at + 1
+					cursor = at + 1; from = cursor
 				fi
 			fi;
 			verified = false;
 			readable()
 		     }
 		     if
-		     :: shardDone || owner != me -> break
+		     :: shardDone || lost -> break
 		     :: else
 		     fi
 		fi
@@ -172,9 +190,50 @@ active proctype Operator() {
 	od
 }
 
+#ifdef FAILOVER
+/* What was acknowledged since may be lost. A version that was retired before is not
+ * restored. */
+proctype Replica() {
+	byte oldVersion[RECORDS], oldKey[RECORDS], oldUnder[RECORDS], oldValue[RECORDS], oldWritten[RECORDS];
+	bool oldJournal[RECORDS], oldBroken[RECORDS];
+	byte oldCursor, oldOwner;
+	bool oldShardDone, oldConflict, oldChanged, oldVerified;
+	byte i;
+	d_step {
+		!runDone;
+		for (i : 0 .. RECORDS - 1) {
+			oldVersion[i] = version[i]; oldKey[i] = key[i]; oldUnder[i] = under[i]; oldValue[i] = value[i];
+			oldWritten[i] = written[i]; oldJournal[i] = journal[i]; oldBroken[i] = broken[i]
+		}
+		oldCursor = cursor; oldOwner = owner; oldShardDone = shardDone; oldConflict = conflict;
+		oldChanged = changed; oldVerified = verified; taken = false
+	}
+	d_step {
+		!runDone;
+		for (i : 0 .. RECORDS - 1) {
+			version[i] = oldVersion[i]; key[i] = oldKey[i]; under[i] = oldUnder[i]; value[i] = oldValue[i];
+			written[i] = oldWritten[i]; journal[i] = oldJournal[i]; broken[i] = oldBroken[i]
+		}
+		cursor = oldCursor; shardDone = oldShardDone; conflict = oldConflict;
+		changed = oldChanged; verified = oldVerified;
+		if
+#ifndef NO_TOKEN
+		:: taken && oldOwner != NOBODY -> owner = GONE /* a name that nobody has any more */
+#endif
+		:: else -> owner = oldOwner
+		fi
+	}
+}
+#endif
+
 init {
 	atomic {
 		version[0] = 1; version[1] = 1; key[1] = 1; under[1] = 1;
-		run Worker(1); run Worker(2); run Writer()
+		run Worker(1); run Writer();
+#ifdef FAILOVER
+		run Replica()
+#else
+		run Worker(2)
+#endif
 	}
 }
