@@ -181,6 +181,8 @@ func (w *runner) waitsForDatabase() bool {
 // of this or any process.
 func (w *runner) endPass(ctx context.Context, shard Shard) error {
 	return w.progress.ended(ctx, shard.Pass, func() error {
+		ctx, cancel := withGrace(ctx, grace)
+		defer cancel()
 		ended, err := w.store.NextPass(ctx, w.run.ID, shard.Pass)
 		if ended {
 			w.tell(EventPassDone, shard)
@@ -189,11 +191,23 @@ func (w *runner) endPass(ctx context.Context, shard Shard) error {
 	})
 }
 
-// take leases a shard. Each lease has an owner of its own. A database that failed over may
-// have an earlier one of the same worker, even at the same position, and a batch that was
-// read under the later one must not be written there.
+// take leases a shard. Like other statements of the ledger this one is not broken off when
+// ctx ends, unless it hangs. The driver of SQLite before version 1.40.1 may leave a query
+// open that is, and its connection reads the old state of the database from then on.
+//
+// Each lease has an owner of its own. A database that failed over may have an earlier one
+// of the same worker, even at the same position, and a batch that was read under the later
+// one must not be written there.
 func (w *runner) take(ctx context.Context, number int) (Shard, Offer, error) {
+	ctx, cancel := withGrace(ctx, grace)
+	defer cancel()
 	return w.store.Take(ctx, w.run.ID, rand.Text(), number, w.options.Lease)
+}
+
+func (w *runner) newest(ctx context.Context) (Status, bool, error) {
+	ctx, cancel := withGrace(ctx, grace)
+	defer cancel()
+	return w.store.Newest(ctx)
 }
 
 // giveBack works even after ctx has ended.
@@ -229,7 +243,7 @@ func (h *heartbeat) stop() {
 
 // active returns [ErrLeaseLost] once the run was paused or cancelled.
 func (w *runner) active(ctx context.Context) error {
-	status, found, err := w.store.Newest(ctx)
+	status, found, err := w.newest(ctx)
 	if err == nil && (!found || status.ID != w.run.ID || status.State != RunActive) {
 		err = ErrLeaseLost
 	}

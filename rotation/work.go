@@ -170,7 +170,7 @@ func (w *runner) slice(ctx context.Context, number int, d time.Duration) (Next, 
 
 // afterPass checks whether the run continues.
 func (w *runner) afterPass(ctx context.Context) (pass int, next Next, err error) {
-	status, found, err := w.store.Newest(ctx)
+	status, found, err := w.newest(ctx)
 	if err != nil {
 		return w.run.Pass, NextSlice, err
 	}

@@ -149,7 +149,11 @@ func (l *Limiter) Wait(ctx context.Context, n int) error {
 	if err := l.usable(); err != nil {
 		return err
 	}
-	_, wait, err := l.reserve(ctx, n)
+	booking := ctx
+	if l.dialect == field.SQLite {
+		booking = context.WithoutCancel(ctx) // its driver may leave a query open that is broken off
+	}
+	_, wait, err := l.reserve(booking, n)
 	if err != nil {
 		return ledgerError("limiter "+l.name, err)
 	}
