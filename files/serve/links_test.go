@@ -90,6 +90,15 @@ func TestLinks(t *testing.T) {
 			t.Errorf("signing until %v: %v", expires, err)
 		}
 	}
+	longest := Link{ID: strings.Repeat("x", 1024), Expires: now.Add(time.Minute)}
+	if token, err := l.Sign(longest); err != nil {
+		t.Errorf("signing the longest id: %v", err)
+	} else if got, err := l.Verify(token, ""); err != nil || got != longest {
+		t.Errorf("Verify of the longest id = %d bytes, %v", len(got.ID), err)
+	}
+	if token, err := l.Sign(Link{ID: longest.ID + "x", Expires: longest.Expires}); token != "" || !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("signing an id of 1025 bytes = %q, %v, want ErrConfig", token, err)
+	}
 	for _, secrets := range [][][]byte{nil, {nil}, {make([]byte, 31)}, {make([]byte, 32), make([]byte, 5)}} {
 		if _, err := NewLinks(secrets...); !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("NewLinks(%d secrets): %v", len(secrets), err)
