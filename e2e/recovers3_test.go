@@ -158,8 +158,8 @@ func testRecoverFromS3(t *testing.T, program string, bucket *blob.Bucket) {
 		must(t, err)
 		must(t, os.WriteFile(filepath.Join(folder, key), object, 0o600))
 	}
-	recover := exec.CommandContext(t.Context(), program, "recover-files", "--key", "local:"+keyFile, "--store", "shop", "--bucket", "s3", folder, plain)
-	if out, err := recover.CombinedOutput(); err != nil || string(out) != "5 files written, 0 failed\n" {
+	command := exec.CommandContext(t.Context(), program, "recover-files", "--key", "local:"+keyFile, "--store", "shop", "--bucket", "s3", folder, plain)
+	if out, err := command.CombinedOutput(); err != nil || string(out) != "5 files written, 0 failed\n" {
 		t.Errorf("recover-files: %v, %s", err, out)
 	}
 	var recovered []string
