@@ -1,27 +1,18 @@
 package field_test
 
 import (
-	"bytes"
 	"context"
-	"crypto/aes"
 	"crypto/cipher"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/binary"
-	"fmt"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
-	"github.com/kmsencrypted/kmsencrypted/internal/mac"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 )
 
-// The job of these benchmarks is a record of five strings of 32 bytes. Its limit
-// does the least that gives the same outputs, with the standard library alone: a
-// random key, one wrap in memory, one key schedule, five seals with associated
-// data, base64 text. Its columns have the very layout of ours: TestNativeLimit
-// opens them. docs/performance.md says where the rest of the time goes.
+// The job of these benchmarks is a record of five strings of 32 bytes, in text columns
+// and in binary ones. limit_test.go has its limit. docs/performance.md says where the
+// rest of the time goes.
 
 type five struct {
 	ID  int64            `db:"id"`
@@ -33,35 +24,40 @@ type five struct {
 	E   field.Of[string] `db:"e_ciphertext"`
 }
 
+type fiveBinary struct {
+	ID  int64            `db:"id"`
+	Key field.Key        `db:"encrypted_kms_key"`
+	A   field.Of[string] `db:"a_ciphertext" kms:"binary"`
+	B   field.Of[string] `db:"b_ciphertext" kms:"binary"`
+	C   field.Of[string] `db:"c_ciphertext" kms:"binary"`
+	D   field.Of[string] `db:"d_ciphertext" kms:"binary"`
+	E   field.Of[string] `db:"e_ciphertext" kms:"binary"`
+}
+
+// fiveFields is a pointer to five or fiveBinary.
+type fiveFields[R any] interface {
+	*R
+	isBinary() bool
+	id() *int64
+	key() *field.Key
+	fields() [5]*field.Of[string]
+}
+
+func (*five) isBinary() bool       { return false }
+func (*fiveBinary) isBinary() bool { return true }
+
+func (r *five) id() *int64      { return &r.ID }
+func (r *five) key() *field.Key { return &r.Key }
 func (r *five) fields() [5]*field.Of[string] {
 	return [5]*field.Of[string]{&r.A, &r.B, &r.C, &r.D, &r.E}
 }
-
-var (
-	plaintexts = [5]string{"ada@example.org, forwarded to me", "+44 20 7946 0958 (after 5 pm onl", "12 St James's Square, London SW1", "GB29 NWBK 6016 1331 9268 19 acct", "notes that have thirty-two bytes"}
-	limitADs   = [5][]byte{limitAD("a_ciphertext"), limitAD("b_ciphertext"), limitAD("c_ciphertext"), limitAD("d_ciphertext"), limitAD("e_ciphertext")}
-)
-
-// limitAD is the associated data of a column (spec/native.md section 5.2).
-func limitAD(column string) []byte {
-	item := func(ad []byte, s string) []byte {
-		return append(binary.BigEndian.AppendUint32(ad, uint32(len(s))), s...)
-	}
-	ad := append(item(nil, "kmsencrypted/1 field"), 0xC1)
-	return item(item(item(ad, "customers"), column), "string")
+func (r *fiveBinary) id() *int64      { return &r.ID }
+func (r *fiveBinary) key() *field.Key { return &r.Key }
+func (r *fiveBinary) fields() [5]*field.Of[string] {
+	return [5]*field.Of[string]{&r.A, &r.B, &r.C, &r.D, &r.E}
 }
 
-// limitCipher is a cipher in hand, and how its columns begin.
-type limitCipher struct {
-	cipher.AEAD
-	head [9]byte
-}
-
-func newLimitCipher(key []byte, tag []byte) limitCipher {
-	c := limitCipher{AEAD: gcm(key), head: [9]byte{0xC1}}
-	copy(c.head[1:], tag)
-	return c
-}
+var plaintexts = [5]string{"ada@example.org, forwarded to me", "+44 20 7946 0958 (after 5 pm onl", "12 St James's Square, London SW1", "GB29 NWBK 6016 1331 9268 19 acct", "notes that have thirty-two bytes"}
 
 // memoryKey wraps in memory with one AES-GCM, as the limit does.
 type memoryKey struct{ aead cipher.AEAD }
@@ -82,183 +78,150 @@ func (k memoryKey) Decrypt(_ context.Context, ciphertext []byte, ec kmsencrypted
 	return k.aead.Open(nil, nil, ciphertext, ec.Bytes())
 }
 
-func random(n int) []byte {
-	b := make([]byte, n)
-	rand.Read(b)
-	return b
-}
-
-func gcm(key []byte) cipher.AEAD {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		panic(err)
-	}
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	if err != nil {
-		panic(err)
-	}
-	return aead
-}
-
-func limitWrap(kek cipher.AEAD, id int) (c limitCipher, column string) {
-	key := random(32)
-	return newLimitCipher(key, nil), "v1:" + base64.StdEncoding.EncodeToString(kek.Seal(nil, nil, key, fmt.Appendf(nil, `{"model_id":"%d","model_name":"customers"}`, id)))
-}
-
-func limitSeal(c limitCipher) (columns [5]string) {
-	var room [128]byte
-	for i, text := range plaintexts {
-		sealed := append(room[:0], c.head[:]...)
-		columns[i] = base64.StdEncoding.EncodeToString(c.Seal(sealed, nil, []byte(text), limitADs[i]))
-	}
-	return columns
-}
-
-func limitUnwrap(kek cipher.AEAD, column string, id int) limitCipher {
-	wrapped, _ := base64.StdEncoding.DecodeString(column[3:])
-	key, err := kek.Open(nil, nil, wrapped, fmt.Appendf(nil, `{"model_id":"%d","model_name":"customers"}`, id))
-	if err != nil {
-		panic(err)
-	}
-	return newLimitCipher(key, nil)
-}
-
-func limitOpen(c limitCipher, columns [5]string) (texts [5]string) {
-	for i, column := range columns {
-		sealed, _ := base64.StdEncoding.DecodeString(column)
-		if !bytes.HasPrefix(sealed, c.head[:]) {
-			panic("of another key")
-		}
-		plaintext, err := c.Open(nil, nil, sealed[len(c.head):], limitADs[i])
-		if err != nil {
-			panic(err)
-		}
-		texts[i] = string(plaintext)
-	}
-	return texts
-}
-
-// The limit is one of the same job: with the keys that a data key gives, its
-// columns are ours.
-func TestNativeLimit(t *testing.T) {
-	m, r := sealedFive(t)
-	key, err := m.Adapter().DataKeys(t.Context(), "encrypted_kms_key", &r)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := key[0].Raw()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := mac.Expand(raw, "kmsencrypted/1 record", 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	limit := newLimitCipher(keys[:32], keys[32:40])
-	read := five{ID: 7}
-	columns := limitSeal(limit)
-	must(t, read.Key.Scan(column(t, r.Key)))
-	for i, f := range read.fields() {
-		must(t, f.Scan(columns[i]))
-	}
-	must(t, m.Open(t.Context(), &read))
-	var ours [5]string
-	for i, f := range read.fields() {
-		if got, err := f.Get(); got != plaintexts[i] || err != nil {
-			t.Errorf("column %d of the limit opens as %q, %v", i, got, err)
-		}
-		ours[i] = column(t, r.fields()[i]).(string)
-	}
-	if got := limitOpen(limit, ours); got != plaintexts {
-		t.Errorf("the limit opens our columns as %q", got)
-	}
-}
-
 func BenchmarkSealRecord(b *testing.B) {
-	kek := gcm(random(32))
-	m := newModel[five](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
-	against.Limit(b, 3.0, func() {
-		c, _ := limitWrap(kek, 7)
-		limitSeal(c)
-	}, func() {
-		r := five{ID: 7}
-		r.set()
-		if err := m.Seal(b.Context(), &r); err != nil {
-			b.Fatal(err)
-		}
-	})
+	b.Run("text", func(b *testing.B) { sealRecord[five](b, 3.3) })
+	b.Run("binary", func(b *testing.B) { sealRecord[fiveBinary](b, 3.8) })
 }
 
 func BenchmarkOpenRecord(b *testing.B) {
-	kek := gcm(random(32))
-	c, wrapped := limitWrap(kek, 7)
-	limitColumns := limitSeal(c)
-	m, r := sealedFive(b)
-	key, columns := column(b, r.Key), r.columns(b)
-	against.Limit(b, 3.0, func() {
-		limitOpen(limitUnwrap(kek, wrapped, 7), limitColumns)
-	}, func() {
-		read := five{ID: 7}
-		if err := read.Key.Scan(key); err != nil {
-			b.Fatal(err)
-		}
-		read.scan(b, columns)
-		if err := m.Open(b.Context(), &read); err != nil {
-			b.Fatal(err)
-		}
-	})
+	b.Run("text", func(b *testing.B) { openRecord[five](b, 4.2) })
+	b.Run("binary", func(b *testing.B) { openRecord[fiveBinary](b, 5.4) })
 }
 
-// With the cipher in hand: the record's data key is open.
+// With an open data key.
 func BenchmarkSealFields(b *testing.B) {
-	c := newLimitCipher(random(32), random(8))
-	m, r := sealedFive(b)
-	against.Limit(b, 1.35, func() { limitSeal(c) }, func() {
-		r.set()
-		if err := m.Seal(b.Context(), &r); err != nil {
-			b.Fatal(err)
-		}
-	})
+	b.Run("text", func(b *testing.B) { sealFields[five](b, 1.8) })
+	b.Run("binary", func(b *testing.B) { sealFields[fiveBinary](b, 2.1) })
 }
 
 func BenchmarkOpenFields(b *testing.B) {
-	c := newLimitCipher(random(32), random(8))
-	limitColumns := limitSeal(c)
-	m, r := sealedFive(b)
-	columns := r.columns(b)
-	against.Limit(b, 1.35, func() { limitOpen(c, limitColumns) }, func() {
-		r.scan(b, columns)
-		if err := m.Open(b.Context(), &r); err != nil {
+	b.Run("text", func(b *testing.B) { openFields[five](b, 1.9) })
+	b.Run("binary", func(b *testing.B) { openFields[fiveBinary](b, 2.9) })
+}
+
+func sealRecord[R any, P fiveFields[R]](b *testing.B, most float64) {
+	kek, binary := gcm(random(32)), P(nil).isBinary()
+	m, _ := sealedFive[R, P](b)
+	against.Limit(b, most, func() {
+		c, _ := limitWrap(kek, 7, binary)
+		limitSeal(c)
+	}, func() {
+		r := newFive[R, P]()
+		setFive(r)
+		if err := m.Seal(b.Context(), r); err != nil {
 			b.Fatal(err)
 		}
 	})
 }
 
-func sealedFive(b testing.TB) (*field.Model[five], five) {
+func openRecord[R any, P fiveFields[R]](b *testing.B, most float64) {
+	kek, binary := gcm(random(32)), P(nil).isBinary()
+	c, wrapped := limitWrap(kek, 7, binary)
+	limitColumns := limitSeal(c)
+	m, r := sealedFive[R, P](b)
+	key, columns := column(b, r.key()), columnsOf[R](b, r)
+	against.Limit(b, most, func() {
+		limitOpen(limitUnwrap(kek, wrapped, 7, binary), limitColumns)
+	}, func() {
+		openedFive[R, P](b, m, key, columns)
+	})
+}
+
+func sealFields[R any, P fiveFields[R]](b *testing.B, most float64) {
+	c := newLimitCipher(random(32), random(8), P(nil).isBinary())
+	m, r := sealedFive[R, P](b)
+	against.Limit(b, most, func() { limitSeal(c) }, func() {
+		setFive[R](r)
+		if err := m.Seal(b.Context(), r); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+func openFields[R any, P fiveFields[R]](b *testing.B, most float64) {
+	c := newLimitCipher(random(32), random(8), P(nil).isBinary())
+	limitColumns := limitSeal(c)
+	m, r := sealedFive[R, P](b)
+	columns := columnsOf[R](b, r)
+	against.Limit(b, most, func() { limitOpen(c, limitColumns) }, func() {
+		scanFive[R](b, r, columns)
+		if err := m.Open(b.Context(), r); err != nil {
+			b.Fatal(err)
+		}
+	})
+}
+
+// BenchmarkOpenCached opens a record whose data key is in the cache. Its limit is
+// opening the fields of a record whose key is open.
+func BenchmarkOpenCached(b *testing.B) {
+	box, err := kmsencrypted.Config{
+		Current: 1, Cache: &kmsencrypted.CacheConfig{},
+		Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey()}},
+	}.Box()
+	if err != nil {
+		b.Fatal(err)
+	}
+	m := newModel[five](b, box, field.Config{Table: "customers"})
+	r := newFive[five]()
+	setFive(r)
+	if err := m.Seal(b.Context(), r); err != nil {
+		b.Fatal(err)
+	}
+	key, columns := column(b, r.Key), columnsOf(b, r)
+	against.Limit(b, 3.0, func() {
+		scanFive(b, r, columns)
+		if err := m.Open(b.Context(), r); err != nil {
+			b.Fatal(err)
+		}
+	}, func() {
+		openedFive[five](b, m, key, columns)
+	})
+}
+
+// newFive returns a new record.
+func newFive[R any, P fiveFields[R]]() P {
+	r := P(new(R))
+	*r.id() = 7
+	return r
+}
+
+func sealedFive[R any, P fiveFields[R]](b testing.TB) (*field.Model[R], P) {
 	b.Helper()
-	m := newModel[five](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
-	r := five{ID: 7}
-	r.set()
-	if err := m.Seal(b.Context(), &r); err != nil {
+	m := newModel[R](b, nativeBox(b, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "customers"})
+	r := newFive[R, P]()
+	setFive[R](r)
+	if err := m.Seal(b.Context(), r); err != nil {
 		b.Fatal(err)
 	}
 	return m, r
 }
 
-func (r *five) set() {
+// openedFive reads a record from its columns and opens it.
+func openedFive[R any, P fiveFields[R]](b *testing.B, m *field.Model[R], key any, columns [5]any) {
+	read := newFive[R, P]()
+	if err := read.key().Scan(key); err != nil {
+		b.Fatal(err)
+	}
+	scanFive[R](b, read, columns)
+	if err := m.Open(b.Context(), read); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func setFive[R any, P fiveFields[R]](r P) {
 	for i, f := range r.fields() {
 		f.Set(plaintexts[i])
 	}
 }
 
-func (r *five) columns(b *testing.B) (columns [5]any) {
+func columnsOf[R any, P fiveFields[R]](b *testing.B, r P) (columns [5]any) {
 	for i, f := range r.fields() {
 		columns[i] = column(b, f)
 	}
 	return columns
 }
 
-func (r *five) scan(b *testing.B, columns [5]any) {
+func scanFive[R any, P fiveFields[R]](b *testing.B, r P, columns [5]any) {
 	for i, f := range r.fields() {
 		if err := f.Scan(columns[i]); err != nil {
 			b.Fatal(err)

@@ -93,14 +93,14 @@ func newPage(b *testing.B, rows, concurrency int, cache *kmsencrypted.CacheConfi
 	p.model = newModel[five](b, box, field.Config{Table: "customers"})
 	for i := range p.records {
 		p.records[i] = five{ID: int64(i + 1)}
-		p.records[i].set()
+		setFive(&p.records[i])
 	}
 	if err := p.model.Seal(b.Context(), field.Pointers(p.records)...); err != nil {
 		b.Fatal(err)
 	}
 	for i := range p.records {
 		p.keys = append(p.keys, column(b, p.records[i].Key))
-		p.columns = append(p.columns, p.records[i].columns(b))
+		p.columns = append(p.columns, columnsOf(b, &p.records[i]))
 	}
 	return p
 }
@@ -128,7 +128,7 @@ func (p *page) open(b *testing.B) int64 {
 		if err := p.records[i].Key.Scan(p.keys[i]); err != nil {
 			b.Fatal(err)
 		}
-		p.records[i].scan(b, p.columns[i])
+		scanFive(b, &p.records[i], p.columns[i])
 	}
 	if err := p.model.Open(b.Context(), field.Pointers(p.records)...); err != nil {
 		b.Fatal(err)
