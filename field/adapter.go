@@ -186,7 +186,8 @@ func (a Adapter[R]) OpenStored(ctx context.Context, rows ...*R) error {
 	return a.open(ctx, rows, false)
 }
 
-// IndexColumn is the column of a blind index and the columns it is computed from.
+// IndexColumn is the column of a blind index and the columns it is computed from. A
+// source that the table does not have, tagged `db:"-"`, is not among them.
 type IndexColumn struct {
 	Column  string
 	Sources []string
@@ -197,7 +198,9 @@ func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
 	for _, x := range a.spec().indexes {
 		index := IndexColumn{Column: x.column}
 		for _, s := range x.sources {
-			index.Sources = append(index.Sources, s.column)
+			if s.column != "" {
+				index.Sources = append(index.Sources, s.column)
+			}
 		}
 		list = append(list, index)
 	}

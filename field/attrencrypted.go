@@ -20,10 +20,40 @@ var attrEncryptedModes = map[string]attrencrypted.Mode{
 	"insecure_single_iv_and_salt": attrencrypted.InsecureSingleIVAndSalt,
 }
 
+// attrEncryptedEncodings are the values of encode:, encode_iv: and encode_salt: that
+// matter, by pack's names for them; raw is false.
+var attrEncryptedEncodings = map[string]attrencrypted.Encoding{
+	"":    attrencrypted.Base64Lines,
+	"m":   attrencrypted.Base64Lines,
+	"m0":  attrencrypted.Base64,
+	"raw": attrencrypted.Raw,
+}
+
 // attrEncryptedColumn is a column in attr_encrypted's form.
 type attrEncryptedColumn struct {
 	values  codec
 	options attrencrypted.Options
+}
+
+// encodings sets the encodings of the columns.
+func (c *attrEncryptedColumn) encodings(f *fieldSpec) error {
+	for _, e := range []struct {
+		option, value string
+		to            *attrencrypted.Encoding
+	}{{"encode", f.encode, &c.options.Value}, {"encode_iv", f.encodeIV, &c.options.IV}, {"encode_salt", f.encodeSalt, &c.options.Salt}} {
+		encoding, ok := attrEncryptedEncodings[e.value]
+		if !ok {
+			return fmt.Errorf("%w: %s=%s, want m, m0 or raw", kmsencrypted.ErrConfig, e.option, e.value)
+		}
+		*e.to = encoding
+	}
+	if f.binary && f.encode != "" || f.encode == "raw" {
+		return fmt.Errorf("%w: a column of bytes (encode: false) is tagged binary, without encode=", kmsencrypted.ErrConfig)
+	}
+	if f.binary {
+		c.options.Value = attrencrypted.Raw
+	}
+	return nil
 }
 
 func newAttrEncryptedColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, error) {
@@ -31,13 +61,16 @@ func newAttrEncryptedColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn
 	if !ok {
 		return nil, fmt.Errorf("%w: mode=%s", kmsencrypted.ErrConfig, f.mode)
 	}
-	values, err := attrEncryptedCodec(t, f.marshal)
+	if f.allowEmpty && !f.marshal {
+		return nil, fmt.Errorf("%w: allow_empty goes with marshal, because Ruby cannot encrypt the empty text", kmsencrypted.ErrConfig)
+	}
+	values, err := attrEncryptedCodec(t, marshalOf(f))
 	if err != nil {
 		return nil, err
 	}
-	c := &attrEncryptedColumn{values: values, options: attrencrypted.Options{Mode: mode, Algorithm: f.algorithm, ZeroIV: f.zeroIV}}
-	if f.binary {
-		c.options.Value = attrencrypted.Raw
+	c := &attrEncryptedColumn{values: values, options: attrencrypted.Options{Mode: mode, Algorithm: f.algorithm, ZeroIV: f.zeroIV, AllowEmptyValue: f.allowEmpty}}
+	if err := c.encodings(f); err != nil {
+		return nil, err
 	}
 	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // checks the options
 	return c, err
@@ -50,16 +83,27 @@ func (c *attrEncryptedColumn) parts() (iv, salt bool) {
 
 func (c *attrEncryptedColumn) codec() *codec { return &c.values }
 
-func (c *attrEncryptedColumn) storesEmpty() bool { return true }
+func (c *attrEncryptedColumn) storesEmpty() bool { return !c.options.AllowEmptyValue }
 
 func (c *attrEncryptedColumn) variant() string { return fmt.Sprintf("attr_encrypted %+v", c.options) }
 
 func (c *attrEncryptedColumn) under(key []byte) (rubySealer, error) {
 	a, err := attrencrypted.New(key, c.options)
-	return attrEncryptedSealer{a}, err
+	return attrEncryptedSealer{a, c.options.IV, c.options.Salt}, err
 }
 
-type attrEncryptedSealer struct{ *attrencrypted.Attribute }
+type attrEncryptedSealer struct {
+	*attrencrypted.Attribute
+	iv, salt attrencrypted.Encoding
+}
+
+// part is an iv or salt as it is stored.
+func (attrEncryptedSealer) part(content []byte, encoding attrencrypted.Encoding) stored {
+	if content == nil {
+		return nullColumn
+	}
+	return stored{text: string(content), binary: encoding == attrencrypted.Raw}
+}
 
 func (a attrEncryptedSealer) seal(plaintext, _ []byte, isBinary bool, _ *scratch) (columns, error) {
 	sealed, err := a.Encrypt(plaintext)
@@ -68,7 +112,7 @@ func (a attrEncryptedSealer) seal(plaintext, _ []byte, isBinary bool, _ *scratch
 	}
 	return columns{
 		value: stored{text: string(sealed.Value), binary: isBinary},
-		parts: &parts{iv: textOrNull(sealed.IV), salt: textOrNull(sealed.Salt)},
+		parts: &parts{iv: a.part(sealed.IV, a.iv), salt: a.part(sealed.Salt, a.salt)},
 	}, nil
 }
 
@@ -85,13 +129,6 @@ func (a attrEncryptedSealer) open(c columns, _ []byte, _ bool, buf *scratch) ([]
 	return plaintext, nil
 }
 
-func textOrNull(text []byte) stored {
-	if text == nil {
-		return nullColumn
-	}
-	return stored{text: string(text)}
-}
-
 func bytesOrNil(s stored) []byte {
 	if s.null {
 		return nil
@@ -99,14 +136,14 @@ func bytesOrNil(s stored) []byte {
 	return []byte(s.text)
 }
 
-// attrEncryptedCodec returns a codec that stores values as Ruby's to_s or, with
-// marshal, in Ruby's Marshal format.
-func attrEncryptedCodec(t reflect.Type, marshal bool) (codec, error) {
+// attrEncryptedCodec returns a codec that stores values as Ruby's to_s, or by marshal if
+// that is not nil.
+func attrEncryptedCodec(t reflect.Type, marshal *codec) (codec, error) {
 	c, err := chooseAttrEncrypted(t, marshal)
 	return nullCodec(t, c), err
 }
 
-func chooseAttrEncrypted(t reflect.Type, marshal bool) (codec, error) {
+func chooseAttrEncrypted(t reflect.Type, marshal *codec) (codec, error) {
 	if t.Kind() == reflect.Pointer {
 		inner, err := attrEncryptedCodec(t.Elem(), marshal)
 		return pointerCodec(inner), err
@@ -115,8 +152,8 @@ func chooseAttrEncrypted(t reflect.Type, marshal bool) (codec, error) {
 		inner, err := attrEncryptedCodec(t.Field(field).Type, marshal)
 		return sqlNullCodec(inner, field), err
 	}
-	if marshal {
-		return marshalCodec, jsonFault(t)
+	if marshal != nil {
+		return *marshal, jsonFault(t)
 	}
 	if t == reflect.TypeFor[time.Time]() {
 		return codec{}, fmt.Errorf("%w: Ruby's to_s of a time is another text than Go's: keep a string", kmsencrypted.ErrConfig)
@@ -218,14 +255,27 @@ func parseTextUnmarshaler(v reflect.Value, text string) error {
 	return nil
 }
 
-// marshalCodec stores the empty string unchanged, because attr_encrypted does not
-// marshal it either.
+// marshalOf returns the codec of Ruby's Marshal format if the field has it.
+func marshalOf(f *fieldSpec) *codec {
+	switch {
+	case !f.marshal:
+		return nil
+	case f.allowEmpty:
+		return &marshalCodec
+	}
+	blank := marshalCodec
+	blank.encode = func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+		if v.Kind() == reflect.String && v.Len() == 0 {
+			return dst, false, nil // which attr_encrypted does not marshal either
+		}
+		return marshalCodec.encode(dst, v)
+	}
+	return &blank
+}
+
 var marshalCodec = codec{
 	name: "marshal", same: sameValue,
 	encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
-		if v.Kind() == reflect.String && v.Len() == 0 {
-			return dst, false, nil
-		}
 		data, err := attrencrypted.Marshal(v.Interface())
 		return append(dst, data...), false, err
 	},
@@ -236,6 +286,9 @@ var marshalCodec = codec{
 		value, err := attrencrypted.Unmarshal(plaintext)
 		if err != nil {
 			return err
+		}
+		if value == nil {
+			return errNull
 		}
 		if rubycompat.Assign(v.Addr().Interface(), value) != nil {
 			return errNotOfType

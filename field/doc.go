@@ -108,7 +108,8 @@
 //
 // NULL is no ciphertext: it is visible, and needs no data key. Set of a nil
 // pointer or of an sql.Null that is not valid is SetNull. The empty string is a
-// value and is encrypted. In a field without a pointer, such as Of[string], NULL
+// value and is encrypted, except under a Ruby version, where the gems store it as it
+// is. In a field without a pointer, such as Of[string], NULL
 // reads as the zero value; [Of.IsNull] tells the difference. In a new record, Seal
 // turns fields that are unset into NULL.
 //
@@ -160,6 +161,10 @@
 //	                        insecure_single_iv_and_salt
 //	marshal         Of      values are in Ruby's Marshal format                          the text of to_s          attr_encrypted,marshal
 //	zero_iv         Of      the values were written by encryptor 2.0.0                   a later encryptor         attr_encrypted,zero_iv
+//	encode          Of      the text of the value: base64 m (lines of 60) or m0 (one)    m                         attr_encrypted,encode=m0
+//	encode_iv       Of      the same of the iv, or raw for bytes                         m                         attr_encrypted,encode_iv=raw
+//	encode_salt     Of      the same of the salt                                         m                         attr_encrypted,mode=per_attribute_iv_and_salt,encode_salt=m0
+//	allow_empty     Of      the empty value is encrypted too (allow_empty_value)         it is stored as it is     attr_encrypted,marshal,allow_empty
 //	name            Part    iv or salt                                                   from "_iv", "_salt"       of=encrypted_ssn,name=iv
 //	of              Part    the column whose iv or salt it is                            from "_iv", "_salt"       name=iv,of=encrypted_ssn
 //	of              Index   the Go field that is indexed; several are joined with "+"    required                  of=Email

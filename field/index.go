@@ -26,6 +26,11 @@ import (
 // is configured in [Config.Indexes]. An index over several fields lists them with
 // '+': of=First+Last.
 //
+// A date is indexed as Ruby's text for it, "2020-02-29"; a time as "2020-02-29 12:00:00
+// UTC", without the fraction of a second; a time of day as one of 2000-01-01; a decimal as
+// "12.5"; other types by MarshalText. [Model.Lookup] takes the same types. NewModel
+// refuses an index of a type without a text of Ruby's.
+//
 // It is computed whenever its field is sealed, so this library keeps it up to
 // date. Other programs that write these columns must leave the field's column and
 // the index alone or set both.
@@ -60,8 +65,9 @@ type indexSpec struct {
 
 // source is a field that an index is computed from.
 type source struct {
-	goName, column string
+	goName, column string // column is empty if the database does not have the field
 	index          []int
+	text           indexText // nil: the value as it is
 }
 
 func (b *builder) addIndex(index []int, column string, o options, goName, where string) {
@@ -82,7 +88,11 @@ func (b *builder) assignIndexes(t reflect.Type) {
 				b.mistake(x.goName, "of=%s names no field of %v", name, t)
 				continue
 			}
-			x.sources = append(x.sources, source{name, f.column, f.index})
+			s := source{goName: name, column: f.column, index: f.index}
+			if err := s.prepare(f.Type, b.fieldAt(f.index)); err != nil {
+				b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", x.goName, err))
+			}
+			x.sources = append(x.sources, s)
 		}
 		var err error
 		if x.computed, err = x.build(b.config); err != nil {
@@ -162,14 +172,18 @@ func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, 
 		o, ok := v.Addr().Interface().(holder)
 		if !ok {
 			changed = changed || !v.IsZero()
-			values[i] = indirect(v)
+			if values[i], err = s.plain(indirect(v)); err != nil {
+				return nil, changed, err
+			}
 			continue
 		}
 		h := o.head()
 		changed = changed || h.dirty()
 		switch h.state {
 		case plain, opened:
-			values[i] = indirect(o.plaintext())
+			if values[i], err = s.plain(indirect(o.plaintext())); err != nil {
+				return nil, changed, err
+			}
 		case closed:
 			closedSource = s.goName
 		case unset:
@@ -186,6 +200,12 @@ func (r record) indexValue(x *indexSpec, wanted bool) (value any, changed bool, 
 	}
 	compound, err := blindindex.Compound(values...)
 	return compound, changed, err
+}
+
+// lacksSource reports whether an index is computed from a field that the database does
+// not have and that the program did not fill. Nothing tells its value then.
+func (r record) lacksSource(x *indexSpec) bool {
+	return slices.ContainsFunc(x.sources, func(s source) bool { return s.column == "" && r.at(s.index).IsZero() })
 }
 
 // indirect returns the value behind a pointer or sql.Null, or nil.
@@ -247,7 +267,8 @@ func (c *computing) run(ctx context.Context) {
 // Reindex computes every index of opened records again, even if its field was not
 // set: to fill the column of a new index, or to give all rows an index under
 // another key. It returns [kmsencrypted.ErrNotOpened] for a source that is not
-// opened. [Adapter.Write] then has the columns that differ, on condition that the
+// opened. An index of a field that is not stored, tagged `db:"-"`, is computed if the
+// program has filled that, and otherwise left as it is. [Adapter.Write] then has the columns that differ, on condition that the
 // fields are unchanged since they were read.
 func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 	if err := m.usable(rows); err != nil {
@@ -280,6 +301,9 @@ func (m *Model[R]) recompute(ctx context.Context, w *work) (stale []*computing) 
 	for i := range w.records {
 		r := &w.records[i]
 		for _, x := range m.schema.indexes {
+			if r.lacksSource(x) {
+				continue
+			}
 			value, _, err := r.indexValue(x, true)
 			all = append(all, &computing{recordWork: r, spec: x, value: value, err: err})
 		}
@@ -380,6 +404,14 @@ func (m *Model[R]) Lookup(name string, values ...any) Lookup {
 	x, err := m.schema.findIndex(name)
 	if err != nil {
 		return Lookup{err: err}
+	}
+	if len(x.sources) == 1 {
+		values = slices.Clone(values)
+		for i := range values {
+			if values[i], err = x.sources[0].plain(values[i]); err != nil {
+				return Lookup{err: err}
+			}
+		}
 	}
 	lookup, err := x.computed.Lookup(values...)
 	if err != nil {

@@ -26,9 +26,6 @@ func newLockboxColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, erro
 		return nil, err
 	}
 	c := &lockboxColumn{values: values, options: lockbox.Options{Algorithm: lockbox.Algorithm(f.algorithm), Padding: f.padding}}
-	if f.mode != "" || f.marshal || f.zeroIV {
-		return nil, fmt.Errorf("%w: mode, marshal and zero_iv are attr_encrypted's", kmsencrypted.ErrConfig)
-	}
 	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // checks the options
 	return c, err
 }

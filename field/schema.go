@@ -348,6 +348,15 @@ func (b *builder) assignParts() {
 	}
 }
 
+// fieldAt returns the encrypted field at an index, or nil.
+func (b *builder) fieldAt(index []int) *fieldSpec {
+	i := slices.IndexFunc(b.fields, func(f *fieldSpec) bool { return slices.Equal(f.index, index) })
+	if i < 0 {
+		return nil
+	}
+	return b.fields[i]
+}
+
 // assignAssociated finds the fields in the tags ad=.
 func (b *builder) assignAssociated() {
 	for _, f := range b.fields {

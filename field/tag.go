@@ -34,7 +34,10 @@ type options struct {
 	mode      string // mode=: of attr_encrypted
 	marshal   bool   // marshal: attr_encrypted's values went through Ruby's Marshal
 	zeroIV    bool   // zero_iv: data of encryptor 2.0.0
-	of        string // of=: the column whose iv or salt a Part holds, the fields that an Index is of
+	// encode=, encode_iv= and encode_salt= of attr_encrypted: m, m0 or raw.
+	encode, encodeIV, encodeSalt string
+	allowEmpty                   bool   // allow_empty: attr_encrypted encrypts the empty value too
+	of                           string // of=: the column whose iv or salt a Part holds, the fields that an Index is of
 
 	// Of an Index.
 	expression string // expression=: names as in blindindex.ParseExpression
@@ -78,6 +81,10 @@ var knownOptions = map[string]option{
 	"mode":           {true, func(o *options, v string) error { o.mode = v; return nil }},
 	"marshal":        {false, func(o *options, _ string) error { o.marshal = true; return nil }},
 	"zero_iv":        {false, func(o *options, _ string) error { o.zeroIV = true; return nil }},
+	"encode":         {true, func(o *options, v string) error { o.encode = v; return nil }},
+	"encode_iv":      {true, func(o *options, v string) error { o.encodeIV = v; return nil }},
+	"encode_salt":    {true, func(o *options, v string) error { o.encodeSalt = v; return nil }},
+	"allow_empty":    {false, func(o *options, _ string) error { o.allowEmpty = true; return nil }},
 	"of":             {true, func(o *options, v string) error { o.of = v; return nil }},
 	"migrating":      {true, func(o *options, v string) error { o.migrating = v; return nil }},
 	"migrated":       {true, func(o *options, v string) error { o.migrated = v; return nil }},
@@ -135,14 +142,21 @@ func (o *options) setRuby(form rubyForm) error {
 	return nil
 }
 
+// hasAttrEncrypted reports whether an option is set that only attr_encrypted has.
+func (o *options) hasAttrEncrypted() bool {
+	return o.mode != "" || o.marshal || o.zeroIV || o.encode != "" || o.encodeIV != "" || o.encodeSalt != "" || o.allowEmpty
+}
+
 // misplaced returns an error text for options that have no effect on an encrypted
 // column.
 func (o *options) misplaced() string {
 	switch {
 	case o.of != "", o.expression != "", o.slow, o.size != 0, o.bits != 0:
 		return "the options of, expression, slow, size and bits are for a field.Index"
-	case o.ruby == "" && (o.algorithm != "" || o.mode != "" || o.marshal || o.zeroIV):
-		return "the options algorithm, mode, marshal and zero_iv need lockbox or attr_encrypted"
+	case o.ruby == "" && o.algorithm != "":
+		return "the option algorithm needs lockbox or attr_encrypted"
+	case o.ruby != attrEncryptedForm && o.hasAttrEncrypted():
+		return "the options mode, marshal, zero_iv, encode, encode_iv, encode_salt and allow_empty need attr_encrypted"
 	case !o.master && (o.keyTable != "" || o.keyAttr != ""):
 		return "the options key_table and key_attribute need master"
 	}

@@ -395,8 +395,10 @@ func TestTypes(t *testing.T) {
 		"json":    func(t reflect.Type) (codec, error) { return nativeCodec(t, "json", config) },
 		"lockbox": func(t reflect.Type) (codec, error) { return lockboxCodec(t, "", config) },
 		"hash":    func(t reflect.Type) (codec, error) { return lockboxCodec(t, "hash", config) },
-		"to_s":    func(t reflect.Type) (codec, error) { return attrEncryptedCodec(t, false) },
-		"marshal": func(t reflect.Type) (codec, error) { return attrEncryptedCodec(t, true) },
+		"to_s":    func(t reflect.Type) (codec, error) { return attrEncryptedCodec(t, nil) },
+		"marshal": func(t reflect.Type) (codec, error) {
+			return attrEncryptedCodec(t, marshalOf(&fieldSpec{options: options{marshal: true}}))
+		},
 	}
 	distinct := make(map[reflect.Type]bool)
 	for form, codecOf := range forms {

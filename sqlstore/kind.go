@@ -133,11 +133,16 @@ func (s *Store[R]) selectReplaced(q *sqldialect.Statement, target int) {
 // is computed.
 func (s *Store[R]) selectIndexed(q *sqldialect.Statement, _ int) {
 	q.Add("1 = 0")
-	for _, x := range s.model.IndexColumns() {
+	for _, x := range s.storedIndexes() {
 		for _, name := range append(slices.Clone(x.Sources), x.Column) {
 			q.Add(" OR ", q.Dialect.Quoted(name), " IS NOT NULL")
 		}
 	}
+}
+
+// storedIndexes are the indexes that can be computed again from the table.
+func (s *Store[R]) storedIndexes() []field.IndexColumn {
+	return slices.DeleteFunc(s.model.IndexColumns(), func(x field.IndexColumn) bool { return len(x.Sources) == 0 })
 }
 
 // migrated returns the columns of the model and those that they replace.
@@ -153,7 +158,7 @@ func (s *Store[R]) migrated() []column {
 // from.
 func (s *Store[R]) indexed() []column {
 	columns := slices.Clone(s.keys)
-	for _, x := range s.model.IndexColumns() {
+	for _, x := range s.storedIndexes() {
 		columns = s.with(columns, x.Column)
 		for _, name := range x.Sources {
 			columns = s.with(columns, name)

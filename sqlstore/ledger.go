@@ -217,8 +217,8 @@ func (s *Store[R]) suits(k rotation.Kind) error {
 		return errors.New("the model declares its keys only, and every column is needed")
 	case (k.ReplacesKeys() || k == rotation.FirstKey) && len(s.unknown) > 0:
 		return field.UnknownColumnsError(s.unknown)
-	case k == rotation.Reindex && len(s.model.IndexColumns()) == 0:
-		return errors.New("the model has no blind index")
+	case k == rotation.Reindex && len(s.storedIndexes()) == 0:
+		return errors.New("the model has no blind index of a column")
 	}
 	return nil
 }

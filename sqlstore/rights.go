@@ -46,7 +46,7 @@ func (s *Store[R]) rights(k rotation.Kind) []right {
 	}
 	if k == rotation.Reindex {
 		written = nil
-		for _, x := range s.model.IndexColumns() {
+		for _, x := range s.storedIndexes() {
 			written = s.with(written, x.Column)
 		}
 	}

@@ -1,0 +1,240 @@
+package field_test
+
+import (
+	"bytes"
+	"database/sql/driver"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"math/big"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/blindindex"
+	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/lockbox"
+	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+)
+
+// rubyTable is rows that a Rails application wrote, beside what it shows.
+type rubyTable struct {
+	Rows []struct {
+		ID     int64
+		Values map[string]struct {
+			T string
+			V any
+		}
+		Raw map[string]any
+	}
+}
+
+func loadRubyTable(t *testing.T, file string) (table rubyTable) {
+	t.Helper()
+	data, err := os.ReadFile("testdata/" + file)
+	must(t, err)
+	must(t, json.Unmarshal(data, &table))
+	return table
+}
+
+func rubyOnly(t *testing.T) *kmsencrypted.Box {
+	t.Helper()
+	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: testkey.New(), Format: kmsencrypted.Ruby}}}.Box()
+	must(t, err)
+	return box
+}
+
+// scanRuby reads a row of Ruby's into a record.
+func scanRuby(t *testing.T, record any, raw map[string]any) {
+	t.Helper()
+	v := reflect.ValueOf(record).Elem()
+	for i := range v.NumField() {
+		value, ok := raw[v.Type().Field(i).Tag.Get("db")]
+		if !ok {
+			continue
+		}
+		if id, isID := value.(float64); isID {
+			v.Field(i).SetInt(int64(id))
+			continue
+		}
+		if text, _ := value.(string); strings.HasPrefix(text, "b64:") {
+			decoded, err := base64.StdEncoding.DecodeString(text[len("b64:"):])
+			must(t, err)
+			value = decoded
+		}
+		must(t, v.Field(i).Addr().Interface().(interface{ Scan(any) error }).Scan(value))
+	}
+}
+
+type rubyIndexed struct {
+	ID       int64                      `db:"id"`
+	Key      field.Key                  `db:"encrypted_kms_key"`
+	D        field.Of[*time.Time]       `db:"d_ciphertext" kms:"lockbox,type=date"`
+	Dt       field.Of[*time.Time]       `db:"dt_ciphertext" kms:"lockbox"`
+	Tm       field.Of[*time.Time]       `db:"tm_ciphertext" kms:"lockbox,type=time"`
+	I        field.Of[*int64]           `db:"i_ciphertext" kms:"lockbox"`
+	F        field.Of[*float64]         `db:"f_ciphertext" kms:"lockbox"`
+	Dec      field.Of[*lockbox.Decimal] `db:"dec_ciphertext" kms:"lockbox"`
+	B        field.Of[*bool]            `db:"b_ciphertext" kms:"lockbox"`
+	S        field.Of[*string]          `db:"s_ciphertext" kms:"lockbox"`
+	Initials string                     `db:"-"`
+	DI       field.Index                `db:"d_bidx" kms:"of=D"`
+	DtI      field.Index                `db:"dt_bidx" kms:"of=Dt"`
+	TmI      field.Index                `db:"tm_bidx" kms:"of=Tm"`
+	II       field.Index                `db:"i_bidx" kms:"of=I"`
+	FI       field.Index                `db:"f_bidx" kms:"of=F"`
+	DecI     field.Index                `db:"dec_bidx" kms:"of=Dec"`
+	BI       field.Index                `db:"b_bidx" kms:"of=B"`
+	SI       field.Index                `db:"s_bidx" kms:"of=S"`
+	InI      field.Index                `db:"initials_bidx" kms:"of=Initials"`
+}
+
+// Indexes of every type are those that Ruby wrote, and look-ups find them by Go's values.
+func TestRubyIndexTypes(t *testing.T) {
+	t.Parallel()
+	key, err := blindindex.NewMasterKey(bytes.Repeat([]byte{0xb1}, 32))
+	must(t, err)
+	m := newModel[rubyIndexed](t, rubyOnly(t), field.Config{Table: "bxs", Name: "Bx", IndexKey: key})
+	compared := 0
+	for _, row := range loadRubyTable(t, "date_index.json").Rows {
+		r := new(rubyIndexed)
+		scanRuby(t, r, row.Raw)
+		must(t, m.Open(t.Context(), r))
+		must(t, m.Adapter().CheckDerived(t.Context(), r))
+		must(t, m.Reindex(t.Context(), r)) // Initials is not filled: its index stays
+		w, err := m.Adapter().Write(r)
+		must(t, err)
+		if len(w.Set) > 0 {
+			t.Errorf("row %d: Reindex writes %v", row.ID, w.Set)
+		}
+		r.Initials = "AL"
+		must(t, m.Adapter().CheckDerived(t.Context(), r))
+		for name, value := range map[string]any{
+			"d_bidx": r.D.Must(), "dt_bidx": r.Dt.Must(), "tm_bidx": r.Tm.Must(), "i_bidx": r.I.Must(), "f_bidx": r.F.Must(),
+			"dec_bidx": r.Dec.Must(), "b_bidx": r.B.Must(), "s_bidx": r.S.Must(), "initials_bidx": "AL",
+		} {
+			l := m.Lookup(name, value)
+			must(t, l.Err())
+			if want := row.Raw[name]; want == nil && !l.Null || want != nil && column(t, l.Indexes()[0]) != want {
+				t.Errorf("row %d: look-up in %s does not search what Ruby has", row.ID, name)
+			}
+			if matches, err := l.Matches(r); !matches || err != nil {
+				t.Errorf("row %d: Matches in %s = %v, %v", row.ID, name, matches, err)
+			}
+			compared++
+		}
+	}
+	if compared != 18 {
+		t.Errorf("%d look-ups compared", compared)
+	}
+}
+
+// A type without a text of Ruby's is refused when the model is made, and other types have
+// the text of their own.
+func TestIndexTypesRefused(t *testing.T) {
+	t.Parallel()
+	key, err := blindindex.NewMasterKey(bytes.Repeat([]byte{0xb1}, 32))
+	must(t, err)
+	config := field.Config{Table: "things", IndexKey: key}
+	_, err = field.NewModel[struct {
+		ID    int64                    `db:"id"`
+		Key   field.Key                `db:"encrypted_kms_key"`
+		JSON  field.Of[map[string]int] `db:"json_ciphertext" kms:"lockbox"`
+		Index field.Index              `db:"json_bidx" kms:"of=JSON"`
+	}](rubyOnly(t), config)
+	_, err2 := field.NewModel[struct {
+		ID    int64            `db:"id"`
+		Key   field.Key        `db:"encrypted_kms_key"`
+		Name  field.Of[string] `db:"name_ciphertext" kms:"lockbox"`
+		Born  time.Time        `db:"-"`
+		Index field.Index      `db:"born_bidx" kms:"of=Born"`
+	}](rubyOnly(t), config)
+	for _, err := range []error{err, err2} {
+		if !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("NewModel() = %v, want ErrConfig", err)
+		}
+	}
+	type big64 struct {
+		ID    int64              `db:"id"`
+		Key   field.Key          `db:"encrypted_kms_key"`
+		N     field.Of[*big.Int] `db:"n_ciphertext" kms:"lockbox"`
+		Text  field.Of[string]   `db:"text_ciphertext" kms:"lockbox"`
+		Index field.Index        `db:"n_bidx" kms:"of=N,key_attribute=x"`
+		Other field.Index        `db:"text_bidx" kms:"of=Text,key_attribute=x"`
+	}
+	m := newModel[big64](t, rubyOnly(t), config)
+	n, _ := new(big.Int).SetString("18446744073709551616", 10)
+	r := &big64{ID: 1, N: field.New(n), Text: field.New("18446744073709551616")}
+	must(t, m.SealNew(t.Context(), r))
+	if column(t, r.Index) != column(t, r.Other) {
+		t.Error("the index of a big integer is not that of its digits")
+	}
+}
+
+type rubyEncoded struct {
+	ID      int64             `db:"id"`
+	Key     field.Key         `db:"encrypted_kms_key"`
+	M0      field.Of[*string] `db:"encrypted_m0" kms:"attr_encrypted,encode=m0,encode_iv=m0"`
+	M0IV    field.Part        `db:"encrypted_m0_iv"`
+	Raw     field.Of[*string] `db:"encrypted_rawv" kms:"attr_encrypted,binary,encode_iv=raw"`
+	RawIV   field.Part        `db:"encrypted_rawv_iv"`
+	Allow   field.Of[*string] `db:"encrypted_allow" kms:"attr_encrypted,marshal,allow_empty"`
+	AllowIV field.Part        `db:"encrypted_allow_iv"`
+	Mar     field.Of[any]     `db:"encrypted_mar" kms:"attr_encrypted,marshal"`
+	MarIV   field.Part        `db:"encrypted_mar_iv"`
+	Ren     field.Of[*string] `db:"renamed" kms:"attr_encrypted,mode=per_attribute_iv_and_salt"`
+	RenIV   field.Part        `db:"renamed_iv"`
+	RenSalt field.Part        `db:"renamed_salt"`
+}
+
+// The encodings of attr_encrypted are read, and written in the same form.
+func TestAttrEncryptedEncodings(t *testing.T) {
+	t.Parallel()
+	m := newModel[rubyEncoded](t, rubyOnly(t), field.Config{Table: "atts", Name: "Att"})
+	for _, row := range loadRubyTable(t, "attr_options.json").Rows {
+		r := new(rubyEncoded)
+		scanRuby(t, r, row.Raw)
+		must(t, m.Open(t.Context(), r))
+		for name, got := range map[string]*string{"m0": r.M0.Must(), "rawv": r.Raw.Must(), "allow": r.Allow.Must(), "ren": r.Ren.Must()} {
+			want := row.Values[name]
+			if want.T == "nil" && got != nil || want.T != "nil" && (got == nil || *got != want.V) {
+				t.Errorf("row %d: %s is not %v", row.ID, name, want)
+			}
+		}
+		setAll(t, r)
+		must(t, m.Seal(t.Context(), r))
+		again := &rubyEncoded{ID: r.ID}
+		v, w := reflect.ValueOf(r).Elem(), reflect.ValueOf(again).Elem()
+		for i := 1; i < v.NumField(); i++ {
+			must(t, w.Field(i).Addr().Interface().(interface{ Scan(any) error }).Scan(column(t, v.Field(i).Interface().(driver.Valuer))))
+		}
+		must(t, m.Open(t.Context(), again))
+		if *r.M0.Must() != "" {
+			for name, text := range map[string]any{"value": column(t, r.M0), "iv": column(t, r.M0IV)} {
+				if strings.Contains(text.(string), "\n") || len(text.(string))%4 != 0 {
+					t.Errorf("m0: the %s is %q", name, text)
+				}
+			}
+			if iv := column(t, r.RawIV).([]byte); len(iv) != 12 {
+				t.Errorf("the raw iv has %d bytes", len(iv))
+			}
+			if column(t, r.Allow).(string) == "" {
+				t.Error("allow_empty stores the empty value as it is")
+			}
+		}
+	}
+	for _, tag := range []string{"encode=u", "encode_iv=base64", "binary,encode=m0", "encode=raw", "allow_empty"} {
+		_, err := field.NewDynamicModel(rubyOnly(t), reflect.StructOf([]reflect.StructField{
+			{Name: "ID", Type: reflect.TypeFor[int64](), Tag: `db:"id"`},
+			{Name: "Key", Type: reflect.TypeFor[field.Key](), Tag: `db:"encrypted_kms_key"`},
+			{Name: "Text", Type: reflect.TypeFor[field.Of[string]](), Tag: reflect.StructTag(`db:"text" kms:"attr_encrypted,` + tag + `"`)},
+			{Name: "IV", Type: reflect.TypeFor[field.Part](), Tag: `db:"text_iv"`},
+		}), field.Config{Table: "texts"})
+		if !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("a model tagged %s = %v, want ErrConfig", tag, err)
+		}
+	}
+}
