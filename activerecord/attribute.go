@@ -140,6 +140,16 @@ func (a *Attribute) Decrypt(column []byte) (Text, error) {
 	return text, err
 }
 
+// IsMessage reports whether a column is a message, under any key: encrypted_attribute? in
+// Rails.
+func (a *Attribute) IsMessage(column []byte) bool {
+	attribute := a.get()
+	return attribute != nil && slices.ContainsFunc(attribute.variants, func(v variant) bool {
+		_, err := v.parse(column)
+		return err == nil
+	})
+}
+
 // IsCurrent reports whether a column is encrypted as [Attribute.Encrypt] would do it now:
 // under the same scheme and the newest key. If not, encrypt its text again, for example
 // after a primary key was added. It returns the errors of [Attribute.Decrypt].

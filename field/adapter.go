@@ -193,7 +193,8 @@ type IndexColumn struct {
 	Sources []string
 }
 
-// IndexColumns returns the blind indexes.
+// IndexColumns returns the blind indexes, and the columns tagged activerecord, which are
+// their own source.
 func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
 	for _, x := range a.spec().indexes {
 		index := IndexColumn{Column: x.column}
@@ -203,6 +204,9 @@ func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
 			}
 		}
 		list = append(list, index)
+	}
+	for _, f := range a.spec().activeRecordColumns() {
+		list = append(list, IndexColumn{Column: f.column, Sources: []string{f.column}})
 	}
 	return list
 }

@@ -52,6 +52,7 @@ type head struct {
 	nulled bool            // the same since it was read: written even over NULL, since another program may have set it
 	filled bool            // filled with NULL, because the program did not set it
 	read   bool            // read from the database
+	again  bool            // encrypted again: the column changes and the value does not
 	old    oldState        // relation to the field that it replaces
 	stored stored          // the new content of the column in states null, closed and opened
 	loaded stored          // what was read, or what the database is known to hold since

@@ -165,6 +165,10 @@
 //	encode_iv       Of      the same of the iv, or raw for bytes                         m                         attr_encrypted,encode_iv=raw
 //	encode_salt     Of      the same of the salt                                         m                         attr_encrypted,mode=per_attribute_iv_and_salt,encode_salt=m0
 //	allow_empty     Of      the empty value is encrypted too (allow_empty_value)         it is stored as it is     attr_encrypted,marshal,allow_empty
+//	activerecord    Of      as Rails' encrypts writes, under Config.ActiveRecord         under the data key        activerecord
+//	deterministic   Of      equal values give equal columns, for Lookup                  a random nonce            activerecord,deterministic
+//	downcase        Of      the value is stored in lower case                            as it is                  activerecord,downcase
+//	ignore_case     Of      the lower case, to look up, of this Go field                 no such field             activerecord,ignore_case=Rails
 //	name            Part    iv or salt                                                   from "_iv", "_salt"       of=encrypted_ssn,name=iv
 //	of              Part    the column whose iv or salt it is                            from "_iv", "_salt"       name=iv,of=encrypted_ssn
 //	of              Index   the Go field that is indexed; several are joined with "+"    required                  of=Email
@@ -180,7 +184,13 @@
 // Of type=: a time.Time is a datetime unless the tag says date or time. json keeps
 // any type as JSON. hash and array are Lockbox's YAML and need [Config.YAML]. With
 // lockbox also string, boolean, integer, float, decimal, inet and binary can be
-// named; they describe Lockbox's form only.
+// named; they describe Lockbox's form only, and that of Rails' encrypts.
+//
+// A column tagged activerecord has no data key and no version: see package activerecord
+// for its keys, and [Config.ActiveRecordSchemes] for options that a tag cannot express. It
+// is bound to nothing, neither row nor column. A rewrap or rekey leaves it alone; a rotation
+// of the kind reindex, or [Model.Reindex], encrypts it under the newest key. To move it to the
+// data key of the record, declare a second field with migrating=.
 //
 // # Errors and concurrency
 //

@@ -10,9 +10,11 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
@@ -108,6 +110,7 @@ func tagged(t *testing.T, kind, tag string) error {
 		f("Old", text, `db:"old"`),
 		f("Key", keyType, `db:"encrypted_kms_key"`),
 		f("Email", encrypted, `db:"email_ciphertext"`),
+		f("Rails", encrypted, `db:"rails" kms:"activerecord"`),
 		f("SSN", encrypted, `db:"encrypted_ssn" kms:"attr_encrypted"`),
 		f("Tested", fieldTypes[kind], `db:"tested" kms:"`+tag+`"`),
 	}
@@ -141,9 +144,18 @@ func tagged(t *testing.T, kind, tag string) error {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = NewDynamicModel(box, reflect.StructOf(fields), Config{Table: "customers", IndexKey: indexKey, LockboxMasterKey: lockboxKey})
+	_, err = NewDynamicModel(box, reflect.StructOf(fields), Config{Table: "customers", IndexKey: indexKey, LockboxMasterKey: lockboxKey, ActiveRecord: railsKeys()})
 	return err
 }
+
+// railsKeys derives the keys once, because that is slow.
+var railsKeys = sync.OnceValue(func() *activerecord.Encryption {
+	e, err := activerecord.New(activerecord.Config{PrimaryKeys: activerecord.Passwords("p"), DeterministicKey: activerecord.Password("d"), Salt: "s"})
+	if err != nil {
+		panic(err)
+	}
+	return e
+})
 
 // Every example of the table is accepted where the table says, and refused on any
 // other field and without the options that it begins with.

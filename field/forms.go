@@ -40,7 +40,7 @@ func (a Adapter[R]) Forms() (forms []ColumnForm) {
 
 func (f *fieldSpec) least() int {
 	switch {
-	case f.ruby != "" && f.binary:
+	case f.ruby == activeRecordForm, f.ruby != "" && f.binary: // or plaintext, if Rails reads it
 		return 0
 	case f.ruby != "":
 		return leastRubyText

@@ -194,7 +194,7 @@ func (g *group) commit() {
 func (g *group) commitSlot(s *slot) {
 	h := s.head()
 	if s.changed {
-		h.state, h.stored, h.kept = s.state, s.columns.value, s.kept
+		h.state, h.stored, h.kept, h.again = s.state, s.columns.value, s.kept, false
 		g.setParts(s.spec, s.columns.parts)
 	}
 	written := h.set || g.isNew || g.rekeyed

@@ -270,6 +270,9 @@ func (c *computing) run(ctx context.Context) {
 // opened. An index of a field that is not stored, tagged `db:"-"`, is computed if the
 // program has filled that, and otherwise left as it is. [Adapter.Write] then has the columns that differ, on condition that the
 // fields are unchanged since they were read.
+//
+// A column tagged activerecord is its own index: Reindex encrypts it again if that is
+// under an older key or scheme than [activerecord.Attribute.Encrypt] would use now.
 func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 	if err := m.usable(rows); err != nil {
 		return err
@@ -279,6 +282,7 @@ func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
 	for _, c := range m.recompute(ctx, w) {
 		c.commit()
 	}
+	w.encryptAgain()
 	return failures(w.records)
 }
 
@@ -292,6 +296,7 @@ func (m *Model[R]) checkDerived(ctx context.Context, rows []*R) error {
 	for _, c := range m.recompute(ctx, w) {
 		c.recordWork.err = errors.Join(c.recordWork.err, c.failed("compare", c.spec.column, kmsencrypted.ErrStaleIndex))
 	}
+	w.checkAgain()
 	return failures(w.records)
 }
 
@@ -393,7 +398,8 @@ func (l Lookup) Matches(row any) (bool, error) {
 }
 
 // Lookup returns what to search for to find records by the value of a field. name
-// is the field's name if it has one index, otherwise the index column. Nil
+// is the field's name if it has one index, otherwise the index column. A field tagged
+// `kms:"activerecord,deterministic"` is looked up in its own column. Nil
 // searches for NULL. The index's expression is applied to the values. An error is
 // kept in the result, so that the call can be used inside a query; adapters return
 // it.
@@ -403,6 +409,9 @@ func (m *Model[R]) Lookup(name string, values ...any) Lookup {
 	}
 	x, err := m.schema.findIndex(name)
 	if err != nil {
+		if f, ok := m.schema.findActiveRecord(name); ok {
+			return m.lookupColumn(f, values)
+		}
 		return Lookup{err: err}
 	}
 	if len(x.sources) == 1 {

@@ -71,17 +71,32 @@ var errNull = errors.New("null")
 // lockboxCodec returns the codec of a Go type for Lockbox's type: option, or for
 // the default of the Go type.
 func lockboxCodec(t reflect.Type, option string, config Config) (codec, error) {
-	c, err := chooseLockbox(t, option, config)
+	c, err := chooseRuby(t, option, config, lockboxTypeOf, func(name string) (rubyType, error) {
+		return lockbox.ParseType(name, config.YAML)
+	})
 	return nullCodec(t, c), err
 }
 
-func chooseLockbox(t reflect.Type, option string, config Config) (codec, error) {
+// rubyType converts values to the plaintext of a Ruby type and back, as [lockbox.Type]
+// does.
+type rubyType interface {
+	Append(dst []byte, value any) (plaintext []byte, null bool, err error)
+	Parse(plaintext []byte, into any) (null bool, err error)
+}
+
+// chooseRuby returns the codec of a Go type for a type of Ruby: the one named by the
+// option, or typeOf the Go type.
+func chooseRuby(t reflect.Type, option string, config Config, typeOf func(reflect.Type) string, parseType func(string) (rubyType, error)) (codec, error) {
+	choose := func(t reflect.Type) (codec, error) {
+		c, err := chooseRuby(t, option, config, typeOf, parseType)
+		return nullCodec(t, c), err
+	}
 	if t.Kind() == reflect.Pointer {
-		inner, err := lockboxCodec(t.Elem(), option, config)
+		inner, err := choose(t.Elem())
 		return pointerCodec(inner), err
 	}
 	if field, ok := sqlNull(t); ok {
-		inner, err := lockboxCodec(t.Field(field).Type, option, config)
+		inner, err := choose(t.Field(field).Type)
 		return sqlNullCodec(inner, field), err
 	}
 	for _, custom := range config.Types {
@@ -90,9 +105,9 @@ func chooseLockbox(t reflect.Type, option string, config Config) (codec, error) 
 		}
 	}
 	if option == "" {
-		option = lockboxTypeOf(t)
+		option = typeOf(t)
 	}
-	lockboxType, err := lockbox.ParseType(option, config.YAML)
+	ruby, err := parseType(option)
 	if err != nil {
 		return codec{}, err
 	}
@@ -108,12 +123,12 @@ func chooseLockbox(t reflect.Type, option string, config Config) (codec, error) 
 			if err != nil {
 				return nil, false, err
 			}
-			out, isNull, err := lockboxType.Append(dst, value)
+			out, isNull, err := ruby.Append(dst, value)
 			return out, isNull, aboutValue(err)
 		},
 		decode: func(v reflect.Value, plaintext []byte) error {
 			return convert.fromRuby(v, func(into any) error {
-				isNull, err := lockboxType.Parse(plaintext, into)
+				isNull, err := ruby.Parse(plaintext, into)
 				if err == nil && isNull {
 					err = errNull
 				}

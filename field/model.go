@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
@@ -57,6 +58,12 @@ type Config struct {
 	ColumnTag string
 	// Types describes Go types that this package does not know.
 	Types []Type
+	// ActiveRecord has the keys of the columns tagged `kms:"activerecord"`.
+	ActiveRecord *activerecord.Encryption
+	// ActiveRecordSchemes contains, by column, the options of such columns that need more
+	// than a tag can express: keys of their own, an envelope, previous schemes. Those of
+	// the tag are added.
+	ActiveRecordSchemes map[string]activerecord.Scheme
 	// LockboxMasterKey opens the columns tagged `kms:"lockbox,master"`.
 	LockboxMasterKey lockbox.MasterKey
 	// IndexKey is the master key of blind indexes: each Index has a key of its own

@@ -31,6 +31,8 @@ func newRubyColumn(s *schema, f *fieldSpec, holder holder) (rubyColumn, error) {
 		return newLockboxColumn(s, f, holder.valueType())
 	case attrEncryptedForm:
 		return newAttrEncryptedColumn(s, f, holder.valueType())
+	case activeRecordForm:
+		return newActiveRecordColumn(s, f, holder.valueType())
 	}
 	return nil, nil
 }
@@ -81,8 +83,9 @@ func (r *rubyCipher) open(f *fieldSpec, c columns, associated []byte, buf *scrat
 	return s.open(c, associated, f.binary, buf)
 }
 
-// masterCipher seals and opens the columns under Lockbox's master key, each under
-// an attribute key of its own. They have no data key and no version.
+// masterCipher seals and opens the columns under keys of the application: Lockbox's
+// master key, which has an attribute key for each, or those of ActiveRecord Encryption.
+// They have no data key and no version.
 type masterCipher map[*fieldSpec]rubySealer
 
 func (m masterCipher) codec(f *fieldSpec) *codec { return f.rubyColumn.codec() }
@@ -95,10 +98,14 @@ func (m masterCipher) open(f *fieldSpec, c columns, associated []byte, buf *scra
 	return m[f].open(c, associated, f.binary, buf)
 }
 
-// newMasterCipher derives the attribute keys of all columns under the master key.
+// newMasterCipher derives the attribute keys of all columns under Lockbox's master key.
 func newMasterCipher(s *schema, fields []*fieldSpec) (masterCipher, error) {
 	m := make(masterCipher, len(fields))
 	for _, f := range fields {
+		if c, ok := f.rubyColumn.(*activeRecordColumn); ok {
+			m[f] = c
+			continue
+		}
 		key, err := s.config.LockboxMasterKey.AttributeKey(or(f.keyTable, s.config.Table), or(f.keyAttr, f.column))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.goName, err)

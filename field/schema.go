@@ -25,7 +25,8 @@ type schema struct {
 	companions []*idSpec
 	bound      []*idSpec // fields whose values a row must have for its record to open
 
-	replacing []*fieldSpec // fields that replace others: migrating= and migrated=
+	replacing    []*fieldSpec // fields that replace others: migrating= and migrated=
+	ignoringCase []*fieldSpec // fields that are the lower case of others: ignore_case=
 
 	plain   []*idSpec        // the application's own columns
 	managed map[string][]int // keys, fields, parts and indexes by column
@@ -46,7 +47,8 @@ type keySpec struct {
 	bound  string // the column's name in the binding
 	index  []int
 	fields []*fieldSpec
-	// isMaster means Lockbox's master key, without a key column.
+	// isMaster means keys of the application, without a key column: Lockbox's master key,
+	// or those of ActiveRecord Encryption.
 	isMaster bool
 }
 
@@ -62,9 +64,10 @@ type fieldSpec struct {
 	iv, salt   *partSpec  // of attr_encrypted
 	associated []int      // the field in ad=
 	goType     reflect.Type
-	mutable    bool   // a value can be changed in place
-	oldField   []int  // the field in migrating= or migrated=
-	oldColumn  string // its column
+	mutable    bool       // a value can be changed in place
+	oldField   []int      // the field in migrating= or migrated=
+	oldColumn  string     // its column
+	original   *fieldSpec // the field in ignore_case=
 }
 
 // builder collects the parts of a schema and all errors.
@@ -246,8 +249,8 @@ func (b *builder) addField(f reflect.StructField, index []int, column string, o 
 	if s.rubyColumn, err = newRubyColumn(&b.schema, s, reflect.New(f.Type).Interface().(holder)); err != nil {
 		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
 	}
-	if s.master && (s.ruby != lockboxForm || s.key != "") {
-		b.mistake(where, "master goes with lockbox and without key=")
+	if s.master && (s.ruby == attrEncryptedForm || s.ruby == "" || s.key != "") {
+		b.mistake(where, "master and activerecord go without key=, and master with lockbox")
 	}
 	b.fields = append(b.fields, s)
 }
@@ -314,6 +317,8 @@ func (b *builder) assign(t reflect.Type) {
 	b.assignIndexes(t)
 	b.assignMigrating(t)
 	b.assignAssociated()
+	b.assignIgnoringCase(t)
+	b.assignSchemes()
 	b.findBound()
 	if len(master.fields) > 0 && len(b.mistakes) == 0 {
 		b.keys = append(b.keys, master)

@@ -54,7 +54,7 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 	defer w.release()
 	w.noticeChanges()
 	for i := range w.records {
-		w.records[i].err = w.records[i].putOld(mode)
+		w.records[i].err = errors.Join(w.records[i].putOld(mode), w.records[i].putIgnoringCase())
 	}
 	for i := range w.groups {
 		g := &w.groups[i]
@@ -270,7 +270,7 @@ func (g *group) sealField(s *slot, buf *scratch) error {
 		s.kept = s.spec.keep(g.cipher.codec(s.spec), nil, true)
 		return nil
 	}
-	if g.isOwnCiphertext(plaintext) {
+	if g.isOwnCiphertext(plaintext) && !s.spec.mayHoldPlaintext(plaintext) {
 		return kmsencrypted.ErrAlreadyEncrypted
 	}
 	associated, err := g.associated(s.spec)

@@ -25,10 +25,10 @@ type options struct {
 	binary    bool   // binary: the column holds bytes, not base64 text
 
 	// Ruby's form of the column, which a version of format Ruby writes.
-	ruby      rubyForm // lockbox or attr_encrypted
+	ruby      rubyForm // lockbox, attr_encrypted or activerecord
 	algorithm string   // algorithm=: "aes-gcm", "xchacha20", …; the gem's default if empty
 	ad        string   // ad=: Lockbox's associated data is this field of the struct
-	master    bool     // master: under Lockbox's master key, not under a data key of the record
+	master    bool     // master: under Lockbox's master key, not under a data key of the record; activerecord too
 	keyTable  string   // key_table= and key_attribute=: names in the key's derivation, if renamed
 	keyAttr   string
 	mode      string // mode=: of attr_encrypted
@@ -36,8 +36,12 @@ type options struct {
 	zeroIV    bool   // zero_iv: data of encryptor 2.0.0
 	// encode=, encode_iv= and encode_salt= of attr_encrypted: m, m0 or raw.
 	encode, encodeIV, encodeSalt string
-	allowEmpty                   bool   // allow_empty: attr_encrypted encrypts the empty value too
-	of                           string // of=: the column whose iv or salt a Part holds, the fields that an Index is of
+
+	allowEmpty    bool   // allow_empty: attr_encrypted encrypts the empty value too
+	deterministic bool   // deterministic: of activerecord
+	downcase      bool   // downcase: of activerecord
+	ignoreCase    string // ignore_case=: of activerecord, the field with the text as it was set
+	of            string // of=: the column whose iv or salt a Part holds, the fields that an Index is of
 
 	// Of an Index.
 	expression string // expression=: names as in blindindex.ParseExpression
@@ -52,6 +56,7 @@ type rubyForm string
 const (
 	lockboxForm       rubyForm = "lockbox"
 	attrEncryptedForm rubyForm = "attr_encrypted"
+	activeRecordForm  rubyForm = "activerecord"
 )
 
 // maxPadding keeps a typing error from filling a disk.
@@ -73,26 +78,33 @@ var knownOptions = map[string]option{
 	"type":           {true, func(o *options, v string) error { o.valType = v; return nil }},
 	"lockbox":        {false, func(o *options, _ string) error { return o.setRuby(lockboxForm) }},
 	"attr_encrypted": {false, func(o *options, _ string) error { return o.setRuby(attrEncryptedForm) }},
-	"algorithm":      {true, func(o *options, v string) error { o.algorithm = v; return nil }},
-	"ad":             {true, func(o *options, v string) error { o.ad = v; return nil }},
-	"master":         {false, func(o *options, _ string) error { o.master = true; return nil }},
-	"key_table":      {true, func(o *options, v string) error { o.keyTable = v; return nil }},
-	"key_attribute":  {true, func(o *options, v string) error { o.keyAttr = v; return nil }},
-	"mode":           {true, func(o *options, v string) error { o.mode = v; return nil }},
-	"marshal":        {false, func(o *options, _ string) error { o.marshal = true; return nil }},
-	"zero_iv":        {false, func(o *options, _ string) error { o.zeroIV = true; return nil }},
-	"encode":         {true, func(o *options, v string) error { o.encode = v; return nil }},
-	"encode_iv":      {true, func(o *options, v string) error { o.encodeIV = v; return nil }},
-	"encode_salt":    {true, func(o *options, v string) error { o.encodeSalt = v; return nil }},
-	"allow_empty":    {false, func(o *options, _ string) error { o.allowEmpty = true; return nil }},
-	"of":             {true, func(o *options, v string) error { o.of = v; return nil }},
-	"migrating":      {true, func(o *options, v string) error { o.migrating = v; return nil }},
-	"migrated":       {true, func(o *options, v string) error { o.migrated = v; return nil }},
-	"expression":     {true, func(o *options, v string) error { o.expression = v; return nil }},
-	"slow":           {false, func(o *options, _ string) error { o.slow = true; return nil }},
-	"size":           {true, func(o *options, v string) error { return number(&o.size, "size", v, blindindex.MaxSize) }},
-	"bits":           {true, func(o *options, v string) error { return number(&o.bits, "bits", v, 8*blindindex.MaxSize) }},
-	"padding":        {true, func(o *options, v string) error { return number(&o.padding, "padding", v, maxPadding) }},
+	"activerecord":   {false, func(o *options, _ string) error { o.master = true; return o.setRuby(activeRecordForm) }},
+	"deterministic":  {false, func(o *options, _ string) error { o.deterministic = true; return nil }},
+	"downcase":       {false, func(o *options, _ string) error { o.downcase = true; return nil }},
+	"ignore_case": {true, func(o *options, v string) error {
+		o.ignoreCase, o.deterministic, o.downcase = v, true, true
+		return nil
+	}},
+	"algorithm":     {true, func(o *options, v string) error { o.algorithm = v; return nil }},
+	"ad":            {true, func(o *options, v string) error { o.ad = v; return nil }},
+	"master":        {false, func(o *options, _ string) error { o.master = true; return nil }},
+	"key_table":     {true, func(o *options, v string) error { o.keyTable = v; return nil }},
+	"key_attribute": {true, func(o *options, v string) error { o.keyAttr = v; return nil }},
+	"mode":          {true, func(o *options, v string) error { o.mode = v; return nil }},
+	"marshal":       {false, func(o *options, _ string) error { o.marshal = true; return nil }},
+	"zero_iv":       {false, func(o *options, _ string) error { o.zeroIV = true; return nil }},
+	"encode":        {true, func(o *options, v string) error { o.encode = v; return nil }},
+	"encode_iv":     {true, func(o *options, v string) error { o.encodeIV = v; return nil }},
+	"encode_salt":   {true, func(o *options, v string) error { o.encodeSalt = v; return nil }},
+	"allow_empty":   {false, func(o *options, _ string) error { o.allowEmpty = true; return nil }},
+	"of":            {true, func(o *options, v string) error { o.of = v; return nil }},
+	"migrating":     {true, func(o *options, v string) error { o.migrating = v; return nil }},
+	"migrated":      {true, func(o *options, v string) error { o.migrated = v; return nil }},
+	"expression":    {true, func(o *options, v string) error { o.expression = v; return nil }},
+	"slow":          {false, func(o *options, _ string) error { o.slow = true; return nil }},
+	"size":          {true, func(o *options, v string) error { return number(&o.size, "size", v, blindindex.MaxSize) }},
+	"bits":          {true, func(o *options, v string) error { return number(&o.bits, "bits", v, 8*blindindex.MaxSize) }},
+	"padding":       {true, func(o *options, v string) error { return number(&o.padding, "padding", v, maxPadding) }},
 }
 
 // parseTag parses a kms tag and returns all errors at once, as
@@ -136,7 +148,7 @@ func number(into *int, name, text string, most int) (err error) {
 
 func (o *options) setRuby(form rubyForm) error {
 	if o.ruby != "" {
-		return errors.New("one column has one Ruby form: lockbox or attr_encrypted")
+		return errors.New("one column has one Ruby form: lockbox, attr_encrypted or activerecord")
 	}
 	o.ruby = form
 	return nil
@@ -157,6 +169,10 @@ func (o *options) misplaced() string {
 		return "the option algorithm needs lockbox or attr_encrypted"
 	case o.ruby != attrEncryptedForm && o.hasAttrEncrypted():
 		return "the options mode, marshal, zero_iv, encode, encode_iv, encode_salt and allow_empty need attr_encrypted"
+	case o.ruby != activeRecordForm && (o.deterministic || o.downcase):
+		return "the options deterministic, downcase and ignore_case need activerecord"
+	case o.ruby == activeRecordForm && (o.algorithm != "" || o.padding != 0 || o.ad != "" || o.as != "" || o.keyTable != "" || o.keyAttr != ""):
+		return "activerecord takes the options deterministic, downcase, ignore_case, type, binary, migrating and migrated"
 	case !o.master && (o.keyTable != "" || o.keyAttr != ""):
 		return "the options key_table and key_attribute need master"
 	}

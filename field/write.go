@@ -114,7 +114,8 @@ func (g *group) write(w *Write, named []string) error {
 			w.Set = append(w.Set, Assignment{Column: column, Value: h.stored.value()})
 		}
 		// After a rekey, also compare NULL: a value set there meanwhile has the old key.
-		if exact || h.sent != nil {
+		// A value that nobody set must not replace one that another program wrote.
+		if exact || h.again || h.sent != nil {
 			w.Where = append(w.Where, h.unchanged(column))
 		}
 	}
@@ -123,7 +124,7 @@ func (g *group) write(w *Write, named []string) error {
 			return g.failed("write", s.spec.column, kmsencrypted.ErrUnsealed)
 		}
 		put(s.spec.column, s.head())
-		if err := g.writeOld(w, s.spec, s.head(), exact || s.head().sent != nil, named); err != nil {
+		if err := g.writeOld(w, s.spec, s.head(), exact || s.head().again || s.head().sent != nil, named); err != nil {
 			return err
 		}
 		for _, p := range s.spec.parts() {
@@ -239,7 +240,7 @@ func (w *work) eachHead(do func(*head)) {
 
 func (h *head) saved() {
 	if h.state != unset && h.state != plain {
-		h.read, h.loaded, h.sent, h.filled, h.nulled = true, h.stored, nil, false, false
+		h.read, h.loaded, h.sent, h.filled, h.nulled, h.again = true, h.stored, nil, false, false, false
 	}
 }
 

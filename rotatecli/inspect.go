@@ -121,7 +121,9 @@ func (t *table) mayBeNative(column string, values map[string]sql.Null[string]) b
 
 // isIndex reports whether the model has a blind index in a column.
 func (t *table) isIndex(column string) bool {
-	return slices.ContainsFunc(t.model.IndexColumns(), func(x field.IndexColumn) bool { return x.Column == column })
+	return slices.ContainsFunc(t.model.IndexColumns(), func(x field.IndexColumn) bool {
+		return x.Column == column && !slices.Contains(x.Sources, column) // else it holds a value
+	})
 }
 
 type columnInspection struct {

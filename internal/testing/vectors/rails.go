@@ -9,7 +9,7 @@ import (
 )
 
 // RailsFiles are the files of a Rails folder that the test suite knows.
-var RailsFiles = []string{"manifest.json", "storage.json"}
+var RailsFiles = []string{"manifest.json", "storage.json", "activerecord/modern.json", "activerecord/legacy.json"}
 
 // RailsManifest lists what a Rails application wrote to rails.sqlite3.
 type RailsManifest struct {
@@ -75,7 +75,7 @@ func RailsDatabase(t testing.TB, file string) string {
 		t.Fatal(err)
 	}
 	defer from.Close()
-	path := filepath.Join(t.TempDir(), file)
+	path := filepath.Join(t.TempDir(), filepath.Base(file))
 	to, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)

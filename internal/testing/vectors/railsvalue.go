@@ -18,7 +18,7 @@ import (
 
 // railsFields are the fields of attributes whose names are not just capitalised.
 var railsFields = map[string]string{
-	"signed_at": "SignedAt", "opens_at": "OpensAt", "ssn": "SSN", "pin": "PIN", "uuid": "UUID", "iban": "IBAN", "ip": "",
+	"signed_at": "SignedAt", "opens_at": "OpensAt", "seen_at": "SeenAt", "ssn": "SSN", "pin": "PIN", "uuid": "UUID", "iban": "IBAN", "ip": "",
 }
 
 // RailsField returns the Go field of an attribute, or "" for an attribute without
