@@ -19,6 +19,9 @@ type Binding struct {
 	// Subject is passed to a [ProviderFunc]; the Box sets its version. It is not part
 	// of the commitment.
 	Subject Subject
+	// Target is the version to write; 0 means the Box's current one. It is not part of
+	// the commitment.
+	Target int
 }
 
 // VersionedContext returns a context that depends on the version of the column,

@@ -33,7 +33,7 @@ func (b *Box) Missing(column string, binding Binding) (tags []string, err error)
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
-	if ColumnVersion(column) != b.config.Current {
+	if ColumnVersion(column) != b.written(binding) {
 		return nil, nil
 	}
 	to, err := b.target(binding, keycolumn.FormatKey)
@@ -91,12 +91,12 @@ func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	if from.recipe.Format != b.config.Versions[b.config.Current].Format {
-		return nil, &Error{Op: string(OpRewrap), Version: from.version, Err: ErrNeedsRekey}
-	}
 	to, err := b.target(c.Binding, keycolumn.FormatKey)
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case from.recipe.Format != to.recipe.Format:
+		return nil, &Error{Op: string(OpRewrap), Version: from.version, Err: ErrNeedsRekey}
 	}
 	return &rewrapping{from: from, to: to, binding: c.Binding}, nil
 }

@@ -1,6 +1,7 @@
 package kmsencrypted
 
 import (
+	"cmp"
 	"context"
 	"sync/atomic"
 
@@ -54,9 +55,11 @@ func (b *Box) target(to Binding, format byte) (*wrapping, error) {
 	if err := b.usable(); err != nil {
 		return nil, err
 	}
-	w := &wrapping{version: b.config.Current, format: format}
-	w.recipe = b.config.Versions[w.version]
+	w := &wrapping{version: b.written(to), format: format}
 	var err error
+	if w.recipe, err = b.Version(w.version); err != nil {
+		return nil, err
+	}
 	w.context, err = bind(to.Context, contextForm{version: w.version, escapes: railsDefault})
 	if err == nil {
 		w.recipe, err = b.chosen(w.recipe, w.version, to.Subject, w.context)
@@ -72,6 +75,9 @@ func (b *Box) target(to Binding, format byte) (*wrapping, error) {
 	}
 	return w, nil
 }
+
+// written is the version that a binding is wrapped under.
+func (b *Box) written(to Binding) int { return cmp.Or(to.Target, b.config.Current) }
 
 // take copies the bytes of a key into the wrapping and commits to it.
 func (w *wrapping) take(ctx context.Context, k DataKey) (err error) {

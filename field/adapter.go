@@ -1,6 +1,7 @@
 package field
 
 import (
+	"cmp"
 	"context"
 	"reflect"
 
@@ -364,6 +365,16 @@ func (a Adapter[R]) Key(column string, row *R) *Key {
 	return nil
 }
 
+// KeyVersion returns the version that a key column is written at: that of
+// [Config.KeyVersions], otherwise the current one of the Box. It returns 0 if the column
+// is not a key of the model.
+func (a Adapter[R]) KeyVersion(column string) int {
+	if k := a.spec().keyOf(column); k != nil {
+		return cmp.Or(k.target, a.Box().Current())
+	}
+	return 0
+}
+
 // Binding returns what the data key in a key column of a record is bound to. It
 // returns the zero value if the column is not a key of the model.
 func (a Adapter[R]) Binding(column string, row *R) kmsencrypted.Binding {
@@ -417,7 +428,7 @@ func (a Adapter[R]) RekeyWithFiles(ctx context.Context, rows ...*R) error {
 	if err := a.usable(rows); err != nil {
 		return err
 	}
-	return a.rekey(ctx, rows)
+	return a.rekey(ctx, func(*keySpec) bool { return true }, rows)
 }
 
 // Complete adds the wraps that key columns at the current version lack because a

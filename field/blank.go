@@ -57,7 +57,7 @@ func (g *group) openBlank(f *fieldSpec, o holder) error {
 // staysBlank reports whether a record without a data key needs none under the current
 // version either, because Ruby would not make one.
 func (g *group) staysBlank() bool {
-	recipe, err := g.box.Version(g.box.Current())
+	recipe, err := g.box.Version(g.target())
 	if err != nil || recipe.Format != kmsencrypted.Ruby {
 		return false
 	}

@@ -1,6 +1,7 @@
 package field
 
 import (
+	"cmp"
 	"context"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -124,14 +125,17 @@ func rewrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 	}
 	for i, result := range box.RewrapAll(ctx, columns) {
 		g := all[i]
-		g.version, g.column = box.Current(), result.Column
+		g.version, g.column = g.target(), result.Column
 		g.fail(op, g.spec.column, result.Err)
 	}
 }
 
+// target is the version that the key of the group is written at.
+func (g *group) target() int { return cmp.Or(g.spec.target, g.box.Current()) }
+
 // wrapped stores the new key column of a group and makes its cipher.
 func (g *group) wrapped(op, column string, err error) {
-	g.version, g.column = g.box.Current(), column
+	g.version, g.column = g.target(), column
 	g.fail(op, g.spec.column, err)
 	if err == nil {
 		g.placed, err = g.place(g.version)

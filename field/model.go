@@ -64,6 +64,10 @@ type Config struct {
 	// than a tag can express: keys of their own, an envelope, previous schemes. Those of
 	// the tag are added.
 	ActiveRecordSchemes map[string]activerecord.Scheme
+	// KeyVersions contains, by the name of a key, the version that this key is written at
+	// if it is not the current one of the Box: Ruby's has_kms_key name: :phone, version: 2
+	// is {"phone": 2}. The name of the first key is "".
+	KeyVersions map[string]int
 	// LockboxMasterKey opens the columns tagged `kms:"lockbox,master"`.
 	LockboxMasterKey lockbox.MasterKey
 	// IndexKey is the master key of blind indexes: each Index has a key of its own
@@ -114,7 +118,7 @@ func (s *schema) suits(box *kmsencrypted.Box) error {
 	if _, err := box.Version(0); errors.Is(err, kmsencrypted.ErrConfig) {
 		return err // a nil or zero Box
 	}
-	var mistakes []error
+	mistakes := s.suitsKeyVersions(box)
 	for _, n := range box.Versions() {
 		v, err := box.Version(n)
 		if err != nil {
@@ -134,6 +138,16 @@ func (s *schema) suits(box *kmsencrypted.Box) error {
 		}
 	}
 	return errors.Join(mistakes...)
+}
+
+// suitsKeyVersions requires that the versions of [Config.KeyVersions] can be read.
+func (s *schema) suitsKeyVersions(box *kmsencrypted.Box) (mistakes []error) {
+	for name, n := range s.config.KeyVersions {
+		if _, err := box.Version(n); err != nil || n == 0 {
+			mistakes = append(mistakes, fmt.Errorf("%w: Config.KeyVersions: version %d of key %q is not listed", kmsencrypted.ErrConfig, n, name))
+		}
+	}
+	return mistakes
 }
 
 // suitsRuby requires the Ruby form of every column that may be in it.

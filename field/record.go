@@ -69,6 +69,7 @@ func (r record) binding(k *keySpec) kmsencrypted.Binding {
 		Table:   r.schema.table,
 		Column:  k.bound,
 		ID:      id,
+		Target:  k.target,
 		Subject: kmsencrypted.Subject{Model: r.schema.name, ID: id, Key: k.name, Record: r.row},
 		Context: kmsencrypted.VersionedContext(func(version int) (kmsencrypted.EncryptionContext, error) {
 			return r.context(k, id, version)

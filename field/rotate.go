@@ -131,7 +131,7 @@ func (w *work) checkComplete() {
 
 // rewrapNeed returns what a rewrap needs.
 func (g *group) rewrapNeed() need {
-	target, err := g.box.Version(g.box.Current())
+	target, err := g.box.Version(g.target())
 	if g.key.IsOpen() || g.sealsRecord() || err == nil && target.RecordSeal {
 		return needOwnKey
 	}
@@ -144,7 +144,7 @@ func (g *group) keepsFormat() error {
 	if err != nil {
 		return err
 	}
-	to, err := g.box.Version(g.box.Current())
+	to, err := g.box.Version(g.target())
 	if err == nil && from.Format != to.Format {
 		err = kmsencrypted.ErrNeedsRekey
 	}
@@ -167,16 +167,33 @@ func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
 	if m.schema.config.Files {
 		return &kmsencrypted.Error{Op: "rekey", Record: m.Table(), Err: kmsencrypted.ErrNeedsFiles}
 	}
-	return m.rekey(ctx, rows)
+	return m.rekey(ctx, func(*keySpec) bool { return true }, rows)
 }
 
-func (m *Model[R]) rekey(ctx context.Context, rows []*R) error {
+// RekeyKey is [Model.Rekey] of one key of a model with several, as Ruby's
+// rotate_kms_key_phone! is: columns under other keys stay as they are. The name of the
+// first key is "". RekeyKey opens the records first, under all keys.
+func (m *Model[R]) RekeyKey(ctx context.Context, key string, rows ...*R) error {
+	if err := m.usable(rows); err != nil {
+		return err
+	}
+	picks := func(k *keySpec) bool { return !k.isMaster && k.name == key }
+	switch {
+	case !slices.ContainsFunc(m.schema.keys, picks):
+		return fmt.Errorf("field: %w: %s has no key named %q", kmsencrypted.ErrConfig, m.Table(), key)
+	case m.schema.config.Files:
+		return &kmsencrypted.Error{Op: "rekey", Record: m.Table(), Err: kmsencrypted.ErrNeedsFiles}
+	}
+	return m.rekey(ctx, picks, rows)
+}
+
+func (m *Model[R]) rekey(ctx context.Context, picks func(*keySpec) bool, rows []*R) error {
 	if m.schema.config.KeysOnly {
 		return fmt.Errorf("field: %w: a model of keys only cannot rekey %s", kmsencrypted.ErrConfig, m.Table())
 	}
 	opened := m.open(ctx, rows, false)
 	if opened == nil {
-		return m.seal(ctx, asRekeyed, rows)
+		return m.sealUnder(ctx, asRekeyed, picks, rows)
 	}
 	failed, ok := errors.AsType[Failures](opened)
 	if !ok { // the only record
@@ -189,7 +206,7 @@ func (m *Model[R]) rekey(ctx context.Context, rows []*R) error {
 			good, places = append(good, row), append(places, i)
 		}
 	}
-	switch sealed := m.seal(ctx, asRekeyed, good).(type) {
+	switch sealed := m.sealUnder(ctx, asRekeyed, picks, good).(type) {
 	case nil:
 	case Failures:
 		for _, f := range sealed {

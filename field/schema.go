@@ -47,6 +47,7 @@ type keySpec struct {
 	bound  string // the column's name in the binding
 	index  []int
 	fields []*fieldSpec
+	target int // the version that it is written at; 0 is that of the Box
 	// isMaster means keys of the application, without a key column: Lockbox's master key,
 	// or those of ActiveRecord Encryption.
 	isMaster bool
@@ -319,6 +320,7 @@ func (b *builder) assign(t reflect.Type) {
 	b.assignAssociated()
 	b.assignIgnoringCase(t)
 	b.assignSchemes()
+	b.assignKeyVersions(t)
 	b.findBound()
 	if len(master.fields) > 0 && len(b.mistakes) == 0 {
 		b.keys = append(b.keys, master)
@@ -326,6 +328,18 @@ func (b *builder) assign(t reflect.Type) {
 		if b.master, err = newMasterCipher(&b.schema, master.fields); err != nil {
 			b.mistakes = append(b.mistakes, err)
 		}
+	}
+}
+
+// assignKeyVersions finds the keys of Config.KeyVersions.
+func (b *builder) assignKeyVersions(t reflect.Type) {
+	for name, version := range b.config.KeyVersions {
+		i := slices.IndexFunc(b.keys, func(k *keySpec) bool { return k.name == name })
+		if i < 0 {
+			b.mistake("Config.KeyVersions", "no field.Key named %q in %v", name, t)
+			continue
+		}
+		b.keys[i].target = version
 	}
 }
 

@@ -43,6 +43,11 @@ const (
 )
 
 func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
+	return m.sealUnder(ctx, mode, func(*keySpec) bool { return true }, rows)
+}
+
+// sealUnder seals in a mode under the keys that picks selects, and as needed under others.
+func (m *Model[R]) sealUnder(ctx context.Context, mode sealMode, picks func(*keySpec) bool, rows []*R) error {
 	const op = "seal"
 	if err := m.usable(rows); err != nil {
 		return err
@@ -61,7 +66,10 @@ func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
 		g.read = g.read || g.wasRead()
 	}
 	for i := range w.groups {
-		g := &w.groups[i]
+		g, mode := &w.groups[i], mode
+		if !picks(g.spec) {
+			mode = asNeeded
+		}
 		g.isNew = mode == asNew || mode == asNeeded && !g.read
 		g.sealed = true
 		g.note()
@@ -215,7 +223,7 @@ func (g *group) refuseFirstKey(mode sealMode) {
 	if mode != asNeeded || g.need != needNewKey || g.replaces || !g.schema.config.NoFirstKeys {
 		return
 	}
-	if recipe, err := g.box.Version(g.box.Current()); err == nil && recipe.Format == kmsencrypted.Ruby {
+	if recipe, err := g.box.Version(g.target()); err == nil && recipe.Format == kmsencrypted.Ruby {
 		g.fail("seal", g.spec.column, ErrFirstKey)
 	}
 }
@@ -229,7 +237,7 @@ func (g *group) mayReplaceKey() bool {
 	}
 	recipe, err := g.box.Version(kmsencrypted.ColumnVersion(g.key.h.stored.text))
 	if err != nil {
-		recipe, err = g.box.Version(g.box.Current())
+		recipe, err = g.box.Version(g.target())
 	}
 	return err == nil && recipe.EncryptOnly && !g.key.IsOpen()
 }

@@ -29,7 +29,7 @@ func (t *table) placeOf(row *any) (p placed, err error) {
 	p.id = t.model.ID(row)
 	box := t.model.Box()
 	for _, column := range t.model.KeyColumns() {
-		place, err := box.Place(box.Current(), t.model.Binding(column, row))
+		place, err := box.Place(t.model.KeyVersion(column), t.model.Binding(column, row))
 		if err != nil {
 			return p, err
 		}

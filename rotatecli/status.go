@@ -55,6 +55,7 @@ type tableStatus struct {
 
 	failures   []rotation.Failure
 	unfinished bool
+	written    string // the versions that its keys are written at
 }
 
 func (c *statusCmd) Run(ctx context.Context, s *Session) error {
@@ -103,7 +104,7 @@ func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
 		return tableStatus{}, err
 	}
 	target := t.model.Box().Current()
-	st := tableStatus{Table: t.name, Target: target, About: isAbout, Versions: sharesJSON(counts), Remaining: elsewhere(counts, target), State: "no run yet"}
+	st := tableStatus{Table: t.name, Target: target, written: t.writtenText(), About: isAbout, Versions: sharesJSON(counts), Remaining: elsewhere(counts, target), State: "no run yet"}
 	run, found, err := t.latest(ctx)
 	if err != nil || !found {
 		return st, err
@@ -164,12 +165,12 @@ func (c *statusCmd) print(s *Session, all []tableStatus) error {
 
 func remaining(st tableStatus) string {
 	if st.Remaining == 0 && st.About {
-		return fmt.Sprintf("all of a sample at v%d; --exact counts", st.Target)
+		return fmt.Sprintf("all of a sample at %s; --exact counts", st.written)
 	}
 	if st.Remaining == 0 {
-		return fmt.Sprintf("all at v%d", st.Target)
+		return "all at " + st.written
 	}
-	return about(st.About) + fmt.Sprintf("%s to go to v%d", things(st.Remaining, "key"), st.Target)
+	return about(st.About) + fmt.Sprintf("%s to go to %s", things(st.Remaining, "key"), st.written)
 }
 
 func runState(st tableStatus) string {

@@ -162,7 +162,7 @@ func onlyClass(failures []rotation.Failure, class string) bool {
 // elsewhere counts the keys at other versions.
 func elsewhere(counts []rotation.VersionCount, target int) (n int64) {
 	for _, c := range counts {
-		if c.HasKey && c.Version != target {
+		if c.Old(target) {
 			n += c.Rows
 		}
 	}

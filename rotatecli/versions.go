@@ -91,7 +91,7 @@ func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 	}
 	var lines []versionLine
 	for _, n := range slices.Sorted(maps.Keys(used)) {
-		l := versionLine{Table: t.name, Version: n, Current: n == box.Current(), Rows: used[n]}
+		l := versionLine{Table: t.name, Version: n, Current: slices.Contains(t.written(), n), Rows: used[n]}
 		if v, err := box.Version(n); err != nil {
 			l.Problem = oneLine(err)
 		} else {
@@ -104,6 +104,28 @@ func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 		lines = append(lines, versionLine{Table: t.name, NoKey: true, Rows: noKey})
 	}
 	return lines, nil
+}
+
+// written lists the versions that the table writes, in order: the current one, unless
+// every key has a version of its own.
+func (t *table) written() (versions []int) {
+	for _, column := range t.model.KeyColumns() {
+		versions = append(versions, t.model.KeyVersion(column))
+	}
+	if len(versions) == 0 {
+		versions = []int{t.model.Box().Current()}
+	}
+	slices.Sort(versions)
+	return slices.Compact(versions)
+}
+
+// writtenText is written as text: "v1", or "v1 and v2".
+func (t *table) writtenText() string {
+	var list []string
+	for _, n := range t.written() {
+		list = append(list, fmt.Sprintf("v%d", n))
+	}
+	return strings.Join(list, " and ")
 }
 
 type versionsRetireCmd struct {
@@ -159,8 +181,8 @@ func (c *versionsRetireCmd) Run(ctx context.Context, s *Session) error {
 
 // objection returns why a table still needs the version, or "".
 func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason string, unseen []string, err error) {
-	if current := t.model.Box().Current(); c.Version >= current {
-		return fmt.Sprintf("it writes version %d", current), nil, nil
+	if least := t.written()[0]; c.Version >= least {
+		return fmt.Sprintf("it writes version %d", least), nil, nil
 	}
 	counts, err := t.store.Count(ctx, "")
 	if err != nil {

@@ -84,7 +84,7 @@ func (r *Rotator) plan(ctx context.Context, about bool) (Plan, error) {
 	for _, c := range counts {
 		v := PlannedVersion{VersionCount: c}
 		columns[c.Column] = true
-		if c.HasKey && c.Version != p.Target {
+		if c.Old(p.Target) {
 			from := c.Version
 			var recipe kmsencrypted.Version
 			if recipe, v.Err = r.box.Version(from); v.Err != nil {
@@ -131,7 +131,7 @@ func (r *Rotator) countsAbout(ctx context.Context) (counts []VersionCount, ok bo
 func old(counts []VersionCount, target int) (most int64) {
 	columns := make(map[string]int64)
 	for _, c := range counts {
-		if c.HasKey && c.Version != target {
+		if c.Old(target) {
 			columns[c.Column] += c.Rows
 			most = max(most, columns[c.Column])
 		}

@@ -66,7 +66,7 @@ func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error
 		"processes of an older deployment that still write the version",
 		"files and attachments whose manager was not given to the store",
 	}}
-	if version == r.box.Current() {
+	if writes, ok := r.store.(interface{ Writes(version int) bool }); version == r.box.Current() || ok && writes.Writes(version) {
 		return answer, r.failed("retire", fmt.Errorf("%w: version %d is the current one", ErrNotRetirable, version))
 	}
 	return answer, r.failed("retire", r.retirable(ctx, &answer))

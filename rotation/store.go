@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -44,6 +45,15 @@ type VersionCount struct {
 	Version int  // 0 if HasKey is false
 	HasKey  bool // false counts the records whose key column is NULL
 	Rows    int64
+	// Target is the version that the column should be at, if that is not the target of the
+	// run: field.Config.KeyVersions. 0 means that it is.
+	Target int
+}
+
+// Old reports whether the records have a key at another version than they should, in a run
+// to target.
+func (c VersionCount) Old(target int) bool {
+	return c.HasKey && c.Version != cmp.Or(c.Target, target)
 }
 
 // Range is a range of the primary key: keys after After, up to and including To.

@@ -50,9 +50,7 @@ type Verification struct {
 // Clean reports whether every record opened and all are at version target. Then
 // older versions can be retired.
 func (v Verification) Clean(target int) bool {
-	return len(v.Failures) == 0 && !slices.ContainsFunc(v.Versions, func(c VersionCount) bool {
-		return c.HasKey && c.Version != target
-	})
+	return len(v.Failures) == 0 && !slices.ContainsFunc(v.Versions, func(c VersionCount) bool { return c.Old(target) })
 }
 
 // Verify reads the table and opens every column of its records. It finds changed

@@ -115,7 +115,7 @@ func (s *Store[R]) countIn(ctx context.Context, key column, from, part string) (
 		if err := rows.Scan(&prefix, &n); err != nil {
 			return nil, err
 		}
-		c := rotation.VersionCount{Column: key.name, HasKey: prefix != nil}
+		c := rotation.VersionCount{Column: key.name, HasKey: prefix != nil, Target: s.ownTarget(key)}
 		if c.HasKey {
 			c.Version = kmsencrypted.ColumnVersion(*prefix)
 		}

@@ -229,7 +229,7 @@ func (b *batch[R]) wipe(from, to int) {
 func (b *batch[R]) swap(run string) (*swap, error) {
 	s := &swap{run: run, same: b.compared}
 	changes := make([][]field.Assignment, len(b.rows))
-	places, prefix := b.store.model.ContextColumns(), fmt.Sprintf("v%d:", b.target)
+	places := b.store.model.ContextColumns()
 	for i := range b.rows {
 		if b.records[i].state != finished {
 			continue
@@ -238,7 +238,7 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 		if err != nil {
 			return nil, err
 		}
-		if err := b.checkTarget(w.Set, prefix); err != nil {
+		if err := b.checkTarget(w.Set); err != nil {
 			return nil, err
 		}
 		// A rotation moves no record: these are compared, and stay as they are.
@@ -271,14 +271,15 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 
 // checkTarget checks that the keys of a record are at the target afterwards.
 // Otherwise the run would find it again for ever, or end without it.
-func (b *batch[R]) checkTarget(set []field.Assignment, prefix string) error {
+func (b *batch[R]) checkTarget(set []field.Assignment) error {
 	for _, a := range set {
-		if !slices.ContainsFunc(b.store.keys, func(key column) bool { return key.name == a.Column }) {
+		i := slices.IndexFunc(b.store.keys, func(key column) bool { return key.name == a.Column })
+		if i < 0 {
 			continue
 		}
 		text, _ := a.Value.(string)
-		if !strings.HasPrefix(text, prefix) {
-			return fmt.Errorf("sqlstore: %w: the model does not write version %d: has it another Box than the Rotator?", kmsencrypted.ErrConfig, b.target)
+		if target := b.store.targetOf(b.store.keys[i], b.target); !strings.HasPrefix(text, fmt.Sprintf("v%d:", target)) {
+			return fmt.Errorf("sqlstore: %w: the model does not write version %d: has it another Box than the Rotator?", kmsencrypted.ErrConfig, target)
 		}
 	}
 	return nil

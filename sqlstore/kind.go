@@ -1,6 +1,7 @@
 package sqlstore
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -52,6 +53,30 @@ func kindOf[R any](k rotation.Kind) (kind[R], error) {
 	return kind[R]{}, fmt.Errorf("sqlstore: %w: unknown kind of rotation %q", kmsencrypted.ErrConfig, k)
 }
 
+// ownTarget is the version of a key column that is not that of the run; 0 if it is.
+func (s *Store[R]) ownTarget(key column) int {
+	if n := s.model.KeyVersion(key.name); n != s.model.Box().Current() {
+		return n
+	}
+	return 0
+}
+
+// targetOf is the version that a run to target moves a key column to.
+func (s *Store[R]) targetOf(key column, target int) int { return cmp.Or(s.ownTarget(key), target) }
+
+// Writes reports whether the model writes keys at a version.
+func (s *Store[R]) Writes(version int) bool {
+	return s != nil && slices.ContainsFunc(s.keys, func(key column) bool { return s.model.KeyVersion(key.name) == version })
+}
+
+// targets reports whether a run to target writes a key in a format.
+func (s *Store[R]) targets(target int, format kmsencrypted.Format) bool {
+	return slices.ContainsFunc(s.keys, func(key column) bool {
+		to, err := s.model.Box().Version(s.targetOf(key, target))
+		return err == nil && to.Format == format
+	})
+}
+
 // selectOld selects rows with a key column at another version. For a NULL the
 // condition is NULL, so it does not select the row.
 func (s *Store[R]) selectOld(q *sqldialect.Statement, target int) {
@@ -60,7 +85,7 @@ func (s *Store[R]) selectOld(q *sqldialect.Statement, target int) {
 			q.Add(" OR ")
 		}
 		q.Add(q.Dialect.Quoted(key.name), " NOT LIKE ")
-		q.Arg(fmt.Sprintf("v%d:%%", target))
+		q.Arg(fmt.Sprintf("v%d:%%", s.targetOf(key, target)))
 	}
 }
 
@@ -77,8 +102,7 @@ func (s *Store[R]) selectKeyless(q *sqldialect.Statement, _ int) {
 // keylessColumns are the keys, and under a native version the columns too, because a
 // blank one is sealed.
 func (s *Store[R]) keylessColumns() []column {
-	box := s.model.Box()
-	if to, err := box.Version(box.Current()); err == nil && to.Format == kmsencrypted.Native {
+	if s.targets(s.model.Box().Current(), kmsencrypted.Native) {
 		return s.managed
 	}
 	return s.keys
@@ -98,13 +122,11 @@ func missingKeys[R any](m field.Adapter[R], row *R) (n int) {
 // target is native. Ruby stores the empty value as it is; no native version does.
 func (s *Store[R]) selectRekeyed(q *sqldialect.Statement, target int) {
 	s.selectOld(q, target)
-	to, err := s.model.Box().Version(target)
-	if err != nil || to.Format == kmsencrypted.Ruby {
-		return
-	}
 	for _, f := range s.model.Forms() {
-		if f.Blank {
-			q.Add(" OR (", q.Dialect.Quoted(s.model.KeyColumnOf(f.Column)), " IS NULL AND ", q.Dialect.Quoted(f.Column), " = '')")
+		key := s.model.KeyColumnOf(f.Column)
+		to, err := s.model.Box().Version(cmp.Or(s.ownTarget(column{name: key}), target))
+		if f.Blank && err == nil && to.Format == kmsencrypted.Native {
+			q.Add(" OR (", q.Dialect.Quoted(key), " IS NULL AND ", q.Dialect.Quoted(f.Column), " = '')")
 		}
 	}
 }
@@ -116,7 +138,7 @@ func (s *Store[R]) selectCurrent(q *sqldialect.Statement, target int) {
 			q.Add(" OR ")
 		}
 		q.Add(q.Dialect.Quoted(key.name), " LIKE ")
-		q.Arg(fmt.Sprintf("v%d:%%", target))
+		q.Arg(fmt.Sprintf("v%d:%%", s.targetOf(key, target)))
 	}
 }
 
@@ -218,7 +240,7 @@ func (b *batch[R]) atTarget(row *R) bool {
 	return !slices.ContainsFunc(b.store.keys, func(c column) bool {
 		key := c.of(row).Interface().(field.Key)
 		version, has := key.Version()
-		return has && version != b.target
+		return has && version != b.store.targetOf(c, b.target)
 	})
 }
 

@@ -48,10 +48,9 @@ func (b *batch[R]) bookProofs(ctx context.Context, w *swap, allow allowance) err
 }
 
 // doubted lists the updates that set keys under a provider that is not trusted yet.
-func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypted.Provider][]int, error) {
-	doubted := make(map[kmsencrypted.Provider][]int)
-	target, err := b.store.model.Box().Version(b.target)
-	if err != nil || target.ProviderFor == nil && b.store.trust.needs(provenKey{version: b.target}) == 0 {
+func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[provenKey][]int, error) {
+	doubted := make(map[provenKey][]int)
+	if trusted, err := b.trusted(); err != nil || trusted {
 		return nil, err
 	}
 	for i := range w.updates {
@@ -63,12 +62,25 @@ func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[kmsencrypt
 			return nil, err
 		}
 		for _, p := range providers {
-			if len(doubted[p]) < b.store.trust.needs(provenKey{b.target, p}) {
+			if len(doubted[p]) < b.store.trust.needs(p) {
 				doubted[p] = append(doubted[p], i)
 			}
 		}
 	}
 	return doubted, nil
+}
+
+// trusted reports whether every version that the run writes has one provider for all
+// records, which is trusted.
+func (b *batch[R]) trusted() (bool, error) {
+	for _, key := range b.store.keys {
+		version := b.store.targetOf(key, b.target)
+		target, err := b.store.model.Box().Version(version)
+		if err != nil || target.ProviderFor != nil || b.store.trust.needs(provenKey{version: version}) > 0 {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // prove opens the doubted records after they were written, and counts the requests.
@@ -92,7 +104,7 @@ func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowa
 				return err
 			}
 			refused = append(refused, failures...)
-			b.store.trust.note(provenKey{b.target, p}, some, failures == nil)
+			b.store.trust.note(p, some, failures == nil)
 			updates = updates[some:]
 		}
 	}
@@ -155,18 +167,19 @@ func (t *trust) note(k provenKey, records int, allOpened bool) {
 }
 
 // providers returns the providers of the wrapped keys that an update sets.
-func (b *batch[R]) providers(w *swap, i int) (providers []kmsencrypted.Provider, err error) {
+func (b *batch[R]) providers(w *swap, i int) (providers []provenKey, err error) {
 	row := &b.rows[w.indexes[i]]
 	for _, key := range b.store.keys {
 		if w.atSet(key.name) < 0 {
 			continue
 		}
-		place, err := b.store.model.Box().Place(b.target, b.store.model.Binding(key.name, row))
+		version := b.store.targetOf(key, b.target)
+		place, err := b.store.model.Box().Place(version, b.store.model.Binding(key.name, row))
 		if err != nil {
 			return nil, err
 		}
-		if !slices.Contains(providers, place.Provider()) {
-			providers = append(providers, place.Provider())
+		if p := (provenKey{version, place.Provider()}); !slices.Contains(providers, p) {
+			providers = append(providers, p)
 		}
 	}
 	return providers, nil
@@ -256,11 +269,7 @@ func (b *batch[R]) openSome(ctx context.Context, rows []*R, places []int, errs m
 
 // openOnce returns the errors of records by place.
 func (b *batch[R]) openOnce(ctx context.Context, rows []*R) (errs map[int]error, err error) {
-	target, err := b.store.model.Box().Version(b.target)
-	if err != nil {
-		return nil, err
-	}
-	if target.Format == kmsencrypted.Ruby {
+	if b.store.targets(b.target, kmsencrypted.Ruby) {
 		if errs, err = byRecord(b.open(ctx, rows...), len(rows)); err != nil || len(errs) > 0 {
 			return errs, err
 		}

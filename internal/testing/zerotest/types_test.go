@@ -119,7 +119,7 @@ var values = []any{
 	files.ID{}, files.Key{}, s3ec.Format(0), attach.Blob{}, attach.Memory{}, attach.Recovery{}, kmstest.Fault{}, kmstest.Service{},
 	lockbox.Column{}, lockbox.Decimal(""), lockbox.MasterKey{}, lockbox.Type{}, rubyyaml.Codec{}, rubyyaml.Date{},
 	guard.BusyError{}, guard.OpenError{}, testkey.Provider{}, branch.ID{}, branch.Name{}, kment.Annotation{}, kment.Field{}, kment.Update[row]{}, kmsentc.Extension{}, kmspgx.Batch{}, kmsriver.Job{},
-	rotatecli.Inspection{}, rotatecli.Program{}, rotatecli.Session{}, rotation.Kind(""), rotation.Retirement{}, rotation.RunState(""), rotation.Status{}, rotation.Verification{},
+	rotatecli.Inspection{}, rotatecli.Program{}, rotatecli.Session{}, rotation.Kind(""), rotation.Retirement{}, rotation.RunState(""), rotation.Status{}, rotation.Verification{}, rotation.VersionCount{},
 }
 
 // mayPanic are methods of values that need an argument, or say that they panic.
