@@ -130,7 +130,7 @@ func TestRailsActiveRecord(t *testing.T) {
 			for i, want := range manifest.Rows {
 				row := &rows[i]
 				for attribute, value := range want.Values {
-					got := plainOf(t, reflect.ValueOf(row).Elem().FieldByName(vectors.RailsField(attribute)).Addr())
+					got := plainOf(t, reflect.ValueOf(row).Elem().FieldByName(vectors.RailsField(attribute)))
 					if err := value.Check(got); err != nil {
 						t.Errorf("patient %d %s: %v", want.ID, attribute, err)
 					}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"reflect"
@@ -27,12 +28,18 @@ func RailsField(attribute string) string {
 	if name, ok := railsFields[attribute]; ok {
 		return name
 	}
+	if attribute == "" {
+		return ""
+	}
 	return strings.ToUpper(attribute[:1]) + attribute[1:]
 }
 
 // RailsPlain returns the value of a field, encrypted or not, without pointers; nil
 // means NULL.
 func RailsPlain(v reflect.Value) (any, error) {
+	if !v.IsValid() {
+		return nil, errors.New("no such field")
+	}
 	if get := v.MethodByName("Get"); get.IsValid() {
 		out := get.Call(nil)
 		if err, _ := out[1].Interface().(error); err != nil {

@@ -21,7 +21,7 @@ import (
 var Files = []string{
 	"activerecord.json", "activerecord_deflate.json", "attr_encrypted.json", "blind_index.json", "kms_box_test_key.json", "kms_context.json",
 	"kms_legacy.json", "kms_requests.json", "lockbox_box.json", "lockbox_files.json",
-	"lockbox_keys.json", "lockbox_model.json", "lockbox_padding.json", "lockbox_types.json",
+	"lockbox_keys.json", "lockbox_large.json", "lockbox_model.json", "lockbox_padding.json", "lockbox_types.json",
 	"model_rows.json", "ruby_base64.json",
 }
 
@@ -59,10 +59,19 @@ func Ran(t testing.TB, file string, cases int) {
 	fmt.Printf("vectors: %-24s %4d cases in %s\n", file, cases, t.Name())
 }
 
+// Skipped prints how many cases of a file a test did not run, and why.
+func Skipped(t testing.TB, file string, cases int, why string) {
+	t.Helper()
+	if cases > 0 {
+		fmt.Printf("vectors: %-24s %4d skipped in %s: %s\n", file, cases, t.Name(), why)
+	}
+}
+
 func load(t testing.TB, path string, v any) {
 	t.Helper()
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
+		fmt.Printf("vectors: %-24s not in this folder, for %s\n", filepath.Base(path), t.Name())
 		t.Skipf("no %s in this folder", filepath.Base(path))
 	}
 	if err != nil {
