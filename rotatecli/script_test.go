@@ -65,6 +65,7 @@ func TestMain(m *testing.M) {
 		"spoil":    spoil,
 		"contacts": contactsProgram,
 		"rails":    railsProgram,
+		"members":  membersProgram,
 	})
 }
 
