@@ -52,7 +52,8 @@ func (r Retirement) Err() error {
 
 // Retirable checks whether the table still needs a version. It does not if no record is at it,
 // no run is unfinished, a verification was clean after the last run that had anything to move,
-// and the journal has no key at it. Retirable returns [ErrNotRetirable] for the current version.
+// and the journal has no key at it. Retirable returns [ErrNotRetirable] for the current version,
+// and for one that a store writes by its method Writes(version int) bool.
 // It examines only this table. On a
 // replica it returns [kmsencrypted.ErrConfig], and if the table is only a part of another, such as a
 // view or a partition, provided that the store tells by a method Whole(context.Context) error.
