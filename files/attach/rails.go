@@ -52,6 +52,14 @@ type RailsAttachment[R any] struct {
 	KeyTable, KeyAttribute string
 	// Lockbox holds the algorithm, the padding and the older options.
 	Lockbox filebox.Options
+	// Codec is for an attachment with a key of its own (key:), or of the algorithm hybrid
+	// (encryption_key:, decryption_key:). RecordKey, the names of the key and Lockbox are
+	// zero then. Files under such a key are no part of a rekey.
+	Codec *filebox.Codec
+	// Migrating opens a file whose blob is not marked as encrypted as it is (migrating:
+	// true); new files are encrypted. Who can write to the table can remove the mark, so
+	// turn it off when Reencrypt has moved every old file.
+	Migrating bool
 	// AssociatedData is associated_data:. Nil means none.
 	AssociatedData func(*R) []byte
 }
@@ -143,6 +151,12 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 // checkAttachment makes a codec to check the options.
 func (r *Rails[R]) checkAttachment(name string, a RailsAttachment[R]) error {
 	if a.Plain {
+		return nil
+	}
+	if a.Codec != nil {
+		if a.RecordKey || a.KeyTable != "" || a.KeyAttribute != "" || !reflect.ValueOf(a.Lockbox).IsZero() {
+			return configError("attachment %s has a Codec, and no other options of a key or of Lockbox", name)
+		}
 		return nil
 	}
 	key := make([]byte, lockbox.KeySize)

@@ -476,3 +476,75 @@ func TestRailsTampering(t *testing.T) {
 		t.Errorf("Open with another record = %v, want ErrConfig", err)
 	}
 }
+
+// An attachment with migrating: true opens plain files of before, until Reencrypt has
+// encrypted them; one with a key of its own or a pair of keys is read and written.
+func TestRailsAttachmentKeys(t *testing.T) {
+	t.Parallel()
+	w := newRailsWorld(t)
+	own, err := filebox.New(bytes.Repeat([]byte{0xab}, 32), filebox.Options{})
+	must(t, err)
+	encryption, decryption, err := lockbox.GenerateHybridKeys()
+	must(t, err)
+	hybrid, err := filebox.NewHybrid(encryption, decryption, filebox.Options{})
+	must(t, err)
+	attachments := map[string]attach.RailsAttachment[document]{
+		"plain": {Migrating: true}, "own": {Codec: own}, "hyb": {Codec: hybrid, Many: true},
+	}
+	config := attach.RailsConfig[document]{MasterKey: w.master, Buckets: map[string]attach.Bucket{"local": w.bucket}, Grace: time.Millisecond, Attachments: attachments}
+	w.rails, err = attach.NewRails(t.Context(), w.db, field.SQLite, w.documents, config)
+	must(t, err)
+	plain := 0
+	for _, f := range w.manifest.Files {
+		if f.Name != "plain" {
+			continue
+		}
+		d := w.read(t, f.RecordID)
+		list, err := w.rails.List(t.Context(), d, "plain")
+		must(t, err)
+		before, err := w.content(t, d, list[0])
+		must(t, err)
+		moved, err := w.rails.Reencrypt(t.Context(), d, list[0], nil)
+		must(t, err)
+		key, err := w.master.AttributeKey("documents", "plain")
+		must(t, err)
+		box, err := lockbox.New(key, lockbox.Options{})
+		must(t, err)
+		if got, err := box.Open(nil, w.object(t, moved.Key), nil); err != nil || !bytes.Equal(got, before) {
+			t.Errorf("the object of a migrated file = %d bytes, %v, want %d", len(got), err, len(before))
+		}
+		list, err = w.rails.List(t.Context(), d, "plain")
+		must(t, err)
+		if got, err := w.content(t, d, list[0]); err != nil || !bytes.Equal(got, before) || !list[0].Encrypted {
+			t.Errorf("a migrated file = %d bytes, %v, encrypted %t", len(got), err, list[0].Encrypted)
+		}
+		plain++
+	}
+	if plain == 0 {
+		t.Skip("the folder has no plain file")
+	}
+	d := w.read(t, w.manifest.Files[0].RecordID)
+	for name, codec := range map[string]*filebox.Codec{"own": own, "hyb": hybrid} {
+		b := w.attach(t, d, name, []byte("content of "+name))
+		if got, err := w.content(t, d, b); err != nil || string(got) != "content of "+name {
+			t.Errorf("%s = %q, %v", name, got, err)
+		}
+		r, err := codec.NewReaderAt(t.Context(), bytes.NewReader(w.object(t, b.Key)), int64(len(w.object(t, b.Key))), nil)
+		must(t, err)
+		got, err := io.ReadAll(io.NewSectionReader(r, 0, r.Size()))
+		if r.Close(); err != nil || string(got) != "content of "+name {
+			t.Errorf("the object of %s = %q, %v", name, got, err)
+		}
+	}
+	p, err := w.rails.Upload(t.Context(), d, "own", strings.NewReader("another"), attach.Options{})
+	must(t, err)
+	err = w.transaction(t, func(tx *sql.Tx) error { _, err := p.Commit(t.Context(), tx); return err })
+	if !errors.Is(err, kmsencrypted.ErrConflict) || !strings.Contains(err.Error(), "has a file there already") {
+		t.Errorf("a second file of a has_one = %v, want ErrConflict that says so", err)
+	}
+	must(t, p.Discard(t.Context()))
+	config.Attachments = map[string]attach.RailsAttachment[document]{"own": {Codec: own, RecordKey: true}}
+	if _, err := attach.NewRails(t.Context(), w.db, field.SQLite, w.documents, config); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("a Codec under the record's data key = %v, want ErrConfig", err)
+	}
+}

@@ -126,6 +126,9 @@ func (r *Rails[R]) codecFor(ctx context.Context, p *RailsPending[R], a RailsAtta
 	if a.Plain {
 		return nil, nil
 	}
+	if a.Codec != nil {
+		return a.Codec, nil
+	}
 	if !a.RecordKey {
 		key, err := r.masterKey(p.b.Name, a)
 		if err != nil {
@@ -181,7 +184,7 @@ func (p *RailsPending[R]) commit(ctx context.Context, tx Tx, b *Blob) error {
 	if slices.Contains(r.records.config.One, b.Name) {
 		taken, err := r.query(ctx, tx, "a.record_id = ? AND a.name = ?{lock}", record, b.Name)
 		if err == nil && len(taken) > 0 {
-			err = kmsencrypted.ErrConflict
+			err = fmt.Errorf("%w: the record has a file there already: delete it first, in the same transaction", kmsencrypted.ErrConflict)
 		}
 		if err != nil {
 			return err
@@ -269,18 +272,13 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 	attachment := Attachment{Table: r.model.BoundTable(), RecordID: []string{b.RecordID}, Name: b.Name, Bucket: b.Service, Object: b.Key,
 		Format: files.Lockbox, ObjectSize: b.ObjectSize, FileName: CleanName(b.FileName), ContentType: b.ContentType, Created: b.Created}
 	attachment.File, err = b.checksum()
-	if a.Plain { // not read before the caller reads it, and a composed blob has no checksum
+	if a.Plain || a.Migrating && !b.Encrypted { // not read before the caller reads it, and a composed blob has no checksum
 		return newFile(attachment, object, object.Size(), object), nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	key, err := r.fileKey(ctx, row, b, a)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(key)
-	codec, err := filebox.New(key, a.Lockbox)
+	codec, err := r.codecOf(ctx, row, b, a)
 	if err != nil {
 		return nil, err
 	}
@@ -308,6 +306,19 @@ func (c closers) Close() error {
 		errs = append(errs, closer.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// codecOf returns the codec that opens an existing file.
+func (r *Rails[R]) codecOf(ctx context.Context, row *R, b *Blob, a RailsAttachment[R]) (*filebox.Codec, error) {
+	if a.Codec != nil {
+		return a.Codec, nil
+	}
+	key, err := r.fileKey(ctx, row, b, a)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	return filebox.New(key, a.Lockbox)
 }
 
 // fileKey returns the key of an existing file. The caller clears it.

@@ -128,7 +128,8 @@ func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob
 }
 
 // Reencrypt moves a file to a new object under the key that Rails uses today. For an
-// adopted file that is the record's data key. Attachment and blob keep their IDs. row
+// adopted file that is the record's data key. A plain file of an attachment with Migrating
+// is encrypted. Attachment and blob keep their IDs. row
 // is the record, read with its key column. progress, which may be nil, receives the
 // number of bytes of the file that are done. Reencrypt returns
 // [kmsencrypted.ErrConflict] if the file or the record changed meanwhile.
@@ -157,6 +158,9 @@ func (r *Rails[R]) Reencrypt(ctx context.Context, row *R, b *Blob, progress func
 		if name != adoptedKey {
 			moved.metadata[name] = value
 		}
+	}
+	if moved.Encrypted { // a file from before it was encrypted gets the marks of Lockbox
+		moved.metadata["encrypted"], moved.metadata["analyzed"] = json.RawMessage("true"), json.RawMessage("true")
 	}
 	// The new object must open before the old one is dropped.
 	again, err := r.open(ctx, row, &moved)
