@@ -51,17 +51,10 @@ func (b *batch[R]) keptBy(key column, row *R, wrapped any, known map[int]string)
 	if id, ok := known[version]; ok {
 		return id, "", nil
 	}
-	recipe, err := b.store.model.Box().Version(version)
+	binding := b.store.model.Binding(key.name, row)
+	provider, one, err := b.store.providerAt(version, binding)
 	if err != nil {
 		return "", "", err
-	}
-	binding, provider := b.store.model.Binding(key.name, row), recipe.Provider
-	if recipe.ProviderFor != nil {
-		place, err := b.store.model.Box().Place(version, binding)
-		if err != nil {
-			return "", "", err
-		}
-		provider = place.Provider()
 	}
 	if keeper, ok := kmsencrypted.Ability[rotation.BranchKeeper](provider); ok {
 		ec, err := contextAt(version, binding.Context)
@@ -72,10 +65,24 @@ func (b *batch[R]) keptBy(key column, row *R, wrapped any, known map[int]string)
 		return store, branch, nil
 	}
 	id := provider.Info().KeyID
-	if recipe.ProviderFor == nil {
+	if one {
 		known[version] = id
 	}
 	return id, "", nil
+}
+
+// providerAt returns the provider of a key under a version, and whether that is the one of
+// all records.
+func (s *Store[R]) providerAt(version int, binding kmsencrypted.Binding) (p kmsencrypted.Provider, one bool, err error) {
+	recipe, err := s.model.Box().Version(version)
+	if err != nil || recipe.ProviderFor == nil {
+		return recipe.Provider, true, err
+	}
+	place, err := s.model.Box().Place(version, binding)
+	if err != nil {
+		return nil, false, err
+	}
+	return place.Provider(), false, nil
 }
 
 // contextAt is the encryption context of a record at a version.
