@@ -37,6 +37,10 @@ type Options struct {
 	NoCreate bool
 	// StoreTimeout limits one access to the key store. 0 means 5 seconds.
 	StoreTimeout time.Duration
+	// Receipts say what was erased. With them, a key store that was restored from a backup is
+	// refused ([ErrRestored]) until [Provider.Replay]. All processes must have them before the first erasure; without
+	// them, Open then returns [kmsencrypted.ErrConfig].
+	Receipts Receipts
 	// Observer receives what happens to branch keys, as opposed to records.
 	Observer func(context.Context, Event)
 }
@@ -101,6 +105,9 @@ func Open(ctx context.Context, store Store, box *kmsencrypted.Box, options Optio
 	options = options.withDefaults(limits)
 	if err := options.check(limits); err != nil {
 		return nil, err
+	}
+	if state.Epoch > 0 && missing.Is(options.Receipts) {
+		return nil, fmt.Errorf("branch: %w: branches were erased from this key store: set Options.Receipts, so that a restored one is noticed", kmsencrypted.ErrConfig)
 	}
 	return &Provider{
 		store: store, box: box, id: state.ID, options: options, cache: newCache(options.MaxKeys),

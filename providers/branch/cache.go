@@ -136,6 +136,17 @@ func (c *cache) dropBranch(name Name) {
 	}
 }
 
+// dropBelow forgets every version of a branch, and of those under it.
+func (c *cache) dropBelow(name Name) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, element := range c.entries {
+		if id.name == name || name.Parent == "" && id.name.Parent == name.Branch {
+			c.remove(element)
+		}
+	}
+}
+
 func (c *cache) remove(element *list.Element) {
 	e := c.recent.Remove(element).(*entry)
 	delete(c.entries, e.id)

@@ -69,6 +69,7 @@ type dirState struct {
 	Store    string `json:"store"`
 	MaxAge   int64  `json:"max_age_ms"`
 	StaleFor int64  `json:"stale_for_ms"`
+	Epoch    uint64 `json:"epoch,omitzero"`
 }
 
 // dirRow is the content of the file of a row.
@@ -100,10 +101,11 @@ func (d *dirStore) state() (State, error) {
 	if err := readJSON(d.file("store.json"), &content); err != nil {
 		return State{}, fmt.Errorf("branch: %w: key store: %w", kmsencrypted.ErrConfig, err)
 	}
-	state, err := stateRow{content.Store, content.MaxAge, content.StaleFor}.state()
+	state, err := stateRow{id: content.Store, maxAge: content.MaxAge, staleFor: content.StaleFor}.state()
 	if err != nil {
 		return State{}, fmt.Errorf("branch: %w: %w", kmsencrypted.ErrConfig, err)
 	}
+	state.Epoch = content.Epoch
 	return state, nil
 }
 
@@ -187,6 +189,73 @@ func (d *dirStore) Replace(ctx context.Context, row Row, wrappedKey string) (rep
 		return nil
 	})
 	return replaced && err == nil, err
+}
+
+func (d *dirStore) Close(ctx context.Context, name Name, at time.Time) error {
+	return d.mark(ctx, name, func(r *Row) bool {
+		if !r.Closing.IsZero() || !r.Erased.IsZero() {
+			return false
+		}
+		r.Closing = at
+		return true
+	})
+}
+
+func (d *dirStore) Erase(ctx context.Context, name Name, at time.Time) error {
+	erase := func(r *Row) bool {
+		if !r.Erased.IsZero() && r.WrappedKey == "" {
+			return false
+		}
+		r.WrappedKey = ""
+		if r.Closing.IsZero() {
+			r.Closing = at
+		}
+		if r.Erased.IsZero() {
+			r.Erased = at
+		}
+		return true
+	}
+	for {
+		if err := d.mark(ctx, name, erase); err != nil {
+			return err
+		}
+		rows, err := d.rows(d.folder(name))
+		if err != nil || len(rows) > 0 && !slices.ContainsFunc(rows, func(r Row) bool { return erase(&r) }) {
+			return err
+		}
+		if len(rows) > 0 { // one more was made meanwhile
+			continue
+		}
+		if _, err := d.Insert(ctx, Row{Name: name, Version: 1, Created: at, Closing: at, Erased: at}); err != nil {
+			return err
+		}
+	}
+}
+
+// mark changes the rows of a branch for which change returns true.
+func (d *dirStore) mark(ctx context.Context, name Name, change func(*Row) bool) error {
+	return d.locked(ctx, func() error {
+		rows, err := d.rows(d.folder(name))
+		for _, r := range rows {
+			if err == nil && change(&r) {
+				err = d.writeRow(r)
+			}
+		}
+		return err
+	})
+}
+
+func (d *dirStore) Raise(ctx context.Context, old, epoch uint64) (raised bool, err error) {
+	err = d.locked(ctx, func() error {
+		var content dirState
+		err := readJSON(d.file("store.json"), &content)
+		if err != nil || content.Epoch != old {
+			return err
+		}
+		content.Epoch, raised = epoch, true
+		return d.write(d.file("store.json"), content)
+	})
+	return raised && err == nil, err
 }
 
 func (d *dirStore) All(ctx context.Context, parent string) iter.Seq2[Row, error] {

@@ -37,6 +37,12 @@
 // Box's own cache if it has one, plus the time for which the program holds opened records. A refusal is not an
 // outage: it ends the use of a branch at MaxAge.
 //
+// # Erasing
+//
+// [Provider.Erase] destroys the keys of a tenant or a person, and with them everything that is under
+// the branch, in backups of the records too. It needs [Receipts], which make a key store that is restored from a
+// backup refuse every use until [Provider.Replay].
+//
 // # The database
 //
 // The first key of a branch is committed before anything is wrapped under it, never inside the
@@ -46,7 +52,7 @@
 // at a time, keep the key store in a file of its own or call [Provider.Ensure] before.
 //
 // A server needs the rights SELECT on the tables of the key store, and INSERT where it creates
-// branches. It never needs UPDATE or DELETE. Somebody who may encrypt at the key
+// branches. It never needs UPDATE or DELETE; erasing needs UPDATE. Somebody who may encrypt at the key
 // service and insert here could add a version with a key that they know. So servers should set
 // [Options].NoCreate, and an operator's role should call Ensure and Renew.
 //

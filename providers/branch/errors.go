@@ -18,11 +18,21 @@ var (
 	// than it had before. It is [kmsencrypted.Retryable]: a replica lags, or a restore is
 	// under way.
 	ErrMissing = concern.Later("no such branch key in the key store")
+	// ErrOutside reports that records of a branch have wrapped keys that open without it, so that
+	// erasing it would not make them unreadable.
+	ErrOutside = errors.New("wrapped keys outside the branch")
+	// ErrRestored reports that the key store does not agree with its [Receipts]: it was restored from
+	// a backup, and branches that were erased have keys again. It concerns all branches, until
+	// [Provider.Replay].
+	ErrRestored = errors.New("key store was restored from a backup")
 )
 
 // opError adds the key store, the operation and the branch to an error. One of a key
 // service keeps its kind, but concerns this branch only.
 func (p *Provider) opError(op kmsencrypted.Op, name Name, err error) error {
+	if errors.Is(err, ErrRestored) {
+		return p.failed(op, err, nil)
+	}
 	kind, cause := err, error(nil)
 	if known, ok := errors.AsType[*kmsencrypted.Error](err); ok {
 		kind, cause = known.Err, known.Cause

@@ -12,6 +12,8 @@ const (
 	Renewed EventKind = "renewed" // another version was made
 	Stale   EventKind = "stale"   // used after MaxAge, because the key service is away; Err says how
 	Refused EventKind = "refused" // not opened; Err says why
+	Closed  EventKind = "closed"  // an erasure of the branch has begun
+	Erased  EventKind = "erased"  // all keys of the branch are gone
 )
 
 // Event is something that happened to a branch key. It contains nothing secret.

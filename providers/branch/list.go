@@ -71,6 +71,9 @@ func (p *Provider) MoveKeys(ctx context.Context) (moved int, err error) {
 	if err := p.Check(); err != nil {
 		return 0, err
 	}
+	if _, _, err := p.read(ctx, Name{}); err != nil { // a restored store is not moved
+		return moved, p.failed(kmsencrypted.OpRewrap, err, nil)
+	}
 	for row, err := range p.store.All(ctx, "") {
 		if err != nil {
 			return moved, p.failed(kmsencrypted.OpRewrap, err, nil)

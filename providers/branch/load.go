@@ -89,9 +89,32 @@ func (p *Provider) rows(ctx context.Context, name Name) ([]Row, error) {
 	return rows, nil
 }
 
-// read reads the key store within the time limit, and checks that it is the one that the provider
-// was opened with.
-func (p *Provider) read(ctx context.Context, name Name) (State, []Row, error) {
+// read reads the key store, and checks that it is at the head of the receipts.
+func (p *Provider) read(ctx context.Context, name Name) (state State, rows []Row, err error) {
+	if p.options.Receipts == nil {
+		return p.readStore(ctx, name)
+	}
+	for try := 0; ; try++ {
+		// The head first: what is erased meanwhile raises the store before the head.
+		head, err := p.head(ctx)
+		if err != nil {
+			return state, nil, err
+		}
+		if state, rows, err = p.readStore(ctx, name); err != nil {
+			return state, nil, err
+		}
+		if err = head.check(state); err == nil {
+			return state, rows, nil
+		}
+		if try > 0 { // once more: an erasure may have begun and ended in between
+			return state, nil, err
+		}
+	}
+}
+
+// readStore reads the key store within the time limit, and checks that it is the one that the
+// provider was opened with.
+func (p *Provider) readStore(ctx context.Context, name Name) (State, []Row, error) {
 	var state State
 	var rows []Row
 	err := p.access(ctx, func(ctx context.Context) (err error) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -52,7 +53,7 @@ func (s *sqlStore) exact(name string) any {
 
 func (s *sqlStore) Read(ctx context.Context, name Name) (state State, rows []Row, err error) {
 	table, where, args := s.placed(name)
-	query := "SELECT s.store, s.max_age, s.stale_for, k.version, k.encrypted_kms_key, k.created, k.closing, k.erased" +
+	query := "SELECT s.store, s.max_age, s.stale_for, s.epoch, k.version, k.encrypted_kms_key, k.created, k.closing, k.erased" +
 		" FROM kms_branch_store s LEFT JOIN " + table + " k ON " + where + " WHERE s.id = 1 ORDER BY k.version"
 	result, err := s.db.QueryContext(ctx, s.dialect.SQL(query), args...)
 	if err != nil {
@@ -63,7 +64,7 @@ func (s *sqlStore) Read(ctx context.Context, name Name) (state State, rows []Row
 	for result.Next() {
 		var store stateRow
 		var row sqlRow
-		if err := result.Scan(&store.id, &store.maxAge, &store.staleFor, &row.version, &row.key, &row.created, &row.closing, &row.erased); err != nil {
+		if err := result.Scan(&store.id, &store.maxAge, &store.staleFor, &store.epoch, &row.version, &row.key, &row.created, &row.closing, &row.erased); err != nil {
 			return state, nil, unavailable("read", err)
 		}
 		if !found {
@@ -144,6 +145,59 @@ func (s *sqlStore) Replace(ctx context.Context, row Row, wrappedKey string) (rep
 	result, err := s.db.ExecContext(ctx, s.dialect.SQL(query), args...)
 	if err != nil {
 		return false, unavailable("replace", err)
+	}
+	n, err := result.RowsAffected()
+	return n == 1, err
+}
+
+func (s *sqlStore) Close(ctx context.Context, name Name, at time.Time) error {
+	table, where, args := s.placed(name)
+	_, err := s.db.ExecContext(ctx, s.dialect.SQL("UPDATE "+table+" SET closing = ? WHERE "+where+" AND closing IS NULL AND erased IS NULL"),
+		append([]any{at.UnixMilli()}, args...)...)
+	if err != nil {
+		return unavailable("close a branch in", err)
+	}
+	return nil
+}
+
+func (s *sqlStore) Erase(ctx context.Context, name Name, at time.Time) error {
+	table, where, args := s.placed(name)
+	names, marks := "branch", "?"
+	if name.Parent != "" {
+		names, marks = "parent, branch", "?, ?"
+	}
+	millis := at.UnixMilli()
+	for {
+		result, err := s.db.ExecContext(ctx, s.dialect.SQL("UPDATE "+table+" SET encrypted_kms_key = NULL, closing = coalesce(closing, ?), erased = coalesce(erased, ?) WHERE "+
+			where+" AND (erased IS NULL OR encrypted_kms_key IS NOT NULL)"), append([]any{millis, millis}, args...)...)
+		if err != nil {
+			return unavailable("erase a branch in", err)
+		}
+		if n, err := result.RowsAffected(); err == nil && n > 0 {
+			return nil
+		}
+		var rows int
+		if err := s.db.QueryRowContext(ctx, s.dialect.SQL("SELECT count(*) FROM "+table+" WHERE "+where), args...).Scan(&rows); err != nil {
+			return unavailable("erase a branch in", err)
+		}
+		if rows > 0 {
+			return nil // erased before
+		}
+		_, err = s.db.ExecContext(ctx, s.dialect.SQL("INSERT INTO "+table+" ("+names+", version, created, closing, erased) VALUES ("+marks+", 1, ?, ?, ?)"),
+			append(slices.Clone(args), millis, millis, millis)...)
+		if err == nil {
+			return nil
+		}
+		if !sqldialect.RefusesRow(err) { // otherwise somebody has just made the branch
+			return unavailable("erase a branch in", err)
+		}
+	}
+}
+
+func (s *sqlStore) Raise(ctx context.Context, old, epoch uint64) (raised bool, err error) {
+	result, err := s.db.ExecContext(ctx, s.dialect.SQL("UPDATE kms_branch_store SET epoch = ? WHERE id = 1 AND epoch = ?"), int64(epoch), int64(old))
+	if err != nil {
+		return false, unavailable("raise the epoch of", err)
 	}
 	n, err := result.RowsAffected()
 	return n == 1, err

@@ -19,6 +19,13 @@ type Store interface {
 	// Replace replaces the wrapped key of a row that has no other one meanwhile, and
 	// reports whether it did.
 	Replace(ctx context.Context, row Row, wrappedKey string) (replaced bool, err error)
+	// Close notes on the rows of a branch that an erasure has begun, unless one began before.
+	Close(ctx context.Context, name Name, at time.Time) error
+	// Erase deletes the wrapped keys of a branch and notes when, in one step. A branch
+	// without rows gets one of version 1, so that nobody makes it again.
+	Erase(ctx context.Context, name Name, at time.Time) error
+	// Raise sets the epoch of the store, if it is still the old one, and reports whether it did.
+	Raise(ctx context.Context, old, epoch uint64) (raised bool, err error)
 	// All yields the rows of all branches under a parent, or of those at the top for an
 	// empty parent, by name and version.
 	All(ctx context.Context, parent string) iter.Seq2[Row, error]
@@ -33,6 +40,9 @@ func (id ID) String() string { return hex.EncodeToString(id[:]) }
 type State struct {
 	ID     ID
 	Limits Limits
+	// Epoch grows with each erasure. A store with a lower one than its [Receipts] was restored
+	// from a backup.
+	Epoch uint64
 }
 
 // Limits bound how long processes use a branch key after they opened it. They are kept in

@@ -20,7 +20,7 @@ var ownTables = tables.Set{Name: "branches", Tables: []tables.Table{
 		"store {name} NOT NULL",
 		"max_age {number} NOT NULL",
 		"stale_for {number} NOT NULL",
-	}},
+	}, Added: []tables.Column{{Since: 2, Name: "epoch", Type: "{number} DEFAULT 0 NOT NULL"}}},
 	{Name: topTable, Body: []string{
 		"branch {exact} NOT NULL",
 		"version {number} NOT NULL",
@@ -79,7 +79,7 @@ func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect, limits Limit
 
 func readState(ctx context.Context, db *sql.DB) (State, error) {
 	var store stateRow
-	err := db.QueryRowContext(ctx, "SELECT store, max_age, stale_for FROM kms_branch_store WHERE id = 1").Scan(&store.id, &store.maxAge, &store.staleFor)
+	err := db.QueryRowContext(ctx, "SELECT store, max_age, stale_for, epoch FROM kms_branch_store WHERE id = 1").Scan(&store.id, &store.maxAge, &store.staleFor, &store.epoch)
 	if err != nil {
 		return State{}, err
 	}
@@ -88,8 +88,8 @@ func readState(ctx context.Context, db *sql.DB) (State, error) {
 
 // stateRow is the row of kms_branch_store.
 type stateRow struct {
-	id               string
-	maxAge, staleFor int64
+	id                      string
+	maxAge, staleFor, epoch int64
 }
 
 func (r stateRow) state() (s State, err error) {
@@ -97,5 +97,8 @@ func (r stateRow) state() (s State, err error) {
 	if err != nil || len(id) != len(s.ID) {
 		return s, fmt.Errorf("the identity of the key store is %q, want 32 hexadecimal digits", r.id)
 	}
-	return State{ID: ID(id), Limits: Limits{MaxAge: milliseconds(r.maxAge), StaleFor: milliseconds(r.staleFor)}}, nil
+	if r.epoch < 0 {
+		return s, fmt.Errorf("the epoch of the key store is %d", r.epoch)
+	}
+	return State{ID: ID(id), Limits: Limits{MaxAge: milliseconds(r.maxAge), StaleFor: milliseconds(r.staleFor)}, Epoch: uint64(r.epoch)}, nil
 }

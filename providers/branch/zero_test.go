@@ -1,6 +1,7 @@
 package branch_test
 
 import (
+	"path/filepath"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -26,6 +27,7 @@ func TestZeroValues(t *testing.T) {
 		"CreateTables": func() error { return branch.CreateTables(t.Context(), nil, field.SQLite, branch.Limits{}) },
 		"Tables":       func() error { _, err := branch.Tables("x"); return err },
 		"OpenDir":      func() error { _, err := branch.OpenDir(t.TempDir()); return err },
+		"OpenReceipts": func() error { _, err := branch.OpenReceipts(filepath.Join(t.TempDir(), "none")); return err },
 		"ParseName":    func() error { _, err := branch.ParseName("/a"); return err },
 	})
 }
