@@ -113,6 +113,12 @@ func (o Options) tag(i int, provider kmsencrypted.Provider) string {
 	return provider.Info().Tag
 }
 
+// erasable is a provider whose keys are destroyed to erase what is under them.
+type erasable interface {
+	kmsencrypted.Provider
+	Erasable() bool
+}
+
 func (o Options) check(providers []kmsencrypted.Provider) error {
 	var mistakes []error
 	mistake := func(format string, args ...any) {
@@ -126,6 +132,11 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 	}
 	if o.CallTimeout < 0 {
 		mistake("call timeout %v", o.CallTimeout)
+	}
+	for _, p := range providers {
+		if e, ok := kmsencrypted.Ability[erasable](p); ok && e.Erasable() && len(providers) > 1 {
+			mistake("the keys of %s can be erased, and the other wraps would outlive them", e.Info().Provider)
+		}
 	}
 	if o.Tags != nil && len(o.Tags) != len(providers) {
 		mistake("%d tags for %d providers", len(o.Tags), len(providers))
