@@ -27,6 +27,7 @@ func TestZeroValues(t *testing.T) {
 		},
 		"NewRotation(nil)":              func() error { _, err := kmsotel.NewRotation(nil); return err },
 		"NewRotation of a nil provider": func() error { _, err := kmsotel.NewRotation((*sdkmetric.MeterProvider)(nil)); return err },
+		"NewBranches(nil)":              func() error { _, err := kmsotel.NewBranches(nil, kmsotel.BranchOptions{}); return err },
 		"InFlight(nil, box)":            func() error { _, err := kmsotel.InFlight(nil, new(kmsencrypted.Box)); return err },
 		"InFlight(meters, nil)":         func() error { _, err := kmsotel.InFlight(meters, nil); return err },
 		"Limiter(nil, limiter)":         func() error { _, err := kmsotel.Limiter(nil, limiter); return err },
