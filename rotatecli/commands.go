@@ -7,6 +7,7 @@ type Commands struct {
 	Version     kong.VersionFlag `help:"Print the version of the library, and of Go, and exit."`
 	Rotate      RotateCommands   `cmd:"" help:"Move all records to the current version of their key."`
 	Files       filesCommands    `cmd:"" help:"Attached files: restore their rows from the buckets."`
+	Branch      branchCommands   `cmd:"" help:"Branch keys: list, renew, rotate, erase them, and repeat erasures after a restore."`
 	Versions    versionsCmd      `cmd:"" help:"Versions of keys: list them, count the records at each, and check whether one may be retired."`
 	Inspect     inspectCmd       `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
 	Check       checkCmd         `cmd:"" help:"Compare the models with the live schema."`

@@ -61,6 +61,10 @@ func TestMain(m *testing.M) {
 			rotatecli.Main(context.Background(), db,
 				rotatecli.With(documents, sqlstore.Options{Dependents: []field.Dependents{manager{}}}))
 		},
+		"branches":     branchesProgram,
+		"seedbranches": seedBranches,
+		"readbranches": readBranches,
+
 		"seed":     seed,
 		"spoil":    spoil,
 		"contacts": contactsProgram,

@@ -1,0 +1,264 @@
+package rotatecli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/providers/branch"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
+)
+
+// branchCommands are the subcommands of "branch".
+type branchCommands struct {
+	List   branchListCmd   `cmd:"" help:"List the branches of a key store, or those under a parent."`
+	Renew  branchRenewCmd  `cmd:"" help:"Make a new version of a branch key, which becomes current. Older ones still open."`
+	Rotate branchRotateCmd `cmd:"" help:"Move all branch keys to the current version of the Box that wraps them. Writes no record."`
+	Erase  branchEraseCmd  `cmd:"" help:"Destroy the keys of branches for good, and with them all that is under them."`
+	Replay branchReplayCmd `cmd:"" help:"Repeat all erasures after a restore of a database, before any program starts."`
+}
+
+// storeFlag selects a key store.
+type storeFlag struct {
+	Store string `placeholder:"ID" help:"The key store, by the beginning of its id. Needed where the versions have several."`
+}
+
+// keys returns the provider over the key store.
+func (f storeFlag) keys(ctx context.Context, s *Session) (*branch.Provider, []*table, error) {
+	tables, err := s.all(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	found := make(map[string]*branch.Provider) // by id
+	var ids []string
+	for _, box := range boxes(tables) {
+		for _, n := range box.Versions() {
+			v, err := box.Version(n)
+			if err != nil {
+				return nil, nil, err
+			}
+			keys, ok := kmsencrypted.Ability[*branch.Provider](v.Provider)
+			if !ok || !strings.HasPrefix(storeID(keys), f.Store) || found[storeID(keys)] != nil {
+				continue
+			}
+			found[storeID(keys)] = keys
+			ids = append(ids, storeID(keys))
+		}
+	}
+	switch len(ids) {
+	case 0:
+		return nil, nil, usage("no version has such branch keys")
+	case 1:
+		return found[ids[0]], tables, nil
+	}
+	return nil, nil, usage("the key stores are %s: choose one by --store", strings.Join(ids, ", "))
+}
+
+// storeID is the identity of the key store of a provider.
+func storeID(keys *branch.Provider) string {
+	return strings.TrimPrefix(keys.Info().KeyID, "branch:")
+}
+
+// erasers are the tables, for an erasure.
+func erasers(tables []*table) (all []rotation.BranchEraser) {
+	for _, t := range tables {
+		all = append(all, t.store)
+	}
+	return all
+}
+
+type branchListCmd struct {
+	storeFlag
+	Parent string `arg:"" optional:"" help:"List the branches under this one."`
+}
+
+func (c *branchListCmd) Run(ctx context.Context, s *Session) error {
+	keys, _, err := c.keys(ctx, s)
+	if err != nil {
+		return err
+	}
+	parent := branch.Name{}
+	if c.Parent != "" {
+		if parent, err = nameOf(c.Parent); err != nil {
+			return err
+		}
+	}
+	n := 0
+	for b, err := range keys.Branches(ctx, parent.Branch) {
+		if err != nil {
+			return err
+		}
+		n++
+		state := "version " + fmt.Sprint(b.Current) + " of " + b.Renewed.Format(time.DateOnly)
+		switch {
+		case !b.Erased.IsZero():
+			state = "erased " + b.Erased.Format(time.RFC3339)
+		case !b.Closing.IsZero():
+			state = "closing since " + b.Closing.Format(time.RFC3339) + ": branch erase completes it"
+		}
+		s.printf("%s  made %s  %s\n", b.Name, b.Created.Format(time.DateOnly), state)
+	}
+	s.printf("%s in the key store %s\n", thingsOf(n, "branch", "branches"), storeID(keys))
+	return nil
+}
+
+func thingsOf(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return count(int64(n)) + " " + many
+}
+
+func nameOf(text string) (branch.Name, error) {
+	n, err := branch.ParseName(text)
+	if err != nil {
+		return n, fmt.Errorf("%w: %w", ErrUsage, err)
+	}
+	return n, nil
+}
+
+type branchRenewCmd struct {
+	storeFlag
+	Branch string `arg:"" help:"As branch list prints it; PARENT/NAME for one under a parent."`
+}
+
+func (c *branchRenewCmd) Run(ctx context.Context, s *Session) error {
+	keys, _, err := c.keys(ctx, s)
+	if err != nil {
+		return err
+	}
+	name, err := nameOf(c.Branch)
+	if err != nil {
+		return err
+	}
+	version, err := keys.Renew(ctx, name)
+	if err != nil {
+		return err
+	}
+	s.printf("%s  version %d is current\nRecords move to it by a rotation to a version of the Box with the same provider.\n", name, version)
+	return nil
+}
+
+type branchRotateCmd struct{ storeFlag }
+
+func (c *branchRotateCmd) Run(ctx context.Context, s *Session) error {
+	keys, _, err := c.keys(ctx, s)
+	if err != nil {
+		return err
+	}
+	moved, err := keys.MoveKeys(ctx)
+	s.printf("%s moved\n", things(int64(moved), "branch key"))
+	return err
+}
+
+type branchEraseCmd struct {
+	storeFlag
+	Branches      []string      `arg:"" name:"branch" help:"As branch list prints them. A branch takes those under it along."`
+	Yes           bool          `help:"Do not ask."`
+	Reason        string        `placeholder:"TEXT" help:"For the receipt."`
+	Linger        time.Duration `default:"30s" help:"The longest time between sealing a record and its commit, plus the MaxAge of a cache of the Box."`
+	DropOutside   bool          `help:"Set wrapped keys of these records to NULL that are not under the branch, instead of refusing."`
+	SeparateStore bool          `help:"The key store has backups of its own."`
+	Retention     time.Duration `help:"How long these are kept."`
+}
+
+func (branchEraseCmd) Help() string {
+	return `Closes the branches, waits until no process can have their keys, deletes the keys, and
+sets blind indexes of their records to NULL. Name all tables with such records in the
+program, and erase several branches by one command: it reads each table once. Example:
+
+  branch erase acme/42 acme/43 --reason "request 4711"`
+}
+
+func (c *branchEraseCmd) Run(ctx context.Context, s *Session) error {
+	keys, tables, err := c.keys(ctx, s)
+	if err != nil {
+		return err
+	}
+	var names []branch.Name
+	for _, text := range c.Branches {
+		n, err := nameOf(text)
+		if err != nil {
+			return err
+		}
+		names = append(names, n)
+	}
+	if !c.Yes {
+		if err := s.typed(strings.Join(c.Branches, " ")); err != nil {
+			return err
+		}
+	}
+	receipts, err := keys.Erase(ctx, branch.EraseOptions{
+		Records: erasers(tables), Linger: c.Linger, DropOutside: c.DropOutside, Reason: c.Reason,
+		SeparateStore: c.SeparateStore, Retention: c.Retention,
+	}, names...)
+	for _, r := range receipts {
+		s.printf("%s  erased\n", r.Name)
+	}
+	if err != nil {
+		return err
+	}
+	s.printErased(receipts[0].Tables)
+	for _, text := range receipts[0].NotReached {
+		s.printf("not reached: %s\n", text)
+	}
+	return nil
+}
+
+// typed asks for a text to be typed again, before something that cannot be undone.
+func (s *Session) typed(text string) error {
+	s.printf("This cannot be undone. Type %s to go on: ", text)
+	line, _ := bufio.NewReader(s.Stdin).ReadString('\n')
+	if strings.TrimSpace(line) != text {
+		return usage("that is another text: nothing was erased; --yes does not ask")
+	}
+	return nil
+}
+
+func (s *Session) printErased(tables []rotation.Erased) {
+	for _, t := range tables {
+		s.printf("%s  %s, %s to NULL, %s of the journal deleted", t.Table, things(t.Records, "record"), things(t.Indexes, "index value"), things(t.Journal, "key"))
+		if t.Outside > 0 {
+			s.printf(", %s outside the branch to NULL", things(t.Outside, "key"))
+		}
+		s.printf("\n")
+	}
+}
+
+type branchReplayCmd struct {
+	storeFlag
+	DryRun bool `help:"Only say what there is to do. Exit code 2 if there is something."`
+}
+
+func (branchReplayCmd) Help() string {
+	return `Run it after every restore of the key store or of the records, before any program
+starts that reads them. It may be repeated.`
+}
+
+func (c *branchReplayCmd) Run(ctx context.Context, s *Session) error {
+	keys, tables, err := c.keys(ctx, s)
+	if err != nil {
+		return err
+	}
+	done, err := keys.Replay(ctx, c.DryRun, erasers(tables)...)
+	if err != nil {
+		return err
+	}
+	s.printf("%s erased according to the receipts\n", thingsOf(done.Branches, "branch", "branches"))
+	if done.Restored {
+		s.printf("the key store was restored from a backup\n")
+	}
+	s.printErased(done.Tables)
+	for _, n := range done.Begun {
+		s.printf("%s  its erasure is not complete: branch erase %s\n", n, n)
+	}
+	open := done.Restored || slices.ContainsFunc(done.Tables, func(t rotation.Erased) bool { return t.Indexes+t.Journal+t.Outside > 0 })
+	if c.DryRun && open || len(done.Begun) > 0 {
+		return exit{ExitFailures}
+	}
+	return nil
+}
