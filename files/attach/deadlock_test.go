@@ -40,8 +40,9 @@ func TestSweepAfterDeadlockMariaDB(t *testing.T) {
 		result, err = w.manager.Sweep(ctx)
 		swept <- err
 	}()
-	// The sweep has the first row and waits for the second.
-	for waiting := 0; waiting == 0; time.Sleep(5 * time.Millisecond) {
+	// The sweep has the first row and waits for the second. What the table says is renewed
+	// only if nobody has read it for 100 ms.
+	for waiting := 0; waiting == 0; time.Sleep(200 * time.Millisecond) {
 		must(t, w.db.QueryRowContext(ctx, "SELECT count(*) FROM information_schema.innodb_trx x JOIN information_schema.processlist p ON p.id = x.trx_mysql_thread_id WHERE p.db = DATABASE() AND x.trx_state = 'LOCK WAIT'").Scan(&waiting))
 	}
 	_, err = tx.ExecContext(ctx, "UPDATE kms_attachment_objects SET until = 1 WHERE bucket = 'main' AND object = 'first'")
