@@ -292,7 +292,7 @@ func sizeOf(t *testing.T, variable string, usual int) int {
 // receipts are replayed, nothing of the erased subjects opens or is found, and everything of the others is.
 func TestRestoredBackups(t *testing.T) {
 	t.Parallel()
-	subjects := sizeOf(t, "KMSENCRYPTED_SUBJECTS", 300)
+	subjects := sizeOf(t, "KMSENCRYPTED_SUBJECTS", 120)
 	for _, kind := range databases[:2] {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
