@@ -4,6 +4,7 @@ package filelock
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/sleep"
@@ -11,6 +12,11 @@ import (
 
 // retryPause is how long to wait for a lock before the next attempt.
 const retryPause = 5 * time.Millisecond
+
+// handedOver orders the goroutines of this process that hold a lock one after another. The
+// system's lock excludes them, but Go's memory model does not know it: what one wrote into
+// memory would not have to be there for the next.
+var handedOver atomic.Int64
 
 // Lock takes the lock of the file at path. It creates the file if there is none, and
 // nobody may remove it. It waits for other processes and for other calls in this one. The error
@@ -25,7 +31,11 @@ func Lock(ctx context.Context, path string) (unlock func(), err error) {
 			return nil, err
 		}
 		if file != nil {
-			return func() { file.Close() }, nil
+			handedOver.Add(1)
+			return func() {
+				handedOver.Add(1)
+				file.Close()
+			}, nil
 		}
 		if err := sleep.For(ctx, retryPause); err != nil {
 			return nil, err
