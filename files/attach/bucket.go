@@ -15,7 +15,7 @@ import (
 // follow. Names made by
 // Active Storage may be anything that [io/fs.ValidPath] allows.
 type Bucket interface {
-	// Put stores what write writes under a new name. When Put returns nil, the
+	// Put stores what write writes under a new name. It calls write once. When Put returns nil, the
 	// object is complete and durable, and Open finds it. When Put returns an error,
 	// no object of that name exists; an error of write is returned unchanged. If the
 	// process dies during Put, Delete removes what is left. Put returns

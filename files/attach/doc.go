@@ -13,7 +13,9 @@
 //	pending, err := attachments.Upload(ctx, &c, "license", upload, attach.Options{Name: "license.pdf"}) // streams; nothing to see yet
 //	att, err := pending.Commit(ctx, tx)  // with the rest of the transaction
 //	f, err := attachments.Open(ctx, att) // io.ReadSeekCloser, io.ReaderAt; nothing decrypted that is not read
-//	http.ServeContent(w, r, f.Name(), f.ModTime(), f)
+//	defer f.Close()
+//	w.Header().Set("Content-Type", f.ContentType()) // not what the name says
+//	http.ServeContent(w, r, "", f.ModTime(), f)     // or package serve, which knows what browsers do
 //
 // Each file has a random key of its own. It is stored in a row of the table
 // kms_attachments, wrapped under the record's data key and bound to table, record,

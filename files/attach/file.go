@@ -4,26 +4,31 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"sync"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
 // File is an open attached file: an [io.ReadSeekCloser] and an [io.ReaderAt] of its
-// plaintext. ReadAt is safe for concurrent use, the other methods are not.
+// plaintext. It is safe for concurrent use, although Read and Seek of two goroutines share
+// one offset. net/http reads several ranges in a goroutine of its own, which may outlive
+// the handler: Close waits for a Read that is under way, and what comes later returns
+// [io/fs.ErrClosed].
 type File struct {
 	attachment Attachment
-	at         io.ReaderAt
 	size       int64
-	object     io.Closer
 
+	mu     sync.Mutex // held by Read, Seek and Close, and not while ReadAt reads
+	at     io.ReaderAt
+	object io.Closer
 	offset int64
 	ahead  []byte // decrypted and not read yet, from offset on
 	buffer []byte
 }
 
 func newFile(a Attachment, at io.ReaderAt, size int64, object io.Closer) *File {
-	return &File{attachment: a, at: at, size: size, object: object}
+	return &File{attachment: a, size: size, at: at, object: object}
 }
 
 // Name returns the name of the file, cleaned by [CleanName].
@@ -56,10 +61,12 @@ func (f *File) Attachment() Attachment {
 
 // ReadAt decrypts a part of the file.
 func (f *File) ReadAt(p []byte, offset int64) (int, error) {
-	if err := f.usable(); err != nil {
+	if err := f.lock(); err != nil {
 		return 0, err
 	}
-	return f.at.ReadAt(p, offset)
+	at := f.at
+	f.mu.Unlock()
+	return at.ReadAt(p, offset)
 }
 
 // readSize is the least that Read decrypts at once, in whole chunks. Otherwise a small
@@ -68,9 +75,10 @@ const readSize = 4 * files.ChunkSize
 
 // Read implements [io.Reader].
 func (f *File) Read(p []byte) (n int, err error) {
-	if err := f.usable(); err != nil {
+	if err := f.lock(); err != nil {
 		return 0, err
 	}
+	defer f.mu.Unlock()
 	if len(p) == 0 {
 		return 0, nil
 	}
@@ -110,9 +118,10 @@ func notAtEnd(n int, err error) error {
 
 // Seek implements [io.Seeker].
 func (f *File) Seek(offset int64, whence int) (int64, error) {
-	if err := f.usable(); err != nil {
+	if err := f.lock(); err != nil {
 		return 0, err
 	}
+	defer f.mu.Unlock()
 	switch whence {
 	case io.SeekStart:
 	case io.SeekCurrent:
@@ -134,9 +143,10 @@ func (f *File) Seek(offset int64, whence int) (int64, error) {
 
 // Close closes the object and wipes the plaintext that was decrypted ahead.
 func (f *File) Close() error {
-	if err := f.usable(); err != nil {
+	if err := f.lock(); err != nil {
 		return err
 	}
+	defer f.mu.Unlock()
 	clear(f.buffer)
 	f.at, f.buffer, f.ahead = closed{}, nil, nil
 	object := f.object

@@ -54,7 +54,8 @@ func (i intents) store(ctx context.Context, bucket, object string, done *atomic.
 	held, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go i.keep(held, cancel, bucket, object, done)
-	err = i.buckets[bucket].Put(held, object, func(w io.Writer) error { return write(held, w) })
+	once := &onlyOnce{write: write}
+	err = once.judge(i.buckets[bucket].Put(held, object, func(w io.Writer) error { return once.call(held, w) }))
 	if cause := context.Cause(held); err != nil && errors.Is(cause, ErrAbandoned) {
 		return cause
 	}
@@ -64,6 +65,33 @@ func (i intents) store(ctx context.Context, bucket, object string, done *atomic.
 	// If this process was stopped for longer than the lease, the sweeper may already
 	// be looking for the object, so it must not stay.
 	return i.extend(ctx, i.db, bucket, object)
+}
+
+// onlyOnce lets a bucket call write once. A source cannot be read again: the object of a
+// second call would be empty, and the store would say that all is well.
+type onlyOnce struct {
+	write func(ctx context.Context, w io.Writer) error
+	calls int
+	err   error // of the first call
+}
+
+var errWrites = errors.New("attach: the bucket's Put must call write once, and return its error")
+
+func (o *onlyOnce) call(ctx context.Context, w io.Writer) error {
+	if o.calls++; o.calls > 1 {
+		return errWrites
+	}
+	o.err = errInterrupted // if write panics
+	o.err = o.write(ctx, w)
+	return o.err
+}
+
+// judge returns the error of Put, or one if Put says that all is well and it is not.
+func (o *onlyOnce) judge(err error) error {
+	if err == nil && (o.calls != 1 || o.err != nil) {
+		return errors.Join(errWrites, o.err)
+	}
+	return err
 }
 
 // discard deletes an object that is not attached: now if that works, otherwise the

@@ -47,12 +47,15 @@ func (d *Dir) usable() error {
 	return nil
 }
 
-// usable is the same for a nil or zero File.
-func (f *File) usable() error {
-	if f == nil || f.at == nil {
-		return configError("the File was not opened by a Manager or Rails")
+// lock locks a File, unless it is nil or zero, which is the same error.
+func (f *File) lock() error {
+	if f != nil {
+		if f.mu.Lock(); f.at != nil {
+			return nil
+		}
+		f.mu.Unlock()
 	}
-	return nil
+	return configError("the File was not opened by a Manager or Rails")
 }
 
 func allGiven(given []any) error {
