@@ -58,7 +58,7 @@ func TestRailsKill(t *testing.T) {
 			must(t, w.rails.CreateTables(t.Context()))
 			killed, stride := 0, 1
 			if race.Detector {
-				stride = 3
+				stride = 12
 			}
 			for done := false; !done; {
 				step := killed + 1
