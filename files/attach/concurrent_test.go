@@ -11,7 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 )
 
@@ -116,6 +118,56 @@ func TestStrangePut(t *testing.T) {
 			t.Errorf("a bucket that calls write %s: no error", what)
 		}
 	}
+}
+
+// A store that damages the middle of an object, as it confirms it, does not cost the file
+// that is encrypted anew.
+func TestReencryptReadsBack(t *testing.T) {
+	t.Parallel()
+	damages := false
+	bucket := &strange{put: func(b *attach.Memory, ctx context.Context, name string, write func(io.Writer) error) error {
+		if err := b.Put(ctx, name, write); err != nil || !damages {
+			return err
+		}
+		b.Change(name, func(object []byte) []byte {
+			object[len(object)/2] ^= 1
+			return object
+		})
+		return nil
+	}}
+	w := newWorld(t, sqlite, func(c *attach.Config) {
+		c.Buckets, c.Bucket, c.Grace = map[string]attach.Bucket{"strange": bucket}, "strange", time.Millisecond
+	})
+	content := make([]byte, 1<<20)
+	rand.Read(content)
+	a := w.attach(t, w.insert(t, 1), "license", content)
+	damages = true
+	if moved, err := w.manager.Reencrypt(t.Context(), a, nil); !errors.Is(err, kmsencrypted.ErrDecrypt) {
+		t.Errorf("Reencrypt = %v, %v, want ErrDecrypt", moved, err)
+	}
+	time.Sleep(5 * time.Millisecond)
+	_, err := w.manager.Sweep(t.Context())
+	must(t, err)
+	w.holds(t, a, content)
+}
+
+// Whoever names the wrong record gets nothing of the right one.
+func TestOpenFromAnotherRecord(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, sqlite, nil)
+	one, two := w.insert(t, 1), w.insert(t, 2)
+	a := w.attach(t, one, "license", []byte("secret of 1"))
+	if f, err := w.manager.OpenFrom(t.Context(), two, a); f != nil || !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("OpenFrom another record = %v", err)
+	}
+	called := false
+	_, err := w.manager.Derive(t.Context(), two, a, "small", attach.Options{}, func(io.Writer, *attach.File) error { called = true; return nil })
+	if called || !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("Derive for another record = %v, called %t", err, called)
+	}
+	f, err := w.manager.OpenFrom(t.Context(), one, a)
+	must(t, err)
+	must(t, f.Close())
 }
 
 type errReader struct{ error }

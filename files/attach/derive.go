@@ -92,13 +92,18 @@ func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func
 	return nil, a.failed("reencrypt", err)
 }
 
-// readBack opens the object of a file that is not attached yet.
+// readBack reads the whole object of a file that is not attached yet: the only other copy
+// goes.
 func (m *Manager[R]) readBack(ctx context.Context, p *Pending[R]) error {
 	object, err := openObject(ctx, m.config.Buckets[p.a.Bucket], p.a)
 	if err != nil {
 		return err
 	}
 	defer object.Close()
-	_, err = files.NewReaderAt(ctx, object, object.Size(), p.key)
+	r, err := files.NewReaderAt(ctx, object, object.Size(), p.key)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, io.NewSectionReader(r, 0, r.Size()))
 	return err
 }

@@ -15,6 +15,8 @@ var ErrAbandoned = errors.New("attach: the upload was given up: upload the file 
 // allowed. Nothing was attached.
 var ErrSize = errors.New("attach: the file does not have the declared size, or is too large")
 
+var errOtherRecord = fmt.Errorf("%w: the attachment belongs to another record", kmsencrypted.ErrConfig)
+
 // errInterrupted is the error of a source that panicked or ended its goroutine.
 var errInterrupted = errors.New("attach: the source did not return")
 

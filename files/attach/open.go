@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/files"
@@ -32,10 +33,14 @@ func (m *Manager[R]) Open(ctx context.Context, a *Attachment) (*File, error) {
 }
 
 // OpenFrom is like Open for a record whose key column was read. It does not read
-// the record, and makes no call to the key service if the data key of row is open.
+// the record, and makes no call to the key service if the data key of row is open. An
+// attachment of another record is [kmsencrypted.ErrConfig].
 func (m *Manager[R]) OpenFrom(ctx context.Context, row *R, a *Attachment) (*File, error) {
 	if err := m.usable(row, a); err != nil {
 		return nil, err
+	}
+	if !slices.Equal(m.model.ID(row), a.RecordID) {
+		return nil, a.failed("open", errOtherRecord)
 	}
 	return m.open(ctx, a, row)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 
@@ -133,7 +132,7 @@ func (p *Pending[R]) check(ctx context.Context, tx Tx, a *Attachment) error {
 	switch {
 	case p.old != nil:
 		if !slices.Equal(p.old.RecordID, a.RecordID) {
-			return fmt.Errorf("%w: the attachment belongs to another record", kmsencrypted.ErrConfig)
+			return errOtherRecord
 		}
 	case a.Variant != "":
 		parent, err := m.one(ctx, tx, "id = ? AND record_table = ? AND record_id = ?{lock}", a.Parent, a.Table, recordID(a.RecordID))
