@@ -186,6 +186,9 @@ func (r reader) text(is setting, value *yaml.Node) (string, error) {
 	if is.secret && r.o.Strict && reference.FindString(value.Value) != value.Value {
 		return "", errors.New("a secret stands in the configuration: refer to the environment, as ${NAME}")
 	}
+	if strings.Contains(value.Value, "<%") {
+		return "", errors.New("ERB is not evaluated here: refer to the environment, as ${NAME}")
+	}
 	var unset []string
 	text := reference.ReplaceAllStringFunc(value.Value, func(found string) string {
 		name := found[2 : len(found)-1]

@@ -1,6 +1,7 @@
 package storage
 
 import (
+	"cmp"
 	"context"
 	"maps"
 
@@ -22,10 +23,6 @@ type Headers struct {
 // to pass them on.
 type headersKey struct{}
 
-func (s settings) algorithm() types.ServerSideEncryption {
-	return types.ServerSideEncryption(s.serverSide)
-}
-
 // sendHeaders is an option of a client that adds the headers of an upload, and the settings
 // that all uploads have.
 func (s settings) sendHeaders(o *s3.Options) {
@@ -45,11 +42,9 @@ func (s settings) sendHeaders(o *s3.Options) {
 }
 
 func (s settings) fill(h Headers, contentType, disposition, cacheControl **string, class *types.StorageClass, metadata *map[string]string) {
-	for text, header := range map[*string]**string{&h.ContentType: contentType, &h.ContentDisposition: disposition, &s.cacheControl: cacheControl} {
-		if *text != "" {
-			*header = text
-		}
-	}
+	*contentType = cmp.Or(optional(h.ContentType), *contentType)
+	*disposition = cmp.Or(optional(h.ContentDisposition), *disposition)
+	*cacheControl = cmp.Or(optional(s.cacheControl), *cacheControl)
 	if s.storageClass != "" {
 		*class = types.StorageClass(s.storageClass)
 	}

@@ -50,6 +50,9 @@ func Open(ctx context.Context, text []byte, o Options) (*Services, error) {
 	for _, s := range all {
 		open := kinds[s.service].open
 		if o.Local != "" {
+			if !filepath.IsLocal(s.name) || filepath.Base(s.name) != s.name || s.name == "." {
+				return nil, errors.Join(configError("service %q is no name of a folder", s.name), services.Close())
+			}
 			s.root, open = filepath.Join(o.Local, s.name), openDisk
 		}
 		service, err := open(ctx, s, o)
@@ -144,8 +147,8 @@ func openMemory(context.Context, settings, Options) (*Service, error) {
 
 func openURL(ctx context.Context, s settings, _ Options) (*Service, error) {
 	bucket, err := blob.OpenBucket(ctx, s.url)
-	if err != nil {
-		return nil, configError("url: %w", err)
+	if err != nil { // its text has the URL, which may have a password
+		return nil, configError("the url cannot be opened: is its driver imported, and are its parameters right?")
 	}
 	if s.prefix != "" {
 		bucket = blob.PrefixedBucket(bucket, s.prefix)

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/s3blob"
 
@@ -98,7 +99,7 @@ func (s settings) client(ctx context.Context, o Options) (aws.Config, *s3.Client
 	if cfg.Region == "" {
 		return aws.Config{}, nil, configError("no region: set it here or in AWS_REGION")
 	}
-	enforced, err := s3client.Enforce(s3client.ServerSide{Algorithm: s.algorithm(), KMSKeyID: s.serverSideKey})
+	enforced, err := s3client.Enforce(s3client.ServerSide{Algorithm: types.ServerSideEncryption(s.serverSide), KMSKeyID: s.serverSideKey})
 	if err != nil {
 		return aws.Config{}, nil, err
 	}

@@ -120,7 +120,9 @@ func TestMistakes(t *testing.T) {
 		encrypted + "  kms_key_id: x\n  security_profile: v9":         "security_profile",
 		encrypted + "  kms_key_id: x\n  kms_encryption_context: y":    "map of texts",
 		encrypted + "  encryption_key_file: /nowhere/at/all":          "encryption_key_file",
-		"a:\n  service: URL\n  url: nowhere://x":                      "url",
+		"a:\n  service: URL\n  url: nowhere://me:" + theSecret + "@x": "url",
+		"a:\n  service: URL\n  url: mem://?secret=" + theSecret:       "url",
+		"a:\n  service: Disk\n  root: <%= Rails.root %>":              "ERB",
 	} {
 		_, err := open(t, text, environment(nil))
 		if !errors.Is(err, kmsencrypted.ErrConfig) || !strings.Contains(fmt.Sprint(err), want) {
@@ -149,6 +151,18 @@ func TestStrict(t *testing.T) {
 	literal := strings.ReplaceAll(strings.ReplaceAll(s3Text, "${SECRET}", theSecret), "${KEY}", "'"+s3Environment["KEY"]+"'")
 	if _, err := open(t, literal, environment(s3Environment)); err != nil {
 		t.Errorf("not strict: %v", err)
+	}
+}
+
+// The name of a service does not lead out of the folder of tests, or to another service.
+func TestLocalNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"../out", "a/b", "./a", "''", ".", ".."} {
+		o := environment(nil)
+		o.Local = filepath.Join(t.TempDir(), "inside")
+		if _, err := open(t, name+": {service: Memory}", o); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("a service named %s = %v", name, err)
+		}
 	}
 }
 
