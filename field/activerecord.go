@@ -196,12 +196,12 @@ func (s *schema) findActiveRecord(name string) (*fieldSpec, bool) {
 
 // lookupColumn returns what to search for in a deterministic column, which is its own
 // index: as Rails writes the values now, and under each previous scheme.
-func (m *Model[R]) lookupColumn(f *fieldSpec, values []any) Lookup {
-	c := f.rubyColumn.(*activeRecordColumn)
+func (c *core) lookupColumn(f *fieldSpec, values []any) Lookup {
+	column := f.rubyColumn.(*activeRecordColumn)
 	l := blindindex.Lookup{Name: f.column}
 	sought := make(map[string]bool, len(values))
 	for _, value := range values {
-		found, isNull, err := c.lookup(f.goType, value)
+		found, isNull, err := column.lookup(f.goType, value)
 		if err != nil {
 			return Lookup{err: fmt.Errorf("field: look-up in %s: %w", f.column, err)}
 		}
@@ -210,10 +210,10 @@ func (m *Model[R]) lookupColumn(f *fieldSpec, values []any) Lookup {
 			continue
 		}
 		sought[string(found[0])] = true
-		for _, column := range found {
-			indexed := blindindex.TextColumn(string(column))
-			if c.binary {
-				indexed = blindindex.BytesColumn(column)
+		for _, stored := range found {
+			indexed := blindindex.TextColumn(string(stored))
+			if column.binary {
+				indexed = blindindex.BytesColumn(stored)
 			}
 			if !slices.Contains(l.Columns, indexed) {
 				l.Columns = append(l.Columns, indexed)
@@ -221,16 +221,15 @@ func (m *Model[R]) lookupColumn(f *fieldSpec, values []any) Lookup {
 		}
 	}
 	return Lookup{Lookup: l, matches: func(row any) (bool, error) {
-		typed, ok := row.(*R)
-		if !ok || isNil(typed) {
-			return false, fmt.Errorf("%w: a %T is no record of the model", kmsencrypted.ErrConfig, row)
+		r, err := c.recordOf(row)
+		if err != nil {
+			return false, err
 		}
-		r := m.record(typed)
 		switch o := r.field(f); o.head().state {
 		case null:
 			return l.Null, nil
 		case plain, opened:
-			found, isNull, err := c.lookup(f.goType, o.plaintext().Interface())
+			found, isNull, err := column.lookup(f.goType, o.plaintext().Interface())
 			if err != nil || isNull {
 				return isNull && l.Null, err
 			}

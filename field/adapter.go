@@ -58,47 +58,43 @@ func (m *Model[R]) Adapter() Adapter[R] { return Adapter[R]{m} }
 // Check returns [kmsencrypted.ErrConfig] for a nil or zero Model, for a nil record,
 // and for a record that is listed twice, before an adapter begins with its work.
 func (a Adapter[R]) Check(rows ...*R) error {
-	if err := a.usable(rows); err != nil {
-		return err
-	}
-	return a.distinct(rows)
+	return a.inner().check(untyped(rows))
 }
 
 // Columns returns all columns that the model manages: keys, fields, their parts
 // and indexes.
-func (a Adapter[R]) Columns() []string { return a.spec().managedColumns() }
+func (a Adapter[R]) Columns() []string { return a.inner().spec().managedColumns() }
 
 // Copy returns a copy of a record, which has embedded structs of its own also where
 // the record has pointers to them. A data key is shared, as in any copy. Of nil it
 // returns an empty record.
 func (a Adapter[R]) Copy(row *R) *R {
 	copied := new(R)
-	if a.usable([]*R{row}) != nil {
-		return copied
-	}
-	if held := reflect.ValueOf(copied).Elem(); held.Kind() == reflect.Interface {
-		held.Set(a.schema.copyOf(reflect.ValueOf(*row).Elem()).Addr())
-	} else {
-		held.Set(a.schema.copyOf(reflect.ValueOf(row).Elem()))
-	}
+	a.inner().copyTo(copied, row)
 	return copied
+}
+
+func (c *core) copyTo(to, row any) {
+	if c.lacks(row) {
+		return
+	}
+	copied := c.schema.copyOf(c.record(row).v)
+	if dynamic, ok := to.(*any); ok {
+		*dynamic = copied.Addr().Interface()
+	} else {
+		reflect.ValueOf(to).Elem().Set(copied)
+	}
 }
 
 // IDColumns returns the columns of the primary key.
 func (a Adapter[R]) IDColumns() []string {
-	columns := make([]string, len(a.spec().ids))
-	for i, id := range a.spec().ids {
-		columns[i] = id.column
-	}
-	return columns
+	return columnsOf(a.inner().spec().ids)
 }
 
 // KeyColumns returns the columns of data keys.
 func (a Adapter[R]) KeyColumns() (columns []string) {
-	for _, k := range a.spec().keys {
-		if !k.isMaster {
-			columns = append(columns, k.column)
-		}
+	for _, k := range a.inner().spec().recordKeys() {
+		columns = append(columns, k.column)
 	}
 	return columns
 }
@@ -107,9 +103,13 @@ func (a Adapter[R]) KeyColumns() (columns []string) {
 // under. It returns "" for any other column, and for a column under Lockbox's master
 // key.
 func (a Adapter[R]) KeyColumnOf(column string) string {
-	for _, k := range a.spec().keys {
+	return a.inner().spec().keyColumnOf(column)
+}
+
+func (s *schema) keyColumnOf(column string) string {
+	for _, k := range s.recordKeys() {
 		for _, f := range k.fields {
-			if f.column == column && !k.isMaster {
+			if f.column == column {
 				return k.column
 			}
 		}
@@ -119,21 +119,11 @@ func (a Adapter[R]) KeyColumnOf(column string) string {
 
 // PlainColumns returns the columns of the struct that the model does not manage
 // and that are not part of the primary key, by their tags.
-func (a Adapter[R]) PlainColumns() (columns []string) {
-	for _, f := range a.spec().plain {
-		columns = append(columns, f.column)
-	}
-	return columns
-}
+func (a Adapter[R]) PlainColumns() []string { return columnsOf(a.inner().spec().plain) }
 
 // ContextColumns returns the plain columns tagged context. [Adapter.Write] lists them
 // with the key column, so that a record does not move meanwhile.
-func (a Adapter[R]) ContextColumns() (columns []string) {
-	for _, f := range a.spec().companions {
-		columns = append(columns, f.column)
-	}
-	return columns
-}
+func (a Adapter[R]) ContextColumns() []string { return columnsOf(a.inner().spec().companions) }
 
 // Replacement is a column that replaces another one, by the tag migrating=.
 type Replacement struct{ Column, Old string }
@@ -142,8 +132,10 @@ type Replacement struct{ Column, Old string }
 // without the other, because [Model.Open] takes the value of the old one. Compare
 // both when either is written for many records. Columns tagged migrated= are not
 // among them.
-func (a Adapter[R]) Replacements() (list []Replacement) {
-	for _, f := range a.spec().replacing {
+func (a Adapter[R]) Replacements() []Replacement { return a.inner().spec().replacements() }
+
+func (s *schema) replacements() (list []Replacement) {
+	for _, f := range s.replacing {
 		if f.takesOld() {
 			list = append(list, Replacement{f.column, f.oldColumn})
 		}
@@ -154,16 +146,18 @@ func (a Adapter[R]) Replacements() (list []Replacement) {
 // CheckRead returns [kmsencrypted.ErrNotLoaded] for the columns of a result if one
 // tagged migrating= is among them without the one that it replaces.
 func (a Adapter[R]) CheckRead(columns []string) error {
-	if err := a.usable(nil); err != nil {
+	if err := a.inner().usable(nil); err != nil {
 		return err
 	}
-	return a.spec().checkRead(columns)
+	return a.inner().schema.checkRead(columns)
 }
 
 // ReplacedBy returns the encrypted column that replaces a plain one, by the tag
 // migrating= or migrated=, or "" if none does. Never write the plain one alone.
-func (a Adapter[R]) ReplacedBy(plain string) string {
-	for _, f := range a.spec().replacing {
+func (a Adapter[R]) ReplacedBy(plain string) string { return a.inner().spec().replacedBy(plain) }
+
+func (s *schema) replacedBy(plain string) string {
+	for _, f := range s.replacing {
 		if f.oldColumn == plain {
 			return f.column
 		}
@@ -175,16 +169,15 @@ func (a Adapter[R]) ReplacedBy(plain string) string {
 // plain columns that others replace get their values there if the program set
 // neither. If it set the plain one, the other gets its value.
 func (a Adapter[R]) AdoptReplaced(row, stored *R) {
-	if a.lacks(row) || a.lacks(stored) {
-		return
+	if c := a.inner(); !c.lacks(row) && !c.lacks(stored) {
+		c.record(row).adoptOld(c.record(stored))
 	}
-	a.record(row).adoptOld(a.record(stored))
 }
 
 // OpenStored is like [Model.Open] but leaves every field as its own column has it,
 // also one tagged migrating=. Such a record must not be written by [Model.Seal].
 func (a Adapter[R]) OpenStored(ctx context.Context, rows ...*R) error {
-	return a.open(ctx, rows, false)
+	return a.inner().open(ctx, untyped(rows), false)
 }
 
 // IndexColumn is the column of a blind index and the columns it is computed from. A
@@ -196,17 +189,19 @@ type IndexColumn struct {
 
 // IndexColumns returns the blind indexes, and the columns tagged activerecord, which are
 // their own source.
-func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
-	for _, x := range a.spec().indexes {
+func (a Adapter[R]) IndexColumns() []IndexColumn { return a.inner().spec().indexColumns() }
+
+func (s *schema) indexColumns() (list []IndexColumn) {
+	for _, x := range s.indexes {
 		index := IndexColumn{Column: x.column}
-		for _, s := range x.sources {
-			if s.column != "" {
-				index.Sources = append(index.Sources, s.column)
+		for _, source := range x.sources {
+			if source.column != "" {
+				index.Sources = append(index.Sources, source.column)
 			}
 		}
 		list = append(list, index)
 	}
-	for _, f := range a.spec().activeRecordColumns() {
+	for _, f := range s.activeRecordColumns() {
 		list = append(list, IndexColumn{Column: f.column, Sources: []string{f.column}})
 	}
 	return list
@@ -214,33 +209,33 @@ func (a Adapter[R]) IndexColumns() (list []IndexColumn) {
 
 // Box returns the Box that the model seals and opens with.
 func (a Adapter[R]) Box() *kmsencrypted.Box {
-	if a.Model == nil {
-		return nil
+	if c := a.inner(); c != nil {
+		return c.box
 	}
-	return a.box
+	return nil
 }
 
 // Name returns the model's name in encryption contexts.
-func (a Adapter[R]) Name() string { return a.spec().name }
+func (a Adapter[R]) Name() string { return a.inner().spec().name }
 
 // BoundTable returns the table's name in what ciphertexts are bound to: see
 // [Config.As].
-func (a Adapter[R]) BoundTable() string { return a.spec().table }
+func (a Adapter[R]) BoundTable() string { return a.inner().spec().table }
 
 // KeysOnly reports whether the model declares no column under its keys: see
 // [Config.KeysOnly].
-func (a Adapter[R]) KeysOnly() bool { return a.spec().config.KeysOnly }
+func (a Adapter[R]) KeysOnly() bool { return a.inner().spec().config.KeysOnly }
 
 // HasFiles reports whether records may have attached files: see [Config.Files].
-func (a Adapter[R]) HasFiles() bool { return a.spec().config.Files }
+func (a Adapter[R]) HasFiles() bool { return a.inner().spec().config.Files }
 
 // RowType returns the struct type of a row: R, or the type that the rows of a
 // dynamic model point to.
 func (a Adapter[R]) RowType() reflect.Type {
-	if a.Model == nil {
-		return nil
+	if c := a.inner(); c != nil {
+		return c.row
 	}
-	return a.row
+	return nil
 }
 
 // Memo returns what f returned when it was first called for key. It saves an
@@ -248,7 +243,7 @@ func (a Adapter[R]) RowType() reflect.Type {
 // compared with ==; use a type of your own. f may run more than once at the same
 // time. The first result is kept; an error is not.
 func (a Adapter[R]) Memo(key any, f func() (any, error)) (any, error) {
-	if err := a.usable(nil); err != nil {
+	if err := a.inner().usable(nil); err != nil {
 		return nil, err
 	}
 	if v, ok := a.memo.Load(key); ok {
@@ -265,47 +260,39 @@ func (a Adapter[R]) Memo(key any, f func() (any, error)) (any, error) {
 // ID returns the primary key of a record as texts, in the order of
 // [Adapter.IDColumns]. These are the texts that ciphertexts are bound to. It
 // returns nil while any column of the key is zero.
-func (a Adapter[R]) ID(row *R) []string {
-	if a.lacks(row) {
+func (a Adapter[R]) ID(row *R) []string { return a.inner().id(row) }
+
+func (c *core) id(row any) []string {
+	if c.lacks(row) {
 		return nil
 	}
-	if id := a.record(row).id(); len(id) > 0 {
+	if id := c.record(row).id(); len(id) > 0 {
 		return id
 	}
 	return nil
 }
 
 // IDValues returns the columns of the primary key as arguments of a statement.
-func (a Adapter[R]) IDValues(row *R) []any {
-	if a.lacks(row) {
-		return nil
-	}
-	r := a.record(row)
-	values := make([]any, len(a.spec().ids))
-	for i, id := range a.spec().ids {
-		values[i] = r.at(id.index).Interface()
-	}
-	return values
-}
+func (a Adapter[R]) IDValues(row *R) []any { return a.inner().values(row, a.inner().spec().ids) }
 
 // SetID fills in the primary key from the texts of [Adapter.ID]. Texts that are
 // not valid are [kmsencrypted.ErrMalformed]. So is a primary key that has a text
 // but no [encoding.TextUnmarshaler] to read it.
 func (a Adapter[R]) SetID(row *R, id []string) error {
-	if err := a.usable([]*R{row}); err != nil {
+	if err := a.inner().usable([]any{row}); err != nil {
 		return err
 	}
-	return a.record(row).setID(id)
+	return a.inner().record(row).setID(id)
 }
 
 // Scan reads the current row of a result into a record, by the names of its
 // columns. Columns that the struct does not have are skipped. NULL leaves a plain
 // field as it is. rows is a [*sql.Rows] or similar.
 func (a Adapter[R]) Scan(rows Rows, row *R) error {
-	if err := a.usable([]*R{row}); err != nil {
+	if err := a.inner().usable([]any{row}); err != nil {
 		return err
 	}
-	return a.record(row).scan(rows)
+	return a.inner().record(row).scan(rows)
 }
 
 // Rows is what [Adapter.Scan] needs of a [*sql.Rows].
@@ -318,34 +305,34 @@ type Rows interface {
 // that was not sealed is [kmsencrypted.ErrUnsealed].
 // plain names the plain columns that the caller sets in the same statement: those
 // tagged context are compared, and the key with them.
-func (a Adapter[R]) Write(row *R, plain ...string) (Write, error) { return a.write(row, plain) }
+func (a Adapter[R]) Write(row *R, plain ...string) (Write, error) { return a.inner().write(row, plain) }
 
 // Saved tells records that the database now holds what [Adapter.Write] returned,
 // for good: the statement was committed. Inside a transaction that goes on call
 // [Adapter.Sent] or [Adapter.Inserted] instead.
-func (a Adapter[R]) Saved(rows ...*R) { a.saved(a.present(rows)) }
+func (a Adapter[R]) Saved(rows ...*R) { a.inner().saved(untyped(rows)) }
 
 // Sent tells records that what [Adapter.Write] returned was sent to the database
 // and may be there or not: in a transaction that may still be rolled back, or before
 // an error that does not say. Until a record is read again, or [Adapter.Saved] says
 // that the transaction was committed, Write lists these columns again, on condition
 // that each holds what was read or what was sent.
-func (a Adapter[R]) Sent(rows ...*R) { a.sent(a.present(rows)) }
+func (a Adapter[R]) Sent(rows ...*R) { a.inner().sent(untyped(rows)) }
 
 // Inserted tells records that they were inserted in a transaction that may still
 // be rolled back. idAssigned says that the database made their primary keys.
 func (a Adapter[R]) Inserted(idAssigned bool, rows ...*R) {
-	a.insertedRows(idAssigned, a.present(rows))
+	a.inner().insertedRows(idAssigned, untyped(rows))
 }
 
 // IsUnconfirmed reports whether a record was inserted in a transaction whose end
 // it does not know.
-func (a Adapter[R]) IsUnconfirmed(row *R) bool { return !a.lacks(row) && a.isUnconfirmed(row) }
+func (a Adapter[R]) IsUnconfirmed(row *R) bool { return a.inner().isUnconfirmed(row) }
 
 // DropAssignedIDs empties the primary keys of records that are to be inserted once
 // more, where the database had made them: after a rollback it may give them to
 // other rows.
-func (a Adapter[R]) DropAssignedIDs(rows ...*R) { a.dropAssignedIDs(a.present(rows)) }
+func (a Adapter[R]) DropAssignedIDs(rows ...*R) { a.inner().dropAssignedIDs(untyped(rows)) }
 
 // KeyChanged decides what to do when a conditional update matched no row. Read
 // the key column again and pass its value. If it still wraps the data key that the
@@ -354,13 +341,14 @@ func (a Adapter[R]) DropAssignedIDs(rows ...*R) { a.dropAssignedIDs(a.present(ro
 // Otherwise it returns [kmsencrypted.ErrConflict]: read the record again and repeat
 // the change.
 func (a Adapter[R]) KeyChanged(ctx context.Context, row *R, column string, now any) error {
-	return a.keyChanged(ctx, row, column, now)
+	return a.inner().keyChanged(ctx, row, column, now)
 }
 
 // Key returns the record's key in a key column; nil if the model has no such column.
 func (a Adapter[R]) Key(column string, row *R) *Key {
-	if k := a.spec().keyOf(column); k != nil && !a.lacks(row) {
-		return a.record(row).key(k)
+	c := a.inner()
+	if k := c.spec().keyOf(column); k != nil && !c.lacks(row) {
+		return c.record(row).key(k)
 	}
 	return nil
 }
@@ -369,7 +357,7 @@ func (a Adapter[R]) Key(column string, row *R) *Key {
 // [Config.KeyVersions], otherwise the current one of the Box. It returns 0 if the column
 // is not a key of the model.
 func (a Adapter[R]) KeyVersion(column string) int {
-	if k := a.spec().keyOf(column); k != nil {
+	if k := a.inner().spec().keyOf(column); k != nil {
 		return cmp.Or(k.target, a.Box().Current())
 	}
 	return 0
@@ -378,8 +366,9 @@ func (a Adapter[R]) KeyVersion(column string) int {
 // Binding returns what the data key in a key column of a record is bound to. It
 // returns the zero value if the column is not a key of the model.
 func (a Adapter[R]) Binding(column string, row *R) kmsencrypted.Binding {
-	if k := a.spec().keyOf(column); k != nil && !a.lacks(row) {
-		return a.record(row).binding(k)
+	c := a.inner()
+	if k := c.spec().keyOf(column); k != nil && !c.lacks(row) {
+		return c.record(row).binding(k)
 	}
 	return kmsencrypted.Binding{}
 }
@@ -388,10 +377,7 @@ func (a Adapter[R]) Binding(column string, row *R) kmsencrypted.Binding {
 // the database yet. It takes no data key and makes no call: for an INSERT that is to
 // find out whether a record is there before the database has made its primary key.
 func (a Adapter[R]) SealIndexes(ctx context.Context, rows ...*R) error {
-	if err := a.usable(rows); err != nil {
-		return err
-	}
-	return a.indexNew(ctx, rows)
+	return a.inner().indexNew(ctx, untyped(rows))
 }
 
 // AddKey gives a record without a data key one at the current version, although
@@ -399,13 +385,13 @@ func (a Adapter[R]) SealIndexes(ctx context.Context, rows ...*R) error {
 // column. A record that was read with ciphertexts but without a data key is
 // [kmsencrypted.ErrNoDataKey].
 func (a Adapter[R]) AddKey(ctx context.Context, column string, row *R) error {
-	return a.addKey(ctx, column, row)
+	return a.inner().addKey(ctx, column, row)
 }
 
 // AddKeys is [Adapter.AddKey] for every key column that is NULL, of many records. The
 // error is that of the record, or [Failures] if there are many.
 func (a Adapter[R]) AddKeys(ctx context.Context, rows ...*R) error {
-	return a.addKeys(ctx, rows, func(*keySpec) bool { return true })
+	return a.inner().addKeys(ctx, untyped(rows), every)
 }
 
 // DataKeys returns the data keys in a key column of records that were read, for
@@ -417,7 +403,7 @@ func (a Adapter[R]) AddKeys(ctx context.Context, rows ...*R) error {
 // of the others are returned all the same. A column that is not a key of the model
 // is [kmsencrypted.ErrConfig], one that was not read [kmsencrypted.ErrNotLoaded].
 func (a Adapter[R]) DataKeys(ctx context.Context, column string, rows ...*R) ([]kmsencrypted.DataKey, error) {
-	return a.dataKeys(ctx, column, rows)
+	return a.inner().dataKeys(ctx, column, untyped(rows))
 }
 
 // RekeyWithFiles is like [Model.Rekey] but accepts a model with [Config.Files]. The
@@ -425,10 +411,7 @@ func (a Adapter[R]) DataKeys(ctx context.Context, column string, rows ...*R) ([]
 // returned before, to the new ones in the same transaction. Package sqlstore does
 // this with its Options.Dependents. Without it the files of the records are lost.
 func (a Adapter[R]) RekeyWithFiles(ctx context.Context, rows ...*R) error {
-	if err := a.usable(rows); err != nil {
-		return err
-	}
-	return a.rekey(ctx, func(*keySpec) bool { return true }, rows)
+	return a.inner().rekey(ctx, every, untyped(rows))
 }
 
 // Complete adds the wraps that key columns at the current version lack because a
@@ -436,16 +419,13 @@ func (a Adapter[R]) RekeyWithFiles(ctx context.Context, rows ...*R) error {
 // afterwards stays as it was, and the error is [kmsencrypted.ErrUnavailable]. Other
 // key columns are left alone.
 func (a Adapter[R]) Complete(ctx context.Context, rows ...*R) error {
-	return a.rewrap(ctx, opComplete, rows, (*group).lacksWrap)
+	return a.inner().rewrap(ctx, opComplete, untyped(rows), (*group).lacksWrap)
 }
 
 // Incomplete returns the number of key columns of a record that [Adapter.Complete]
 // would write. It makes no call.
 func (a Adapter[R]) Incomplete(row *R) int {
-	if a.lacks(row) {
-		return 0
-	}
-	return a.incomplete(row)
+	return a.inner().incomplete(row)
 }
 
 // CheckDerived compares what opened records hold besides their values. An index
@@ -455,16 +435,20 @@ func (a Adapter[R]) Incomplete(row *R) int {
 // nothing. A slow index takes as long as when it is written. The error is [Failures]
 // if there is more than one record.
 func (a Adapter[R]) CheckDerived(ctx context.Context, rows ...*R) error {
-	return a.checkDerived(ctx, rows)
+	return a.inner().checkDerived(ctx, untyped(rows))
 }
 
 // CheckReplaced is the part of [Adapter.CheckDerived] that makes
 // [kmsencrypted.ErrNotMigrated]. It compares what is in memory.
 func (a Adapter[R]) CheckReplaced(_ context.Context, rows ...*R) error {
-	if err := a.usable(rows); err != nil {
+	return a.inner().checkAllReplaced(untyped(rows))
+}
+
+func (c *core) checkAllReplaced(rows []any) error {
+	if err := c.usable(rows); err != nil {
 		return err
 	}
-	w := newWork(a.Model, rows)
+	w := c.newWork(rows)
 	defer w.release()
 	w.checkReplaced()
 	return failures(w.records)
@@ -481,5 +465,5 @@ func (a Adapter[R]) CheckReplaced(_ context.Context, rows ...*R) error {
 // known. A record under a record seal is not mended: this library never wrote a
 // column that its seal does not cover.
 func (a Adapter[R]) Mend(ctx context.Context, row *R, keyColumn, wrapped string) (mended []string, err error) {
-	return a.mend(ctx, row, keyColumn, wrapped)
+	return a.inner().mend(ctx, row, keyColumn, wrapped)
 }

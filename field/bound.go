@@ -15,23 +15,27 @@ import (
 // BoundColumns returns the columns whose values a row must have for its record to
 // open: the primary key, the columns tagged context, and the plain ones that the tag
 // ad= names.
-func (a Adapter[R]) BoundColumns() []string {
-	columns := make([]string, len(a.spec().bound))
-	for i, f := range a.spec().bound {
-		columns[i] = f.column
+func (a Adapter[R]) BoundColumns() []string { return columnsOf(a.inner().spec().bound) }
+
+// BoundValues returns the values of [Adapter.BoundColumns] in a record, as arguments of
+// a statement.
+func (a Adapter[R]) BoundValues(row *R) []any { return a.inner().values(row, a.inner().spec().bound) }
+
+func columnsOf(fields []*idSpec) (columns []string) {
+	for _, f := range fields {
+		columns = append(columns, f.column)
 	}
 	return columns
 }
 
-// BoundValues returns the values of [Adapter.BoundColumns] in a record, as arguments of
-// a statement.
-func (a Adapter[R]) BoundValues(row *R) []any {
-	if a.lacks(row) {
+// values returns what a record has in some of its plain columns.
+func (c *core) values(row any, fields []*idSpec) []any {
+	if c.lacks(row) {
 		return nil
 	}
-	r := a.record(row)
-	values := make([]any, len(a.spec().bound))
-	for i, f := range a.spec().bound {
+	r := c.record(row)
+	values := make([]any, len(fields))
+	for i, f := range fields {
 		values[i] = r.at(f.index).Interface()
 	}
 	return values
@@ -41,11 +45,13 @@ func (a Adapter[R]) BoundValues(row *R) []any {
 // [Adapter.BoundColumns] what another record has: because both have the same, or
 // because nothing depends on what differs. It makes no call. Of told it uses these
 // columns only.
-func (a Adapter[R]) OpensAs(row, told *R) bool {
-	if a.lacks(row) || a.lacks(told) {
+func (a Adapter[R]) OpensAs(row, told *R) bool { return a.inner().opensAs(row, told) }
+
+func (c *core) opensAs(row, told any) bool {
+	if c.lacks(row) || c.lacks(told) {
 		return false
 	}
-	r, other := a.record(row), a.record(told)
+	r, other := c.record(row), c.record(told)
 	if r.hasSameBound(other) {
 		return true
 	}

@@ -6,14 +6,14 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]kmsencrypted.DataKey, error) {
+func (c *core) dataKeys(ctx context.Context, column string, rows []any) ([]kmsencrypted.DataKey, error) {
 	const op = "unwrap"
-	if err := m.usable(rows); err != nil {
+	if err := c.usable(rows); err != nil {
 		return nil, err
 	}
-	w := newWork(m, rows)
+	w := c.newWork(rows)
 	defer w.release()
-	groups, err := w.under(column, m.Table())
+	groups, err := w.under(column, c.table())
 	if err != nil {
 		return nil, err
 	}
@@ -25,7 +25,7 @@ func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]km
 			g.need = needOwnKey
 		}
 	}
-	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
+	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey), nil)
 	keys := make([]kmsencrypted.DataKey, len(rows))
 	for i, g := range groups {
 		if g.need != needOwnKey || g.err != nil {
@@ -39,20 +39,20 @@ func (m *Model[R]) dataKeys(ctx context.Context, column string, rows []*R) ([]km
 	return keys, w.outcome()
 }
 
-func (m *Model[R]) addKey(ctx context.Context, column string, row *R) error {
-	if m.usable([]*R{row}) == nil && m.schema.keyOf(column) == nil {
-		return &kmsencrypted.Error{Op: "unwrap", Record: m.Table(), Column: column, Err: kmsencrypted.ErrConfig}
+func (c *core) addKey(ctx context.Context, column string, row any) error {
+	if c.usable([]any{row}) == nil && c.schema.keyOf(column) == nil {
+		return &kmsencrypted.Error{Op: "unwrap", Record: c.table(), Column: column, Err: kmsencrypted.ErrConfig}
 	}
-	return m.addKeys(ctx, []*R{row}, func(k *keySpec) bool { return k.column == column })
+	return c.addKeys(ctx, []any{row}, func(k *keySpec) bool { return k.column == column })
 }
 
 // addKeys gives records data keys in those of the picked key columns that are NULL.
-func (m *Model[R]) addKeys(ctx context.Context, rows []*R, picks func(*keySpec) bool) error {
+func (c *core) addKeys(ctx context.Context, rows []any, picks func(*keySpec) bool) error {
 	const op = "wrap"
-	if err := m.usable(rows); err != nil {
+	if err := c.usable(rows); err != nil {
 		return err
 	}
-	w := newWork(m, rows)
+	w := c.newWork(rows)
 	defer w.release()
 	for i := range w.groups {
 		g := &w.groups[i]
@@ -68,7 +68,7 @@ func (m *Model[R]) addKeys(ctx context.Context, rows []*R, picks func(*keySpec) 
 		g.isNew, g.need, g.dataKey = true, needNewKey, kmsencrypted.NewDataKey()
 	}
 	added := w.pick(needNewKey)
-	wrapKeys(ctx, m.box, op, added)
+	wrapKeys(ctx, c.box, op, added)
 	for _, g := range added {
 		g.sealBlanks(op)
 		g.sealRecord()

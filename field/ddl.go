@@ -54,8 +54,10 @@ var ddl = map[Dialect]struct {
 // DDL returns a definition for each column that the model manages, such as
 // `"email_ciphertext" text`, for CREATE TABLE or ALTER TABLE … ADD COLUMN. All of
 // them may be NULL. The error is [kmsencrypted.ErrConfig] for an unknown dialect.
-func (m *Model[R]) DDL(d Dialect) ([]string, error) {
-	if err := m.usable(nil); err != nil {
+func (m *Model[R]) DDL(d Dialect) ([]string, error) { return m.inner().ddl(d) }
+
+func (c *core) ddl(d Dialect) ([]string, error) {
+	if err := c.usable(nil); err != nil {
 		return nil, err
 	}
 	if err := d.Check(); err != nil {
@@ -63,21 +65,21 @@ func (m *Model[R]) DDL(d Dialect) ([]string, error) {
 	}
 	sql := ddl[d]
 	types := make(map[string]string)
-	for _, k := range m.schema.keys {
+	for _, k := range c.schema.keys {
 		for _, f := range k.fields {
 			if f.binary {
 				types[f.column] = sql.binary
 			}
 		}
 	}
-	for _, x := range m.schema.indexes {
+	for _, x := range c.schema.indexes {
 		types[x.column] = sql.index
 		if x.binary {
 			types[x.column] = sql.binary
 		}
 	}
 	var definitions []string
-	for _, column := range m.schema.managedColumns() {
+	for _, column := range c.schema.managedColumns() {
 		definitions = append(definitions, d.Defined(column)+" "+or(types[column], sql.text))
 	}
 	return definitions, nil
@@ -95,8 +97,10 @@ const (
 // from programs that do not use the model. It does not prove that a value opens.
 // Columns that may be in Ruby's form are only checked to be base64 in whole groups of
 // four, with or without line breaks. Binary columns in that form are not checked.
-func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
-	if err := m.usable(nil); err != nil {
+func (m *Model[R]) CheckConstraint(d Dialect) (string, error) { return m.inner().checkConstraint(d) }
+
+func (c *core) checkConstraint(d Dialect) (string, error) {
+	if err := c.usable(nil); err != nil {
 		return "", err
 	}
 	if err := d.Check(); err != nil {
@@ -108,7 +112,7 @@ func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 		name := d.Defined(column)
 		conditions = append(conditions, fmt.Sprintf("(%[1]s IS NULL OR ("+condition+"))", name, least, nativefield.Padded, nativefield.Plain))
 	}
-	for _, k := range m.schema.keys {
+	for _, k := range c.schema.keys {
 		if !k.isMaster {
 			add(k.column, sql.key, 0)
 		}
@@ -124,5 +128,5 @@ func (m *Model[R]) CheckConstraint(d Dialect) (string, error) {
 			}
 		}
 	}
-	return "CONSTRAINT " + d.Defined(m.Table()+"_encrypted") + " CHECK (\n\t" + strings.Join(conditions, " AND\n\t") + "\n)", nil
+	return "CONSTRAINT " + d.Defined(c.table()+"_encrypted") + " CHECK (\n\t" + strings.Join(conditions, " AND\n\t") + "\n)", nil
 }

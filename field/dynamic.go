@@ -28,5 +28,5 @@ func (m *Model[R]) Dynamic() *Model[any] {
 	if m == nil {
 		return new(Model[any])
 	}
-	return &Model[any]{box: m.box, schema: m.schema, row: m.row}
+	return &Model[any]{core: m.core}
 }

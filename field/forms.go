@@ -22,8 +22,10 @@ type ColumnForm struct {
 
 // Forms describes the columns of [Adapter.Columns], except parts of attr_encrypted
 // values.
-func (a Adapter[R]) Forms() (forms []ColumnForm) {
-	for _, k := range a.spec().keys {
+func (a Adapter[R]) Forms() []ColumnForm { return a.inner().spec().columnForms() }
+
+func (s *schema) columnForms() (forms []ColumnForm) {
+	for _, k := range s.keys {
 		if !k.isMaster {
 			forms = append(forms, ColumnForm{Column: k.column, IsKey: true})
 		}
@@ -31,8 +33,8 @@ func (a Adapter[R]) Forms() (forms []ColumnForm) {
 			forms = append(forms, ColumnForm{Column: f.column, Binary: f.binary, Least: f.least(), Blank: !k.isMaster && f.rubyColumn != nil && f.rubyColumn.storesEmpty()})
 		}
 	}
-	for _, x := range a.spec().indexes {
-		_, given := a.spec().config.Indexes[x.column]
+	for _, x := range s.indexes {
+		_, given := s.config.Indexes[x.column]
 		forms = append(forms, ColumnForm{Column: x.column, Binary: x.binary, Least: x.least(given), Fixed: true})
 	}
 	return forms

@@ -3,6 +3,7 @@ package field_test
 import (
 	"errors"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -18,7 +19,7 @@ type keyed[T any] struct {
 }
 
 func idFault[T any](t *testing.T) error {
-	_, err := field.NewModel[keyed[T]](nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), field.Config{Table: "cards"})
+	_, err := field.NewDynamicModel(nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()}), reflect.TypeFor[keyed[T]](), field.Config{Table: "cards"})
 	return err
 }
 

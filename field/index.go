@@ -274,38 +274,43 @@ func (c *computing) run(ctx context.Context) {
 // A column tagged activerecord is its own index: Reindex encrypts it again if that is
 // under an older key or scheme than [activerecord.Attribute.Encrypt] would use now.
 func (m *Model[R]) Reindex(ctx context.Context, rows ...*R) error {
-	if err := m.usable(rows); err != nil {
+	return m.inner().reindex(ctx, untyped(rows))
+}
+
+func (c *core) reindex(ctx context.Context, rows []any) error {
+	if err := c.usable(rows); err != nil {
 		return err
 	}
-	w := newWork(m, rows)
+	w := c.newWork(rows)
 	defer w.release()
-	for _, c := range m.recompute(ctx, w) {
-		c.commit()
+	for _, stale := range c.recompute(ctx, w) {
+		stale.commit()
 	}
 	w.encryptAgain()
 	return failures(w.records)
 }
 
-func (m *Model[R]) checkDerived(ctx context.Context, rows []*R) error {
-	if err := m.usable(rows); err != nil {
+func (c *core) checkDerived(ctx context.Context, rows []any) error {
+	if err := c.usable(rows); err != nil {
 		return err
 	}
-	w := newWork(m, rows)
+	w := c.newWork(rows)
 	defer w.release()
 	w.checkReplaced()
-	for _, c := range m.recompute(ctx, w) {
-		c.recordWork.err = errors.Join(c.recordWork.err, c.failed("compare", c.spec.column, kmsencrypted.ErrStaleIndex))
+	for _, stale := range c.recompute(ctx, w) {
+		r := stale.recordWork
+		r.err = errors.Join(r.err, r.failed("compare", stale.spec.column, kmsencrypted.ErrStaleIndex))
 	}
 	w.checkAgain()
 	return failures(w.records)
 }
 
 // recompute computes every index and returns those that differ from the records.
-func (m *Model[R]) recompute(ctx context.Context, w *work) (stale []*computing) {
+func (c *core) recompute(ctx context.Context, w *work) (stale []*computing) {
 	var all []*computing
 	for i := range w.records {
 		r := &w.records[i]
-		for _, x := range m.schema.indexes {
+		for _, x := range c.schema.indexes {
 			if r.lacksSource(x) {
 				continue
 			}
@@ -404,13 +409,17 @@ func (l Lookup) Matches(row any) (bool, error) {
 // kept in the result, so that the call can be used inside a query; adapters return
 // it.
 func (m *Model[R]) Lookup(name string, values ...any) Lookup {
-	if err := m.usable(nil); err != nil {
+	return m.inner().lookup(name, values)
+}
+
+func (c *core) lookup(name string, values []any) Lookup {
+	if err := c.usable(nil); err != nil {
 		return Lookup{err: err}
 	}
-	x, err := m.schema.findIndex(name)
+	x, err := c.schema.findIndex(name)
 	if err != nil {
-		if f, ok := m.schema.findActiveRecord(name); ok {
-			return m.lookupColumn(f, values)
+		if f, ok := c.schema.findActiveRecord(name); ok {
+			return c.lookupColumn(f, values)
 		}
 		return Lookup{err: err}
 	}
@@ -437,11 +446,11 @@ func (m *Model[R]) Lookup(name string, values ...any) Lookup {
 		}
 	}
 	return Lookup{Lookup: lookup, matches: func(row any) (bool, error) {
-		typed, ok := row.(*R)
-		if !ok || isNil(typed) {
-			return false, fmt.Errorf("%w: a %T is no record of the model", kmsencrypted.ErrConfig, row)
+		r, err := c.recordOf(row)
+		if err != nil {
+			return false, err
 		}
-		value, _, err := m.record(typed).indexValue(x, true)
+		value, _, err := r.indexValue(x, true)
 		if err != nil {
 			return false, err
 		}

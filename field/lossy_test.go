@@ -25,9 +25,9 @@ type holding[T any] struct {
 // sealValue returns what sealing a value says.
 func sealValue[T any](t *testing.T, v T, types ...field.Type) (holding[T], error) {
 	t.Helper()
-	m := newModel[holding[T]](t, nativeBox(t, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "t", Types: types})
 	r := holding[T]{ID: 1, V: field.New(v)}
-	return r, m.Seal(t.Context(), &r)
+	m := newAnyModel(t, nativeBox(t, kmsencrypted.Version{Provider: newMemoryKey()}), &r, field.Config{Table: "t", Types: types})
+	return r, m.seal(t, &r)
 }
 
 type event struct{ Amount any }
@@ -96,7 +96,7 @@ func TestNumbersBehindAny(t *testing.T) {
 }
 
 func modelFault[T any](t *testing.T) error {
-	_, err := field.NewModel[holding[T]](nativeBox(t, kmsencrypted.Version{Provider: newMemoryKey()}), field.Config{Table: "t"})
+	_, err := field.NewDynamicModel(nativeBox(t, kmsencrypted.Version{Provider: newMemoryKey()}), reflect.TypeFor[holding[T]](), field.Config{Table: "t"})
 	return err
 }
 

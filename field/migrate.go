@@ -145,7 +145,11 @@ func assignIndirect(v reflect.Value, value any) error {
 // replaces. Both columns must have been read. Migrated is false for a value that
 // [Model.Open] took from the old column, until that is written.
 func (m *Model[R]) Migrated(row *R) bool {
-	return !m.lacks(row) && !slices.ContainsFunc(m.spec().replacing, m.record(row).differs)
+	return m.inner().migrated(row)
+}
+
+func (c *core) migrated(row any) bool {
+	return !c.lacks(row) && !slices.ContainsFunc(c.schema.replacing, c.record(row).differs)
 }
 
 // checkReplaced gives an error to records whose columns differ from those that they

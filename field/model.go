@@ -90,10 +90,17 @@ func (c Config) columnTag() string { return or(c.ColumnTag, "db") }
 // error, and the result of [Model.Lookup], report both as [kmsencrypted.ErrConfig].
 // The other methods return the zero value, or do nothing.
 type Model[R any] struct {
+	core *core
+	memo sync.Map // of adapters
+}
+
+// core is a model without the type of its rows, which are pointers to structs here.
+// It does all the work, so that the compiler makes that code once and not for every
+// R: methods of a Model only hand their rows over.
+type core struct {
 	box    *kmsencrypted.Box
 	schema *schema
-	row    reflect.Type // the struct: R, or what an R of type any points to
-	memo   sync.Map     // of adapters
+	row    reflect.Type // the struct
 }
 
 // NewModel returns a model for the tags of R. It returns all errors in them at
@@ -103,6 +110,14 @@ func NewModel[R any](box *kmsencrypted.Box, config Config) (*Model[R], error) {
 }
 
 func newModel[R any](box *kmsencrypted.Box, row reflect.Type, config Config) (*Model[R], error) {
+	c, err := newCore(box, row, config)
+	if err != nil {
+		return nil, err
+	}
+	return &Model[R]{core: c}, nil
+}
+
+func newCore(box *kmsencrypted.Box, row reflect.Type, config Config) (*core, error) {
 	s, err := newSchema(row, config)
 	if err == nil {
 		err = s.suits(box)
@@ -110,7 +125,7 @@ func newModel[R any](box *kmsencrypted.Box, row reflect.Type, config Config) (*M
 	if err != nil {
 		return nil, fmt.Errorf("field: model of table %s: %w", config.Table, err)
 	}
-	return &Model[R]{box: box, schema: s, row: row}, nil
+	return &core{box, s, row}, nil
 }
 
 // suits checks the schema against the versions that its columns may have.
@@ -163,14 +178,23 @@ func (s *schema) suitsRuby(version int) (mistakes []error) {
 }
 
 // Table returns the name of the model's table.
-func (m *Model[R]) Table() string { return m.spec().config.Table }
+func (m *Model[R]) Table() string { return m.inner().table() }
 
-// record returns the view of one row that the methods below use.
-func (m *Model[R]) record(row *R) record {
-	v := reflect.ValueOf(row).Elem()
-	if v.Kind() != reflect.Interface {
-		return record{box: m.box, schema: m.schema, row: row, v: v}
+// recordOf returns the view of a row of which nothing is known yet.
+func (c *core) recordOf(row any) (record, error) {
+	if dynamic, ok := row.(*any); ok && dynamic != nil {
+		row = *dynamic
 	}
-	pointer := v.Elem() // in a row of type any
-	return record{box: m.box, schema: m.schema, row: pointer.Interface(), v: pointer.Elem()}
+	if reflect.TypeOf(row) == reflect.PointerTo(c.row) && !isNil(row) {
+		return c.record(row), nil
+	}
+	return record{}, fmt.Errorf("%w: a %T is no record of the model", kmsencrypted.ErrConfig, row)
+}
+
+// record returns the view of one row that the methods of core use.
+func (c *core) record(row any) record {
+	if dynamic, ok := row.(*any); ok {
+		row = *dynamic
+	}
+	return record{box: c.box, schema: c.schema, row: row, v: reflect.ValueOf(row).Elem()}
 }

@@ -161,15 +161,15 @@ func onRow[R, T any, P interface {
 	if c.Row == "pinned" {
 		config = field.Config{Table: "clients", As: "customers"}
 	}
-	m := newModel[R](t, nativeBox(t, kmsencrypted.Version{Provider: vectorKey}), config)
 	var row R
+	m := newAnyModel(t, nativeBox(t, kmsencrypted.Version{Provider: vectorKey}), &row, config)
 	p := P(&row).parts()
 	*p.id = 7
 	must(t, errors.Join(p.v.Scan(c.Column.driverValue()), p.key.Scan(nil)))
 	if c.KeyColumn != nil {
 		must(t, p.key.Scan(*c.KeyColumn))
 	}
-	err := m.Open(t.Context(), &row)
+	err := m.open(t, &row)
 	if c.Error != "" {
 		vectors.WantOnly(t, c.Name, err, c.Error)
 		if got, err := p.v.Get(); !errors.Is(err, kmsencrypted.ErrNotOpened) {
@@ -189,7 +189,7 @@ func onRow[R, T any, P interface {
 		return
 	}
 	p.v.Set(want)
-	must(t, m.Seal(t.Context(), &row))
+	must(t, m.seal(t, &row))
 	checkColumn(t, c, column(t, *p.v))
 	if got := column(t, *p.key); got != *c.KeyColumn {
 		t.Errorf("%s: Seal changed the key column to %v", c.Name, got)

@@ -24,16 +24,16 @@ import (
 // [kmsencrypted.ErrRecordSeal], and those of [kmsencrypted.Box.Unwrap]. The error is
 // [Failures] if there is more than one record.
 func (m *Model[R]) Open(ctx context.Context, rows ...*R) error {
-	return m.open(ctx, rows, true)
+	return m.inner().open(ctx, untyped(rows), true)
 }
 
-func (m *Model[R]) open(ctx context.Context, rows []*R, takeOld bool) error {
-	if err := m.usable(rows); err != nil {
+func (c *core) open(ctx context.Context, rows []any, takeOld bool) error {
+	if err := c.usable(rows); err != nil {
 		return err
 	}
-	w := newWork(m, rows)
+	w := c.newWork(rows)
 	defer w.release()
-	w.open(ctx, m.box)
+	w.open(ctx, c.box)
 	if takeOld {
 		for i := range w.records {
 			w.records[i].err = w.records[i].takeOld()
@@ -138,8 +138,10 @@ func (g *group) openField(f *fieldSpec, o holder, buf *scratch) error {
 // OpenLazily prepares records that were read so that [Of.Plain] opens a field when it
 // is first needed. It makes no call to the key service. The first Plain of a record
 // makes one for all fields under the same key.
-func (m *Model[R]) OpenLazily(rows ...*R) {
-	w := newWork(m, m.present(rows)) // not released: the fields keep it
+func (m *Model[R]) OpenLazily(rows ...*R) { m.inner().openLazily(untyped(rows)) }
+
+func (c *core) openLazily(rows []any) {
+	w := c.newWork(c.present(rows)) // not released: the fields keep it
 	for i := range w.records {
 		_ = w.records[i].takeOld() // Plain finds the same mistake
 	}

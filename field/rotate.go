@@ -22,14 +22,17 @@ import (
 // moved inside stays closed, because it never left the service: opening or sealing the
 // record afterwards takes a call to unwrap it.
 func (m *Model[R]) Rewrap(ctx context.Context, rows ...*R) error {
-	return m.rewrap(ctx, "rewrap", rows, func(*group) (bool, error) { return true, nil })
+	return m.inner().rewrap(ctx, "rewrap", untyped(rows), func(*group) (bool, error) { return true, nil })
 }
 
 const opComplete = "complete"
 
 // incomplete returns the number of key columns that lack a wrap.
-func (m *Model[R]) incomplete(row *R) (n int) {
-	w := newWork(m, []*R{row})
+func (c *core) incomplete(row any) (n int) {
+	if c.lacks(row) {
+		return 0
+	}
+	w := c.newWork([]any{row})
 	defer w.release()
 	for i := range w.groups {
 		if g := &w.groups[i]; !g.spec.isMaster && g.key.h.ciphertext() {
@@ -50,11 +53,11 @@ func (g *group) lacks(column string) (bool, error) {
 }
 
 // rewrap moves the key columns that picks selects.
-func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(*group) (bool, error)) error {
-	if err := m.usable(rows); err != nil {
+func (c *core) rewrap(ctx context.Context, op string, rows []any, picks func(*group) (bool, error)) error {
+	if err := c.usable(rows); err != nil {
 		return err
 	}
-	w := newWork(m, rows)
+	w := c.newWork(rows)
 	defer w.release()
 	for i := range w.groups {
 		switch g := &w.groups[i]; {
@@ -79,15 +82,15 @@ func (m *Model[R]) rewrap(ctx context.Context, op string, rows []*R, picks func(
 		}
 	}
 	unsealed := w.setToNull()
-	rewrapKeys(ctx, m.box, op, w.pick(needMove))
-	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
+	rewrapKeys(ctx, c.box, op, w.pick(needMove))
+	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey), nil)
 	for _, g := range w.pick(needOwnKey) {
 		key, err := g.dataKey.Fresh(ctx) // a key from the cache has no bytes to wrap
 		g.dataKey = key
 		g.fail(op, g.spec.column, err)
 	}
 	wrapped := w.pick(needOwnKey)
-	wrapKeys(ctx, m.box, op, wrapped)
+	wrapKeys(ctx, c.box, op, wrapped)
 	for _, g := range wrapped {
 		g.sealRecord()
 	}
@@ -161,52 +164,54 @@ func (g *group) keepsFormat() error {
 // A record that does not open is unchanged and does not stop the others. Rekey returns
 // [kmsencrypted.ErrNeedsFiles] for a model with [Config.Files].
 func (m *Model[R]) Rekey(ctx context.Context, rows ...*R) error {
-	if err := m.usable(rows); err != nil {
-		return err
-	}
-	if m.schema.config.Files {
-		return &kmsencrypted.Error{Op: "rekey", Record: m.Table(), Err: kmsencrypted.ErrNeedsFiles}
-	}
-	return m.rekey(ctx, func(*keySpec) bool { return true }, rows)
+	return m.inner().rekeyAlone(ctx, every, untyped(rows))
 }
 
 // RekeyKey is [Model.Rekey] of one key of a model with several, as Ruby's
 // rotate_kms_key_phone! is: columns under other keys stay as they are. The name of the
 // first key is "". RekeyKey opens the records first, under all keys.
 func (m *Model[R]) RekeyKey(ctx context.Context, key string, rows ...*R) error {
-	if err := m.usable(rows); err != nil {
-		return err
-	}
 	picks := func(k *keySpec) bool { return !k.isMaster && k.name == key }
-	switch {
-	case !slices.ContainsFunc(m.schema.keys, picks):
-		return fmt.Errorf("field: %w: %s has no key named %q", kmsencrypted.ErrConfig, m.Table(), key)
-	case m.schema.config.Files:
-		return &kmsencrypted.Error{Op: "rekey", Record: m.Table(), Err: kmsencrypted.ErrNeedsFiles}
+	if c := m.inner(); c != nil && !slices.ContainsFunc(c.schema.keys, picks) {
+		return fmt.Errorf("field: %w: %s has no key named %q", kmsencrypted.ErrConfig, c.table(), key)
 	}
-	return m.rekey(ctx, picks, rows)
+	return m.inner().rekeyAlone(ctx, picks, untyped(rows))
 }
 
-func (m *Model[R]) rekey(ctx context.Context, picks func(*keySpec) bool, rows []*R) error {
-	if m.schema.config.KeysOnly {
-		return fmt.Errorf("field: %w: a model of keys only cannot rekey %s", kmsencrypted.ErrConfig, m.Table())
+// rekeyAlone refuses a model whose records have files.
+func (c *core) rekeyAlone(ctx context.Context, picks func(*keySpec) bool, rows []any) error {
+	if err := c.usable(rows); err != nil {
+		return err
 	}
-	opened := m.open(ctx, rows, false)
+	if c.schema.config.Files {
+		return &kmsencrypted.Error{Op: "rekey", Record: c.table(), Err: kmsencrypted.ErrNeedsFiles}
+	}
+	return c.rekey(ctx, picks, rows)
+}
+
+func (c *core) rekey(ctx context.Context, picks func(*keySpec) bool, rows []any) error {
+	if err := c.usable(rows); err != nil {
+		return err
+	}
+	if c.schema.config.KeysOnly {
+		return fmt.Errorf("field: %w: a model of keys only cannot rekey %s", kmsencrypted.ErrConfig, c.table())
+	}
+	opened := c.open(ctx, rows, false)
 	if opened == nil {
-		return m.sealUnder(ctx, asRekeyed, picks, rows)
+		return c.sealUnder(ctx, asRekeyed, picks, rows)
 	}
 	failed, ok := errors.AsType[Failures](opened)
 	if !ok { // the only record
 		return opened
 	}
-	var good []*R
+	var good []any
 	var places []int
 	for i, row := range rows {
 		if !slices.ContainsFunc(failed, func(f Failure) bool { return f.Index == i }) {
 			good, places = append(good, row), append(places, i)
 		}
 	}
-	switch sealed := m.sealUnder(ctx, asRekeyed, picks, good).(type) {
+	switch sealed := c.sealUnder(ctx, asRekeyed, picks, good).(type) {
 	case nil:
 	case Failures:
 		for _, f := range sealed {

@@ -22,7 +22,7 @@ import (
 // that fails is unchanged. The id of a record must be known unless its version and
 // context omit it.
 func (m *Model[R]) Seal(ctx context.Context, rows ...*R) error {
-	return m.seal(ctx, asNeeded, rows)
+	return m.inner().seal(ctx, asNeeded, untyped(rows))
 }
 
 // SealNew seals records to be inserted, always under new data keys, so that a copy
@@ -30,7 +30,7 @@ func (m *Model[R]) Seal(ctx context.Context, rows ...*R) error {
 // opened become NULL. SealNew returns [kmsencrypted.ErrNotOpened] for a ciphertext
 // that was not opened.
 func (m *Model[R]) SealNew(ctx context.Context, rows ...*R) error {
-	return m.seal(ctx, asNew, rows)
+	return m.inner().seal(ctx, asNew, untyped(rows))
 }
 
 // sealMode determines what happens to the existing data key and fields of a record.
@@ -42,20 +42,23 @@ const (
 	asRekeyed          // the same record under a new data key: every field must be known
 )
 
-func (m *Model[R]) seal(ctx context.Context, mode sealMode, rows []*R) error {
-	return m.sealUnder(ctx, mode, func(*keySpec) bool { return true }, rows)
+func (c *core) seal(ctx context.Context, mode sealMode, rows []any) error {
+	return c.sealUnder(ctx, mode, every, rows)
 }
 
+// every picks all keys.
+func every(*keySpec) bool { return true }
+
 // sealUnder seals in a mode under the keys that picks selects, and as needed under others.
-func (m *Model[R]) sealUnder(ctx context.Context, mode sealMode, picks func(*keySpec) bool, rows []*R) error {
+func (c *core) sealUnder(ctx context.Context, mode sealMode, picks func(*keySpec) bool, rows []any) error {
 	const op = "seal"
-	if err := m.usable(rows); err != nil {
+	if err := c.usable(rows); err != nil {
 		return err
 	}
-	if m.schema.config.KeysOnly {
-		return fmt.Errorf("field: %w: a model of keys only cannot seal %s", kmsencrypted.ErrConfig, m.Table())
+	if c.schema.config.KeysOnly {
+		return fmt.Errorf("field: %w: a model of keys only cannot seal %s", kmsencrypted.ErrConfig, c.table())
 	}
-	w := newWork(m, rows)
+	w := c.newWork(rows)
 	defer w.release()
 	w.noticeChanges()
 	for i := range w.records {
@@ -76,13 +79,13 @@ func (m *Model[R]) sealUnder(ctx context.Context, mode sealMode, picks func(*key
 		g.plan(g.move(op, mode))
 		g.refuseFirstKey(mode)
 	}
-	unwrapKeys(ctx, m.box, op, w.pick(needOwnKey), nil)
+	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey), nil)
 	w.rewrapMoved(ctx, op)
 	wrapped := w.pick(needNewKey)
 	for _, g := range wrapped {
 		g.dataKey = kmsencrypted.NewDataKey()
 	}
-	wrapKeys(ctx, m.box, op, wrapped)
+	wrapKeys(ctx, c.box, op, wrapped)
 	buf := newScratch()
 	defer buf.release()
 	for i := range w.groups {
@@ -93,7 +96,7 @@ func (m *Model[R]) sealUnder(ctx context.Context, mode sealMode, picks func(*key
 			g.sealRecord()
 		}
 	}
-	indexes := m.sealIndexes(ctx, w)
+	indexes := c.sealIndexes(ctx, w)
 	err := w.commit()
 	for _, c := range indexes {
 		if c.recordWork.err == nil {
@@ -121,13 +124,16 @@ func (w *work) rewrapMoved(ctx context.Context, op string) {
 	}
 }
 
-func (m *Model[R]) indexNew(ctx context.Context, rows []*R) error {
-	w := newWork(m, rows)
+func (c *core) indexNew(ctx context.Context, rows []any) error {
+	if err := c.usable(rows); err != nil {
+		return err
+	}
+	w := c.newWork(rows)
 	defer w.release()
 	for i := range w.records {
 		w.records[i].isNew = true
 	}
-	indexes := m.sealIndexes(ctx, w)
+	indexes := c.sealIndexes(ctx, w)
 	err := w.outcome()
 	for _, c := range indexes {
 		if c.recordWork.err == nil {
@@ -138,8 +144,8 @@ func (m *Model[R]) indexNew(ctx context.Context, rows []*R) error {
 }
 
 // sealIndexes computes the indexes of all fields that were set.
-func (m *Model[R]) sealIndexes(ctx context.Context, w *work) (indexes []*computing) {
-	if len(m.schema.indexes) == 0 {
+func (c *core) sealIndexes(ctx context.Context, w *work) (indexes []*computing) {
+	if len(c.schema.indexes) == 0 {
 		return nil
 	}
 	for i := range w.records {

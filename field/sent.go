@@ -91,34 +91,38 @@ type inserted struct {
 	assignedID []string // made by the database; nil if the program set it
 }
 
-func (m *Model[R]) insertedRows(idAssigned bool, rows []*R) {
-	m.saved(rows) // if the row exists it holds this
+func (c *core) insertedRows(idAssigned bool, rows []any) {
+	rows = c.present(rows)
+	c.saved(rows) // if the row exists it holds this
 	for _, row := range rows {
-		r := m.record(row)
+		r := c.record(row)
 		mark := new(inserted)
 		if idAssigned {
 			mark.assignedID = r.id()
 		}
-		for _, k := range m.schema.recordKeys() {
+		for _, k := range c.schema.recordKeys() {
 			r.key(k).inserted = mark
 		}
 	}
 }
 
-func (m *Model[R]) isUnconfirmed(row *R) bool {
-	r := m.record(row)
-	return slices.ContainsFunc(m.schema.recordKeys(), func(k *keySpec) bool { return r.key(k).inserted != nil })
+func (c *core) isUnconfirmed(row any) bool {
+	if c.lacks(row) {
+		return false
+	}
+	r := c.record(row)
+	return slices.ContainsFunc(c.schema.recordKeys(), func(k *keySpec) bool { return r.key(k).inserted != nil })
 }
 
-func (m *Model[R]) dropAssignedIDs(rows []*R) {
-	for _, row := range rows {
-		r := m.record(row)
-		for _, k := range m.schema.recordKeys() {
+func (c *core) dropAssignedIDs(rows []any) {
+	for _, row := range c.present(rows) {
+		r := c.record(row)
+		for _, k := range c.schema.recordKeys() {
 			mark := r.key(k).inserted
 			if mark == nil || mark.assignedID == nil || !slices.Equal(mark.assignedID, r.id()) {
 				continue
 			}
-			for _, id := range m.schema.ids {
+			for _, id := range c.schema.ids {
 				r.at(id.index).SetZero()
 			}
 		}

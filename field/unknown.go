@@ -11,10 +11,14 @@ import (
 // and that are neither in the model nor in [Config.Independent]. Under a new data key
 // they would become unreadable. A newer release may have added them, so ask the
 // database for the columns after the row is locked.
-func (a Adapter[R]) UnknownColumns(existing []string) (unknown []string) {
-	known := a.Columns()
+func (a Adapter[R]) UnknownColumns(existing []string) []string {
+	return a.inner().spec().unknownColumns(existing)
+}
+
+func (s *schema) unknownColumns(existing []string) (unknown []string) {
+	known := s.managedColumns()
 	for _, name := range existing {
-		if LooksEncrypted(name) && !slices.Contains(known, name) && !slices.Contains(a.spec().config.Independent, name) {
+		if LooksEncrypted(name) && !slices.Contains(known, name) && !slices.Contains(s.config.Independent, name) {
 			unknown = append(unknown, name)
 		}
 	}

@@ -11,66 +11,83 @@ import (
 // noSchema is that of a nil or zero Model.
 var noSchema schema
 
-func (m *Model[R]) spec() *schema {
-	if m == nil || m.schema == nil {
+// inner returns nil for a nil or zero Model. All methods of core allow that.
+func (m *Model[R]) inner() *core {
+	if m == nil {
+		return nil
+	}
+	return m.core
+}
+
+// untyped returns the rows of a call as core takes them.
+func untyped[R any](rows []*R) []any {
+	list := make([]any, len(rows))
+	for i, row := range rows {
+		list[i] = row
+	}
+	return list
+}
+
+func (c *core) spec() *schema {
+	if c == nil {
 		return &noSchema
 	}
-	return m.schema
+	return c.schema
 }
+
+func (c *core) table() string { return c.spec().config.Table }
 
 // usable returns [kmsencrypted.ErrConfig] for a nil or zero Model and for a nil
 // record.
-func (m *Model[R]) usable(rows []*R) error {
-	if m == nil || m.schema == nil {
+func (c *core) usable(rows []any) error {
+	if c == nil {
 		return fmt.Errorf("field: %w: the Model was not made by NewModel", kmsencrypted.ErrConfig)
 	}
 	if i := slices.IndexFunc(rows, isNil); i >= 0 {
-		return fmt.Errorf("field: %w: record %d of %d of %s is nil", kmsencrypted.ErrConfig, i, len(rows), m.Table())
+		return fmt.Errorf("field: %w: record %d of %d of %s is nil", kmsencrypted.ErrConfig, i, len(rows), c.table())
 	}
 	return nil
 }
 
+// check is usable and distinct.
+func (c *core) check(rows []any) error {
+	if err := c.usable(rows); err != nil {
+		return err
+	}
+	return c.distinct(rows)
+}
+
 // distinct returns [kmsencrypted.ErrConfig] for a record that is listed twice: it
 // describes one row.
-func (m *Model[R]) distinct(rows []*R) error {
+func (c *core) distinct(rows []any) error {
 	if len(rows) < 2 {
 		return nil
 	}
 	seen := make(map[any]int, len(rows))
 	for i, row := range rows {
-		var record any = row
-		if dynamic, ok := record.(*any); ok {
-			record = *dynamic
+		if dynamic, ok := row.(*any); ok {
+			row = *dynamic
 		}
-		if first, twice := seen[record]; twice {
-			return fmt.Errorf("field: %w: records %d and %d of %d of %s are the same", kmsencrypted.ErrConfig, first, i, len(rows), m.Table())
+		if first, twice := seen[row]; twice {
+			return fmt.Errorf("field: %w: records %d and %d of %d of %s are the same", kmsencrypted.ErrConfig, first, i, len(rows), c.table())
 		}
-		seen[record] = i
+		seen[row] = i
 	}
 	return nil
 }
 
 // lacks reports whether a method that cannot return an error has nothing to work
 // on: a nil or zero Model, or a nil record.
-func (m *Model[R]) lacks(row *R) bool { return m.spec() == &noSchema || isNil(row) }
+func (c *core) lacks(row any) bool { return c == nil || isNil(row) }
 
-// present leaves out of rows what lacks reports.
-func (m *Model[R]) present(rows []*R) []*R {
-	if !slices.ContainsFunc(rows, m.lacks) {
-		return rows
-	}
-	return slices.DeleteFunc(slices.Clone(rows), m.lacks)
-}
+// present leaves out of rows what lacks reports. It changes the list.
+func (c *core) present(rows []any) []any { return slices.DeleteFunc(rows, c.lacks) }
 
 // isNil also finds a row of a dynamic model that holds no record.
-func isNil[R any](row *R) bool {
-	if row == nil {
-		return true
+func isNil(row any) bool {
+	if dynamic, ok := row.(*any); ok && dynamic != nil {
+		row = *dynamic
 	}
-	dynamic, ok := any(row).(*any)
-	if !ok {
-		return false
-	}
-	v := reflect.ValueOf(*dynamic)
+	v := reflect.ValueOf(row)
 	return !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil()
 }

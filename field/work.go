@@ -52,16 +52,16 @@ func (g *group) anyField(holds func(*head) bool) bool {
 var works = sync.Pool{New: func() any { return new(work) }}
 
 // newWork makes the groups of records. The caller must release it.
-func newWork[R any](m *Model[R], rows []*R) *work {
+func (c *core) newWork(rows []any) *work {
 	w := works.Get().(*work)
-	keys := m.spec().keys
+	keys := c.spec().keys
 	fields := 0
 	for _, k := range keys {
 		fields += len(k.fields)
 	}
 	w.reserve(len(rows), len(rows)*len(keys), len(rows)*fields)
 	for i, row := range rows {
-		w.records[i].record = m.record(row)
+		w.records[i].record = c.record(row)
 		for _, k := range keys {
 			w.addGroup(&w.records[i], k)
 		}

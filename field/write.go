@@ -58,19 +58,19 @@ type Assignment struct {
 	Exact bool
 }
 
-func (m *Model[R]) write(row *R, plain []string) (Write, error) {
-	if err := m.usable([]*R{row}); err != nil {
+func (c *core) write(row any, plain []string) (Write, error) {
+	if err := c.usable([]any{row}); err != nil {
 		return Write{}, err
 	}
 	var out Write
-	w := newWork(m, []*R{row})
+	w := c.newWork([]any{row})
 	defer w.release()
 	for i := range w.groups {
 		if err := w.groups[i].write(&out, plain); err != nil {
 			return Write{}, err
 		}
 	}
-	for _, x := range m.schema.indexes {
+	for _, x := range c.schema.indexes {
 		if err := w.records[0].writeIndex(&out, x); err != nil {
 			return Write{}, err
 		}
@@ -175,8 +175,8 @@ func (h *head) before() stored {
 	return h.loaded
 }
 
-func (m *Model[R]) saved(rows []*R) {
-	w := newWork(m, rows)
+func (c *core) saved(rows []any) {
+	w := c.newWork(c.present(rows))
 	defer w.release()
 	w.eachOld((*group).savedOld)
 	w.eachHead((*head).saved)
@@ -189,8 +189,8 @@ func (m *Model[R]) saved(rows []*R) {
 	}
 }
 
-func (m *Model[R]) sent(rows []*R) {
-	w := newWork(m, rows)
+func (c *core) sent(rows []any) {
+	w := c.newWork(c.present(rows))
 	defer w.release()
 	for i := range w.groups {
 		if k := w.groups[i].key; k.was != nil && k.h.changed() {
@@ -244,11 +244,11 @@ func (h *head) saved() {
 	}
 }
 
-func (m *Model[R]) keyChanged(ctx context.Context, row *R, column string, now any) error {
-	if err := m.usable([]*R{row}); err != nil {
+func (c *core) keyChanged(ctx context.Context, row any, column string, now any) error {
+	if err := c.usable([]any{row}); err != nil {
 		return err
 	}
-	w := newWork(m, []*R{row})
+	w := c.newWork([]any{row})
 	defer w.release()
 	for i := range w.groups {
 		if g := &w.groups[i]; g.spec.column == column && !g.spec.isMaster {
