@@ -38,6 +38,8 @@ func TestZeroBox(t *testing.T) {
 			{"Rewrap", func() error { _, err := box.Rewrap(ctx, "v1:AA", to); return err }},
 			{"RewrapAll", func() error { return box.RewrapAll(ctx, wrapped)[1].Err }},
 			{"Missing", func() error { _, err := box.Missing("v1:AA", to); return err }},
+			{"Commitment", func() error { _, err := box.Commitment("v1:AA"); return err }},
+			{"Committed", func() error { _, err := box.Committed([32]byte{}, key, to); return err }},
 			{"Version", func() error { _, err := box.Version(1); return err }},
 		} {
 			if err := c.try(); !errors.Is(err, kmsencrypted.ErrConfig) {

@@ -136,7 +136,7 @@ func testRecoverFromS3(t *testing.T, program string, bucket *blob.Bucket) {
 	}
 
 	after := newLostApp(t, bucket, recovery, 2)
-	if got, err := after.files.Restore(t.Context(), attach.RestoreOptions{}); err != nil || got != (attach.Restored{Files: 5}) {
+	if got, err := after.files.Restore(t.Context(), attach.RestoreOptions{NewKeys: true}); err != nil || got != (attach.Restored{Files: 5}) {
 		t.Errorf("Restore = %+v, %v, want 5 files", got, err)
 	}
 	for n, id := range ids {

@@ -391,7 +391,7 @@ func TestRecoverS3(t *testing.T) {
 	}
 	_, manager = open()
 	before := len(server.answered())
-	if got, err := manager.Restore(t.Context(), attach.RestoreOptions{}); err != nil || got != (attach.Restored{Files: int64(len(contents))}) {
+	if got, err := manager.Restore(t.Context(), attach.RestoreOptions{NewKeys: true}); err != nil || got != (attach.Restored{Files: int64(len(contents))}) {
 		t.Fatalf("Restore = %+v, %v, want %d files", got, err, len(contents))
 	}
 	t.Logf("%d requests to the store for %d files", len(server.answered())-before, len(contents))

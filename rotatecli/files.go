@@ -51,20 +51,23 @@ func (s *Session) eachManager(ctx context.Context, names []string, do func(table
 
 type filesRestoreCmd struct {
 	tablesFlag
-	List bool `help:"Also name the files that are not restored."`
+	List    bool `help:"Also name the files that are not restored."`
+	NewKeys bool `help:"Also restore files of records that have another data key than before, or none. Only if no primary key of a deleted record was given to another."`
 }
 
 func (filesRestoreCmd) Help() string {
 	return `Restore the records first, with the same primary keys. The sidecars are in the
 buckets, if Config.Recovery was set when the files were attached. This needs
 permission to decrypt under the recovery key. It changes no object, and may be
-interrupted and run again. Exit codes: 0 every file has its row, 2 not so.`
+interrupted and run again. A record with another data key than the file's recovery
+wrap names gets nothing without --new-keys, because it may be another record with
+the primary key of a deleted one. Exit codes: 0 every file has its row, 2 not so.`
 }
 
 func (c *filesRestoreCmd) Run(ctx context.Context, s *Session) error {
 	whole := true
 	err := s.eachManager(ctx, c.Table, func(table string, m recoverable) error {
-		r, err := m.Restore(ctx, attach.RestoreOptions{Each: func(f *attach.Recoverable, outcome string, err error) {
+		r, err := m.Restore(ctx, attach.RestoreOptions{NewKeys: c.NewKeys, Each: func(f *attach.Recoverable, outcome string, err error) {
 			switch {
 			case err != nil:
 				s.printf("%s  failed  %v\n", table, err)
@@ -73,9 +76,9 @@ func (c *filesRestoreCmd) Run(ctx context.Context, s *Session) error {
 				s.printf("%s  %s  record %s, %s, object %s in bucket %s\n", table, outcome, strings.Join(a.RecordID, "/"), a.Name, a.Object, a.Bucket)
 			}
 		}})
-		s.printf("%s  %s restored, %s had their rows, %s without a record, %s superseded, %s not attached, %s failed\n", table,
-			things(r.Files, "file"), count(r.Present), count(r.NoRecord), count(r.Superseded), count(r.Unattached), count(r.Failed))
-		whole = whole && r.NoRecord == 0 && r.Failed == 0
+		s.printf("%s  %s restored, %s had their rows, %s without a record, %s of another data key, %s superseded, %s not attached, %s failed\n", table,
+			things(r.Files, "file"), count(r.Present), count(r.NoRecord), count(r.OtherKey), count(r.Superseded), count(r.Unattached), count(r.Failed))
+		whole = whole && r.NoRecord == 0 && r.OtherKey == 0 && r.Failed == 0
 		if r.Failed > 0 && ctx.Err() == nil {
 			return nil // each is printed
 		}

@@ -22,33 +22,18 @@ import (
 type card struct {
 	a       Attachment // with parentCreated
 	key     files.Key
-	written int64 // when the wrap was made
+	written int64  // when the wrap was made
+	record  string // the record key, which is not in the bytes but in the text and the context
 }
 
 const (
-	// recoveryPrefix begins the text of a recovery wrap; the file id follows.
-	recoveryPrefix = "fr1:"
-	cardVersion    = 1
-	cardIDEnd      = 1 + len(files.ID{})
-	cardKeyEnd     = cardIDEnd + files.KeySize
-	maxCard        = 8 << 10
+	cardVersion = 1
+	cardIDEnd   = 1 + len(files.ID{})
+	cardKeyEnd  = cardIDEnd + files.KeySize
+	maxCard     = 8 << 10
 )
 
 func now() int64 { return time.Now().UnixMilli() }
-
-// splitRecovery splits the text of a recovery wrap into the file id and the secret of
-// the Box.
-func splitRecovery(text string) (id files.ID, secret string, err error) {
-	rest, ok := strings.CutPrefix(text, recoveryPrefix)
-	if !ok {
-		return id, "", fmt.Errorf("attach: recovery wrap: %w", kmsencrypted.ErrNotCiphertext)
-	}
-	digits, secret, ok := strings.Cut(rest, ":")
-	if id, err = files.ParseID(digits); err != nil || !ok || id.String() != digits {
-		return files.ID{}, "", malformedCard()
-	}
-	return id, secret, nil
-}
 
 func malformedCard() error {
 	return fmt.Errorf("attach: recovery wrap: %w", kmsencrypted.ErrMalformed)

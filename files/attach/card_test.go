@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,11 +90,16 @@ func TestNativeRecoveryVectors(t *testing.T) {
 		if again, err := got.append(nil); err != nil || !bytes.Equal(again, c.Plaintext) {
 			t.Errorf("%s: read and written again = %x, %v, want %x", c.Name, again, err, c.Plaintext)
 		}
-		if bound, err := kmsencrypted.Bind(r.context(want.a.File)); err != nil || bound.String() != c.Context {
+		parts, err := parseRecovery(c.Text)
+		if want.record = parts.record; err != nil || parts.String() != c.Text {
+			t.Errorf("%s: parsed and written again = %s, %v", c.Name, parts, err)
+		}
+		if bound, err := kmsencrypted.Bind(parts.context(r.Store)); err != nil || bound.String() != c.Context {
 			t.Errorf("%s: context = %s, %v, want %s", c.Name, bound, err, c.Context)
 		}
+		head := len(c.Text) - len(parts.secret)
 		text, err := r.seal(t.Context(), want)
-		if err != nil || text[:37] != c.Text[:37] {
+		if err != nil || text[:head] != c.Text[:head] {
 			t.Errorf("%s: sealed = %s, %v", c.Name, text, err)
 		}
 		if opened, err := r.open(t.Context(), text); err != nil || opened.a.ID != want.a.ID {
@@ -109,8 +116,15 @@ func TestRecoveryTamper(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := recoveryVectors(t)[0]
-	r, text, opened := Recovery{Box: box, Store: "shop"}, good.Text, 0
+	all := recoveryVectors(t)
+	r := Recovery{Box: box, Store: "shop"}
+	for _, good := range []recoveryCase{all[0], all[slices.IndexFunc(all, func(c recoveryCase) bool { return c.Error == "" && strings.HasPrefix(c.Text, keyedRecoveryPrefix) })]} {
+		testTamper(t, r, good)
+	}
+}
+
+func testTamper(t *testing.T, r Recovery, good recoveryCase) {
+	text, opened := good.Text, 0
 	for i := range text {
 		for _, changed := range []string{text[:i] + string(text[i]^1) + text[i+1:], text[:i], text[:i] + text[i+1:], text[:i] + text[i:i+1] + text[i:]} {
 			if changed == text {
@@ -168,9 +182,9 @@ func FuzzRecoveryText(f *testing.F) {
 		f.Add(c.Text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		id, secret, err := splitRecovery(text)
-		if err == nil && recoveryPrefix+id.String()+":"+secret != text {
-			t.Fatalf("%q is %v and %q", text, id, secret)
+		parts, err := parseRecovery(text)
+		if err == nil && parts.String() != text {
+			t.Fatalf("%q is %+v", text, parts)
 		}
 	})
 }

@@ -29,6 +29,7 @@ func TestNativeDirectKeyVectors(t *testing.T) {
 			Attachment string
 			FileID     vectors.Hex `json:"file_id"`
 			Parent     vectors.Hex
+			RecordKey  string `json:"record_key"`
 			KeyContext string `json:"key_context"`
 			Wrapped    string
 			Key        vectors.Hex
@@ -52,18 +53,28 @@ func TestNativeDirectKeyVectors(t *testing.T) {
 		for _, p := range c.Context {
 			record = append(record, kmsencrypted.Pair{Name: p[0], Value: p[1]})
 		}
-		ec := kmsencrypted.ContextWith(record, a.directPairs()...)
+		d, err := parseDirect(c.Wrapped)
+		if err != nil || d.String() != c.Wrapped || d.record != c.RecordKey {
+			t.Errorf("%s: parsed = %+v, %v", c.Name, d, err)
+		}
+		ec := kmsencrypted.ContextWith(record, d.pairs(a)...)
 		if bound, err := kmsencrypted.Bind(ec); err != nil || bound.String() != c.KeyContext {
 			t.Errorf("%s: context = %s, %v, want %s", c.Name, bound, err, c.KeyContext)
 		}
-		text, ok := strings.CutPrefix(c.Wrapped, directPrefix)
-		key, err := box.Decrypt(t.Context(), text, ec)
-		if !ok || err != nil || !bytes.Equal(key, c.Key) {
+		key, err := box.Decrypt(t.Context(), d.secret, ec)
+		if err != nil || !bytes.Equal(key, c.Key) {
 			t.Errorf("%s: Decrypt = %x, %v, want %x", c.Name, key, err, c.Key)
 		}
-		a.RecordID = []string{"8"}
-		if _, err := box.Decrypt(t.Context(), text, kmsencrypted.ContextWith(record, a.directPairs()...)); err == nil {
+		other := *a
+		other.RecordID = []string{"8"}
+		if _, err := box.Decrypt(t.Context(), d.secret, kmsencrypted.ContextWith(record, d.pairs(&other)...)); err == nil {
 			t.Errorf("%s: opens for another record", c.Name)
+		}
+		if d.record != "" {
+			d.record = strings.Repeat("0", 64)
+			if _, err := box.Decrypt(t.Context(), d.secret, kmsencrypted.ContextWith(record, d.pairs(a)...)); err == nil {
+				t.Errorf("%s: opens for another data key", c.Name)
+			}
 		}
 	}
 }

@@ -58,8 +58,10 @@ type Config struct {
 	Workers int
 	// UnboundKeys accepts file keys that an older release let the key service wrap
 	// under an encryption context that does not name the record. Somebody who could
-	// write to the database may have moved such a file to another record. Set it for
-	// one run of [Manager.WrapKeys], or until the next rekey, and then no more.
+	// write to the database may have moved such a file to another record. It also accepts
+	// those that do not name the data key of the record, which may be another record with
+	// the primary key of a deleted one. Set it for one run of [Manager.WrapKeys], or until
+	// the next rekey, and then no more.
 	UnboundKeys bool
 	// Recovery, if not nil, wraps each file key a second time, so that the files
 	// survive the loss of the database. See [Recovery].

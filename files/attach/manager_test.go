@@ -226,6 +226,12 @@ func (w *world) holds(t testing.TB, a *attach.Attachment, want []byte) {
 func (w *world) rotate(t testing.TB, kind rotation.Kind, to int) rotation.Result {
 	t.Helper()
 	w.use(t, to)
+	return w.run(t, kind)
+}
+
+// run rotates the records to the current version.
+func (w *world) run(t testing.TB, kind rotation.Kind) rotation.Result {
+	t.Helper()
 	s, err := sqlstore.New(t.Context(), w.db, w.d.dialect, w.model, sqlstore.Options{Dependents: []field.Dependents{w.manager}})
 	must(t, err)
 	must(t, s.CreateTables(t.Context()))
@@ -538,7 +544,7 @@ func TestEncryptOnly(t *testing.T) {
 			c := w.insert(t, 1)
 			w.keys.Set(kmstest.Revoke(1).On(kmsencrypted.OpUnwrap))
 			a := w.attach(t, c, "license", []byte("content"))
-			if files.IsWrappedKey(a.WrappedKey) || !strings.HasPrefix(a.WrappedKey, "fb2:v1:") {
+			if files.IsWrappedKey(a.WrappedKey) || !strings.HasPrefix(a.WrappedKey, "fb3:") || !strings.Contains(a.WrappedKey, ":v1:") {
 				t.Fatalf("wrapped key = %.10s…, want the key service's", a.WrappedKey)
 			}
 			if _, err := w.content(t, a); !errors.Is(err, kmsencrypted.ErrDenied) {
@@ -555,7 +561,10 @@ func TestEncryptOnly(t *testing.T) {
 				w.rotate(t, rotation.Rekey, 3)
 			case "rewrap":
 				w.rotate(t, rotation.Rewrap, 2)
-				prefix = "fb2:v2:"
+				prefix = "fb3:"
+				if now, err := w.manager.Count(t.Context()); err != nil || now[2] != 1 {
+					t.Errorf("Count() after a rewrap = %v, %v, want one at version 2", now, err)
+				}
 			default:
 				last := int64(0)
 				must(t, w.manager.WrapKeys(t.Context(), func(done, total int64) { last = done*10 + total }))

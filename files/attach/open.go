@@ -23,7 +23,8 @@ import (
 // exist. It
 // returns [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
 // [kmsencrypted.ErrNotCiphertext] for everything that does not belong together:
-// another record's row, another object, changed bytes. The other errors are those
+// another record's row, also an earlier one's with the same primary key, another object,
+// changed bytes. The other errors are those
 // of [field.Adapter.DataKeys] and of the store.
 func (m *Manager[R]) Open(ctx context.Context, a *Attachment) (*File, error) {
 	if err := m.usable(a); err != nil {

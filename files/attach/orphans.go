@@ -5,7 +5,11 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
 // Orphans returns at most limit attachments, with IDs above after and in that order,
@@ -13,11 +17,47 @@ import (
 // [Manager.DeleteAll]. Nobody can read them, because their file keys were wrapped
 // under the data key of the record. After a look at them pass each to
 // [Manager.Delete]; [Manager.Sweep] then deletes the objects. Derived files are
-// deleted with the file that they were made from.
+// deleted with the file that they were made from. [Manager.Strays] finds those whose
+// primary key another record has now.
 //
 // A database user who does not see all records, as under row level security, must
 // not delete what Orphans returns.
 func (m *Manager[R]) Orphans(ctx context.Context, after string, limit int) ([]*Attachment, error) {
+	known := make(map[string]bool) // whether a record exists
+	return m.search(ctx, after, limit, func(a *Attachment) (bool, error) {
+		exists, err := m.recordExists(ctx, a.RecordID, known)
+		return !exists, err
+	})
+}
+
+// Strays is like Orphans for attachments whose record exists and has another data key
+// than the one that the file was attached under: somebody deleted their record without
+// [Manager.DeleteAll] and gave its primary key to another one, which cannot read them. Rows
+// that somebody moved to another record are found too. It needs permission to decrypt and
+// takes a call for each record.
+//
+// Not found are file keys that the key service wraps itself and that name no data key:
+// under Ruby versions, and of older releases. See the threat model.
+func (m *Manager[R]) Strays(ctx context.Context, after string, limit int) ([]*Attachment, error) {
+	return m.search(ctx, after, limit, func(a *Attachment) (bool, error) {
+		stray, err := m.isStray(ctx, a)
+		if err != nil || !stray {
+			return false, err
+		}
+		// The record may have been rotated after the row was read.
+		now, err := m.one(ctx, m.db, "id = ?", a.ID)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		return m.isStray(ctx, now)
+	})
+}
+
+// search returns the attachments that is chooses, without derived ones.
+func (m *Manager[R]) search(ctx context.Context, after string, limit int, is func(*Attachment) (bool, error)) ([]*Attachment, error) {
 	if err := m.usable(); err != nil {
 		return nil, err
 	}
@@ -25,7 +65,6 @@ func (m *Manager[R]) Orphans(ctx context.Context, after string, limit int) ([]*A
 		return nil, configError("a limit of %d", limit)
 	}
 	var found []*Attachment
-	known := make(map[string]bool) // whether a record exists
 	for len(found) < limit {
 		list, err := m.scan(ctx, m.db, fmt.Sprintf("record_table = ? AND id > ? ORDER BY id LIMIT %d", bulk), m.model.BoundTable(), after)
 		if err != nil {
@@ -35,11 +74,14 @@ func (m *Manager[R]) Orphans(ctx context.Context, after string, limit int) ([]*A
 			break
 		}
 		for _, a := range list {
-			exists, err := m.recordExists(ctx, a.RecordID, known)
+			if after = a.ID; a.Parent != "" || len(found) == limit {
+				continue
+			}
+			chosen, err := is(a)
 			if err != nil {
 				return nil, a.failed("find", err)
 			}
-			if after = a.ID; !exists && a.Parent == "" && len(found) < limit {
+			if chosen {
 				found = append(found, a)
 			}
 		}
@@ -58,4 +100,37 @@ func (m *Manager[R]) recordExists(ctx context.Context, id []string, known map[st
 	}
 	known[recordID(id)] = err == nil
 	return err == nil, nil
+}
+
+// isStray reports whether the record of a file has another data key than the file's.
+func (m *Manager[R]) isStray(ctx context.Context, a *Attachment) (bool, error) {
+	row, err := m.load(ctx, m.db, a.RecordID, "")
+	if errors.Is(err, sql.ErrNoRows) {
+		return false, nil // an orphan
+	}
+	if err != nil {
+		return false, err
+	}
+	if !files.IsWrappedKey(a.WrappedKey) {
+		d, err := parseDirect(a.WrappedKey)
+		if err != nil || d.record == "" {
+			return false, err
+		}
+		owns, err := m.owns(ctx, row, kmsencrypted.DataKey{}, d.record)
+		return err == nil && !owns, err
+	}
+	keys, err := m.model.DataKeys(ctx, m.key, row)
+	if err != nil {
+		return false, err
+	}
+	defer keys[0].Wipe()
+	if keys[0].IsZero() {
+		return true, nil
+	}
+	key, err := m.unwrap(ctx, row, keys[0], a)
+	key.Wipe()
+	if errors.Is(err, kmsencrypted.ErrDecrypt) {
+		return true, nil
+	}
+	return false, err
 }

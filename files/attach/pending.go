@@ -27,7 +27,7 @@ type Pending[R any] struct {
 	column  string               // the key column it was unwrapped from
 	denied  bool                 // this process may not decrypt
 
-	protected string // the record whose primary key the recovery wrap has
+	protected protection // what the recovery wrap is bound to
 }
 
 // Size returns the size of the file in bytes.
@@ -116,7 +116,7 @@ func (p *Pending[R]) commit(ctx context.Context, tx Tx, a *Attachment) error {
 	if a.WrappedKey, err = m.wrap(ctx, now, dataKey, p.key, a); err != nil {
 		return err
 	}
-	if err := p.protect(ctx, a); err != nil {
+	if err := p.protect(ctx, now, a); err != nil {
 		return err
 	}
 	if err := p.write(ctx, tx, now, dataKey, a); err != nil {

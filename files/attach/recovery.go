@@ -43,9 +43,6 @@ type Erasable interface {
 // SidecarSuffix ends the name of a sidecar; before it stands the name of the object.
 const SidecarSuffix = ".recovery"
 
-// purpose is in the encryption context of every recovery wrap.
-const purpose = "file recovery"
-
 // maxSidecar limits how many bytes of a sidecar are read.
 const maxSidecar = 64 << 10
 
@@ -56,11 +53,6 @@ func (r Recovery) check() error {
 	return nil
 }
 
-func (r Recovery) context(id files.ID) kmsencrypted.EncryptionContext {
-	return kmsencrypted.OrderedContext{
-		{Name: "store", Value: r.Store}, {Name: "purpose", Value: purpose}, {Name: "file_id", Value: id.String()}}
-}
-
 // seal returns the recovery wrap of a file.
 func (r Recovery) seal(ctx context.Context, c card) (string, error) {
 	plaintext, err := c.append(make([]byte, 0, maxCard))
@@ -68,29 +60,30 @@ func (r Recovery) seal(ctx context.Context, c card) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	secret, err := r.Box.Encrypt(ctx, plaintext, r.context(c.a.File))
-	if err != nil {
+	t := recoveryText{file: c.a.File, record: c.record}
+	if t.secret, err = r.Box.Encrypt(ctx, plaintext, t.context(r.Store)); err != nil {
 		return "", fmt.Errorf("attach: recovery wrap: %w", err)
 	}
-	return recoveryPrefix + c.a.File.String() + ":" + secret, nil
+	return t.String(), nil
 }
 
 // open is the inverse of seal. The caller wipes the key.
 func (r Recovery) open(ctx context.Context, text string) (card, error) {
-	id, secret, err := splitRecovery(text)
+	t, err := parseRecovery(text)
 	if err != nil {
 		return card{}, err
 	}
-	plaintext, err := r.Box.Decrypt(ctx, secret, r.context(id))
+	plaintext, err := r.Box.Decrypt(ctx, t.secret, t.context(r.Store))
 	if err != nil {
 		return card{}, err
 	}
 	defer clear(plaintext)
 	c, err := parseCard(plaintext)
-	if err == nil && c.a.File != id { // the service ignores the context
+	if err == nil && c.a.File != t.file { // the service ignores the context
 		c.key.Wipe()
 		return card{}, fmt.Errorf("attach: recovery wrap of another file: %w", kmsencrypted.ErrBinding)
 	}
+	c.record = t.record
 	return c, err
 }
 
@@ -119,29 +112,39 @@ func checkErasable(box *kmsencrypted.Box, chosen func(version int) (kmsencrypted
 	return nil
 }
 
+// protection is the record that a recovery wrap is bound to.
+type protection struct{ id, key string }
+
 // protect gives a file that is to be attached its recovery wrap and its sidecar. It
-// does nothing if the file has them already, from before the transaction.
-func (p *Pending[R]) protect(ctx context.Context, a *Attachment) error {
+// does nothing if the file has them already, from before the transaction. row is the
+// record with its key column.
+func (p *Pending[R]) protect(ctx context.Context, row *R, a *Attachment) error {
 	m := p.manager
 	if m.config.Recovery == nil {
 		return nil
 	}
-	if p.protected == recordID(a.RecordID) {
-		a.recovery = p.a.recovery
-		return nil
-	}
-	text, err := m.recoveryText(ctx, p.row, p.key, a)
+	key, err := m.recordKey(row)
 	if err != nil {
 		return err
 	}
-	if err := m.putSidecar(ctx, a.Bucket, a.Object, text, p.protected != ""); err != nil {
+	to := protection{recordID(a.RecordID), key}
+	if p.protected == to {
+		a.recovery = p.a.recovery
+		return nil
+	}
+	text, err := m.recoveryText(ctx, row, p.key, a)
+	if err != nil {
 		return err
 	}
-	a.recovery, p.a.recovery, p.protected = text, text, recordID(a.RecordID)
+	if err := m.putSidecar(ctx, a.Bucket, a.Object, text, p.protected.id != ""); err != nil {
+		return err
+	}
+	a.recovery, p.a.recovery, p.protected = text, text, to
 	return nil
 }
 
-// protectEarly does protect before the transaction if the record has its primary key.
+// protectEarly does protect before the transaction if the record has its primary key and
+// its data key.
 func (p *Pending[R]) protectEarly(ctx context.Context) error {
 	m := p.manager
 	a := *p.a
@@ -149,7 +152,13 @@ func (p *Pending[R]) protectEarly(ctx context.Context) error {
 	if m.config.Recovery == nil || a.RecordID == nil || a.Parent != "" && a.parent.IsZero() {
 		return nil // Commit knows more
 	}
-	err := p.protect(ctx, &a)
+	err := m.checkErasable(p.row)
+	if column, unread := keyText(m.model.Key(m.key, p.row)); err == nil && (unread != nil || column == "") {
+		return nil // Commit knows more
+	}
+	if err == nil {
+		err = p.protect(ctx, p.row, &a)
+	}
 	if err == nil {
 		// As after the object itself: a sweeper may have taken the object meanwhile, and
 		// looks for no sidecar any more.
@@ -162,17 +171,25 @@ func (p *Pending[R]) protectEarly(ctx context.Context) error {
 	return err
 }
 
-// recoveryText returns the recovery wrap of a file of a record.
-func (m *Manager[R]) recoveryText(ctx context.Context, row *R, key files.Key, a *Attachment) (string, error) {
+// checkErasable is the function of that name for the providers of a record.
+func (m *Manager[R]) checkErasable(row *R) error {
 	box := m.model.Box()
-	err := checkErasable(box, func(version int) (kmsencrypted.Provider, error) {
+	return checkErasable(box, func(version int) (kmsencrypted.Provider, error) {
 		place, err := box.Place(version, m.model.Binding(m.key, row))
 		return place.Provider(), err
 	})
+}
+
+// recoveryText returns the recovery wrap of a file of a record.
+func (m *Manager[R]) recoveryText(ctx context.Context, row *R, key files.Key, a *Attachment) (string, error) {
+	if err := m.checkErasable(row); err != nil {
+		return "", err
+	}
+	record, err := m.recordKey(row)
 	if err != nil {
 		return "", err
 	}
-	return m.config.Recovery.seal(ctx, card{a: *a, key: key, written: now()})
+	return m.config.Recovery.seal(ctx, card{a: *a, key: key, written: now(), record: record})
 }
 
 // putSidecar writes the sidecar of an object. replace says that there may be one.
@@ -265,12 +282,13 @@ func (m *Manager[R]) WrapRecovery(ctx context.Context, progress func(done int64)
 
 // wrapRecovery brings the recovery wrap of one file up to date.
 func (m *Manager[R]) wrapRecovery(ctx context.Context, a *Attachment) error {
-	text := a.recovery
-	if !m.recoveryIsCurrent(a) {
-		var err error
-		if text, err = m.renewRecovery(ctx, a); err != nil {
-			return err
-		}
+	row, err := m.load(ctx, m.db, a.RecordID, "")
+	if err != nil {
+		return err
+	}
+	text, err := m.currentRecovery(ctx, row, a)
+	if err != nil {
+		return err
 	}
 	there, err := m.hasSidecar(ctx, a.Bucket, a.Object, text)
 	if err != nil {
@@ -293,17 +311,17 @@ func (m *Manager[R]) wrapRecovery(ctx context.Context, a *Attachment) error {
 	return err
 }
 
-// recoveryIsCurrent reports whether the row has a recovery wrap of this very file at
-// the current version. An older release leaves that of the file before.
-func (m *Manager[R]) recoveryIsCurrent(a *Attachment) bool {
-	id, secret, err := splitRecovery(a.recovery)
-	return err == nil && id == a.File && kmsencrypted.ColumnVersion(secret) == m.config.Recovery.Box.Current()
-}
-
-func (m *Manager[R]) renewRecovery(ctx context.Context, a *Attachment) (string, error) {
-	row, err := m.load(ctx, m.db, a.RecordID, "")
+// currentRecovery returns the recovery wrap of a row, or a new one if the row has none of
+// this very file, data key and current version. An older release leaves that of the file
+// before, and a rekey that of the data key before.
+func (m *Manager[R]) currentRecovery(ctx context.Context, row *R, a *Attachment) (string, error) {
+	record, err := m.recordKey(row)
 	if err != nil {
 		return "", err
+	}
+	t, err := parseRecovery(a.recovery)
+	if err == nil && t.file == a.File && t.record == record && kmsencrypted.ColumnVersion(t.secret) == m.config.Recovery.Box.Current() {
+		return a.recovery, nil
 	}
 	key, err := m.fileKey(ctx, a, row)
 	if err != nil {

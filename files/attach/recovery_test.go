@@ -64,7 +64,7 @@ func (w *world) afterLoss(t testing.TB, v *vault, records int) *world {
 
 func (w *world) restore(t testing.TB) attach.Restored {
 	t.Helper()
-	result, err := w.manager.Restore(t.Context(), attach.RestoreOptions{})
+	result, err := w.manager.Restore(t.Context(), attach.RestoreOptions{NewKeys: true})
 	must(t, err)
 	return result
 }
@@ -267,7 +267,7 @@ func TestRestoreChooses(t *testing.T) {
 
 	next := w.afterLoss(t, v, 1)
 	var outcomes []string
-	got, err := next.manager.Restore(t.Context(), attach.RestoreOptions{Each: func(f *attach.Recoverable, outcome string, err error) {
+	got, err := next.manager.Restore(t.Context(), attach.RestoreOptions{NewKeys: true, Each: func(f *attach.Recoverable, outcome string, err error) {
 		outcomes = append(outcomes, outcome)
 		must(t, err)
 	}})
@@ -317,8 +317,8 @@ func TestRestoreTampered(t *testing.T) {
 	}{
 		"sidecar of another object": {put(a.Object+side, objects[b.Object+side]), kmsencrypted.ErrBinding, 1},
 		"both under another name": {func(m *attach.Memory) {
-			put("x"+a.Object[1:], objects[a.Object])(m)
-			put("x"+a.Object[1:]+side, objects[a.Object+side])(m)
+			put("x"+a.Object, objects[a.Object])(m)
+			put("x"+a.Object+side, objects[a.Object+side])(m)
 		}, kmsencrypted.ErrBinding, 2},
 		"object of another file": {put(a.Object, objects[b.Object]), kmsencrypted.ErrDecrypt, 1},
 		"cut object":             {put(a.Object, objects[a.Object][:16_488]), kmsencrypted.ErrMalformed, 1},
@@ -338,7 +338,7 @@ func TestRestoreTampered(t *testing.T) {
 		next := newWorld(t, sqlite, v.into(t, m))
 		next.insert(t, 1)
 		next.insert(t, 2)
-		got, err := next.manager.Restore(t.Context(), attach.RestoreOptions{})
+		got, err := next.manager.Restore(t.Context(), attach.RestoreOptions{NewKeys: true})
 		if c.want != nil && !errors.Is(err, c.want) || err == nil || got.Files != c.files || got.Failed != 1 {
 			t.Errorf("%s: %+v, %v, want %v", what, got, err, c.want)
 		}
@@ -423,7 +423,7 @@ func TestWrapRecovery(t *testing.T) {
 		if got := v.service.Count(kmsencrypted.OpWrap); got != calls || done == 0 {
 			t.Errorf("%s: %d wraps, want %d", what, got, calls)
 		}
-		if wraps := w.count(t, "SELECT count(*) FROM kms_attachments WHERE recovery LIKE ?", fmt.Sprintf("fr1:%%:v%d:%%", version)); int64(wraps) != done {
+		if wraps := w.count(t, "SELECT count(*) FROM kms_attachments WHERE recovery LIKE ?", fmt.Sprintf("fr2:%%:v%d:%%", version)); int64(wraps) != done {
 			t.Errorf("%s: %d of %d rows at version %d", what, wraps, done, version)
 		}
 		if names := w.memory.Names(); int64(len(names)) != 2*done {
@@ -560,7 +560,7 @@ func TestRecoverTenants(t *testing.T) {
 		}
 	}
 	m, db = open("after")
-	if got, err := m.Restore(t.Context(), attach.RestoreOptions{}); err != nil || got.Files != 10 {
+	if got, err := m.Restore(t.Context(), attach.RestoreOptions{NewKeys: true}); err != nil || got.Files != 10 {
 		t.Fatalf("Restore = %+v, %v, want 10 files", got, err)
 	}
 	services["other"].Set(kmstest.Unavailable(1))

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"iter"
 	"slices"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Restored counts the files that [Manager.Restore] found, by what became of each.
@@ -21,6 +23,11 @@ type Restored struct {
 	// in [Config.One], replaced, and files derived from them. Their objects stay where
 	// they are.
 	Superseded int64
+	// OtherKey counts the files whose record has another data key than the one for which
+	// the recovery wrap was made, or whose recovery wrap does not say: it may be another
+	// record, to which somebody gave the primary key of a deleted one. See
+	// [RestoreOptions.NewKeys].
+	OtherKey int64
 	// Unattached counts the files that the database knows not to be attached: uploads
 	// under way or given up, and deleted files.
 	Unattached int64
@@ -29,17 +36,24 @@ type Restored struct {
 
 // RestoreOptions are optional.
 type RestoreOptions struct {
+	// NewKeys also restores the files that [Restored.OtherKey] counts. Set it if the
+	// records were made anew, or if they were rekeyed since [Manager.WrapRecovery] ran for
+	// the last time, and only if no primary key of a deleted record was given to another.
+	NewKeys bool
 	// Each, if not nil, is called for each file of the table when it is decided, with
-	// the outcome: "restored", "present", "no record", "superseded", "unattached" or
-	// "failed". err is not nil if it failed; f is nil if its sidecar does not open.
+	// the outcome: "restored", "present", "no record", "other key", "superseded",
+	// "unattached" or "failed". err is not nil if it failed; f is nil if its sidecar does not open.
 	Each func(f *Recoverable, outcome string, err error)
 }
 
 // Restore makes the rows of files from their sidecars, after the database was lost or an
 // older backup of it was restored. It looks into all buckets of the manager, which must
 // be [Lister]s. It restores the files of records that exist, each in a transaction of its
-// own that locks the record, and wraps the file key under the record's data key, which it
-// adds if there is none. A row is written only if the object opens under the file key.
+// own that locks the record, and wraps the file key under the record's data key. A record
+// gets a file only if it has the data key for which the recovery wrap was made, or any or
+// none under [RestoreOptions.NewKeys]: else the file of a deleted record would come back
+// for the next one with its primary key. A row is written only if the object opens under
+// the file key.
 // Restore changes no object. It may be interrupted and called again, and does nothing in
 // a database that is complete.
 //
@@ -107,7 +121,7 @@ func (r *restoring[R]) one(ctx context.Context, f *Recoverable, err error) {
 	outcome := failed
 	if err == nil {
 		defer f.wipe()
-		if outcome, err = r.m.restore(ctx, f); err != nil {
+		if outcome, err = r.m.restore(ctx, f, r.options.NewKeys); err != nil {
 			outcome, err = failed, f.Attachment.failed("restore", err)
 		}
 	}
@@ -116,7 +130,7 @@ func (r *restoring[R]) one(ctx context.Context, f *Recoverable, err error) {
 	}
 	*map[string]*int64{
 		restored: &r.result.Files, present: &r.result.Present, noRecord: &r.result.NoRecord,
-		superseded: &r.result.Superseded, unattached: &r.result.Unattached, failed: &r.result.Failed,
+		otherKey: &r.result.OtherKey, superseded: &r.result.Superseded, unattached: &r.result.Unattached, failed: &r.result.Failed,
 	}[outcome]++
 	if r.options.Each != nil {
 		r.options.Each(f, outcome, err)
@@ -128,21 +142,22 @@ const (
 	restored   = "restored"
 	present    = "present"
 	noRecord   = "no record"
+	otherKey   = "other key"
 	superseded = "superseded"
 	unattached = "unattached"
 	failed     = "failed"
 )
 
 // restore makes the row of a file.
-func (m *Manager[R]) restore(ctx context.Context, f *Recoverable) (outcome string, err error) {
+func (m *Manager[R]) restore(ctx context.Context, f *Recoverable, newKeys bool) (outcome string, err error) {
 	err = m.transaction(ctx, func(tx Tx) error {
-		outcome, err = m.restoreIn(ctx, tx, f)
+		outcome, err = m.restoreIn(ctx, tx, f, newKeys)
 		return err
 	})
 	return outcome, err
 }
 
-func (m *Manager[R]) restoreIn(ctx context.Context, tx Tx, f *Recoverable) (outcome string, err error) {
+func (m *Manager[R]) restoreIn(ctx context.Context, tx Tx, f *Recoverable, newKeys bool) (outcome string, err error) {
 	a := f.card.a
 	// Write first, without changing anything: SQLite takes its lock on a write. The list
 	// comes before the row, because Commit removes an object from the list.
@@ -169,6 +184,11 @@ func (m *Manager[R]) restoreIn(ctx context.Context, tx Tx, f *Recoverable) (outc
 		}
 		if later, err := m.replaced(ctx, rival, f); err != nil || !later {
 			return superseded, err
+		}
+	}
+	if !newKeys {
+		if owns, err := m.owns(ctx, now, kmsencrypted.DataKey{}, f.card.record); err != nil || !owns {
+			return otherKey, err
 		}
 	}
 	if err := m.readParents(ctx, tx, "{lock}", &a); err != nil {
@@ -205,7 +225,7 @@ func (m *Manager[R]) rivals(ctx context.Context, tx Tx, a *Attachment) ([]*Attac
 // replaced reports whether f was written later than the file of a row. A row without a
 // recovery wrap of its file stays.
 func (m *Manager[R]) replaced(ctx context.Context, row *Attachment, f *Recoverable) (bool, error) {
-	if id, _, err := splitRecovery(row.recovery); err != nil || id != row.File {
+	if t, err := parseRecovery(row.recovery); err != nil || t.file != row.File {
 		return false, nil
 	}
 	c, err := m.config.Recovery.open(ctx, row.recovery)

@@ -240,6 +240,9 @@ func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
 			return err
 		}
 		defer dataKey.Wipe()
+		if err := p.sameRecord(ctx, now, dataKey, a); err != nil {
+			return err
+		}
 		wrapped, err := m.wrap(ctx, now, dataKey, p.key, a)
 		if err != nil {
 			return err
@@ -247,6 +250,25 @@ func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
 		_, err = m.exec(ctx, tx, "UPDATE kms_attachments SET wrapped_key = ? WHERE id = ? AND wrapped_key = ?", wrapped, a.ID, before)
 		return err // another process may have wrapped it
 	})
+}
+
+// sameRecord returns [kmsencrypted.ErrConflict] if a record that was just read under lock
+// may be another than the one whose data key opened before: deleted, and its primary key
+// given away.
+func (p *Pending[R]) sameRecord(ctx context.Context, now *R, dataKey kmsencrypted.DataKey, a *Attachment) error {
+	column, err := keyText(p.manager.model.Key(p.manager.key, now))
+	if err != nil || column == p.column {
+		return err
+	}
+	d, err := parseDirect(a.WrappedKey)
+	if err != nil {
+		return err
+	}
+	owns, err := p.manager.owns(ctx, now, dataKey, d.record)
+	if err == nil && !owns {
+		err = kmsencrypted.ErrConflict
+	}
+	return err
 }
 
 // eachDirect calls do for each file key that the key service wraps itself.

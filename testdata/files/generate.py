@@ -183,14 +183,18 @@ def direct():
     file_id, parent = fixed("id", 16).hex(), fixed("parent", 16).hex()
     cases = []
 
-    def add(name, base, table, record, attachment, parent=""):
+    def add(name, base, table, record, attachment, parent="", record_key=""):
         pairs = base + [["attachment", attachment], ["file_id", file_id], ["record_table", table], ["record_id", record]]
+        prefix = "fb2:"
+        if record_key:
+            pairs.append(["record_key", record_key])
+            prefix = "fb3:" + record_key + ":"
         if parent:
             pairs.append(["parent_file_id", parent])
         secret = native.secret_body(data_key, fixed("nonce " + name, 12), file_key, {"pairs": pairs}, service)
         cases.append({"name": name, "context": base, "table": table, "record_id": record, "attachment": attachment, "file_id": file_id,
-                      "parent": parent, "key_context": native.context_bytes({"pairs": pairs}).decode(),
-                      "wrapped": "fb2:" + native.text(1, secret), "key": file_key.hex()})
+                      "parent": parent, "record_key": record_key, "key_context": native.context_bytes({"pairs": pairs}).decode(),
+                      "wrapped": prefix + native.text(1, secret), "key": file_key.hex()})
 
     record = [["model_name", "User"], ["model_id", "7"]]
     add("a tenant's record", [["tenant", "acme"]], "users", "7", "license")
@@ -198,6 +202,9 @@ def direct():
     add("a derived file", record, "users", "7", "license/small", parent)
     add("two columns as id", [["tenant", "acme"]], "users", '["eu","7"]', "größe")
     add("no pairs", [], "users", "7", "license")
+    of = fixed("commitment of the record", 32).hex()
+    add("bound to a data key", record, "users", "7", "license", record_key=of)
+    add("a derived file, bound to a data key", [["tenant", "acme"]], "users", "7", "license/small", parent, record_key=of)
     return cases
 
 
@@ -225,10 +232,14 @@ def recovery():
     derived = dict(base, variant="small", parent_id=base["id"], id="nbswy3dpeb3w64tmmqqq", parent_created=1600000000000)
     cases = []
 
-    def add(name, plaintext, row=None, error=None, text_id=file_id, store="shop", purpose="file recovery"):
+    def add(name, plaintext, row=None, error=None, text_id=file_id, store="shop", purpose="file recovery", record_key=""):
         pairs = [["store", store], ["purpose", purpose], ["file_id", text_id.hex()]]
+        head = "fr1:" + text_id.hex() + ":"
+        if record_key:
+            pairs.append(["record_key", record_key])
+            head = "fr2:" + text_id.hex() + ":" + record_key + ":"
         secret = native.secret_body(data_key, fixed("nonce " + name, 12), plaintext, {"pairs": pairs}, service)
-        case = {"name": name, "text": "fr1:" + text_id.hex() + ":" + native.text(1, secret)}
+        case = {"name": name, "text": head + native.text(1, secret)}
         case.update({"error": error} if error else
                     {"context": native.context_bytes({"pairs": pairs}).decode(), "plaintext": plaintext.hex(), "file_id": file_id.hex(), "key": file_key.hex(), "row": row})
         cases.append(case)
@@ -271,9 +282,20 @@ def recovery():
             ("a short file id", "fr1:" + text[6:], "ErrMalformed"),
             ("no secret", text[:37], "ErrMalformed"),
             ("no colon", text[:36], "ErrMalformed"),
-            ("a later prefix", "fr2:" + text[4:], "ErrNotCiphertext"),
+            ("a later prefix", "fr3:" + text[4:], "ErrNotCiphertext"),
+            ("a prefix without its record key", "fr2:" + text[4:], "ErrMalformed"),
             ("a wrapped key", "fk2:" + "A" * 80, "ErrNotCiphertext"),
             ("no text", "", "ErrNotCiphertext")]:
+        cases.append({"name": name, "text": changed, "error": error})
+    of = fixed("commitment of the record", 32).hex()
+    add("of a record with a data key", good, base, record_key=of)
+    keyed = cases[-1]["text"]
+    for name, changed, error in [
+            ("without the record key", "fr1:" + keyed[4:36] + keyed[101:], "ErrDecrypt"),
+            ("another record key", keyed[:37] + fixed("other", 32).hex() + keyed[101:], "ErrDecrypt"),
+            ("a record key in upper case", keyed[:37] + of.upper() + keyed[101:], "ErrMalformed"),
+            ("a short record key", keyed[:37] + keyed[39:], "ErrMalformed"),
+            ("no record key", keyed[:37] + keyed[101:], "ErrMalformed")]:
         cases.append({"name": name, "text": changed, "error": error})
     return cases
 
