@@ -38,7 +38,7 @@ func (a attachments) Put(ctx context.Context, name string, write func(io.Writer)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	options := &blob.WriterOptions{ContentType: storedContentType, DisableContentTypeDetection: true, IfNotExist: true}
-	if err := a.transfer.apply(options); err != nil {
+	if err := errors.Join(checkName(name), a.transfer.apply(options)); err != nil {
 		return err
 	}
 	w, err := a.bucket.NewWriter(ctx, name, options)
@@ -67,8 +67,19 @@ func (a attachments) Put(ctx context.Context, name string, write func(io.Writer)
 	return nil
 }
 
+// checkName checks the name of an object as [attach.Bucket] has it.
+func checkName(name string) error {
+	if name == "." || !fs.ValidPath(name) {
+		return fmt.Errorf("gocloud: object name %q: %w", name, fs.ErrInvalid)
+	}
+	return nil
+}
+
 // Open reads the first chunk, which most reads need first.
 func (a attachments) Open(ctx context.Context, name string) (attach.Object, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
 	s, err := newSource(ctx, a.bucket, name, oneChunk, nil)
 	if isNotFound(err) {
 		return nil, fmt.Errorf("gocloud: object %s: %w: %w", name, fs.ErrNotExist, err)
@@ -83,6 +94,9 @@ func (a attachments) Open(ctx context.Context, name string) (attach.Object, erro
 }
 
 func (a attachments) Delete(ctx context.Context, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
 	if err := a.bucket.Delete(ctx, name); err != nil && !isNotFound(err) {
 		return err
 	}

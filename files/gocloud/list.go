@@ -29,6 +29,9 @@ func (d driverBucket) ListPaged(ctx context.Context, o *driver.ListOptions) (*dr
 	if err := d.usable(); err != nil {
 		return nil, err
 	}
+	if err := checkPrefix(o.Prefix); err != nil {
+		return nil, err
+	}
 	want := o.PageSize
 	if want == 0 {
 		want = maxPage

@@ -5,8 +5,10 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"io/fs"
 	"strings"
 	"testing"
+	"time"
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
@@ -204,5 +206,86 @@ func TestSidecarText(t *testing.T) {
 	plaintext, err := box.Decrypt(t.Context(), "v1:"+secret, kmsencrypted.Context{"bucket": "contracts", "object": "a"})
 	if err != nil || plaintext[0] != cardVersion {
 		t.Errorf("the secret opens as %x, %v", plaintext, err)
+	}
+}
+
+// Prune never takes the sidecar of an object that is being written, however long that
+// lasts and however long its name is.
+func TestPruneWhileWriting(t *testing.T) {
+	t.Parallel()
+	for _, key := range []string{"short", strings.Repeat("n", 129), "folder/" + strings.Repeat("n", 190)} {
+		inner := memblob.OpenBucket(nil)
+		b := New(inner, "test", boxes(t, 1), Options{})
+		w, err := b.Blob().NewWriter(t.Context(), key, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(pattern(100_000)); err != nil {
+			t.Fatal(err)
+		}
+		// A day passes. Prune looks for old sidecars, and the object is finished while it
+		// does: what it found must not be deleted.
+		var old []sidecar
+		if err := b.sidecars(t.Context(), "", func(s sidecar) error { old = append(old, s); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range old {
+			if err := inner.Delete(t.Context(), sidecarName(s.key, s.id)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantBytes(t, b.Blob(), key, pattern(100_000))
+		if len(old) > 0 {
+			t.Errorf("a key of %d bytes has %d sidecars before its object", len(key), len(old))
+		}
+		if n, err := b.prune(t.Context(), "", time.Now().Add(time.Hour)); n != 0 || err != nil {
+			t.Errorf("prune = %d, %v, want none: the name that was tried is left", n, err)
+		}
+	}
+}
+
+// A prefix that leads out of a folder is an error, where the driver of folders panics.
+func TestPrefixOutOfFolder(t *testing.T) {
+	t.Parallel()
+	inner, err := fileblob.OpenBucket(t.TempDir(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := New(inner, "test", boxes(t, 1), Options{})
+	for _, prefix := range []string{"../", "../../x", "a/../../x", ".."} {
+		if _, err := b.Blob().List(&blob.ListOptions{Prefix: prefix}).Next(t.Context()); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("List(%q) = %v, want ErrConfig", prefix, err)
+		}
+		if _, err := b.Rewrap(t.Context(), RewrapOptions{Prefix: prefix}); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("Rewrap(%q) = %v, want ErrConfig", prefix, err)
+		}
+		if _, err := b.Prune(t.Context(), prefix, time.Hour); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("Prune(%q) = %v, want ErrConfig", prefix, err)
+		}
+		store := Attachments(inner)
+		put := store.Put(t.Context(), prefix, func(io.Writer) error { return nil })
+		_, open := store.Open(t.Context(), prefix)
+		for what, err := range map[string]error{"Put": put, "Open": open, "Delete": store.Delete(t.Context(), prefix)} {
+			if !errors.Is(err, fs.ErrInvalid) {
+				t.Errorf("%s of an attachment %q = %v, want fs.ErrInvalid", what, prefix, err)
+			}
+		}
+	}
+}
+
+// What no reader takes is not written.
+func TestAttributesTooLarge(t *testing.T) {
+	t.Parallel()
+	inner := memblob.OpenBucket(nil)
+	b := New(inner, "test", boxes(t, 1), Options{})
+	err := b.Blob().WriteAll(t.Context(), "x", []byte("y"), &blob.WriterOptions{Metadata: map[string]string{"a": strings.Repeat("b", 1<<20)}})
+	if !errors.Is(err, kmsencrypted.ErrTooLarge) {
+		t.Errorf("a MiB of metadata: %v, want ErrTooLarge", err)
+	}
+	if exists, err := b.Blob().Exists(t.Context(), "x"); exists || err != nil {
+		t.Errorf("the object exists: %v, %v", exists, err)
 	}
 }

@@ -202,6 +202,9 @@ type sidecar struct {
 
 // sidecars calls f for each sidecar until f fails.
 func (b *Bucket) sidecars(ctx context.Context, prefix string, f func(sidecar) error) error {
+	if err := checkPrefix(prefix); err != nil {
+		return err
+	}
 	list := b.inner.List(&blob.ListOptions{Prefix: prefix})
 	for {
 		o, err := list.Next(ctx)

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"io/fs"
 	"regexp"
+	"slices"
 	"strings"
 
 	"gocloud.dev/blob"
@@ -56,6 +58,15 @@ func checkNewKey(key string) error {
 		return fmt.Errorf("gocloud: %w: a key of %d bytes, want at most %d, because the name of its sidecar is longer", kmsencrypted.ErrTooLarge, len(key), maxName-sidecarSuffix)
 	}
 	return checkKey(key)
+}
+
+// checkPrefix checks a prefix of keys that is to be listed. A folder as a store would leave
+// itself, and its driver panics.
+func checkPrefix(prefix string) error {
+	if slices.Contains(strings.Split(prefix, "/"), "..") {
+		return fmt.Errorf("gocloud: prefix %q: %w: %w", prefix, kmsencrypted.ErrConfig, fs.ErrInvalid)
+	}
+	return nil
 }
 
 func checkKey(key string) error {
@@ -120,6 +131,9 @@ func (b *Bucket) encryptCard(ctx context.Context, key string, c card) (string, e
 	defer clear(plaintext[:cap(plaintext)])
 	plaintext = append(append(append(append(plaintext, cardVersion), c.id[:]...), raw...), described...)
 	text, err := b.box.Encrypt(ctx, plaintext, b.options.Context(b.name, key))
+	if err == nil && len(namedPrefix)+len(text) > maxSidecar { // no reader would take it
+		err = fmt.Errorf("gocloud: attributes of %d bytes: %w", len(described), kmsencrypted.ErrTooLarge)
+	}
 	if err != nil {
 		return "", err
 	}

@@ -2,6 +2,7 @@ package gocloud
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"io"
 	"path"
@@ -24,7 +25,6 @@ type writer struct {
 	bucket *Bucket
 	key    string
 	card   string // text of the sidecar
-	early  bool   // it is written already
 	inner  *blob.Writer
 	cancel context.CancelFunc // of inner
 }
@@ -69,13 +69,10 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 	if err != nil {
 		return nil, err
 	}
-	// A store that refuses the sidecar's name says so before the upload. Close writes
-	// the sidecar again, because Prune may have deleted it meanwhile.
 	if len(path.Base(key)) > longPart {
-		if err := b.putSidecar(ctx, key, w.ID(), w.card); err != nil {
-			return nil, fmt.Errorf("gocloud: the sidecar, whose name has %d bytes: %w", len(sidecarName(key, w.ID())), err)
+		if err := b.tryName(ctx, key); err != nil {
+			return nil, err
 		}
-		w.early = true
 	}
 	inner, cancel := context.WithCancel(ctx)
 	w.cancel = cancel
@@ -95,6 +92,19 @@ func (b *Bucket) newWriter(ctx context.Context, key string, a attributes, o *dri
 		return nil, err
 	}
 	return w, nil
+}
+
+// tryName makes a store that refuses the name of the sidecar say so before the upload. The
+// name that it tries is as long and belongs to no object: a sidecar that were there long
+// before its object could be deleted by Prune when the object is finished.
+func (b *Bucket) tryName(ctx context.Context, key string) error {
+	var id files.ID
+	rand.Read(id[:])
+	if err := b.putSidecar(ctx, key, id, ""); err != nil {
+		return fmt.Errorf("gocloud: the sidecar, whose name has %d bytes: %w", len(sidecarName(key, id)), err)
+	}
+	b.dropSidecar(context.WithoutCancel(ctx), key, id)
+	return nil
 }
 
 var errEmptyKey = located("write", "", kmsencrypted.ErrConfig)
@@ -126,9 +136,6 @@ func (w *writer) Close() error {
 	if err != nil {
 		w.cancel()
 		w.inner.Close()
-		if w.early {
-			w.bucket.dropSidecar(context.WithoutCancel(w.ctx), w.key, w.ID())
-		}
 		return err
 	}
 	if err := w.inner.Close(); err != nil {
