@@ -187,3 +187,28 @@ func TestCurl(t *testing.T) {
 		}
 	}
 }
+
+// Thousands of ranges fit into one header, and each costs the decryption of a chunk. Too
+// many are answered with the whole file.
+func TestManyRanges(t *testing.T) {
+	t.Parallel()
+	s := newStore(t, pattern(700_001), "video/mp4")
+	for n, want := range map[int]int{1: 206, maxRanges: 206, maxRanges + 1: 200, 20_000: 200} {
+		ranges := make([]string, n)
+		for i := range ranges {
+			ranges[i] = fmt.Sprintf("%d-%d", i*20, i*20)
+		}
+		f, err := s.Open(t.Context(), "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := httptest.NewRequest("GET", "/", nil)
+		r.Header.Set("Range", "bytes="+strings.Join(ranges, ","))
+		w := httptest.NewRecorder()
+		Content(w, r, f, Options{})
+		f.Close()
+		if w.Code != want || want == 200 && w.Body.Len() != len(s.plaintext) {
+			t.Errorf("%d ranges = %d with %d bytes, want %d", n, w.Code, w.Body.Len(), want)
+		}
+	}
+}

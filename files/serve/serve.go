@@ -159,9 +159,16 @@ func fail(w http.ResponseWriter, status int) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// withRange changes a Range that [http.ServeContent] answers wrongly. It removes one that must be ignored: in a unit that is not known (RFC 9110
-// section 14.2), for which ServeContent answers 416, and of an empty file, of which no
-// part can be named: for a suffix ServeContent names one that ends before it begins.
+// maxRanges is the number of ranges in a request that are answered as ranges. Each of a
+// single byte costs the decryption of a chunk, and a request to a store: thousands of them
+// fit into a header.
+const maxRanges = 32
+
+// withRange changes a Range that [http.ServeContent] answers wrongly. It removes one that
+// must be ignored: in a unit that is not known (RFC 9110 section 14.2), for which
+// ServeContent answers 416, and of an empty file, of which no part can be named: for a
+// suffix ServeContent names one that ends before it begins. It also removes one with too
+// many ranges, which a server may ignore.
 func withRange(r *http.Request, s *source) *http.Request {
 	unit, ranges, _ := strings.Cut(r.Header.Get("Range"), "=")
 	if unit == "" {
@@ -177,7 +184,7 @@ func withRange(r *http.Request, s *source) *http.Request {
 	}
 	changed := *r
 	changed.Header = r.Header.Clone()
-	if changed.Header.Del("Range"); known && size > 0 {
+	if changed.Header.Del("Range"); known && size > 0 && strings.Count(ranges, ",") < maxRanges {
 		changed.Header.Set("Range", "bytes="+withoutNothing(ranges, size)) // the unit in small letters
 	}
 	return &changed
