@@ -1,8 +1,10 @@
 package storage
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
 	"strings"
@@ -76,8 +78,12 @@ var known = map[string]setting{
 // value.
 func parse(text []byte, o Options) ([]settings, error) {
 	var document yaml.Node
-	if err := yaml.Unmarshal(text, &document); err != nil {
+	documents := yaml.NewDecoder(bytes.NewReader(text))
+	if err := documents.Decode(&document); err != nil && err != io.EOF {
 		return nil, configError("the configuration is no YAML")
+	}
+	if documents.Decode(new(yaml.Node)) != io.EOF {
+		return nil, configError("the configuration has more than one YAML document")
 	}
 	if len(document.Content) != 1 || document.Content[0].Kind != yaml.MappingNode || len(document.Content[0].Content) == 0 {
 		return nil, configError("the configuration is no map of services")

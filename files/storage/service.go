@@ -15,8 +15,8 @@ import (
 )
 
 // Service is a store under a name, with the operations of a service of Active Storage. A
-// key is the name of an object: an object is written once and never changed. A Service is
-// safe for concurrent use.
+// key is the name of an object: an object is written once and never changed. A key that
+// [fs.ValidPath] does not allow is [fs.ErrInvalid]. A Service is safe for concurrent use.
 type Service struct {
 	name     string
 	bucket   attach.Bucket
@@ -61,6 +61,9 @@ func (s *Service) Upload(ctx context.Context, key string, src io.Reader, o Uploa
 	if err := s.usable(); err != nil {
 		return err
 	}
+	if err := s.checkKey("upload", key); err != nil {
+		return err
+	}
 	if src == nil || o.MD5 != nil && len(o.MD5) != md5.Size {
 		return configError("the source is nil or the MD5 has %d bytes", len(o.MD5))
 	}
@@ -87,6 +90,9 @@ func (s *Service) Upload(ctx context.Context, key string, src io.Reader, o Uploa
 // if there is none.
 func (s *Service) Open(ctx context.Context, key string) (attach.Object, error) {
 	if err := s.usable(); err != nil {
+		return nil, err
+	}
+	if err := s.checkKey("open", key); err != nil {
 		return nil, err
 	}
 	object, err := s.bucket.Open(ctx, key)
@@ -124,6 +130,9 @@ func (s *Service) Exists(ctx context.Context, key string) (bool, error) {
 	if err := s.usable(); err != nil {
 		return false, err
 	}
+	if err := s.checkKey("list", key); err != nil {
+		return false, err
+	}
 	for found, err := range s.list(ctx, key) {
 		if err != nil || found == key {
 			return err == nil, s.failed("list", key, err)
@@ -137,6 +146,9 @@ func (s *Service) Delete(ctx context.Context, key string) error {
 	if err := s.usable(); err != nil {
 		return err
 	}
+	if err := s.checkKey("delete", key); err != nil {
+		return err
+	}
 	return s.failed("delete", key, s.bucket.Delete(ctx, key))
 }
 
@@ -148,6 +160,9 @@ func (s *Service) DeletePrefix(ctx context.Context, prefix string) (n int, err e
 	}
 	if prefix == "" {
 		return 0, configError("the prefix is empty")
+	}
+	if err := s.checkKey("list", strings.TrimSuffix(prefix, "/")); err != nil {
+		return 0, err
 	}
 	var keys []string
 	for key, err := range s.list(ctx, prefix) {
@@ -218,6 +233,15 @@ func (c *concatenation) Close() error {
 func (s *Service) usable() error {
 	if s == nil || s.bucket == nil {
 		return configError("the Service was not made by Open")
+	}
+	return nil
+}
+
+// checkKey returns [fs.ErrInvalid] for a key that is no path: "a/../b" leads out of a
+// folder, and the drivers of some stores panic.
+func (s *Service) checkKey(operation, key string) error {
+	if key == "." || !fs.ValidPath(key) {
+		return s.failed(operation, key, fs.ErrInvalid)
 	}
 	return nil
 }

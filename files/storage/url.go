@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"io/fs"
 	"net/http"
 	"time"
 
@@ -32,7 +33,7 @@ const urlExpires = 5 * time.Minute
 // none either: they return [errors.ErrUnsupported]. Package files/serve has links that go
 // through the application.
 func (s *Service) URL(ctx context.Context, key string, o URLOptions) (string, error) {
-	signer, err := s.signs(o.Expires)
+	signer, err := s.signs(key, o.Expires)
 	if err != nil {
 		return "", s.failed("sign URL of", key, err)
 	}
@@ -60,7 +61,7 @@ type DirectUpload struct {
 // it has to send. The file is stored as it is sent: a service that encrypts returns
 // [errors.ErrUnsupported], as does a folder.
 func (s *Service) DirectUploadURL(ctx context.Context, key string, d DirectUpload) (url string, headers http.Header, err error) {
-	signer, err := s.signs(d.Expires)
+	signer, err := s.signs(key, d.Expires)
 	if err != nil {
 		return "", nil, s.failed("sign upload of", key, err)
 	}
@@ -81,10 +82,12 @@ func (s *Service) DirectUploadURL(ctx context.Context, key string, d DirectUploa
 	return signed.URL, headers, nil
 }
 
-func (s *Service) signs(expires time.Duration) (*signer, error) {
+func (s *Service) signs(key string, expires time.Duration) (*signer, error) {
 	switch {
 	case s.usable() != nil:
 		return nil, s.usable()
+	case key == "." || !fs.ValidPath(key):
+		return nil, fs.ErrInvalid
 	case s.signer == nil:
 		return nil, errors.ErrUnsupported
 	case expires < 0 || expires > 7*24*time.Hour:
