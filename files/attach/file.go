@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"context"
 	"errors"
 	"io"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 // the handler: Close waits for a Read that is under way, and what comes later returns
 // [io/fs.ErrClosed].
 type File struct {
+	ctx        context.Context // Read and ReadAt end with it
 	attachment Attachment
 	size       int64
 
@@ -27,8 +29,8 @@ type File struct {
 	buffer []byte
 }
 
-func newFile(a Attachment, at io.ReaderAt, size int64, object io.Closer) *File {
-	return &File{attachment: a, size: size, at: at, object: object}
+func newFile(ctx context.Context, a Attachment, at io.ReaderAt, size int64, object io.Closer) *File {
+	return &File{ctx: ctx, attachment: a, size: size, at: at, object: object}
 }
 
 // Name returns the name of the file, cleaned by [CleanName].
@@ -66,6 +68,9 @@ func (f *File) ReadAt(p []byte, offset int64) (int, error) {
 	}
 	at := f.at
 	f.mu.Unlock()
+	if err := f.ctx.Err(); err != nil {
+		return 0, err
+	}
 	return at.ReadAt(p, offset)
 }
 
@@ -79,8 +84,8 @@ func (f *File) Read(p []byte) (n int, err error) {
 		return 0, err
 	}
 	defer f.mu.Unlock()
-	if len(p) == 0 {
-		return 0, nil
+	if err := f.ctx.Err(); err != nil || len(p) == 0 {
+		return 0, err
 	}
 	if len(f.ahead) == 0 {
 		if f.offset >= f.size {

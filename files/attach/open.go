@@ -118,7 +118,7 @@ func openBy(ctx context.Context, bucket Bucket, a *Attachment, fileKey func() (f
 	if r.Size() != a.Size {
 		return nil, fmt.Errorf("%w: the row has another size", kmsencrypted.ErrMalformed)
 	}
-	return newFile(*a, r, r.Size(), object), nil
+	return newFile(ctx, *a, r, r.Size(), object), nil
 }
 
 // openObject opens the object of a row and checks its size.

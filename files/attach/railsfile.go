@@ -273,7 +273,7 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 		Format: files.Lockbox, ObjectSize: b.ObjectSize, FileName: CleanName(b.FileName), ContentType: b.ContentType, Created: b.Created}
 	attachment.File, err = b.checksum()
 	if a.Plain || a.Migrating && !b.Encrypted { // not read before the caller reads it, and a composed blob has no checksum
-		return newFile(attachment, object, object.Size(), object), nil
+		return newFile(ctx, attachment, object, object.Size(), object), nil
 	}
 	if err != nil {
 		return nil, err
@@ -295,7 +295,7 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 		at.Close()
 		return nil, err
 	}
-	return newFile(attachment, at, at.Size(), closers{at, object}), nil
+	return newFile(ctx, attachment, at, at.Size(), closers{at, object}), nil
 }
 
 type closers []io.Closer

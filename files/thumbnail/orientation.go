@@ -3,7 +3,6 @@ package thumbnail
 import (
 	"encoding/binary"
 	"image"
-	"io"
 )
 
 // A JPEG may say in its Exif metadata how to turn it (Exif 2.32, tag 0x0112). The
@@ -16,36 +15,6 @@ const (
 	orientationTag = 0x0112
 	shortType      = 3
 )
-
-// maxSegments limits how many segments of a JPEG are looked at before its picture.
-const maxSegments = 64
-
-// orientation returns the value that a JPEG has in front of its picture. It is upright
-// for every other file, and for metadata that are damaged.
-func orientation(r io.Reader) int {
-	var start [2]byte
-	if _, err := io.ReadFull(r, start[:]); err != nil || start != [2]byte{0xff, 0xd8} {
-		return upright
-	}
-	for range maxSegments {
-		var head [4]byte // ff, marker, length of what follows with itself
-		if _, err := io.ReadFull(r, head[:]); err != nil || head[0] != 0xff {
-			return upright
-		}
-		size := int(binary.BigEndian.Uint16(head[2:])) - 2
-		if size < 0 || head[1] == 0xda { // the picture begins
-			return upright
-		}
-		segment := make([]byte, size)
-		if _, err := io.ReadFull(r, segment); err != nil {
-			return upright
-		}
-		if head[1] == 0xe1 && len(segment) > 6 && string(segment[:6]) == "Exif\x00\x00" {
-			return tiffOrientation(segment[6:])
-		}
-	}
-	return upright
-}
 
 // tiffOrientation finds the tag in the first directory of a TIFF.
 func tiffOrientation(tiff []byte) int {

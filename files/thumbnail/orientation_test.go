@@ -3,10 +3,13 @@ package thumbnail
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"image"
 	"image/color"
 	"image/jpeg"
 	"testing"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // withOrientation puts Exif metadata into a JPEG, with a secret after it.
@@ -57,8 +60,8 @@ func TestOrientation(t *testing.T) {
 				}
 			}
 			file := withOrientation(encoded(t, "jpeg", m), order, value)
-			if got := orientation(bytes.NewReader(file)); got != int(value) {
-				t.Errorf("orientation %d, %v is read as %d", value, order, got)
+			if got, err := inspect(bytes.NewReader(file)); err != nil || got != int(value) {
+				t.Errorf("orientation %d, %v is read as %d, %v", value, order, got, err)
 			}
 			var out bytes.Buffer
 			if err := (Options{Width: 100, Height: 80}).make(&out, bytes.NewReader(file)); err != nil {
@@ -89,8 +92,8 @@ func FuzzOrientation(f *testing.F) {
 	f.Add(withOrientation(good, binary.BigEndian, 9))
 	f.Add([]byte{0xff, 0xd8, 0xff, 0xe1, 0, 0})
 	f.Fuzz(func(t *testing.T, data []byte) {
-		if got := orientation(bytes.NewReader(data)); got < 1 || got > 8 {
-			t.Fatalf("orientation = %d", got)
+		if got, err := inspect(bytes.NewReader(data)); err == nil && (got < 1 || got > 8) || err != nil && !errors.Is(err, kmsencrypted.ErrTooLarge) {
+			t.Fatalf("inspect = %d, %v", got, err)
 		}
 	})
 }

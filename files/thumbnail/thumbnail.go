@@ -32,7 +32,9 @@ type Options struct {
 	Width, Height int
 	// MaxPixels is the number of pixels of the largest picture that is decoded; 0 means
 	// 25 million. Decoding takes several bytes for each, so a small file could otherwise
-	// take all memory.
+	// take all memory. It also bounds the time: a JPEG may have 64 scans, each over all
+	// pixels, which take some seconds of 25 million. The context of Derive ends the work
+	// earlier. Decoders that the program registers must have bounds of their own.
 	MaxPixels int64
 }
 
@@ -48,7 +50,7 @@ const (
 // Exif orientation says. The metadata, such as where a photo was taken, are not copied.
 //
 // The function returns [kmsencrypted.ErrTooLarge] for a picture of more than
-// MaxPixels, [kmsencrypted.ErrConfig] for negative options, [image.ErrFormat] for a
+// MaxPixels or 64 scans, [kmsencrypted.ErrConfig] for negative options, [image.ErrFormat] for a
 // file that no decoder knows, and the errors of the decoder and of the file.
 func Of(o Options) Deriver {
 	return func(dst io.Writer, src *attach.File) error {
@@ -83,11 +85,14 @@ func (o Options) make(dst io.Writer, src io.ReadSeeker) error {
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	turn := orientation(src)
+	turn, err := inspect(src)
+	if err != nil {
+		return err
+	}
 	if _, err := src.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	picture, _, err := image.Decode(src)
+	picture, _, err := image.Decode(inSteps{src})
 	if err != nil {
 		return err
 	}
@@ -101,13 +106,21 @@ func (o Options) make(dst io.Writer, src io.ReadSeeker) error {
 	return png.Encode(dst, small)
 }
 
+// inSteps reads little at a time. A decoder may work for long on few bytes, and asks the
+// file for more only when it has used them up: that is when an end of the file's context
+// stops it.
+type inSteps struct{ io.Reader }
+
+func (r inSteps) Read(p []byte) (int, error) {
+	const step = 256
+	return r.Reader.Read(p[:min(len(p), step)])
+}
+
 // fit returns the largest size in a box of w by h with the proportions of a picture,
 // which is not enlarged.
 func fit(picture image.Rectangle, w, h int) (int, int) {
+	w, h = min(w, picture.Dx()), min(h, picture.Dy()) // now the products fit into 64 bits
 	pw, ph := int64(picture.Dx()), int64(picture.Dy())
-	if pw <= int64(w) && ph <= int64(h) {
-		return picture.Dx(), picture.Dy()
-	}
 	if pw*int64(h) > ph*int64(w) {
 		return w, max(1, int((ph*int64(w)+pw/2)/pw))
 	}
