@@ -3,13 +3,17 @@ package attach_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"testing"
+	"time"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/files/attach/buckettest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
@@ -168,3 +172,91 @@ func TestInterruptedUploads(t *testing.T) {
 type stopping func()
 
 func (s stopping) Read([]byte) (int, error) { s(); return 0, io.EOF }
+
+// Of several uploads of one name at once one succeeds, and its object stays.
+func TestDirPutAtOnce(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDir(t, path)
+	for n := range 200 {
+		name := fmt.Sprintf("abcd%d", n)
+		const uploads = 4
+		errs := make([]error, uploads)
+		var started, done sync.WaitGroup
+		started.Add(uploads)
+		for i := range uploads {
+			done.Go(func() {
+				started.Done()
+				started.Wait()
+				errs[i] = d.Put(t.Context(), name, write(fmt.Sprint(i)))
+			})
+		}
+		done.Wait()
+		won := -1
+		for i, err := range errs {
+			switch {
+			case err == nil && won < 0:
+				won = i
+			case !errors.Is(err, fs.ErrExist):
+				t.Fatalf("upload %d of %s = %v after upload %d succeeded, want fs.ErrExist", i, name, err, won)
+			}
+		}
+		if won < 0 {
+			t.Fatalf("no upload of %s succeeded: %v", name, errors.Join(errs...))
+		}
+		if got, err := os.ReadFile(filepath.Join(path, "ab", "cd", name)); err != nil || string(got) != fmt.Sprint(won) {
+			t.Fatalf("%s = %q, %v, want that of upload %d", name, got, err, won)
+		}
+	}
+	if left := filesIn(t, path); len(left) != 200 {
+		t.Errorf("%d files, want 200: something is left behind", len(left))
+	}
+}
+
+// An upload that was killed does not keep the next one of its name away, and Prune deletes
+// what it left.
+func TestDirAfterKill(t *testing.T) {
+	t.Parallel()
+	path := t.TempDir()
+	d := openDir(t, path)
+	half := make(chan struct{})
+	killed, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	go d.Put(killed, "abcdef", func(w io.Writer) error {
+		w.Write(make([]byte, 1<<20))
+		close(half)
+		<-killed.Done()
+		return killed.Err()
+	})
+	<-half
+	// The process of the first upload is as good as dead: its part stays as it is.
+	if err := d.Put(t.Context(), "abcdef", write("whole")); err != nil {
+		t.Errorf("Put beside the part of a dead upload = %v", err)
+	}
+	var part string
+	for _, name := range filesIn(t, path) {
+		if name != "abcdef" {
+			part = filepath.Join(path, "ab", "cd", name)
+		}
+	}
+	left := part + "x.part" // as if its name were another
+	must(t, os.WriteFile(left, []byte("half"), 0o600))
+	if n, err := d.Prune(t.Context(), time.Hour); n != 0 || err != nil {
+		t.Errorf("Prune of new parts = %d, %v, want none", n, err)
+	}
+	old := time.Now().Add(-2 * time.Hour)
+	must(t, os.Chtimes(left, old, old))
+	must(t, os.Chtimes(filepath.Join(path, "ab", "cd", "abcdef"), old, old))
+	if n, err := d.Prune(t.Context(), time.Hour); n != 1 || err != nil {
+		t.Errorf("Prune = %d, %v, want 1", n, err)
+	}
+	if err := d.Delete(t.Context(), "abcdef"); err != nil {
+		t.Fatal(err)
+	}
+	if names := filesIn(t, path); len(names) > 0 {
+		t.Errorf("%v is left after Delete", names)
+	}
+	if _, err := d.Prune(t.Context(), time.Minute); !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Errorf("Prune of what is a minute old = %v, want ErrConfig", err)
+	}
+}

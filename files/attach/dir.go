@@ -3,6 +3,7 @@ package attach
 import (
 	"bufio"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -11,12 +12,14 @@ import (
 	"os"
 	"path"
 	"strings"
+	"time"
 )
 
 // Dir is a [Bucket] in a folder. It stores an object at the path that Active
 // Storage's Disk service uses, "ab/cd/abcd…". Put writes to a temporary file in the
-// same folder, syncs it, renames it and syncs the folders, so what Put confirmed
-// survives a crash of the machine. Only the user of the process may read the files.
+// same folder, syncs it, gives it its name and syncs the folders, so what Put confirmed
+// survives a crash of the machine. Of several that put one name at once, one succeeds,
+// unless the file system has no hard links. Only the user of the process may read the files.
 type Dir struct{ root *os.Root }
 
 // partSuffix ends the name of an object that is still being written.
@@ -68,28 +71,51 @@ func (d *Dir) Put(ctx context.Context, name string, write func(io.Writer) error)
 	if _, err := d.root.Lstat(file); err == nil {
 		return fmt.Errorf("attach: object %s: %w", name, fs.ErrExist)
 	}
-	part, err := d.create(file + partSuffix)
+	part := partOf(file)
+	created, err := d.create(part)
 	if err != nil {
 		return err
 	}
-	err = errInterrupted // if write panics
-	defer func() {
-		if err == errInterrupted {
-			part.Close()
-			d.root.Remove(file + partSuffix)
-		}
-	}()
-	err = fill(ctx, part, write)
-	if err == nil {
-		err = d.root.Rename(file+partSuffix, file)
+	defer d.root.Remove(part) // also if write panics; after the last step it is gone
+	defer created.Close()
+	if err := fill(ctx, created, write); err != nil {
+		return err
 	}
-	if err != nil {
-		return errors.Join(err, removed(d.root.Remove(file+partSuffix)))
+	if err := d.finish(part, file); err != nil {
+		return fmt.Errorf("attach: object %s: %w", name, err)
 	}
 	if err := d.sync(path.Dir(file)); err != nil {
 		return errors.Join(err, removed(d.root.Remove(file)))
 	}
 	return nil
+}
+
+// finish gives a written file its name, unless another one has it.
+func (d *Dir) finish(part, file string) error {
+	err := d.root.Link(part, file)
+	if err == nil || errors.Is(err, fs.ErrExist) {
+		return errors.Join(err, d.root.Remove(part))
+	}
+	// The file system has no links. Of several uploads of one name the last then wins.
+	if _, taken := d.root.Lstat(file); taken == nil {
+		return fs.ErrExist
+	}
+	return d.root.Rename(part, file)
+}
+
+// partOf returns a new name for an object that is being written: ".", 8 letters and
+// digits and partSuffix follow its own. An upload that was killed so leaves nothing that
+// the next one of that name meets.
+func partOf(file string) string { return file + "." + strings.ToLower(rand.Text()[:8]) + partSuffix }
+
+// isPartOf reports whether a file of a folder is one that partOf names, or an older
+// release, which had the suffix alone.
+func isPartOf(file, object string) bool {
+	if file == object+partSuffix {
+		return true
+	}
+	random, ok := strings.CutPrefix(strings.TrimSuffix(file, partSuffix), object+".")
+	return ok && strings.HasSuffix(file, partSuffix) && len(random) == 8 && !strings.Contains(random, ".")
 }
 
 // createNew opens a file that must not exist.
@@ -213,7 +239,11 @@ func (d *Dir) Delete(ctx context.Context, name string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	for _, name := range []string{file, file + partSuffix} {
+	left, err := d.parts(file)
+	if err != nil {
+		return err
+	}
+	for _, name := range append(left, file) {
 		if err := removed(d.root.Remove(name)); err != nil {
 			return err
 		}
@@ -222,6 +252,46 @@ func (d *Dir) Delete(ctx context.Context, name string) error {
 	for folder := path.Dir(file); folder != "." && d.root.Remove(folder) == nil; folder = path.Dir(folder) {
 	}
 	return nil
+}
+
+// parts returns what uploads of an object have written so far.
+func (d *Dir) parts(file string) (list []string, err error) {
+	entries, err := fs.ReadDir(d.root.FS(), path.Dir(file))
+	for _, entry := range entries {
+		if isPartOf(entry.Name(), path.Base(file)) {
+			list = append(list, path.Dir(file)+"/"+entry.Name())
+		}
+	}
+	return list, removed(err)
+}
+
+// Prune deletes what uploads have left that were killed, and returns the number of files.
+// Nobody else finds them if nobody deletes the object: [Manager.Sweep] does, but not a
+// program that chooses the names itself. It keeps those written to within age, which must
+// be at least an hour: their upload may be under way.
+func (d *Dir) Prune(ctx context.Context, age time.Duration) (deleted int64, err error) {
+	if err := d.usable(); err != nil {
+		return 0, err
+	}
+	if age < time.Hour {
+		return 0, configError("prune: an age of %v, want at least an hour", age)
+	}
+	before := time.Now().Add(-age)
+	err = fs.WalkDir(d.root.FS(), ".", func(file string, entry fs.DirEntry, err error) error {
+		if err = errors.Join(removed(err), ctx.Err()); err != nil || entry == nil || !strings.HasSuffix(file, partSuffix) || !entry.Type().IsRegular() {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil || !info.ModTime().Before(before) {
+			return removed(err)
+		}
+		if err := d.root.Remove(file); err != nil {
+			return removed(err)
+		}
+		deleted++
+		return nil
+	})
+	return deleted, err
 }
 
 // List implements [Lister].
