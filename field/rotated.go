@@ -3,6 +3,8 @@ package field
 import (
 	"context"
 	"database/sql"
+	"fmt"
+	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
 )
@@ -33,4 +35,30 @@ type Rotated struct {
 	// Old and New are the data keys before and after a rekey; Old is zero if the
 	// record had none. A rewrap keeps the data key, and both are zero.
 	Old, New kmsencrypted.DataKey
+}
+
+// Divided are [Dependents] that leave a part of what they cover to others, whose data
+// keys are in another key column.
+type Divided interface {
+	Dependents
+	// Divides returns the names of what these move, and of what they leave to others.
+	Divides() (names, elsewhere []string)
+}
+
+// CheckDivided returns [kmsencrypted.ErrConfig] if Dependents leave something to others
+// that are not in the list: a rekey would lose it.
+func CheckDivided(list []Dependents) error {
+	var moved, left []string
+	for _, d := range list {
+		if divided, ok := d.(Divided); ok {
+			names, elsewhere := divided.Divides()
+			moved, left = append(moved, names...), append(left, elsewhere...)
+		}
+	}
+	for _, name := range left {
+		if !slices.Contains(moved, name) {
+			return fmt.Errorf("%w: no manager for the attachment %q, which another leaves to it", kmsencrypted.ErrConfig, name)
+		}
+	}
+	return nil
 }

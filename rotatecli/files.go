@@ -76,9 +76,9 @@ func (c *filesRestoreCmd) Run(ctx context.Context, s *Session) error {
 				s.printf("%s  %s  record %s, %s, object %s in bucket %s\n", table, outcome, strings.Join(a.RecordID, "/"), a.Name, a.Object, a.Bucket)
 			}
 		}})
-		s.printf("%s  %s restored, %s had their rows, %s without a record, %s of another data key, %s superseded, %s not attached, %s failed\n", table,
-			things(r.Files, "file"), count(r.Present), count(r.NoRecord), count(r.OtherKey), count(r.Superseded), count(r.Unattached), count(r.Failed))
-		whole = whole && r.NoRecord == 0 && r.OtherKey == 0 && r.Failed == 0
+		s.printf("%s  %s restored, %s had their rows, %s without a record, %s of another data key, %s superseded, %s not attached, %s without a sidecar, %s failed\n", table,
+			things(r.Files, "file"), count(r.Present), count(r.NoRecord), count(r.OtherKey), count(r.Superseded), count(r.Unattached), count(r.NoSidecar), count(r.Failed))
+		whole = whole && r.NoRecord == 0 && r.OtherKey == 0 && r.NoSidecar == 0 && r.Failed == 0
 		if r.Failed > 0 && ctx.Err() == nil {
 			return nil // each is printed
 		}

@@ -95,20 +95,20 @@ func TestFilesRestore(t *testing.T) {
 	must(before.db.QueryRow("SELECT object FROM kms_attachments WHERE record_id = '1'").Scan(&object))
 	must(bucket.Delete(t.Context(), object+attach.SidecarSuffix))
 	wants(before.run(0, "files", "wrap-recovery"), "patients  10 files looked at\n")
-	wants(before.run(0, "files", "restore"), "patients  0 files restored, 10 had their rows, 0 without a record, 0 of another data key, 0 superseded, 0 not attached, 0 failed\n")
+	wants(before.run(0, "files", "restore"), "patients  0 files restored, 10 had their rows, 0 without a record, 0 of another data key, 0 superseded, 0 not attached, 0 without a sidecar, 0 failed\n")
 
 	after := open(configured)
 	wants(after.run(rotatecli.ExitFailures, "files", "restore"),
-		"patients  0 files restored, 0 had their rows, 2 without a record, 8 of another data key, 0 superseded, 0 not attached, 0 failed\n")
+		"patients  0 files restored, 0 had their rows, 2 without a record, 8 of another data key, 0 superseded, 0 not attached, 0 without a sidecar, 0 failed\n")
 	wants(after.run(rotatecli.ExitFailures, "files", "restore", "--new-keys", "--table", "patients"),
-		"patients  8 files restored, 0 had their rows, 2 without a record, 0 of another data key, 0 superseded, 0 not attached, 0 failed\n")
+		"patients  8 files restored, 0 had their rows, 2 without a record, 0 of another data key, 0 superseded, 0 not attached, 0 without a sidecar, 0 failed\n")
 	if out := after.run(rotatecli.ExitFailures, "files", "restore", "--list"); strings.Count(out, "patients  no record  record 2, scans, object ") != 2 {
 		t.Errorf("--list printed %s", out)
 	}
 	_, err = after.db.Exec("INSERT INTO patients (id) VALUES (2)")
 	must(err)
 	must(bucket.Delete(t.Context(), object))
-	wants(after.run(0, "files", "restore", "--new-keys"), "patients  2 files restored, 8 had their rows, 0 without a record, 0 of another data key, 0 superseded, 0 not attached, 0 failed\n")
+	wants(after.run(0, "files", "restore", "--new-keys"), "patients  2 files restored, 8 had their rows, 0 without a record, 0 of another data key, 0 superseded, 0 not attached, 0 without a sidecar, 0 failed\n")
 	list, err := after.manager.List(t.Context(), &visit{ID: 2}, "scans")
 	must(err)
 	for _, a := range list {

@@ -87,6 +87,9 @@ func (s *Store[R]) learnDependents(options Options) error {
 			return fmt.Errorf("%w: dependents of key column %q, which the model does not have", kmsencrypted.ErrConfig, d.KeyColumn())
 		}
 	}
+	if err := field.CheckDivided(options.Dependents); err != nil {
+		return err
+	}
 	s.dependents = options.Dependents
 	return nil
 }

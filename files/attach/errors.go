@@ -17,6 +17,8 @@ var ErrSize = errors.New("attach: the file does not have the declared size, or i
 
 var errOtherRecord = fmt.Errorf("%w: the attachment belongs to another record", kmsencrypted.ErrConfig)
 
+var errOtherTable = fmt.Errorf("%w: the attachment belongs to a record of another table", kmsencrypted.ErrConfig)
+
 // errInterrupted is the error of a source that panicked or ended its goroutine.
 var errInterrupted = errors.New("attach: the source did not return")
 

@@ -94,12 +94,25 @@ func (o *onlyOnce) judge(err error) error {
 	return err
 }
 
-// discard deletes an object that is not attached: now if that works, otherwise the
-// next sweep does.
+// discardPending is discard for an object that may have been attached meanwhile, and
+// deleted again: then the grace period holds.
+func (i intents) discardPending(ctx context.Context, bucket, object string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	if pending, err := i.giveUp(ctx, bucket, object); err != nil || !pending {
+		return err
+	}
+	_, err := i.deleteObjects(ctx, bucket, []string{object})
+	return err
+}
+
+// discard deletes an object that was never attached: now if that works, otherwise the
+// next sweep does. It does so also if a sweeper has given the object up, because that one
+// may have looked for it before it was there.
 func (i intents) discard(ctx context.Context, bucket, object string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
-	if err := i.giveUp(ctx, bucket, object); err != nil {
+	if _, err := i.giveUp(ctx, bucket, object); err != nil {
 		return err
 	}
 	_, err := i.deleteObjects(ctx, bucket, []string{object})
@@ -142,10 +155,9 @@ func (i intents) doom(ctx context.Context, tx Tx, bucket, object string) error {
 	return err
 }
 
-// giveUp dooms an unattached object at once.
-func (i intents) giveUp(ctx context.Context, bucket, object string) error {
-	_, err := i.exec(ctx, i.db, "UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} - 1 WHERE bucket = ? AND object = ? AND state = '"+pending+"'", bucket, object)
-	return err
+// giveUp dooms an unattached object at once, and reports whether it was one.
+func (i intents) giveUp(ctx context.Context, bucket, object string) (bool, error) {
+	return i.exec(ctx, i.db, "UPDATE kms_attachment_objects SET state = '"+doomed+"', until = {now} - 1 WHERE bucket = ? AND object = ? AND state = '"+pending+"'", bucket, object)
 }
 
 // keep extends the lease of an upload while done grows. When the lease is lost, it

@@ -45,6 +45,9 @@ type Config struct {
 	// KeyColumn is the key column whose data key wraps the file keys. Empty means the
 	// model's first.
 	KeyColumn string
+	// Elsewhere are attachments of this table that another manager has under another key
+	// column. This one leaves their file keys to it: a rotation needs both managers.
+	Elsewhere []string
 	// MaxSize is the size in bytes of the largest file; 0 sets no limit.
 	MaxSize int64
 	// Lease is how long an upload may make no progress, or wait for its Commit, before
@@ -150,7 +153,12 @@ func (c Config) check() (Config, error) {
 			return c, configError("no attachment %q or no bucket %q for it", name, bucket)
 		}
 	}
-	c.BucketOf = maps.Clone(c.BucketOf)
+	c.BucketOf, c.Elsewhere = maps.Clone(c.BucketOf), slices.Clone(c.Elsewhere)
+	for _, name := range c.Elsewhere {
+		if slices.Contains(names, name) {
+			return c, configError("attachment %q is here and elsewhere", name)
+		}
+	}
 	if c.MaxSize < 0 || c.Lease < 0 || c.Grace < 0 {
 		return c, configError("a negative size or time")
 	}
@@ -229,8 +237,21 @@ func (m *Manager[R]) learn(ctx context.Context) ([]string, error) {
 }
 
 // load reads a record. lock ends the statement. load returns [sql.ErrNoRows] if
-// there is no such record.
+// there is no such record, also where the database takes another text for this primary
+// key, as under a collation that ignores case: files belong to a text, and so do data keys.
 func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) (*R, error) {
+	row, err := m.find(ctx, db, id, lock)
+	if err == nil && !slices.Equal(m.model.ID(row), id) {
+		err = fmt.Errorf("attach: the primary key of record %v is another text in table %s: %w", id, m.model.Table(), sql.ErrNoRows)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return row, nil
+}
+
+// find is load with the database's notion of equal.
+func (m *Manager[R]) find(ctx context.Context, db Tx, id []string, lock string) (*R, error) {
 	row := new(R)
 	if err := m.model.SetID(row, id); err != nil {
 		return nil, err
@@ -256,6 +277,19 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 		return nil, err
 	}
 	return row, rows.Close()
+}
+
+// isElsewhere reports whether a file belongs to a manager of another key column.
+func (m *Manager[R]) isElsewhere(a *Attachment) bool {
+	return slices.Contains(m.config.Elsewhere, a.Name)
+}
+
+// Divides implements [field.Divided].
+func (m *Manager[R]) Divides() (names, elsewhere []string) {
+	if m == nil {
+		return nil, nil
+	}
+	return slices.Concat(m.config.One, m.config.Many), m.config.Elsewhere
 }
 
 // KeyColumn returns the column whose data keys wrap the file keys. With

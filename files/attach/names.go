@@ -89,11 +89,18 @@ func isDevice(name string) bool {
 // sniffLen is how many bytes of a file determine its type.
 const sniffLen = 512
 
+// maxContentType is the limit of a declared type in bytes. Both parts of a registered one
+// have at most 127 (RFC 6838 section 4.2).
+const maxContentType = 255
+
 // contentType determines the type of a file from its first bytes. The declared type
 // counts only if the bytes leave it open, and never turns them into something that a
 // browser runs.
 func contentType(head []byte, declared string) string {
 	sniffed := http.DetectContentType(head)
+	if len(declared) > maxContentType {
+		return sniffed
+	}
 	kind, params, err := mime.ParseMediaType(declared)
 	base, _, _ := mime.ParseMediaType(sniffed)
 	if err != nil || !isType(kind) || slices.Contains(active, kind) || strings.HasSuffix(kind, "+xml") || !refines(base, kind) {

@@ -104,6 +104,9 @@ func (m *Manager[R]) recordExists(ctx context.Context, id []string, known map[st
 
 // isStray reports whether the record of a file has another data key than the file's.
 func (m *Manager[R]) isStray(ctx context.Context, a *Attachment) (bool, error) {
+	if m.isElsewhere(a) {
+		return false, nil
+	}
 	row, err := m.load(ctx, m.db, a.RecordID, "")
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil // an orphan

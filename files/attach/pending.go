@@ -47,12 +47,13 @@ func (p *Pending[R]) ContentType() string {
 }
 
 // Discard gives the file up and deletes its object: now if that works, otherwise the
-// next sweep does.
+// next sweep does. It does nothing to a file that was attached, also if it was deleted
+// since.
 func (p *Pending[R]) Discard(ctx context.Context) error {
 	if err := p.usable(); err != nil {
 		return err
 	}
-	return errors.Join(p.wipe(), p.manager.discard(ctx, p.a.Bucket, p.a.Object))
+	return errors.Join(p.wipe(), p.manager.discardPending(ctx, p.a.Bucket, p.a.Object))
 }
 
 // wipe overwrites the keys.

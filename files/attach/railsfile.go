@@ -231,7 +231,7 @@ func (p *RailsPending[R]) Discard(ctx context.Context) error {
 	if err := p.usable(); err != nil {
 		return err
 	}
-	return p.rails.discard(ctx, p.b.Service, p.b.Key)
+	return p.rails.discardPending(ctx, p.b.Service, p.b.Key)
 }
 
 // Open opens an attached file. It makes one call to the key service if the file is

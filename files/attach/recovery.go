@@ -266,6 +266,10 @@ func (m *Manager[R]) WrapRecovery(ctx context.Context, progress func(done int64)
 			return errors.Join(failures...)
 		}
 		for _, a := range list {
+			if m.isElsewhere(a) {
+				after = a.ID
+				continue
+			}
 			if err := m.wrapRecovery(ctx, a); err != nil {
 				if kmsencrypted.ConcernsAll(err) || ctx.Err() != nil {
 					return errors.Join(append(failures, a.failed("recovery", err))...)

@@ -58,6 +58,9 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []f
 	if id == nil {
 		return failed(kmsencrypted.ErrNoID)
 	}
+	if err := field.CheckDivided(managers); err != nil {
+		return failed(err)
+	}
 	rotated := make([]field.Rotated, len(managers))
 	defer func() {
 		for _, r := range rotated {

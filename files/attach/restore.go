@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -31,7 +32,11 @@ type Restored struct {
 	// Unattached counts the files that the database knows not to be attached: uploads
 	// under way or given up, and deleted files.
 	Unattached int64
-	Failed     int64
+	// NoSidecar counts the objects in the buckets that have no sidecar, no row and no place
+	// in the list of objects: files from before [Config.Recovery] was set, whose keys are
+	// lost with the database, and what others put there.
+	NoSidecar int64
+	Failed    int64
 }
 
 // RestoreOptions are optional.
@@ -42,7 +47,8 @@ type RestoreOptions struct {
 	NewKeys bool
 	// Each, if not nil, is called for each file of the table when it is decided, with
 	// the outcome: "restored", "present", "no record", "other key", "superseded",
-	// "unattached" or "failed". err is not nil if it failed; f is nil if its sidecar does not open.
+	// "unattached", "no sidecar" or "failed". err is not nil if it failed; f is nil if its
+	// sidecar does not open. Without a sidecar f has the bucket and the object only.
 	Each func(f *Recoverable, outcome string, err error)
 }
 
@@ -85,7 +91,53 @@ func (m *Manager[R]) Restore(ctx context.Context, o RestoreOptions) (Restored, e
 		f, err := m.config.Recovery.find(ctx, p.bucket, m.config.Buckets[p.bucket], p.object+SidecarSuffix)
 		r.one(ctx, f, err)
 	}
+	for name, bucket := range m.config.Buckets {
+		if err := r.withoutSidecar(ctx, name, bucket); err != nil {
+			r.failures = append(r.failures, fmt.Errorf("attach: objects of bucket %s: %w", name, err))
+		}
+	}
 	return r.result, errors.Join(append(r.failures, ctx.Err())...)
+}
+
+// withoutSidecar counts the objects of a bucket that nothing explains.
+func (r *restoring[R]) withoutSidecar(ctx context.Context, name string, bucket Bucket) error {
+	lister, ok := bucket.(Lister)
+	if !ok {
+		return nil // said already
+	}
+	alone := make(map[string]bool) // objects without a sidecar yet, and true for sidecars without an object
+	for object, err := range lister.List(ctx) {
+		if err != nil {
+			return err
+		}
+		of, sidecar := objectOf(object)
+		if !sidecar {
+			of = object
+		}
+		if other, seen := alone[of]; seen && other != sidecar {
+			delete(alone, of)
+		} else {
+			alone[of] = sidecar
+		}
+	}
+	maps.DeleteFunc(alone, func(_ string, sidecar bool) bool { return sidecar })
+	for chunk := range slices.Chunk(slices.Sorted(maps.Keys(alone)), bulk) {
+		// The list first: Commit moves an object from the list to a row.
+		listed, err := r.m.chosen(ctx, "SELECT object FROM kms_attachment_objects WHERE bucket = ? AND object IN ", name, chunk)
+		if err != nil {
+			return err
+		}
+		named, err := r.m.referenced(ctx, name, chunk)
+		if err != nil {
+			return err
+		}
+		for _, object := range chunk {
+			if !listed[object] && !named[object] {
+				r.count(&Recoverable{Attachment: Attachment{Bucket: name, Object: object}}, noSidecar, nil)
+			}
+		}
+	}
+	return nil
 }
 
 // place is where an object is.
@@ -96,7 +148,7 @@ func (m *Manager[R]) recoverable(ctx context.Context) iter.Seq2[*Recoverable, er
 	return func(yield func(*Recoverable, error) bool) {
 		for name, bucket := range m.config.Buckets {
 			for f, err := range m.config.Recovery.Files(ctx, name, bucket) {
-				if err == nil && f.Attachment.Table != m.model.BoundTable() {
+				if err == nil && (f.Attachment.Table != m.model.BoundTable() || m.isElsewhere(&f.Attachment)) {
 					f.wipe()
 					continue
 				}
@@ -125,12 +177,16 @@ func (r *restoring[R]) one(ctx context.Context, f *Recoverable, err error) {
 			outcome, err = failed, f.Attachment.failed("restore", err)
 		}
 	}
+	r.count(f, outcome, err)
+}
+
+func (r *restoring[R]) count(f *Recoverable, outcome string, err error) {
 	if err != nil {
 		r.failures = append(r.failures, err)
 	}
 	*map[string]*int64{
 		restored: &r.result.Files, present: &r.result.Present, noRecord: &r.result.NoRecord,
-		otherKey: &r.result.OtherKey, superseded: &r.result.Superseded, unattached: &r.result.Unattached, failed: &r.result.Failed,
+		otherKey: &r.result.OtherKey, superseded: &r.result.Superseded, unattached: &r.result.Unattached, noSidecar: &r.result.NoSidecar, failed: &r.result.Failed,
 	}[outcome]++
 	if r.options.Each != nil {
 		r.options.Each(f, outcome, err)
@@ -145,6 +201,7 @@ const (
 	otherKey   = "other key"
 	superseded = "superseded"
 	unattached = "unattached"
+	noSidecar  = "no sidecar"
 	failed     = "failed"
 )
 

@@ -43,6 +43,9 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 		}
 		var changed []*Attachment
 		for _, a := range list {
+			if m.isElsewhere(a) {
+				continue
+			}
 			i := byID[recordID(a.RecordID)]
 			before := a.WrappedKey
 			err := m.rotateKey(ctx, tx, a, records[i], wrappers)
@@ -51,6 +54,9 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 			case err == nil:
 				changed = append(changed, a)
 			case isOfFile(err):
+				if m.named(a.Name) != nil {
+					err = fmt.Errorf("it is none of this manager's; if it is under another key column, see Config.Elsewhere: %w", err)
+				}
 				failures = append(failures, field.Failure{Index: i, Err: a.failed("rotate", err)})
 			default:
 				return err
@@ -282,10 +288,13 @@ func (m *Manager[R]) eachDirect(ctx context.Context, do func(*Attachment) error)
 			return nil
 		}
 		for _, a := range list {
+			after = a.ID
+			if m.isElsewhere(a) {
+				continue
+			}
 			if err := do(a); err != nil {
 				return err
 			}
-			after = a.ID
 		}
 	}
 }

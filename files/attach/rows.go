@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"io/fs"
 	"slices"
 	"strings"
@@ -101,8 +102,8 @@ func (m *Manager[R]) insert(ctx context.Context, tx Tx, a *Attachment) error {
 // swap makes a row refer to another object, if it still refers to the object of old.
 func (m *Manager[R]) swap(ctx context.Context, tx Tx, old, a *Attachment) error {
 	set := strings.Split(m.rowColumns(), ", ")[6:] // from bucket on
-	args := append(m.rowValues(a)[6:], old.ID, old.Bucket, old.Object)
-	swapped, err := m.exec(ctx, tx, "UPDATE kms_attachments SET "+strings.Join(set, " = ?, ")+" = ? WHERE id = ? AND bucket = ? AND object = ?", args...)
+	args := append(m.rowValues(a)[6:], old.ID, m.model.BoundTable(), old.Bucket, old.Object)
+	swapped, err := m.exec(ctx, tx, "UPDATE kms_attachments SET "+strings.Join(set, " = ?, ")+" = ? WHERE id = ? AND record_table = ? AND bucket = ? AND object = ?", args...)
 	if err == nil && !swapped {
 		err = kmsencrypted.ErrConflict
 	}
@@ -112,7 +113,7 @@ func (m *Manager[R]) swap(ctx context.Context, tx Tx, old, a *Attachment) error 
 // remove deletes the row of an attachment if it still refers to the same object, and
 // the rows derived from it, and dooms their objects.
 func (m *Manager[R]) remove(ctx context.Context, tx Tx, a *Attachment) error {
-	removed, err := m.exec(ctx, tx, "DELETE FROM kms_attachments WHERE id = ? AND bucket = ? AND object = ?", a.ID, a.Bucket, a.Object)
+	removed, err := m.exec(ctx, tx, "DELETE FROM kms_attachments WHERE id = ? AND record_table = ? AND bucket = ? AND object = ?", a.ID, m.model.BoundTable(), a.Bucket, a.Object)
 	if err == nil && !removed {
 		err = kmsencrypted.ErrConflict
 	}
@@ -195,7 +196,8 @@ func (m *Manager[R]) Derived(ctx context.Context, a *Attachment, variant string)
 
 // Delete detaches a file and its derived files in the caller's transaction.
 // [Manager.Sweep] deletes the objects after [Config.Grace]. Delete returns
-// [kmsencrypted.ErrConflict] if the row is gone or refers to another object.
+// [kmsencrypted.ErrConflict] if the row is gone or refers to another object, and
+// [kmsencrypted.ErrConfig] for an attachment of a record of another table.
 func (m *Manager[R]) Delete(ctx context.Context, tx Tx, a *Attachment) error {
 	if err := m.usable(tx, a); err != nil {
 		return err
@@ -204,13 +206,20 @@ func (m *Manager[R]) Delete(ctx context.Context, tx Tx, a *Attachment) error {
 }
 
 // DeleteAll detaches all files of a record. Call it before the record itself is
-// deleted.
+// deleted. Where the database takes different texts for one primary key, as under a
+// collation that ignores case, they are the files of the record that it finds.
 func (m *Manager[R]) DeleteAll(ctx context.Context, tx Tx, row *R) error {
 	if err := m.usable(tx, row); err != nil {
 		return err
 	}
 	table, id, err := m.record(row)
 	if err != nil {
+		return err
+	}
+	stored, err := m.find(ctx, tx, m.model.ID(row), "")
+	if err == nil {
+		id = recordID(m.model.ID(stored))
+	} else if !errors.Is(err, sql.ErrNoRows) {
 		return err
 	}
 	list, err := m.scan(ctx, tx, "record_table = ? AND record_id = ?{lock}", table, id)

@@ -127,11 +127,16 @@ func (i intents) deleteObjects(ctx context.Context, bucket string, list []string
 
 // referenced returns those objects that a row names.
 func (i intents) referenced(ctx context.Context, bucket string, list []string) (map[string]bool, error) {
+	return i.chosen(ctx, i.references, bucket, list)
+}
+
+// chosen returns those objects that a query finds, which ends with IN.
+func (i intents) chosen(ctx context.Context, query, bucket string, list []string) (map[string]bool, error) {
 	args := []any{bucket}
 	for _, object := range list {
 		args = append(args, object)
 	}
-	rows, err := i.db.QueryContext(ctx, i.dialect.SQL(i.references+marks(len(list))), args...)
+	rows, err := i.db.QueryContext(ctx, i.dialect.SQL(query+marks(len(list))), args...)
 	if err != nil {
 		return nil, err
 	}

@@ -6,13 +6,21 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
-// usable returns [kmsencrypted.ErrConfig] for a nil or zero Manager and for an
-// argument that is nil.
+// usable returns [kmsencrypted.ErrConfig] for a nil or zero Manager, for an argument that
+// is nil, and for an attachment of a record of another table.
 func (m *Manager[R]) usable(given ...any) error {
 	if m == nil || m.db == nil {
 		return configError("the Manager was not made by New")
 	}
-	return allGiven(given)
+	if err := allGiven(given); err != nil {
+		return err
+	}
+	for _, arg := range given {
+		if a, ok := arg.(*Attachment); ok && a.Table != "" && a.Table != m.model.BoundTable() {
+			return a.failed("use", errOtherTable)
+		}
+	}
+	return nil
 }
 
 // usable is the same for a nil or zero Rails.
