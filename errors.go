@@ -160,11 +160,13 @@ func Retryable(err error) bool {
 }
 
 // ConcernsAll reports whether an error of one record will occur for every other record under
-// the same key too, so that continuing is pointless: permission was denied. A key that
+// the same key too, so that continuing is pointless: permission was denied, or the key store
+// of branch keys was restored from a backup (package providers/branch). A key that
 // cannot be used does not count, because services disable single versions of a key. Nor
-// does a branch key (package providers/branch) that the service denies: other branches
-// have other keys.
-func ConcernsAll(err error) bool { return errors.Is(err, ErrDenied) && !concern.IsSome(err) }
+// does a branch key that the service denies: other branches have other keys.
+func ConcernsAll(err error) bool {
+	return (errors.Is(err, ErrDenied) || concern.IsAll(err)) && !concern.IsSome(err)
+}
 
 // located adds key and version to an error of a provider.
 func located(op Op, provider Provider, version int, err error) error {

@@ -31,3 +31,17 @@ func IsSome(err error) bool {
 	_, ok := errors.AsType[*some](err)
 	return ok
 }
+
+// All returns a sentinel for a call that fails for every record of a version, until
+// somebody changes something: kmsencrypted.ConcernsAll returns true for it.
+func All(text string) error { return &all{text} }
+
+type all struct{ text string }
+
+func (e *all) Error() string { return e.text }
+
+// IsAll reports whether there is a sentinel of [All] in err.
+func IsAll(err error) bool {
+	_, ok := errors.AsType[*all](err)
+	return ok
+}

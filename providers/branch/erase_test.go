@@ -383,8 +383,8 @@ func replayKilled(t *testing.T, store branch.Store, service *kmstest.Service, o 
 		for n, w := range wraps {
 			fails(t, p, w, tenant(t, n), branch.ErrRestored)
 		}
-		if _, err := p.Encrypt(t.Context(), dataKey, tenant(t, "new")); !errors.Is(err, branch.ErrRestored) {
-			t.Fatalf("Encrypt into a restored store = %v, want ErrRestored", err)
+		if _, err := p.Encrypt(t.Context(), dataKey, tenant(t, "new")); !errors.Is(err, branch.ErrRestored) || !kmsencrypted.ConcernsAll(err) {
+			t.Fatalf("Encrypt into a restored store = %v, want ErrRestored, which concerns all records", err)
 		}
 		m := &mortal{Store: store, receipts: receipts, table: new(table), calls: calls, after: after}
 		done, err := open(t, m, service, m.options(o.Of)).Replay(t.Context(), false, m)

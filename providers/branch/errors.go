@@ -23,8 +23,8 @@ var (
 	ErrOutside = errors.New("wrapped keys outside the branch")
 	// ErrRestored reports that the key store does not agree with its [Receipts]: it was restored from
 	// a backup, and branches that were erased have keys again. It concerns all branches, until
-	// [Provider.Replay].
-	ErrRestored = errors.New("key store was restored from a backup")
+	// [Provider.Replay]: [kmsencrypted.ConcernsAll] returns true for it.
+	ErrRestored = concern.All("key store was restored from a backup")
 )
 
 // opError adds the key store, the operation and the branch to an error. One of a key
