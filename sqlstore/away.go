@@ -14,7 +14,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
-// isAway reports whether the database restarts, fails over, or cannot be reached. The
+// isAway reports whether the database restarts, fails over, cannot be reached, or takes no
+// writes. The
 // last statement of a lost connection may have been committed or not. Every change of
 // the engine may be tried again, because its conditions name the expected state.
 func isAway(err error) bool {
@@ -34,8 +35,9 @@ func isAway(err error) bool {
 	if _, ok := errors.AsType[net.Error](err); ok {
 		return true
 	}
-	// Of MySQL and MariaDB: shutting down, too many connections, read-only.
-	return mentions(err, "invalid connection", "conn closed", "Error 1053", "Error 1040", "Error 1290", "Error 1836", "Error 1927")
+	// Of MySQL and MariaDB: shutting down, too many connections, read-only. Of SQLite:
+	// another program writes for longer than was waited, and locks the whole database.
+	return mentions(err, "SQLITE_BUSY", "database is locked", "invalid connection", "conn closed", "Error 1053", "Error 1040", "Error 1290", "Error 1836", "Error 1927")
 }
 
 // markAway marks an error that means that the database is away, and explains one that
