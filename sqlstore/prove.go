@@ -37,22 +37,26 @@ func unlimited(_ context.Context, n int) (int, error) { return n, nil }
 // open, and the transaction would wait for it.
 func (b *batch[R]) bookProofs(ctx context.Context, w *swap, allow allowance) error {
 	doubted, err := b.doubted(w, func(int) bool { return true })
-	for _, updates := range doubted {
-		for left := len(updates); left > 0 && err == nil; {
-			var some int
-			some, err = allow(ctx, left)
-			left -= some
-		}
+	for left := len(doubted); left > 0 && err == nil; {
+		var some int
+		some, err = allow(ctx, left)
+		left -= some
 	}
 	return err
 }
 
-// doubted lists the updates that set keys under a provider that is not trusted yet.
-func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[provenKey][]int, error) {
-	doubted := make(map[provenKey][]int)
+// doubt is an update that sets keys under providers that are not trusted yet.
+type doubt struct {
+	update    int
+	providers []provenKey
+}
+
+// doubted lists as many such updates as each provider needs.
+func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (doubted []doubt, err error) {
 	if trusted, err := b.trusted(); err != nil || trusted {
 		return nil, err
 	}
+	listed := make(map[provenKey]int)
 	for i := range w.updates {
 		if !picks(i) {
 			continue
@@ -61,9 +65,10 @@ func (b *batch[R]) doubted(w *swap, picks func(update int) bool) (map[provenKey]
 		if err != nil {
 			return nil, err
 		}
-		for _, p := range providers {
-			if len(doubted[p]) < b.store.trust.needs(p) {
-				doubted[p] = append(doubted[p], i)
+		if slices.ContainsFunc(providers, func(p provenKey) bool { return listed[p] < b.store.trust.needs(p) }) {
+			doubted = append(doubted, doubt{i, providers})
+			for _, p := range providers {
+				listed[p]++
 			}
 		}
 	}
@@ -93,20 +98,18 @@ func (b *batch[R]) prove(ctx context.Context, tx *sqlx.Tx, w *swap, allow allowa
 	var refused field.Failures
 	ctx, done := b.counting(ctx)
 	defer done()
-	for p, updates := range doubted {
-		for len(updates) > 0 {
-			some, err := allow(ctx, len(updates))
-			if err != nil {
-				return err
-			}
-			failures, err := b.openStored(ctx, tx, w, updates[:some])
-			if err != nil {
-				return err
-			}
-			refused = append(refused, failures...)
-			b.store.trust.note(p, some, failures == nil)
-			updates = updates[some:]
+	for len(doubted) > 0 {
+		some, err := allow(ctx, len(doubted))
+		if err != nil {
+			return err
 		}
+		failures, err := b.openStored(ctx, tx, w, doubted[:some])
+		if err != nil {
+			return err
+		}
+		refused = append(refused, failures...)
+		b.store.trust.note(doubted[:some], failures)
+		doubted = doubted[some:]
 	}
 	if refused != nil {
 		return leftOut{refused}
@@ -155,14 +158,24 @@ func (t *trust) needs(k provenKey) int {
 	return max(0, proofs-t.opened[k])
 }
 
-func (t *trust) note(k provenKey, records int, allOpened bool) {
+// note notes the records that were opened, and that some of them failed.
+func (t *trust) note(opened []doubt, failures field.Failures) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.opened == nil {
 		t.opened = make(map[provenKey]int)
 	}
-	if t.opened[k] += records; !allOpened {
-		t.opened[k] = 0
+	for _, d := range opened {
+		for _, p := range d.providers {
+			t.opened[p]++
+		}
+	}
+	for _, d := range opened {
+		if slices.ContainsFunc(failures, func(f field.Failure) bool { return f.Index == d.update }) {
+			for _, p := range d.providers {
+				t.opened[p] = 0
+			}
+		}
 	}
 }
 
@@ -186,12 +199,12 @@ func (b *batch[R]) providers(w *swap, i int) (providers []provenKey, err error) 
 }
 
 // openStored opens records as they are stored in the transaction.
-func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, updates []int) (failures field.Failures, err error) {
-	byKey := make(map[string]int, len(updates))
+func (b *batch[R]) openStored(ctx context.Context, tx *sqlx.Tx, w *swap, doubted []doubt) (failures field.Failures, err error) {
+	byKey := make(map[string]int, len(doubted))
 	var keys []string
-	for _, i := range updates {
-		key := encodeKey(w.updates[i].id)
-		byKey[key], keys = i, append(keys, key)
+	for _, d := range doubted {
+		key := encodeKey(w.updates[d.update].id)
+		byKey[key], keys = d.update, append(keys, key)
 	}
 	for some, err := range b.store.byKeys(ctx, tx, keys) {
 		if err != nil {
