@@ -220,7 +220,8 @@ type Ledger interface {
 	// the run, also if the lease is lost.
 	Release(ctx context.Context, shard Shard) error
 	// NextPass ends a pass whose shards are all done. The run is done if the pass
-	// neither wrote a record nor met a conflict; otherwise all shards start again.
+	// neither wrote a record nor met a conflict, and no record is selected any more but
+	// those that failed; otherwise all shards start again.
 	// For a kind with [Kind.SelectsDone] only shards with a conflict start again.
 	// NextPass does nothing if another worker has already ended the pass; ended
 	// reports whether this call did.

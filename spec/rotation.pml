@@ -7,7 +7,8 @@
  * REKEY    beside a writer that compares the key column, as this library does
  * REWRAP   beside a writer that compares nothing, as Rails; the key service may
  *          answer garbage
- * REKEYER  with REWRAP: the writer compares, and gives a record a new data key
+ * REKEYER  with REWRAP: the writer compares, and gives a record a new data key, at the
+ *          new version
  * FAILOVER with REKEY or REWRAP: once, the database goes back to an earlier state, of records and
  *          ledger alike, and a worker goes on from where it was; with one worker, and a
  *          key service that answers right, which leaves few enough states
@@ -18,6 +19,9 @@
  * NO_POSITION         a batch is written wherever the ledger says that the shard is; this
  *                     fences off like the lease, so for that both are taken away
  * NO_TOKEN            a worker keeps its name when it takes the shard again
+ * NO_LEFT             a run ends after a pass that changed nothing, without a look at what is
+ *                     left; as this finds what the checks of lease,
+ *                     position and token leave out, those are taken away with it
  * NO_JOURNAL          replaced keys are not kept
  * NO_CLEAN            the journal is cleared without a clean verification
  * NO_VERIFY, NO_COUNT a version is retired without one, or without a count; while the
@@ -128,6 +132,9 @@ proctype Worker(byte me) {
 	:: atomic { !runDone && shardDone -> /* the pass ends */
 		if
 		:: conflict || changed -> shardDone = false; conflict = false; changed = false; cursor = 0
+#ifndef NO_LEFT
+		:: !conflict && !changed && (version[0] != 2 || version[1] != 2) -> shardDone = false; cursor = 0
+#endif
 		:: else -> runDone = true; assert(version[0] == 2 && version[1] == 2)
 		fi
 	   }

@@ -18,6 +18,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 	"github.com/kmsencrypted/kmsencrypted/sqlstore"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 func TestSetBackSQLite(t *testing.T)   { testSetBack(t, sqlite) }
@@ -209,4 +210,61 @@ type watchedStore struct {
 func (s watchedStore) Read(ctx context.Context, sel rotation.Selection) (rotation.Batch, error) {
 	b, err := s.Store.Read(ctx, sel)
 	return b, errors.Join(err, s.read())
+}
+
+func TestSetBackBeforeEmptyBatchSQLite(t *testing.T)   { testSetBackBeforeEmptyBatch(t, sqlite) }
+func TestSetBackBeforeEmptyBatchPostgres(t *testing.T) { testSetBackBeforeEmptyBatch(t, postgres) }
+
+// Another program has moved the records when a run reads them, so that it finds nothing to
+// do. Then a database that fails over has lost what the program wrote. The shard is as it
+// was, and the run must not end.
+func testSetBackBeforeEmptyBatch(t *testing.T, d database) {
+	t.Parallel()
+	const n = 10
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	dir, db := t.TempDir(), d.open(t)
+	old := model[person](t, box(t, dir, 1), "people")
+	create(t, d, db, old, "id bigint PRIMARY KEY")
+	insert(t, db, old, numbered(n))
+	b := box(t, dir, 2)
+	m := model[person](t, b, "people")
+	s, err := sqlstore.New(ctx, db.DB, d.dialect, m, sqlstore.Options{})
+	must(t, err)
+	must(t, s.CreateTables(ctx))
+	replica := replica{db: db, d: d, tables: []string{"people", "kms_rotations", "kms_rotation_shards", "kms_rotation_journal"}}
+	reads := 0
+	watched := aroundRead{s, func(read func() (rotation.Batch, error)) (rotation.Batch, error) {
+		if reads++; reads > 1 {
+			return read()
+		}
+		must(t, replica.save(ctx))
+		for _, row := range load(t, db, old) {
+			must(t, m.Rekey(ctx, &row))
+			must(t, kmssqlx.Update(ctx, db, m, &row))
+		}
+		b, err := read()
+		if err != nil || b.Len() != 0 {
+			t.Errorf("Read() = %d records, %v, want none", b.Len(), err)
+		}
+		return b, errors.Join(err, replica.restore(ctx))
+	}}
+	r, err := rotation.New(b, watched, rotation.Options{Shards: 1, Workers: 1})
+	must(t, err)
+	if result, err := r.Run(ctx); err != nil || !result.Done || result.Written != n {
+		t.Errorf("Run() = %+v, %v, want %d written", result, err, n)
+	}
+	if counts := versions(t, db, "people"); counts[2] != n {
+		t.Errorf("done, and there are %v records by version, want %d at 2", counts, n)
+	}
+}
+
+// aroundRead does something before and after a batch is read.
+type aroundRead struct {
+	*sqlstore.Store[person]
+	around func(read func() (rotation.Batch, error)) (rotation.Batch, error)
+}
+
+func (s aroundRead) Read(ctx context.Context, sel rotation.Selection) (rotation.Batch, error) {
+	return s.around(func() (rotation.Batch, error) { return s.Store.Read(ctx, sel) })
 }

@@ -60,6 +60,7 @@ type Store[R any] struct {
 	width      width
 	packet     packet
 	sessions   sessions
+	seen       lastSeen
 	// takesLists means that the driver takes lists as arguments, for arrays.
 	takesLists  bool
 	unknown     []string // columns that look encrypted and are not the model's
