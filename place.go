@@ -18,6 +18,14 @@ func (p Place) SameProvider(other Place) bool {
 // the version has one provider for all records.
 func (p Place) Provider() Provider { return p.provider }
 
+// Branch returns the key store and the branch of a provider that has a key for each
+// branch (package providers/branch), otherwise empty names.
+func (p Place) Branch() (store, branch string) { return p.branch[0], p.branch[1] }
+
+// SameBinding reports whether two places bind a data key to the same record, context and
+// settings of a version.
+func (p Place) SameBinding(other Place) bool { return p.binding == other.binding }
+
 // Place tells where a version wraps the data key of a binding. It asks the
 // functions of the version for context and provider, and makes no call.
 func (b *Box) Place(version int, to Binding) (Place, error) {

@@ -109,15 +109,15 @@ func (r *rewrapping) staysInside() bool {
 	return can && !multi && !r.from.legacy && bytes.Equal(r.from.binding, r.to.binding)
 }
 
-// RewrapsInside reports whether every rewrap from a version to the current one is
+// RewrapsInside reports whether every rewrap from a version to another one is
 // known to stay inside the key service, which takes one call instead of two. It
 // makes no call. It returns false for a version that cannot be read.
-func (b *Box) RewrapsInside(version int) bool {
+func (b *Box) RewrapsInside(version, target int) bool {
 	from, err := b.Version(version)
-	if err != nil {
+	to, targetErr := b.Version(target)
+	if err != nil || targetErr != nil {
 		return false
 	}
-	to := b.config.Versions[b.config.Current]
 	sameBinding := from.Format == to.Format && from.Context == nil && to.Context == nil && from.OmitID == to.OmitID && !from.RecordSeal && !to.RecordSeal
 	if !sameBinding || from.Provider == nil || to.Provider == nil {
 		return false

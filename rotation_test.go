@@ -317,10 +317,10 @@ func TestRewrapsInside(t *testing.T) {
 			c.to.Provider = current
 		}
 		box := newBox(t, kmsencrypted.Config{Current: 2, MinVersion: c.min, Versions: map[int]kmsencrypted.Version{1: c.from, 2: c.to}})
-		if got := box.RewrapsInside(1); got != c.want {
-			t.Errorf("%s: RewrapsInside(1) = %v, want %v", name, got, c.want)
+		if got := box.RewrapsInside(1, 2); got != c.want {
+			t.Errorf("%s: RewrapsInside(1, 2) = %v, want %v", name, got, c.want)
 		}
-		if box.RewrapsInside(7) {
+		if box.RewrapsInside(7, 2) || box.RewrapsInside(1, 7) {
 			t.Errorf("%s: RewrapsInside of a version that is not listed", name)
 		}
 	}

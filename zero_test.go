@@ -55,7 +55,7 @@ func TestZeroBox(t *testing.T) {
 		if n := box.InFlight(); n != 0 {
 			t.Errorf("InFlight of a %s Box = %d, want 0", name, n)
 		}
-		if box.RewrapsInside(1) {
+		if box.RewrapsInside(1, 2) {
 			t.Errorf("RewrapsInside of a %s Box = true, want false", name)
 		}
 	}

@@ -23,7 +23,7 @@ func (c calls) most(n, requests int) int {
 // record. It returns 0 for a provider with branch keys, which makes one request for
 // many thousands of records.
 func perRequest(p kmsencrypted.Provider) int {
-	if _, ok := p.(branching); ok {
+	if _, ok := kmsencrypted.Ability[branching](p); ok {
 		return 0
 	}
 	batch, ok := p.(kmsencrypted.BatchProvider)
@@ -33,9 +33,17 @@ func perRequest(p kmsencrypted.Provider) int {
 	return max(batch.BatchSize(), 1)
 }
 
+// wrapsOf returns the number of requests that wrap a key under all keys of a provider.
+func wrapsOf(p kmsencrypted.Provider) int {
+	if several, ok := kmsencrypted.Ability[kmsencrypted.WrapCounter](p); ok {
+		return several.Wraps()
+	}
+	return 1
+}
+
 // branching is the provider of package providers/branch.
 type branching interface {
-	kmsencrypted.InMemory
+	kmsencrypted.Provider
 	Branch(kmsencrypted.BoundContext) (store, branch string)
 }
 
@@ -47,7 +55,7 @@ func divided(n, size int) int {
 	return (n + size - 1) / size
 }
 
-// callsFrom returns the requests for keys at a version that this kind of rotation
+// callsFrom returns the most requests for keys at a version that this kind of rotation
 // handles, all wraps at the target version included.
 func (r *Rotator) callsFrom(version int) calls {
 	target, err := r.box.Version(r.box.Current())
@@ -55,18 +63,23 @@ func (r *Rotator) callsFrom(version int) calls {
 	if err != nil || fromErr != nil {
 		from = target
 	}
-	traits := kinds[r.options.Kind]
-	unwraps, wraps, each := perRequest(from.Provider), perRequest(target.Provider), traits.wraps
-	if several, ok := kmsencrypted.Ability[kmsencrypted.WrapCounter](target.Provider); ok {
-		each *= several.Wraps()
-	}
-	if r.options.Kind == Rewrap && r.box.RewrapsInside(version) {
+	unwraps, wraps, each := perRequest(from.Provider), perRequest(target.Provider), wrapsOf(target.Provider)
+	needs := kinds[r.options.Kind].most
+	if r.options.Kind == Rewrap && r.box.RewrapsInside(version, r.box.Current()) {
 		if _, ok := target.Provider.(kmsencrypted.BatchRewrapper); !ok {
 			wraps = 1
 		}
 		return func(n int) int { return divided(n, wraps) }
 	}
-	return func(n int) int { return divided(n, unwraps) + each*divided(n, wraps) }
+	return func(n int) (requests int) {
+		if needs.unwraps {
+			requests += divided(n, unwraps)
+		}
+		if needs.wraps {
+			requests += each * divided(n, wraps)
+		}
+		return requests
+	}
 }
 
 // mostCalls returns the maximum over all versions.
@@ -101,18 +114,4 @@ func (r *Rotator) opening() calls {
 		}
 	}
 	return func(n int) int { return divided(n, least) }
-}
-
-// spread returns the requests for keys that are spread over the shards of a run and
-// their batches: each batch has requests of its own.
-func (r *Rotator) spread(keys int64, c calls) int64 {
-	size := int64(r.options.BatchSize)
-	if limiter := r.options.Calls; limiter != nil {
-		size = min(size, int64(c.most(r.options.BatchSize, max(1, limiter.Burst()))))
-	}
-	shards := min(int64(r.options.Shards), max(keys, 1))
-	// rest shards have one key more than the others.
-	each, rest := keys/shards, keys%shards
-	ofShard := func(n int64) int64 { return n/size*int64(c(int(size))) + int64(c(int(n%size))) }
-	return rest*ofShard(each+1) + (shards-rest)*ofShard(each)
 }

@@ -46,9 +46,16 @@ const (
 	FirstKey Kind = "first-key"
 )
 
+// needs says which requests to a key service a data key takes.
+type needs struct{ unwraps, wraps bool }
+
 // kindTraits is what the engine knows about a kind; stores know the rest.
 type kindTraits struct {
-	wraps int // of each key, after it was unwrapped
+	// most is what a key takes that is handled; needs is what a key of a selected
+	// record takes, by whether there is one and whether it is at the target. What only
+	// reading the record tells is assumed to be needed.
+	most  needs
+	needs func(hasKey, atTarget bool) needs
 	// exclusive means that a writer that does not compare the key column loses
 	// values.
 	exclusive bool
@@ -58,12 +65,22 @@ type kindTraits struct {
 }
 
 var kinds = map[Kind]kindTraits{
-	Rewrap:   {wraps: 1},
-	Rekey:    {wraps: 1, exclusive: true},
-	Migrate:  {wraps: 1, exclusive: true, selectsDone: true},
-	Reindex:  {selectsDone: true},
-	Complete: {wraps: 1, selectsDone: true},
-	FirstKey: {wraps: 1},
+	Rewrap: {most: moved, needs: everyKey(moved)},
+	Rekey:  {most: moved, needs: everyKey(moved), exclusive: true},
+	Migrate: {most: moved, needs: func(hasKey, atTarget bool) needs {
+		return needs{unwraps: hasKey, wraps: !atTarget}
+	}, exclusive: true, selectsDone: true},
+	Reindex:  {most: needs{unwraps: true}, needs: everyKey(needs{unwraps: true}), selectsDone: true},
+	Complete: {most: moved, needs: func(_, atTarget bool) needs { return needs{atTarget, atTarget} }, selectsDone: true},
+	FirstKey: {most: needs{wraps: true}, needs: func(hasKey, _ bool) needs { return needs{wraps: !hasKey} }},
+}
+
+// moved is what a key takes that goes to another place.
+var moved = needs{unwraps: true, wraps: true}
+
+// everyKey returns the same needs for all keys that there are.
+func everyKey(n needs) func(hasKey, atTarget bool) needs {
+	return func(hasKey, _ bool) needs { return needs{n.unwraps && hasKey, n.wraps && hasKey} }
 }
 
 // Journals reports whether the journal keeps the replaced wrapped keys of

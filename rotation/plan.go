@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,18 +19,27 @@ type Plan struct {
 	// Records is the number of selected records.
 	Records int64
 	// Keys is the number of data keys that pass through the key service. A record with
-	// several keys counts once for each. For [Complete] and [FirstKey] it is an upper limit,
-	// because what a record lacks is only found by reading.
+	// several keys counts once for each, also where one of them is at the target and moves
+	// with the others. For [Migrate] and [Complete] it is an upper limit, because what a record
+	// lacks is only found by reading.
 	Keys int64
 	// Calls is the number of requests to the key service, as the service bills them,
 	// without attempts that it refuses. Each key takes one to unwrap it and one to wrap
 	// it, or several if the version wraps under several keys. It takes only one if the
-	// service rewraps internally ([kmsencrypted.RewrapForeteller]) and both versions
-	// have the default context. If the service takes batches, many keys take one
-	// request; then Calls is an estimate, because batches may be smaller than planned.
+	// service rewraps internally ([kmsencrypted.RewrapForeteller]) and nothing that the
+	// commitment covers changes. Under branch keys (package providers/branch) each branch,
+	// or its parent, takes one, and two if it has to be made. Where the version chooses the provider for each record, or has branch
+	// keys, Plan reads the keys of all records to find these.
+	//
 	// Calls includes the keys that the store opens again before it trusts a provider;
-	// a store reports their number by a method Proofs() int64. If the version chooses
-	// among several providers, they count for each.
+	// a store reports their number by a method Proofs() int64.
+	//
+	// A run makes exactly so many if nobody else writes, except:
+	// fewer for [Migrate], [Complete] and [FirstKey], where only reading a record tells
+	// what it lacks, and where branches exist or are open already; about as many with a service that takes batches, because these may be
+	// smaller than planned; more if the run has several workers, each of which may open
+	// as many keys again; and with branch keys one more for each branch, process and
+	// branch.Options.MaxAge, and for each older version of a branch key.
 	Calls int64
 	// Refused is the reason why a run would not start, such as attached files without
 	// a manager that moves them. Nil means that it would start. Only stores with a
@@ -61,15 +71,12 @@ func (r *Rotator) plan(ctx context.Context, about bool) (Plan, error) {
 		return Plan{}, err
 	}
 	p := Plan{Table: r.store.Table(), Kind: r.options.Kind, Target: r.box.Current(), Part: r.options.Part}
-	target, err := r.box.Version(p.Target)
-	if err != nil {
-		return p, err
-	}
 	// Configuration errors are part of the answer.
 	if p.Refused = r.ready(ctx); p.Refused != nil && !errors.Is(p.Refused, kmsencrypted.ErrConfig) {
 		return p, p.Refused
 	}
 	var counts []VersionCount
+	var err error
 	if about {
 		if counts, p.About, err = r.countsAbout(ctx); err != nil {
 			return p, err
@@ -80,29 +87,26 @@ func (r *Rotator) plan(ctx context.Context, about bool) (Plan, error) {
 	} else if counts, p.Records, err = r.counts(ctx, p); err != nil {
 		return p, err
 	}
-	columns := make(map[string]bool)
 	for _, c := range counts {
 		v := PlannedVersion{VersionCount: c}
-		columns[c.Column] = true
 		if c.Old(p.Target) {
-			from := c.Version
-			var recipe kmsencrypted.Version
-			if recipe, v.Err = r.box.Version(from); v.Err != nil {
-				from, recipe = p.Target, target
+			to, err := r.box.Version(cmp.Or(c.Target, p.Target))
+			if err != nil {
+				return p, err
 			}
-			v.Need = p.Kind.need(recipe.Format, target.Format)
-			p.Keys += c.Rows
-			p.Calls += r.spread(c.Rows, r.callsFrom(from))
+			var recipe kmsencrypted.Version
+			if recipe, v.Err = r.box.Version(c.Version); v.Err != nil {
+				recipe = to
+			}
+			v.Need = p.Kind.need(recipe.Format, to.Format)
 		}
 		p.Versions = append(p.Versions, v)
 	}
-	if p.Kind != Rewrap && p.Kind != Rekey { // these are selected for other reasons too
-		p.Keys = p.Records * int64(max(1, len(columns)))
-		p.Calls = r.spread(p.Keys, r.callsFrom(p.Target))
+	d, keys, err := r.demand(ctx, p, counts)
+	if err != nil {
+		return p, err
 	}
-	if s, ok := r.store.(interface{ Proofs() int64 }); ok && p.Kind != Reindex {
-		p.Calls += int64(r.opening()(int(min(p.Keys, s.Proofs()))))
-	}
+	p.Keys, p.Calls = keys, r.requests(d, p.Records)
 	return p, nil
 }
 

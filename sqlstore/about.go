@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
@@ -81,7 +80,7 @@ func (s *Store[R]) sample(ctx context.Context, key column, rows int64) (map[rota
 	switch {
 	case s.dialect == field.Postgres:
 		from = fmt.Sprintf("%s TABLESAMPLE SYSTEM (%g)", s.dialect.QuotedTable(s.Table()), math.Min(100, 100*sampleRows/float64(rows)))
-	case len(s.ids) == 1 && isInteger(s.model.RowType().FieldByIndex(s.ids[0].index).Type.Kind()):
+	case s.hasIntegerID():
 		places, err := s.equalBounds(ctx, samplePlaces)
 		if err != nil || len(places) == 0 {
 			return nil, err
@@ -100,28 +99,7 @@ func (s *Store[R]) sample(ctx context.Context, key column, rows int64) (map[rota
 // countIn counts rows of a table, or of what stands for it, by the version of a key
 // column.
 func (s *Store[R]) countIn(ctx context.Context, key column, from, part string) (map[rotation.VersionCount]int64, error) {
-	name := s.dialect.Quoted(key.name)
-	rows, err := s.db.QueryContext(ctx, fmt.Sprintf(
-		`SELECT CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END, count(*) FROM %[3]s WHERE %[4]s GROUP BY 1`,
-		name, fmt.Sprintf(dialects[s.dialect].prefix, name), from, within(part)))
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	counts := make(map[rotation.VersionCount]int64)
-	for rows.Next() {
-		var prefix *string
-		var n int64
-		if err := rows.Scan(&prefix, &n); err != nil {
-			return nil, err
-		}
-		c := rotation.VersionCount{Column: key.name, HasKey: prefix != nil, Target: s.ownTarget(key)}
-		if c.HasKey {
-			c.Version = kmsencrypted.ColumnVersion(*prefix)
-		}
-		counts[c] += n
-	}
-	return counts, rows.Err()
+	return s.countBy(ctx, key, fmt.Sprintf(`SELECT %s, count(*) FROM %s WHERE %s GROUP BY 1`, s.versionOf(key), from, within(part)))
 }
 
 // rounded keeps two digits, because more would say too much.

@@ -66,7 +66,8 @@ func testKeyVersions(t *testing.T, d database) {
 	} {
 		r := rotator(t, d, db, step.m.Adapter().Box(), step.m, rotation.Options{Kind: step.kind, BatchSize: 10})
 		plan, err := r.Plan(t.Context())
-		if err != nil || plan.Records != step.written || plan.Keys != step.written {
+		// The key that is at its version moves with the other one.
+		if err != nil || plan.Records != step.written || plan.Keys != 2*step.written {
 			t.Errorf("Plan() to %s = %+v, %v", step.want, plan, err)
 		}
 		if result, err := r.Run(t.Context()); err != nil || result.Written != step.written || result.Failed > 0 {

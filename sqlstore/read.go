@@ -205,10 +205,15 @@ func (s *Store[R]) Ranges(ctx context.Context, n int) ([]rotation.Range, error) 
 
 // bounds returns at most n-1 primary keys between the ranges.
 func (s *Store[R]) bounds(ctx context.Context, n int) ([][]any, error) {
-	if len(s.ids) == 1 && isInteger(s.model.RowType().FieldByIndex(s.ids[0].index).Type.Kind()) {
+	if s.hasIntegerID() {
 		return s.equalBounds(ctx, n)
 	}
 	return s.sampledBounds(ctx, n)
+}
+
+// hasIntegerID reports whether the primary key is one integer.
+func (s *Store[R]) hasIntegerID() bool {
+	return len(s.ids) == 1 && isInteger(s.model.RowType().FieldByIndex(s.ids[0].index).Type.Kind())
 }
 
 func isInteger(k reflect.Kind) bool {
