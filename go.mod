@@ -24,6 +24,7 @@ require (
 	github.com/hashicorp/vault/api v1.16.0
 	github.com/jackc/pgx/v5 v5.7.4 // river requires it
 	github.com/jmoiron/sqlx v1.3.5
+	github.com/miekg/pkcs11 v1.1.1
 	github.com/riverqueue/river v0.22.0 // Config.Schema
 	github.com/riverqueue/river/riverdriver/riverpgxv5 v0.22.0 // as river
 	github.com/riverqueue/river/rivertype v0.22.0 // as river

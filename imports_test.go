@@ -24,7 +24,7 @@ func TestImports(t *testing.T) {
 			}
 		}
 	}
-	providers := []string{"aws", "azure", "gcp", "vault", "local", "testkey", "multi", "guard", "branch"}
+	providers := []string{"aws", "azure", "gcp", "vault", "local", "testkey", "multi", "guard", "branch", "pkcs11"}
 	for _, provider := range providers {
 		for _, dep := range dependencies(t, module+"/providers/"+provider) {
 			sibling, ok := strings.CutPrefix(dep, module+"/providers/")
