@@ -27,8 +27,14 @@ import (
 // A rotation reads every record once; give it a Box without a cache.
 type CacheConfig struct {
 	// MaxAge is how long a key is used after it was unwrapped. 0 means one minute.
-	// Then it is wiped, within an eighth of MaxAge.
+	// Then it is wiped, within an eighth of MaxAge, unless StaleFor keeps it.
 	MaxAge time.Duration
+	// StaleFor is for how much longer it is used while the key service is unavailable or
+	// throttles: an outage that is shorter stops nobody who has read the record before. It
+	// is asked again every MaxAge/8, at most 5 seconds. A refusal of any kind ends that at once. 0
+	// means not at all. A revocation takes effect within MaxAge, or if the service is away
+	// just then within MaxAge and StaleFor.
+	StaleFor time.Duration
 	// MaxUses is how often a key is used from the cache before it is unwrapped
 	// again. 0 means no limit.
 	MaxUses int
@@ -48,7 +54,7 @@ const (
 )
 
 func (c CacheConfig) check(mistake func(string, ...any)) {
-	if c.MaxAge < 0 || c.MaxUses < 0 || c.MaxEntries < 0 || c.NegativeAge < 0 {
+	if c.MaxAge < 0 || c.StaleFor < 0 || c.MaxUses < 0 || c.MaxEntries < 0 || c.NegativeAge < 0 {
 		mistake("negative limit in Cache")
 	}
 }
@@ -78,7 +84,14 @@ type cacheEntry struct {
 	whole   DataKey     // of a Ruby key
 	err     error       // of a refusal
 	uses    int
-	expires time.Time
+	expires time.Time // from then on the key service is asked
+	dies    time.Time // from then on it is not used even if the service is away
+	retry   time.Time // until then it is not asked again
+}
+
+// usable reports whether an entry may be used without asking the key service.
+func (e *cacheEntry) usable(now time.Time) bool {
+	return now.Before(e.expires) || now.Before(e.retry) && now.Before(e.dies)
 }
 
 func newCache(config CacheConfig) *cache {
@@ -104,8 +117,10 @@ func (b *Box) cached(u *unwrapping) (KeyResult, bool) {
 		return KeyResult{}, false
 	}
 	e := element.Value.(*cacheEntry)
-	if !time.Now().Before(e.expires) {
-		c.remove(element)
+	if now := time.Now(); !e.usable(now) {
+		if !now.Before(e.dies) {
+			c.remove(element)
+		}
 		return KeyResult{}, false
 	}
 	c.recent.MoveToFront(element)
@@ -140,6 +155,7 @@ func (b *Box) remember(u *unwrapping, result KeyResult) {
 	case isRefusal(result.Err):
 		age = b.cache.config.NegativeAge
 	case result.Err != nil:
+		b.cache.answered(e.id, result.Err)
 		return
 	case u.recipe.Format == Native:
 		e.columns, e.err = result.Key.record()
@@ -148,6 +164,53 @@ func (b *Box) remember(u *unwrapping, result KeyResult) {
 	}
 	if age > 0 {
 		b.cache.put(e, age)
+	} else {
+		b.cache.forget(e.id)
+	}
+}
+
+// stale returns what was known of a column whose unwrap failed because the key service
+// is away, and other results as they are. The caller must wipe the key.
+func (b *Box) stale(u *unwrapping, result KeyResult) KeyResult {
+	if b.cache == nil || b.cache.config.StaleFor == 0 || result.Err == nil {
+		return result
+	}
+	c := b.cache
+	if !isOutage(result.Err) {
+		c.answered(u.cacheID(), result.Err) // a denial ends a page before all of it was asked for
+		return result
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	element, ok := c.entries[u.cacheID()]
+	if !ok {
+		return result
+	}
+	e := element.Value.(*cacheEntry)
+	now := time.Now()
+	if e.err != nil || !now.Before(e.dies) {
+		return result
+	}
+	e.retry = now.Add(min(c.config.MaxAge/8, 5*time.Second))
+	return e.result(b, u)
+}
+
+// isOutage reports whether a key service did not answer, as opposed to refuse.
+func isOutage(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrThrottled) }
+
+// answered forgets a key after any answer of the service that is not one. Neither an outage
+// nor a caller that gave up is an answer.
+func (c *cache) answered(id cacheID, err error) {
+	if !isOutage(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		c.forget(id)
+	}
+}
+
+func (c *cache) forget(id cacheID) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if element, ok := c.entries[id]; ok {
+		c.remove(element)
 	}
 }
 
@@ -167,6 +230,10 @@ func (c *cache) put(e *cacheEntry, age time.Duration) {
 		c.remove(c.recent.Back())
 	}
 	e.expires = time.Now().Add(age)
+	e.dies = e.expires
+	if e.err == nil {
+		e.dies = e.expires.Add(c.config.StaleFor)
+	}
 	c.entries[e.id] = c.recent.PushFront(e)
 	if c.sweeper == nil {
 		c.sweeper = time.AfterFunc(c.sweepPause(), c.sweep)
@@ -181,14 +248,14 @@ func (c *cache) remove(element *list.Element) {
 	e.columns = nil
 }
 
-// sweep removes expired entries, so that no key stays in memory because nobody
+// sweep removes dead entries, so that no key stays in memory because nobody
 // asks for it. It ends when the cache is empty.
 func (c *cache) sweep() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	now := time.Now()
 	for _, element := range c.entries {
-		if !now.Before(element.Value.(*cacheEntry).expires) {
+		if !now.Before(element.Value.(*cacheEntry).dies) {
 			c.remove(element)
 		}
 	}

@@ -42,7 +42,9 @@ func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
 	if cached, ok := b.cached(u); ok {
 		return cached.Key, cached.Err
 	}
-	return b.fresh(ctx, u)
+	key, err := b.fresh(ctx, u)
+	r := b.stale(u, KeyResult{Key: key, Err: err})
+	return r.Key, r.Err
 }
 
 // fresh unwraps a data key even if it is in the cache.

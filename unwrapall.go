@@ -81,6 +81,7 @@ func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[in
 		}
 		for range q.units {
 			for _, job := range q.next() {
+				job.KeyResult = b.stale(job.unwrapping, job.KeyResult)
 				job.give(give)
 			}
 		}
