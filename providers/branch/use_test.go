@@ -82,6 +82,40 @@ func TestCalls(t *testing.T) {
 	})
 }
 
+// Branches that were opened ahead of time cost no call when their records are read.
+func TestWarm(t *testing.T) {
+	t.Parallel()
+	eachStore(t, branch.Limits{}, func(t *testing.T, store branch.Store) {
+		service := newService(t)
+		writer := open(t, store, service, byTenant)
+		const branches = 40
+		var names []branch.Name
+		var wraps [][]byte
+		for i := range branches {
+			tenant := tenant(t, fmt.Sprint("t", i))
+			wraps = append(wraps, wrap(t, writer, tenant))
+			names = append(names, branch.Name{Branch: fmt.Sprint("t", i)})
+		}
+		service.Forget()
+		o := byTenant
+		o.NoCreate = true
+		reader := open(t, store, service, o)
+		if err := reader.Warm(t.Context(), append(names, branch.Name{Branch: "nobody"})...); !errors.Is(err, branch.ErrMissing) {
+			t.Errorf("Warm = %v, want ErrMissing for the branch that is none", err)
+		}
+		if got := len(service.Calls()); got != branches {
+			t.Errorf("Warm: %d calls, want %d", got, branches)
+		}
+		service.Forget()
+		for i, w := range wraps {
+			opens(t, reader, w, tenant(t, fmt.Sprint("t", i)))
+		}
+		if got := len(service.Calls()); got != 0 {
+			t.Errorf("reading what is warm: %d calls", got)
+		}
+	})
+}
+
 // All who start at once agree on one first key.
 func TestFirstKeyAtOnce(t *testing.T) {
 	t.Parallel()
