@@ -173,7 +173,7 @@ func (r *Rails[R]) insert(ctx context.Context, tx Tx, b *Blob, record any) error
 
 // Delete detaches a file in the caller's transaction. [Rails.Sweep] deletes its
 // object after the grace period, unless another attachment uses the same blob. What
-// Rails made from a plain picture (its variants) is deleted too, as Rails does. Delete
+// Rails made from a plain file (its variants and its preview) is deleted too, as Rails does. Delete
 // returns [kmsencrypted.ErrConflict] if the file is already detached.
 func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	if err := r.usable(tx, b); err != nil {
@@ -190,7 +190,7 @@ func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	if err != nil || others > 0 {
 		return r.failed("delete", b, err)
 	}
-	if err = r.removeVariants(ctx, tx, b); err == nil {
+	if err = r.removeMade(ctx, tx, b); err == nil {
 		err = r.removeBlob(ctx, tx, b)
 	}
 	return r.failed("delete", b, err)

@@ -129,7 +129,7 @@ func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob
 
 // Reencrypt moves a file to a new object under the key that Rails uses today. For an
 // adopted file that is the record's data key. A plain file of an attachment with Migrating
-// is encrypted, and what Rails made from it (its variants) is deleted. Attachment and blob keep their IDs. row
+// is encrypted, and what Rails made from it (its variants and its preview) is deleted. Attachment and blob keep their IDs. row
 // is the record, read with its key column. progress, which may be nil, receives the
 // number of bytes of the file that are done. Reencrypt returns
 // [kmsencrypted.ErrConflict] if the file or the record changed meanwhile.
@@ -191,7 +191,7 @@ func (r *Rails[R]) swap(ctx context.Context, tx Tx, p *RailsPending[R], old, mov
 		err = kmsencrypted.ErrConflict
 	}
 	if err == nil && moved.Encrypted && !old.Encrypted { // they show what is encrypted now
-		err = r.removeVariants(ctx, tx, old)
+		err = r.removeMade(ctx, tx, old)
 	}
 	if err == nil {
 		err = r.doom(ctx, tx, old.Service, old.Key)
