@@ -283,6 +283,10 @@ func TestVectorsKeys(t *testing.T) {
 				continue
 			}
 			for i, k := range a.get().variants[0].keys {
+				if i >= len(keys.want) {
+					t.Errorf("configuration %s: %d keys, want %d", name, i+1, len(keys.want))
+					break
+				}
 				if want := keys.want[i]; !bytes.Equal(k.raw.Get()[:], want.Key) || k.id != want.ID {
 					t.Errorf("configuration %s: key %d differs", name, i)
 				}

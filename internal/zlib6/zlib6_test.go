@@ -53,6 +53,10 @@ type rule struct {
 	}
 }
 
+func (r rule) isKnown() bool {
+	return r.LCG != nil && len(r.LCG.Alphabet.Bytes) > 0 || r.Words != nil && len(r.Words.Words) > 0 || r.Again != nil || r.Mixed != nil
+}
+
 func (r rule) text() []byte {
 	every := make([]byte, 256)
 	for i := range every {
@@ -86,7 +90,12 @@ func TestVectors(t *testing.T) {
 		}
 	}
 	vectors.Load(t, "activerecord_deflate.json", &file)
+	ran := 0
 	for i, c := range file.Cases {
+		if !c.Rule.isKnown() {
+			continue
+		}
+		ran++
 		text := c.Rule.text()
 		if sum := sha256.Sum256(text); hex.EncodeToString(sum[:]) != c.SHA256 {
 			t.Fatalf("case %d: the rule makes another text", i)
@@ -99,7 +108,8 @@ func TestVectors(t *testing.T) {
 			t.Errorf("case %d: Append = %x, want %x", i, got, c.Deflated.Bytes)
 		}
 	}
-	vectors.Ran(t, "activerecord_deflate.json", len(file.Cases))
+	vectors.Ran(t, "activerecord_deflate.json", ran)
+	vectors.Skipped(t, "activerecord_deflate.json", len(file.Cases)-ran, "the rule of the text is not known")
 }
 
 // randomText is text of one of several kinds: few letters or many, words, parts of

@@ -83,7 +83,7 @@ func (want RailsValue) Check(got any) error {
 		same = fmt.Sprint(got) == string(want.V)
 	case "integer":
 		same = fmt.Sprint(got) == text
-	case "decimal":
+	case "decimal", "inet":
 		same = fmt.Sprint(got) == text
 	case "float":
 		f, ok := got.(float64)
