@@ -40,6 +40,17 @@ type variant struct {
 
 var errZero = configError("the Attribute was not made by Encryption.Attribute")
 
+// ReadsPlaintext reports whether a column may hold a text that is not encrypted.
+func (a *Attribute) ReadsPlaintext() bool {
+	attribute := a.get()
+	return attribute != nil && attribute.readsPlaintext()
+}
+
+func (a *attribute) readsPlaintext() bool {
+	return a.plaintext == PlaintextRead || a.plaintext == PlaintextLax ||
+		slices.ContainsFunc(a.variants, func(v variant) bool { return v.null })
+}
+
 func (a *Attribute) get() *attribute {
 	if a == nil {
 		return nil
@@ -306,9 +317,7 @@ func (a *Attribute) Lookup(t Text) ([][]byte, error) {
 		}
 		add(column)
 	}
-	readsPlain := attribute.plaintext == PlaintextRead || attribute.plaintext == PlaintextLax ||
-		slices.ContainsFunc(attribute.variants, func(v variant) bool { return v.null })
-	if readsPlain {
+	if attribute.readsPlaintext() {
 		current := attribute.variants[0]
 		current.deterministic = false // which would convert it
 		plain, err := attribute.prepare(&current, t.get())

@@ -333,8 +333,8 @@ func (d ormDB) All(ctx context.Context) ([]ormtest.Record, error) {
 	return d.list(ctx, func(q bun.QueryBuilder) bun.QueryBuilder { return q })
 }
 
-func (d ormDB) Lookup(ctx context.Context, email string) ([]ormtest.Record, error) {
-	return d.list(ctx, kmsbun.Matches(d.m.Lookup("Email", email)))
+func (d ormDB) Lookup(ctx context.Context, name, value string) ([]ormtest.Record, error) {
+	return d.list(ctx, kmsbun.Matches(d.m.Lookup(name, value)))
 }
 
 func (d ormDB) Update(ctx context.Context, r ormtest.Record) error {

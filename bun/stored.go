@@ -17,8 +17,14 @@ func (t *table) isStored(column, constant string) bool {
 	if !ok {
 		return false
 	}
+	if form.Holds != nil && !form.Binary {
+		return form.Holds([]byte(constant))
+	}
 	if form.Binary {
 		bytes, err := hex.DecodeString(strings.TrimPrefix(strings.ToLower(constant), `\x`))
+		if form.Holds != nil {
+			return err == nil && form.Holds(bytes)
+		}
 		return err == nil && isLong(form, len(bytes)) && (form.Fixed || nativefield.IsFormat(bytes))
 	}
 	bytes, err := base64.StdEncoding.DecodeString(constant)

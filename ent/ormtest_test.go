@@ -22,7 +22,7 @@ func TestORMMariaDB(t *testing.T)  { t.Parallel(); ormtest.Run(t, ormtest.MariaD
 
 func openORM(t testing.TB, e *ormtest.Env) ormtest.Library {
 	name := map[field.Dialect]string{field.Postgres: dialect.Postgres, field.MySQL: dialect.MySQL, field.SQLite: dialect.SQLite}[e.Dialect]
-	m, err := field.NewModel[shop.Person](e.Box(t, 1), field.Config{Table: ormtest.Table, IndexKey: e.IndexKey})
+	m, err := field.NewModel[shop.Person](e.Box(t, 1), e.Config)
 	must(t, err)
 	log := func(args ...any) { e.Log.Printf("%s", fmt.Sprint(args...)) }
 	driver, err := kment.Wrap(dialect.Debug(entsql.OpenDB(name, e.SQL), log), m)
@@ -64,6 +64,11 @@ func (h *held) SetName(s string)   { h.draft.Name = s; h.change(person.FieldName
 func (h *held) SetNote(s string)   { h.draft.Note = s; h.change(person.FieldNote) }
 func (h *held) SetPhone(s *string) { h.draft.Phone.Set(s); h.change(person.FieldPhone) }
 
+func (h *held) SetNickname(s *string) {
+	h.draft.Nickname.Set(s)
+	h.change(person.FieldNickname)
+}
+
 func (h *held) SetEmail(s *string) {
 	h.change(person.FieldEmail)
 	if s == nil {
@@ -76,7 +81,8 @@ func (h *held) SetEmail(s *string) {
 func (h *held) Values() (ormtest.Values, error) {
 	v := ormtest.Values{Tenant: h.draft.TenantID, Name: h.draft.Name, Note: h.draft.Note}
 	phone, err := h.draft.Phone.Get()
-	v.Phone = phone
+	nickname, failure := h.draft.Nickname.Get()
+	v.Phone, v.Nickname, err = phone, nickname, errors.Join(err, failure)
 	if !h.draft.Email.IsNull() {
 		email, failure := h.draft.Email.Get()
 		v.Email, err = &email, errors.Join(err, failure)
@@ -126,6 +132,7 @@ func (db *ormDB) New(id int64, v ormtest.Values) ormtest.Record {
 	h := &held{draft: shop.Person{ID: id, TenantID: v.Tenant, Name: v.Name, Note: v.Note}}
 	h.SetEmail(v.Email)
 	h.SetPhone(v.Phone)
+	h.SetNickname(v.Nickname)
 	return h
 }
 
@@ -148,7 +155,7 @@ func (db *ormDB) insert(ctx context.Context, rows []*held) error {
 	var builders []*shop.PersonCreate
 	for _, h := range rows {
 		create := db.client.Person.Create().SetTenantID(h.draft.TenantID).SetName(h.draft.Name).SetNote(h.draft.Note)
-		create.SetEmail(h.draft.Email).SetPhone(h.draft.Phone)
+		create.SetEmail(h.draft.Email).SetPhone(h.draft.Phone).SetNickname(h.draft.Nickname)
 		if h.draft.ID != 0 {
 			create.SetID(h.draft.ID)
 		}
@@ -188,8 +195,8 @@ func (db *ormDB) All(ctx context.Context) ([]ormtest.Record, error) {
 	return heldAll(db.client.Person.Query().Order(shop.Asc(person.FieldID)).All(ctx))
 }
 
-func (db *ormDB) Lookup(ctx context.Context, email string) ([]ormtest.Record, error) {
-	return heldAll(db.client.Person.Query().Where(kment.Lookup(db.model.Lookup("Email", email))).Order(shop.Asc(person.FieldID)).All(ctx))
+func (db *ormDB) Lookup(ctx context.Context, name, value string) ([]ormtest.Record, error) {
+	return heldAll(db.client.Person.Query().Where(kment.Lookup(db.model.Lookup(name, value))).Order(shop.Asc(person.FieldID)).All(ctx))
 }
 
 func (db *ormDB) Update(ctx context.Context, row ormtest.Record) error {
@@ -206,6 +213,9 @@ func (db *ormDB) Update(ctx context.Context, row ormtest.Record) error {
 	}
 	if h.set[person.FieldPhone] {
 		update.SetPhone(h.draft.Phone)
+	}
+	if h.set[person.FieldNickname] {
+		update.SetNickname(h.draft.Nickname)
 	}
 	switch {
 	case h.set[person.FieldEmail] && h.draft.Email.IsNull():

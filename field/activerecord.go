@@ -99,6 +99,12 @@ func (f *fieldSpec) mayHoldPlaintext(text []byte) bool {
 	return ok && !c.attribute.IsMessage(text)
 }
 
+// readsPlaintext reports whether Rails may have left plaintext in the column.
+func (f *fieldSpec) readsPlaintext() bool {
+	c, ok := f.rubyColumn.(*activeRecordColumn)
+	return ok && c.attribute.ReadsPlaintext()
+}
+
 // activeRecordColumns returns the fields in the form of ActiveRecord Encryption.
 func (s *schema) activeRecordColumns() (list []*fieldSpec) {
 	for _, k := range s.keys {

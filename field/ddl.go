@@ -85,6 +85,10 @@ func (c *core) ddl(d Dialect) ([]string, error) {
 	return definitions, nil
 }
 
+// isMessage is the condition on a column of Rails' encrypts, in every dialect. One that
+// was cut has more opening braces than closing ones.
+const isMessage = `%[1]s LIKE '{%%"p"%%}' AND %[1]s LIKE '{%%"iv"%%}' AND length(replace(%[1]s, '{', '')) = length(replace(%[1]s, '}', ''))`
+
 // The minimum sizes of a ciphertext: native, and in Ruby's forms, of which an
 // attr_encrypted CBC value is the shortest.
 const (
@@ -95,8 +99,10 @@ const (
 // CheckConstraint returns a table constraint, "CONSTRAINT … CHECK (…)". With it
 // the database refuses values that are not ciphertexts in encrypted columns, also
 // from programs that do not use the model. It does not prove that a value opens.
-// Columns that may be in Ruby's form are only checked to be base64 in whole groups of
-// four, with or without line breaks. Binary columns in that form are not checked.
+// Columns that may be in the form of a Ruby gem are only checked to be base64 in whole
+// groups of four, with or without line breaks, and those of Rails' encrypts to be an
+// object with its names. Binary columns in these forms are not checked, and neither are
+// columns of Rails' encrypts that may hold plaintext.
 func (m *Model[R]) CheckConstraint(d Dialect) (string, error) { return m.inner().checkConstraint(d) }
 
 func (c *core) checkConstraint(d Dialect) (string, error) {
@@ -120,13 +126,18 @@ func (c *core) checkConstraint(d Dialect) (string, error) {
 			switch {
 			case f.binary && f.ruby == "":
 				add(f.column, sql.bytes, nativefield.Overhead)
-			case f.binary:
+			case f.binary, f.readsPlaintext():
+			case f.ruby == activeRecordForm:
+				add(f.column, isMessage, 0)
 			case f.ruby == "":
 				add(f.column, sql.native, leastNativeText)
 			default:
 				add(f.column, sql.base64, leastRubyText)
 			}
 		}
+	}
+	if len(conditions) == 0 {
+		conditions = append(conditions, "1 = 1") // a CHECK must have one
 	}
 	return "CONSTRAINT " + d.Defined(c.table()+"_encrypted") + " CHECK (\n\t" + strings.Join(conditions, " AND\n\t") + "\n)", nil
 }

@@ -10,6 +10,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/mysqlish"
@@ -97,6 +98,62 @@ type rubyWalled struct {
 	Note field.Of[*string] `db:"note_ciphertext" kms:"lockbox"`
 	SSN  field.Of[*string] `db:"encrypted_ssn" kms:"attr_encrypted"`
 	IV   field.Part        `db:"encrypted_ssn_iv"`
+}
+
+// railsWalled has columns of Rails' encrypts, of which one may hold plaintext.
+type railsWalled struct {
+	ID    int64             `db:"id"`
+	Email field.Of[*string] `db:"email" kms:"activerecord,deterministic"`
+	Old   field.Of[*string] `db:"old" kms:"activerecord"`
+}
+
+// A column of Rails' encrypts holds a message, in the order of Rails or of a database.
+func TestConstraintOfRailsEncrypts(t *testing.T) {
+	t.Parallel()
+	box := nativeBox(t, kmsencrypted.Version{Provider: kmstest.Memory()})
+	schemes := map[string]activerecord.Scheme{"old": {Plaintext: activerecord.PlaintextRead}}
+	m := newModel[railsWalled](t, box, field.Config{Table: "walled", ActiveRecord: railsKeys(t, 0, "a"), ActiveRecordSchemes: schemes})
+	r := railsWalled{ID: 1, Email: field.New(new("a")), Old: field.New(new("b"))}
+	must(t, m.Seal(t.Context(), &r))
+	for _, d := range []struct {
+		field.Dialect
+		driver, dsn, values string
+	}{
+		{field.SQLite, "sqlite", ":memory:", "(?, ?)"},
+		{field.Postgres, "pgx", dbserver.Postgres(t), "($1, $2)"},
+		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)"},
+	} {
+		db, err := sql.Open(d.driver, d.dsn)
+		must(t, err)
+		defer db.Close()
+		db.SetMaxOpenConns(1)
+		columns, err := m.DDL(d.Dialect)
+		must(t, err)
+		constraint, err := m.CheckConstraint(d.Dialect)
+		must(t, err)
+		_, err = db.Exec("CREATE TABLE walled (" + strings.Join(append(columns, constraint), ", ") + ")")
+		must(t, err)
+		insert := func(email, old any) error {
+			_, err := db.Exec("INSERT INTO walled (email, old) VALUES "+d.values, email, old)
+			return err
+		}
+		must(t, insert(r.Email, r.Old))
+		must(t, insert(nil, "plaintext"))
+		must(t, insert(`{"h": {"at": "KDq9KnkxWyLGMZL7P2N0ww==", "iv": "IcMlsWOpScLAxfi3"}, "p": "+1q+"}`, nil))
+		cut := column(t, r.Email).(string)
+		for _, bad := range []any{"ada@example.org", "", "{}", cut[:len(cut)-1]} {
+			if insert(bad, nil) == nil {
+				t.Errorf("%s: %q was accepted", d.Dialect, bad)
+			}
+		}
+	}
+	alone := newModel[struct {
+		ID  int64             `db:"id"`
+		Old field.Of[*string] `db:"old" kms:"activerecord"`
+	}](t, box, field.Config{Table: "walled", ActiveRecord: railsKeys(t, activerecord.PlaintextRead, "a")})
+	if constraint, err := alone.CheckConstraint(field.SQLite); err != nil || !strings.Contains(constraint, "1 = 1") {
+		t.Errorf("a model without a condition has %q, %v", constraint, err)
+	}
 }
 
 // A base64 text in Ruby's form has whole groups of four, in one line or in lines of

@@ -15,6 +15,10 @@ type ColumnForm struct {
 	// or empty; 0 if it is unknown.
 	Least int
 	Fixed bool // all values have the length Least
+	// Holds reports whether the column may hold these bytes, if more than their length
+	// tells; otherwise it is nil. A column of Rails' encrypts holds messages, and
+	// plaintext if Rails reads it.
+	Holds func(column []byte) bool
 	// Blank means that a record without a data key may hold the empty value here, because
 	// Ruby stores it as it is.
 	Blank bool
@@ -30,7 +34,7 @@ func (s *schema) columnForms() (forms []ColumnForm) {
 			forms = append(forms, ColumnForm{Column: k.column, IsKey: true})
 		}
 		for _, f := range k.fields {
-			forms = append(forms, ColumnForm{Column: f.column, Binary: f.binary, Least: f.least(), Blank: !k.isMaster && f.rubyColumn != nil && f.rubyColumn.storesEmpty()})
+			forms = append(forms, ColumnForm{Column: f.column, Binary: f.binary, Least: f.least(), Holds: f.holds(), Blank: !k.isMaster && f.rubyColumn != nil && f.rubyColumn.storesEmpty()})
 		}
 	}
 	for _, x := range s.indexes {
@@ -38,6 +42,14 @@ func (s *schema) columnForms() (forms []ColumnForm) {
 		forms = append(forms, ColumnForm{Column: x.column, Binary: x.binary, Least: x.least(given), Fixed: true})
 	}
 	return forms
+}
+
+func (f *fieldSpec) holds() func(column []byte) bool {
+	c, ok := f.rubyColumn.(*activeRecordColumn)
+	if !ok {
+		return nil
+	}
+	return func(column []byte) bool { return c.attribute.ReadsPlaintext() || c.attribute.IsMessage(column) }
 }
 
 func (f *fieldSpec) least() int {

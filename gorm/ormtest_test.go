@@ -164,8 +164,8 @@ func (d ormDB) All(ctx context.Context) ([]ormtest.Record, error) {
 	return d.list(d.db.WithContext(ctx))
 }
 
-func (d ormDB) Lookup(ctx context.Context, email string) ([]ormtest.Record, error) {
-	l := d.m.Lookup("Email", email)
+func (d ormDB) Lookup(ctx context.Context, name, value string) ([]ormtest.Record, error) {
+	l := d.m.Lookup(name, value)
 	found, err := d.list(d.db.WithContext(ctx).Where(kmsgorm.Matches(l)))
 	return slices.DeleteFunc(found, func(r ormtest.Record) bool {
 		hit, failure := l.Matches(ormtest.PersonOf(r)) // as the doc of Matches says

@@ -100,8 +100,9 @@ func (d ormDB) list(ctx context.Context, where string, args ...any) ([]ormtest.R
 
 func (d ormDB) All(ctx context.Context) ([]ormtest.Record, error) { return d.list(ctx, "") }
 
-func (d ormDB) Lookup(ctx context.Context, email string) ([]ormtest.Record, error) {
-	return d.list(ctx, "WHERE email_bidx = ANY($1)", d.m.Lookup("Email", email))
+func (d ormDB) Lookup(ctx context.Context, name, value string) ([]ormtest.Record, error) {
+	l := d.m.Lookup(name, value)
+	return d.list(ctx, "WHERE "+l.Name+" = ANY($1)", l)
 }
 
 func (d ormDB) Update(ctx context.Context, r ormtest.Record) error {

@@ -2544,6 +2544,7 @@ type PersonMutation struct {
 	email_bidx              *kmsfield.Index
 	encrypted_kms_key_phone *kmsfield.Key
 	phone                   *kmsfield.Of[*string]
+	nickname                *kmsfield.Of[*string]
 	clearedFields           map[string]struct{}
 	done                    bool
 	oldValue                func(context.Context) (*Person, error)
@@ -3007,6 +3008,55 @@ func (m *PersonMutation) ResetPhone() {
 	delete(m.clearedFields, person.FieldPhone)
 }
 
+// SetNickname sets the "nickname" field.
+func (m *PersonMutation) SetNickname(k kmsfield.Of[*string]) {
+	m.nickname = &k
+}
+
+// Nickname returns the value of the "nickname" field in the mutation.
+func (m *PersonMutation) Nickname() (r kmsfield.Of[*string], exists bool) {
+	v := m.nickname
+	if v == nil {
+		return
+	}
+	return *v, true
+}
+
+// OldNickname returns the old "nickname" field's value of the Person entity.
+// If the Person object wasn't provided to the builder, the object is fetched from the database.
+// An error is returned if the mutation operation is not UpdateOne, or the database query fails.
+func (m *PersonMutation) OldNickname(ctx context.Context) (v kmsfield.Of[*string], err error) {
+	if !m.op.Is(OpUpdateOne) {
+		return v, errors.New("OldNickname is only allowed on UpdateOne operations")
+	}
+	if m.id == nil || m.oldValue == nil {
+		return v, errors.New("OldNickname requires an ID field in the mutation")
+	}
+	oldValue, err := m.oldValue(ctx)
+	if err != nil {
+		return v, fmt.Errorf("querying old value for OldNickname: %w", err)
+	}
+	return oldValue.Nickname, nil
+}
+
+// ClearNickname clears the value of the "nickname" field.
+func (m *PersonMutation) ClearNickname() {
+	m.nickname = nil
+	m.clearedFields[person.FieldNickname] = struct{}{}
+}
+
+// NicknameCleared returns if the "nickname" field was cleared in this mutation.
+func (m *PersonMutation) NicknameCleared() bool {
+	_, ok := m.clearedFields[person.FieldNickname]
+	return ok
+}
+
+// ResetNickname resets all changes to the "nickname" field.
+func (m *PersonMutation) ResetNickname() {
+	m.nickname = nil
+	delete(m.clearedFields, person.FieldNickname)
+}
+
 // Where appends a list predicates to the PersonMutation builder.
 func (m *PersonMutation) Where(ps ...predicate.Person) {
 	m.predicates = append(m.predicates, ps...)
@@ -3041,7 +3091,7 @@ func (m *PersonMutation) Type() string {
 // order to get all numeric fields that were incremented/decremented, call
 // AddedFields().
 func (m *PersonMutation) Fields() []string {
-	fields := make([]string, 0, 8)
+	fields := make([]string, 0, 9)
 	if m.tenant_id != nil {
 		fields = append(fields, person.FieldTenantID)
 	}
@@ -3065,6 +3115,9 @@ func (m *PersonMutation) Fields() []string {
 	}
 	if m.phone != nil {
 		fields = append(fields, person.FieldPhone)
+	}
+	if m.nickname != nil {
+		fields = append(fields, person.FieldNickname)
 	}
 	return fields
 }
@@ -3090,6 +3143,8 @@ func (m *PersonMutation) Field(name string) (ent.Value, bool) {
 		return m.EncryptedKmsKeyPhone()
 	case person.FieldPhone:
 		return m.Phone()
+	case person.FieldNickname:
+		return m.Nickname()
 	}
 	return nil, false
 }
@@ -3115,6 +3170,8 @@ func (m *PersonMutation) OldField(ctx context.Context, name string) (ent.Value, 
 		return m.OldEncryptedKmsKeyPhone(ctx)
 	case person.FieldPhone:
 		return m.OldPhone(ctx)
+	case person.FieldNickname:
+		return m.OldNickname(ctx)
 	}
 	return nil, fmt.Errorf("unknown Person field %s", name)
 }
@@ -3180,6 +3237,13 @@ func (m *PersonMutation) SetField(name string, value ent.Value) error {
 		}
 		m.SetPhone(v)
 		return nil
+	case person.FieldNickname:
+		v, ok := value.(kmsfield.Of[*string])
+		if !ok {
+			return fmt.Errorf("unexpected type %T for field %s", value, name)
+		}
+		m.SetNickname(v)
+		return nil
 	}
 	return fmt.Errorf("unknown Person field %s", name)
 }
@@ -3225,6 +3289,9 @@ func (m *PersonMutation) ClearedFields() []string {
 	if m.FieldCleared(person.FieldPhone) {
 		fields = append(fields, person.FieldPhone)
 	}
+	if m.FieldCleared(person.FieldNickname) {
+		fields = append(fields, person.FieldNickname)
+	}
 	return fields
 }
 
@@ -3253,6 +3320,9 @@ func (m *PersonMutation) ClearField(name string) error {
 		return nil
 	case person.FieldPhone:
 		m.ClearPhone()
+		return nil
+	case person.FieldNickname:
+		m.ClearNickname()
 		return nil
 	}
 	return fmt.Errorf("unknown Person nullable field %s", name)
@@ -3285,6 +3355,9 @@ func (m *PersonMutation) ResetField(name string) error {
 		return nil
 	case person.FieldPhone:
 		m.ResetPhone()
+		return nil
+	case person.FieldNickname:
+		m.ResetNickname()
 		return nil
 	}
 	return fmt.Errorf("unknown Person field %s", name)

@@ -32,7 +32,9 @@ type Person struct {
 	// EncryptedKmsKeyPhone holds the value of the "encrypted_kms_key_phone" field.
 	EncryptedKmsKeyPhone kmsfield.Key `json:"-" kms:"name=phone" db:"encrypted_kms_key_phone"`
 	// Phone holds the value of the "phone" field.
-	Phone        kmsfield.Of[*string] `json:"-" kms:"key=phone" db:"phone_ciphertext"`
+	Phone kmsfield.Of[*string] `json:"-" kms:"key=phone" db:"phone_ciphertext"`
+	// Nickname holds the value of the "nickname" field.
+	Nickname     kmsfield.Of[*string] `json:"-" kms:"activerecord,deterministic" db:"nickname"`
 	selectValues sql.SelectValues
 }
 
@@ -45,7 +47,7 @@ func (*Person) scanValues(columns []string) ([]any, error) {
 			values[i] = new(kmsfield.Index)
 		case person.FieldEncryptedKmsKey, person.FieldEncryptedKmsKeyPhone:
 			values[i] = new(kmsfield.Key)
-		case person.FieldPhone:
+		case person.FieldPhone, person.FieldNickname:
 			values[i] = new(kmsfield.Of[*string])
 		case person.FieldEmail:
 			values[i] = new(kmsfield.Of[string])
@@ -122,6 +124,12 @@ func (pe *Person) assignValues(columns []string, values []any) error {
 			} else if value != nil {
 				pe.Phone = *value
 			}
+		case person.FieldNickname:
+			if value, ok := values[i].(*kmsfield.Of[*string]); !ok {
+				return fmt.Errorf("unexpected type %T for field nickname", values[i])
+			} else if value != nil {
+				pe.Nickname = *value
+			}
 		default:
 			pe.selectValues.Set(columns[i], values[i])
 		}
@@ -181,6 +189,9 @@ func (pe *Person) String() string {
 	builder.WriteString(", ")
 	builder.WriteString("phone=")
 	builder.WriteString(fmt.Sprintf("%v", pe.Phone))
+	builder.WriteString(", ")
+	builder.WriteString("nickname=")
+	builder.WriteString(fmt.Sprintf("%v", pe.Nickname))
 	builder.WriteByte(')')
 	return builder.String()
 }

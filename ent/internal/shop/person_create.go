@@ -111,6 +111,20 @@ func (pc *PersonCreate) SetNillablePhone(k *kmsfield.Of[*string]) *PersonCreate 
 	return pc
 }
 
+// SetNickname sets the "nickname" field.
+func (pc *PersonCreate) SetNickname(k kmsfield.Of[*string]) *PersonCreate {
+	pc.mutation.SetNickname(k)
+	return pc
+}
+
+// SetNillableNickname sets the "nickname" field if the given value is not nil.
+func (pc *PersonCreate) SetNillableNickname(k *kmsfield.Of[*string]) *PersonCreate {
+	if k != nil {
+		pc.SetNickname(*k)
+	}
+	return pc
+}
+
 // SetID sets the "id" field.
 func (pc *PersonCreate) SetID(i int64) *PersonCreate {
 	pc.mutation.SetID(i)
@@ -225,6 +239,10 @@ func (pc *PersonCreate) createSpec() (*Person, *sqlgraph.CreateSpec) {
 	if value, ok := pc.mutation.Phone(); ok {
 		_spec.SetField(person.FieldPhone, field.TypeOther, value)
 		_node.Phone = value
+	}
+	if value, ok := pc.mutation.Nickname(); ok {
+		_spec.SetField(person.FieldNickname, field.TypeOther, value)
+		_node.Nickname = value
 	}
 	return _node, _spec
 }
@@ -347,6 +365,24 @@ func (u *PersonUpsert) UpdatePhone() *PersonUpsert {
 // ClearPhone clears the value of the "phone" field.
 func (u *PersonUpsert) ClearPhone() *PersonUpsert {
 	u.SetNull(person.FieldPhone)
+	return u
+}
+
+// SetNickname sets the "nickname" field.
+func (u *PersonUpsert) SetNickname(v kmsfield.Of[*string]) *PersonUpsert {
+	u.Set(person.FieldNickname, v)
+	return u
+}
+
+// UpdateNickname sets the "nickname" field to the value that was provided on create.
+func (u *PersonUpsert) UpdateNickname() *PersonUpsert {
+	u.SetExcluded(person.FieldNickname)
+	return u
+}
+
+// ClearNickname clears the value of the "nickname" field.
+func (u *PersonUpsert) ClearNickname() *PersonUpsert {
+	u.SetNull(person.FieldNickname)
 	return u
 }
 
@@ -488,6 +524,27 @@ func (u *PersonUpsertOne) UpdatePhone() *PersonUpsertOne {
 func (u *PersonUpsertOne) ClearPhone() *PersonUpsertOne {
 	return u.Update(func(s *PersonUpsert) {
 		s.ClearPhone()
+	})
+}
+
+// SetNickname sets the "nickname" field.
+func (u *PersonUpsertOne) SetNickname(v kmsfield.Of[*string]) *PersonUpsertOne {
+	return u.Update(func(s *PersonUpsert) {
+		s.SetNickname(v)
+	})
+}
+
+// UpdateNickname sets the "nickname" field to the value that was provided on create.
+func (u *PersonUpsertOne) UpdateNickname() *PersonUpsertOne {
+	return u.Update(func(s *PersonUpsert) {
+		s.UpdateNickname()
+	})
+}
+
+// ClearNickname clears the value of the "nickname" field.
+func (u *PersonUpsertOne) ClearNickname() *PersonUpsertOne {
+	return u.Update(func(s *PersonUpsert) {
+		s.ClearNickname()
 	})
 }
 
@@ -794,6 +851,27 @@ func (u *PersonUpsertBulk) UpdatePhone() *PersonUpsertBulk {
 func (u *PersonUpsertBulk) ClearPhone() *PersonUpsertBulk {
 	return u.Update(func(s *PersonUpsert) {
 		s.ClearPhone()
+	})
+}
+
+// SetNickname sets the "nickname" field.
+func (u *PersonUpsertBulk) SetNickname(v kmsfield.Of[*string]) *PersonUpsertBulk {
+	return u.Update(func(s *PersonUpsert) {
+		s.SetNickname(v)
+	})
+}
+
+// UpdateNickname sets the "nickname" field to the value that was provided on create.
+func (u *PersonUpsertBulk) UpdateNickname() *PersonUpsertBulk {
+	return u.Update(func(s *PersonUpsert) {
+		s.UpdateNickname()
+	})
+}
+
+// ClearNickname clears the value of the "nickname" field.
+func (u *PersonUpsertBulk) ClearNickname() *PersonUpsertBulk {
+	return u.Update(func(s *PersonUpsert) {
+		s.ClearNickname()
 	})
 }
 

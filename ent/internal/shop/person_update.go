@@ -112,6 +112,26 @@ func (pu *PersonUpdate) ClearPhone() *PersonUpdate {
 	return pu
 }
 
+// SetNickname sets the "nickname" field.
+func (pu *PersonUpdate) SetNickname(k kmsfield.Of[*string]) *PersonUpdate {
+	pu.mutation.SetNickname(k)
+	return pu
+}
+
+// SetNillableNickname sets the "nickname" field if the given value is not nil.
+func (pu *PersonUpdate) SetNillableNickname(k *kmsfield.Of[*string]) *PersonUpdate {
+	if k != nil {
+		pu.SetNickname(*k)
+	}
+	return pu
+}
+
+// ClearNickname clears the value of the "nickname" field.
+func (pu *PersonUpdate) ClearNickname() *PersonUpdate {
+	pu.mutation.ClearNickname()
+	return pu
+}
+
 // Mutation returns the PersonMutation object of the builder.
 func (pu *PersonUpdate) Mutation() *PersonMutation {
 	return pu.mutation
@@ -188,6 +208,12 @@ func (pu *PersonUpdate) sqlSave(ctx context.Context) (n int, err error) {
 	}
 	if pu.mutation.PhoneCleared() {
 		_spec.ClearField(person.FieldPhone, field.TypeOther)
+	}
+	if value, ok := pu.mutation.Nickname(); ok {
+		_spec.SetField(person.FieldNickname, field.TypeOther, value)
+	}
+	if pu.mutation.NicknameCleared() {
+		_spec.ClearField(person.FieldNickname, field.TypeOther)
 	}
 	if err := kment.BeforeUpdate[Person](pu.kmsDriver(), pu.mutation, _spec); err != nil {
 		return 0, err
@@ -293,6 +319,26 @@ func (puo *PersonUpdateOne) SetNillablePhone(k *kmsfield.Of[*string]) *PersonUpd
 // ClearPhone clears the value of the "phone" field.
 func (puo *PersonUpdateOne) ClearPhone() *PersonUpdateOne {
 	puo.mutation.ClearPhone()
+	return puo
+}
+
+// SetNickname sets the "nickname" field.
+func (puo *PersonUpdateOne) SetNickname(k kmsfield.Of[*string]) *PersonUpdateOne {
+	puo.mutation.SetNickname(k)
+	return puo
+}
+
+// SetNillableNickname sets the "nickname" field if the given value is not nil.
+func (puo *PersonUpdateOne) SetNillableNickname(k *kmsfield.Of[*string]) *PersonUpdateOne {
+	if k != nil {
+		puo.SetNickname(*k)
+	}
+	return puo
+}
+
+// ClearNickname clears the value of the "nickname" field.
+func (puo *PersonUpdateOne) ClearNickname() *PersonUpdateOne {
+	puo.mutation.ClearNickname()
 	return puo
 }
 
@@ -402,6 +448,12 @@ func (puo *PersonUpdateOne) sqlSave(ctx context.Context) (_node *Person, err err
 	}
 	if puo.mutation.PhoneCleared() {
 		_spec.ClearField(person.FieldPhone, field.TypeOther)
+	}
+	if value, ok := puo.mutation.Nickname(); ok {
+		_spec.SetField(person.FieldNickname, field.TypeOther, value)
+	}
+	if puo.mutation.NicknameCleared() {
+		_spec.ClearField(person.FieldNickname, field.TypeOther)
 	}
 	_kms, err := kment.BeforeUpdateOne(ctx, puo.kmsDriver(), puo.mutation, puo.mutation.oldValue, _spec)
 	if err != nil {

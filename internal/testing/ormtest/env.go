@@ -18,6 +18,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
@@ -59,8 +60,9 @@ type Env struct {
 	// DSN is for a library that has connections of its own. It brings its own canary.
 	DSN string
 	// Log takes what the library logs, at its most talkative.
-	Log      *Log
-	IndexKey blindindex.MasterKey
+	Log *Log
+	// Config is that of the model.
+	Config field.Config
 
 	services map[string]*kmstest.Service // of the tenants' keys
 }
@@ -107,7 +109,7 @@ func (e *Env) Model(t testing.TB) *field.Model[Person] { t.Helper(); return e.mo
 
 func (e *Env) model(t testing.TB, current int) *field.Model[Person] {
 	t.Helper()
-	m, err := field.NewModel[Person](e.Box(t, current), field.Config{Table: Table, IndexKey: e.IndexKey})
+	m, err := field.NewModel[Person](e.Box(t, current), e.Config)
 	must(t, err)
 	return m
 }
@@ -139,9 +141,13 @@ func newEnv(t *testing.T, s Server) *Env {
 	e := &Env{Server: s, DSN: s.open(t), services: make(map[string]*kmstest.Service)}
 	e.SQL = kmstest.Canary(t, s.Driver, e.DSN, Secret)
 	e.SQL.SetMaxOpenConns(16)
-	var err error
-	e.IndexKey, err = blindindex.NewMasterKey([]byte(strings.Repeat("k", blindindex.KeySize)))
+	indexKey, err := blindindex.NewMasterKey([]byte(strings.Repeat("k", blindindex.KeySize)))
 	must(t, err)
+	rails, err := activerecord.New(activerecord.Config{
+		PrimaryKeys: activerecord.Passwords("primary"), DeterministicKey: activerecord.Password("deterministic"), Salt: "salt",
+	})
+	must(t, err)
+	e.Config = field.Config{Table: Table, IndexKey: indexKey, ActiveRecord: rails}
 	for _, name := range []string{"a1", "a2", "b1", "b2"} {
 		e.services[name] = kmstest.NewService(kmstest.Memory())
 	}
@@ -270,9 +276,12 @@ func (w *work) find(t testing.TB, id int64) Record {
 func email(n int) *string { return new(fmt.Sprintf("person%d@%s", n, Secret)) }
 func phone(n int) *string { return new(fmt.Sprintf("phone%d@%s", n, Secret)) }
 
+// nickname is long enough to be compressed.
+func nickname(n int) *string { return new(fmt.Sprintf("nickname%d@%s", n, strings.Repeat(Secret, 10))) }
+
 // person are the values of the nth person.
 func person(n int) Values {
-	return Values{Tenant: "a", Name: fmt.Sprint("name", n), Note: "note", Email: email(n), Phone: phone(n)}
+	return Values{Tenant: "a", Name: fmt.Sprint("name", n), Note: "note", Email: email(n), Phone: phone(n), Nickname: nickname(n)}
 }
 
 func must(t testing.TB, err error) {
@@ -297,7 +306,7 @@ func shown(v Values) string {
 		}
 		return fmt.Sprintf("%q", *s)
 	}
-	return fmt.Sprintf("{%q %q %q %s %s}", v.Tenant, v.Name, v.Note, text(v.Email), text(v.Phone))
+	return fmt.Sprintf("{%q %q %q %s %s %s}", v.Tenant, v.Name, v.Note, text(v.Email), text(v.Phone), text(v.Nickname))
 }
 
 // holds compares a record with values.

@@ -43,8 +43,9 @@ type DB interface {
 	FindOnly(ctx context.Context, id int64, columns ...string) (Record, error)
 	// All reads and opens all records with one query, in the order of their ids.
 	All(ctx context.Context) ([]Record, error)
-	// Lookup finds records by the blind index of Email, in the order of their ids.
-	Lookup(ctx context.Context, email string) ([]Record, error)
+	// Lookup finds records by the blind index of Email, or by the deterministic column
+	// Nickname, in the order of their ids.
+	Lookup(ctx context.Context, field, value string) ([]Record, error)
 	// Update writes a record: the encrypted columns that changed, and its plain ones.
 	Update(ctx context.Context, row Record) error
 	// UpdateOnly writes these plain columns of a record.
@@ -66,15 +67,16 @@ type Record interface {
 	SetNote(string)
 	SetEmail(*string) // nil is NULL
 	SetPhone(*string)
+	SetNickname(*string)
 	// Entity is the struct, which tests print.
 	Entity() any
 }
 
 // Values are what a record holds. The columns are tenant_id, name, note,
-// email_ciphertext and phone_ciphertext.
+// email_ciphertext, phone_ciphertext and nickname.
 type Values struct {
-	Tenant, Name, Note string
-	Email, Phone       *string // nil is NULL
+	Tenant, Name, Note     string
+	Email, Phone, Nickname *string // nil is NULL
 }
 
 // A Path is one on which plaintext has left libraries, or ciphertext was lost.
@@ -144,6 +146,7 @@ var suite = []struct {
 	{"PartialRead", partialRead},
 	{"DamagedRow", damagedRow},
 	{"Lookup", lookup},
+	{"RailsColumn", railsColumn},
 	{"Bulk", bulk},
 	{"UpdateWritesWhatChanged", updateWritesWhatChanged},
 	{"UpdateOnly", updateOnly},

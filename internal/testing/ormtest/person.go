@@ -7,7 +7,7 @@ import (
 )
 
 // Person is the record of the suite, with the tags of the libraries that read tags. It
-// has two keys, and the encryption context of both is made of its tenant and id.
+// has two keys, and a column that needs neither, and the encryption context of both is made of its tenant and id.
 type Person struct {
 	ID         int64             `db:"id" bun:"id,pk,autoincrement"`
 	Tenant     string            `db:"tenant_id" kms:"context" gorm:"column:tenant_id" bun:"tenant_id"`
@@ -18,6 +18,8 @@ type Person struct {
 	EmailIndex field.Index       `db:"email_bidx" kms:"of=Email,expression=lower,algorithm=hmac_sha256" gorm:"column:email_bidx;type:text" bun:"email_bidx"`
 	PhoneKey   field.Key         `db:"encrypted_kms_key_phone" kms:"name=phone" gorm:"column:encrypted_kms_key_phone;type:text" bun:"encrypted_kms_key_phone"`
 	Phone      field.Of[*string] `db:"phone_ciphertext" kms:"key=phone" gorm:"column:phone_ciphertext;type:text" bun:"phone_ciphertext"`
+	// Nickname is a column of Rails' encrypts.
+	Nickname field.Of[*string] `db:"nickname" kms:"activerecord,deterministic" gorm:"column:nickname;type:text" bun:"nickname"`
 }
 
 // NewPerson returns a record with values, for [DB.New].
@@ -25,6 +27,7 @@ func NewPerson(id int64, v Values) *Person {
 	p := &Person{ID: id, Tenant: v.Tenant, Name: v.Name, Note: v.Note}
 	held{p}.SetEmail(v.Email)
 	held{p}.SetPhone(v.Phone)
+	held{p}.SetNickname(v.Nickname)
 	return p
 }
 
@@ -68,12 +71,14 @@ func (h held) SetEmail(s *string) {
 	h.p.Email.Set(*s)
 }
 
-func (h held) SetPhone(s *string) { h.p.Phone.Set(s) }
+func (h held) SetPhone(s *string)    { h.p.Phone.Set(s) }
+func (h held) SetNickname(s *string) { h.p.Nickname.Set(s) }
 
 func (h held) Values() (Values, error) {
 	v := Values{Tenant: h.p.Tenant, Name: h.p.Name, Note: h.p.Note}
 	phone, err := h.p.Phone.Get()
-	v.Phone = phone
+	nickname, failure := h.p.Nickname.Get()
+	v.Phone, v.Nickname, err = phone, nickname, errors.Join(err, failure)
 	if !h.p.Email.IsNull() {
 		email, failure := h.p.Email.Get()
 		v.Email, err = &email, errors.Join(err, failure)

@@ -78,7 +78,7 @@ func (p *program) insert() {
 	n := 1 + p.rand.IntN(3)
 	rows, values := make([]Record, n), make([]Values, n)
 	for i := range n {
-		values[i] = Values{Tenant: "a", Email: p.next(email), Phone: p.next(phone)}
+		values[i] = Values{Tenant: "a", Email: p.next(email), Phone: p.next(phone), Nickname: p.next(nickname)}
 		values[i].Name = fmt.Sprint("row", p.n)
 		id := int64(0)
 		if p.rand.IntN(3) == 0 {
@@ -101,7 +101,11 @@ func (p *program) insert() {
 func (p *program) update() {
 	i, r := p.pick()
 	want := p.rows[r.ID()]
-	which := p.rand.IntN(3)
+	which := p.rand.IntN(4)
+	if which == 3 {
+		want.Nickname = p.next(nickname)
+		r.SetNickname(want.Nickname)
+	}
 	if which != 1 {
 		want.Email = p.next(email)
 		r.SetEmail(want.Email)
@@ -182,14 +186,16 @@ func (p *program) delete() {
 
 func (p *program) lookup() {
 	_, r := p.pick()
-	want := p.rows[r.ID()].Email
-	if want == nil || *want == "" {
-		return
-	}
-	found, err := p.DB.Lookup(p.ctx, *want)
-	must(p.t, err)
-	if len(found) != 1 || found[0].ID() != r.ID() {
-		p.t.Errorf("Lookup found %d rows", len(found))
+	held := p.rows[r.ID()]
+	for name, want := range map[string]*string{"Email": held.Email, "Nickname": held.Nickname} {
+		if want == nil || *want == "" {
+			continue
+		}
+		found, err := p.DB.Lookup(p.ctx, name, *want)
+		must(p.t, err)
+		if len(found) != 1 || found[0].ID() != r.ID() {
+			p.t.Errorf("Lookup of %s found %d rows", name, len(found))
+		}
 	}
 }
 

@@ -115,6 +115,7 @@ func writers(t *testing.T, w *work) {
 		for _, set := range []func(Record, int){
 			func(r Record, n int) { r.SetEmail(email(100*i + n)) },
 			func(r Record, n int) { r.SetPhone(phone(100*i + n)) },
+			func(r Record, n int) { r.SetNickname(nickname(100*i + n)) },
 		} {
 			group.Go(func() {
 				for n := range rounds {
@@ -147,7 +148,7 @@ func writers(t *testing.T, w *work) {
 	group.Wait()
 	for i, r := range rows {
 		want := person(i)
-		want.Email, want.Phone = email(100*i+rounds-1), phone(100*i+rounds-1)
+		want.Email, want.Phone, want.Nickname = email(100*i+rounds-1), phone(100*i+rounds-1), nickname(100*i+rounds-1)
 		w.want(t, "after all writers", r.ID(), want)
 		holds(t, "after all writers", w.find(t, r.ID()), want)
 	}

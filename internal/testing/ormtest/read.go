@@ -14,9 +14,10 @@ import (
 func nullAndBlank(t *testing.T, w *work) {
 	blank := []Values{
 		{Tenant: "a", Name: "null"},
-		{Tenant: "a", Name: "empty", Email: new(""), Phone: new("")},
-		{Tenant: "a", Name: "spaces", Email: new(" "), Phone: new("\n")},
+		{Tenant: "a", Name: "empty", Email: new(""), Phone: new(""), Nickname: new("")},
+		{Tenant: "a", Name: "spaces", Email: new(" "), Phone: new("\n"), Nickname: new("\t")},
 		{Tenant: "a", Name: "half", Phone: phone(1)},
+		{Tenant: "a", Name: "keyless", Nickname: nickname(1)},
 	}
 	for _, v := range blank {
 		r := w.DB.New(0, v)
@@ -28,8 +29,9 @@ func nullAndBlank(t *testing.T, w *work) {
 			held := w.find(t, r.ID())
 			held.SetEmail(next.Email)
 			held.SetPhone(next.Phone)
+			held.SetNickname(next.Nickname)
 			must(t, w.DB.Update(w.ctx, held))
-			v.Email, v.Phone = next.Email, next.Phone
+			v.Email, v.Phone, v.Nickname = next.Email, next.Phone, next.Nickname
 			holds(t, v.Name+" as "+next.Name, w.find(t, r.ID()), v)
 			w.want(t, v.Name+" as "+next.Name, r.ID(), v)
 		}
@@ -89,7 +91,7 @@ func lookup(t *testing.T, w *work) {
 	rows := w.add(t, 4)
 	find := func(what, address string, want ...Record) {
 		t.Helper()
-		found, err := w.DB.Lookup(w.ctx, address)
+		found, err := w.DB.Lookup(w.ctx, "Email", address)
 		must(t, err)
 		var got, wanted []int64
 		for _, r := range found {

@@ -86,6 +86,7 @@ var (
 		{Name: "email_bidx", Type: field.TypeOther, Nullable: true, SchemaType: map[string]string{"mysql": "varchar(64)", "postgres": "text", "sqlite3": "text"}},
 		{Name: "encrypted_kms_key_phone", Type: field.TypeOther, Nullable: true, SchemaType: map[string]string{"mysql": "text", "postgres": "text", "sqlite3": "text"}},
 		{Name: "phone_ciphertext", Type: field.TypeOther, Nullable: true, SchemaType: map[string]string{"mysql": "text", "postgres": "text", "sqlite3": "text"}},
+		{Name: "nickname", Type: field.TypeOther, Nullable: true, SchemaType: map[string]string{"mysql": "text", "postgres": "text", "sqlite3": "text"}},
 	}
 	// PeopleTable holds the schema information for the "people" table.
 	PeopleTable = &schema.Table{

@@ -27,6 +27,8 @@ const (
 	FieldEncryptedKmsKeyPhone = "encrypted_kms_key_phone"
 	// FieldPhone holds the string denoting the phone field in the database.
 	FieldPhone = "phone_ciphertext"
+	// FieldNickname holds the string denoting the nickname field in the database.
+	FieldNickname = "nickname"
 	// Table holds the table name of the person in the database.
 	Table = "people"
 )
@@ -42,6 +44,7 @@ var Columns = []string{
 	FieldEmailBidx,
 	FieldEncryptedKmsKeyPhone,
 	FieldPhone,
+	FieldNickname,
 }
 
 // ValidColumn reports if the column name is valid (part of the table columns).
@@ -100,4 +103,9 @@ func ByEncryptedKmsKeyPhone(opts ...sql.OrderTermOption) OrderOption {
 // ByPhone orders the results by the phone field.
 func ByPhone(opts ...sql.OrderTermOption) OrderOption {
 	return sql.OrderByField(FieldPhone, opts...).ToFunc()
+}
+
+// ByNickname orders the results by the nickname field.
+func ByNickname(opts ...sql.OrderTermOption) OrderOption {
+	return sql.OrderByField(FieldNickname, opts...).ToFunc()
 }

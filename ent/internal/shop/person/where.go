@@ -93,6 +93,11 @@ func Phone(v kmsfield.Of[*string]) predicate.Person {
 	return predicate.Person(sql.FieldEQ(FieldPhone, v))
 }
 
+// Nickname applies equality check predicate on the "nickname" field. It's identical to NicknameEQ.
+func Nickname(v kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldEQ(FieldNickname, v))
+}
+
 // TenantIDEQ applies the EQ predicate on the "tenant_id" field.
 func TenantIDEQ(v string) predicate.Person {
 	return predicate.Person(sql.FieldEQ(FieldTenantID, v))
@@ -536,6 +541,56 @@ func PhoneIsNil() predicate.Person {
 // PhoneNotNil applies the NotNil predicate on the "phone" field.
 func PhoneNotNil() predicate.Person {
 	return predicate.Person(sql.FieldNotNull(FieldPhone))
+}
+
+// NicknameEQ applies the EQ predicate on the "nickname" field.
+func NicknameEQ(v kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldEQ(FieldNickname, v))
+}
+
+// NicknameNEQ applies the NEQ predicate on the "nickname" field.
+func NicknameNEQ(v kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldNEQ(FieldNickname, v))
+}
+
+// NicknameIn applies the In predicate on the "nickname" field.
+func NicknameIn(vs ...kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldIn(FieldNickname, vs...))
+}
+
+// NicknameNotIn applies the NotIn predicate on the "nickname" field.
+func NicknameNotIn(vs ...kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldNotIn(FieldNickname, vs...))
+}
+
+// NicknameGT applies the GT predicate on the "nickname" field.
+func NicknameGT(v kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldGT(FieldNickname, v))
+}
+
+// NicknameGTE applies the GTE predicate on the "nickname" field.
+func NicknameGTE(v kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldGTE(FieldNickname, v))
+}
+
+// NicknameLT applies the LT predicate on the "nickname" field.
+func NicknameLT(v kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldLT(FieldNickname, v))
+}
+
+// NicknameLTE applies the LTE predicate on the "nickname" field.
+func NicknameLTE(v kmsfield.Of[*string]) predicate.Person {
+	return predicate.Person(sql.FieldLTE(FieldNickname, v))
+}
+
+// NicknameIsNil applies the IsNil predicate on the "nickname" field.
+func NicknameIsNil() predicate.Person {
+	return predicate.Person(sql.FieldIsNull(FieldNickname))
+}
+
+// NicknameNotNil applies the NotNil predicate on the "nickname" field.
+func NicknameNotNil() predicate.Person {
+	return predicate.Person(sql.FieldNotNull(FieldNickname))
 }
 
 // And groups predicates with the AND operator between them.

@@ -110,5 +110,6 @@ func (Person) Fields() []ent.Field {
 		kment.Index("email_bidx", "of=Email", "expression=lower", "algorithm=hmac_sha256"),
 		kment.Key("encrypted_kms_key_phone", "name=phone"),
 		kment.Of[*string]("phone", "key=phone").StorageKey("phone_ciphertext"),
+		kment.Of[*string]("nickname", "activerecord", "deterministic"),
 	}
 }
