@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql/driver"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,6 +134,75 @@ func TestRubyIndexTypes(t *testing.T) {
 	}
 	if compared != 18 {
 		t.Errorf("%d look-ups compared", compared)
+	}
+}
+
+// rubyIndexOptions is one text under an index with each option of the gem.
+type rubyIndexOptions struct {
+	ID      int64             `db:"id"`
+	Key     field.Key         `db:"encrypted_kms_key"`
+	S       field.Of[*string] `db:"s_ciphertext" kms:"lockbox"`
+	SSN     field.Of[*string] `db:"encrypted_ssn" kms:"attr_encrypted"`
+	SSNIV   field.Part        `db:"encrypted_ssn_iv"`
+	SSNI    field.Index       `db:"ssn_bidx" kms:"of=SSN"`
+	Cost    field.Index       `db:"s_cost_bidx" kms:"of=S"`
+	Argon2i field.Index       `db:"s_argon2i_bidx" kms:"of=S,algorithm=argon2i"`
+	Scrypt  field.Index       `db:"s_scrypt_bidx" kms:"of=S,algorithm=scrypt"`
+	Slow    field.Index       `db:"s_pbslow_bidx" kms:"of=S"`
+	Hex     field.Index       `db:"s_hex_bidx" kms:"of=S"`
+	Other   field.Index       `db:"s_other_bidx" kms:"of=S,key_table=old_bxs,key_attribute=old_bidx"`
+	Strip   field.Index       `db:"s_strip_bidx" kms:"of=S"`
+	Legacy  field.Index       `db:"encrypted_s_legacy_bidx" kms:"of=S"`
+	Raw     field.Index       `db:"s_raw_bidx" kms:"of=S,binary"`
+	Named   field.Index       `db:"s_named" kms:"of=S"`
+	V3      field.Index       `db:"s_ver_bidx_v3" kms:"of=S"`
+}
+
+// Indexes with the options of the gem - cost, algorithm, encoding, legacy, key, version and
+// expression - are those that Ruby wrote.
+func TestRubyIndexOptions(t *testing.T) {
+	t.Parallel()
+	key, err := blindindex.NewMasterKey(bytes.Repeat([]byte{0xb1}, 32))
+	must(t, err)
+	indexes := make(map[string]*blindindex.Index)
+	for column, o := range map[string]blindindex.Options{
+		"s_cost_bidx":             {Algorithm: blindindex.Argon2id{Time: 4, MemoryLog2: 10}},
+		"s_pbslow_bidx":           {Algorithm: blindindex.PBKDF2{Iterations: 200}},
+		"s_hex_bidx":              {Encoding: func(h []byte) blindindex.Column { return blindindex.TextColumn(hex.EncodeToString(h)) }},
+		"encrypted_s_legacy_bidx": {Legacy: true},
+		"s_strip_bidx": {Expression: func(p blindindex.Plaintext) (blindindex.Plaintext, error) {
+			stripped, err := blindindex.PlaintextOf(strings.Trim(p.Text(), "\t\n\v\f\r \x00"))
+			if err != nil {
+				return stripped, err
+			}
+			return blindindex.Lower(stripped)
+		}},
+	} {
+		indexes[column], err = blindindex.Derive(key, "bxs", column, o)
+		must(t, err)
+	}
+	m := newModel[rubyIndexOptions](t, rubyOnly(t), field.Config{Table: "bxs", Name: "Bx", IndexKey: key, Indexes: indexes})
+	compared := 0
+	for _, row := range loadRubyTable(t, "date_index.json").Rows {
+		r := new(rubyIndexOptions)
+		scanRuby(t, r, row.Raw)
+		must(t, m.Open(t.Context(), r))
+		must(t, m.Adapter().CheckDerived(t.Context(), r))
+		empty := rubyIndexOptions{ID: r.ID, S: field.New(r.S.Must()), SSN: field.New(r.SSN.Must())}
+		must(t, m.SealNew(t.Context(), &empty))
+		got, want := reflect.ValueOf(empty), reflect.ValueOf(*r)
+		for i := range got.NumField() {
+			if f := got.Type().Field(i); f.Type == reflect.TypeFor[field.Index]() {
+				a, b := column(t, got.Field(i).Interface().(driver.Valuer)), column(t, want.Field(i).Interface().(driver.Valuer))
+				if b == nil || !reflect.DeepEqual(a, b) {
+					t.Errorf("row %d: %s = %v, Ruby has %v", row.ID, f.Name, a, b)
+				}
+				compared++
+			}
+		}
+	}
+	if compared != 24 {
+		t.Errorf("%d indexes compared, want 24", compared)
 	}
 }
 
