@@ -48,8 +48,13 @@ func newActiveRecordColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn,
 	return c, err
 }
 
-// assignSchemes finds the columns of Config.ActiveRecordSchemes.
+// assignSchemes finds the columns of Config.ActiveRecordSchemes and Config.LockboxBoxes.
 func (b *builder) assignSchemes() {
+	for column := range b.config.LockboxBoxes {
+		if !slices.ContainsFunc(b.fields, func(f *fieldSpec) bool { return f.column == column && f.ruby == lockboxForm && f.master }) {
+			b.mistake(column, "Config.LockboxBoxes has a box for it, and the struct no field tagged lockbox,master")
+		}
+	}
 	for column := range b.config.ActiveRecordSchemes {
 		if !slices.ContainsFunc(b.fields, func(f *fieldSpec) bool { return f.column == column && f.ruby == activeRecordForm }) {
 			b.mistake(column, "Config.ActiveRecordSchemes has a scheme for it, and the struct no field tagged activerecord")

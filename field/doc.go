@@ -154,7 +154,7 @@
 //	attr_encrypted  Of      under a version of format Ruby: as attr_encrypted writes     no Ruby version           attr_encrypted
 //	algorithm       Of      the cipher of the Ruby form                                  the gem's default         lockbox,algorithm=xchacha20
 //	ad              Of      the Go field that is Lockbox's associated data               no associated data        lockbox,ad=Name
-//	master          Of      under Config.LockboxMasterKey, without a data key            under the data key        lockbox,master
+//	master          Of      under Config.LockboxMasterKey or LockboxBoxes, no data key   under the data key        lockbox,master
 //	key_table       Of      the table's name in the derivation of the column's key       Config.Table              lockbox,master,key_table=users
 //	key_attribute   Of      the column's name in the derivation of the column's key      the column's name         lockbox,master,key_attribute=mail
 //	mode            Of      per_attribute_iv, per_attribute_iv_and_salt or               per_attribute_iv          attr_encrypted,mode=per_attribute_iv_and_salt

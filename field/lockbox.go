@@ -18,6 +18,7 @@ import (
 type lockboxColumn struct {
 	values  codec
 	options lockbox.Options
+	given   *lockbox.Box // of Config.LockboxBoxes
 }
 
 func newLockboxColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, error) {
@@ -26,13 +27,28 @@ func newLockboxColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn, erro
 		return nil, err
 	}
 	c := &lockboxColumn{values: values, options: lockbox.Options{Algorithm: lockbox.Algorithm(f.algorithm), Padding: f.padding}}
+	if given, ok := s.config.LockboxBoxes[f.column]; ok {
+		if _, err := given.Open(nil, nil, nil); errors.Is(err, kmsencrypted.ErrConfig) {
+			return nil, err // a nil or zero Box
+		}
+		if f.algorithm != "" || f.padding != 0 || f.keyTable != "" || f.keyAttr != "" {
+			return nil, fmt.Errorf("%w: its box in Config.LockboxBoxes has the algorithm, the padding and the key", kmsencrypted.ErrConfig)
+		}
+		c.given = given
+		return c, nil
+	}
 	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // checks the options
 	return c, err
 }
 
 func (c *lockboxColumn) codec() *codec { return &c.values }
 
-func (c *lockboxColumn) storesEmpty() bool { return c.options.Padding == 0 }
+func (c *lockboxColumn) storesEmpty() bool {
+	if c.given != nil {
+		return lockbox.Column{Box: c.given}.StoresEmpty()
+	}
+	return c.options.Padding == 0
+}
 
 func (c *lockboxColumn) variant() string {
 	return fmt.Sprintf("lockbox %s %d", c.options.Algorithm, c.options.Padding)

@@ -70,6 +70,9 @@ type Config struct {
 	KeyVersions map[string]int
 	// LockboxMasterKey opens the columns tagged `kms:"lockbox,master"`.
 	LockboxMasterKey lockbox.MasterKey
+	// LockboxBoxes contains, by column, the boxes of such columns that have a key of their
+	// own: key:, previous_versions: and algorithm: "hybrid" in Ruby.
+	LockboxBoxes map[string]*lockbox.Box
 	// IndexKey is the master key of blind indexes: each Index has a key of its own
 	// derived from it, for the table and its column.
 	IndexKey blindindex.MasterKey

@@ -106,6 +106,10 @@ func newMasterCipher(s *schema, fields []*fieldSpec) (masterCipher, error) {
 			m[f] = c
 			continue
 		}
+		if c, ok := f.rubyColumn.(*lockboxColumn); ok && c.given != nil {
+			m[f] = lockboxSealer{c.given}
+			continue
+		}
 		key, err := s.config.LockboxMasterKey.AttributeKey(or(f.keyTable, s.config.Table), or(f.keyAttr, f.column))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.goName, err)

@@ -11,8 +11,8 @@ type Column struct {
 	Binary bool
 }
 
-// storesEmpty reports whether the empty plaintext is stored as it is.
-func (c Column) storesEmpty() bool {
+// StoresEmpty reports whether the empty plaintext is stored as it is.
+func (c Column) StoresEmpty() bool {
 	versions := c.Box.versions()
 	return len(versions) > 0 && versions[0].padding == 0
 }
@@ -20,7 +20,7 @@ func (c Column) storesEmpty() bool {
 // Seal appends the stored form of plaintext to dst. See [Box.Seal].
 func (c Column) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 	switch {
-	case len(plaintext) == 0 && c.storesEmpty():
+	case len(plaintext) == 0 && c.StoresEmpty():
 		return dst, nil
 	case c.Binary:
 		return c.Box.Seal(dst, plaintext, associatedData)
@@ -32,7 +32,7 @@ func (c Column) Seal(dst, plaintext, associatedData []byte) ([]byte, error) {
 // [Box.OpenText].
 func (c Column) Open(dst, stored, associatedData []byte) ([]byte, error) {
 	switch {
-	case len(stored) == 0 && c.storesEmpty():
+	case len(stored) == 0 && c.StoresEmpty():
 		return dst, nil
 	case c.Binary:
 		return c.Box.Open(dst, stored, associatedData)
