@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/jmoiron/sqlx"
+
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
+	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
 // These are the longer pieces of docs/from-ruby.md.
@@ -289,4 +292,51 @@ func Example_virtualAttribute() {
 	check(err)
 	fmt.Println(must(p.Index.Value()) == must(column.Value()))
 	// Output: true
+}
+
+// A table with Rails' lock_version. The column goes up in the transaction of the write,
+// and keeps the row locked until then, so Rails and other programs notice the change.
+func Example_lockVersion() {
+	ctx := context.Background()
+	type versioned struct {
+		letter
+		LockVersion int64 `db:"lock_version"`
+	}
+	db := must(sqlx.Open("sqlite", ":memory:"))
+	defer db.Close()
+	db.SetMaxOpenConns(1)
+	db.MustExec("CREATE TABLE letters (id integer PRIMARY KEY, encrypted_kms_key text, to_ciphertext text, text_ciphertext text, lock_version integer NOT NULL DEFAULT 0)")
+	model := must(field.NewModel[versioned](rubyBox(testkey.New()), field.Config{Table: "letters", Name: "Letter"}))
+	check(kmssqlx.Insert(ctx, db, model, &versioned{letter: letter{ID: 1, Text: field.New("first")}}))
+
+	save := func(l *versioned) error {
+		tx, err := db.BeginTxx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		result, err := tx.ExecContext(ctx, "UPDATE letters SET lock_version = lock_version + 1 WHERE id = ? AND lock_version = ?", l.ID, l.LockVersion)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, kmsencrypted.ErrConflict) // ActiveRecord::StaleObjectError
+		}
+		if err := kmssqlx.Update(ctx, tx, model, l); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}
+	var mine, theirs versioned
+	for _, l := range []*versioned{&mine, &theirs} {
+		check(kmssqlx.Get(ctx, db, model, l, "SELECT * FROM letters WHERE id = 1"))
+	}
+	mine.Text.Set("mine")
+	theirs.Text.Set("theirs")
+	fmt.Println(save(&mine), errors.Is(save(&theirs), kmsencrypted.ErrConflict))
+	check(kmssqlx.Get(ctx, db, model, &mine, "SELECT * FROM letters WHERE id = 1"))
+	fmt.Println(mine.Text.Must(), mine.LockVersion)
+	// Output:
+	// <nil> true
+	// mine 1
 }
