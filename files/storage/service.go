@@ -72,6 +72,11 @@ func (s *Service) Upload(ctx context.Context, key string, src io.Reader, o Uploa
 			return configError("metadata %s belongs to encryption", name)
 		}
 	}
+	// Put removes what a failed upload may have left, so it must not begin where something is.
+	// Whoever may not list has to choose keys at random.
+	if taken, err := s.Exists(ctx, key); err == nil && taken {
+		return s.failed("upload", key, fs.ErrExist)
+	}
 	ctx = context.WithValue(ctx, headersKey{}, o.Headers)
 	return s.failed("upload", key, s.bucket.Put(ctx, key, func(w io.Writer) error {
 		sum := md5.New()
