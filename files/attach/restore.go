@@ -254,17 +254,24 @@ func (m *Manager[R]) restoreIn(ctx context.Context, tx Tx, f *Recoverable, newKe
 	if a.Parent != "" && (a.parent.IsZero() || a.parentCreated != f.card.a.parentCreated) {
 		return superseded, nil // derived from a file that was replaced or is not there
 	}
-	if err := m.forget(ctx, tx, rivals); err != nil {
+	if err := errors.Join(m.forget(ctx, tx, rivals), m.unlist(ctx, tx, &a)); err != nil {
 		return "", err
 	}
 	return restored, m.insertRestored(ctx, tx, now, f, &a)
 }
 
-// listed reports whether an object is one that no row is to refer to.
+// listed reports whether an object is one that no row is to refer to. An upload whose lease
+// is over may have been committed since the backup of the database was taken.
 func (m *Manager[R]) listed(ctx context.Context, tx Tx, a *Attachment) (bool, error) {
 	var n int
-	err := tx.QueryRowContext(ctx, m.dialect.SQL("SELECT count(*) FROM kms_attachment_objects WHERE bucket = ? AND object = ?"), a.Bucket, a.Object).Scan(&n)
+	err := tx.QueryRowContext(ctx, m.dialect.SQL("SELECT count(*) FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND NOT (state = '"+pending+"' AND until < {now})"), a.Bucket, a.Object).Scan(&n)
 	return n > 0, err
+}
+
+// unlist removes from the list an upload that was committed.
+func (m *Manager[R]) unlist(ctx context.Context, tx Tx, a *Attachment) error {
+	_, err := m.exec(ctx, tx, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state = '"+pending+"'", a.Bucket, a.Object)
+	return err
 }
 
 // rivals returns the rows that cannot exist together with that of a.
@@ -276,7 +283,10 @@ func (m *Manager[R]) rivals(ctx context.Context, tx Tx, a *Attachment) ([]*Attac
 	case slices.Contains(m.config.One, a.Name):
 		condition, args = condition+" OR record_table = ? AND record_id = ? AND name = ? AND variant = ''", append(args, a.Table, recordID(a.RecordID), a.Name)
 	}
-	return m.scan(ctx, tx, condition+"{lock}", args...)
+	list, err := m.scan(ctx, tx, condition+"{lock}", args...)
+	return slices.DeleteFunc(list, func(r *Attachment) bool {
+		return r.ID != a.ID && r.Parent == "" && recordID(r.RecordID) != recordID(a.RecordID)
+	}), err
 }
 
 // replaced reports whether f was written later than the file of a row. A row without a
