@@ -252,6 +252,11 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 
 // find is load with the database's notion of equal.
 func (m *Manager[R]) find(ctx context.Context, db Tx, id []string, lock string) (*R, error) {
+	if lock != "" {
+		if err := m.checkIsolation(ctx, db); err != nil {
+			return nil, err
+		}
+	}
 	row := new(R)
 	if err := m.model.SetID(row, id); err != nil {
 		return nil, err

@@ -150,7 +150,7 @@ func (p *Pending[R]) check(ctx context.Context, tx Tx, a *Attachment) error {
 		return err
 	case slices.Contains(m.config.One, a.Name):
 		taken, err := m.query(ctx, tx, "record_table = ? AND record_id = ? AND name = ? AND variant = ''{lock}", a.Table, recordID(a.RecordID), a.Name)
-		if err == nil && len(taken) > 0 {
+		if err == nil && len(ofRecord(taken, recordID(a.RecordID))) > 0 {
 			err = kmsencrypted.ErrConflict
 		}
 		return err

@@ -30,6 +30,9 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 	if len(names) == 0 {
 		return nil
 	}
+	if err := r.records.checkIsolation(ctx, tx); err != nil {
+		return err
+	}
 	byID := make(map[string]int, len(records))
 	for i, rotated := range records {
 		byID[rotated.ID[0]] = i

@@ -26,6 +26,9 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 	if err := m.usable(tx); err != nil {
 		return err
 	}
+	if err := m.checkIsolation(ctx, tx); err != nil {
+		return err
+	}
 	byID := make(map[string]int, len(records))
 	for i, r := range records {
 		byID[recordID(r.ID)] = i
@@ -46,7 +49,10 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 			if m.isElsewhere(a) {
 				continue
 			}
-			i := byID[recordID(a.RecordID)]
+			i, ok := byID[recordID(a.RecordID)]
+			if !ok {
+				continue // the database takes "bob " for "bob": see ofRecord
+			}
 			before := a.WrappedKey
 			err := m.rotateKey(ctx, tx, a, records[i], wrappers)
 			switch {

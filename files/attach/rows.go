@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files"
 )
 
@@ -156,7 +157,14 @@ func (m *Manager[R]) List(ctx context.Context, row *R, name string) ([]*Attachme
 	if err != nil {
 		return nil, err
 	}
-	return m.query(ctx, m.db, "record_table = ? AND record_id = ? AND name = ? AND variant = '' ORDER BY created, id", table, id, name)
+	list, err := m.query(ctx, m.db, "record_table = ? AND record_id = ? AND name = ? AND variant = '' ORDER BY created, id", table, id, name)
+	return ofRecord(list, id), err
+}
+
+// ofRecord leaves out rows of other records: MariaDB and MySQL compare texts without the
+// spaces at their ends, and "bob " may be another record than "bob".
+func ofRecord(list []*Attachment, id string) []*Attachment {
+	return slices.DeleteFunc(list, func(a *Attachment) bool { return recordID(a.RecordID) != id })
 }
 
 // Get returns the attachment of a record under a name of [Config.One]. It returns
@@ -216,7 +224,7 @@ func (m *Manager[R]) DeleteAll(ctx context.Context, tx Tx, row *R) error {
 	if err != nil {
 		return err
 	}
-	stored, err := m.find(ctx, tx, m.model.ID(row), "")
+	stored, err := m.find(ctx, tx, m.model.ID(row), m.dialect.Lock()) // no file is committed meanwhile
 	if err == nil {
 		id = recordID(m.model.ID(stored))
 	} else if !errors.Is(err, sql.ErrNoRows) {
@@ -226,7 +234,7 @@ func (m *Manager[R]) DeleteAll(ctx context.Context, tx Tx, row *R) error {
 	if err != nil {
 		return err
 	}
-	for chunk := range slices.Chunk(list, bulk) {
+	for chunk := range slices.Chunk(ofRecord(list, id), bulk) {
 		if err := m.removeMany(ctx, tx, chunk); err != nil {
 			return err
 		}
@@ -272,7 +280,11 @@ func (m *Manager[R]) named(name string) error {
 
 // transaction runs do in a transaction of the manager's own.
 func (i intents) transaction(ctx context.Context, do func(Tx) error) error {
-	tx, err := i.db.BeginTx(ctx, nil)
+	var options sql.TxOptions
+	if i.dialect == field.Postgres { // whatever the database's default is
+		options.Isolation = sql.LevelReadCommitted
+	}
+	tx, err := i.db.BeginTx(ctx, &options)
 	if err != nil {
 		return err
 	}
@@ -281,4 +293,22 @@ func (i intents) transaction(ctx context.Context, do func(Tx) error) error {
 		return err
 	}
 	return tx.Commit()
+}
+
+// checkIsolation refuses a transaction of PostgreSQL that goes on seeing what was there
+// before it had locked the record: it would not see a file that was committed meanwhile,
+// which a rekey then leaves under a data key that is gone. Those of the other databases
+// read what is there when they lock.
+func (i intents) checkIsolation(ctx context.Context, tx Tx) error {
+	if i.dialect != field.Postgres {
+		return nil
+	}
+	var level string
+	if err := tx.QueryRowContext(ctx, "SHOW transaction_isolation").Scan(&level); err != nil {
+		return err
+	}
+	if level == "repeatable read" || level == "serializable" {
+		return configError("files are attached, moved and deleted in transactions that are READ COMMITTED, and this one is %s", level)
+	}
+	return nil
 }
