@@ -103,7 +103,7 @@ func contentType(head []byte, declared string) string {
 	}
 	kind, params, err := mime.ParseMediaType(declared)
 	base, _, _ := mime.ParseMediaType(sniffed)
-	if err != nil || !isType(kind) || slices.Contains(active, kind) || strings.HasSuffix(kind, "+xml") || !refines(base, kind) {
+	if err != nil || !isType(kind) || active.MatchString(kind) || strings.ContainsFunc(declared, isOutside) || !refines(base, kind) {
 		return sniffed
 	}
 	if charset, named := params["charset"]; named && !charsets.MatchString(charset) {
@@ -125,9 +125,14 @@ var groups = []string{"application", "audio", "chemical", "example", "font", "ha
 // looks harmless.
 var charsets = regexp.MustCompile(`(?i)^(utf-?8|us-ascii|utf-16(le|be)?|iso-8859-([1-9]|1[0-6])|windows-(874|125[0-8])|koi8-[ru]|macintosh|ibm866|shift_jis|euc-(jp|kr)|iso-2022-jp|gb2312|gbk|gb18030|big5)$`)
 
-// active are the types that run in a browser. HTML and XML themselves are recognised
-// by sniffing.
-var active = []string{"text/html", "text/xml", "application/xml", "text/javascript", "application/javascript", "application/x-javascript", "text/ecmascript", "application/ecmascript"}
+// active matches the types that run in a browser or change a page: those that count as
+// JavaScript (https://mimesniff.spec.whatwg.org/#javascript-mime-type) among them. HTML and
+// XML themselves are recognised by sniffing.
+var active = regexp.MustCompile(`(java|ecma|live|j|vb)script|^text/(html|xml|css)$|^application/xml$|\+xml$|^multipart/|shockwave-flash`)
+
+// isOutside reports whether a character has no place in a media type, and perhaps none in
+// a database.
+func isOutside(r rune) bool { return r < ' ' || r > '~' }
 
 // refines reports whether bytes of the sniffed type may be of the declared one. A
 // declared type that sniffing would have recognised cannot be true.
