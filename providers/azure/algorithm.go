@@ -9,6 +9,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/security/keyvault/azkeys"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/keywrap"
 )
 
 // Algorithm is the name of an algorithm of the service.
@@ -75,16 +76,9 @@ func unwrapKey(ctx context.Context, p *Provider, w wrapped, _ kmsencrypted.Bound
 	return out.Result, err
 }
 
-// AES key wrap takes multiples of 8 bytes, from 16. So a byte 80 and zeros follow
-// the plaintext (ISO/IEC 7816-4).
-const keyWrapBlock, keyWrapMin = 8, 16
-
 func wrapPadded(ctx context.Context, p *Provider, plaintext []byte, ec kmsencrypted.BoundContext) (azkeys.KeyOperationResult, error) {
-	padded := append(slices.Clone(plaintext), 0x80)
-	defer func() { clear(padded) }()
-	for len(padded) < keyWrapMin || len(padded)%keyWrapBlock != 0 {
-		padded = append(padded, 0)
-	}
+	padded := keywrap.Pad(plaintext)
+	defer clear(padded)
 	return wrapKey(ctx, p, padded, ec)
 }
 
@@ -93,16 +87,11 @@ func unwrapPadded(ctx context.Context, p *Provider, w wrapped, ec kmsencrypted.B
 	if err != nil {
 		return nil, err
 	}
-	for n := len(padded) - 1; n >= 0; n-- {
-		if padded[n] == 0x80 {
-			return padded[:n], nil
-		}
-		if padded[n] != 0 {
-			break
-		}
+	plaintext, ok := keywrap.Unpad(padded)
+	if !ok {
+		return nil, fmt.Errorf("%w: the padding is wrong", errNotWrapped)
 	}
-	clear(padded)
-	return nil, fmt.Errorf("%w: the padding is wrong", errNotWrapped)
+	return plaintext, nil
 }
 
 func encrypt(ctx context.Context, p *Provider, plaintext []byte, ec kmsencrypted.BoundContext) (azkeys.KeyOperationResult, error) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/internal/canon"
+	"github.com/kmsencrypted/kmsencrypted/internal/keywrap"
 )
 
 // Mechanism is how a token wraps.
@@ -103,16 +104,14 @@ func decrypt(s *session, key pkcs11.ObjectHandle, body, ad []byte) ([]byte, erro
 	return plaintext, opening(err)
 }
 
-// AES key wrap takes multiples of 8 bytes, from 16. So a byte 80 and zeros follow the
-// plaintext (ISO/IEC 7816-4). CKM_AES_KEY_WRAP_PAD would do the same, but SoftHSM 2.6.1
-// returns its padding with the value.
-const keyWrapBlock, keyWrapMin = 8, 16
+// leastKeyWrap is the size in bytes of a wrap of 16 bytes, the least (RFC 3394).
+const leastKeyWrap = 24
 
+// CKM_AES_KEY_WRAP_PAD would pad by itself, but SoftHSM 2.6.1 returns its padding with the
+// value.
 func wrapPadded(s *session, key pkcs11.ObjectHandle, plaintext, _ []byte) ([]byte, error) {
-	size := max(keyWrapMin, (len(plaintext)/keyWrapBlock+1)*keyWrapBlock)
-	padded := make([]byte, size)
+	padded := keywrap.Pad(plaintext)
 	defer clear(padded)
-	padded[copy(padded, plaintext)] = 0x80
 	object, err := s.library.CreateObject(s.handle, append(dataKey(), pkcs11.NewAttribute(pkcs11.CKA_VALUE, padded)))
 	if err != nil {
 		return nil, err
@@ -122,7 +121,7 @@ func wrapPadded(s *session, key pkcs11.ObjectHandle, plaintext, _ []byte) ([]byt
 }
 
 func unwrapPadded(s *session, key pkcs11.ObjectHandle, body, _ []byte) ([]byte, error) {
-	if len(body) < keyWrapBlock+keyWrapMin {
+	if len(body) < leastKeyWrap {
 		return nil, errNotWrapped
 	}
 	object, err := s.library.UnwrapKey(s.handle, keyWrap(), key, body, dataKey())
@@ -134,17 +133,11 @@ func unwrapPadded(s *session, key pkcs11.ObjectHandle, body, _ []byte) ([]byte, 
 	if err != nil {
 		return nil, err
 	}
-	padded := read[0].Value
-	for n := len(padded) - 1; n >= 0 && len(padded)-n <= keyWrapMin; n-- {
-		if padded[n] == 0x80 {
-			return padded[:n], nil
-		}
-		if padded[n] != 0 {
-			break
-		}
+	plaintext, ok := keywrap.Unpad(read[0].Value)
+	if !ok {
+		return nil, errNotWrapped
 	}
-	clear(padded)
-	return nil, errNotWrapped
+	return plaintext, nil
 }
 
 func keyWrap() []*pkcs11.Mechanism {
