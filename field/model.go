@@ -97,15 +97,6 @@ type Model[R any] struct {
 	memo sync.Map // of adapters
 }
 
-// core is a model without the type of its rows, which are pointers to structs here.
-// It does all the work, so that the compiler makes that code once and not for every
-// R: methods of a Model only hand their rows over.
-type core struct {
-	box    *kmsencrypted.Box
-	schema *schema
-	row    reflect.Type // the struct
-}
-
 // NewModel returns a model for the tags of R. It returns all errors in them at
 // once, as [kmsencrypted.ErrConfig].
 func NewModel[R any](box *kmsencrypted.Box, config Config) (*Model[R], error) {
@@ -118,17 +109,6 @@ func newModel[R any](box *kmsencrypted.Box, row reflect.Type, config Config) (*M
 		return nil, err
 	}
 	return &Model[R]{core: c}, nil
-}
-
-func newCore(box *kmsencrypted.Box, row reflect.Type, config Config) (*core, error) {
-	s, err := newSchema(row, config)
-	if err == nil {
-		err = s.suits(box)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("field: model of table %s: %w", config.Table, err)
-	}
-	return &core{box, s, row}, nil
 }
 
 // suits checks the schema against the versions that its columns may have.
@@ -182,22 +162,3 @@ func (s *schema) suitsRuby(version int) (mistakes []error) {
 
 // Table returns the name of the model's table.
 func (m *Model[R]) Table() string { return m.inner().table() }
-
-// recordOf returns the view of a row of which nothing is known yet.
-func (c *core) recordOf(row any) (record, error) {
-	if dynamic, ok := row.(*any); ok && dynamic != nil {
-		row = *dynamic
-	}
-	if reflect.TypeOf(row) == reflect.PointerTo(c.row) && !isNil(row) {
-		return c.record(row), nil
-	}
-	return record{}, fmt.Errorf("%w: a %T is no record of the model", kmsencrypted.ErrConfig, row)
-}
-
-// record returns the view of one row that the methods of core use.
-func (c *core) record(row any) record {
-	if dynamic, ok := row.(*any); ok {
-		row = *dynamic
-	}
-	return record{box: c.box, schema: c.schema, row: row, v: reflect.ValueOf(row).Elem()}
-}

@@ -8,35 +8,6 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// noSchema is that of a nil or zero Model.
-var noSchema schema
-
-// inner returns nil for a nil or zero Model. All methods of core allow that.
-func (m *Model[R]) inner() *core {
-	if m == nil {
-		return nil
-	}
-	return m.core
-}
-
-// untyped returns the rows of a call as core takes them.
-func untyped[R any](rows []*R) []any {
-	list := make([]any, len(rows))
-	for i, row := range rows {
-		list[i] = row
-	}
-	return list
-}
-
-func (c *core) spec() *schema {
-	if c == nil {
-		return &noSchema
-	}
-	return c.schema
-}
-
-func (c *core) table() string { return c.spec().config.Table }
-
 // usable returns [kmsencrypted.ErrConfig] for a nil or zero Model and for a nil
 // record.
 func (c *core) usable(rows []any) error {
