@@ -123,16 +123,7 @@ func TestConstraintOfRailsEncrypts(t *testing.T) {
 		{field.Postgres, "pgx", dbserver.Postgres(t), "($1, $2)"},
 		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)"},
 	} {
-		db, err := sql.Open(d.driver, d.dsn)
-		must(t, err)
-		defer db.Close()
-		db.SetMaxOpenConns(1)
-		columns, err := m.DDL(d.Dialect)
-		must(t, err)
-		constraint, err := m.CheckConstraint(d.Dialect)
-		must(t, err)
-		_, err = db.Exec("CREATE TABLE walled (" + strings.Join(append(columns, constraint), ", ") + ")")
-		must(t, err)
+		db := newWall(t, d.driver, d.dsn, d.Dialect, m)
 		insert := func(email, old any) error {
 			_, err := db.Exec("INSERT INTO walled (email, old) VALUES "+d.values, email, old)
 			return err
@@ -156,6 +147,22 @@ func TestConstraintOfRailsEncrypts(t *testing.T) {
 	}
 }
 
+// newWall returns a database with the table of a model and its constraint.
+func newWall[R any](t *testing.T, driver, dsn string, d field.Dialect, m *field.Model[R]) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(driver, dsn)
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	db.SetMaxOpenConns(1)
+	columns, err := m.DDL(d)
+	must(t, err)
+	constraint, err := m.CheckConstraint(d)
+	must(t, err)
+	_, err = db.Exec("CREATE TABLE walled (" + strings.Join(append(columns, constraint), ", ") + ")")
+	must(t, err)
+	return db
+}
+
 // A base64 text in Ruby's form has whole groups of four, in one line or in lines of
 // 60 characters as attr_encrypted writes them. One that was cut elsewhere is refused.
 func TestConstraintOfRubysForm(t *testing.T) {
@@ -176,16 +183,7 @@ func TestConstraintOfRubysForm(t *testing.T) {
 		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)"},
 		{field.MySQL, mysqlish.Driver(), dbserver.MariaDB(t) + "&sql_mode='NO_BACKSLASH_ESCAPES'", "(?, ?)"},
 	} {
-		db, err := sql.Open(d.driver, d.dsn)
-		must(t, err)
-		defer db.Close()
-		db.SetMaxOpenConns(1)
-		columns, err := m.DDL(d.Dialect)
-		must(t, err)
-		constraint, err := m.CheckConstraint(d.Dialect)
-		must(t, err)
-		_, err = db.Exec("CREATE TABLE walled (" + strings.Join(append(columns, constraint), ", ") + ")")
-		must(t, err)
+		db := newWall(t, d.driver, d.dsn, d.Dialect, m)
 		insert := func(note, ssn any) error {
 			_, err := db.Exec("INSERT INTO walled (note_ciphertext, encrypted_ssn) VALUES "+d.values, note, ssn)
 			return err

@@ -127,6 +127,31 @@ func (r replica) within(ctx context.Context, statements func(table string) []str
 	return tx.Commit()
 }
 
+// failing is a table of people that a run moves to version 2, in a database that may fail
+// over to an earlier state.
+type failing struct {
+	db         *sqlx.DB
+	box        *kmsencrypted.Box
+	old, model *field.Model[person]
+	store      *sqlstore.Store[person]
+	replica    replica
+}
+
+func newFailing(t *testing.T, d database, n int) failing {
+	t.Helper()
+	dir, db := t.TempDir(), d.open(t)
+	f := failing{db: db, box: box(t, dir, 2), old: model[person](t, box(t, dir, 1), "people"),
+		replica: replica{db: db, d: d, tables: []string{"people", "kms_rotations", "kms_rotation_shards", "kms_rotation_journal"}}}
+	f.model = model[person](t, f.box, "people")
+	create(t, d, db, f.old, "id bigint PRIMARY KEY")
+	insert(t, db, f.old, numbered(n))
+	var err error
+	f.store, err = sqlstore.New(t.Context(), db.DB, d.dialect, f.model, sqlstore.Options{})
+	must(t, err)
+	must(t, f.store.CreateTables(t.Context()))
+	return f
+}
+
 func TestLostEndOfPassSQLite(t *testing.T)   { testLostEndOfPass(t, sqlite) }
 func TestLostEndOfPassPostgres(t *testing.T) { testLostEndOfPass(t, postgres) }
 
@@ -168,48 +193,29 @@ func testSetBackToEarlierPass(t *testing.T, d database) {
 	const n = 20
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	dir, db := t.TempDir(), d.open(t)
-	old := model[person](t, box(t, dir, 1), "people")
-	create(t, d, db, old, "id bigint PRIMARY KEY")
-	insert(t, db, old, numbered(n))
-	b := box(t, dir, 2)
-	m := model[person](t, b, "people")
-	s, err := sqlstore.New(ctx, db.DB, d.dialect, m, sqlstore.Options{})
-	must(t, err)
-	must(t, s.CreateTables(ctx))
-	replica := replica{db: db, d: d, tables: []string{"people", "kms_rotations", "kms_rotation_shards", "kms_rotation_journal"}}
+	f := newFailing(t, d, n)
 	reads := 0
-	watched := watchedStore{s, func() error {
+	watched := aroundRead{f.store, func(read func() (rotation.Batch, error)) (rotation.Batch, error) {
+		batch, err := read()
 		switch reads++; reads {
 		case 1:
-			return replica.save(ctx)
+			err = errors.Join(err, f.replica.save(ctx))
 		case 2:
-			return replica.restore(ctx)
+			err = errors.Join(err, f.replica.restore(ctx))
 		}
-		return nil
+		return batch, err
 	}}
-	r, err := rotation.New(b, watched, rotation.Options{Shards: 1, Workers: 1, Lease: time.Second})
+	r, err := rotation.New(f.box, watched, rotation.Options{Shards: 1, Workers: 1, Lease: time.Second})
 	must(t, err)
 	if result, err := r.Run(ctx); err != nil || !result.Done || reads < 3 {
 		t.Errorf("Run() = %+v, %v after %d batches were read", result, err, reads)
 	}
-	if counts := versions(t, db, "people"); counts[2] != n {
+	if counts := versions(t, f.db, "people"); counts[2] != n {
 		t.Errorf("done, and there are %v records by version, want %d at 2", counts, n)
 	}
 	if status, _, err := r.Status(ctx); err != nil || status.Written != n {
 		t.Errorf("Status() = %+v, %v, want %d written", status, err, n)
 	}
-}
-
-// watchedStore tells when a batch was read.
-type watchedStore struct {
-	*sqlstore.Store[person]
-	read func() error
-}
-
-func (s watchedStore) Read(ctx context.Context, sel rotation.Selection) (rotation.Batch, error) {
-	b, err := s.Store.Read(ctx, sel)
-	return b, errors.Join(err, s.read())
 }
 
 func TestSetBackBeforeEmptyBatchSQLite(t *testing.T)   { testSetBackBeforeEmptyBatch(t, sqlite) }
@@ -223,38 +229,29 @@ func testSetBackBeforeEmptyBatch(t *testing.T, d database) {
 	const n = 10
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	dir, db := t.TempDir(), d.open(t)
-	old := model[person](t, box(t, dir, 1), "people")
-	create(t, d, db, old, "id bigint PRIMARY KEY")
-	insert(t, db, old, numbered(n))
-	b := box(t, dir, 2)
-	m := model[person](t, b, "people")
-	s, err := sqlstore.New(ctx, db.DB, d.dialect, m, sqlstore.Options{})
-	must(t, err)
-	must(t, s.CreateTables(ctx))
-	replica := replica{db: db, d: d, tables: []string{"people", "kms_rotations", "kms_rotation_shards", "kms_rotation_journal"}}
+	f := newFailing(t, d, n)
 	reads := 0
-	watched := aroundRead{s, func(read func() (rotation.Batch, error)) (rotation.Batch, error) {
+	watched := aroundRead{f.store, func(read func() (rotation.Batch, error)) (rotation.Batch, error) {
 		if reads++; reads > 1 {
 			return read()
 		}
-		must(t, replica.save(ctx))
-		for _, row := range load(t, db, old) {
-			must(t, m.Rekey(ctx, &row))
-			must(t, kmssqlx.Update(ctx, db, m, &row))
+		must(t, f.replica.save(ctx))
+		for _, row := range load(t, f.db, f.old) {
+			must(t, f.model.Rekey(ctx, &row))
+			must(t, kmssqlx.Update(ctx, f.db, f.model, &row))
 		}
 		b, err := read()
 		if err != nil || b.Len() != 0 {
 			t.Errorf("Read() = %d records, %v, want none", b.Len(), err)
 		}
-		return b, errors.Join(err, replica.restore(ctx))
+		return b, errors.Join(err, f.replica.restore(ctx))
 	}}
-	r, err := rotation.New(b, watched, rotation.Options{Shards: 1, Workers: 1})
+	r, err := rotation.New(f.box, watched, rotation.Options{Shards: 1, Workers: 1})
 	must(t, err)
 	if result, err := r.Run(ctx); err != nil || !result.Done || result.Written != n {
 		t.Errorf("Run() = %+v, %v, want %d written", result, err, n)
 	}
-	if counts := versions(t, db, "people"); counts[2] != n {
+	if counts := versions(t, f.db, "people"); counts[2] != n {
 		t.Errorf("done, and there are %v records by version, want %d at 2", counts, n)
 	}
 }
