@@ -55,7 +55,10 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 			return err
 		}
 		for _, b := range list {
-			i := byID[b.RecordID]
+			i, ok := byID[b.RecordID]
+			if !ok {
+				continue // the database takes "bob " for "bob": see ofRecord
+			}
 			err := r.adopt(ctx, tx, b, records[i])
 			switch {
 			case err == nil:
