@@ -198,8 +198,8 @@ func (b *Box) stale(u *unwrapping, result KeyResult) KeyResult {
 // isOutage reports whether a key service did not answer, as opposed to refuse.
 func isOutage(err error) bool { return errors.Is(err, ErrUnavailable) || errors.Is(err, ErrThrottled) }
 
-// answered forgets a key after any answer of the service that is not one. Neither an outage
-// nor a caller that gave up is an answer.
+// answered forgets a key that the service refused to unwrap again. Neither an outage nor a
+// caller that gave up is an answer.
 func (c *cache) answered(id cacheID, err error) {
 	if !isOutage(err) && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		c.forget(id)

@@ -6,12 +6,12 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
 )
 
-// Commitment returns the commitment in a native key column, which is public. Two columns
+// Commitment returns the commitment in a native key column: 32 bytes, which are public. Two columns
 // with the same one hold the same data key, so a process that may not decrypt can tell by
 // it whether a record is the one that it was. A rewrap keeps it, unless the new version
 // binds more or less than the old one. Commitment returns zeros for a column under a Ruby
 // version, which has none. It makes no call.
-func (b *Box) Commitment(column string) (commitment [keycolumn.CommitmentSize]byte, err error) {
+func (b *Box) Commitment(column string) (commitment [32]byte, err error) {
 	version, body, versioned := keycolumn.SplitVersion(column)
 	if !versioned {
 		version = 1
@@ -32,7 +32,7 @@ func (b *Box) Commitment(column string) (commitment [keycolumn.CommitmentSize]by
 
 // Committed reports whether a key column of this data key and binding has a commitment
 // under any version of the Box that can be read. It makes no call.
-func (b *Box) Committed(commitment [keycolumn.CommitmentSize]byte, k DataKey, to Binding) (bool, error) {
+func (b *Box) Committed(commitment [32]byte, k DataKey, to Binding) (bool, error) {
 	if err := b.usable(); err != nil {
 		return false, err
 	}

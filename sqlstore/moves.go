@@ -137,7 +137,7 @@ func (s *Store[R]) move(key column, row *R, target int) (m rotation.KeyMove, ok 
 	return m, err == nil
 }
 
-// versionOf is the SQL of the version in a key column: NULL, a prefix, or ” for another text.
+// versionOf is the SQL of the version in a key column: NULL, a prefix, or an empty text for any other.
 func (s *Store[R]) versionOf(key column) string {
 	name := s.dialect.Quoted(key.name)
 	return fmt.Sprintf(`CASE WHEN %[1]s IS NULL THEN NULL WHEN %[1]s LIKE 'v%%' THEN %[2]s ELSE '' END`,
