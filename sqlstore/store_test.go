@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -69,41 +70,58 @@ func testSettings(t *testing.T, d database) {
 	testStore(t, d)
 }
 
+// testStore runs what every database must pass. The race detector watches only what has
+// several writers.
 func testStore(t *testing.T, d database) {
 	t.Parallel()
-	for _, test := range []struct {
-		name string
-		run  func(*testing.T, database)
-	}{
+	tests := several
+	if !race.Detector {
+		tests = slices.Concat(several, alone)
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel() // they wait for the database more than they compute
+			test.run(t, d)
+		})
+	}
+}
+
+type storeTest struct {
+	name string
+	run  func(*testing.T, database)
+}
+
+var (
+	several = []storeTest{
+		{"many rows", func(t *testing.T, d database) { testPeople(t, d, 700) }},
+		{"column set meanwhile", testNullColumn},
+		{"rows come and go", testComeAndGo},
+		{"shared", testShared},
+		{"migrate beside an old program", testMigrateBesideOld},
+		{"reindex beside a writer", testReindexBeside},
+		{"limit and plan", testLimit},
+		{"lost lease", testLostLease},
+		{"pause", testPause},
+	}
+	alone = []storeTest{
 		{"no row", func(t *testing.T, d database) { testPeople(t, d, 0) }},
 		{"one row", func(t *testing.T, d database) { testPeople(t, d, 1) }},
-		{"many rows", func(t *testing.T, d database) { testPeople(t, d, 700) }},
 		{"compound key", testCompound},
 		{"uuid key", testUUID},
 		{"text key", testText},
 		{"bad rows", testBadRows},
-		{"column set meanwhile", testNullColumn},
-		{"rows come and go", testComeAndGo},
-		{"shared", testShared},
 		{"migrate", testMigrate},
-		{"migrate beside an old program", testMigrateBesideOld},
 		{"reindex", testReindex},
-		{"reindex beside a writer", testReindexBeside},
 		{"complete", testComplete},
 		{"heal", testHeal},
 		{"put back", testPutBack},
 		{"checks", testChecks},
 		{"slices", testSlices},
 		{"slices refused", testSlicesRefused},
-		{"limit and plan", testLimit},
 		{"part", testPart},
-		{"lost lease", testLostLease},
-		{"pause", testPause},
 		{"refused by the database", testRefused},
-	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, d) })
 	}
-}
+)
 
 func testPeople(t *testing.T, d database, n int) {
 	people := make([]*person, n)
