@@ -1,6 +1,7 @@
 package kmsencrypted
 
 import (
+	"cmp"
 	"container/list"
 	"context"
 	"crypto/sha256"
@@ -35,6 +36,10 @@ type CacheConfig struct {
 	// means not at all. A revocation takes effect within MaxAge, or if the service is away
 	// just then within MaxAge and StaleFor.
 	StaleFor time.Duration
+	// RefreshAhead is for how long before it expires a key in use is unwrapped again in the
+	// background, so that who reads a record all the time never waits for the key service. It
+	// must be less than MaxAge. 0 means not at all.
+	RefreshAhead time.Duration
 	// MaxUses is how often a key is used from the cache before it is unwrapped
 	// again. 0 means no limit.
 	MaxUses int
@@ -54,8 +59,11 @@ const (
 )
 
 func (c CacheConfig) check(mistake func(string, ...any)) {
-	if c.MaxAge < 0 || c.StaleFor < 0 || c.MaxUses < 0 || c.MaxEntries < 0 || c.NegativeAge < 0 {
+	if c.MaxAge < 0 || c.StaleFor < 0 || c.RefreshAhead < 0 || c.MaxUses < 0 || c.MaxEntries < 0 || c.NegativeAge < 0 {
 		mistake("negative limit in Cache")
+	}
+	if c.RefreshAhead >= cmp.Or(c.MaxAge, defaultMaxAge) {
+		mistake("Cache.RefreshAhead is not less than MaxAge")
 	}
 }
 
@@ -67,6 +75,8 @@ type cache struct {
 	entries map[cacheID]*list.Element
 	recent  list.List // of *cacheEntry, the last used in front
 	sweeper *time.Timer
+
+	refreshes chan struct{} // has room for those that run
 }
 
 // cacheID is [unwrapping.identity] with a hash of the text, so that the size of
@@ -87,6 +97,7 @@ type cacheEntry struct {
 	expires time.Time // from then on the key service is asked
 	dies    time.Time // from then on it is not used even if the service is away
 	retry   time.Time // until then it is not asked again
+	asked   bool      // ahead of time
 }
 
 // usable reports whether an entry may be used without asking the key service.
@@ -101,11 +112,11 @@ func newCache(config CacheConfig) *cache {
 	if config.MaxEntries == 0 {
 		config.MaxEntries = defaultMaxEntries
 	}
-	return &cache{config: config, entries: make(map[cacheID]*list.Element)}
+	return &cache{config: config, entries: make(map[cacheID]*list.Element), refreshes: make(chan struct{}, refreshesAtOnce)}
 }
 
 // cached looks up a column. The caller must wipe the key.
-func (b *Box) cached(u *unwrapping) (KeyResult, bool) {
+func (b *Box) cached(ctx context.Context, u *unwrapping) (KeyResult, bool) {
 	if b.cache == nil || u.recipe.RecordSeal {
 		return KeyResult{}, false
 	}
@@ -116,14 +127,17 @@ func (b *Box) cached(u *unwrapping) (KeyResult, bool) {
 	if !ok {
 		return KeyResult{}, false
 	}
-	e := element.Value.(*cacheEntry)
-	if now := time.Now(); !e.usable(now) {
+	e, now := element.Value.(*cacheEntry), time.Now()
+	if !e.usable(now) {
 		if !now.Before(e.dies) {
 			c.remove(element)
 		}
 		return KeyResult{}, false
 	}
 	c.recent.MoveToFront(element)
+	if c.due(e, now) {
+		e.asked = b.refresh(ctx, u, e.expires)
+	}
 	result := e.result(b, u)
 	if e.uses++; e.uses == c.config.MaxUses && e.err == nil {
 		c.remove(element)

@@ -23,7 +23,7 @@ func TestCacheWipes(t *testing.T) {
 					b.remember(columns[i], KeyResult{Key: keys[i]})
 					entries[i] = b.cache.recent.Front().Value.(*cacheEntry)
 				}
-				inUse, ok := b.cached(columns[2])
+				inUse, ok := b.cached(t.Context(), columns[2])
 				if !ok {
 					t.Fatal("a new key is not in the cache")
 				}
@@ -72,7 +72,7 @@ func TestCacheIsBoundedUnderLoad(t *testing.T) {
 				if round%3 == 0 {
 					result = KeyResult{Err: ErrDecrypt}
 				}
-				b.cached(u)
+				b.cached(t.Context(), u)
 				b.remember(u, result)
 				bounded()
 			}

@@ -39,7 +39,7 @@ func (b *Box) Unwrap(ctx context.Context, column string, from Binding) (DataKey,
 
 // open returns a data key from the cache or unwraps it.
 func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
-	if cached, ok := b.cached(u); ok {
+	if cached, ok := b.cached(ctx, u); ok {
 		return cached.Key, cached.Err
 	}
 	key, err := b.fresh(ctx, u)

@@ -68,7 +68,7 @@ func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[in
 			}
 			job := &unwrapJob{unwrapping: u, places: []int{i}}
 			jobs[u.identity()] = job
-			if cached, ok := b.cached(u); ok {
+			if cached, ok := b.cached(ctx, u); ok {
 				job.KeyResult = cached
 				known = append(known, job)
 			} else {

@@ -23,6 +23,10 @@ type Options struct {
 	// throttles, as long as its row in the key store is unchanged. An [Event] says so. It must not exceed the
 	// [Limits].StaleFor of the store. 0 means not at all.
 	StaleFor time.Duration
+	// RefreshAhead is for how long before MaxAge a key in use is opened again in the background, so
+	// that no request waits for the key service. It must be less than MaxAge. 0 means not at all. A branch
+	// in use then costs a call every MaxAge-RefreshAhead.
+	RefreshAhead time.Duration
 	// NegativeAge is how long a refusal is remembered. 0 means not at all.
 	NegativeAge time.Duration
 	// MaxKeys limits the opened branch keys, at about 2 KiB each. The one that was not used for
@@ -57,12 +61,14 @@ func (o Options) withDefaults(limits Limits) Options {
 
 func (o Options) check(limits Limits) error {
 	switch {
-	case o.MaxAge < 0 || o.StaleFor < 0 || o.NegativeAge < 0 || o.MaxKeys < 0 || o.StoreTimeout < 0:
+	case o.MaxAge < 0 || o.StaleFor < 0 || o.RefreshAhead < 0 || o.NegativeAge < 0 || o.MaxKeys < 0 || o.StoreTimeout < 0:
 		return fmt.Errorf("branch: %w: negative limit in Options", kmsencrypted.ErrConfig)
 	case o.MaxAge > limits.MaxAge:
 		return fmt.Errorf("branch: %w: MaxAge is %v, and the key store permits %v", kmsencrypted.ErrConfig, o.MaxAge, limits.MaxAge)
 	case o.StaleFor > limits.StaleFor:
 		return fmt.Errorf("branch: %w: StaleFor is %v, and the key store permits %v", kmsencrypted.ErrConfig, o.StaleFor, limits.StaleFor)
+	case o.RefreshAhead >= o.MaxAge:
+		return fmt.Errorf("branch: %w: RefreshAhead is %v, and MaxAge is %v", kmsencrypted.ErrConfig, o.RefreshAhead, o.MaxAge)
 	case o.MaxKeys == 1:
 		return fmt.Errorf("branch: %w: MaxKeys is 1, and a branch under a parent needs both", kmsencrypted.ErrConfig)
 	}
@@ -78,6 +84,8 @@ type Provider struct {
 	options Options
 	cache   *cache
 	flights flights
+	// refreshes has room for one element for each key that is opened ahead of time.
+	refreshes chan struct{}
 }
 
 // Open returns a provider over a key store. The Box wraps the branch keys, and its versions have
@@ -111,7 +119,7 @@ func Open(ctx context.Context, store Store, box *kmsencrypted.Box, options Optio
 	}
 	return &Provider{
 		store: store, box: box, id: state.ID, options: options, cache: newCache(options.MaxKeys),
-		flights: flights{under: make(map[Name]*flight)},
+		flights: flights{under: make(map[Name]*flight)}, refreshes: make(chan struct{}, refreshesAtOnce),
 		info: kmsencrypted.KeyInfo{
 			Provider: "branch", KeyID: "branch:" + state.ID.String(), Tag: "branch " + state.ID.String()[:8], Insecure: insecure,
 		},
@@ -161,6 +169,23 @@ func (p *Provider) CheckVersion(v kmsencrypted.Version) error {
 		return fmt.Errorf("branch: %w: who writes under a branch key can read under it; use the key service itself for an EncryptOnly version", kmsencrypted.ErrConfig)
 	}
 	return nil
+}
+
+// Box returns the Box that wraps the branch keys, or nil for a zero Provider.
+func (p *Provider) Box() *kmsencrypted.Box {
+	if p == nil {
+		return nil
+	}
+	return p.box
+}
+
+// Bounds returns for how long this provider uses a key that is open: what [Options] and the
+// key store say together.
+func (p *Provider) Bounds() Limits {
+	if p == nil {
+		return Limits{}
+	}
+	return Limits{MaxAge: p.options.MaxAge, StaleFor: p.options.StaleFor}
 }
 
 // Info returns the identity of the key store.

@@ -35,6 +35,7 @@ type entry struct {
 	since   time.Time // when what it says was asked for
 	until   time.Time // of a refusal
 	retry   time.Time // while the key service is away, when it is asked again
+	asked   time.Time // when it was last opened ahead of time
 }
 
 func newCache(most int) *cache {
@@ -103,6 +104,7 @@ func (c *cache) put(e *entry, age time.Duration) {
 		if old.key != nil && old.key != e.key {
 			old.key.wipe()
 		}
+		e.asked = old.asked
 		*old = *e
 		c.recent.MoveToFront(element)
 	} else {

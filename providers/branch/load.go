@@ -31,10 +31,11 @@ func (p *Provider) key(ctx context.Context, name Name, version uint32) (*key, er
 	id := entryID{name, version}
 	for {
 		if k, found, err := p.cache.find(id, p.options.MaxAge); found {
+			p.refresh(ctx, id)
 			return k, err
 		}
 		flight, err := p.flights.join(ctx, name, version, func(ctx context.Context) (*key, error) {
-			return p.load(ctx, id)
+			return p.load(ctx, id, p.options.MaxAge)
 		})
 		if err != nil {
 			return nil, err
@@ -45,10 +46,10 @@ func (p *Provider) key(ctx context.Context, name Name, version uint32) (*key, er
 	}
 }
 
-// load opens a version of a branch key, makes the first one if that is permitted, and
-// stores it in the cache.
-func (p *Provider) load(ctx context.Context, id entryID) (*key, error) {
-	if k, found, err := p.cache.find(id, p.options.MaxAge); found { // loaded since the caller looked
+// load opens a version of a branch key that is older than age, makes the first one if that
+// is permitted, and stores it in the cache.
+func (p *Provider) load(ctx context.Context, id entryID, age time.Duration) (*key, error) {
+	if k, found, err := p.cache.find(id, age); found { // loaded since the caller looked
 		return k, err
 	}
 	began := time.Now()
@@ -62,7 +63,12 @@ func (p *Provider) load(ctx context.Context, id entryID) (*key, error) {
 	}
 	var k *key
 	if err == nil {
-		k, err = p.openRow(ctx, row, began)
+		k, err = p.openRow(ctx, row, age, began)
+	}
+	if isOutage(err) || isCancelled(err) {
+		if k, found, _ := p.cache.find(id, p.options.MaxAge); found && k != nil { // it was opened ahead of time
+			return k, nil
+		}
 	}
 	if err != nil {
 		return nil, p.refused(id, began, err)
@@ -168,16 +174,21 @@ func (p *Provider) choose(rows []Row, id entryID) (Row, error) {
 
 // openRow unwraps the key of a row. While the key service is away, it returns the one that was opened
 // before for as long as StaleFor permits.
-func (p *Provider) openRow(ctx context.Context, row Row, began time.Time) (*key, error) {
+func (p *Provider) openRow(ctx context.Context, row Row, age time.Duration, began time.Time) (*key, error) {
 	id := entryID{row.Name, row.Version}
-	if k, found, err := p.cache.find(id, p.options.MaxAge); found && err == nil {
+	if k, found, err := p.cache.find(id, age); found && err == nil {
 		return k, nil
 	}
 	known, _ := p.cache.last(id)
 	raw, since, err := p.unwrap(ctx, row, began)
 	if err != nil {
-		if known.key != nil && isOutage(err) && known.wrapped == row.WrappedKey && within(p.longest(), known.since, time.Now()) {
+		now := time.Now()
+		if known.key != nil && isOutage(err) && known.wrapped == row.WrappedKey &&
+			!within(p.options.MaxAge, known.since, now) && within(p.longest(), known.since, now) {
 			return p.stale(ctx, known, err), nil
+		}
+		if !isOutage(err) && !isCancelled(err) { // it was for the current version perhaps, and is for this one
+			p.cache.drop(id)
 		}
 		p.observe(ctx, Event{Kind: Refused, Name: row.Name, Version: row.Version, Err: err})
 		return nil, err

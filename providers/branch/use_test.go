@@ -366,6 +366,25 @@ func TestOutage(t *testing.T) {
 	}
 }
 
+// Who was refused the current key of a branch is refused that version of it too, also by an
+// outage that follows.
+func TestRefusalOfTheCurrentKey(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		service := newService(t)
+		p := open(t, newDir(t, branch.Limits{StaleFor: time.Hour}), service, branch.Options{Of: branch.ByPair("tenant"), StaleFor: time.Hour})
+		a := tenant(t, "a")
+		ciphertext := wrap(t, p, a)
+		time.Sleep(time.Minute)
+		service.Set(kmstest.Revoke(1))
+		if _, err := p.Encrypt(t.Context(), dataKey, a); !errors.Is(err, kmsencrypted.ErrDenied) {
+			t.Errorf("Encrypt = %v, want ErrDenied", err)
+		}
+		service.Set(kmstest.Unavailable(1))
+		fails(t, p, ciphertext, a, kmsencrypted.ErrUnavailable)
+	})
+}
+
 // A refusal is remembered for NegativeAge.
 func TestNegativeAge(t *testing.T) {
 	t.Parallel()
