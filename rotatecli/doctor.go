@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/providers/branch"
 )
 
 type doctorCmd struct {
@@ -21,7 +22,8 @@ type doctorCmd struct {
 }
 
 func (doctorCmd) Help() string {
-	return `It wraps 32 random bytes under each key and unwraps them again. Examples:
+	return `It wraps 32 random bytes under each key and unwraps them again. Of branch keys it opens
+one that exists, and tries the keys under them. Examples:
 
   doctor --key vault/customers --clock "$VAULT_ADDR"
   doctor --key alias/customers model_name=User model_id=7
@@ -105,6 +107,7 @@ type examination struct {
 	s        *Session
 	provider kmsencrypted.Provider
 	bound    kmsencrypted.BoundContext
+	indent   string // of keys under other keys
 }
 
 // marks at the start of a line
@@ -115,13 +118,16 @@ const (
 )
 
 func (e *examination) say(mark, format string, args ...any) {
-	e.s.printf("  %s %s\n", mark, fmt.Sprintf(format, args...))
+	e.s.printf("%s  %s %s\n", e.indent, mark, fmt.Sprintf(format, args...))
 }
 
 func (e *examination) run() (healthy bool) {
 	if e.provider == nil {
 		e.say(unknown, "not tried: name one with --key")
 		return true
+	}
+	if keys, ok := kmsencrypted.Ability[*branch.Provider](e.provider); ok {
+		return e.branches(keys)
 	}
 	info := e.provider.Info()
 	if info.Insecure {

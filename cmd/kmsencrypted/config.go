@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -26,12 +27,18 @@ import (
 // config is the configuration file. Unknown fields are refused, so that a
 // misspelt one is not silently ignored.
 type config struct {
-	Database      databaseConfig        `yaml:"database"`
-	Current       int                   `yaml:"current"`
-	Minimum       int                   `yaml:"minimum,omitempty"`
-	AllowInsecure bool                  `yaml:"allow_insecure,omitempty"`
-	Versions      map[int]versionConfig `yaml:"versions"`
-	Tables        []tableConfig         `yaml:"tables"`
+	Database       databaseConfig `yaml:"database"`
+	versionsConfig `yaml:",inline"`
+	AllowInsecure  bool                      `yaml:"allow_insecure,omitempty"`
+	Branches       map[string]branchesConfig `yaml:"branches,omitempty"` // by the name that versions have
+	Tables         []tableConfig             `yaml:"tables"`
+}
+
+// versionsConfig describes a Box.
+type versionsConfig struct {
+	Current  int                   `yaml:"current"`
+	Minimum  int                   `yaml:"minimum,omitempty"`
+	Versions map[int]versionConfig `yaml:"versions"`
 }
 
 type databaseConfig struct {
@@ -41,7 +48,8 @@ type databaseConfig struct {
 
 // versionConfig describes a version.
 type versionConfig struct {
-	Key                 string   `yaml:"key"` // id of the key, with ${VARIABLE}
+	Key                 string   `yaml:"key,omitempty"`      // id of the key, with ${VARIABLE}
+	Branches            string   `yaml:"branches,omitempty"` // instead of a key
 	Format              string   `yaml:"format,omitempty"`
 	Context             template `yaml:"context,omitempty"`
 	RecordSeal          bool     `yaml:"record_seal,omitempty"`
@@ -103,15 +111,29 @@ var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 // expand replaces environment variables in keys and passwords. A variable that is
 // not set is an error, not an empty text.
 func (c *config) expand() error {
-	var err error
-	c.Database.DSN, err = expanded("database.dsn", c.Database.DSN)
-	mistakes := []error{err}
-	for n, v := range c.Versions {
-		v.Key, err = expanded(fmt.Sprintf("versions.%d.key", n), v.Key)
-		c.Versions[n] = v
-		mistakes = append(mistakes, err)
+	mistakes := []error{expand("database.dsn", &c.Database.DSN), c.versionsConfig.expand("")}
+	for name, b := range c.Branches {
+		mistakes = append(mistakes, b.expand("branches."+name+"."))
+		c.Branches[name] = b
 	}
 	return errors.Join(mistakes...)
+}
+
+// expand does that for the versions of a Box, which are below a place in the file.
+func (c versionsConfig) expand(place string) error {
+	var mistakes []error
+	for n, v := range c.Versions {
+		if v.Branches == "" {
+			mistakes = append(mistakes, expand(fmt.Sprintf("%sversions.%d.key", place, n), &v.Key))
+			c.Versions[n] = v
+		}
+	}
+	return errors.Join(mistakes...)
+}
+
+func expand(where string, text *string) (err error) {
+	*text, err = expanded(where, *text)
+	return err
 }
 
 func expanded(where, text string) (string, error) {
@@ -146,43 +168,62 @@ func (c databaseConfig) open() (*sql.DB, field.Dialect, error) {
 	return db, dialect, nil
 }
 
-// box returns the Box of all tables.
-func (c *config) box(ctx context.Context, logger *slog.Logger, verbose bool) (*kmsencrypted.Box, error) {
-	b := kmsencrypted.Config{
-		Current: c.Current, MinVersion: c.Minimum, AllowInsecure: c.AllowInsecure,
-		Versions: make(map[int]kmsencrypted.Version), Logger: logger,
+// boxes makes Boxes of a configuration file.
+type boxes struct {
+	*config
+	logger  *slog.Logger
+	verbose bool
+}
+
+// box returns the Box of some versions.
+func (b boxes) box(ctx context.Context, c versionsConfig) (*kmsencrypted.Box, error) {
+	config := kmsencrypted.Config{
+		Current: c.Current, MinVersion: c.Minimum, AllowInsecure: b.AllowInsecure,
+		Versions: make(map[int]kmsencrypted.Version), Logger: b.logger,
 	}
-	if verbose {
-		b.Observer = kmsencrypted.LogEvents(logger)
+	if b.verbose {
+		config.Observer = kmsencrypted.LogEvents(b.logger)
 	}
 	for n, v := range c.Versions {
-		version, err := v.version(ctx)
+		version, err := b.version(ctx, v)
 		if err != nil {
 			return nil, fmt.Errorf("version %d: %w", n, err)
 		}
-		b.Versions[n] = version
+		config.Versions[n] = version
 	}
-	return b.Box()
+	return config.Box()
 }
 
 var formats = map[string]kmsencrypted.Format{"": kmsencrypted.Native, "native": kmsencrypted.Native, "ruby": kmsencrypted.Ruby}
 
-func (v versionConfig) version(ctx context.Context) (kmsencrypted.Version, error) {
+func (b boxes) version(ctx context.Context, v versionConfig) (kmsencrypted.Version, error) {
 	format, ok := formats[v.Format]
 	if !ok {
-		return kmsencrypted.Version{}, fmt.Errorf("%w: format %q: want native or ruby", kmsencrypted.ErrConfig, v.Format)
+		return kmsencrypted.Version{}, fmt.Errorf("%w: format %q: want native or ruby", errFile, v.Format)
 	}
-	provider, err := providers.Open(ctx, v.Key)
-	provider = rotatecli.OrAbsent(v.Key, provider, err)
+	provider, err := b.provider(ctx, v)
+	if errors.Is(err, errFile) {
+		return kmsencrypted.Version{}, err
+	}
 	return kmsencrypted.Version{
-		Provider: provider, Format: format, Context: v.Context.function(),
+		Provider: rotatecli.OrAbsent(cmp.Or(v.Key, v.Branches), provider, err), Format: format, Context: v.Context.function(),
 		RecordSeal: v.RecordSeal, OmitID: v.OmitID, AllowIgnoredContext: v.AllowIgnoredContext,
 	}, nil
 }
 
+func (b boxes) provider(ctx context.Context, v versionConfig) (kmsencrypted.Provider, error) {
+	if v.Branches == "" {
+		return providers.Open(ctx, v.Key)
+	}
+	if v.Key != "" {
+		return nil, fmt.Errorf("%w: key and branches exclude each other", errFile)
+	}
+	return b.branches(ctx, v.Branches)
+}
+
 // database opens everything that the commands use.
 func (c *config) database(ctx context.Context, logger *slog.Logger, verbose bool) (*rotatecli.Database, error) {
-	box, err := c.box(ctx, logger, verbose)
+	box, err := boxes{c, logger, verbose}.box(ctx, c.versionsConfig)
 	if err != nil {
 		return nil, err
 	}

@@ -110,9 +110,8 @@ const keyPrefix = "encrypted_kms_key"
 
 func (c *schemaCmd) print(s *rotatecli.Session, tables []schemaTable) error {
 	file := config{
-		Database: databaseConfig{Driver: c.Driver, DSN: "${" + c.DSNEnv + "}"},
-		Current:  1,
-		Versions: map[int]versionConfig{1: {Key: "${KMS_KEY_ID}"}},
+		Database:       databaseConfig{Driver: c.Driver, DSN: "${" + c.DSNEnv + "}"},
+		versionsConfig: versionsConfig{Current: 1, Versions: map[int]versionConfig{1: {Key: "${KMS_KEY_ID}"}}},
 	}
 	for _, t := range tables {
 		file.Tables = append(file.Tables, t.tableConfig)

@@ -37,7 +37,7 @@ func (f boxFlags) box(ctx context.Context, g *grammar, s *rotatecli.Session, ver
 		if err != nil {
 			return nil, err
 		}
-		return c.box(ctx, g.logger(s.Stderr), g.Verbose)
+		return boxes{c, g.logger(s.Stderr), g.Verbose}.box(ctx, c.versionsConfig)
 	}
 	provider, err := s.OpenKey(ctx, f.Key)
 	if err != nil {
