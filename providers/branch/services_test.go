@@ -46,8 +46,8 @@ func TestServices(t *testing.T) {
 	})
 }
 
-// countCalls reads 100,000 records of 100 branches in one process, and then one branch by
-// 100 processes at once. decrypts returns the calls that the service saw; nil means that
+// countCalls reads records of 100 branches 100,000 times in one process (or KMSENCRYPTED_READS
+// times), and then one branch by 100 processes at once. decrypts returns the calls that the service saw; nil means that
 // only the Box's observer counts them.
 func countCalls(t *testing.T, service kmsencrypted.Provider, decrypts func() int) {
 	var mu sync.Mutex
@@ -80,7 +80,8 @@ func countCalls(t *testing.T, service kmsencrypted.Provider, decrypts func() int
 		}
 		return p
 	}
-	const branches, reads = 100, 1000
+	const branches = 100
+	reads := sizeOf(t, "KMSENCRYPTED_READS", 100_000) / branches // of each
 	writer := start()
 	wraps := make([][]byte, branches)
 	contexts := make([]kmsencrypted.BoundContext, branches)
@@ -101,7 +102,9 @@ func countCalls(t *testing.T, service kmsencrypted.Provider, decrypts func() int
 		})
 	}
 	all.Wait()
-	if got := decrypts() - before; got != branches {
+	got := decrypts() - before
+	t.Logf("counted: %d reads of %d branches, %d calls", branches*reads, branches, got)
+	if got != branches {
 		t.Errorf("%d reads of %d branches: %d calls, want %d", branches*reads, branches, got, branches)
 	}
 	before = decrypts()
