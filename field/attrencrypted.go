@@ -263,14 +263,33 @@ func marshalOf(f *fieldSpec) *codec {
 	case f.allowEmpty:
 		return &marshalCodec
 	}
-	blank := marshalCodec
-	blank.encode = func(dst []byte, v reflect.Value) ([]byte, bool, error) {
-		if v.Kind() == reflect.String && v.Len() == 0 {
-			return dst, false, nil // which attr_encrypted does not marshal either
+	return &marshalBlankCodec
+}
+
+// marshalBlankCodec leaves the empty text as it is, as attr_encrypted does. For an any
+// that is "" as well.
+var marshalBlankCodec = codec{
+	name: marshalCodec.name, same: marshalCodec.same,
+	encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
+		if isEmptyText(v) {
+			return dst, false, nil
 		}
 		return marshalCodec.encode(dst, v)
+	},
+	decode: func(v reflect.Value, plaintext []byte) error {
+		if len(plaintext) == 0 && v.Kind() == reflect.Interface {
+			v.Set(reflect.ValueOf(""))
+			return nil
+		}
+		return marshalCodec.decode(v, plaintext)
+	},
+}
+
+func isEmptyText(v reflect.Value) bool {
+	if v.Kind() == reflect.Interface {
+		v = v.Elem()
 	}
-	return &blank
+	return v.Kind() == reflect.String && v.Len() == 0
 }
 
 var marshalCodec = codec{

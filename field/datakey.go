@@ -96,7 +96,11 @@ func (g *group) commitAdded() {
 }
 
 // sealBlanks seals what Ruby stores without a key, if the new key is at a native version.
+// In Ruby's form it stays as it is, with the iv that the column had before it was emptied.
 func (g *group) sealBlanks(op string) {
+	if g.cipher != &g.native {
+		return
+	}
 	buf := newScratch()
 	defer buf.release()
 	for i := range g.slots {
