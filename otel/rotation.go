@@ -32,7 +32,7 @@ const (
 //	kmsencrypted.rotation.stage.duration  histogram, s: of a batch by kmsencrypted.stage "read", "rotate" (key service and sealing), "wait" (for a limit or a throttling service) or "write"
 //	kmsencrypted.rotation.throttled       counter, {wait}: by kmsencrypted.reason, an outcome such as "throttled", or "check"
 //	kmsencrypted.rotation.leases_lost     counter, {shard}: taken over by another worker
-//	kmsencrypted.rotation.remaining       gauge, {record}: planned records that this process has not moved
+//	kmsencrypted.rotation.remaining       gauge, {record}: planned records that this process has not moved; 0 when the run is done
 //	kmsencrypted.rotation.eta             gauge, s: at the rate so far; set once 1 % is done
 //
 // Each has the attribute kmsencrypted.table. The metrics of [New] cover requests to key services, [Limiter]
@@ -139,6 +139,9 @@ func (r *rotations) observe(e rotation.Event) {
 		if eta > 0 || left == 0 {
 			r.eta.Record(ctx, eta.Seconds(), table)
 		}
+	case rotation.EventDone: // others may have moved some, and failed ones are not tried again
+		r.remaining.Record(ctx, 0, table)
+		r.eta.Record(ctx, 0, table)
 	case rotation.EventFailure:
 		if e.Failure != nil {
 			r.failures.Add(ctx, 1, by(classKey, e.Failure.Class))

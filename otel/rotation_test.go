@@ -67,6 +67,10 @@ func TestRotationMetrics(t *testing.T) {
 	if !ok || len(durations.DataPoints) != 1 || durations.DataPoints[0].Count != 2 {
 		t.Errorf("durations of batches: %+v", durations)
 	}
+	event(rotation.Event{Type: rotation.EventDone})
+	if left, _ := gauge[int64](t, sdk, "kmsencrypted.rotation.remaining"); left != 0 {
+		t.Errorf("remaining = %d after the end, want 0", left)
+	}
 	wantStages(t, sdk)
 }
 

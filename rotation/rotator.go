@@ -248,6 +248,7 @@ const (
 	EventLost      EventType = "lease lost" // a batch was dropped because another worker has the shard
 	EventShardDone EventType = "shard done"
 	EventPassDone  EventType = "pass done" // sent by the one worker that ended it
+	EventDone      EventType = "done"      // a call of Run ends, and no record is left that could be moved
 	EventOpened    EventType = "opened"    // by a verification: a batch was opened
 	EventVerified  EventType = "verified"
 )

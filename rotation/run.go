@@ -66,6 +66,9 @@ func (r *Rotator) Run(ctx context.Context) (Result, error) {
 	} else if err == nil {
 		err = statusErr
 	}
+	if result.Done {
+		w.tell(EventDone, Shard{Pass: result.Pass})
+	}
 	return result, r.failed("run", err)
 }
 

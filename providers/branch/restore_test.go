@@ -307,7 +307,7 @@ func TestRestoredBackups(t *testing.T) {
 				c.exec(c.db, "CREATE INDEX "+table+"_email ON "+table+" (email_bidx)")
 			}
 			store, service, bucket := sqlStore(t, c.keysDB, c.d), newService(t), new(attach.Memory)
-			o := branch.Options{Of: branch.ByPairs("tenant", "subject"), Receipts: receiptsOf(t, store)}
+			o := branch.Options{Of: branch.ByPairs("tenant", "subject"), Receipts: receiptsOf(t, store), StoreTimeout: time.Minute}
 			restart := func() { c.start(open(t, store, service, o), bucket) }
 			restart()
 			c.fill()
