@@ -388,6 +388,16 @@ func (a Adapter[R]) AddKey(ctx context.Context, column string, row *R) error {
 	return a.inner().addKey(ctx, column, row)
 }
 
+// AddSharedKey is [Adapter.AddKey] for a record of which the program has a copy that was
+// read earlier. If the copy was read without a data key and got one since, the record gets
+// the same one, with no call. Otherwise a copy without a data key takes over the new one,
+// which counts as sent: see [Adapter.Sent]. Under a record seal, and if the encryption
+// context has changed, the data key of the copy is not for this record: then writing
+// the copy is [kmsencrypted.ErrConflict].
+func (a Adapter[R]) AddSharedKey(ctx context.Context, column string, row, earlier *R) error {
+	return a.inner().addSharedKey(ctx, column, row, earlier)
+}
+
 // AddKeys is [Adapter.AddKey] for every key column that is NULL, of many records. The
 // error is that of the record, or [Failures] if there are many.
 func (a Adapter[R]) AddKeys(ctx context.Context, rows ...*R) error {

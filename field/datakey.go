@@ -46,6 +46,57 @@ func (c *core) addKey(ctx context.Context, column string, row any) error {
 	return c.addKeys(ctx, []any{row}, func(k *keySpec) bool { return k.column == column })
 }
 
+// addSharedKey gives a record a data key that its earlier copy takes over.
+func (c *core) addSharedKey(ctx context.Context, column string, row, earlier any) error {
+	if err := c.usable([]any{row, earlier}); err != nil {
+		return err
+	}
+	w := c.newWork([]any{row, earlier})
+	defer w.release()
+	groups, err := w.under(column, c.table())
+	if err != nil {
+		return err
+	}
+	now, then := groups[0], groups[1]
+	if now.mayShare(then) {
+		now.share(then)
+	} else if err := c.addKey(ctx, column, row); err != nil {
+		return err
+	}
+	if then.key.h.state == null {
+		then.share(now)
+	}
+	if then.key.h.stored.same(now.key.h.stored) {
+		then.key.h.send() // the caller writes it, and may roll that back
+	}
+	return nil
+}
+
+// mayShare reports whether the data key that another copy of this record got since it
+// was read is one for this record as it is: wrapped at the same place, and without a seal
+// over what only the copy has.
+func (g *group) mayShare(other *group) bool {
+	h := &other.key.h
+	if !h.read || !h.before().null || !h.ciphertext() || !other.key.IsOpen() || g.seals(h.stored.text) {
+		return false
+	}
+	there, err := other.wasPlaced()
+	if err != nil {
+		return false
+	}
+	here, err := g.place(kmsencrypted.ColumnVersion(h.stored.text))
+	if err != nil || (here == nil) != (there == nil) {
+		return false
+	}
+	return here == nil || here.place == there.place
+}
+
+// share takes over the data key that another copy of this record got.
+func (g *group) share(other *group) {
+	g.key.store(other.key.h.stored.text)
+	g.key.dataKey, g.key.placed, g.key.checked = other.key.dataKey, other.key.placed, true
+}
+
 // addKeys gives records data keys in those of the picked key columns that are NULL.
 func (c *core) addKeys(ctx context.Context, rows []any, picks func(*keySpec) bool) error {
 	const op = "wrap"
@@ -92,7 +143,7 @@ func (g *group) commitAdded() {
 		}
 	}
 	g.key.store(g.column)
-	g.key.dataKey, g.key.checked = g.dataKey, true
+	g.key.dataKey, g.key.placed, g.key.checked = g.dataKey, g.placed, true
 }
 
 // sealBlanks seals what Ruby stores without a key, if the new key is at a native version.

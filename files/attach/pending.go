@@ -232,14 +232,14 @@ func (p *Pending[R]) currentDataKey(ctx context.Context, tx Tx, now *R) (kmsencr
 }
 
 // addDataKey gives a record its first data key. The caller's record takes it over if
-// it was read without one.
+// it was read without one. If it has one from a transaction that was rolled back, the record
+// gets that one again.
 func (p *Pending[R]) addDataKey(ctx context.Context, tx Tx, now *R) (kmsencrypted.DataKey, error) {
 	m := p.manager
-	if err := m.model.AddKey(ctx, m.key, now); err != nil {
+	if err := m.model.AddSharedKey(ctx, m.key, now, p.row); err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
-	key := m.model.Key(m.key, now)
-	text, err := key.Value()
+	text, err := m.model.Key(m.key, now).Value()
 	if err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
@@ -247,11 +247,8 @@ func (p *Pending[R]) addDataKey(ctx context.Context, tx Tx, now *R) (kmsencrypte
 	if err := m.writeIf(ctx, tx, now, first); err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
-	if theirs := m.model.Key(m.key, p.row); theirs.IsNull() {
-		err = theirs.Scan(text)
-	}
-	keys, keysErr := m.model.DataKeys(ctx, m.key, now)
-	if err = errors.Join(err, keysErr); err != nil {
+	keys, err := m.model.DataKeys(ctx, m.key, now)
+	if err != nil {
 		return kmsencrypted.DataKey{}, err
 	}
 	return keys[0], nil
