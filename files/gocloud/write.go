@@ -139,13 +139,27 @@ func (w *writer) Close() error {
 		return err
 	}
 	if err := w.inner.Close(); err != nil {
-		// Only if the store reports a refusal is it certain that there is no object.
-		// After a broken connection there may be one, now or soon.
-		if gcerrors.Code(err) == gcerrors.FailedPrecondition {
-			w.bucket.dropSidecar(w.ctx, w.key, w.ID())
+		if w.wasStored(err) {
+			return nil
 		}
 		return err
 	}
 	w.bucket.dropSidecar(w.ctx, w.key, old)
 	return nil
+}
+
+// wasStored reports whether the object is there although the store refused it: a client
+// that gets no answer sends the object again, and the store then refuses to replace it.
+// If another object is there, wasStored drops the sidecar. In all other cases it
+// stays, because there may be an object, now or soon: after a broken connection, and
+// without permission to read. [Bucket.Prune] deletes it if there is none.
+func (w *writer) wasStored(refused error) bool {
+	if gcerrors.Code(refused) != gcerrors.FailedPrecondition {
+		return false
+	}
+	id, err := w.bucket.fileID(w.ctx, w.key)
+	if err == nil && id != w.ID() {
+		w.bucket.dropSidecar(w.ctx, w.key, w.ID())
+	}
+	return err == nil && id == w.ID()
 }

@@ -1,6 +1,7 @@
 package s3ec
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -163,10 +164,50 @@ func (c *Client) put(ctx context.Context, key string, src io.Reader, size int64,
 	defer clear(sealer.buffer)
 	upload.Body = sealer
 	version, err := c.store.Put(ctx, key, upload)
-	if err != nil && c.o.Instruction {
+	if err == nil {
+		return version, nil
+	}
+	found, whose := c.whose(context.WithoutCancel(ctx), key, sealer.head)
+	if whose == ours && errors.Is(err, fs.ErrExist) {
+		return found, nil
+	}
+	// An object that may be there needs its instruction object.
+	if unused := whose == nobodys || whose == anothers && o.IfNotExist; unused && c.o.Instruction {
 		err = errors.Join(err, c.store.Delete(context.WithoutCancel(ctx), key+c.o.Suffix))
 	}
-	return version, err
+	return Version{}, err
+}
+
+// owner is who wrote the object that is there after an upload failed.
+type owner int
+
+const (
+	unknown owner = iota
+	nobodys       // there is none
+	ours          // the store has it although it returned an error, or refused to store it twice
+	anothers
+)
+
+// whose compares the object that is stored as key with the first bytes of one that was
+// sent. They are ciphertext under a new data key, so no other object has them.
+func (c *Client) whose(ctx context.Context, key string, head []byte) (Version, owner) {
+	object, err := c.store.Get(ctx, key, Range{})
+	if errors.Is(err, fs.ErrNotExist) {
+		return Version{}, nobodys
+	}
+	if err != nil {
+		return Version{}, unknown
+	}
+	defer object.Body.Close()
+	there := make([]byte, headSize)
+	n, err := fullio.Read(object.Body, there)
+	switch {
+	case err != nil && err != io.EOF:
+		return Version{}, unknown
+	case len(head) == headSize && bytes.Equal(there[:n], head):
+		return object.Version, ours
+	}
+	return Version{}, anothers
 }
 
 func checkMetadata(metadata map[string]string) error {
@@ -191,6 +232,12 @@ func (c *Client) putInstruction(ctx context.Context, key string, fields map[stri
 		return fmt.Errorf("%w: instruction object of %d bytes", kmsencrypted.ErrTooLarge, len(text))
 	}
 	_, err = c.store.Put(ctx, key+c.o.Suffix, Upload{Body: strings.NewReader(text), Size: int64(len(text)), IfNotExist: true})
+	if errors.Is(err, fs.ErrExist) {
+		// The one that is there may be ours, if the answer to a first request was lost.
+		if there, unread := c.instruction(ctx, key); unread == nil && there == text {
+			return nil
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("instruction object: %w", err)
 	}

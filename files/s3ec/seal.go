@@ -25,7 +25,12 @@ type sealer struct {
 	buffer  []byte
 	ready   []byte // of the buffer, not returned yet
 	err     error  // after what is ready
+	head    []byte // the first bytes that were returned, at most headSize
 }
+
+// headSize is the number of bytes by which an object is recognized: the shortest object is
+// the tag of an empty file.
+const headSize = tagSize
 
 func newSealer(ctx context.Context, src io.Reader, size int64, message *gcmstream.Message) *sealer {
 	n := int64(segmentSize)
@@ -44,6 +49,7 @@ func (s *sealer) Read(p []byte) (int, error) {
 	}
 	n := copy(p, s.ready)
 	s.ready = s.ready[n:]
+	s.head = append(s.head, p[:min(n, headSize-len(s.head))]...)
 	return n, nil
 }
 
