@@ -28,6 +28,10 @@ const partSuffix = ".part"
 // OpenDir returns a bucket in a folder, which it creates if it is missing. Object
 // names cannot lead outside the folder, not even through symbolic links. The caller
 // closes the bucket.
+//
+// A folder on a disk that is not mounted looks like an empty one. A [Manager] finds that
+// out by its identity, and says [ErrStore] where an object is not found; a program that uses
+// a Dir alone compares [Dir.Identity] with what it was.
 func OpenDir(name string) (*Dir, error) {
 	if err := os.MkdirAll(name, 0o700); err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/concern"
 )
 
 // ErrAbandoned reports an upload that was given up because its lease ended. Its
@@ -14,6 +15,11 @@ var ErrAbandoned = errors.New("attach: the upload was given up: upload the file 
 // ErrSize reports a source with more or fewer bytes than declared, or more than
 // allowed. Nothing was attached.
 var ErrSize = errors.New("attach: the file does not have the declared size, or is too large")
+
+// ErrStore reports that an object was not found, and neither was the store that the database
+// knows under the name of the bucket: a folder that is not mounted, or another one. The file
+// may well exist. [kmsencrypted.Retryable] returns true for it.
+var ErrStore = concern.Later("attach: the bucket is not the store that has the files: is it mounted?")
 
 var errOtherRecord = fmt.Errorf("%w: the attachment belongs to another record", kmsencrypted.ErrConfig)
 

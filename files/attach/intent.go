@@ -102,8 +102,7 @@ func (i intents) discardPending(ctx context.Context, bucket, object string) erro
 	if pending, err := i.giveUp(ctx, bucket, object); err != nil || !pending {
 		return err
 	}
-	_, err := i.deleteObjects(ctx, bucket, []string{object})
-	return err
+	return i.deleteNow(ctx, bucket, object)
 }
 
 // discard deletes an object that was never attached: now if that works, otherwise the
@@ -113,6 +112,15 @@ func (i intents) discard(ctx context.Context, bucket, object string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 	defer cancel()
 	if _, err := i.giveUp(ctx, bucket, object); err != nil {
+		return err
+	}
+	return i.deleteNow(ctx, bucket, object)
+}
+
+// deleteNow deletes a doomed object. In another store than the one that has it nothing is
+// found and nothing wrong: the object stays on the list.
+func (i intents) deleteNow(ctx context.Context, bucket, object string) error {
+	if err := i.identify(ctx, bucket); err != nil {
 		return err
 	}
 	_, err := i.deleteObjects(ctx, bucket, []string{object})

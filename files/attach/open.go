@@ -20,8 +20,7 @@ import (
 // Before it returns, Open compares the file id of the row with the object's and
 // authenticates the length of the file. Each part is authenticated when it is read.
 // Open returns [fs.ErrNotExist] if the attachment, its record or its object does not
-// exist. It
-// returns [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
+// exist, and [ErrStore] if the whole store is not there. It returns [kmsencrypted.ErrDecrypt], [kmsencrypted.ErrMalformed] or
 // [kmsencrypted.ErrNotCiphertext] for everything that does not belong together:
 // another record's row, also an earlier one's with the same primary key, another object,
 // changed bytes. The other errors are those
@@ -74,11 +73,12 @@ func (m *Manager[R]) openNow(ctx context.Context, a *Attachment, row *R) (*File,
 	}
 	var key files.Key
 	defer func() { key.Wipe() }()
-	return openBy(ctx, bucket, a, func() (files.Key, error) {
+	f, err := openBy(ctx, bucket, a, func() (files.Key, error) {
 		var err error
 		key, err = m.fileKey(ctx, a, row)
 		return key, err
 	})
+	return f, m.missing(ctx, a.Bucket, err)
 }
 
 // bucket returns the bucket of a row.

@@ -262,7 +262,7 @@ func (r *Rails[R]) open(ctx context.Context, row *R, b *Blob) (f *File, err erro
 	}
 	object, err := openBlob(ctx, bucket, b)
 	if err != nil {
-		return nil, err
+		return nil, r.missing(ctx, b.Service, err)
 	}
 	defer func() {
 		if err != nil {

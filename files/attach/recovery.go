@@ -299,6 +299,9 @@ func (m *Manager[R]) wrapRecovery(ctx context.Context, a *Attachment) error {
 		return err
 	}
 	if !there {
+		if err := m.identify(ctx, a.Bucket); err != nil {
+			return err
+		}
 		if err := m.putSidecar(ctx, a.Bucket, a.Object, text, true); err != nil {
 			return err
 		}

@@ -67,14 +67,20 @@ type RestoreOptions struct {
 // Such a file comes back if it was not swept before the database was lost: one of the
 // last [Config.Grace] and [Config.Lease].
 //
-// A file that fails does not stop the others; the returned error joins all errors. The
-// process needs permission to decrypt under [Config.Recovery].
+// A file that fails does not stop the others; the returned error joins all errors. A bucket
+// that is another store than the one that the database knows by its name is [ErrStore], and
+// nothing is restored. The process needs permission to decrypt under [Config.Recovery].
 func (m *Manager[R]) Restore(ctx context.Context, o RestoreOptions) (Restored, error) {
 	if err := m.usable(); err != nil {
 		return Restored{}, err
 	}
 	if m.config.Recovery == nil {
 		return Restored{}, configError("no Config.Recovery")
+	}
+	for name := range m.config.Buckets {
+		if err := m.missing(ctx, name, fs.ErrNotExist); errors.Is(err, ErrStore) {
+			return Restored{}, fmt.Errorf("attach: bucket %s: %w", name, ErrStore)
+		}
 	}
 	r := restoring[R]{m: m, options: o}
 	// Originals first: a derived file is bound to the file that it was derived from.
