@@ -22,6 +22,9 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 	if variant == "" || strings.Contains(variant, "/") || a.Variant != "" {
 		return nil, configError("variant %q of %s", variant, a.place())
 	}
+	if err := m.config.checkSize(o); err != nil {
+		return nil, err
+	}
 	src, err := m.OpenFrom(ctx, row, a)
 	if err != nil {
 		return nil, err

@@ -48,7 +48,8 @@ type Config struct {
 	// Elsewhere are attachments of this table that another manager has under another key
 	// column. This one leaves their file keys to it: a rotation needs both managers.
 	Elsewhere []string
-	// MaxSize is the size in bytes of the largest file; 0 sets no limit.
+	// MaxSize is the size in bytes of the largest new file; 0 sets no limit. Files that
+	// exist and are larger can still be read and encrypted anew.
 	MaxSize int64
 	// Lease is how long an upload may make no progress, or wait for its Commit, before
 	// it counts as given up. 0 means 1 h.

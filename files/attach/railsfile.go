@@ -36,6 +36,9 @@ func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reade
 	if err := r.records.named(name); err != nil {
 		return nil, err
 	}
+	if err := r.records.config.checkSize(o); err != nil {
+		return nil, err
+	}
 	bucket, err := r.records.config.bucketFor(ctx, name, o)
 	if err != nil {
 		return nil, err
@@ -49,7 +52,7 @@ func (r *Rails[R]) Upload(ctx context.Context, row *R, name string, src io.Reade
 
 // put writes the object of a pending file.
 func (r *Rails[R]) put(ctx context.Context, p *RailsPending[R], src io.Reader, o Options) error {
-	if o.Size < 0 || r.config.MaxSize > 0 && o.Size > r.config.MaxSize {
+	if o.Size < 0 {
 		return ErrSize
 	}
 	a := r.config.Attachments[p.b.Name]

@@ -56,6 +56,9 @@ func (m *Manager[R]) Upload(ctx context.Context, row *R, name string, src io.Rea
 	if err := m.named(name); err != nil {
 		return nil, err
 	}
+	if err := m.config.checkSize(o); err != nil {
+		return nil, err
+	}
 	p, err := m.prepare(ctx, row, &Attachment{ID: newID(), Name: name}, o)
 	if err != nil {
 		return nil, err
@@ -82,6 +85,9 @@ func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.
 	if err := m.usable(row, a, src); err != nil {
 		return nil, err
 	}
+	if err := m.config.checkSize(o); err != nil {
+		return nil, err
+	}
 	old := *a
 	p, err := m.prepare(ctx, row, &Attachment{ID: a.ID, Name: a.Name, Variant: a.Variant, Parent: a.Parent}, o)
 	if err != nil {
@@ -93,13 +99,19 @@ func (m *Manager[R]) Replace(ctx context.Context, row *R, a *Attachment, src io.
 
 func newID() string { return strings.ToLower(rand.Text()) }
 
+// checkSize checks the declared size of a new file. A file that exists may be larger, and
+// can be encrypted anew, because the limit may have been lowered since.
+func (c Config) checkSize(o Options) error {
+	if c.MaxSize > 0 && o.Size > c.MaxSize {
+		return ErrSize
+	}
+	return nil
+}
+
 // prepare begins a Pending.
 func (m *Manager[R]) prepare(ctx context.Context, row *R, a *Attachment, o Options) (*Pending[R], error) {
 	if o.Size < 0 {
 		return nil, configError("a file of %d bytes", o.Size)
-	}
-	if m.config.MaxSize > 0 && o.Size > m.config.MaxSize {
-		return nil, ErrSize
 	}
 	var err error
 	if a.Bucket, err = m.config.bucketFor(ctx, a.Name, o); err != nil {
