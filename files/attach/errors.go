@@ -23,6 +23,10 @@ var ErrStore = concern.Later("attach: the bucket is not the store that has the f
 
 var errOtherRecord = fmt.Errorf("%w: the attachment belongs to another record", kmsencrypted.ErrConfig)
 
+var errTaken = fmt.Errorf("%w: the record has a file there already: use Replace, or delete it first, in the same transaction", kmsencrypted.ErrConflict)
+
+var errDerived = fmt.Errorf("%w: there is a derived file of this variant already: delete it first, in the same transaction", kmsencrypted.ErrConflict)
+
 var errOtherTable = fmt.Errorf("%w: the attachment belongs to a record of another table", kmsencrypted.ErrConfig)
 
 // errInterrupted is the error of a source that panicked or ended its goroutine.

@@ -145,13 +145,13 @@ func (p *Pending[R]) check(ctx context.Context, tx Tx, a *Attachment) error {
 		}
 		taken, err := m.query(ctx, tx, "parent_id = ? AND variant = ?{lock}", a.Parent, a.Variant)
 		if err == nil && len(taken) > 0 {
-			err = kmsencrypted.ErrConflict
+			err = errDerived
 		}
 		return err
 	case slices.Contains(m.config.One, a.Name):
 		taken, err := m.query(ctx, tx, "record_table = ? AND record_id = ? AND name = ? AND variant = ''{lock}", a.Table, recordID(a.RecordID), a.Name)
 		if err == nil && len(ofRecord(taken, recordID(a.RecordID))) > 0 {
-			err = kmsencrypted.ErrConflict
+			err = errTaken
 		}
 		return err
 	}

@@ -30,7 +30,9 @@ func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_a
 //
 // row must have been read with its primary key, its key columns and every encrypted
 // column, as for [field.Model.Rekey]. If the record also has files of other managers,
-// pass those managers as others. Otherwise their files are lost. Rekey returns
+// pass those managers as others. Otherwise their files are lost. File keys that the key
+// service wrapped itself do not follow a record to another encryption context, such as that
+// of another tenant: call [Manager.WrapKeys] before. Rekey returns
 // [kmsencrypted.ErrConflict] if the row in the database has changed since. It
 // fails if a file key does not open or a column was not read. After any error read
 // the record again, because row then has data keys that were never stored.

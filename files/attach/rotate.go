@@ -162,6 +162,9 @@ func (m *Manager[R]) rotateDirect(ctx context.Context, tx Tx, a *Attachment, r f
 		return "", err
 	}
 	key, err := m.unwrap(ctx, row, r.Old, a)
+	if errors.Is(err, kmsencrypted.ErrDecrypt) && !r.Old.IsZero() {
+		err = fmt.Errorf("attach: the key service wrapped this file key itself, under the encryption context that the record had: before a record moves to another one, as with its tenant, call WrapKeys; if it did not move: %w", err)
+	}
 	if err != nil {
 		return "", err
 	}
