@@ -29,6 +29,10 @@ const partSuffix = ".part"
 // names cannot lead outside the folder, not even through symbolic links. The caller
 // closes the bucket.
 //
+// The layout is that of Active Storage, so some names that other stores take are
+// [fs.ErrInvalid]: those of fewer than four bytes, those whose first or second two bytes
+// cannot name a folder, as "a/" and "..", and those that end with ".part".
+//
 // A folder on a disk that is not mounted looks like an empty one. A [Manager] finds that
 // out by its identity, and says [ErrStore] where an object is not found; a program that uses
 // a Dir alone compares [Dir.Identity] with what it was.

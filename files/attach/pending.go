@@ -48,7 +48,7 @@ func (p *Pending[R]) ContentType() string {
 
 // Discard gives the file up and deletes its object: now if that works, otherwise the
 // next sweep does. It does nothing to a file that was attached, also if it was deleted
-// since.
+// since. It goes on for up to 10 s after ctx is done.
 func (p *Pending[R]) Discard(ctx context.Context) error {
 	if err := p.usable(); err != nil {
 		return err

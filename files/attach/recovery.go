@@ -310,12 +310,16 @@ func (m *Manager[R]) wrapRecovery(ctx context.Context, a *Attachment) error {
 		return nil
 	}
 	set, err := m.exec(ctx, m.db, "UPDATE kms_attachments SET recovery = ? WHERE id = ? AND bucket = ? AND object = ?", text, a.ID, a.Bucket, a.Object)
-	if err == nil && !set && text != a.recovery {
-		// Deleted or replaced meanwhile: if the object is swept already, nobody else
-		// deletes the sidecar.
-		err = errors.Join(kmsencrypted.ErrConflict, m.deleteFrom(ctx, a.Bucket, a.Object+SidecarSuffix))
+	if err != nil || set {
+		return err
 	}
-	return err
+	// MariaDB counts changed rows only, so look whether there is one.
+	if rows, err := m.referenced(ctx, a.Bucket, []string{a.Object}); err != nil || rows[a.Object] {
+		return err
+	}
+	// Deleted or replaced meanwhile: if the object is swept already, nobody else deletes the
+	// sidecar.
+	return errors.Join(kmsencrypted.ErrConflict, m.deleteFrom(ctx, a.Bucket, a.Object+SidecarSuffix))
 }
 
 // currentRecovery returns the recovery wrap of a row, or a new one if the row has none of

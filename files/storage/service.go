@@ -16,7 +16,8 @@ import (
 
 // Service is a store under a name, with the operations of a service of Active Storage. A
 // key is the name of an object: an object is written once and never changed. A key that
-// [fs.ValidPath] does not allow is [fs.ErrInvalid]. A Service is safe for concurrent use.
+// [fs.ValidPath] does not allow is [fs.ErrInvalid], and under Disk some others are, such as
+// those of fewer than four bytes: see [attach.OpenDir]. A Service is safe for concurrent use.
 type Service struct {
 	name     string
 	bucket   attach.Bucket
