@@ -10,6 +10,7 @@ type Commands struct {
 	Branch      branchCommands   `cmd:"" help:"Branch keys: list, renew, rotate, erase them, and repeat erasures after a restore."`
 	Versions    versionsCmd      `cmd:"" help:"Versions of keys: list them, count the records at each, and check whether one may be retired."`
 	Inspect     inspectCmd       `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
+	Inventory   inventoryCmd     `cmd:"" help:"What is encrypted, under which key, and what it leaks."`
 	Check       checkCmd         `cmd:"" help:"Compare the models with the live schema."`
 	Tables      tablesCmd        `cmd:"" help:"Print the SQL of the tables that the library keeps its own state in, or create them."`
 	Doctor      doctorCmd        `cmd:"" help:"Test the key services: encrypt, decrypt, context, and what they log."`

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -95,6 +96,9 @@ func TestFilesRestore(t *testing.T) {
 	must(before.db.QueryRow("SELECT object FROM kms_attachments WHERE record_id = '1'").Scan(&object))
 	must(bucket.Delete(t.Context(), object+attach.SidecarSuffix))
 	wants(before.run(0, "files", "wrap-recovery"), "patients  10 files looked at\n")
+	if out, want := before.run(0, "inventory", "--format", "csv"), fmt.Sprintf("patients,scans,file,encrypted_kms_key,native,\"10 files, %d bytes\",,,", 10*len(secretBody)); !strings.Contains(out, want) {
+		t.Errorf("inventory printed %s, want %s", out, want)
+	}
 	wants(before.run(0, "files", "restore"), "patients  0 files restored, 10 had their rows, 0 without a record, 0 of another data key, 0 superseded, 0 not attached, 0 without a sidecar, 0 failed\n")
 
 	after := open(configured)
