@@ -59,7 +59,7 @@ var dialects = map[field.Dialect]struct {
 		prefix:    "left(%[1]s, locate(':', %[1]s))",
 		witnessed: "CAST(%s AS BINARY)",
 		micros:    "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)",
-		columnTypes: "SELECT column_name AS `Name`, concat(data_type, CASE WHEN column_type LIKE '%unsigned%' THEN ' unsigned' ELSE '' END) AS `Type`, coalesce(collation_name, '') AS `Collation` " +
+		columnTypes: "SELECT column_name AS `Name`, concat(data_type, CASE WHEN data_type = 'decimal' THEN concat('(', numeric_precision, ',', numeric_scale, ')') ELSE '' END, CASE WHEN column_type LIKE '%unsigned%' THEN ' unsigned' ELSE '' END) AS `Type`, coalesce(collation_name, '') AS `Collation` " +
 			"FROM information_schema.columns WHERE table_schema = coalesce(?, database()) AND table_name = ?",
 		rowsAbout:     "SELECT coalesce(max(table_rows), 0) FROM information_schema.tables WHERE table_schema = coalesce(?, database()) AND table_name = ? AND table_type = 'BASE TABLE'",
 		schemas:       "SELECT table_schema AS `Own`, coalesce(database(), '') AS `Ledger` FROM information_schema.tables WHERE table_schema = coalesce(?, database()) AND table_name = ?",

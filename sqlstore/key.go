@@ -25,6 +25,9 @@ func (s *Store[R]) idValues(row *R) ([]any, error) {
 		if err != nil {
 			return nil, fmt.Errorf("sqlstore: primary key column %s.%s: %w", s.Table(), c.name, err)
 		}
+		if _, isBytes := v.([]byte); s.types[c.name].isText() && !isBytes {
+			v = fmt.Sprint(v) // MariaDB and MySQL compare a text and a number as floating-point numbers
+		}
 		values[i] = v
 	}
 	return values, nil

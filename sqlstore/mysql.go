@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -103,10 +104,7 @@ func newJoin[R any](s *Store[R], w *swap) *join {
 			value = "UNHEX(" + value + ")"
 		case spelledAsText(t.name):
 		case t.collation == "":
-			kind = "bigint"
-			if strings.HasSuffix(t.name, " unsigned") {
-				kind = "bigint unsigned"
-			}
+			kind = t.name // a comparison with another type would be one of floating-point numbers
 		default:
 			kind += " CHARACTER SET utf8mb4"
 		}
@@ -179,7 +177,10 @@ func (w *swap) textKind(at int) string {
 // spelledAsText lists types whose values MariaDB accepts only as text.
 func spelledAsText(t string) bool { return t == "uuid" || t == "inet4" || t == "inet6" }
 
-func isNumber(t string) bool { return strings.HasSuffix(strings.TrimSuffix(t, " unsigned"), "int") }
+// numbers are the types of MariaDB and MySQL for them, without what follows.
+var numbers = regexp.MustCompile(`^(?:(?:tiny|small|medium|big)?int|decimal|double|float)\b`)
+
+func isNumber(t string) bool { return numbers.MatchString(t) }
 
 // text is the JSON of the updates.
 func (j *join) text(w *swap) string {

@@ -211,9 +211,9 @@ func (s *Store[R]) bounds(ctx context.Context, n int) ([][]any, error) {
 	return s.sampledBounds(ctx, n)
 }
 
-// hasIntegerID reports whether the primary key is one integer.
+// hasIntegerID reports whether the primary key is one integer, ordered as such.
 func (s *Store[R]) hasIntegerID() bool {
-	return len(s.ids) == 1 && isInteger(s.model.RowType().FieldByIndex(s.ids[0].index).Type.Kind())
+	return len(s.ids) == 1 && !s.types[s.ids[0].name].isText() && isInteger(s.model.RowType().FieldByIndex(s.ids[0].index).Type.Kind())
 }
 
 func isInteger(k reflect.Kind) bool {

@@ -89,6 +89,12 @@ type columnType struct {
 	collation string // of a text in MariaDB and MySQL
 }
 
+// isText reports whether the column compares and orders values as texts.
+func (t columnType) isText() bool {
+	name := strings.ToLower(t.name)
+	return t.collation != "" || slices.ContainsFunc([]string{"char", "text", "clob"}, func(kind string) bool { return strings.Contains(name, kind) })
+}
+
 // of returns the field in a row.
 func (c column) of(row any) reflect.Value {
 	v := reflect.ValueOf(row).Elem()
