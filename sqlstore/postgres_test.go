@@ -1,13 +1,17 @@
 package sqlstore_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
+	"github.com/kmsencrypted/kmsencrypted/sqlstore"
 )
 
 type coded struct {
@@ -60,4 +64,23 @@ func TestArraysPostgres(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A key column of bytes is refused, and what the error says to type helps.
+func TestKeyOfBytesPostgres(t *testing.T) {
+	t.Parallel()
+	db := postgres.open(t)
+	m := model[person](t, box(t, t.TempDir(), 1), "people")
+	db.MustExec("CREATE TABLE people (id bigint PRIMARY KEY, encrypted_kms_key bytea, email_ciphertext text, phone_ciphertext text)")
+	insert(t, db, m, numbered(1))
+	_, err := sqlstore.New(t.Context(), db.DB, postgres.dialect, m, sqlstore.Options{})
+	if !errors.Is(err, kmsencrypted.ErrConfig) {
+		t.Fatalf("New() of a table with a key of type bytea = %v, want ErrConfig", err)
+	}
+	_, remedy, _ := strings.Cut(err.Error(), "must be text: ")
+	_, err = db.Exec(remedy)
+	must(t, err)
+	_, err = sqlstore.New(t.Context(), db.DB, postgres.dialect, m, sqlstore.Options{})
+	must(t, err)
+	load(t, db, m)
 }

@@ -233,8 +233,10 @@ func (s *Store[R]) learn(ctx context.Context, options Options) error {
 		if fields.Names[c.name].Field.Type != reflect.TypeFor[field.Key]() {
 			continue
 		}
-		if t := types[c.name].name; t == "bytea" {
-			return fmt.Errorf("%w: the key column %s is %s, and must be text", kmsencrypted.ErrConfig, c.name, t)
+		if types[c.name].name == "bytea" {
+			column := s.dialect.Quoted(c.name)
+			return fmt.Errorf("%w: the key column %s is bytea, and must be text: ALTER TABLE %s ALTER COLUMN %s TYPE text USING convert_from(%[4]s, 'UTF8')",
+				kmsencrypted.ErrConfig, c.name, s.dialect.QuotedTable(s.Table()), column)
 		}
 		s.keys = append(s.keys, c)
 	}
