@@ -11,6 +11,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/race"
 	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
@@ -35,7 +36,7 @@ func BenchmarkHeapSQLite(b *testing.B) {
 		most = 1.5
 	}
 	for b.Loop() {
-		small, large := heapOf(b, rows/10), heapOf(b, rows)
+		small, large := heapOf(b, rows/10, 500), heapOf(b, rows, 500)
 		b.ReportMetric(float64(small)/1e6, "MB/tenth")
 		b.ReportMetric(float64(large)/1e6, "MB/all")
 		b.ReportMetric(float64(large)/float64(small), "ratio")
@@ -45,9 +46,22 @@ func BenchmarkHeapSQLite(b *testing.B) {
 	}
 }
 
-// heapOf rewraps a table of n records and returns the most that was live after
-// one of about twenty batches.
-func heapOf(b *testing.B, n int64) (most uint64) {
+// The same of few records, in batches that are smaller than the small table. It would be
+// several times as much if each record left some bytes behind.
+func TestHeapSQLite(t *testing.T) {
+	small, large := int64(2_000), int64(10_000)
+	if race.Detector { // for want of patience
+		large = 6_000
+	}
+	few, many := heapOf(t, small, 50), heapOf(t, large, 50)
+	if float64(many) > 1.5*float64(few) {
+		t.Errorf("%d bytes are live with %d records, %d with %d", many, large, few, small)
+	}
+}
+
+// heapOf rewraps a table of n records in batches and returns the most that was live after
+// one of about twenty of them.
+func heapOf(b testing.TB, n, batch int64) (most uint64) {
 	db := sqlite.open(b)
 	defer db.Close()
 	// One context for all records, so that the database can make copies of one.
@@ -64,13 +78,12 @@ func heapOf(b *testing.B, n int64) (most uint64) {
 	to := boxAt(2)
 	m, err := field.NewModel[keyOnly](to, field.Config{Table: "keyed", KeysOnly: true})
 	must(b, err)
-	const batch = 500
-	batches, every := 0, n/batch/20
-	o := rotation.Options{Workers: 1, Shards: 8, BatchSize: batch, TargetTime: -1, Observe: func(e rotation.Event) {
+	batches, every := int64(0), max(1, n/batch/20)
+	o := rotation.Options{Workers: 1, Shards: 8, BatchSize: int(batch), TargetTime: -1, Observe: func(e rotation.Event) {
 		if e.Type != rotation.EventBatch {
 			return
 		}
-		if batches++; int64(batches)%every == 0 {
+		if batches++; batches%every == 0 {
 			var stats runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&stats)
@@ -92,7 +105,7 @@ func heapOf(b *testing.B, n int64) (most uint64) {
 
 // fill makes a table of n records with one data key, which Ruby's format does not
 // bind to a record beyond its context.
-func fill(b *testing.B, db *sqlx.DB, from *kmsencrypted.Box, n int64) {
+func fill(b testing.TB, db *sqlx.DB, from *kmsencrypted.Box, n int64) {
 	m, err := field.NewModel[keyOnly](from, field.Config{Table: "keyed", KeysOnly: true})
 	must(b, err)
 	create(b, sqlite, db, m, "id integer PRIMARY KEY")
