@@ -254,6 +254,7 @@ func (b *batch[R]) swap(run string) (*swap, error) {
 			}
 		}
 	}
+	s.updates = make([]update, 0, len(s.indexes))
 	for _, i := range s.indexes {
 		r := b.records[i]
 		u := update{id: r.id, same: r.before, set: make([]driver.Value, len(s.set))}

@@ -110,7 +110,7 @@ func (x *erasing[R]) page(ctx context.Context, after string, most int) (last str
 	b := &batch[R]{store: s, witnesses: x.view.witnesses, compared: s.withContext(compared)}
 	whole := false
 	err = s.inSession(ctx, func(conn *sqlx.Conn) (err error) {
-		b.rows, b.records, whole, err = s.load(ctx, conn, q, x.view)
+		b.rows, b.records, whole, err = s.load(ctx, conn, q, x.view, limit)
 		return err
 	})
 	if err != nil {

@@ -484,5 +484,5 @@ func (s *Store[R]) loadKeys(ctx context.Context, db sqlx.QueryerContext, keys []
 		q.Add(")")
 	}
 	q.Add(")")
-	return s.load(ctx, db, q, all)
+	return s.load(ctx, db, q, all, len(keys))
 }

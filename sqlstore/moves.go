@@ -101,7 +101,7 @@ func (s *Store[R]) movesFrom(ctx context.Context, sel rotation.Selection, each i
 		var records []record
 		var whole bool
 		err := s.inSession(ctx, func(conn *sqlx.Conn) (err error) {
-			rows, records, whole, err = s.load(ctx, conn, q, v)
+			rows, records, whole, err = s.load(ctx, conn, q, v, int(limit))
 			return err
 		})
 		if err != nil {

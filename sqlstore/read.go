@@ -41,7 +41,7 @@ func (s *Store[R]) Read(ctx context.Context, sel rotation.Selection) (rotation.B
 	}
 	var whole bool
 	err = s.inSession(ctx, func(conn *sqlx.Conn) (err error) {
-		b.rows, b.records, whole, err = s.load(ctx, conn, q, v)
+		b.rows, b.records, whole, err = s.load(ctx, conn, q, v, limit)
 		return err
 	})
 	if err != nil {
@@ -132,10 +132,13 @@ func within(part string) string {
 	return "(" + part + ")"
 }
 
-// load reads the rows of a query of selectFrom, and for each its primary key and its
-// witnesses. It stops before the end, and whole is false, when they are more than
+// roomAhead limits the records for which load makes room before they come.
+const roomAhead = 1000
+
+// load reads the rows of a query of selectFrom, at most so many, and for each its primary
+// key and its witnesses. It stops before the end, and whole is false, when they are more than
 // mostBytes; at least one is read.
-func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement, v view) (rows []R, records []record, whole bool, err error) {
+func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldialect.Statement, v view, most int) (rows []R, records []record, whole bool, err error) {
 	found, err := db.QueryContext(ctx, q.String(), q.Args...)
 	if err != nil {
 		return nil, nil, false, err
@@ -146,11 +149,16 @@ func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldiale
 	columns := make([]sized, len(v.fields))
 	targets := make([]any, 0, len(v.fields)+len(v.witnesses))
 	for found.Next() {
-		row := s.newRow()
+		if rows == nil { // many queries find nothing
+			room := min(most, roomAhead)
+			rows, records = make([]R, 0, room), make([]record, 0, room)
+		}
+		rows = append(rows, s.newRow())
+		row := &rows[len(rows)-1]
 		r := record{witnesses: make([]any, len(v.witnesses))}
 		targets = targets[:0]
 		for i, c := range v.fields {
-			target := c.of(&row).Addr().Interface()
+			target := c.of(row).Addr().Interface()
 			if scanner, ok := target.(sql.Scanner); ok {
 				columns[i] = sized{scanner, &bytes}
 				target = &columns[i]
@@ -163,10 +171,10 @@ func (s *Store[R]) load(ctx context.Context, db sqlx.QueryerContext, q *sqldiale
 		if err := found.Scan(targets...); err != nil {
 			return nil, nil, false, err
 		}
-		if r.id, err = s.idValues(&row); err != nil {
+		if r.id, err = s.idValues(row); err != nil {
 			return nil, nil, false, err
 		}
-		rows, records = append(rows, row), append(records, r)
+		records = append(records, r)
 		if bytes >= mostBytes {
 			return rows, records, false, nil
 		}
