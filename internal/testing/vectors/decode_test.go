@@ -37,13 +37,14 @@ func TestKeepRails(t *testing.T) {
 	row := func(table string, names ...string) RailsRow {
 		r := RailsRow{Table: table, Values: make(map[string]RailsValue), Find: make(map[string]RailsValue)}
 		for _, name := range names {
-			r.Values[name], r.Find[name] = RailsValue{}, RailsValue{}
+			r.Values[name], r.Find[name] = RailsValue{Type: "string"}, RailsValue{}
 		}
 		return r
 	}
 	own := RailsManifest{Rows: []RailsRow{row("users", "email", "phone")}}
-	other := RailsManifest{Rows: []RailsRow{row("users", "email", "fax"), row("invoices", "email"), row("users")}}
-	if unknown := other.keep(own); unknown != 3 || len(other.Rows) != 2 || len(other.Rows[0].Values) != 1 || len(other.Rows[0].Find) != 1 {
+	other := RailsManifest{Rows: []RailsRow{row("users", "email", "fax"), row("invoices", "email"), row("users", "phone")}}
+	other.Rows[2].Values["phone"] = RailsValue{Type: "interval"}
+	if unknown := other.keep(own); unknown != 4 || len(other.Rows[1].Values) != 0 || len(other.Rows) != 2 || len(other.Rows[0].Values) != 1 || len(other.Rows[0].Find) != 1 {
 		t.Errorf("%d left out, kept %+v", unknown, other.Rows)
 	}
 	files := RailsStorage{Files: []RailsFile{{Name: "photo"}, {Name: "future"}}}

@@ -59,7 +59,8 @@ type RailsFile struct {
 
 // LoadRails decodes a manifest of the Rails folder into v, like [Load]. Of another folder
 // than the project's own, tables, attributes, indexes and attachments that the project's
-// have not are left out and counted: no test has a model of them.
+// have not, and values of an unknown type, are left out and counted: no test has a model
+// of them.
 func LoadRails(t testing.TB, file string, v any) {
 	t.Helper()
 	dir := folder("KMSENCRYPTED_RAILS", "rails")
@@ -96,7 +97,9 @@ func (m *RailsManifest) keep(own RailsManifest) (unknown int) {
 	unknown = rows - len(m.Rows)
 	for _, row := range m.Rows {
 		values := len(row.Values) + len(row.Find)
-		maps.DeleteFunc(row.Values, func(name string, _ RailsValue) bool { return !known[[2]string{row.Table, name}] })
+		maps.DeleteFunc(row.Values, func(name string, v RailsValue) bool {
+			return !known[[2]string{row.Table, name}] || !slices.Contains(railsTypes, v.Type)
+		})
 		maps.DeleteFunc(row.Find, func(name string, _ RailsValue) bool { return !known[[2]string{row.Table, "find " + name}] })
 		unknown += values - len(row.Values) - len(row.Find)
 	}

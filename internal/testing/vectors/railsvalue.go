@@ -69,6 +69,9 @@ func RailsPlain(v reflect.Value) (any, error) {
 	return v.Interface(), nil
 }
 
+// railsTypes are the types of values that Check knows.
+var railsTypes = []string{"nil", "string", "boolean", "integer", "decimal", "inet", "float", "date", "time", "binary", "json"}
+
 // Check compares a value with what Rails wrote.
 func (want RailsValue) Check(got any) error {
 	var text string
