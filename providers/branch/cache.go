@@ -15,8 +15,8 @@ type cache struct {
 	entries map[entryID]*list.Element
 	recent  list.List // of *entry, the last used in front
 	sweeper *time.Timer
-	// highest is the highest version seen of a branch, if it is above 1. It outlives the
-	// entries, so that nothing leads this process back to an older key.
+	// highest is the highest version seen of a branch. It outlives the entries, so that nothing
+	// leads this process back to an older key, or to another one of the same number.
 	highest map[Name]uint32
 }
 
@@ -95,10 +95,14 @@ func (c *cache) last(id entryID) (e entry, ok bool) {
 }
 
 // put stores an entry, which the cache then owns. A key with the same bytes keeps what it
-// has ready. Entries are wiped when they are older than age.
+// has ready. Entries are wiped when they are older than age. A key that was wiped meanwhile,
+// to make room for another or because its branch is being erased, does not come back.
 func (c *cache) put(e *entry, age time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if e.key != nil && e.key.isWiped() {
+		return
+	}
 	if element, ok := c.entries[e.id]; ok {
 		old := element.Value.(*entry)
 		if old.key != nil && old.key != e.key {
@@ -178,12 +182,16 @@ func (c *cache) sweep(age time.Duration) {
 
 func sweepPause(age time.Duration) time.Duration { return max(age/8, time.Millisecond) }
 
+// mostHighest limits the branches of which a first version is remembered, at about 100
+// bytes each.
+const mostHighest = 100_000
+
 // sawVersion returns the highest version seen of a branch, with this one.
 func (c *cache) sawVersion(name Name, version uint32) uint32 {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	highest := max(c.highest[name], version)
-	if highest > 1 {
+	if highest > 1 || highest == 1 && len(c.highest) < mostHighest {
 		c.highest[name] = highest
 	}
 	return highest

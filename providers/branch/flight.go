@@ -3,6 +3,7 @@ package branch
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // flights make one load of a branch at a time, for all callers that wait for it.
@@ -22,8 +23,9 @@ type flight struct {
 
 // join waits for the load of a branch that is under way, or starts load. It returns the
 // flight when that is over, or the error of ctx. The load goes on as long as somebody
-// waits for it, even if the caller that started it is gone.
-func (f *flights) join(ctx context.Context, name Name, version uint32, load func(context.Context) (*key, error)) (*flight, error) {
+// waits for it, even if the caller that started it is gone, and for at least a time, so that
+// callers with less patience than a key service learn in the end that it is away.
+func (f *flights) join(ctx context.Context, name Name, version uint32, least time.Duration, load func(context.Context) (*key, error)) (*flight, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
@@ -33,6 +35,10 @@ func (f *flights) join(ctx context.Context, name Name, version uint32, load func
 		own, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		shared = &flight{version: version, done: make(chan struct{}), cancel: cancel}
 		f.under[name] = shared
+		if least > 0 {
+			shared.waiting++
+			time.AfterFunc(least, func() { f.leave(name, shared) })
+		}
 		go f.fly(own, name, shared, load)
 	}
 	shared.waiting++

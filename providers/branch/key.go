@@ -70,6 +70,12 @@ func (k *key) isKey(raw []byte) bool {
 	return !k.wiped && equal(k.hidden.Get()[:], raw)
 }
 
+func (k *key) isWiped() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.wiped
+}
+
 // wipe overwrites the key. The expanded keys of ciphers stay in memory until they are
 // collected, because Go cannot overwrite them.
 func (k *key) wipe() {

@@ -2,6 +2,7 @@ package branch
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"time"
 
@@ -66,7 +67,8 @@ func (s *Status) add(row Row) {
 // key service or key, with one call to unwrap and one to wrap for each version of a branch. No record and no key
 // under a parent is written. Readers and writers go on meanwhile, if they list both
 // versions. It returns the number of rows that it moved. It may be stopped at any time and called again;
-// a row that another process changes meanwhile is left to that.
+// a row that another process changes meanwhile is left to that. A row that does not open does not stop
+// the rest: the error joins those of at most ten such rows. Any other error ends it.
 func (p *Provider) MoveKeys(ctx context.Context) (moved int, err error) {
 	if err := p.Check(); err != nil {
 		return 0, err
@@ -74,6 +76,7 @@ func (p *Provider) MoveKeys(ctx context.Context) (moved int, err error) {
 	if _, _, err := p.read(ctx, Name{}); err != nil { // a restored store is not moved
 		return moved, p.failed(kmsencrypted.OpRewrap, err, nil)
 	}
+	var failed []error
 	for row, err := range p.store.All(ctx, "") {
 		if err != nil {
 			return moved, p.failed(kmsencrypted.OpRewrap, err, nil)
@@ -83,13 +86,29 @@ func (p *Provider) MoveKeys(ctx context.Context) (moved int, err error) {
 		}
 		done, err := p.rewrapRow(ctx, row)
 		if err != nil {
-			return moved, p.opError(kmsencrypted.OpRewrap, row.Name, err)
+			err = p.opError(kmsencrypted.OpRewrap, row.Name, err)
+			if !isOfOneRow(err) {
+				return moved, errors.Join(append(failed, err)...)
+			}
+			if len(failed) < 10 {
+				failed = append(failed, err)
+			}
 		}
 		if done {
 			moved++
 		}
 	}
-	return moved, nil
+	return moved, errors.Join(failed...)
+}
+
+// isOfOneRow reports whether an error says nothing about other rows.
+func isOfOneRow(err error) bool {
+	for _, of := range []error{kmsencrypted.ErrDecrypt, kmsencrypted.ErrBinding, kmsencrypted.ErrMalformed, kmsencrypted.ErrVersionNotActive, kmsencrypted.ErrVersionRetired} {
+		if errors.Is(err, of) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *Provider) rewrapRow(ctx context.Context, row Row) (done bool, err error) {

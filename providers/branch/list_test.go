@@ -1,10 +1,13 @@
 package branch_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/branch"
 )
 
@@ -80,4 +83,37 @@ func TestMoveKeys(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A row that was exchanged stays and is named, and all others move.
+func TestMoveKeysBesideABadRow(t *testing.T) {
+	t.Parallel()
+	from, to := newService(t), newService(t)
+	sqlite := databases[0]
+	db := openDB(t, sqlite.driver, sqlite.dsn(t), sqlite.dialect, branch.Limits{})
+	store := sqlStore(t, db, sqlite.dialect)
+	p := open(t, store, from, byTenant)
+	const branches = 15
+	for i := range branches {
+		wrap(t, p, tenant(t, fmt.Sprint("t", i)))
+	}
+	if _, err := db.Exec("UPDATE kms_branch_keys SET encrypted_kms_key = (SELECT encrypted_kms_key FROM kms_branch_keys WHERE branch = 't2') WHERE branch = 't1'"); err != nil {
+		t.Fatal(err)
+	}
+	box, err := kmsencrypted.Config{Current: 2, Versions: map[int]kmsencrypted.Version{1: {Provider: from.Provider()}, 2: {Provider: to.Provider()}}}.Box()
+	if err != nil {
+		t.Fatal(err)
+	}
+	mover, err := branch.Open(t.Context(), store, box, byTenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved, err := mover.MoveKeys(t.Context())
+	if moved != branches-1 || !errors.Is(err, kmsencrypted.ErrDecrypt) && !errors.Is(err, kmsencrypted.ErrBinding) || !strings.Contains(err.Error(), "branch t1") {
+		t.Errorf("MoveKeys() = %d, %v", moved, err)
+	}
+	from.Set(kmstest.Unavailable(1))
+	if _, err := mover.MoveKeys(t.Context()); !errors.Is(err, kmsencrypted.ErrUnavailable) {
+		t.Errorf("MoveKeys() while the service is away = %v", err)
+	}
 }

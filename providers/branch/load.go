@@ -11,10 +11,10 @@ import (
 
 // with calls f with an opened version of a branch key; version 0 is the current one.
 func (p *Provider) with(ctx context.Context, name Name, version uint32, f func(*key) error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
 	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		k, err := p.key(ctx, name, version)
 		if err != nil {
 			return err
@@ -34,7 +34,7 @@ func (p *Provider) key(ctx context.Context, name Name, version uint32) (*key, er
 			p.refresh(ctx, id)
 			return k, err
 		}
-		flight, err := p.flights.join(ctx, name, version, func(ctx context.Context) (*key, error) {
+		flight, err := p.flights.join(ctx, name, version, 2*p.patience(), func(ctx context.Context) (*key, error) {
 			return p.load(ctx, id, p.options.MaxAge)
 		})
 		if err != nil {
@@ -54,7 +54,8 @@ func (p *Provider) load(ctx context.Context, id entryID, age time.Duration) (*ke
 	}
 	began := time.Now()
 	rows, err := p.rows(ctx, id.name)
-	if err == nil && len(rows) == 0 && id.version == 0 && !p.options.NoCreate {
+	// A branch that had a key and has none is lost, and gets no other one under the same number.
+	if err == nil && len(rows) == 0 && id.version == 0 && !p.options.NoCreate && p.cache.sawVersion(id.name, 0) == 0 {
 		rows, err = p.create(ctx, id.name)
 	}
 	var row Row
@@ -180,11 +181,9 @@ func (p *Provider) openRow(ctx context.Context, row Row, age time.Duration, bega
 		return k, nil
 	}
 	known, _ := p.cache.last(id)
-	raw, since, err := p.unwrap(ctx, row, began)
+	raw, since, err := p.unwrapUnless(ctx, known, row, began)
 	if err != nil {
-		now := time.Now()
-		if known.key != nil && isOutage(err) && known.wrapped == row.WrappedKey &&
-			!within(p.options.MaxAge, known.since, now) && within(p.longest(), known.since, now) {
+		if isOutage(err) && p.mayBeStale(known, row) {
 			return p.stale(ctx, known, err), nil
 		}
 		if !isOutage(err) && !isCancelled(err) { // it was for the current version perhaps, and is for this one
@@ -205,6 +204,37 @@ func (p *Provider) openRow(ctx context.Context, row Row, age time.Duration, bega
 	p.cache.put(e, p.longest())
 	p.observe(ctx, Event{Kind: Opened, Name: row.Name, Version: row.Version})
 	return k, nil
+}
+
+// mayBeStale reports whether a key is older than MaxAge and may be used all the same while
+// the key service is away, because its row is unchanged.
+func (p *Provider) mayBeStale(known entry, row Row) bool {
+	now := time.Now()
+	return known.key != nil && known.wrapped == row.WrappedKey && !within(p.options.MaxAge, known.since, now) && within(p.longest(), known.since, now)
+}
+
+// patience is how long a key service may take to answer if there is a key that can be used
+// without it. 0 means that there is none.
+func (p *Provider) patience() time.Duration {
+	if p.options.StaleFor == 0 {
+		return 0
+	}
+	return min(2*time.Second, p.options.MaxAge)
+}
+
+// unwrapUnless is unwrap, with a service that does not answer in time counted as away if
+// there is a key that can be used then.
+func (p *Provider) unwrapUnless(ctx context.Context, known entry, row Row, began time.Time) ([]byte, time.Time, error) {
+	if !p.mayBeStale(known, row) {
+		return p.unwrap(ctx, row, began)
+	}
+	asked, cancel := context.WithTimeout(ctx, p.patience())
+	defer cancel()
+	raw, since, err := p.unwrap(asked, row, began)
+	if isCancelled(err) && ctx.Err() == nil {
+		err = fmt.Errorf("%w: no answer within %v", kmsencrypted.ErrUnavailable, p.patience())
+	}
+	return raw, since, err
 }
 
 // isOutage reports whether a key service did not answer, as opposed to refuse.
@@ -255,11 +285,15 @@ func (p *Provider) unwrap(ctx context.Context, row Row, began time.Time) (raw []
 	return raw, above.since, err
 }
 
-// refused remembers a refusal for NegativeAge. What was open is dropped.
+// refused remembers a refusal for NegativeAge. What was open is dropped, unless there was
+// no answer.
 func (p *Provider) refused(id entryID, began time.Time, err error) error {
+	if isOutage(err) || isCancelled(err) {
+		return err
+	}
 	p.cache.drop(id)
 	age := p.options.NegativeAge
-	if age > 0 && !isOutage(err) && !errors.Is(err, ErrMissing) && !isCancelled(err) {
+	if age > 0 && !errors.Is(err, ErrMissing) {
 		p.cache.put(&entry{id: id, err: err, since: began, until: time.Now().Add(age)}, p.longest())
 	}
 	return err

@@ -30,7 +30,7 @@ func (p *Provider) refresh(ctx context.Context, id entryID) {
 		// Then a reader asks, who must not wait for an older request that gets no answer.
 		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), since.Add(p.options.MaxAge))
 		defer cancel()
-		_, _ = p.flights.join(ctx, id.name, id.version, func(ctx context.Context) (*key, error) {
+		_, _ = p.flights.join(ctx, id.name, id.version, 0, func(ctx context.Context) (*key, error) {
 			return p.load(ctx, id, p.options.MaxAge-ahead)
 		})
 	}()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // warmAtOnce limits the branches that Warm opens at a time.
@@ -23,10 +25,19 @@ func (p *Provider) Warm(ctx context.Context, names ...Name) error {
 	for i, name := range names {
 		room <- struct{}{}
 		all.Go(func() {
-			errs[i] = p.with(ctx, name, 0, func(*key) error { return nil })
+			if errs[i] = p.warm(ctx, name); errs[i] != nil {
+				errs[i] = p.opError(kmsencrypted.OpUnwrap, name, errs[i])
+			}
 			<-room
 		})
 	}
 	all.Wait()
 	return errors.Join(errs...)
+}
+
+func (p *Provider) warm(ctx context.Context, name Name) error {
+	if err := name.check(); err != nil {
+		return err
+	}
+	return p.with(ctx, name, 0, func(*key) error { return nil })
 }
