@@ -28,7 +28,7 @@ import (
 type outage struct {
 	on    func(testing.TB) server // nil: SQLite
 	do    func(*night)
-	alone bool // changes a variable of the whole server
+	alone bool // changes a variable of the whole server, or measures it
 }
 
 func onPostgres(t testing.TB) server {
@@ -454,7 +454,7 @@ var outages = map[string]outage{
 		n.next.Set()
 		n.says(n.ops(0, run+" --max-lag 5s"), "done") // a new process knows of no replica
 	}},
-	"the table grows (PostgreSQL)": {on: onPostgres, do: func(n *night) {
+	"the table grows (PostgreSQL)": {on: onPostgres, alone: true, do: func(n *night) {
 		const rows = 2000
 		n.fill(rows)
 		n.ops(0, "rotate init")
