@@ -179,6 +179,9 @@ func (r *Rails[R]) Delete(ctx context.Context, tx Tx, b *Blob) error {
 	if err := r.usable(tx, b); err != nil {
 		return err
 	}
+	if err := r.checkIsolation(ctx, tx); err != nil {
+		return r.failed("delete", b, err)
+	}
 	gone, err := r.exec(ctx, tx, "DELETE FROM active_storage_attachments WHERE id = ? AND blob_id = ?", b.AttachmentID, b.ID)
 	if err == nil && !gone {
 		err = kmsencrypted.ErrConflict

@@ -28,6 +28,7 @@ func TestOldViewPostgresMariaDB(t *testing.T) {
 				c := w.insert(t, 1)
 				late := w.pending(t, c, "scans", "only copy")
 				license := w.pending(t, c, "license", "another licence")
+				original := w.attach(t, c, "scans", []byte("with a preview"))
 				tx, err := w.db.BeginTx(t.Context(), &sql.TxOptions{Isolation: level})
 				must(t, err)
 				defer tx.Rollback()
@@ -36,6 +37,7 @@ func TestOldViewPostgresMariaDB(t *testing.T) {
 				a, err := w.commit(t, late)
 				must(t, err)
 				w.attach(t, c, "license", []byte("a licence"))
+				w.derive(t, c, original)
 
 				isOld := d.dialect == field.Postgres && level != sql.LevelReadCommitted
 				refused := func(what string, err error) {
@@ -48,6 +50,10 @@ func TestOldViewPostgresMariaDB(t *testing.T) {
 				refused("Commit", err)
 				if !isOld && !errors.Is(err, kmsencrypted.ErrConflict) {
 					t.Errorf("Commit of a second licence = %v, want ErrConflict", err)
+				}
+				refused("Delete", w.manager.Delete(t.Context(), tx, original))
+				if n := w.countIn(t, tx, "SELECT count(*) FROM kms_attachments WHERE variant <> ''"); !isOld && n > 0 {
+					t.Errorf("Delete left %d derived files", n)
 				}
 				refused("DeleteAll", w.manager.DeleteAll(t.Context(), tx, c))
 				must(t, tx.Rollback())
@@ -65,6 +71,12 @@ func TestOldViewPostgresMariaDB(t *testing.T) {
 			})
 		}
 	}
+}
+
+func (w *world) countIn(t *testing.T, tx *sql.Tx, query string) (n int) {
+	t.Helper()
+	must(t, tx.QueryRow(query).Scan(&n))
+	return n
 }
 
 // Between DeleteAll and the DELETE of the record nobody attaches a file to it.

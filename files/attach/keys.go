@@ -13,7 +13,7 @@ import (
 // wrap wraps a file key for its row: under the data key of the record, or by the
 // Box if this process may not decrypt that data key. data may be zero.
 func (m *Manager[R]) wrap(ctx context.Context, row *R, data kmsencrypted.DataKey, key files.Key, a *Attachment) (string, error) {
-	if a.Parent != "" && a.parent.IsZero() {
+	if a.isOrphaned() {
 		return "", a.orphaned()
 	}
 	if !data.IsZero() {
@@ -31,8 +31,11 @@ func (m *Manager[R]) unwrap(ctx context.Context, row *R, data kmsencrypted.DataK
 	return m.unwrapDirect(ctx, row, data, a)
 }
 
+// isOrphaned reports a derived file whose original is gone. It is known after readParents.
+func (a *Attachment) isOrphaned() bool { return a.Parent != "" && a.parent.IsZero() }
+
 func (a *Attachment) orphaned() error {
-	return fmt.Errorf("attach: %w: the file %s that it was derived from is gone", kmsencrypted.ErrBinding, a.Parent)
+	return fmt.Errorf("attach: %w: the file %s that it was derived from is gone: Orphans lists such files", kmsencrypted.ErrBinding, a.Parent)
 }
 
 // readParents sets the file ids of what attachments were derived from. lock is empty

@@ -15,16 +15,20 @@ import (
 // Orphans returns at most limit attachments, with IDs above after and in that order,
 // whose records do not exist any more: somebody deleted the record without
 // [Manager.DeleteAll]. Nobody can read them, because their file keys were wrapped
-// under the data key of the record. After a look at them pass each to
-// [Manager.Delete]; [Manager.Sweep] then deletes the objects. Derived files are
-// deleted with the file that they were made from. [Manager.Strays] finds those whose
-// primary key another record has now.
+// under the data key of the record. Orphans also returns derived files whose original is
+// gone, which nobody can read either, and which stop the rekey of their record. After a
+// look at them pass each to [Manager.Delete]; [Manager.Sweep] then deletes the objects.
+// Other derived files are not listed, because they are deleted with the file that they
+// were made from. [Manager.Strays] finds files whose primary key another record has now.
 //
 // A database user who does not see all records, as under row level security, must
 // not delete what Orphans returns.
 func (m *Manager[R]) Orphans(ctx context.Context, after string, limit int) ([]*Attachment, error) {
 	known := make(map[string]bool) // whether a record exists
 	return m.search(ctx, after, limit, func(a *Attachment) (bool, error) {
+		if a.Parent != "" {
+			return a.isOrphaned(), nil
+		}
 		exists, err := m.recordExists(ctx, a.RecordID, known)
 		return !exists, err
 	})
@@ -40,6 +44,9 @@ func (m *Manager[R]) Orphans(ctx context.Context, after string, limit int) ([]*A
 // under Ruby versions, and of older releases. See the threat model.
 func (m *Manager[R]) Strays(ctx context.Context, after string, limit int) ([]*Attachment, error) {
 	return m.search(ctx, after, limit, func(a *Attachment) (bool, error) {
+		if a.Parent != "" {
+			return false, nil // deleted with its original
+		}
 		stray, err := m.isStray(ctx, a)
 		if err != nil || !stray {
 			return false, err
@@ -56,7 +63,7 @@ func (m *Manager[R]) Strays(ctx context.Context, after string, limit int) ([]*At
 	})
 }
 
-// search returns the attachments that is chooses, without derived ones.
+// search returns the attachments that is chooses.
 func (m *Manager[R]) search(ctx context.Context, after string, limit int, is func(*Attachment) (bool, error)) ([]*Attachment, error) {
 	if err := m.usable(); err != nil {
 		return nil, err
@@ -66,7 +73,7 @@ func (m *Manager[R]) search(ctx context.Context, after string, limit int, is fun
 	}
 	var found []*Attachment
 	for len(found) < limit {
-		list, err := m.scan(ctx, m.db, fmt.Sprintf("record_table = ? AND id > ? ORDER BY id LIMIT %d", bulk), m.model.BoundTable(), after)
+		list, err := m.query(ctx, m.db, fmt.Sprintf("record_table = ? AND id > ? ORDER BY id LIMIT %d", bulk), m.model.BoundTable(), after)
 		if err != nil {
 			return nil, fmt.Errorf("attach: attachments of %s: %w", m.model.Table(), err)
 		}
@@ -74,8 +81,8 @@ func (m *Manager[R]) search(ctx context.Context, after string, limit int, is fun
 			break
 		}
 		for _, a := range list {
-			if after = a.ID; a.Parent != "" || len(found) == limit {
-				continue
+			if after = a.ID; len(found) == limit {
+				break
 			}
 			chosen, err := is(a)
 			if err != nil {

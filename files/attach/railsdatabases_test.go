@@ -3,11 +3,13 @@ package attach_test
 import (
 	"bytes"
 	"database/sql"
+	"errors"
 	"io"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
@@ -105,6 +107,14 @@ func TestRailsRowsPostgresMariaDBMySQLSQLite(t *testing.T) {
 		_, err = r.Reencrypt(t.Context(), doc, adopted, nil)
 		must(t, err)
 		again := holds("re-encrypted")
+		if d.dialect == field.Postgres {
+			old, err := db.BeginTx(t.Context(), &sql.TxOptions{Isolation: sql.LevelRepeatableRead})
+			must(t, err)
+			if err := r.Delete(t.Context(), old, again); !errors.Is(err, kmsencrypted.ErrConfig) {
+				t.Errorf("Delete under REPEATABLE READ = %v, want ErrConfig", err)
+			}
+			must(t, old.Rollback())
+		}
 		tx, err = db.Begin()
 		must(t, err)
 		defer tx.Rollback()

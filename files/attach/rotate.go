@@ -60,7 +60,9 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 			case err == nil:
 				changed = append(changed, a)
 			case isOfFile(err):
-				if m.named(a.Name) != nil {
+				if a.isOrphaned() {
+					err = fmt.Errorf("%w: %w", a.orphaned(), err)
+				} else if m.named(a.Name) != nil {
 					err = fmt.Errorf("it is none of this manager's; if it is under another key column, see Config.Elsewhere: %w", err)
 				}
 				failures = append(failures, field.Failure{Index: i, Err: a.failed("rotate", err)})

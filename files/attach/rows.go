@@ -210,7 +210,11 @@ func (m *Manager[R]) Delete(ctx context.Context, tx Tx, a *Attachment) error {
 	if err := m.usable(tx, a); err != nil {
 		return err
 	}
-	return a.failed("delete", m.remove(ctx, tx, a))
+	err := m.checkIsolation(ctx, tx)
+	if err == nil {
+		err = m.remove(ctx, tx, a)
+	}
+	return a.failed("delete", err)
 }
 
 // DeleteAll detaches all files of a record. Call it before the record itself is
@@ -296,9 +300,9 @@ func (i intents) transaction(ctx context.Context, do func(Tx) error) error {
 }
 
 // checkIsolation refuses a transaction of PostgreSQL that goes on seeing what was there
-// before it had locked the record: it would not see a file that was committed meanwhile,
-// which a rekey then leaves under a data key that is gone. Those of the other databases
-// read what is there when they lock.
+// before it had locked rows: it would not see a file that was committed meanwhile. A rekey
+// would leave that under a data key that is gone, and Delete would leave what was derived
+// from a file. Those of the other databases read what is there when they lock.
 func (i intents) checkIsolation(ctx context.Context, tx Tx) error {
 	if i.dialect != field.Postgres {
 		return nil
