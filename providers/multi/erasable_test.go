@@ -13,14 +13,19 @@ type erasable struct{ kmsencrypted.Provider }
 
 func (erasable) Erasable() bool { return true }
 
-// A second wrap outlives a key that is erased.
-func TestNoSecondWrapBesideErasableKeys(t *testing.T) {
+// A second wrap outlives a key that is erased, and around one alone nobody would see that it can be.
+func TestNoErasableKeys(t *testing.T) {
 	t.Parallel()
 	keys := erasable{kmstest.Memory()}
-	if err := multi.New([]kmsencrypted.Provider{keys, kmstest.Memory()}, multi.Options{}).Check(); !errors.Is(err, kmsencrypted.ErrConfig) {
-		t.Errorf("Check() = %v, want ErrConfig", err)
-	}
-	if err := multi.New([]kmsencrypted.Provider{keys}, multi.Options{}).Check(); err != nil {
-		t.Errorf("Check() of one provider = %v", err)
+	for _, providers := range [][]kmsencrypted.Provider{
+		{keys}, {kmstest.Faulty(keys)}, {keys, kmstest.Memory()}, {kmstest.Memory(), kmstest.Faulty(keys)},
+	} {
+		p := multi.New(providers, multi.Options{})
+		if err := p.Check(); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("Check() of %d providers = %v, want ErrConfig", len(providers), err)
+		}
+		if _, err := kmsencrypted.NewBox(p); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("NewBox() with %d providers = %v, want ErrConfig", len(providers), err)
+		}
 	}
 }

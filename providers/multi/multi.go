@@ -5,6 +5,9 @@
 //	both := multi.New([]kmsencrypted.Provider{frankfurt, ireland}, multi.Options{})
 //	box, err := kmsencrypted.NewBox(both)
 //
+// Providers whose keys can be erased, those of package branch, are refused, even one alone: its version
+// has that provider itself.
+//
 // It works only with native versions. Their commitment ensures that all wraps of
 // a column open to the same data key, whichever provider answers.
 //
@@ -134,8 +137,8 @@ func (o Options) check(providers []kmsencrypted.Provider) error {
 		mistake("call timeout %v", o.CallTimeout)
 	}
 	for _, p := range providers {
-		if e, ok := kmsencrypted.Ability[erasable](p); ok && e.Erasable() && len(providers) > 1 {
-			mistake("the keys of %s can be erased, and the other wraps would outlive them", e.Info().Provider)
+		if e, ok := kmsencrypted.Ability[erasable](p); ok && e.Erasable() {
+			mistake("the keys of %s can be erased, and other wraps would outlive them", e.Info().Provider)
 		}
 	}
 	if o.Tags != nil && len(o.Tags) != len(providers) {
