@@ -35,11 +35,15 @@ func (f storeFlag) keys(ctx context.Context, s *Session) (*branch.Provider, []*t
 	}
 	found := make(map[string]*branch.Provider) // by id
 	var ids []string
+	chooses := 0 // a version with a provider for each record
 	for _, box := range boxes(tables) {
 		for _, n := range box.Versions() {
 			v, err := box.Version(n)
 			if err != nil {
 				return nil, nil, err
+			}
+			if v.ProviderFor != nil {
+				chooses = n
 			}
 			keys, ok := kmsencrypted.Ability[*branch.Provider](v.Provider)
 			if !ok || !strings.HasPrefix(storeID(keys), f.Store) || found[storeID(keys)] != nil {
@@ -49,10 +53,12 @@ func (f storeFlag) keys(ctx context.Context, s *Session) (*branch.Provider, []*t
 			ids = append(ids, storeID(keys))
 		}
 	}
-	switch len(ids) {
-	case 0:
+	switch {
+	case len(ids) == 0 && chooses > 0:
+		return nil, nil, usage("version %d chooses a key for each record, so its branch keys are not known: list a version that has them for all records, which need not be current", chooses)
+	case len(ids) == 0:
 		return nil, nil, usage("no version has such branch keys")
-	case 1:
+	case len(ids) == 1:
 		return found[ids[0]], tables, nil
 	}
 	return nil, nil, usage("the key stores are %s: choose one by --store", strings.Join(ids, ", "))
@@ -199,14 +205,13 @@ func (c *branchEraseCmd) Run(ctx context.Context, s *Session) error {
 	for _, r := range receipts {
 		s.printf("%s  erased\n", r.Name)
 	}
-	if err != nil {
-		return err
+	if len(receipts) > 0 {
+		s.printErased(receipts[0].Tables)
+		for _, text := range receipts[0].NotReached {
+			s.printf("not reached: %s\n", text)
+		}
 	}
-	s.printErased(receipts[0].Tables)
-	for _, text := range receipts[0].NotReached {
-		s.printf("not reached: %s\n", text)
-	}
-	return nil
+	return err
 }
 
 // typed asks for a text to be typed again, before something that cannot be undone.
@@ -225,6 +230,9 @@ func (s *Session) printErased(tables []rotation.Erased) {
 		if t.Outside > 0 {
 			s.printf(", %s outside the branch to NULL", things(t.Outside, "key"))
 		}
+		if t.Left > 0 {
+			s.printf(", %s outside the branch left", things(t.Left, "key"))
+		}
 		s.printf("\n")
 	}
 }
@@ -236,7 +244,9 @@ type branchReplayCmd struct {
 
 func (branchReplayCmd) Help() string {
 	return `Run it after every restore of the key store or of the records, before any program
-starts that reads them. It may be repeated.`
+starts that reads them. It may be repeated. Wrapped keys outside the branches stay: of a
+tenant that came back under a key of its own, and of records from before they were moved
+into their branch. branch erase --drop-outside sets these to NULL.`
 }
 
 func (c *branchReplayCmd) Run(ctx context.Context, s *Session) error {
@@ -252,11 +262,14 @@ func (c *branchReplayCmd) Run(ctx context.Context, s *Session) error {
 	if done.Restored {
 		s.printf("the key store was restored from a backup\n")
 	}
+	if done.Behind {
+		s.printf("the receipts were behind the key store, and name all of its erased branches\n")
+	}
 	s.printErased(done.Tables)
 	for _, n := range done.Begun {
 		s.printf("%s  its erasure is not complete: branch erase %s\n", n, n)
 	}
-	open := done.Restored || slices.ContainsFunc(done.Tables, func(t rotation.Erased) bool { return t.Indexes+t.Journal+t.Outside > 0 })
+	open := done.Restored || done.Behind || slices.ContainsFunc(done.Tables, func(t rotation.Erased) bool { return t.Indexes+t.Journal+t.Outside > 0 })
 	if c.DryRun && open || len(done.Begun) > 0 {
 		return exit{ExitFailures}
 	}

@@ -22,8 +22,8 @@ type subscriber struct {
 	Index  field.Index      `db:"email_bidx" kms:"of=Email,algorithm=hmac_sha256"`
 }
 
-// branches opens the program: records in a database, branch keys and receipts beside it.
-func branches(ctx context.Context) (*sql.DB, *field.Model[subscriber]) {
+// branchKeys opens branch keys in a database of their own, with receipts beside it.
+func branchKeys(ctx context.Context) (*branch.Provider, branch.Receipts) {
 	keysDB, err := sql.Open("sqlite", "file:keys.sqlite3?_pragma=busy_timeout(20000)&_pragma=synchronous(off)")
 	check(err)
 	check(branch.CreateTables(ctx, keysDB, field.SQLite, branch.Limits{MaxAge: 20 * time.Millisecond}))
@@ -38,7 +38,17 @@ func branches(ctx context.Context) (*sql.DB, *field.Model[subscriber]) {
 	check(err)
 	keys, err := branch.Open(ctx, store, kms, branch.Options{Of: branch.ByPair("tenant"), Receipts: receipts})
 	check(err)
-	box, err := kmsencrypted.NewBox(keys)
+	return keys, receipts
+}
+
+// branches opens the program: records in a database, and their branch keys.
+func branches(ctx context.Context) (*sql.DB, *field.Model[subscriber]) {
+	keys, _ := branchKeys(ctx)
+	return subscribers(kmsencrypted.Version{Provider: keys})
+}
+
+func subscribers(version kmsencrypted.Version) (*sql.DB, *field.Model[subscriber]) {
+	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: version}}.Box()
 	check(err)
 	master, err := blindindex.NewMasterKey(make([]byte, blindindex.KeySize))
 	check(err)
@@ -52,6 +62,23 @@ func branches(ctx context.Context) (*sql.DB, *field.Model[subscriber]) {
 func branchesProgram() {
 	db, m := branches(context.Background())
 	rotatecli.Main(context.Background(), db, m)
+}
+
+// chosenProgram is the program with branch keys that its version chooses for each record.
+func chosenProgram() {
+	keys, _ := branchKeys(context.Background())
+	db, m := subscribers(kmsencrypted.Version{ProviderFor: func(kmsencrypted.Subject, kmsencrypted.BoundContext) (kmsencrypted.Provider, error) {
+		return keys, nil
+	}})
+	rotatecli.Main(context.Background(), db, m)
+}
+
+// eraseHalf leaves an erasure of a branch under a parent that began two days ago.
+func eraseHalf() {
+	_, receipts := branchKeys(context.Background())
+	check(receipts.Append(context.Background(), branch.Receipt{
+		Kind: branch.ErasureBegun, Name: branch.Name{Parent: "globex", Branch: "42"}, At: time.Now().Add(-48 * time.Hour),
+	}))
 }
 
 // seedBranches writes three records of each of two tenants.

@@ -123,7 +123,7 @@ func (e *examination) say(mark, format string, args ...any) {
 
 func (e *examination) run() (healthy bool) {
 	if e.provider == nil {
-		e.say(unknown, "not tried: name one with --key")
+		e.say(unknown, "not tried: name one with --key, and for branch keys list a version that has them for all records")
 		return true
 	}
 	if keys, ok := kmsencrypted.Ability[*branch.Provider](e.provider); ok {

@@ -38,18 +38,29 @@ func boundsOf(b branch.Limits) string {
 
 // keyStore reads the key store and opens the first key in it.
 func (e *examination) keyStore(keys *branch.Provider) (healthy bool) {
+	unfinished, err := keys.Unfinished(e.ctx)
+	if err != nil {
+		e.say(fails, "the receipts: %s", oneLine(err))
+		return false
+	}
+	// The receipts also tell of branches under a parent, and of those in a key store that was restored.
+	since := make(map[branch.Name]time.Time)
+	for _, r := range unfinished {
+		since[r.Name] = r.At
+	}
 	var first branch.Name
-	var all, erased, closing int
+	var all, erased int
 	for b, err := range keys.Branches(e.ctx, "") {
 		if err != nil {
 			e.say(fails, "the key store: %s", oneLine(err))
 			return false
 		}
-		switch {
+		switch _, begun := since[b.Name]; {
 		case !b.Erased.IsZero():
 			erased++
-		case !b.Closing.IsZero() && time.Since(b.Closing) > time.Hour:
-			closing++
+		case !b.Closing.IsZero():
+			since[b.Name] = b.Closing
+		case begun:
 		case first == branch.Name{}:
 			first = b.Name
 		}
@@ -58,8 +69,14 @@ func (e *examination) keyStore(keys *branch.Provider) (healthy bool) {
 		}
 	}
 	e.say(works, "the key store: %s, %d of them erased", thingsOf(all, "branch", "branches"), erased)
+	closing := 0
+	for _, at := range since {
+		if time.Since(at) > time.Hour {
+			closing++
+		}
+	}
 	if closing > 0 {
-		e.say(fails, "%s closed for more than an hour and not erased: branch erase completes it", thingsOf(closing, "branch is", "branches are"))
+		e.say(fails, "%s closed for more than an hour and not erased: branch replay --dry-run names them, branch erase completes it", thingsOf(closing, "branch is", "branches are"))
 	}
 	if (first == branch.Name{}) {
 		e.say(unknown, "no key was opened: there is none")

@@ -61,9 +61,11 @@ func TestMain(m *testing.M) {
 			rotatecli.Main(context.Background(), db,
 				rotatecli.With(documents, sqlstore.Options{Dependents: []field.Dependents{manager{}}}))
 		},
-		"branches":     branchesProgram,
-		"seedbranches": seedBranches,
-		"readbranches": readBranches,
+		"branches":       branchesProgram,
+		"seedbranches":   seedBranches,
+		"readbranches":   readBranches,
+		"chosenbranches": chosenProgram,
+		"erasehalf":      eraseHalf,
 
 		"seed":     seed,
 		"spoil":    spoil,

@@ -16,7 +16,8 @@ import (
 
 // EraseBranches sets the blind indexes of the records of some branches to NULL, and
 // deletes what the journal keeps of them. A wrapped key that is not under the branch of its record
-// becomes NULL too. It reads the whole table, without calls to a key service.
+// becomes NULL too if DropOutside is set; otherwise it stays, and a record without other keys stays as it is.
+// It reads the whole table, without calls to a key service.
 //
 // A record belongs to a branch if any listed version of the Box puts it there. A record that
 // changes meanwhile is read again.
@@ -129,17 +130,24 @@ func (x *erasing[R]) batch(ctx context.Context, b *batch[R]) error {
 	var found rotation.Erased
 	var records []string
 	for i := range b.rows {
-		outside, ours, err := x.examine(&b.rows[i])
+		outside, inside, ours, err := x.examine(&b.rows[i])
 		if err != nil {
 			return err
 		}
 		if !ours {
 			continue
 		}
+		found.Records++
+		if !x.of.DropOutside {
+			found.Left += int64(len(outside))
+			if len(outside) > 0 && !inside {
+				continue
+			}
+			outside = nil
+		}
 		if err := b.remember(i); err != nil {
 			return err
 		}
-		found.Records++
 		records = append(records, encodeKey(b.records[i].id))
 		set, values, err := x.erased(b, i, outside)
 		if err != nil {
@@ -187,35 +195,36 @@ func (x *erasing[R]) add(found rotation.Erased) {
 	x.done.Records += found.Records
 	x.done.Indexes += found.Indexes
 	x.done.Outside += found.Outside
+	x.done.Left += found.Left
 }
 
-// examine reports whether a record belongs to the branches, and which of its keys are not
-// under its branch alone.
-func (x *erasing[R]) examine(row *R) (outside []string, ours bool, err error) {
+// examine reports whether a record belongs to the branches, whether it has a key under its branch, and which
+// of its keys are not.
+func (x *erasing[R]) examine(row *R) (outside []string, inside, ours bool, err error) {
 	for _, c := range x.store.keys {
 		key := c.of(row).Interface().(field.Key)
 		stored, err := key.Value()
 		if err != nil {
-			return nil, false, err
+			return nil, false, false, err
 		}
 		binding := x.store.model.Binding(c.name, row)
 		column, _ := text(stored).(string)
 		at := kmsencrypted.ColumnVersion(column)
-		inside, some := false, false
+		under, some := false, false
 		for _, version := range x.store.model.Box().Versions() {
 			is, err := x.keeps(version, binding)
 			if err != nil {
-				return nil, false, err
+				return nil, false, false, err
 			}
 			some = some || is
-			inside = inside || is && version == at
+			under = under || is && version == at
 		}
-		ours = ours || some
-		if some && !inside && !key.IsNull() {
+		ours, inside = ours || some, inside || under && !key.IsNull()
+		if some && !under && !key.IsNull() {
 			outside = append(outside, c.name)
 		}
 	}
-	return outside, ours, nil
+	return outside, inside, ours, nil
 }
 
 // keeps reports whether a version wraps a key under one of the branches.

@@ -94,7 +94,7 @@ func TestEraseBranches(t *testing.T) {
 				return list
 			}
 			before := fmt.Sprint(stored())
-			want := rotation.Erased{Table: "patients", Records: 61, Indexes: 60, Journal: 19, Moved: 19, Outside: 2}
+			want := rotation.Erased{Table: "patients", Records: 61, Indexes: 58, Journal: 19, Moved: 19, Left: 2}
 			if got, err := s.EraseBranches(t.Context(), e); err != nil || got != want {
 				t.Errorf("EraseBranches(dry run) = %+v, %v, want %+v", got, err, want)
 			}
@@ -104,6 +104,18 @@ func TestEraseBranches(t *testing.T) {
 			e.DryRun = false
 			if got, err := s.EraseBranches(t.Context(), e); err != nil || got != want {
 				t.Errorf("EraseBranches() = %+v, %v, want %+v", got, err, want)
+			}
+			for _, p := range stored() {
+				index, err := p.Index.Value()
+				must(t, err)
+				if p.ID > 300 && (p.Key.IsNull() || index == nil) {
+					t.Errorf("record %d, outside its branch, lost its key or index", p.ID)
+				}
+			}
+			e.DropOutside = true
+			want = rotation.Erased{Table: "patients", Records: 61, Indexes: 2, Outside: 2}
+			if got, err := s.EraseBranches(t.Context(), e); err != nil || got != want {
+				t.Errorf("EraseBranches(drop outside) = %+v, %v, want %+v", got, err, want)
 			}
 			for _, p := range stored() {
 				ours := p.Subject == "a" || p.Subject == "b"

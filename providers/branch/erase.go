@@ -21,8 +21,8 @@ type EraseOptions struct {
 	// opened: the longest time between sealing a record and its commit, and the MaxAge of the Box's
 	// cache. What is committed later is unreadable, and its index values stay.
 	Linger time.Duration
-	// DropOutside permits wrapped keys of the branches' records to become NULL that are not under the branch
-	// alone, such as those of an earlier version. Without it, such a key is [ErrOutside].
+	// DropOutside lets wrapped keys of the branches' records become NULL that are not under the branch, such
+	// as those of another version. Without it they stay, and such a key is [ErrOutside].
 	DropOutside bool
 	// Reason is for the receipt.
 	Reason string
@@ -44,6 +44,10 @@ type EraseOptions struct {
 //
 // Erase may be called again at any time. After it was interrupted, the branches are closed, and another
 // call completes it. It returns [ErrMissing] for a branch without a key, before anything is changed.
+//
+// A record whose wrapped key is outside its branch opens without it. If Erase finds one in the beginning, it returns
+// [ErrOutside] and changes nothing. If one was committed after that, such as while Erase waits, the branches are
+// erased, the record stays as it is, and Erase returns the receipts together with ErrOutside.
 func (p *Provider) Erase(ctx context.Context, o EraseOptions, names ...Name) ([]Receipt, error) {
 	var receipts []Receipt
 	err := p.changeAll(ctx, names, func() (err error) {
@@ -86,9 +90,14 @@ func (p *Provider) erase(ctx context.Context, o EraseOptions, names []Name) ([]R
 	}
 	live := false // whether a process may have a key open
 	var begins []Name
+	var epoch uint64
 	for _, n := range names {
-		_, rows, err := p.read(ctx, n)
+		state, rows, err := p.read(ctx, n)
 		begun := slices.Contains(head.Begun, n)
+		if errors.Is(err, ErrErased) { // according to the receipts
+			err = nil
+		}
+		epoch = max(epoch, state.Epoch)
 		if err == nil && len(rows) == 0 && !begun {
 			err = ErrMissing
 		}
@@ -101,12 +110,13 @@ func (p *Provider) erase(ctx context.Context, o EraseOptions, names []Name) ([]R
 		live = live || slices.ContainsFunc(rows, func(r Row) bool { return r.Erased.IsZero() })
 	}
 	of := rotation.Erasure{Store: p.id.String(), Erased: covers(names)}
+	of.DropOutside = o.DropOutside
 	if !o.DropOutside { // of those that have begun it is too late
-		if err := p.checkOutside(ctx, o.Records, rotation.Erasure{Store: of.Store, Erased: covers(begins)}); err != nil {
+		if err := p.checkOutside(ctx, o.Records, rotation.Erasure{Store: of.Store, Erased: covers(begins), DryRun: true}); err != nil {
 			return nil, err
 		}
 	}
-	if err := p.closeAll(ctx, head, o, names); err != nil {
+	if err := p.closeAll(ctx, head, epoch, o, names); err != nil {
 		return nil, err
 	}
 	if live {
@@ -125,26 +135,33 @@ func (p *Provider) erase(ctx context.Context, o EraseOptions, names []Name) ([]R
 // checkOutside returns ErrOutside if a record of the branches has a wrapped key that
 // opens without them.
 func (p *Provider) checkOutside(ctx context.Context, records []rotation.BranchEraser, of rotation.Erasure) error {
-	of.DryRun = true
 	tables, err := clean(ctx, records, of)
 	if err != nil {
 		return err
 	}
+	return errLeft(tables)
+}
+
+// errLeft returns ErrOutside if wrapped keys of the records open without the branch.
+func errLeft(tables []rotation.Erased) error {
 	for _, t := range tables {
-		if t.Outside > 0 {
-			return fmt.Errorf("%w: %d in %s: rotate them into the branch, or set DropOutside", ErrOutside, t.Outside, t.Table)
+		if t.Left > 0 {
+			return fmt.Errorf("%w: %d in %s: rotate them into the branch, or set DropOutside", ErrOutside, t.Left, t.Table)
 		}
 	}
 	return nil
 }
 
-// closeAll notes durably that an erasure has begun, and closes the branches.
-func (p *Provider) closeAll(ctx context.Context, head Head, o EraseOptions, names []Name) error {
+// closeAll notes durably that an erasure has begun, and closes the branches. If an earlier one raised
+// the epoch of the key store and then ended, it notes that too: this one raises it again.
+func (p *Provider) closeAll(ctx context.Context, head Head, epoch uint64, o EraseOptions, names []Name) error {
 	for _, n := range names {
-		if !slices.Contains(head.Begun, n) {
-			if err := p.note(ctx, Receipt{Kind: ErasureBegun, Name: n, At: now(), Reason: o.Reason}); err != nil {
+		if !slices.Contains(head.Begun, n) || head.Epoch < epoch {
+			begun := Receipt{Kind: ErasureBegun, Name: n, At: now(), Epoch: epoch, Reason: o.Reason}
+			if err := p.note(ctx, begun); err != nil {
 				return err
 			}
+			head = head.after(begun)
 		}
 		err := p.access(ctx, func(ctx context.Context) error { return p.store.Close(ctx, n, now()) })
 		if err != nil {
@@ -170,7 +187,7 @@ func (p *Provider) complete(ctx context.Context, o EraseOptions, of rotation.Era
 	if err != nil {
 		return nil, err
 	}
-	epoch, err := p.raise(ctx, 0)
+	epoch, err := p.raise(ctx, func(epoch uint64) uint64 { return epoch + 1 })
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +200,7 @@ func (p *Provider) complete(ctx context.Context, o EraseOptions, of rotation.Era
 		receipts = append(receipts, r)
 		p.observe(ctx, Event{Kind: Erased, Name: n})
 	}
-	return receipts, nil
+	return receipts, errLeft(tables)
 }
 
 // note appends a receipt.
@@ -203,20 +220,16 @@ func clean(ctx context.Context, records []rotation.BranchEraser, of rotation.Era
 	return tables, nil
 }
 
-// raise sets the epoch of the key store to least, or to one more if least is 0, and returns
-// it. A lower one is raised, a higher one kept.
-func (p *Provider) raise(ctx context.Context, least uint64) (uint64, error) {
+// raise sets the epoch of the key store to what next makes of it, and returns it.
+func (p *Provider) raise(ctx context.Context, next func(uint64) uint64) (uint64, error) {
 	for {
 		state, _, err := p.readStore(ctx, Name{})
 		if err != nil {
 			return 0, err
 		}
-		epoch := least
-		if least == 0 {
-			epoch = state.Epoch + 1
-		}
-		if state.Epoch >= epoch {
-			return state.Epoch, nil
+		epoch := next(state.Epoch)
+		if epoch == state.Epoch {
+			return epoch, nil
 		}
 		var raised bool
 		err = p.access(ctx, func(ctx context.Context) (err error) {
@@ -241,21 +254,25 @@ func covers(names []Name) func(string) bool {
 	}
 }
 
-// pause waits by the monotonic clock and by that on the wall.
+// pause waits until d has passed by the monotonic clock and by that on the wall.
 func pause(ctx context.Context, d time.Duration) error {
-	begin := time.Now()
-	for within(d, begin, time.Now()) {
-		// A clock that is set back during the wait must not make it endless.
-		if time.Since(begin) >= 2*d {
+	for begin := time.Now(); ; {
+		now := time.Now()
+		if passed(d, now.Sub(begin), now.Round(0).Sub(begin.Round(0))) {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(min(max(d-time.Since(begin), time.Millisecond), time.Second)):
+		case <-time.After(min(max(d-now.Sub(begin), time.Millisecond), time.Second)):
 		}
 	}
-	return nil
+}
+
+// passed reports whether d has passed by both clocks. One on the wall that is set forward does not end
+// a wait early, and one that is set back does not make it endless.
+func passed(d, monotonic, wall time.Duration) bool {
+	return monotonic >= d && (wall >= d || monotonic >= 2*d)
 }
 
 // notReached says what an erasure cannot reach.
@@ -272,9 +289,12 @@ func (o EraseOptions) notReached(at time.Time, tables []rotation.Erased) (list [
 		list = append(list, "the key store is in the database of the records: dumps, archives of its log, binary logs, delayed replicas and change data capture hold keys and records together, and open for whoever may use the key service")
 	}
 	list = append(list, "the key store's own files may hold deleted rows until the database reuses their space")
-	var moved, outside int64
+	var moved, outside, left int64
 	for _, t := range tables {
-		moved, outside = moved+t.Moved, outside+t.Outside
+		moved, outside, left = moved+t.Moved, outside+t.Outside, left+t.Left
+	}
+	if left > 0 {
+		list = append(list, fmt.Sprintf("%d wrapped keys of these records are outside the branch: they open without it", left))
 	}
 	if moved+outside > 0 {
 		list = append(list, fmt.Sprintf("%d wrapped keys of these records were under other keys: backups from before they were moved into the branch open without it", moved+outside))

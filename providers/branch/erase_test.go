@@ -193,9 +193,13 @@ type table struct {
 
 func (s *table) EraseBranches(_ context.Context, e rotation.Erasure) (rotation.Erased, error) {
 	s.calls++
+	done := rotation.Erased{Table: "t", Records: 1, Left: s.outside}
+	if e.DropOutside {
+		done.Outside, done.Left = done.Left, 0
+	}
 	if e.DryRun {
 		s.dry++
-		return rotation.Erased{Table: "t", Outside: s.outside}, nil
+		return done, nil
 	}
 	s.asked = nil
 	for _, n := range []string{"a", "b", "c", "x/a"} {
@@ -203,7 +207,7 @@ func (s *table) EraseBranches(_ context.Context, e rotation.Erasure) (rotation.E
 			s.asked = append(s.asked, n)
 		}
 	}
-	return rotation.Erased{Table: "t", Records: 1, Outside: s.outside}, nil
+	return done, nil
 }
 
 // A record that opens without the branch is a reason to refuse, before anything happens.
@@ -235,6 +239,36 @@ func TestEraseOutside(t *testing.T) {
 			t.Errorf("erased in the records: %v, want a", records.asked)
 		}
 		fails(t, p, ciphertext, tenant(t, "a"), branch.ErrErased)
+	})
+}
+
+// What is committed outside the branch after the first look stays, and Erase says so.
+func TestEraseLeavesOutside(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newDir(t, branch.Limits{})
+		receipts := receiptsOf(t, store)
+		p := open(t, store, newService(t), branch.Options{Of: branch.ByPair("tenant"), Receipts: receipts})
+		wrap(t, p, tenant(t, "a"))
+		records := new(table)
+		o := branch.EraseOptions{Records: []rotation.BranchEraser{records}}
+		go func() {
+			time.Sleep(time.Second)
+			records.outside = 3
+		}()
+		got, err := p.Erase(t.Context(), o, branch.Name{Branch: "a"})
+		if !errors.Is(err, branch.ErrOutside) || len(got) != 1 || got[0].Tables[0].Left != 3 || got[0].Tables[0].Outside != 0 {
+			t.Fatalf("Erase() = %+v, %v, want receipts and ErrOutside", got, err)
+		}
+		if text := strings.Join(got[0].NotReached, "\n"); !strings.Contains(text, "3 wrapped keys of these records are outside") {
+			t.Errorf("the receipt says\n%s", text)
+		}
+		if got := kinds(t, receipts); got != "begun a, erased a" {
+			t.Errorf("receipts: %s", got)
+		}
+		if done, err := p.Replay(t.Context(), false, records); err != nil || done.Tables[0].Left != 3 || done.Tables[0].Outside != 0 {
+			t.Errorf("Replay() = %+v, %v", done, err)
+		}
 	})
 }
 

@@ -2,7 +2,9 @@ package branch
 
 import (
 	"context"
+	"fmt"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted/rotation"
@@ -47,12 +49,25 @@ type Receipt struct {
 	Kind   ReceiptKind
 	Name   Name // zero for Replayed
 	At     time.Time
-	Epoch  uint64 // of the key store from then on; 0 for ErasureBegun
+	Epoch  uint64 // of the key store, at least, from then on
 	Reason string // as given
 	// Tables are what was erased beside the keys, for all branches that were erased together.
 	Tables []rotation.Erased
 	// NotReached says in words where copies may be, and until when.
 	NotReached []string
+}
+
+// most is the highest epoch of a key store with these receipts: an erasure that has begun raises it
+// before its last receipt, and a repeated one notes that with its first.
+func (h Head) most() uint64 { return h.Epoch + uint64(len(h.Begun)) }
+
+// closed returns ErrErased for a branch whose erasure has begun. A key store that was restored to a
+// time before it does not know.
+func (h Head) closed(name Name) error {
+	if slices.Contains(h.Begun, name) {
+		return fmt.Errorf("%w (it is closing, according to the receipts)", ErrErased)
+	}
+	return nil
 }
 
 // after returns the head with one more receipt.

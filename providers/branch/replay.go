@@ -15,6 +15,9 @@ type Replay struct {
 	Begun    []Name // whose erasure was never completed: they are closed, and need another Erase
 	Tables   []rotation.Erased
 	Restored bool // the key store was older than its receipts
+	// Behind says that the receipts were behind the key store, and name all of its erased branches: one of two
+	// erasures of a branch ended before its last receipt.
+	Behind bool
 }
 
 // Replay repeats all erasures of the receipts, after the key store, the records or both were
@@ -22,7 +25,8 @@ type Replay struct {
 // that needs a branch key returns [ErrRestored], if the key store was restored. If only the records were, nothing refuses
 // them: their values do not open, but blind indexes still find them.
 //
-// Wrapped keys of the branches' records that are not under the branch alone become NULL. Replay may be called at any time, and
+// Records whose wrapped keys are all outside the branch stay as they are, and Tables count these keys
+// as Left: a tenant may have come back under a key of its own. Replay may be called at any time, and
 // again after it was interrupted. dryRun counts, and changes nothing.
 func (p *Provider) Replay(ctx context.Context, dryRun bool, records ...rotation.BranchEraser) (Replay, error) {
 	var done Replay
@@ -50,8 +54,10 @@ func (p *Provider) replay(ctx context.Context, dryRun bool, records []rotation.B
 	if err != nil {
 		return done, err
 	}
-	if state.Epoch > head.Epoch && len(head.Begun) == 0 {
-		return done, errReceiptsLost(state.Epoch, head.Epoch)
+	if done.Behind = state.Epoch > head.most(); done.Behind {
+		if err := p.checkNamed(ctx); err != nil {
+			return done, err
+		}
 	}
 	done.Restored, done.Begun = state.Epoch < head.Epoch, head.Begun
 	var names []Name
@@ -90,10 +96,50 @@ func (p *Provider) replay(ctx context.Context, dryRun bool, records []rotation.B
 		return done, nil
 	}
 	// Last, because until now everything is refused.
-	if _, err := p.raise(ctx, head.Epoch); err != nil || len(names) == 0 {
+	epoch, err := p.raise(ctx, func(epoch uint64) uint64 { return max(epoch, head.Epoch) })
+	if err != nil || len(names) == 0 && epoch == head.Epoch {
 		return done, err
 	}
-	return done, p.note(ctx, Receipt{Kind: Replayed, At: now(), Epoch: head.Epoch, Tables: done.Tables})
+	return done, p.note(ctx, Receipt{Kind: Replayed, At: now(), Epoch: epoch, Tables: done.Tables})
+}
+
+// checkNamed returns ErrRestored unless the receipts name all branches of the key store that are erased
+// or closing. If they do, a higher epoch of the store hides no erasure that it knows of.
+func (p *Provider) checkNamed(ctx context.Context) error {
+	lost, err := p.gone(ctx)
+	if err != nil {
+		return err
+	}
+	for r, err := range p.options.Receipts.All(ctx) {
+		if err != nil {
+			return err
+		}
+		delete(lost, r.Name)
+	}
+	for n := range lost {
+		return fmt.Errorf("%w: the receipts do not name the branch %s, which is erased in the key store: bring the latest receipts back", ErrRestored, n)
+	}
+	return nil
+}
+
+// gone returns the branches of the key store that are erased or closing.
+func (p *Provider) gone(ctx context.Context) (map[Name]bool, error) {
+	found := make(map[Name]bool)
+	parents := []string{""}
+	for i := 0; i < len(parents); i++ {
+		for row, err := range p.store.All(ctx, parents[i]) {
+			if err != nil {
+				return nil, err
+			}
+			if row.Parent == "" && parents[len(parents)-1] != row.Branch {
+				parents = append(parents, row.Branch)
+			}
+			if !row.Closing.IsZero() || !row.Erased.IsZero() {
+				found[row.Name] = true
+			}
+		}
+	}
+	return found, nil
 }
 
 // distinct returns each name once.
@@ -123,12 +169,8 @@ func (h Head) check(s State) error {
 	switch {
 	case s.Epoch < h.Epoch:
 		return fmt.Errorf("%w: it is at epoch %d, and its receipts at %d: run the command \"branch replay\", or call Replay", ErrRestored, s.Epoch, h.Epoch)
-	case s.Epoch > h.Epoch && len(h.Begun) == 0:
-		return errReceiptsLost(s.Epoch, h.Epoch)
+	case s.Epoch > h.most():
+		return fmt.Errorf("%w: the receipts are at epoch %d, and the key store at %d: bring the latest receipts back; if these are, run the command \"branch replay\", or call Replay", ErrRestored, h.Epoch, s.Epoch)
 	}
 	return nil
-}
-
-func errReceiptsLost(store, receipts uint64) error {
-	return fmt.Errorf("%w: the receipts are at epoch %d, and the key store at %d: bring the latest receipts back", ErrRestored, receipts, store)
 }
