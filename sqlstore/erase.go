@@ -165,6 +165,7 @@ func (x *erasing[R]) batch(ctx context.Context, b *batch[R]) error {
 		return x.kept(ctx, s.db, records)
 	}
 	if len(records) == 0 {
+		x.add(found)
 		return nil
 	}
 	before := x.done

@@ -137,6 +137,17 @@ func TestEraseBranches(t *testing.T) {
 			if want := (rotation.Erased{Table: "patients", Records: 61}); err != nil || again != want {
 				t.Errorf("EraseBranches() again = %+v, %v, want %+v", again, err, want)
 			}
+
+			_, err = db.Exec("DELETE FROM patients")
+			must(t, err)
+			fill(at(1), 401, 6)
+			for _, e.DryRun = range []bool{true, false} {
+				e.DropOutside = false
+				left, err := s.EraseBranches(t.Context(), e)
+				if want := (rotation.Erased{Table: "patients", Records: 2, Left: 2}); err != nil || left != want {
+					t.Errorf("EraseBranches() of records that are all outside = %+v, %v, want %+v", left, err, want)
+				}
+			}
 		})
 	}
 }

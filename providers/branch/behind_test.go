@@ -69,8 +69,35 @@ func (u unfinished) Append(ctx context.Context, r branch.Receipt) error {
 	return u.Receipts.Append(ctx, r)
 }
 
-// Of two erasures of one branch, one ends between raising the epoch and its receipt, after the other one
-// is complete. Replay finds that no receipt is missing.
+// Of two erasures of one branch, one completes before the other raises the epoch, and this ends before its last
+// receipt. It concerns this branch only.
+func TestEraseTwice(t *testing.T) {
+	t.Parallel()
+	eachStore(t, brief, func(t *testing.T, store branch.Store) {
+		service := newService(t)
+		o := branch.Options{Of: branch.ByPair("tenant"), Receipts: receiptsOf(t, store)}
+		one := open(t, store, service, o)
+		wrap(t, one, tenant(t, "a"))
+		name := branch.Name{Branch: "a"}
+		late := &beforeRaise{store, func() { erase(t, one, branch.EraseOptions{}, name) }}
+		other := open(t, late, service, branch.Options{Of: o.Of, Receipts: unfinished{o.Receipts}})
+		if _, err := other.Erase(t.Context(), branch.EraseOptions{}, name); !errors.Is(err, errKilled) {
+			t.Fatalf("Erase = %v", err)
+		}
+		wrap(t, one, tenant(t, "b"))
+		if list, err := one.Unfinished(t.Context()); err != nil || len(list) != 1 || list[0].Name != name || list[0].Kind != branch.ErasureBegun {
+			t.Errorf("Unfinished() = %+v, %v", list, err)
+		}
+		erase(t, one, branch.EraseOptions{}, name)
+		if list, err := one.Unfinished(t.Context()); err != nil || len(list) != 0 {
+			t.Errorf("Unfinished() = %+v, %v", list, err)
+		}
+		agree(t, store, service, o)
+	})
+}
+
+// The same, with the last receipt of the one just before the other raises the epoch. Replay finds that no receipt is
+// missing.
 func TestEraseTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	eachStore(t, brief, func(t *testing.T, store branch.Store) {
@@ -80,10 +107,18 @@ func TestEraseTwiceAtOnce(t *testing.T) {
 		if err := one.Ensure(t.Context(), name); err != nil {
 			t.Fatal(err)
 		}
-		late := &beforeRaise{store, func() { erase(t, one, branch.EraseOptions{}, name) }}
-		other := open(t, late, service, branch.Options{Of: o.Of, Receipts: unfinished{o.Receipts}})
-		if _, err := other.Erase(t.Context(), branch.EraseOptions{}, name); !errors.Is(err, errKilled) {
-			t.Fatalf("Erase = %v", err)
+		late := &beforeRaise{store, func() {}}
+		for _, f := range []func(){func() {}, func() {
+			done := branch.Receipt{Kind: branch.ErasureDone, Name: name, At: time.Now(), Epoch: 1}
+			if err := o.Receipts.Append(t.Context(), done); err != nil {
+				t.Error(err)
+			}
+		}} {
+			late.f = f
+			other := open(t, late, service, branch.Options{Of: o.Of, Receipts: unfinished{o.Receipts}})
+			if _, err := other.Erase(t.Context(), branch.EraseOptions{}, name); !errors.Is(err, errKilled) {
+				t.Fatalf("Erase = %v", err)
+			}
 		}
 		if _, err := one.Encrypt(t.Context(), dataKey, tenant(t, "b")); !errors.Is(err, branch.ErrRestored) {
 			t.Errorf("Encrypt = %v, want ErrRestored until it is known that no receipt is missing", err)

@@ -90,14 +90,14 @@ func (p *Provider) erase(ctx context.Context, o EraseOptions, names []Name) ([]R
 	}
 	live := false // whether a process may have a key open
 	var begins []Name
-	var epoch uint64
+	var last State
 	for _, n := range names {
 		state, rows, err := p.read(ctx, n)
 		begun := slices.Contains(head.Begun, n)
 		if errors.Is(err, ErrErased) { // according to the receipts
 			err = nil
 		}
-		epoch = max(epoch, state.Epoch)
+		last = state
 		if err == nil && len(rows) == 0 && !begun {
 			err = ErrMissing
 		}
@@ -116,7 +116,7 @@ func (p *Provider) erase(ctx context.Context, o EraseOptions, names []Name) ([]R
 			return nil, err
 		}
 	}
-	if err := p.closeAll(ctx, head, epoch, o, names); err != nil {
+	if err := p.closeAll(ctx, last, o, names); err != nil {
 		return nil, err
 	}
 	if live {
@@ -152,17 +152,32 @@ func errLeft(tables []rotation.Erased) error {
 	return nil
 }
 
-// closeAll notes durably that an erasure has begun, and closes the branches. If an earlier one raised
+// begin notes durably that an erasure has begun, unless the receipts say so. If an earlier one raised
 // the epoch of the key store and then ended, it notes that too: this one raises it again.
-func (p *Provider) closeAll(ctx context.Context, head Head, epoch uint64, o EraseOptions, names []Name) error {
+func (p *Provider) begin(ctx context.Context, s State, o EraseOptions, names []Name) error {
+	head, err := p.head(ctx)
+	if err != nil {
+		return err
+	}
 	for _, n := range names {
-		if !slices.Contains(head.Begun, n) || head.Epoch < epoch {
-			begun := Receipt{Kind: ErasureBegun, Name: n, At: now(), Epoch: epoch, Reason: o.Reason}
-			if err := p.note(ctx, begun); err != nil {
-				return err
-			}
-			head = head.after(begun)
+		if slices.Contains(head.Begun, n) && s.Epoch <= head.Epoch {
+			continue
 		}
+		begun := Receipt{Kind: ErasureBegun, Name: n, At: now(), Epoch: s.Epoch, Reason: o.Reason}
+		if err := p.note(ctx, begun); err != nil {
+			return err
+		}
+		head = head.after(begun)
+	}
+	return nil
+}
+
+// closeAll closes the branches of an erasure that begins.
+func (p *Provider) closeAll(ctx context.Context, s State, o EraseOptions, names []Name) error {
+	if err := p.begin(ctx, s, o, names); err != nil {
+		return err
+	}
+	for _, n := range names {
 		err := p.access(ctx, func(ctx context.Context) error { return p.store.Close(ctx, n, now()) })
 		if err != nil {
 			return p.opError(opErase, n, err)
@@ -187,7 +202,9 @@ func (p *Provider) complete(ctx context.Context, o EraseOptions, of rotation.Era
 	if err != nil {
 		return nil, err
 	}
-	epoch, err := p.raise(ctx, func(epoch uint64) uint64 { return epoch + 1 })
+	epoch, err := p.raise(ctx, func(s State) (uint64, error) {
+		return s.Epoch + 1, p.begin(ctx, s, o, names) // another erasure of these may have ended meanwhile
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -221,15 +238,15 @@ func clean(ctx context.Context, records []rotation.BranchEraser, of rotation.Era
 }
 
 // raise sets the epoch of the key store to what next makes of it, and returns it.
-func (p *Provider) raise(ctx context.Context, next func(uint64) uint64) (uint64, error) {
+func (p *Provider) raise(ctx context.Context, next func(State) (uint64, error)) (uint64, error) {
 	for {
 		state, _, err := p.readStore(ctx, Name{})
 		if err != nil {
 			return 0, err
 		}
-		epoch := next(state.Epoch)
-		if epoch == state.Epoch {
-			return epoch, nil
+		epoch, err := next(state)
+		if err != nil || epoch == state.Epoch {
+			return epoch, err
 		}
 		var raised bool
 		err = p.access(ctx, func(ctx context.Context) (err error) {

@@ -96,7 +96,7 @@ func (p *Provider) replay(ctx context.Context, dryRun bool, records []rotation.B
 		return done, nil
 	}
 	// Last, because until now everything is refused.
-	epoch, err := p.raise(ctx, func(epoch uint64) uint64 { return max(epoch, head.Epoch) })
+	epoch, err := p.raise(ctx, func(s State) (uint64, error) { return max(s.Epoch, head.Epoch), nil })
 	if err != nil || len(names) == 0 && epoch == head.Epoch {
 		return done, err
 	}
