@@ -35,6 +35,13 @@ type Attachment struct {
 	parentCreated int64
 
 	recovery string // the recovery wrap in the row, if Config.Recovery is set
+
+	malformed error // names the row and the column, if it or the row Parent holds nonsense
+}
+
+// malformedColumn is the error of a column that does not hold what belongs there.
+func (a *Attachment) malformedColumn(column string) error {
+	return fmt.Errorf("attach: %w: %s in row %s of kms_attachments", kmsencrypted.ErrMalformed, column, a.ID)
 }
 
 // place is the name that the file key is bound to.

@@ -28,7 +28,8 @@ type Blob struct {
 	Encrypted        bool
 	Created          time.Time
 
-	metadata map[string]json.RawMessage
+	metadata  map[string]json.RawMessage
+	malformed error // names the blob, if its metadata is not JSON
 }
 
 // adoptedKey names the entry of the blob's metadata that holds its own file key after
@@ -54,8 +55,23 @@ func (r *Rails[R]) place(b *Blob) (files.Place, error) {
 	return files.Place{Format: files.Lockbox, Table: r.model.BoundTable(), ID: []string{b.RecordID}, Attachment: b.Name, File: sum}, nil
 }
 
-// query reads attachments of the model by a condition on the tables a and b.
-func (r *Rails[R]) query(ctx context.Context, db Tx, condition string, args ...any) (list []*Blob, err error) {
+// query reads attachments of the model by a condition on the tables a and b. A malformed
+// row is an error.
+func (r *Rails[R]) query(ctx context.Context, db Tx, condition string, args ...any) ([]*Blob, error) {
+	list, err := r.read(ctx, db, condition, args...)
+	for _, b := range list {
+		if err == nil {
+			err = b.malformed
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// read is query for a caller that looks at Blob.malformed.
+func (r *Rails[R]) read(ctx context.Context, db Tx, condition string, args ...any) (list []*Blob, err error) {
 	rows, err := db.QueryContext(ctx, r.dialect.SQL(`SELECT b.id, a.id, a.record_id, a.name, b.`+r.dialect.Quoted("key")+`, b.service_name, b.filename, b.content_type, b.metadata, b.byte_size, b.checksum, b.created_at
 		FROM active_storage_attachments a JOIN active_storage_blobs b ON b.id = a.blob_id WHERE a.record_type = ? AND `+condition), append([]any{r.config.RecordType}, args...)...)
 	if err != nil {
@@ -79,7 +95,7 @@ func (r *Rails[R]) query(ctx context.Context, db Tx, condition string, args ...a
 		b.metadata = make(map[string]json.RawMessage)
 		if metadata != nil && *metadata != "" {
 			if err := json.Unmarshal([]byte(*metadata), &b.metadata); err != nil {
-				return nil, fmt.Errorf("attach: %w: metadata of blob %d", kmsencrypted.ErrMalformed, b.ID)
+				b.malformed = fmt.Errorf("attach: %w: metadata of blob %d", kmsencrypted.ErrMalformed, b.ID)
 			}
 		}
 		b.Encrypted = string(b.metadata["encrypted"]) == "true"

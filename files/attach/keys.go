@@ -1,6 +1,7 @@
 package attach
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -45,7 +46,7 @@ func (m *Manager[R]) readParents(ctx context.Context, db Tx, lock string, list .
 	parents := make(map[string]parentRow)
 	for _, a := range list {
 		if a.Parent == "" {
-			parents[a.ID] = parentRow{a.File, a.Created.UnixMilli()}
+			parents[a.ID] = parentRow{a.File, a.Created.UnixMilli(), a.malformed}
 		}
 	}
 	var missing []any
@@ -64,7 +65,9 @@ func (m *Manager[R]) readParents(ctx context.Context, db Tx, lock string, list .
 	}
 	for _, a := range list {
 		if a.Parent != "" {
-			a.parent, a.parentCreated = parents[a.Parent].file, parents[a.Parent].created
+			parent := parents[a.Parent]
+			a.parent, a.parentCreated = parent.file, parent.created
+			a.malformed = cmp.Or(a.malformed, parent.malformed)
 		}
 	}
 	return nil
@@ -72,8 +75,9 @@ func (m *Manager[R]) readParents(ctx context.Context, db Tx, lock string, list .
 
 // parentRow is what a derived file knows of the row of its original.
 type parentRow struct {
-	file    files.ID
-	created int64
+	file      files.ID
+	created   int64
+	malformed error
 }
 
 // parentRows returns attachments by their IDs.
@@ -85,15 +89,17 @@ func (m *Manager[R]) parentRows(ctx context.Context, db Tx, ids []any, lock stri
 	defer rows.Close()
 	found := make(map[string]parentRow, len(ids))
 	for rows.Next() {
-		var id, text string
-		var row parentRow
-		if err := rows.Scan(&id, &text, &row.created); err != nil {
+		var a Attachment
+		var text string
+		var created number
+		if err := rows.Scan(&a.ID, &text, &created); err != nil {
 			return nil, err
 		}
-		if row.file, err = files.ParseID(text); err != nil {
-			return nil, err
+		row := parentRow{created: created.n}
+		if row.file, err = files.ParseID(text); err != nil || row.file.IsZero() || created.bad {
+			row.malformed = a.malformedColumn("file_id or created")
 		}
-		found[id] = row
+		found[a.ID] = row
 	}
 	return found, rows.Err()
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -249,6 +250,18 @@ func (m *Manager[R]) load(ctx context.Context, db Tx, id []string, lock string) 
 		return nil, err
 	}
 	return row, nil
+}
+
+// recordOf is load for the record of an attachment.
+func (m *Manager[R]) recordOf(ctx context.Context, a *Attachment) (*R, error) {
+	row, err := m.load(ctx, m.db, a.RecordID, "")
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		err = fmt.Errorf("attach: the record is gone: Orphans lists its files: %w", err)
+	case errors.Is(err, kmsencrypted.ErrMalformed):
+		err = fmt.Errorf("attach: row %s of kms_attachments: %w", a.ID, err)
+	}
+	return row, err
 }
 
 // find is load with the database's notion of equal.

@@ -21,16 +21,24 @@ import (
 // Other derived files are not listed, because they are deleted with the file that they
 // were made from. [Manager.Strays] finds files whose primary key another record has now.
 //
+// A malformed row, of which Orphans cannot say whether it belongs to a record, or whose
+// record exists, does not stop the search: the error joins one for each, which matches
+// [kmsencrypted.ErrMalformed] and names record and row, and what was found is returned too.
+// Strays does the same, also for records whose data keys do not open.
+//
 // A database user who does not see all records, as under row level security, must
 // not delete what Orphans returns.
 func (m *Manager[R]) Orphans(ctx context.Context, after string, limit int) ([]*Attachment, error) {
 	known := make(map[string]bool) // whether a record exists
 	return m.search(ctx, after, limit, func(a *Attachment) (bool, error) {
 		if a.Parent != "" {
-			return a.isOrphaned(), nil
+			return a.isOrphaned(), a.malformed
 		}
-		exists, err := m.recordExists(ctx, a.RecordID, known)
-		return !exists, err
+		exists, err := m.recordExists(ctx, a, known)
+		if err != nil || !exists {
+			return !exists, err
+		}
+		return false, a.malformed
 	})
 }
 
@@ -45,7 +53,7 @@ func (m *Manager[R]) Orphans(ctx context.Context, after string, limit int) ([]*A
 func (m *Manager[R]) Strays(ctx context.Context, after string, limit int) ([]*Attachment, error) {
 	return m.search(ctx, after, limit, func(a *Attachment) (bool, error) {
 		if a.Parent != "" {
-			return false, nil // deleted with its original
+			return false, a.malformed // deleted with its original
 		}
 		stray, err := m.isStray(ctx, a)
 		if err != nil || !stray {
@@ -63,7 +71,8 @@ func (m *Manager[R]) Strays(ctx context.Context, after string, limit int) ([]*At
 	})
 }
 
-// search returns the attachments that is chooses.
+// search returns the attachments that is chooses. A row that it cannot judge does not stop
+// the others; the error joins all errors.
 func (m *Manager[R]) search(ctx context.Context, after string, limit int, is func(*Attachment) (bool, error)) ([]*Attachment, error) {
 	if err := m.usable(); err != nil {
 		return nil, err
@@ -72,8 +81,9 @@ func (m *Manager[R]) search(ctx context.Context, after string, limit int, is fun
 		return nil, configError("a limit of %d", limit)
 	}
 	var found []*Attachment
+	var failures []error
 	for len(found) < limit {
-		list, err := m.query(ctx, m.db, fmt.Sprintf("record_table = ? AND id > ? ORDER BY id LIMIT %d", bulk), m.model.BoundTable(), after)
+		list, err := m.read(ctx, m.db, fmt.Sprintf("record_table = ? AND id > ? ORDER BY id LIMIT %d", bulk), m.model.BoundTable(), after)
 		if err != nil {
 			return nil, fmt.Errorf("attach: attachments of %s: %w", m.model.Table(), err)
 		}
@@ -85,36 +95,39 @@ func (m *Manager[R]) search(ctx context.Context, after string, limit int, is fun
 				break
 			}
 			chosen, err := is(a)
-			if err != nil {
-				return nil, a.failed("find", err)
-			}
-			if chosen {
+			switch {
+			case err != nil && !isOfFile(err):
+				return nil, errors.Join(append(failures, a.failed("find", err))...)
+			case err != nil:
+				failures = append(failures, a.failed("find", err))
+			case chosen:
 				found = append(found, a)
 			}
 		}
 	}
-	return slices.Clip(found), nil
+	return slices.Clip(found), errors.Join(failures...)
 }
 
-func (m *Manager[R]) recordExists(ctx context.Context, id []string, known map[string]bool) (bool, error) {
-	exists, ok := known[recordID(id)]
+func (m *Manager[R]) recordExists(ctx context.Context, a *Attachment, known map[string]bool) (bool, error) {
+	id := recordID(a.RecordID)
+	exists, ok := known[id]
 	if ok {
 		return exists, nil
 	}
-	_, err := m.load(ctx, m.db, id, "")
+	_, err := m.recordOf(ctx, a)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
 		return false, err
 	}
-	known[recordID(id)] = err == nil
+	known[id] = err == nil
 	return err == nil, nil
 }
 
 // isStray reports whether the record of a file has another data key than the file's.
 func (m *Manager[R]) isStray(ctx context.Context, a *Attachment) (bool, error) {
-	if m.isElsewhere(a) {
-		return false, nil
+	if a.malformed != nil || m.isElsewhere(a) {
+		return false, a.malformed
 	}
-	row, err := m.load(ctx, m.db, a.RecordID, "")
+	row, err := m.recordOf(ctx, a)
 	if errors.Is(err, sql.ErrNoRows) {
 		return false, nil // an orphan
 	}

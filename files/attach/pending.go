@@ -187,6 +187,9 @@ func (m *Manager[R]) rebindDerived(ctx context.Context, tx Tx, row *R, dataKey k
 }
 
 func (m *Manager[R]) rebind(ctx context.Context, tx Tx, row *R, dataKey kmsencrypted.DataKey, a *Attachment, from, to files.ID) error {
+	if a.malformed != nil {
+		return a.malformed
+	}
 	a.parent = from
 	key, err := m.unwrap(ctx, row, dataKey, a)
 	if err != nil {

@@ -50,7 +50,7 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 			}
 			args = append(args, r.model.IDValues(row)[0])
 		}
-		list, err := r.query(ctx, tx, "a.name IN (?"+strings.Repeat(", ?", len(names)-1)+") AND a.record_id IN (?"+strings.Repeat(", ?", len(chunk)-1)+") ORDER BY a.id{lock}", args...)
+		list, err := r.read(ctx, tx, "a.name IN (?"+strings.Repeat(", ?", len(names)-1)+") AND a.record_id IN (?"+strings.Repeat(", ?", len(chunk)-1)+") ORDER BY a.id{lock}", args...)
 		if err != nil {
 			return err
 		}
@@ -78,6 +78,9 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 // adopt makes the old data key the file's own key, or wraps the file's own key under
 // the new data key.
 func (r *Rails[R]) adopt(ctx context.Context, tx Tx, b *Blob, rotated field.Rotated) error {
+	if b.malformed != nil {
+		return b.malformed
+	}
 	if !b.Encrypted {
 		return nil // attached before encrypts_attached was added
 	}

@@ -258,7 +258,7 @@ func (m *Manager[R]) WrapRecovery(ctx context.Context, progress func(done int64)
 	var failures []error
 	var done int64
 	for after := ""; ; {
-		list, err := m.query(ctx, m.db, fmt.Sprintf("record_table = ? AND id > ? ORDER BY id LIMIT %d", bulk), m.model.BoundTable(), after)
+		list, err := m.read(ctx, m.db, fmt.Sprintf("record_table = ? AND id > ? ORDER BY id LIMIT %d", bulk), m.model.BoundTable(), after)
 		if err != nil {
 			return errors.Join(append(failures, fmt.Errorf("attach: files of %s: %w", m.model.Table(), err))...)
 		}
@@ -286,7 +286,10 @@ func (m *Manager[R]) WrapRecovery(ctx context.Context, progress func(done int64)
 
 // wrapRecovery brings the recovery wrap of one file up to date.
 func (m *Manager[R]) wrapRecovery(ctx context.Context, a *Attachment) error {
-	row, err := m.load(ctx, m.db, a.RecordID, "")
+	if a.malformed != nil {
+		return a.malformed
+	}
+	row, err := m.recordOf(ctx, a)
 	if err != nil {
 		return err
 	}

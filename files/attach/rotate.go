@@ -40,7 +40,7 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 		for _, r := range chunk {
 			args = append(args, recordID(r.ID))
 		}
-		list, err := m.query(ctx, tx, "record_table = ? AND record_id IN "+marks(len(chunk))+"{lock}", args...)
+		list, err := m.read(ctx, tx, "record_table = ? AND record_id IN "+marks(len(chunk))+"{lock}", args...)
 		if err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (m *Manager[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Ro
 			case err == nil:
 				changed = append(changed, a)
 			case isOfFile(err):
-				if a.isOrphaned() {
+				if a.malformed == nil && a.isOrphaned() {
 					err = fmt.Errorf("%w: %w", a.orphaned(), err)
 				} else if m.named(a.Name) != nil {
 					err = fmt.Errorf("it is none of this manager's; if it is under another key column, see Config.Elsewhere: %w", err)
@@ -130,6 +130,8 @@ func (w wrappers) under(k kmsencrypted.DataKey) (*files.Wrapper, error) {
 func (m *Manager[R]) rotateKey(ctx context.Context, tx Tx, a *Attachment, r field.Rotated, w wrappers) error {
 	var err error
 	switch {
+	case a.malformed != nil:
+		err = a.malformed
 	case !files.IsWrappedKey(a.WrappedKey):
 		a.WrappedKey, err = m.rotateDirect(ctx, tx, a, r)
 	case r.New.IsZero(): // a rewrap
@@ -227,7 +229,10 @@ func (m *Manager[R]) WrapKeys(ctx context.Context, progress func(done, total int
 // wrapKey unwraps both keys before it locks the record, and starts again if the
 // record was rotated meanwhile.
 func (m *Manager[R]) wrapKey(ctx context.Context, a *Attachment) error {
-	row, err := m.load(ctx, m.db, a.RecordID, "")
+	if a.malformed != nil {
+		return a.malformed
+	}
+	row, err := m.recordOf(ctx, a)
 	if err != nil {
 		return err
 	}
@@ -291,7 +296,7 @@ func (p *Pending[R]) sameRecord(ctx context.Context, now *R, dataKey kmsencrypte
 // eachDirect calls do for each file key that the key service wraps itself.
 func (m *Manager[R]) eachDirect(ctx context.Context, do func(*Attachment) error) error {
 	for after := ""; ; {
-		list, err := m.query(ctx, m.db, "record_table = ? AND "+isDirect+" AND id > ? ORDER BY id LIMIT 500", m.model.BoundTable(), after)
+		list, err := m.read(ctx, m.db, "record_table = ? AND "+isDirect+" AND id > ? ORDER BY id LIMIT 500", m.model.BoundTable(), after)
 		if err != nil {
 			return fmt.Errorf("attach: file keys of %s: %w", m.model.Table(), err)
 		}

@@ -25,8 +25,24 @@ func (m *Manager[R]) rowColumns() string {
 	return attachmentColumns + ", recovery"
 }
 
-// query reads attachments by a condition on the table kms_attachments.
+// query reads attachments by a condition on the table kms_attachments. A malformed row is
+// an error.
 func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ...any) ([]*Attachment, error) {
+	list, err := m.read(ctx, db, condition, args...)
+	for _, a := range list {
+		if err == nil {
+			err = a.malformed
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+// read is query for a caller that looks at Attachment.malformed: one malformed row must
+// not end what concerns many records.
+func (m *Manager[R]) read(ctx context.Context, db Tx, condition string, args ...any) ([]*Attachment, error) {
 	list, err := m.scan(ctx, db, condition, args...)
 	if err != nil {
 		return nil, err
@@ -38,7 +54,7 @@ func (m *Manager[R]) query(ctx context.Context, db Tx, condition string, args ..
 	return list, m.readParents(ctx, db, lock, list...)
 }
 
-// scan is query without the file ids of parents.
+// scan is read without the file ids of parents.
 func (m *Manager[R]) scan(ctx context.Context, db Tx, condition string, args ...any) (list []*Attachment, err error) {
 	rows, err := db.QueryContext(ctx, m.dialect.SQL("SELECT "+m.rowColumns()+" FROM kms_attachments WHERE "+condition), args...)
 	if err != nil {
@@ -46,29 +62,63 @@ func (m *Manager[R]) scan(ctx context.Context, db Tx, condition string, args ...
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var a Attachment
-		var record, format, file string
-		var created int64
-		var recovery sql.NullString
-		into := []any{&a.ID, &a.Table, &record, &a.Name, &a.Variant, &a.Parent, &a.Bucket, &a.Object, &format, &file,
-			&a.WrappedKey, &a.Size, &a.ObjectSize, &a.FileName, &a.ContentType, &created}
-		if m.config.Recovery != nil {
-			into = append(into, &recovery)
-		}
-		if err := rows.Scan(into...); err != nil {
+		a, err := m.scanRow(rows)
+		if err != nil {
 			return nil, err
 		}
-		a.recovery = recovery.String
-		a.Format, a.Created = files.Format(format), time.UnixMilli(created).UTC()
-		if a.RecordID, err = parseRecordID(record, len(m.model.IDColumns())); err != nil {
-			return nil, err
-		}
-		if a.File, err = files.ParseID(file); err != nil {
-			return nil, err
-		}
-		list = append(list, &a)
+		list = append(list, a)
 	}
 	return list, rows.Err()
+}
+
+// scanRow reads the current row.
+func (m *Manager[R]) scanRow(rows *sql.Rows) (*Attachment, error) {
+	var a Attachment
+	var record, format, file string
+	var size, objectSize, created number
+	var recovery sql.NullString
+	into := []any{&a.ID, &a.Table, &record, &a.Name, &a.Variant, &a.Parent, &a.Bucket, &a.Object, &format, &file,
+		&a.WrappedKey, &size, &objectSize, &a.FileName, &a.ContentType, &created}
+	if m.config.Recovery != nil {
+		into = append(into, &recovery)
+	}
+	if err := rows.Scan(into...); err != nil {
+		return nil, err
+	}
+	a.recovery = recovery.String
+	a.Format, a.Size, a.ObjectSize, a.Created = files.Format(format), size.n, objectSize.n, time.UnixMilli(created.n).UTC()
+	var badID, badFile error
+	if a.RecordID, badID = parseRecordID(record, len(m.model.IDColumns())); badID != nil {
+		a.RecordID = []string{record} // for errors
+	}
+	a.File, badFile = files.ParseID(file)
+	for _, c := range []struct {
+		name string
+		bad  bool
+	}{
+		{"record_id", badID != nil}, {"name", a.Name == ""}, {"format", format == ""}, {"file_id", badFile != nil || a.File.IsZero()},
+		{"size", size.bad}, {"object_size", objectSize.bad}, {"created", created.bad},
+	} {
+		if c.bad {
+			a.malformed = a.malformedColumn(c.name)
+			break
+		}
+	}
+	return &a, nil
+}
+
+// number is an integer of a row. SQLite also stores text in such a column.
+type number struct {
+	n   int64
+	bad bool
+}
+
+// Scan implements [sql.Scanner].
+func (n *number) Scan(value any) error {
+	var v sql.NullInt64
+	n.bad = v.Scan(value) != nil || !v.Valid
+	n.n = v.Int64
+	return nil
 }
 
 // one is like query for exactly one attachment. It returns [fs.ErrNotExist] without
