@@ -14,7 +14,8 @@ import (
 // it. [Pending.Commit] makes the result an attachment of its own, under the name of
 // its parent and the variant. It is deleted when its parent is replaced or deleted.
 // Each variant exists once: Commit returns [kmsencrypted.ErrConflict] for a second
-// one, and if the attached file was replaced or re-encrypted meanwhile.
+// one, and if the attached file was replaced or re-encrypted meanwhile. Derive returns
+// [ErrSize] if f writes more than [Config.MaxSize] or not [Options].Size bytes.
 func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant string, o Options, f func(dst io.Writer, src *File) error) (*Pending[R], error) {
 	if err := m.usable(row, a, f); err != nil {
 		return nil, err
@@ -36,11 +37,36 @@ func (m *Manager[R]) Derive(ctx context.Context, row *R, a *Attachment, variant 
 	if err != nil {
 		return nil, err
 	}
-	err = m.put(ctx, p, o, func(w *sealer) error { return f(w, src) })
+	err = m.put(ctx, p, o, func(w *sealer) error {
+		dst := &sink{w: w, limit: m.limit(o)}
+		return dst.check(o, f(dst, src))
+	})
 	if err != nil {
 		p.wipe()
 	}
 	return p.or(ctx, err, p.protectEarly)
+}
+
+// sink is the file that a function of Derive writes.
+type sink struct {
+	w     *sealer
+	limit int64
+	over  bool
+}
+
+func (s *sink) Write(p []byte) (int, error) {
+	if s.over = s.over || int64(len(p)) > s.limit-s.w.n; s.over {
+		return 0, ErrSize
+	}
+	return s.w.Write(p)
+}
+
+// check returns the error of the function, or [ErrSize], which it may not have returned.
+func (s *sink) check(o Options, err error) error {
+	if s.over || err == nil && o.Size > 0 && s.w.n != o.Size {
+		return ErrSize
+	}
+	return err
 }
 
 // Reencrypt moves a file to a new object under a new file key, for example because the
@@ -55,7 +81,7 @@ func (m *Manager[R]) Reencrypt(ctx context.Context, a *Attachment, progress func
 	if err := m.usable(a); err != nil {
 		return nil, err
 	}
-	row, err := m.load(ctx, m.db, a.RecordID, "")
+	row, err := m.recordOf(ctx, a)
 	if err != nil {
 		return nil, a.failed("reencrypt", err)
 	}

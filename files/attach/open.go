@@ -58,11 +58,17 @@ func (m *Manager[R]) open(ctx context.Context, a *Attachment, row *R) (*File, er
 			return f, nil
 		}
 		row = nil
-		if !errors.Is(err, kmsencrypted.ErrDecrypt) && !errors.Is(err, fs.ErrNotExist) || ctx.Err() != nil {
+		if !isOutdated(err) || ctx.Err() != nil {
 			break
 		}
 	}
 	return nil, a.failed("open", err)
+}
+
+// isOutdated reports an error that a row and a record may give that were not read at the
+// same time: a record before its first file has no data key.
+func isOutdated(err error) bool {
+	return errors.Is(err, kmsencrypted.ErrDecrypt) || errors.Is(err, kmsencrypted.ErrNoDataKey) || errors.Is(err, fs.ErrNotExist)
 }
 
 // openNow opens a file by a row that has just been read.
