@@ -22,7 +22,7 @@ func (c *core) dataKeys(ctx context.Context, column string, rows []any) ([]kmsen
 		case g.key.h.state == unset:
 			g.fail(op, column, kmsencrypted.ErrNotLoaded)
 		case g.key.h.ciphertext():
-			g.need = needOwnKey
+			g.need, g.moved = needOwnKey, g.hasMoved()
 		}
 	}
 	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey), nil)

@@ -98,6 +98,17 @@ func (g *group) asWrapped() *group {
 	return g.lastKnown()
 }
 
+// hasMoved reports whether the key column is wrapped elsewhere than where the record
+// belongs now.
+func (g *group) hasMoved() bool {
+	was, err := g.wasPlaced()
+	if err != nil || was == nil {
+		return false
+	}
+	now, err := g.place(was.version)
+	return err == nil && now != nil && now.place != was.place
+}
+
 // explainsPlace reports whether the columns tagged context explain where the key is.
 func (g *group) explainsPlace(at placed) bool {
 	then, err := g.as(at.by).place(at.version)

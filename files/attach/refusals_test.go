@@ -89,9 +89,6 @@ func TestFileKeysOfTheServiceStayWithTheTenant(t *testing.T) {
 	move := func(tx *sql.Tx) error {
 		f := read()
 		must(t, model.Open(t.Context(), f)) // notes the tenant that the row has
-		keys, err := model.Adapter().DataKeys(t.Context(), "encrypted_kms_key", f)
-		must(t, err)
-		keys[0].Wipe()
 		f.Tenant = "globex"
 		return m.Rekey(t.Context(), tx, f)
 	}
@@ -99,6 +96,14 @@ func TestFileKeysOfTheServiceStayWithTheTenant(t *testing.T) {
 		t.Errorf("Rekey to another tenant = %v, want ErrDecrypt that names WrapKeys", err)
 	}
 	must(t, m.WrapKeys(t.Context(), nil))
+	unopened := func(tx *sql.Tx) error {
+		f := read()
+		f.Tenant = "globex"
+		return m.Rekey(t.Context(), tx, f)
+	}
+	if err := in(unopened); !errors.Is(err, kmsencrypted.ErrDecrypt) || !strings.Contains(err.Error(), "Model.Open") {
+		t.Errorf("Rekey of a record that was not opened to another tenant = %v, want ErrDecrypt that names Model.Open", err)
+	}
 	must(t, in(move))
 	f, err := m.Open(t.Context(), a)
 	must(t, err)

@@ -30,7 +30,9 @@ func (r *Rails[R]) Covers(table string) bool { return table == "active_storage_a
 //
 // row must have been read with its primary key, its key columns and every encrypted
 // column, as for [field.Model.Rekey]. If the record also has files of other managers,
-// pass those managers as others. Otherwise their files are lost. File keys that the key
+// pass those managers as others. Otherwise their files are lost. To move the record, as to
+// another tenant, call [field.Model.Open] before the plain column is changed, also for a
+// record that has files only. File keys that the key
 // service wrapped itself do not follow a record to another encryption context, such as that
 // of another tenant: call [Manager.WrapKeys] before. Rekey returns
 // [kmsencrypted.ErrConflict] if the row in the database has changed since. It
@@ -81,6 +83,9 @@ func (m *Manager[R]) rekey(ctx context.Context, tx *sql.Tx, row *R, managers []f
 		return nil
 	}
 	if err := keys(func(r *field.Rotated) *kmsencrypted.DataKey { return &r.Old }); err != nil {
+		if errors.Is(err, kmsencrypted.ErrDecrypt) && len(m.model.ContextColumns()) > 0 {
+			err = fmt.Errorf("if the record moves, read it and call Model.Open before you change a column tagged context: %w", err)
+		}
 		return failed(err)
 	}
 	if err := m.model.RekeyWithFiles(ctx, row); err != nil {
