@@ -33,8 +33,8 @@ const maxFileName = 255
 
 // CleanName returns a file name made from what a client sent. It keeps the last part
 // of a path with any separator, and removes control and formatting characters, which
-// could reverse the text, and spaces and dots at both ends. A name that Windows keeps
-// for a device, such as "nul.txt", gets "_" in front. The result has at most 255 bytes
+// could reverse the text, and spaces and dots at both ends. A colon becomes "-", as in
+// Rails. A name that Windows keeps for a device, such as "nul.txt", gets "_" in front. The result has at most 255 bytes
 // of UTF-8, and is "file" if nothing is left. Quotes stay: the caller must escape the
 // name in a header or a page.
 func CleanName(name string) string {
@@ -46,6 +46,8 @@ func CleanName(name string) string {
 			return -1
 		case unicode.IsSpace(r):
 			return ' '
+		case r == ':': // what follows names a stream of the file in NTFS
+			return '-'
 		}
 		return r
 	}, name)
@@ -76,7 +78,7 @@ func CleanName(name string) string {
 func isDevice(name string) bool {
 	base, _, _ := strings.Cut(name, ".")
 	base = strings.ToUpper(strings.TrimRight(base, " "))
-	if slices.Contains([]string{"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"}, base) {
+	if slices.Contains([]string{"CON", "PRN", "AUX", "NUL", "CLOCK$", "CONIN$", "CONOUT$"}, base) {
 		return true
 	}
 	port, number := strings.CutPrefix(base, "COM")

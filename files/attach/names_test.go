@@ -34,6 +34,11 @@ func TestCleanName(t *testing.T) {
 		"com1":                          "_com1",
 		"LPT\u00B3.log":                 "_LPT\u00B3.log",
 		"conin$":                        "_conin$",
+		"clock$":                        "_clock$",
+		"a:b":                           "a-b",
+		"nul:x":                         "nul-x",
+		"C:license.pdf":                 "C-license.pdf",
+		"nul:":                          "nul-",
 		"com10.txt":                     "com10.txt",
 		"console.txt":                   "console.txt",
 	} {
@@ -51,7 +56,7 @@ func FuzzCleanName(f *testing.F) {
 	f.Add("../a\x00b\"c")
 	f.Fuzz(func(t *testing.T, name string) {
 		got := attach.CleanName(name)
-		if got == "" || len(got) > 255 || !utf8.ValidString(got) || strings.ContainsAny(got, "/\\\x00\r\n") || attach.CleanName(got) != got {
+		if got == "" || len(got) > 255 || !utf8.ValidString(got) || strings.ContainsAny(got, "/\\:\x00\r\n") || attach.CleanName(got) != got {
 			t.Errorf("CleanName(%q) = %q", name, got)
 		}
 	})
