@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
@@ -89,7 +91,8 @@ func extract(ctx context.Context, to *os.Root, f *attach.Recoverable) error {
 		return err
 	}
 	// The object is in the name, because a replaced file has the ID of the later one.
-	name := path.Join(folder, a.Object[:min(8, len(a.Object))]+" "+attach.CleanName(a.FileName))
+	object := a.Object[:min(8, len(a.Object))] + " "
+	name := path.Join(folder, object+cut(attach.CleanName(a.FileName), maxName-len(object)))
 	dst, err := to.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -101,13 +104,45 @@ func extract(ctx context.Context, to *os.Root, f *attach.Recoverable) error {
 	return nil
 }
 
-// part makes one part of a path from a text.
+// maxName is the limit of file systems for one part of a path, in bytes.
+const maxName = 255
+
+// cut shortens the name of a file to so many bytes and keeps its extension.
+func cut(name string, most int) string {
+	if len(name) <= most {
+		return name
+	}
+	extension := path.Ext(name)
+	if len(extension) > 20 {
+		extension = ""
+	}
+	end := most - len(extension)
+	for !utf8.RuneStart(name[end]) {
+		end--
+	}
+	return name[:end] + extension
+}
+
+// part makes one part of a path from a text. One that is too long ends with a hash of the
+// text, so that two texts never share a folder.
 func part(text string) string {
 	escaped := url.PathEscape(text)
 	if strings.Trim(escaped, ".") == "" {
 		escaped = strings.ReplaceAll(escaped, ".", "%2E")
 	}
-	return escaped
+	if len(escaped) <= maxName {
+		return escaped
+	}
+	hash := fmt.Sprintf("~%x", sha256.Sum256([]byte(text)))
+	var short strings.Builder
+	for _, r := range text {
+		next := url.PathEscape(string(r))
+		if short.Len()+len(next)+len(hash) > maxName {
+			break
+		}
+		short.WriteString(next)
+	}
+	return short.String() + hash
 }
 
 // folder is a bucket to read: files of any layout, known by the last part of their paths.

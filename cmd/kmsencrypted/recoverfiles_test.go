@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -50,11 +51,11 @@ func TestRecoverFiles(t *testing.T) {
 		Recovery: &attach.Recovery{Box: box, Store: "museum"}})
 	must(err)
 	must(m.CreateTables(t.Context()))
-	records := []string{"7", "..", "../../x", "a b/c"}
+	records := []string{"7", "..", "../../x", "a b/c", strings.Repeat("ü", 200), strings.Repeat("ü", 201)}
 	for _, id := range records {
 		_, err := db.Exec("INSERT INTO visitors (id) VALUES (?)", id)
 		must(err)
-		p, err := m.Upload(t.Context(), &visitor{ID: id}, "photo", strings.NewReader("photo of "+id), attach.Options{Name: "p.txt"})
+		p, err := m.Upload(t.Context(), &visitor{ID: id}, "photo", strings.NewReader("photo of "+id), attach.Options{Name: strings.Repeat("ü", 200) + ".jpeg"})
 		must(err)
 		tx, err := db.Begin()
 		must(err)
@@ -79,6 +80,9 @@ func TestRecoverFiles(t *testing.T) {
 			if err != nil || entry.IsDir() {
 				return err
 			}
+			if !utf8.ValidString(path) || !strings.HasSuffix(path, "ü.jpeg") {
+				t.Errorf("%q does not have the extension, or is cut in a character", path)
+			}
 			content, err := os.ReadFile(path)
 			all = append(all, string(content))
 			return err
@@ -86,7 +90,7 @@ func TestRecoverFiles(t *testing.T) {
 		return all
 	}
 	to := filepath.Join(dir, "plain")
-	if out := recovers(0, filepath.Join(dir, "bucket"), to); out != "4 files written, 0 failed\n" {
+	if out := recovers(0, filepath.Join(dir, "bucket"), to); out != "6 files written, 0 failed\n" {
 		t.Errorf("printed %q", out)
 	}
 	got := read(filepath.Join(to, "visitors"))
@@ -109,7 +113,7 @@ func TestRecoverFiles(t *testing.T) {
 		}
 		return os.WriteFile(filepath.Join(flat, entry.Name()), content, 0o600)
 	}))
-	if out := recovers(2, flat, to+"2"); out != "3 files written, 1 failed\n" || len(read(to+"2")) != 3 {
+	if out := recovers(2, flat, to+"2"); out != "5 files written, 1 failed\n" || len(read(to+"2")) != 5 {
 		t.Errorf("printed %q, wrote %q", out, read(to+"2"))
 	}
 	recovers(1, flat, to)
