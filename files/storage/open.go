@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path/filepath"
 	"slices"
+	"syscall"
 
 	"github.com/aws/aws-sdk-go-v2/config"
 	"gocloud.dev/blob"
@@ -137,7 +139,19 @@ func openDisk(_ context.Context, s settings, _ Options) (*Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Service{bucket: dir, list: listed(dir), close: dir.Close}, nil
+	return &Service{bucket: dir, list: listed(dir), has: func(ctx context.Context, key string) (bool, error) { return hasFile(ctx, dir, key) }, close: dir.Close}, nil
+}
+
+// hasFile reports whether a folder has an object, without a walk through the folder.
+func hasFile(ctx context.Context, dir *attach.Dir, key string) (bool, error) {
+	object, err := dir.Open(ctx, key)
+	switch {
+	case err == nil:
+		return true, object.Close()
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrInvalid), errors.Is(err, syscall.ENOTDIR):
+		return false, nil
+	}
+	return false, err
 }
 
 func openMemory(context.Context, settings, Options) (*Service, error) {

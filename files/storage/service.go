@@ -22,6 +22,7 @@ type Service struct {
 	name     string
 	bucket   attach.Bucket
 	list     lister
+	has      func(ctx context.Context, key string) (bool, error) // nil if list is as fast
 	close    func() error
 	encrypts bool
 	signer   *signer // nil if it has no URLs
@@ -138,6 +139,10 @@ func (s *Service) Exists(ctx context.Context, key string) (bool, error) {
 	}
 	if err := s.checkKey("list", key); err != nil {
 		return false, err
+	}
+	if s.has != nil {
+		has, err := s.has(ctx, key)
+		return has, s.failed("open", key, err)
 	}
 	for found, err := range s.list(ctx, key) {
 		if err != nil || found == key {
