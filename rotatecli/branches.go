@@ -92,6 +92,9 @@ func (c *branchListCmd) Run(ctx context.Context, s *Session) error {
 		if parent, err = nameOf(c.Parent); err != nil {
 			return err
 		}
+		if parent.Parent != "" {
+			return usage("%s is under a branch, and none is under it", parent)
+		}
 	}
 	n := 0
 	for b, err := range keys.Branches(ctx, parent.Branch) {
@@ -99,17 +102,39 @@ func (c *branchListCmd) Run(ctx context.Context, s *Session) error {
 			return err
 		}
 		n++
-		state := "version " + fmt.Sprint(b.Current) + " of " + b.Renewed.Format(time.DateOnly)
-		switch {
-		case !b.Erased.IsZero():
-			state = "erased " + b.Erased.Format(time.RFC3339)
-		case !b.Closing.IsZero():
-			state = "closing since " + b.Closing.Format(time.RFC3339) + ": branch erase completes it"
-		}
-		s.printf("%s  made %s  %s\n", b.Name, b.Created.Format(time.DateOnly), state)
+		s.printf("%s  made %s  %s\n", b.Name, b.Created.Format(time.DateOnly), stateOf(b))
+	}
+	if err := c.above(ctx, s, keys, parent); err != nil {
+		return err
 	}
 	s.printf("%s in the key store %s\n", thingsOf(n, "branch", "branches"), storeID(keys))
 	return nil
+}
+
+// above says if the branch above those that were listed is gone, and they with it.
+func (c *branchListCmd) above(ctx context.Context, s *Session, keys *branch.Provider, parent branch.Name) error {
+	if c.Parent == "" {
+		return nil
+	}
+	for b, err := range keys.Branches(ctx, "") {
+		if err != nil {
+			return err
+		}
+		if b.Name == parent && !b.Closing.IsZero() {
+			s.printf("%s  %s, and with it all under it\n", b.Name, stateOf(b))
+		}
+	}
+	return nil
+}
+
+func stateOf(b branch.Status) string {
+	switch {
+	case !b.Erased.IsZero():
+		return "erased " + b.Erased.Format(time.RFC3339)
+	case !b.Closing.IsZero():
+		return "closing since " + b.Closing.Format(time.RFC3339) + ": branch erase completes it"
+	}
+	return fmt.Sprintf("version %d of %s", b.Current, b.Renewed.Format(time.DateOnly))
 }
 
 func thingsOf(n int, one, many string) string {
@@ -175,7 +200,10 @@ type branchEraseCmd struct {
 func (branchEraseCmd) Help() string {
 	return `Closes the branches, waits until no process can have their keys, deletes the keys, and
 sets blind indexes of their records to NULL. Name all tables with such records in the
-program, and erase several branches by one command: it reads each table once. Example:
+program, and erase several branches by one command, at most some hundred: it reads each
+table once. Keys of their records that are outside the branch are an error, and stay
+unless --drop-outside is given: of a tenant that came back under a key of its own, these
+are the new records. Example:
 
   branch erase acme/42 acme/43 --reason "request 4711"`
 }

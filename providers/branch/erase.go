@@ -111,7 +111,7 @@ func (p *Provider) erase(ctx context.Context, o EraseOptions, names []Name) ([]R
 	}
 	of := rotation.Erasure{Store: p.id.String(), Erased: covers(names)}
 	of.DropOutside = o.DropOutside
-	if !o.DropOutside { // of those that have begun it is too late
+	if !o.DropOutside && len(begins) > 0 { // of those that have begun it is too late
 		if err := p.checkOutside(ctx, o.Records, rotation.Erasure{Store: of.Store, Erased: covers(begins), DryRun: true}); err != nil {
 			return nil, err
 		}
@@ -139,14 +139,14 @@ func (p *Provider) checkOutside(ctx context.Context, records []rotation.BranchEr
 	if err != nil {
 		return err
 	}
-	return errLeft(tables)
+	return errLeft(tables, "rotate these records into the branch, or set DropOutside to lose them")
 }
 
-// errLeft returns ErrOutside if wrapped keys of the records open without the branch.
-func errLeft(tables []rotation.Erased) error {
+// errLeft returns ErrOutside if wrapped keys of the records open without the branch, and says what to do.
+func errLeft(tables []rotation.Erased, advice string) error {
 	for _, t := range tables {
 		if t.Left > 0 {
-			return fmt.Errorf("%w: %d in %s: rotate them into the branch, or set DropOutside", ErrOutside, t.Left, t.Table)
+			return fmt.Errorf("%w: %d in %s: %s", ErrOutside, t.Left, t.Table, advice)
 		}
 	}
 	return nil
@@ -217,7 +217,7 @@ func (p *Provider) complete(ctx context.Context, o EraseOptions, of rotation.Era
 		receipts = append(receipts, r)
 		p.observe(ctx, Event{Kind: Erased, Name: n})
 	}
-	return receipts, errLeft(tables)
+	return receipts, errLeft(tables, "the branch is erased, and these records open without it; to lose them too, erase it again with DropOutside")
 }
 
 // note appends a receipt.

@@ -257,7 +257,7 @@ func TestEraseLeavesOutside(t *testing.T) {
 			records.outside = 3
 		}()
 		got, err := p.Erase(t.Context(), o, branch.Name{Branch: "a"})
-		if !errors.Is(err, branch.ErrOutside) || len(got) != 1 || got[0].Tables[0].Left != 3 || got[0].Tables[0].Outside != 0 {
+		if !errors.Is(err, branch.ErrOutside) || len(got) != 1 || got[0].Tables[0].Left != 3 || got[0].Tables[0].Outside != 0 || !strings.Contains(err.Error(), "3 in t: the branch is erased") {
 			t.Fatalf("Erase() = %+v, %v, want receipts and ErrOutside", got, err)
 		}
 		if text := strings.Join(got[0].NotReached, "\n"); !strings.Contains(text, "3 wrapped keys of these records are outside") {
