@@ -196,3 +196,23 @@ func TestNativeMoveTakenBack(t *testing.T) {
 		}
 	}
 }
+
+// The data key of a record that was opened and moved is the one that its row has.
+func TestDataKeysOfMovedRecord(t *testing.T) {
+	t.Parallel()
+	m := tenantModel(t, kmsencrypted.Version{})
+	row := tenantRow{ID: 1, Tenant: "acme", Email: field.New("a@example.org")}
+	must(t, m.SealNew(t.Context(), &row))
+	m.Adapter().Saved(&row)
+	row.Email.SetNull()
+	must(t, m.Seal(t.Context(), &row))
+	row = readAgain(t, row)
+	must(t, m.Open(t.Context(), &row)) // opens no value, and so no key
+	row.Tenant = "globex"
+	keys, err := m.Adapter().DataKeys(t.Context(), m.Adapter().KeyColumns()[0], &row)
+	must(t, err)
+	keys[0].Wipe()
+	if err := m.Seal(t.Context(), &row); err != nil || !keyIsWritten(t, m, &row) {
+		t.Errorf("Seal after DataKeys = %v, want the key column written for the new tenant", err)
+	}
+}
