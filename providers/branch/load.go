@@ -86,11 +86,13 @@ func (p *Provider) longest() time.Duration { return p.options.MaxAge + p.options
 // rows reads the rows of a branch, and returns ErrErased for one that is going.
 func (p *Provider) rows(ctx context.Context, name Name) ([]Row, error) {
 	_, rows, err := p.read(ctx, name)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = gone(rows)
 	}
-	if err := gone(rows); err != nil {
+	if errors.Is(err, ErrErased) {
 		p.cache.dropBranch(name)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return rows, nil
