@@ -17,7 +17,7 @@ var errFile = fmt.Errorf("%w: the file", kmsencrypted.ErrConfig)
 type branchesConfig struct {
 	Database       *databaseConfig `yaml:"database,omitempty"`  // or
 	Directory      string          `yaml:"directory,omitempty"` // or the database of the records
-	Receipts       string          `yaml:"receipts,omitempty"`  // folder
+	Receipts       string          `yaml:"receipts,omitempty"`  // file
 	Of             []string        `yaml:"of,omitempty"`        // pairs of the context: the branch, or its parent and it
 	Single         string          `yaml:"single,omitempty"`    // one branch for all records
 	versionsConfig `yaml:",inline"`

@@ -86,12 +86,12 @@ func (p *Provider) MoveKeys(ctx context.Context) (moved int, err error) {
 		}
 		done, err := p.rewrapRow(ctx, row)
 		if err != nil {
-			err = p.opError(kmsencrypted.OpRewrap, row.Name, err)
-			if !isOfOneRow(err) {
-				return moved, errors.Join(append(failed, err)...)
+			here := p.opError(kmsencrypted.OpRewrap, row.Name, err)
+			if kmsencrypted.ConcernsAll(err) || kmsencrypted.Retryable(err) || isCancelled(err) {
+				return moved, errors.Join(append(failed, here)...)
 			}
 			if len(failed) < 10 {
-				failed = append(failed, err)
+				failed = append(failed, here)
 			}
 		}
 		if done {
@@ -99,16 +99,6 @@ func (p *Provider) MoveKeys(ctx context.Context) (moved int, err error) {
 		}
 	}
 	return moved, errors.Join(failed...)
-}
-
-// isOfOneRow reports whether an error says nothing about other rows.
-func isOfOneRow(err error) bool {
-	for _, of := range []error{kmsencrypted.ErrDecrypt, kmsencrypted.ErrBinding, kmsencrypted.ErrMalformed, kmsencrypted.ErrVersionNotActive, kmsencrypted.ErrVersionRetired} {
-		if errors.Is(err, of) {
-			return true
-		}
-	}
-	return false
 }
 
 func (p *Provider) rewrapRow(ctx context.Context, row Row) (done bool, err error) {

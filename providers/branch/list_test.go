@@ -112,8 +112,10 @@ func TestMoveKeysBesideABadRow(t *testing.T) {
 	if moved != branches-1 || !errors.Is(err, kmsencrypted.ErrDecrypt) && !errors.Is(err, kmsencrypted.ErrBinding) || !strings.Contains(err.Error(), "branch t1") {
 		t.Errorf("MoveKeys() = %d, %v", moved, err)
 	}
-	from.Set(kmstest.Unavailable(1))
-	if _, err := mover.MoveKeys(t.Context()); !errors.Is(err, kmsencrypted.ErrUnavailable) {
-		t.Errorf("MoveKeys() while the service is away = %v", err)
+	for want, fault := range map[error]kmstest.Fault{kmsencrypted.ErrUnavailable: kmstest.Unavailable(1), kmsencrypted.ErrDenied: kmstest.Revoke(1)} {
+		from.Set(fault)
+		if _, err := mover.MoveKeys(t.Context()); !errors.Is(err, want) {
+			t.Errorf("MoveKeys() = %v, want %v", err, want)
+		}
 	}
 }

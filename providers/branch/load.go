@@ -183,7 +183,7 @@ func (p *Provider) openRow(ctx context.Context, row Row, age time.Duration, bega
 		return k, nil
 	}
 	known, _ := p.cache.last(id)
-	raw, since, err := p.unwrapUnless(ctx, known, row, began)
+	raw, since, err := p.unwrapPatiently(ctx, known, row, began)
 	if err != nil {
 		if isOutage(err) && p.mayBeStale(known, row) {
 			return p.stale(ctx, known, err), nil
@@ -224,9 +224,9 @@ func (p *Provider) patience() time.Duration {
 	return min(2*time.Second, p.options.MaxAge)
 }
 
-// unwrapUnless is unwrap, with a service that does not answer in time counted as away if
+// unwrapPatiently is unwrap, with a service that does not answer in time counted as away if
 // there is a key that can be used then.
-func (p *Provider) unwrapUnless(ctx context.Context, known entry, row Row, began time.Time) ([]byte, time.Time, error) {
+func (p *Provider) unwrapPatiently(ctx context.Context, known entry, row Row, began time.Time) ([]byte, time.Time, error) {
 	if !p.mayBeStale(known, row) {
 		return p.unwrap(ctx, row, began)
 	}
