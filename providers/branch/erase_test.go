@@ -186,6 +186,7 @@ func TestEraseWhileWriting(t *testing.T) {
 // table counts what it is asked to erase.
 type table struct {
 	outside int64
+	later   int64    // outside too, from the first look on
 	asked   []string // of branches a, b and c under no parent, and x/a
 	dry     int
 	calls   int
@@ -199,6 +200,7 @@ func (s *table) EraseBranches(_ context.Context, e rotation.Erasure) (rotation.E
 	}
 	if e.DryRun {
 		s.dry++
+		s.outside, s.later = s.outside+s.later, 0
 		return done, nil
 	}
 	s.asked = nil
@@ -250,12 +252,8 @@ func TestEraseLeavesOutside(t *testing.T) {
 		receipts := receiptsOf(t, store)
 		p := open(t, store, newService(t), branch.Options{Of: branch.ByPair("tenant"), Receipts: receipts})
 		wrap(t, p, tenant(t, "a"))
-		records := new(table)
+		records := &table{later: 3}
 		o := branch.EraseOptions{Records: []rotation.BranchEraser{records}}
-		go func() {
-			time.Sleep(time.Second)
-			records.outside = 3
-		}()
 		got, err := p.Erase(t.Context(), o, branch.Name{Branch: "a"})
 		if !errors.Is(err, branch.ErrOutside) || len(got) != 1 || got[0].Tables[0].Left != 3 || got[0].Tables[0].Outside != 0 || !strings.Contains(err.Error(), "3 in t: the branch is erased") {
 			t.Fatalf("Erase() = %+v, %v, want receipts and ErrOutside", got, err)

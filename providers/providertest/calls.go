@@ -65,8 +65,9 @@ func (s suite) testConcurrency(t *testing.T) {
 	running.Wait()
 }
 
-// patience is how long a call may continue after it was cancelled.
-const patience = 100 * time.Millisecond
+// patience is how long a call may continue after it was cancelled: long for a provider, short
+// for the service that hangs, and enough for a busy machine.
+const patience = 2 * time.Second
 
 func (s suite) testCancellation(t *testing.T) {
 	key, ec := s.Open(t), bind(t, user)
@@ -108,23 +109,16 @@ func cancelAfter(parent context.Context, d time.Duration) (context.Context, cont
 	return ctx, cancel
 }
 
-// givenUp measures how long a call continues after its context has ended. A busy
-// machine may exceed the limit once; a provider that ignores the context always exceeds
-// it.
-func givenUp(t *testing.T, name string, call func(context.Context) error, end func(context.Context, time.Duration) (context.Context, context.CancelFunc)) (err error) {
+// givenUp returns what a call returns whose context ends while it waits.
+func givenUp(t *testing.T, name string, call func(context.Context) error, end func(context.Context, time.Duration) (context.Context, context.CancelFunc)) error {
 	t.Helper()
 	const after = 30 * time.Millisecond
-	var late time.Duration
-	for range 3 {
-		ctx, cancel := end(t.Context(), after)
-		start := time.Now()
-		err = call(ctx)
-		late = time.Since(start) - after
-		cancel()
-		if late < patience {
-			return err
-		}
+	ctx, cancel := end(t.Context(), after)
+	defer cancel()
+	start := time.Now()
+	err := call(ctx)
+	if late := time.Since(start) - after; late > patience {
+		t.Errorf("%s goes on for %v after its context has ended, want %v", name, late, patience)
 	}
-	t.Errorf("%s goes on for %v after its context has ended, want %v", name, late, patience)
 	return err
 }
