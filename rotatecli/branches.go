@@ -16,6 +16,7 @@ import (
 // branchCommands are the subcommands of "branch".
 type branchCommands struct {
 	List   branchListCmd   `cmd:"" help:"List the branches of a key store, or those under a parent."`
+	Ensure branchEnsureCmd `cmd:"" help:"Make the first keys of branches that have none, for servers that may make none."`
 	Renew  branchRenewCmd  `cmd:"" help:"Make a new version of a branch key, which becomes current. Older ones still open."`
 	Rotate branchRotateCmd `cmd:"" help:"Move all branch keys to the current version of the Box that wraps them. Writes no record."`
 	Erase  branchEraseCmd  `cmd:"" help:"Destroy the keys of branches for good, and with them all that is under them."`
@@ -152,6 +153,41 @@ func nameOf(text string) (branch.Name, error) {
 	return n, nil
 }
 
+// namesOf returns the names of branches, and none if one of them is wrong.
+func namesOf(texts []string) (names []branch.Name, err error) {
+	for _, text := range texts {
+		n, err := nameOf(text)
+		if err != nil {
+			return nil, err
+		}
+		names = append(names, n)
+	}
+	return names, nil
+}
+
+type branchEnsureCmd struct {
+	storeFlag
+	Branches []string `arg:"" name:"branch" help:"PARENT/NAME for one under a parent, which gets a key too."`
+}
+
+func (c *branchEnsureCmd) Run(ctx context.Context, s *Session) error {
+	keys, _, err := c.keys(ctx, s)
+	if err != nil {
+		return err
+	}
+	names, err := namesOf(c.Branches)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if err := keys.Ensure(ctx, n); err != nil {
+			return err
+		}
+		s.printf("%s  has a key\n", n)
+	}
+	return nil
+}
+
 type branchRenewCmd struct {
 	storeFlag
 	Branch string `arg:"" help:"As branch list prints it; PARENT/NAME for one under a parent."`
@@ -192,7 +228,8 @@ type branchEraseCmd struct {
 	Yes           bool          `help:"Do not ask."`
 	Reason        string        `placeholder:"TEXT" help:"For the receipt."`
 	Linger        time.Duration `default:"30s" help:"The longest time between sealing a record and its commit, plus the MaxAge of a cache of the Box."`
-	DropOutside   bool          `help:"Set wrapped keys of these records to NULL that are not under the branch, instead of refusing."`
+	DropOutside   bool          `xor:"outside" help:"Set wrapped keys of these records to NULL that are not under the branch, instead of refusing."`
+	LeaveOutside  bool          `xor:"outside" help:"Let such keys be, and these records open: of a tenant that has moved to a key of its own."`
 	SeparateStore bool          `help:"The key store has backups of its own."`
 	Retention     time.Duration `help:"How long these are kept."`
 }
@@ -201,9 +238,9 @@ func (branchEraseCmd) Help() string {
 	return `Closes the branches, waits until no process can have their keys, deletes the keys, and
 sets blind indexes of their records to NULL. Name all tables with such records in the
 program, and erase several branches by one command, at most some hundred: it reads each
-table once. Keys of their records that are outside the branch are an error, and stay
-unless --drop-outside is given: of a tenant that came back under a key of its own, these
-are the new records. Example:
+table once. Keys of their records that are outside the branch are an error. Where these
+are records that were never moved into it, --drop-outside loses them too; where the tenant
+has moved to a key of its own, --leave-outside keeps them. Example:
 
   branch erase acme/42 acme/43 --reason "request 4711"`
 }
@@ -213,13 +250,9 @@ func (c *branchEraseCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	var names []branch.Name
-	for _, text := range c.Branches {
-		n, err := nameOf(text)
-		if err != nil {
-			return err
-		}
-		names = append(names, n)
+	names, err := namesOf(c.Branches)
+	if err != nil {
+		return err
 	}
 	if !c.Yes {
 		if err := s.typed(strings.Join(c.Branches, " ")); err != nil {
@@ -227,7 +260,7 @@ func (c *branchEraseCmd) Run(ctx context.Context, s *Session) error {
 		}
 	}
 	receipts, err := keys.Erase(ctx, branch.EraseOptions{
-		Records: erasers(tables), Linger: c.Linger, DropOutside: c.DropOutside, Reason: c.Reason,
+		Records: erasers(tables), Linger: c.Linger, DropOutside: c.DropOutside, LeaveOutside: c.LeaveOutside, Reason: c.Reason,
 		SeparateStore: c.SeparateStore, Retention: c.Retention,
 	}, names...)
 	for _, r := range receipts {

@@ -33,7 +33,7 @@ func (c *contextHashCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	provider, err := c.provider(ctx, s)
+	provider, err := c.provider(ctx, s, bound)
 	if err != nil {
 		return err
 	}
@@ -45,8 +45,8 @@ func (c *contextHashCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-func (c *contextHashCmd) provider(ctx context.Context, s *Session) (hasher, error) {
-	candidates, err := (&doctorCmd{Key: c.Key}).providers(ctx, s)
+func (c *contextHashCmd) provider(ctx context.Context, s *Session, bound kmsencrypted.BoundContext) (hasher, error) {
+	candidates, err := (&doctorCmd{Key: c.Key, Context: c.Context}).providers(ctx, s, bound)
 	if err != nil {
 		return nil, err
 	}

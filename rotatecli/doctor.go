@@ -16,21 +16,23 @@ import (
 
 type doctorCmd struct {
 	Key     string            `placeholder:"ID" help:"The key to try, such as vault/customers. Without it: those of all versions."`
-	Context map[string]string `arg:"" optional:"" name:"name=value" mapsep:"none" help:"The encryption context to try under. Without it: one that names no record."`
+	Context map[string]string `arg:"" optional:"" name:"name=value" mapsep:"none" help:"The encryption context to try under, which chooses the key where a version has several. Without it: one that names no record."`
 	Clock   string            `placeholder:"URL" help:"Compare the clock with the Date of an answer from this address, such as that of Vault."`
 	Timeout time.Duration     `default:"30s" help:"For each key."`
 }
 
 func (doctorCmd) Help() string {
 	return `It wraps 32 random bytes under each key and unwraps them again. Of branch keys it opens
-one that exists, and tries the keys under them. Examples:
+one that exists, and tries the keys under them. Where a version chooses the key of each
+record, the context decides which one is tried. Examples:
 
   doctor --key vault/customers --clock "$VAULT_ADDR"
   doctor --key alias/customers model_name=User model_id=7
+  doctor tenant=acme
   doctor
 
-✓ works, ✗ does not, – is not known or does not apply. Exit codes: 0 all keys can
-encrypt, 2 not so.`
+✓ works, ✗ does not, – is not known or does not apply. Exit codes: 0 all keys that were
+tried can encrypt, 2 not so or none was tried.`
 }
 
 func (c *doctorCmd) Run(ctx context.Context, s *Session) error {
@@ -45,22 +47,31 @@ func (c *doctorCmd) Run(ctx context.Context, s *Session) error {
 	if err != nil {
 		return err
 	}
-	providers, err := c.providers(ctx, s)
+	providers, err := c.providers(ctx, s, bound)
 	if err != nil {
 		return err
 	}
-	healthy := true
+	healthy, tried := true, false
 	for _, named := range providers {
 		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 		e := examination{ctx: ctx, s: s, provider: named.provider, bound: bound}
 		s.printf("%s\n", named.name)
-		healthy = e.run() && healthy
+		switch {
+		case named.err != nil:
+			e.say(fails, "chooses no key: %s", oneLine(named.err))
+			healthy = false
+		case named.provider == nil:
+			e.say(unknown, "not tried: the context of a record, such as tenant=acme, chooses its key; or name one with --key")
+		default:
+			tried = true
+			healthy = e.run() && healthy
+		}
 		cancel()
 	}
 	if c.Clock != "" {
 		healthy = s.checkClock(ctx, c.Clock) && healthy
 	}
-	if !healthy {
+	if !healthy || !tried {
 		return exit{ExitFailures}
 	}
 	return nil
@@ -68,13 +79,14 @@ func (c *doctorCmd) Run(ctx context.Context, s *Session) error {
 
 type namedProvider struct {
 	name     string
-	provider kmsencrypted.Provider
+	provider kmsencrypted.Provider // nil if the context does not say which
+	err      error                 // of the choice
 }
 
-func (c *doctorCmd) providers(ctx context.Context, s *Session) ([]namedProvider, error) {
+func (c *doctorCmd) providers(ctx context.Context, s *Session, bound kmsencrypted.BoundContext) ([]namedProvider, error) {
 	if c.Key != "" {
 		p, err := s.openKey(ctx, c.Key)
-		return []namedProvider{{c.Key, p}}, err
+		return []namedProvider{{c.Key, p, nil}}, err
 	}
 	tables, err := s.all(ctx)
 	if err != nil {
@@ -87,10 +99,25 @@ func (c *doctorCmd) providers(ctx context.Context, s *Session) ([]namedProvider,
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, namedProvider{fmt.Sprintf("version %d: %s", n, cmp.Or(infoOf(v).KeyID, perRecord)), v.Provider})
+			all = append(all, c.ofVersion(n, v, bound))
 		}
 	}
 	return all, nil
+}
+
+// ofVersion returns the provider of a version, which a context that was given may have to choose.
+func (c *doctorCmd) ofVersion(n int, v kmsencrypted.Version, bound kmsencrypted.BoundContext) namedProvider {
+	named := namedProvider{name: fmt.Sprintf("version %d: %s", n, cmp.Or(infoOf(v).KeyID, perRecord)), provider: v.Provider}
+	if v.ProviderFor == nil || len(c.Context) == 0 {
+		return named
+	}
+	if v.Provider, named.err = v.ProviderFor(kmsencrypted.Subject{Version: n}, bound); named.err == nil && v.Provider == nil {
+		named.err = errors.New("ProviderFor returned no provider")
+	}
+	if named.err == nil {
+		named.name, named.provider = fmt.Sprintf("version %d: %s, chosen by the context", n, infoOf(v).KeyID), v.Provider
+	}
+	return named
 }
 
 // openKey opens a key by its id, if the program can.
@@ -122,10 +149,6 @@ func (e *examination) say(mark, format string, args ...any) {
 }
 
 func (e *examination) run() (healthy bool) {
-	if e.provider == nil {
-		e.say(unknown, "not tried: name one with --key, and for branch keys list a version that has them for all records")
-		return true
-	}
 	if keys, ok := kmsencrypted.Ability[*branch.Provider](e.provider); ok {
 		return e.branches(keys)
 	}

@@ -82,18 +82,27 @@ func (c branchesConfig) of() (branch.NameFunc, error) {
 
 // store opens the key store, in a pool of its own, which ends with the process.
 func (c branchesConfig) store(records databaseConfig) (branch.Store, error) {
-	place := records
+	place, err := c.database(records)
 	switch {
-	case c.Directory != "" && c.Database != nil:
-		return nil, fmt.Errorf("%w: branches are kept in a database or a directory, not in both", errFile)
+	case err != nil:
+		return nil, err
 	case c.Directory != "":
 		return branch.OpenDir(c.Directory)
-	case c.Database != nil:
-		place = *c.Database
 	}
 	db, dialect, err := place.open()
 	if err != nil {
 		return nil, err
 	}
 	return branch.NewSQL(db, dialect)
+}
+
+// database returns the one of the key store, unless that is in a directory.
+func (c branchesConfig) database(records databaseConfig) (databaseConfig, error) {
+	switch {
+	case c.Directory != "" && c.Database != nil:
+		return records, fmt.Errorf("%w: branches are kept in a database or a directory, not in both", errFile)
+	case c.Database != nil:
+		return *c.Database, nil
+	}
+	return records, nil
 }

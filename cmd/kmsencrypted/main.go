@@ -27,12 +27,13 @@ type grammar struct {
 	Config  string `short:"c" default:"kmsencrypted.yaml" env:"KMSENCRYPTED_CONFIG" placeholder:"FILE" help:"The file that describes database, versions and tables (${default}, or KMSENCRYPTED_CONFIG)."`
 	Verbose bool   `short:"v" help:"Log every request to a key service to standard error."`
 	rotatecli.Commands
-	Encrypt encryptCmd      `cmd:"" help:"Encrypt standard input to a text that contains its own wrapped key."`
-	Decrypt decryptCmd      `cmd:"" help:"Decrypt what encrypt printed."`
-	Recover recoverFilesCmd `cmd:"" name:"recover-files" help:"Decrypt the attached files of a bucket into a folder, without a database."`
-	Keygen  keygenCmd       `cmd:"" help:"Create a local key file, or add a new key to one."`
-	Bidx    bidxCmd         `cmd:"" help:"Compute the blind index of a value on standard input."`
-	Schema  schemaCmd       `cmd:"" help:"Print a configuration file for the encrypted tables of a database."`
+	Encrypt encryptCmd        `cmd:"" help:"Encrypt standard input to a text that contains its own wrapped key."`
+	Decrypt decryptCmd        `cmd:"" help:"Decrypt what encrypt printed."`
+	Recover recoverFilesCmd   `cmd:"" name:"recover-files" help:"Decrypt the attached files of a bucket into a folder, without a database."`
+	Keygen  keygenCmd         `cmd:"" help:"Create a local key file, or add a new key to one."`
+	Bidx    bidxCmd           `cmd:"" help:"Compute the blind index of a value on standard input."`
+	Create  createBranchesCmd `cmd:"" name:"create-branches" help:"Create the key store of branch keys that the file describes, and its receipts."`
+	Schema  schemaCmd         `cmd:"" help:"Print a configuration file for the encrypted tables of a database."`
 }
 
 func main() {

@@ -9,9 +9,10 @@ import (
 // cache holds opened branch keys, and for a while what a key store or key service
 // refused. It is bounded in number and age, and wipes what it drops.
 type cache struct {
-	most int
+	most int // opened keys
 
 	mu      sync.Mutex
+	keys    int // opened keys
 	entries map[entryID]*list.Element
 	recent  list.List // of *entry, the last used in front
 	sweeper *time.Timer
@@ -105,21 +106,35 @@ func (c *cache) put(e *entry, age time.Duration) {
 	}
 	if element, ok := c.entries[e.id]; ok {
 		old := element.Value.(*entry)
-		if old.key != nil && old.key != e.key {
-			old.key.wipe()
-		}
 		e.asked = old.asked
-		*old = *e
-		c.recent.MoveToFront(element)
-	} else {
-		for len(c.entries) >= c.most {
-			c.remove(c.recent.Back())
+		if old.key == e.key {
+			old.key = nil // it goes on
+			c.keys -= held(e)
 		}
-		c.entries[e.id] = c.recent.PushFront(e)
+		c.remove(element)
 	}
+	for c.full(e) {
+		c.remove(c.recent.Back())
+	}
+	c.keys += held(e)
+	c.entries[e.id] = c.recent.PushFront(e)
 	if c.sweeper == nil {
 		c.sweeper = time.AfterFunc(sweepPause(age), func() { c.sweep(age) })
 	}
+}
+
+// full reports whether another entry must make room for e. What holds no key, such as
+// which version is current, is small: there may be one of these beside each key.
+func (c *cache) full(e *entry) bool {
+	return c.keys+held(e) > c.most || len(c.entries) >= 2*c.most
+}
+
+// held is the number of keys in an entry.
+func held(e *entry) int {
+	if e.key == nil {
+		return 0
+	}
+	return 1
 }
 
 // drop forgets what is known of a version.
@@ -156,6 +171,7 @@ func (c *cache) dropBelow(name Name) {
 func (c *cache) remove(element *list.Element) {
 	e := c.recent.Remove(element).(*entry)
 	delete(c.entries, e.id)
+	c.keys -= held(e)
 	if e.key != nil {
 		e.key.wipe()
 	}

@@ -32,11 +32,14 @@ import (
 // writer goes on.
 
 // CreateDir makes a folder with a new, empty key store and opens it. It returns
-// [fs.ErrExist] if the folder exists.
+// [fs.ErrExist] if the folder exists, and [kmsencrypted.ErrConfig] for negative limits.
 func CreateDir(path string, limits Limits) (Store, error) {
+	limits, err := limits.checked()
+	if err != nil {
+		return nil, err
+	}
 	var id ID
 	rand.Read(id[:])
-	limits = limits.withDefaults()
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return nil, err
 	}
@@ -44,7 +47,7 @@ func CreateDir(path string, limits Limits) (Store, error) {
 	if err := os.Mkdir(d.file("branches"), 0o700); err != nil {
 		return nil, err
 	}
-	err := d.write(d.file("store.json"), dirState{Store: id.String(), MaxAge: limits.MaxAge.Milliseconds(), StaleFor: limits.StaleFor.Milliseconds()})
+	err = d.write(d.file("store.json"), dirState{Store: id.String(), MaxAge: limits.MaxAge.Milliseconds(), StaleFor: limits.StaleFor.Milliseconds()})
 	if err != nil {
 		return nil, err
 	}

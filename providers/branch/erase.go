@@ -22,8 +22,9 @@ type EraseOptions struct {
 	// cache. What is committed later is unreadable, and its index values stay.
 	Linger time.Duration
 	// DropOutside lets wrapped keys of the branches' records become NULL that are not under the branch, such
-	// as those of another version. Without it they stay, and such a key is [ErrOutside].
-	DropOutside bool
+	// as those of another version. LeaveOutside lets them stay, as for a tenant that has moved to a key of
+	// its own. Without one of these such a key is [ErrOutside].
+	DropOutside, LeaveOutside bool
 	// Reason is for the receipt.
 	Reason string
 	// SeparateStore says that the key store has backups of its own, apart from those of the
@@ -47,8 +48,12 @@ type EraseOptions struct {
 //
 // A record whose wrapped key is outside its branch opens without it. If Erase finds one in the beginning, it returns
 // [ErrOutside] and changes nothing. If one was committed after that, such as while Erase waits, the branches are
-// erased, the record stays as it is, and Erase returns the receipts together with ErrOutside.
+// erased, the record stays as it is, and Erase returns the receipts together with ErrOutside. LeaveOutside is for
+// records that are meant to open without it.
 func (p *Provider) Erase(ctx context.Context, o EraseOptions, names ...Name) ([]Receipt, error) {
+	if o.DropOutside && o.LeaveOutside {
+		return nil, p.failed(opErase, kmsencrypted.ErrConfig, errors.New("DropOutside and LeaveOutside exclude each other"))
+	}
 	var receipts []Receipt
 	err := p.changeAll(ctx, names, func() (err error) {
 		receipts, err = p.erase(ctx, o, names)
@@ -111,7 +116,7 @@ func (p *Provider) erase(ctx context.Context, o EraseOptions, names []Name) ([]R
 	}
 	of := rotation.Erasure{Store: p.id.String(), Erased: covers(names)}
 	of.DropOutside = o.DropOutside
-	if !o.DropOutside && len(begins) > 0 { // of those that have begun it is too late
+	if !o.DropOutside && !o.LeaveOutside && len(begins) > 0 { // of those that have begun it is too late
 		if err := p.checkOutside(ctx, o.Records, rotation.Erasure{Store: of.Store, Erased: covers(begins), DryRun: true}); err != nil {
 			return nil, err
 		}
@@ -139,7 +144,7 @@ func (p *Provider) checkOutside(ctx context.Context, records []rotation.BranchEr
 	if err != nil {
 		return err
 	}
-	return errLeft(tables, "rotate these records into the branch, or set DropOutside to lose them")
+	return errLeft(tables, "rotate these records into the branch, or set LeaveOutside to keep them as they are, or DropOutside to lose them")
 }
 
 // errLeft returns ErrOutside if wrapped keys of the records open without the branch, and says what to do.
@@ -216,6 +221,9 @@ func (p *Provider) complete(ctx context.Context, o EraseOptions, of rotation.Era
 		}
 		receipts = append(receipts, r)
 		p.observe(ctx, Event{Kind: Erased, Name: n})
+	}
+	if o.LeaveOutside {
+		return receipts, nil
 	}
 	return receipts, errLeft(tables, "the branch is erased, and these records open without it; to lose them too, erase it again with DropOutside")
 }

@@ -229,7 +229,11 @@ func TestEraseOutside(t *testing.T) {
 		if got := kinds(t, receipts); got != "" {
 			t.Errorf("receipts of an erasure that was refused: %s", got)
 		}
-		o.DropOutside, o.SeparateStore, o.Retention = true, true, 24*time.Hour
+		o.DropOutside, o.LeaveOutside = true, true
+		if _, err := p.Erase(t.Context(), o, branch.Name{Branch: "a"}); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Fatalf("Erase with both = %v, want ErrConfig", err)
+		}
+		o.LeaveOutside, o.SeparateStore, o.Retention = false, true, 24*time.Hour
 		got := erase(t, p, o, branch.Name{Branch: "a"})
 		text := strings.Join(got[0].NotReached, "\n")
 		for _, part := range []string{"backups of the key store still hold the keys until ", "2 wrapped keys"} {
@@ -239,6 +243,24 @@ func TestEraseOutside(t *testing.T) {
 		}
 		if len(records.asked) != 1 || records.asked[0] != "a" {
 			t.Errorf("erased in the records: %v, want a", records.asked)
+		}
+		fails(t, p, ciphertext, tenant(t, "a"), branch.ErrErased)
+	})
+}
+
+// A tenant that has moved to a key of its own keeps its records when its branch is erased.
+func TestEraseBesideMoved(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store := newDir(t, branch.Limits{})
+		receipts := receiptsOf(t, store)
+		p := open(t, store, newService(t), branch.Options{Of: branch.ByPair("tenant"), Receipts: receipts})
+		ciphertext := wrap(t, p, tenant(t, "a"))
+		records := &table{outside: 2}
+		o := branch.EraseOptions{Records: []rotation.BranchEraser{records}, LeaveOutside: true}
+		got := erase(t, p, o, branch.Name{Branch: "a"})
+		if got[0].Tables[0].Left == 0 || got[0].Tables[0].Outside != 0 || !strings.Contains(strings.Join(got[0].NotReached, "\n"), "outside the branch: they open without it") {
+			t.Errorf("Erase() = %+v, want the moved records left", got)
 		}
 		fails(t, p, ciphertext, tenant(t, "a"), branch.ErrErased)
 	})

@@ -3,8 +3,11 @@ package branch
 import (
 	"context"
 	"encoding/hex"
+	"fmt"
 	"iter"
 	"time"
+
+	"github.com/kmsencrypted/kmsencrypted"
 )
 
 // Store keeps the rows of branch keys. [NewSQL] and [OpenDir] return one. It is safe for
@@ -65,6 +68,14 @@ type Row struct {
 	Created    time.Time
 	Closing    time.Time // when an erasure began; zero if none did
 	Erased     time.Time // when the erasure was completed; zero if none was
+}
+
+// checked returns the limits of a new store.
+func (l Limits) checked() (Limits, error) {
+	if l.MaxAge < 0 || l.StaleFor < 0 {
+		return l, fmt.Errorf("branch: %w: the limits of a key store are negative", kmsencrypted.ErrConfig)
+	}
+	return l.withDefaults(), nil
 }
 
 func (l Limits) withDefaults() Limits {

@@ -2,13 +2,18 @@ package branch_test
 
 import (
 	"database/sql"
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "modernc.org/sqlite"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
 	"github.com/kmsencrypted/kmsencrypted/providers/branch"
@@ -86,4 +91,26 @@ func eachStoreOf(t *testing.T, run func(t *testing.T, newStore func(t *testing.T
 	t.Run("Dir", func(t *testing.T) {
 		run(t, func(t *testing.T) branch.Store { return newDir(t, branch.Limits{}) })
 	})
+}
+
+// Negative limits would let a key be used after its erasure, or never.
+func TestNegativeLimits(t *testing.T) {
+	t.Parallel()
+	for _, limits := range []branch.Limits{{MaxAge: -1}, {StaleFor: -time.Second}} {
+		path := filepath.Join(t.TempDir(), "keys")
+		if _, err := branch.CreateDir(path, limits); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("CreateDir with %+v = %v, want ErrConfig", limits, err)
+		}
+		if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("CreateDir with %+v left %v", limits, err)
+		}
+		db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "keys.sqlite3"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := branch.CreateTables(t.Context(), db, field.SQLite, limits); !errors.Is(err, kmsencrypted.ErrConfig) {
+			t.Errorf("CreateTables with %+v = %v, want ErrConfig", limits, err)
+		}
+		db.Close()
+	}
 }

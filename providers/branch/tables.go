@@ -55,18 +55,21 @@ func Tables(d field.Dialect) ([]string, error) {
 }
 
 // CreateTables creates the tables of [Tables] if they are missing, and a store with these
-// limits. It changes nothing in a store that exists.
+// limits. It changes nothing in a store that exists. The error for negative limits is [kmsencrypted.ErrConfig].
 func CreateTables(ctx context.Context, db *sql.DB, d field.Dialect, limits Limits) error {
+	limits, err := limits.checked()
+	if err != nil {
+		return err
+	}
 	if err := tables.Create(ctx, db, d, ownTables); err != nil {
 		return fmt.Errorf("branch: create the tables of branch keys: %w", err)
 	}
 	if _, err := readState(ctx, db); err == nil {
 		return nil
 	}
-	limits = limits.withDefaults()
 	var id ID
 	rand.Read(id[:])
-	_, err := db.ExecContext(ctx, d.SQL("INSERT INTO kms_branch_store (id, store, max_age, stale_for) VALUES (1, ?, ?, ?)"),
+	_, err = db.ExecContext(ctx, d.SQL("INSERT INTO kms_branch_store (id, store, max_age, stale_for) VALUES (1, ?, ?, ?)"),
 		id.String(), limits.MaxAge.Milliseconds(), limits.StaleFor.Milliseconds())
 	if err != nil {
 		if _, there := readState(ctx, db); there == nil { // another process was quicker

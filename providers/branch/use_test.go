@@ -430,6 +430,29 @@ func TestSmallCache(t *testing.T) {
 	all.Wait()
 }
 
+// As many branches as MaxKeys stay open, though one that is written has an entry for its current version too.
+func TestMaxKeys(t *testing.T) {
+	t.Parallel()
+	service := newService(t)
+	const most = 4
+	p := open(t, newDir(t, branch.Limits{MaxAge: time.Hour}), service, branch.Options{Of: branch.ByPair("tenant"), MaxAge: time.Hour, MaxKeys: most})
+	all := func(branches int) (calls int) {
+		before := len(service.Calls())
+		for i := range branches {
+			opens(t, p, wrap(t, p, tenant(t, fmt.Sprint("t", i))), tenant(t, fmt.Sprint("t", i)))
+		}
+		return len(service.Calls()) - before
+	}
+	all(most)
+	if calls := all(most); calls != 0 {
+		t.Errorf("%d calls for branches that are open", calls)
+	}
+	all(most + 1)
+	if calls := all(most); calls == 0 {
+		t.Error("more branches stay open than MaxKeys")
+	}
+}
+
 // What does not suit branch keys is refused before the first record.
 func TestRefusedConfigurations(t *testing.T) {
 	t.Parallel()
