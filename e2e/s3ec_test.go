@@ -45,7 +45,7 @@ const versitygw = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
 
 // s3Endpoints starts the servers that there are: gofakes3 always, and versitygw if it is
 // on PATH. With CI=true it is installed.
-func s3Endpoints(t *testing.T) map[string]string {
+func s3Endpoints(t testing.TB) map[string]string {
 	t.Helper()
 	fake := httptest.NewServer(gofakes3.New(s3mem.New()).Server())
 	t.Cleanup(fake.Close)
@@ -68,7 +68,7 @@ func s3Endpoints(t *testing.T) map[string]string {
 	return endpoints
 }
 
-func startVersitygw(t *testing.T, program string) string {
+func startVersitygw(t testing.TB, program string) string {
 	t.Helper()
 	free, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -101,7 +101,7 @@ type s3ecWorld struct {
 
 const s3ecAlias = "alias/files"
 
-func newS3ECWorld(t *testing.T, endpoint string) *s3ecWorld {
+func newS3ECWorld(t testing.TB, endpoint string) *s3ecWorld {
 	t.Helper()
 	w := &s3ecWorld{endpoint: endpoint, kms: awskms.New(), keys: make(map[string]s3ec.Key), texts: map[string]string{"kms": s3ecAlias}}
 	t.Cleanup(w.kms.Close)
@@ -128,7 +128,7 @@ func newS3ECWorld(t *testing.T, endpoint string) *s3ecWorld {
 	return w
 }
 
-func (w *s3ecWorld) client(t *testing.T, o s3ec.Options) *s3ec.Client {
+func (w *s3ecWorld) client(t testing.TB, o s3ec.Options) *s3ec.Client {
 	t.Helper()
 	c, err := s3ec.New(w.store, o)
 	must(t, err)
@@ -136,7 +136,7 @@ func (w *s3ecWorld) client(t *testing.T, o s3ec.Options) *s3ec.Client {
 }
 
 // awsClient returns AWS's encryption client for Go.
-func (w *s3ecWorld) awsClient(t *testing.T) *s3crypto.S3EncryptionClientV3 {
+func (w *s3ecWorld) awsClient(t testing.TB) *s3crypto.S3EncryptionClientV3 {
 	t.Helper()
 	service := kms.New(kms.Options{Region: awskms.Region, BaseEndpoint: &w.kms.URL, Credentials: credentials.NewStaticCredentialsProvider("id0000", "secret00", "")})
 	manager, err := materials.NewCryptographicMaterialsManager(materials.NewKmsKeyring(service, s3ecAlias))

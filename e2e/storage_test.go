@@ -32,6 +32,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/files/storage"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/servicetest"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	awsprovider "github.com/kmsencrypted/kmsencrypted/providers/aws"
 )
 
@@ -93,8 +94,10 @@ func TestStorage(t *testing.T) {
 		server.service("kms", "EncryptedS3", "prefix: kms/", "kms_key_id: "+s3ecAlias, "kms_encryption_context: {app: shop}")+
 		server.service("aes", "EncryptedS3", "prefix: aes/", "encryption_key: ${FILES_KEY}", "envelope_location: instruction_file")+
 		server.service("rsa", "EncryptedS3", "prefix: rsa/", "encryption_key_file: "+file, "security_profile: v2_and_legacy")+
-		server.service("v3", "EncryptedS3", "prefix: v3/", "kms_key_id: "+s3ecAlias, "format: v3"),
+		server.service("v3", "EncryptedS3", "prefix: v3/", "kms_key_id: "+s3ecAlias, "format: v3")+
+		server.service("native", "NativeS3", "prefix: native/"),
 		storage.Options{
+			Box:       kmstest.Box(t),
 			Strict:    false,
 			LookupEnv: func(name string) (string, bool) { return key, name == "FILES_KEY" },
 			Provider: func(_ context.Context, id string) (kmsencrypted.Provider, error) {
@@ -111,7 +114,7 @@ func TestStorage(t *testing.T) {
 	// The store has no word of what an encrypted service is given.
 	raw, err := services.Service("plain")
 	must(t, err)
-	for _, name := range []string{"kms", "aes", "rsa", "v3"} {
+	for _, name := range []string{"kms", "aes", "rsa", "v3", "native"} {
 		s, err := services.Service(name)
 		must(t, err)
 		must(t, s.Upload(t.Context(), "abcdef", strings.NewReader("nobody may read this"), storage.UploadOptions{}))

@@ -14,7 +14,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Identified is a [Bucket] that knows which store it is. [Dir] and the buckets of
+// Identified is a [Bucket] that knows which store it is. [Dir], [S3EC] and the buckets of
 // package files/gocloud are. The table kms_attachment_stores remembers the store of
 // each name at its first use. Afterwards another store under that name is
 // [kmsencrypted.ErrConfig], before a file is uploaded or an object deleted. So two

@@ -87,6 +87,9 @@ func (b s3ecBucket) openExpected(ctx context.Context, name string, expected *s3e
 // Delete implements [Bucket].
 func (b s3ecBucket) Delete(ctx context.Context, name string) error { return b.client.Delete(ctx, name) }
 
+// Identity implements [Identified].
+func (b s3ecBucket) Identity(ctx context.Context) (string, error) { return b.client.Identity(ctx) }
+
 // openBlob opens the object of a blob. A bucket that reads all of it anyway compares it
 // with the row.
 func openBlob(ctx context.Context, bucket Bucket, b *Blob) (Object, error) {

@@ -96,7 +96,7 @@ func parse(text []byte, o Options) ([]settings, error) {
 		}
 		kind, ok := kinds[s.service]
 		if !ok {
-			return fmt.Errorf("service %s: the kind %q is none of Disk, Memory, S3, EncryptedS3 and URL", name, s.service)
+			return fmt.Errorf("service %s: the kind %q is none of Disk, Memory, S3, URL, EncryptedS3, NativeS3 and NativeURL", name, s.service)
 		}
 		if err := eachPair(value, func(setting string, _ *yaml.Node) error { return kind.has(setting) }); err != nil {
 			return fmt.Errorf("service %s of kind %s: %w", name, s.service, err)

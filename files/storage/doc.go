@@ -40,16 +40,16 @@
 // ${AWS_BUCKET}. A variable that is not set is an error. So is a setting that a service
 // does not have.
 //
-//	service                                    Disk, Memory, S3, EncryptedS3 or URL
+//	service                                    Disk, Memory, S3, URL, EncryptedS3, NativeS3 or NativeURL
 //	root                                       Disk: the folder
-//	url                                        URL: of a bucket of gocloud.dev, such as gs://my-app;
+//	url                                        URL kinds: of a bucket of gocloud.dev, such as gs://my-app;
 //	                                           the program imports the driver
-//	bucket, region, endpoint, prefix           S3: prefix begins the key of each object
-//	force_path_style                           S3: true for most servers that are not AWS's
-//	profile                                    S3: of the shared configuration files
+//	bucket, region, endpoint, prefix           S3 kinds: prefix begins the key of each object
+//	force_path_style                           S3 kinds: true for most servers that are not AWS's
+//	profile                                    S3 kinds: of the shared configuration files
 //	access_key_id, secret_access_key,
-//	session_token                              S3: without these, the chain of AWS's SDK
-//	upload                                     S3: server_side_encryption, ssekms_key_id,
+//	session_token                              S3 kinds: without these, the chain of AWS's SDK
+//	upload                                     S3 kinds: server_side_encryption, ssekms_key_id,
 //	                                           cache_control and storage_class of new objects
 //	kms_key_id                                 EncryptedS3: the key in KMS; or
 //	encryption_key                             a key of 32 bytes, also as base64:…; or
@@ -59,7 +59,9 @@
 //	envelope_location                          EncryptedS3: metadata (the default) or instruction_file
 //	security_profile                           EncryptedS3: v2 (the default) or v2_and_legacy
 //
-// Objects of EncryptedS3 are those of AWS's encryption clients; see package files/s3ec.
+// Objects of EncryptedS3 are those of AWS's encryption clients; see package files/s3ec. Those of
+// the native kinds are in this library's format, which no Rails application reads: a range is read and checked
+// without the rest, and [Options].Box wraps their data keys; see package files/gocloud.
 // Those of the other services are stored as they are given, which package files/attach
 // encrypts. Lockbox's encrypts_attached belongs to the attachment and not to the service:
 // see [attach.RailsAttachment].

@@ -14,12 +14,12 @@ import (
 // lister lists the keys that begin with a prefix.
 type lister func(ctx context.Context, prefix string) iter.Seq2[string, error]
 
-// except leaves out the keys with a suffix.
-func (l lister) except(suffix string) lister {
+// except leaves out the keys that are not a program's.
+func (l lister) except(own func(key string) bool) lister {
 	return func(ctx context.Context, prefix string) iter.Seq2[string, error] {
 		return func(yield func(string, error) bool) {
 			for key, err := range l(ctx, prefix) {
-				if !strings.HasSuffix(key, suffix) && !yield(key, err) {
+				if (err != nil || !own(key)) && !yield(key, err) {
 					return
 				}
 			}
@@ -42,7 +42,7 @@ func listed(bucket attach.Lister) lister {
 
 // listedBlobs asks a bucket that lists by prefix.
 func listedBlobs(bucket *blob.Bucket) lister {
-	return func(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	all := lister(func(ctx context.Context, prefix string) iter.Seq2[string, error] {
 		return func(yield func(string, error) bool) {
 			for objects := bucket.List(&blob.ListOptions{Prefix: prefix}); ; {
 				object, err := objects.Next(ctx)
@@ -58,5 +58,9 @@ func listedBlobs(bucket *blob.Bucket) lister {
 				}
 			}
 		}
-	}
+	})
+	return all.except(func(key string) bool { return key == markName })
 }
+
+// markName is the object in which files/gocloud and files/s3ec keep the identity of a store.
+const markName = "kms-store"

@@ -31,6 +31,9 @@ type Options struct {
 	// Provider opens the key of a kms_key_id. Nil means AWS KMS, with the region and the
 	// credentials of the service.
 	Provider func(ctx context.Context, keyID string) (kmsencrypted.Provider, error)
+	// Box wraps the data keys of the objects in services of kind NativeS3 and NativeURL. Its versions and
+	// their keys are the program's, so that they can be rotated.
+	Box *kmsencrypted.Box
 	// AWS are further settings for AWS's SDK, for S3 and KMS.
 	AWS []func(*config.LoadOptions) error
 }
@@ -112,6 +115,7 @@ type kind struct {
 var (
 	s3Settings = []string{"bucket", "region", "endpoint", "prefix", "profile", "force_path_style",
 		"access_key_id", "secret_access_key", "session_token", "upload"}
+	urlSettings       = []string{"url", "prefix"}
 	encryptedSettings = append([]string{"kms_key_id", "encryption_key", "encryption_key_file", "kms_encryption_context",
 		"format", "envelope_location", "security_profile"}, s3Settings...)
 )
@@ -119,9 +123,11 @@ var (
 var kinds = map[string]kind{
 	"Disk":        {[]string{"root"}, openDisk},
 	"Memory":      {nil, openMemory},
-	"URL":         {[]string{"url", "prefix"}, openURL},
+	"URL":         {urlSettings, openURL},
 	"S3":          {s3Settings, openS3},
 	"EncryptedS3": {encryptedSettings, openEncryptedS3},
+	"NativeS3":    {s3Settings, openNativeS3},
+	"NativeURL":   {urlSettings, openNativeURL},
 }
 
 func (k kind) has(setting string) error {
@@ -160,6 +166,14 @@ func openMemory(context.Context, settings, Options) (*Service, error) {
 }
 
 func openURL(ctx context.Context, s settings, _ Options) (*Service, error) {
+	bucket, err := s.openBlob(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &Service{bucket: gocloud.Attachments(bucket), list: listedBlobs(bucket), close: bucket.Close}, nil
+}
+
+func (s settings) openBlob(ctx context.Context) (*blob.Bucket, error) {
 	bucket, err := blob.OpenBucket(ctx, s.url)
 	if err != nil { // its text has the URL, which may have a password
 		return nil, configError("the url cannot be opened: is its driver imported, and are its parameters right?")
@@ -167,5 +181,5 @@ func openURL(ctx context.Context, s settings, _ Options) (*Service, error) {
 	if s.prefix != "" {
 		bucket = blob.PrefixedBucket(bucket, s.prefix)
 	}
-	return &Service{bucket: gocloud.Attachments(bucket), list: listedBlobs(bucket), close: bucket.Close}, nil
+	return bucket, nil
 }

@@ -3,6 +3,7 @@ package storage
 import (
 	"context"
 	"os"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
@@ -38,8 +39,8 @@ func openS3(ctx context.Context, s settings, o Options) (*Service, error) {
 	}, nil
 }
 
-// instructionSuffix ends the name of an instruction object, which belongs to its object.
-const instructionSuffix = ".instruction"
+// isInstruction reports whether a key is that of an instruction object, which belongs to its object.
+func isInstruction(key string) bool { return strings.HasSuffix(key, ".instruction") }
 
 // openEncryptedS3 opens a service whose objects are encrypted as AWS's clients do.
 func openEncryptedS3(ctx context.Context, s settings, o Options) (*Service, error) {
@@ -69,7 +70,7 @@ func openEncryptedS3(ctx context.Context, s settings, o Options) (*Service, erro
 		return nil, err
 	}
 	return &Service{
-		bucket: attach.S3EC(encrypted, s.encryptionContext), list: listedBlobs(plain).except(instructionSuffix), close: plain.Close,
+		bucket: attach.S3EC(encrypted, s.encryptionContext), list: listedBlobs(plain).except(isInstruction), close: plain.Close,
 		encrypts: true,
 	}, nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted/files/attach"
+	"github.com/kmsencrypted/kmsencrypted/files/gocloud"
 	"github.com/kmsencrypted/kmsencrypted/files/s3ec"
 )
 
@@ -25,7 +26,8 @@ type Service struct {
 	has      func(ctx context.Context, key string) (bool, error) // nil if list is as fast
 	close    func() error
 	encrypts bool
-	signer   *signer // nil if it has no URLs
+	signer   *signer         // nil if it has no URLs
+	native   *gocloud.Bucket // nil if it is not of this kind
 }
 
 // Name returns the name in the configuration.
