@@ -27,6 +27,8 @@ var ddl = map[Dialect]struct {
 	// bytes is the condition on a binary column in native form, with %[3]d and %[4]d
 	// for its format bytes.
 	bytes string
+	// message is the condition on a column of Rails' encrypts, text or JSON.
+	message string
 }{
 	Postgres: {
 		text: "text", binary: "bytea", index: "text",
@@ -34,20 +36,24 @@ var ddl = map[Dialect]struct {
 		base64: `%[1]s ~ '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR length(%[1]s) >= %[2]d) AND length(replace(%[1]s, chr(10), '')) %% 4 = 0`,
 		native: `%[1]s ~ '^w[A-Za-z0-9+/]+=*$' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
 		bytes:  `get_byte(%[1]s, 0) IN (%[3]d, %[4]d) AND length(%[1]s) >= %[2]d`,
+		// LIKE does not know json and jsonb.
+		message: strings.ReplaceAll(isMessage, "%[1]s", "CAST(%[1]s AS text)"),
 	},
 	MySQL: {
 		text: "longtext", binary: "longblob", index: "varchar(255)",
-		key:    `%[1]s REGEXP '^v[0-9]+:'`,
-		base64: `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d) AND char_length(replace(%[1]s, char(10), '')) %% 4 = 0`,
-		native: `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d AND char_length(%[1]s) %% 4 = 0`, // 'w', whatever the collation
-		bytes:  `ord(%[1]s) IN (%[3]d, %[4]d) AND length(%[1]s) >= %[2]d`,
+		key:     `%[1]s REGEXP '^v[0-9]+:'`,
+		base64:  `%[1]s REGEXP '^[A-Za-z0-9+/=\n]*$' AND (%[1]s = '' OR char_length(%[1]s) >= %[2]d) AND char_length(replace(%[1]s, char(10), '')) %% 4 = 0`,
+		native:  `ord(%[1]s) = 119 AND %[1]s REGEXP '^[A-Za-z0-9+/]+=*$' AND char_length(%[1]s) >= %[2]d AND char_length(%[1]s) %% 4 = 0`, // 'w', whatever the collation
+		bytes:   `ord(%[1]s) IN (%[3]d, %[4]d) AND length(%[1]s) >= %[2]d`,
+		message: isMessage,
 	},
 	SQLite: {
 		text: "text", binary: "blob", index: "text",
-		key:    `%[1]s GLOB 'v[0-9]*:*'`,
-		base64: `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d) AND length(replace(%[1]s, char(10), '')) %% 4 = 0`,
-		native: `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
-		bytes:  `hex(substr(%[1]s, 1, 1)) IN ('%[3]X', '%[4]X') AND length(%[1]s) >= %[2]d`,
+		key:     `%[1]s GLOB 'v[0-9]*:*'`,
+		base64:  `%[1]s NOT GLOB '*[^A-Za-z0-9+/=' || char(10) || ']*' AND (%[1]s = '' OR length(%[1]s) >= %[2]d) AND length(replace(%[1]s, char(10), '')) %% 4 = 0`,
+		native:  `%[1]s GLOB 'w*' AND %[1]s NOT GLOB '*[^A-Za-z0-9+/=]*' AND length(%[1]s) >= %[2]d AND length(%[1]s) %% 4 = 0`,
+		bytes:   `hex(substr(%[1]s, 1, 1)) IN ('%[3]X', '%[4]X') AND length(%[1]s) >= %[2]d`,
+		message: isMessage,
 	},
 }
 
@@ -85,7 +91,7 @@ func (c *core) ddl(d Dialect) ([]string, error) {
 	return definitions, nil
 }
 
-// isMessage is the condition on a column of Rails' encrypts, in every dialect. One that
+// isMessage is the condition on a text column of Rails' encrypts, in every dialect. One that
 // was cut has more opening braces than closing ones.
 const isMessage = `%[1]s LIKE '{%%"p"%%}' AND %[1]s LIKE '{%%"iv"%%}' AND length(replace(%[1]s, '{', '')) = length(replace(%[1]s, '}', ''))`
 
@@ -100,8 +106,8 @@ const (
 // the database refuses values that are not ciphertexts in encrypted columns, also
 // from programs that do not use the model. It does not prove that a value opens.
 // Columns that may be in the form of a Ruby gem are only checked to be base64 in whole
-// groups of four, with or without line breaks, and those of Rails' encrypts to be an
-// object with its names. Binary columns in these forms are not checked, and neither are
+// groups of four, with or without line breaks, and those of Rails' encrypts, which may be
+// of the type json or jsonb, to be an object with its names. Binary columns in these forms are not checked, and neither are
 // columns of Rails' encrypts that may hold plaintext.
 func (m *Model[R]) CheckConstraint(d Dialect) (string, error) { return m.inner().checkConstraint(d) }
 
@@ -128,7 +134,7 @@ func (c *core) checkConstraint(d Dialect) (string, error) {
 				add(f.column, sql.bytes, nativefield.Overhead)
 			case f.binary, f.readsPlaintext():
 			case f.ruby == activeRecordForm:
-				add(f.column, isMessage, 0)
+				add(f.column, sql.message, 0)
 			case f.ruby == "":
 				add(f.column, sql.native, leastNativeText)
 			default:

@@ -117,13 +117,17 @@ func TestConstraintOfRailsEncrypts(t *testing.T) {
 	must(t, m.Seal(t.Context(), &r))
 	for _, d := range []struct {
 		field.Dialect
-		driver, dsn, values string
+		driver, dsn, values, json string
 	}{
-		{field.SQLite, "sqlite", ":memory:", "(?, ?)"},
-		{field.Postgres, "pgx", dbserver.Postgres(t), "($1, $2)"},
-		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)"},
+		{field.SQLite, "sqlite", ":memory:", "(?, ?)", ""},
+		{field.SQLite, "sqlite", ":memory:", "(?, ?)", "json"},
+		{field.Postgres, "pgx", dbserver.Postgres(t), "($1, $2)", ""},
+		{field.Postgres, "pgx", dbserver.Postgres(t), "($1, $2)", "json"},
+		{field.Postgres, "pgx", dbserver.Postgres(t), "($1, $2)", "jsonb"},
+		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)", ""},
+		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)", "json"},
 	} {
-		db := newWall(t, d.driver, d.dsn, d.Dialect, m)
+		db := newWall(t, d.driver, d.dsn, d.Dialect, m, d.json)
 		insert := func(email, old any) error {
 			_, err := db.Exec("INSERT INTO walled (email, old) VALUES "+d.values, email, old)
 			return err
@@ -132,9 +136,9 @@ func TestConstraintOfRailsEncrypts(t *testing.T) {
 		must(t, insert(nil, "plaintext"))
 		must(t, insert(`{"h": {"at": "KDq9KnkxWyLGMZL7P2N0ww==", "iv": "IcMlsWOpScLAxfi3"}, "p": "+1q+"}`, nil))
 		cut := column(t, r.Email).(string)
-		for _, bad := range []any{"ada@example.org", "", "{}", cut[:len(cut)-1]} {
+		for _, bad := range []any{"ada@example.org", `"ada@example.org"`, "", "{}", `["p", "iv"]`, cut[:len(cut)-1]} {
 			if insert(bad, nil) == nil {
-				t.Errorf("%s: %q was accepted", d.Dialect, bad)
+				t.Errorf("%s %s: %q was accepted", d.Dialect, d.json, bad)
 			}
 		}
 	}
@@ -147,8 +151,9 @@ func TestConstraintOfRailsEncrypts(t *testing.T) {
 	}
 }
 
-// newWall returns a database with the table of a model and its constraint.
-func newWall[R any](t *testing.T, driver, dsn string, d field.Dialect, m *field.Model[R]) *sql.DB {
+// newWall returns a database with the table of a model and its constraint. json is the
+// type of the first column, if it is not text.
+func newWall[R any](t *testing.T, driver, dsn string, d field.Dialect, m *field.Model[R], json string) *sql.DB {
 	t.Helper()
 	db, err := sql.Open(driver, dsn)
 	must(t, err)
@@ -156,6 +161,9 @@ func newWall[R any](t *testing.T, driver, dsn string, d field.Dialect, m *field.
 	db.SetMaxOpenConns(1)
 	columns, err := m.DDL(d)
 	must(t, err)
+	if name, _, _ := strings.Cut(columns[0], " "); json != "" {
+		columns[0] = name + " " + json
+	}
 	constraint, err := m.CheckConstraint(d)
 	must(t, err)
 	_, err = db.Exec("CREATE TABLE walled (" + strings.Join(append(columns, constraint), ", ") + ")")
@@ -183,7 +191,7 @@ func TestConstraintOfRubysForm(t *testing.T) {
 		{field.MySQL, "mysql", dbserver.MariaDB(t), "(?, ?)"},
 		{field.MySQL, mysqlish.Driver(), dbserver.MariaDB(t) + "&sql_mode='NO_BACKSLASH_ESCAPES'", "(?, ?)"},
 	} {
-		db := newWall(t, d.driver, d.dsn, d.Dialect, m)
+		db := newWall(t, d.driver, d.dsn, d.Dialect, m, "")
 		insert := func(note, ssn any) error {
 			_, err := db.Exec("INSERT INTO walled (note_ciphertext, encrypted_ssn) VALUES "+d.values, note, ssn)
 			return err
