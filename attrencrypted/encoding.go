@@ -44,8 +44,11 @@ var encodings = map[Encoding]encoding{
 // decodeStrict refuses what Ruby's unpack "m0" refuses: newlines, which Go skips,
 // missing padding, and spare bits that are not zero.
 func decodeStrict(text []byte) ([]byte, error) {
+	if bytes.ContainsAny(text, "\r\n") {
+		return nil, malformed("base64 in lines, as encode m writes it, where m0 is in one")
+	}
 	data, err := base64.StdEncoding.Strict().AppendDecode(nil, text)
-	if err != nil || bytes.ContainsAny(text, "\r\n") {
+	if err != nil {
 		return nil, malformed("not base64")
 	}
 	return data, nil

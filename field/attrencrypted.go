@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -33,6 +34,7 @@ var attrEncryptedEncodings = map[string]attrencrypted.Encoding{
 type attrEncryptedColumn struct {
 	values  codec
 	options attrencrypted.Options
+	assumed encodingOptions // those that the tag does not have
 }
 
 // encodings sets the encodings of the columns.
@@ -47,6 +49,7 @@ func (c *attrEncryptedColumn) encodings(f *fieldSpec) error {
 		}
 		*e.to = encoding
 	}
+	c.assumed = encodingOptions{value: f.encode == "", iv: f.encodeIV == "", salt: f.encodeSalt == ""}
 	if f.binary && f.encode != "" || f.encode == "raw" {
 		return fmt.Errorf("%w: a column of bytes (encode: false) is tagged binary, without encode=", kmsencrypted.ErrConfig)
 	}
@@ -74,6 +77,33 @@ func newAttrEncryptedColumn(s *schema, f *fieldSpec, t reflect.Type) (rubyColumn
 	}
 	_, err = c.under(make([]byte, kmsencrypted.DataKeySize)) // checks the options
 	return c, err
+}
+
+// encodingOptions are conditions on the options encode, encode_iv and encode_salt.
+type encodingOptions struct{ value, iv, salt bool }
+
+// checkEncoding refuses to write base64 in lines, because the tag names no encoding, over
+// what Rails wrote in one line: it reads the lines no more under encode: "m0".
+func (c *attrEncryptedColumn) checkEncoding(loaded columns) error {
+	for _, column := range []struct {
+		option   string
+		assumed  bool
+		encoding attrencrypted.Encoding
+		stored
+	}{
+		{"encode", c.assumed.value, c.options.Value, loaded.value},
+		{"encode_iv", c.assumed.iv, c.options.IV, loaded.parts.iv},
+		{"encode_salt", c.assumed.salt, c.options.Salt, loaded.parts.salt},
+	} {
+		isLine := column.text != "" && !strings.Contains(column.text, "\n")
+		if column.option == "encode_salt" { // a salt without the mark of a text is raw
+			isLine = isLine && column.text[0] == '_'
+		}
+		if isLine && column.assumed && column.encoding == attrencrypted.Base64Lines {
+			return fmt.Errorf("%w: the row has base64 in one line: tag the column %[2]s=m0 as in Rails, or %[2]s=m if Rails writes lines nevertheless", kmsencrypted.ErrConfig, column.option)
+		}
+	}
+	return nil
 }
 
 // parts reports which columns the mode has in addition to the value.

@@ -60,6 +60,17 @@ func (r *record) part(spec *partSpec) stored {
 	return r.partField(spec).h.stored
 }
 
+// loadedParts returns the iv and salt of a field as they were read.
+func (r *record) loadedParts(f *fieldSpec) *parts {
+	loaded := func(spec *partSpec) stored {
+		if spec == nil {
+			return nullColumn
+		}
+		return r.partField(spec).h.loaded
+	}
+	return &parts{iv: loaded(f.iv), salt: loaded(f.salt)}
+}
+
 // setParts stores iv and salt; nil empties them.
 func (r *recordWork) setParts(f *fieldSpec, p *parts) {
 	if f.iv == nil && f.salt == nil {

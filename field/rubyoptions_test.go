@@ -2,6 +2,7 @@ package field_test
 
 import (
 	"bytes"
+	"context"
 	"database/sql/driver"
 	"encoding/base64"
 	"encoding/hex"
@@ -453,6 +454,58 @@ func TestAttrEncryptedEncodings(t *testing.T) {
 		}), field.Config{Table: "texts"})
 		if !errors.Is(err, kmsencrypted.ErrConfig) {
 			t.Errorf("a model tagged %s = %v, want ErrConfig", tag, err)
+		}
+	}
+}
+
+// What Rails wrote in one line is not replaced by lines, unless the tag says so: Rails would
+// not read them under encode: "m0".
+func TestAttrEncryptedOtherEncoding(t *testing.T) {
+	t.Parallel()
+	line := map[string]any{"id": 1.0}
+	for _, row := range loadRubyTable(t, "attr_options.json").Rows[:1] {
+		for _, column := range []string{"encrypted_kms_key", "encrypted_m0", "encrypted_m0_iv", "renamed", "renamed_iv"} {
+			line[column] = row.Raw[column]
+		}
+		line["renamed_salt"] = strings.TrimSuffix(row.Raw["renamed_salt"].(string), "\n")
+	}
+	for _, c := range []struct {
+		tags           [2]string
+		sealed, opened string // the options that the errors name
+	}{
+		{[2]string{"", ""}, "encode=m0", ""},
+		{[2]string{"encode=m0", ""}, "encode_iv=m0", ""},
+		{[2]string{"encode=m0,encode_iv=m0", ""}, "encode_salt=m0", ""},
+		{[2]string{"encode=m0,encode_iv=m0", "encode_salt=m0"}, "", ""},
+		{[2]string{"encode=m,encode_iv=m", "encode_salt=m"}, "", ""},
+		{[2]string{"encode=m0,encode_iv=m0", "encode=m0"}, "", "encode m"},
+	} {
+		of := func(name, column, tag string) reflect.StructField {
+			return reflect.StructField{Name: name, Type: reflect.TypeFor[field.Of[*string]](), Tag: reflect.StructTag(fmt.Sprintf(`db:"%s" kms:"%s"`, column, strings.TrimSuffix("attr_encrypted,"+tag, ",")))}
+		}
+		part := func(name, column string) reflect.StructField {
+			return reflect.StructField{Name: name, Type: reflect.TypeFor[field.Part](), Tag: reflect.StructTag(`db:"` + column + `"`)}
+		}
+		row := reflect.New(dynamicRow(of("M0", "encrypted_m0", c.tags[0]), part("IV", "encrypted_m0_iv"),
+			of("Ren", "renamed", strings.TrimSuffix("mode=per_attribute_iv_and_salt,"+c.tags[1], ",")), part("RenIV", "renamed_iv"), part("RenSalt", "renamed_salt"))).Interface()
+		m, err := field.NewDynamicModel(rubyOnly(t), reflect.TypeOf(row).Elem(), field.Config{Table: "atts", Name: "Att"})
+		must(t, err)
+		scanRuby(t, row, line)
+		err = m.Open(t.Context(), &row)
+		if c.opened != "" {
+			if !errors.Is(err, kmsencrypted.ErrMalformed) || !strings.Contains(err.Error(), c.opened) {
+				t.Errorf("%q: Open() = %v, want ErrMalformed with %s", c.tags, err, c.opened)
+			}
+			continue
+		}
+		must(t, err)
+		must(t, m.Seal(t.Context(), &row)) // nothing is written
+		for op, seal := range map[string]func(context.Context, ...*any) error{"Seal": m.Seal, "Rekey": m.Rekey} {
+			setAll(t, row)
+			err := seal(t.Context(), &row)
+			if c.sealed == "" && err != nil || c.sealed != "" && (!errors.Is(err, kmsencrypted.ErrConfig) || !strings.Contains(err.Error(), c.sealed)) {
+				t.Errorf("%q: %s() = %v, want an error with %q", c.tags, op, err, c.sealed)
+			}
 		}
 	}
 }

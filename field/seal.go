@@ -287,6 +287,9 @@ func (g *group) sealField(s *slot, buf *scratch) error {
 	if g.isOwnCiphertext(plaintext) && !s.spec.mayHoldPlaintext(plaintext) {
 		return kmsencrypted.ErrAlreadyEncrypted
 	}
+	if err := g.checkEncoding(s); err != nil {
+		return err
+	}
 	associated, err := g.associated(s.spec)
 	if err != nil {
 		return err
@@ -295,6 +298,15 @@ func (g *group) sealField(s *slot, buf *scratch) error {
 	s.changed, s.state = err == nil, opened
 	s.kept = s.spec.keep(g.cipher.codec(s.spec), plaintext, false)
 	return err
+}
+
+// checkEncoding compares the encoding of an attr_encrypted column with what was read.
+func (g *group) checkEncoding(s *slot) error {
+	c, ok := s.spec.rubyColumn.(*attrEncryptedColumn)
+	if _, isRuby := g.cipher.(*rubyCipher); !ok || !isRuby {
+		return nil
+	}
+	return c.checkEncoding(columns{value: s.head().loaded, parts: g.loadedParts(s.spec)})
 }
 
 // isOwnCiphertext detects a ciphertext of this record that is about to be encrypted
