@@ -33,6 +33,7 @@ type grammar struct {
 	Keygen  keygenCmd         `cmd:"" help:"Create a local key file, or add a new key to one."`
 	Bidx    bidxCmd           `cmd:"" help:"Compute the blind index of a value on standard input."`
 	Create  createBranchesCmd `cmd:"" name:"create-branches" help:"Create the key store of branch keys that the file describes, and its receipts."`
+	Init    initCmd           `cmd:"" help:"Write the first files of a program that encrypts columns of a table."`
 	Schema  schemaCmd         `cmd:"" help:"Print a configuration file for the encrypted tables of a database."`
 }
 

@@ -10,6 +10,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/cmd/kmsencrypted/internal/starter"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
 )
@@ -25,20 +26,6 @@ their tables, to be completed by hand: keys of versions, and the columns if a
 table is to be rekeyed. Example:
 
   DATABASE_URL=postgres://… kmsencrypted schema --driver postgres > kmsencrypted.yaml`
-}
-
-// schemas are the queries for the columns of a database: table, column, part of the
-// primary key.
-var schemas = map[field.Dialect]string{
-	field.Postgres: `SELECT c.relname, a.attname, coalesce(a.attnum = ANY (i.indkey), false)
-		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema()
-		JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-		LEFT JOIN pg_index i ON i.indrelid = c.oid AND i.indisprimary
-		WHERE c.relkind IN ('r', 'p') ORDER BY c.relname, a.attnum`,
-	field.MySQL: `SELECT table_name, column_name, column_key = 'PRI' FROM information_schema.columns
-		WHERE table_schema = database() ORDER BY table_name, ordinal_position`,
-	field.SQLite: `SELECT m.name, p.name, p.pk > 0 FROM sqlite_master m JOIN pragma_table_info(m.name) p
-		WHERE m.type = 'table' ORDER BY m.name, p.cid`,
 }
 
 func (c *schemaCmd) Run(ctx context.Context, s *rotatecli.Session) error {
@@ -67,43 +54,35 @@ type schemaTable struct {
 	columns []string // that look encrypted
 }
 
+// encryptedTables returns the tables with key columns.
 func encryptedTables(ctx context.Context, db *sql.DB, dialect field.Dialect) ([]schemaTable, error) {
-	rows, err := db.QueryContext(ctx, schemas[dialect])
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []schemaTable
-	for rows.Next() {
-		var table, column string
-		var primary bool
-		if err := rows.Scan(&table, &column, &primary); err != nil {
-			return nil, err
-		}
-		if len(all) == 0 || all[len(all)-1].Table != table {
-			all = append(all, schemaTable{tableConfig: tableConfig{Table: table}})
-		}
-		t := &all[len(all)-1]
-		switch {
-		case primary:
-			t.ID = append(t.ID, column)
-		case strings.HasPrefix(column, keyPrefix):
-			k := keyConfig{Column: column}
-			if rest := strings.TrimPrefix(column, keyPrefix); len(t.Keys) > 0 {
-				k.Name = strings.TrimPrefix(rest, "_")
-			}
-			t.Keys = append(t.Keys, k)
-		case field.LooksEncrypted(column):
-			t.columns = append(t.columns, column)
-		}
-	}
+	all, err := starter.Tables(ctx, db, dialect)
 	var with []schemaTable
-	for _, t := range all {
+	for _, table := range all {
+		t := schemaTable{tableConfig: tableConfig{Table: table.Name}}
+		for _, c := range table.Columns {
+			t.add(c)
+		}
 		if len(t.Keys) > 0 {
 			with = append(with, t)
 		}
 	}
-	return with, rows.Err()
+	return with, err
+}
+
+func (t *schemaTable) add(c starter.Column) {
+	switch {
+	case c.Primary:
+		t.ID = append(t.ID, c.Name)
+	case strings.HasPrefix(c.Name, keyPrefix):
+		k := keyConfig{Column: c.Name}
+		if rest := strings.TrimPrefix(c.Name, keyPrefix); len(t.Keys) > 0 {
+			k.Name = strings.TrimPrefix(rest, "_")
+		}
+		t.Keys = append(t.Keys, k)
+	case field.LooksEncrypted(c.Name):
+		t.columns = append(t.columns, c.Name)
+	}
 }
 
 const keyPrefix = "encrypted_kms_key"

@@ -79,6 +79,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"seed":    seed,
 			"sql":     execSQL,
+			"migrate": migrate,
 			"rails":   seedRails,
 			"exits":   exits,
 			"mode":    mode,
@@ -94,6 +95,21 @@ type person struct {
 	Key    field.Key         `db:"encrypted_kms_key"`
 	Name   field.Of[string]  `db:"name_ciphertext"`
 	Phone  field.Of[*string] `db:"phone_ciphertext"`
+}
+
+// migrate FOLDER runs the one migration in a folder upwards on app.sqlite3.
+func migrate(ts *testscript.TestScript, _ bool, args []string) {
+	files, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "*.up.sql"))
+	ts.Check(err)
+	if len(files) != 1 {
+		ts.Fatalf("migrations %v, want one", files)
+	}
+	text, err := os.ReadFile(files[0])
+	ts.Check(err)
+	db := open(ts)
+	defer db.Close()
+	_, err = db.Exec(string(text))
+	ts.Check(err)
 }
 
 func open(ts *testscript.TestScript) *sql.DB {
