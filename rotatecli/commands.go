@@ -12,6 +12,7 @@ type Commands struct {
 	Inspect     inspectCmd       `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
 	Inventory   inventoryCmd     `cmd:"" help:"What is encrypted, under which key, and what it leaks."`
 	Check       checkCmd         `cmd:"" help:"Compare the models with the live schema."`
+	Policy      policyCmd        `cmd:"" help:"Print the least rights that a role needs at a key service or in the database."`
 	Tables      tablesCmd        `cmd:"" help:"Print the SQL of the tables that the library keeps its own state in, or create them."`
 	Doctor      doctorCmd        `cmd:"" help:"Test the key services: encrypt, decrypt, context, and what they log."`
 	ContextHash contextHashCmd   `cmd:"" help:"Compute the hash of an encryption context as in Vault's audit log."`
