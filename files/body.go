@@ -36,10 +36,9 @@ type body struct {
 func newBody(k Key, salt, context []byte) (*body, error) {
 	b := new(body)
 	return b, k.use(func(key []byte) error {
-		info := derivationLabel + string(salt) + string(context)
-		okm, err := hkdf.Expand(sha512.New, key, info, aeadKeySize+nonceSize+commitSize)
+		okm, err := deriveBody(key, salt, context)
 		if err != nil {
-			return configError("%w", err)
+			return err
 		}
 		defer clear(okm)
 		block, err := aes.NewCipher(okm[:aeadKeySize])
@@ -55,6 +54,15 @@ func newBody(k Key, salt, context []byte) (*body, error) {
 		copy(b.commitment[:], okm[aeadKeySize+nonceSize:])
 		return nil
 	})
+}
+
+// deriveBody returns key, base nonce and commitment of a body, which the caller must clear.
+func deriveBody(key, salt, context []byte) ([]byte, error) {
+	okm, err := hkdf.Expand(sha512.New, key, derivationLabel+string(salt)+string(context), aeadKeySize+nonceSize+commitSize)
+	if err != nil {
+		return nil, configError("%w", err)
+	}
+	return okm, nil
 }
 
 // openBody is like newBody for a body that begins with prefix: salt and
