@@ -2,20 +2,15 @@ package serve
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/base64"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/canon"
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
+	"github.com/kmsencrypted/kmsencrypted/internal/signed"
 )
 
 // Errors of links that are refused.
@@ -44,15 +39,12 @@ type Link struct {
 // length of an address. The longest key of an object in a store fits.
 const maxLinkID = 1024
 
-// minSecret is the minimum size of a signing secret in bytes.
-const minSecret = 32
-
 // Links signs and verifies links. Anybody who has a link can fetch the file until
 // it expires, without logging in. Links is safe for concurrent use and prints as
 // "[redacted]".
 type Links struct {
 	secret.Redacted
-	keys secret.Pointer[[][]byte]
+	keys signed.Keys
 	now  func() time.Time
 }
 
@@ -62,20 +54,11 @@ type Links struct {
 // bytes and no other use. NewLinks returns [kmsencrypted.ErrConfig] for a shorter
 // one.
 func NewLinks(secrets ...[]byte) (*Links, error) {
-	if len(secrets) == 0 {
-		return nil, fmt.Errorf("serve: links: %w: no secret", kmsencrypted.ErrConfig)
+	keys, err := signed.New("kmsencrypted/1 links", secrets...)
+	if err != nil {
+		return nil, fmt.Errorf("serve: links: %w", err)
 	}
-	keys := make([][]byte, len(secrets))
-	for i, s := range secrets {
-		if len(s) < minSecret {
-			return nil, fmt.Errorf("serve: links: %w: a secret of %d bytes, want %d random ones", kmsencrypted.ErrConfig, len(s), minSecret)
-		}
-		var err error
-		if keys[i], err = hkdf.Key(sha256.New, s, nil, "kmsencrypted/1 links", sha256.Size); err != nil {
-			return nil, err
-		}
-	}
-	return &Links{keys: secret.Hide(keys), now: time.Now}, nil
+	return &Links{keys: keys, now: time.Now}, nil
 }
 
 // usable returns [kmsencrypted.ErrConfig] for nil or zero Links.
@@ -100,8 +83,7 @@ func (l *Links) Sign(link Link) (string, error) {
 	if len(link.ID) > maxLinkID {
 		return "", fmt.Errorf("serve: links: %w: an id of %d bytes, want at most %d", kmsencrypted.ErrConfig, len(link.ID), maxLinkID)
 	}
-	said := link.append(nil)
-	return encode(said) + "." + encode(l.mac((*l.keys.Get())[0], link.Purpose, said)), nil
+	return l.keys.Sign(link.Purpose, link.append(nil)), nil
 }
 
 // Verify returns the link in a token that was signed for this purpose and has not
@@ -110,23 +92,19 @@ func (l *Links) Verify(token, purpose string) (Link, error) {
 	if err := l.usable(); err != nil {
 		return Link{}, err
 	}
-	first, second, _ := strings.Cut(token, ".")
-	said, mac := decode(first), decode(second)
-	for _, key := range *l.keys.Get() {
-		if said == nil || !hmac.Equal(mac, l.mac(key, purpose, said)) {
-			continue
-		}
-		link, ok := parseLink(said)
-		if !ok {
-			break
-		}
-		link.Purpose = purpose
-		if !l.now().Before(link.Expires) {
-			return Link{}, ErrExpired
-		}
-		return link, nil
+	said, ok := l.keys.Verify(token, purpose)
+	if !ok {
+		return Link{}, ErrLink
 	}
-	return Link{}, ErrLink
+	link, ok := parseLink(said)
+	if !ok {
+		return Link{}, ErrLink
+	}
+	link.Purpose = purpose
+	if !l.now().Before(link.Expires) {
+		return Link{}, ErrExpired
+	}
+	return link, nil
 }
 
 // The signed part of a token is
@@ -157,23 +135,6 @@ func parseLink(said []byte) (Link, bool) {
 	}
 	expires := int64(binary.BigEndian.Uint64(said[1:]))
 	return Link{ID: string(said[linkIDOffset:]), Expires: time.Unix(expires, 0), Download: said[0] == flagDownload}, true
-}
-
-func (l *Links) mac(key []byte, purpose string, said []byte) []byte {
-	mac := hmac.New(sha256.New, key)
-	mac.Write(canon.AppendBytes(canon.Strings(purpose), said))
-	return mac.Sum(nil)
-}
-
-func encode(b []byte) string { return base64.RawURLEncoding.EncodeToString(b) }
-
-// decode returns nil for text that encode does not write.
-func decode(text string) []byte {
-	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
-	if err != nil || strings.ContainsAny(text, "\r\n") {
-		return nil
-	}
-	return b
 }
 
 // LinkHandler serves the files of signed links for one purpose. The token is the

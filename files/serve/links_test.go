@@ -18,7 +18,7 @@ func links(t testing.TB, secrets ...string) *Links {
 	t.Helper()
 	var raw [][]byte
 	for _, s := range secrets {
-		raw = append(raw, bytes.Repeat([]byte(s), minSecret))
+		raw = append(raw, bytes.Repeat([]byte(s), 32))
 	}
 	l, err := NewLinks(raw...)
 	if err != nil {
@@ -105,8 +105,8 @@ func TestLinks(t *testing.T) {
 		}
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%x"} {
-		if text := fmt.Sprintf(verb, *l.keys.Get()); text == "" || strings.Contains(fmt.Sprintf(verb, l), text) || strings.Contains(fmt.Sprintf(verb, l), "[97 97") {
-			t.Errorf("%s prints keys", verb)
+		if text := fmt.Sprintf(verb, l); text != "[redacted]" {
+			t.Errorf("%s prints %s", verb, text)
 		}
 	}
 }
