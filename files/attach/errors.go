@@ -16,6 +16,14 @@ var ErrAbandoned = errors.New("attach: the upload was given up: upload the file 
 // allowed. Nothing was attached.
 var ErrSize = errors.New("attach: the file does not have the declared size, or is too large")
 
+// ErrPartChanged reports a part of an upload that was sent before with other bytes. It was
+// not stored: two contents under one nonce would reveal each other. Begin a new upload.
+var ErrPartChanged = errors.New("attach: the part was sent before with other bytes: begin a new upload")
+
+// ErrPartMissing reports an upload of which the store lacks a part, or has another content of
+// one. Send what [Manager.MissingParts] returns, and finish the upload then.
+var ErrPartMissing = errors.New("attach: the store does not have all parts of the upload")
+
 // ErrStore reports that an object was not found, and neither was the store that the database
 // knows under the name of the bucket: a folder that is not mounted, or another one. The file
 // may well exist. [kmsencrypted.Retryable] returns true for it.

@@ -238,6 +238,9 @@ var killScenarios = map[string]func(t *testing.T, w *world, round int){
 		_, err = w.manager.Reencrypt(t.Context(), a, nil)
 		must(t, err)
 	},
+	"in parts": func(t *testing.T, w *world, round int) {
+		must(t, w.attachInParts(t.Context(), w.read(t, 1), fileOf(uint64(400+round))))
+	},
 	"delete and sweep": func(t *testing.T, w *world, round int) {
 		list, err := w.manager.List(t.Context(), w.read(t, 2), "scans")
 		must(t, err)
@@ -348,7 +351,7 @@ func killedWorld(t *testing.T, d database, dsn, dir string, s *steps) *world {
 		bucket = steppingBucket{bucket, s}
 	}
 	w := newWorldAt(t, d, dsn, provider, bucket, func(c *attach.Config) {
-		c.Grace, c.Lease, c.Workers = time.Millisecond, time.Second, 1
+		c.Grace, c.Lease, c.Workers, c.PartSize = time.Millisecond, time.Second, 1, 256<<10
 		c.Recovery = &attach.Recovery{Box: box(t, provider, 1), Store: "shop"}
 		if s == nil {
 			c.Lease = time.Millisecond // so that the sweep need not wait

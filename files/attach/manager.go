@@ -14,6 +14,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/files"
 	"github.com/kmsencrypted/kmsencrypted/internal/missing"
 )
 
@@ -59,6 +60,10 @@ type Config struct {
 	// be long enough for downloads under way, and longer than the age of a database
 	// backup that may be restored. 0 means 24 h.
 	Grace time.Duration
+	// PartSize is the number of bytes of a file in each part of an upload in parts (see
+	// [Manager.BeginParts]), a multiple of [files.ChunkSize]. Larger files have larger parts, because S3
+	// takes at most 10,000. S3 takes no parts of fewer than 5 MiB. 0 means 8 MiB.
+	PartSize int64
 	// Workers is passed to [files.Options].
 	Workers int
 	// UnboundKeys accepts file keys that an older release let the key service wrap
@@ -161,9 +166,13 @@ func (c Config) check() (Config, error) {
 			return c, configError("attachment %q is here and elsewhere", name)
 		}
 	}
-	if c.MaxSize < 0 || c.Lease < 0 || c.Grace < 0 {
+	if c.MaxSize < 0 || c.Lease < 0 || c.Grace < 0 || c.PartSize < 0 {
 		return c, configError("a negative size or time")
 	}
+	if c.PartSize%files.ChunkSize != 0 || c.PartSize > maxPartSize {
+		return c, configError("parts of %d bytes: want a multiple of %d up to %d", c.PartSize, files.ChunkSize, maxPartSize)
+	}
+	c.PartSize = cmp.Or(c.PartSize, defaultPartSize)
 	if c.Recovery != nil {
 		if err := c.Recovery.check(); err != nil {
 			return c, err

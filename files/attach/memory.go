@@ -15,6 +15,7 @@ import (
 type Memory struct {
 	mu      sync.Mutex
 	objects map[string][]byte
+	parts   map[string]map[int][]byte // of objects that are uploaded in parts
 }
 
 // Put implements [Bucket].

@@ -176,4 +176,9 @@ var outageScenarios = map[string]func(ctx context.Context, w *world, round int) 
 			return err
 		})
 	},
+	"in parts": func(ctx context.Context, w *world, round int) error {
+		return withLicense(ctx, w, func(c *customer, _ *attach.Attachment) error {
+			return w.attachInParts(ctx, c, fileOf(uint64(500+round)))
+		})
+	},
 }

@@ -56,6 +56,14 @@ func (p *Pending[R]) Discard(ctx context.Context) error {
 	return errors.Join(p.wipe(), p.manager.discardPending(ctx, p.a.Bucket, p.a.Object))
 }
 
+// Wipe overwrites the keys of a file that was attached, or that [Manager.FinishParts] may
+// be called for again. The object stays.
+func (p *Pending[R]) Wipe() {
+	if p != nil {
+		p.wipe()
+	}
+}
+
 // wipe overwrites the keys.
 func (p *Pending[R]) wipe() error {
 	p.key.Wipe()

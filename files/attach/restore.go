@@ -270,13 +270,13 @@ func (m *Manager[R]) restoreIn(ctx context.Context, tx Tx, f *Recoverable, newKe
 // is over may have been committed since the backup of the database was taken.
 func (m *Manager[R]) listed(ctx context.Context, tx Tx, a *Attachment) (bool, error) {
 	var n int
-	err := tx.QueryRowContext(ctx, m.dialect.SQL("SELECT count(*) FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND NOT (state = '"+pending+"' AND until < {now})"), a.Bucket, a.Object).Scan(&n)
+	err := tx.QueryRowContext(ctx, m.dialect.SQL("SELECT count(*) FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND NOT (state IN ('"+pending+"', '"+inParts+"') AND until < {now})"), a.Bucket, a.Object).Scan(&n)
 	return n > 0, err
 }
 
 // unlist removes from the list an upload that was committed.
 func (m *Manager[R]) unlist(ctx context.Context, tx Tx, a *Attachment) error {
-	_, err := m.exec(ctx, tx, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state = '"+pending+"'", a.Bucket, a.Object)
+	_, err := m.exec(ctx, tx, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state IN ('"+pending+"', '"+inParts+"')", a.Bucket, a.Object)
 	return err
 }
 

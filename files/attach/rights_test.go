@@ -25,6 +25,7 @@ func TestRightsPostgres(t *testing.T) {
 		"GRANT SELECT, INSERT, UPDATE, DELETE ON kms_attachments TO " + role,
 		"GRANT SELECT, INSERT, UPDATE, DELETE ON kms_attachment_objects TO " + role,
 		"GRANT SELECT, INSERT ON kms_attachment_stores TO " + role,
+		"GRANT SELECT, INSERT, DELETE ON kms_attachment_parts TO " + role,
 	} {
 		w.exec(t, statement)
 	}
@@ -34,6 +35,10 @@ func TestRightsPostgres(t *testing.T) {
 
 	a := w.attach(t, w.read(t, 1), "license", []byte("content"))
 	w.attach(t, w.read(t, 1), "scans", []byte("scan"))
+	must(t, w.attachInParts(t.Context(), w.read(t, 1), []byte("in one part")))
+	u, _, err := w.manager.BeginParts(t.Context(), w.read(t, 1), "scans", attach.Options{Size: 1})
+	must(t, err)
+	must(t, w.manager.DiscardParts(t.Context(), u))
 	p, err := w.manager.Replace(t.Context(), w.read(t, 1), a, strings.NewReader("another"), attach.Options{})
 	must(t, err)
 	a, err = w.commit(t, p)

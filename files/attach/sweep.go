@@ -46,10 +46,15 @@ func (i intents) sweep(ctx context.Context) (s Swept, err error) {
 	if err != nil {
 		return s, fmt.Errorf("attach: sweep: %w", err)
 	}
+	inParts, err := i.sweepParts(ctx)
+	if s.GivenUp += inParts; err != nil {
+		return s, fmt.Errorf("attach: sweep: %w", err)
+	}
 	var failures []error
 	for bucket := range i.buckets {
 		err := i.identify(ctx, bucket)
 		if err == nil {
+			failures = append(failures, i.abortParts(ctx, bucket))
 			var deleted int64
 			deleted, err = i.sweepBucket(ctx, bucket)
 			s.Deleted += deleted
@@ -62,7 +67,7 @@ func (i intents) sweep(ctx context.Context) (s Swept, err error) {
 func (i intents) sweepBucket(ctx context.Context, bucket string) (deleted int64, err error) {
 	var failures []error
 	for after := ""; ; {
-		list, err := i.doomedAfter(ctx, bucket, after)
+		list, err := i.listedAfter(ctx, bucket, doomed, after)
 		if err != nil {
 			return deleted, errors.Join(append(failures, fmt.Errorf("attach: sweep: %w", err))...)
 		}
@@ -78,9 +83,9 @@ func (i intents) sweepBucket(ctx context.Context, bucket string) (deleted int64,
 	}
 }
 
-// doomedAfter returns some objects whose grace period is over, ordered by name.
-func (i intents) doomedAfter(ctx context.Context, bucket, after string) (list []string, err error) {
-	rows, err := i.db.QueryContext(ctx, i.dialect.SQL("SELECT object FROM kms_attachment_objects WHERE state = '"+doomed+"' AND until <= {now} AND bucket = ? AND object > ? ORDER BY object LIMIT 500"), bucket, after)
+// listedAfter returns some objects in a state whose time is over, ordered by name.
+func (i intents) listedAfter(ctx context.Context, bucket, state, after string) (list []string, err error) {
+	rows, err := i.db.QueryContext(ctx, i.dialect.SQL("SELECT object FROM kms_attachment_objects WHERE state = ? AND until <= {now} AND bucket = ? AND object > ? ORDER BY object LIMIT 500"), state, bucket, after)
 	if err != nil {
 		return nil, err
 	}

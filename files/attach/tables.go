@@ -43,16 +43,23 @@ var objectTables = tables.Set{Name: "attachment_objects", Tables: []tables.Table
 		"state {name} NOT NULL",
 		"until {number} NOT NULL",
 		"PRIMARY KEY (bucket, object)",
-	}},
+	}, Added: []tables.Column{{Since: 3, Name: "upload_id", Type: "{text}"}, {Since: 3, Name: "sealed_key", Type: "{text}"}}},
 	{Since: 2, Name: "kms_attachment_stores", Body: []string{
 		"bucket {name} NOT NULL PRIMARY KEY",
 		"identity {name} NOT NULL",
 	}},
+	{Since: 3, Name: "kms_attachment_parts", Body: []string{
+		"bucket {name} NOT NULL",
+		"object {name} NOT NULL",
+		"part {number} NOT NULL",
+		"sha256 {name} NOT NULL",
+		"PRIMARY KEY (bucket, object, part)",
+	}},
 }}
 
 // Tables returns the statements that create the tables of attachments, for a
-// migration: kms_attachments, kms_attachment_objects, kms_attachment_stores, and
-// kms_tables, which records their version. Running the statements again changes nothing. Tables
+// migration: kms_attachments, kms_attachment_objects, kms_attachment_stores,
+// kms_attachment_parts, and kms_tables, which records their version. Running the statements again changes nothing. Tables
 // returns [kmsencrypted.ErrConfig] for an unknown dialect.
 func Tables(d field.Dialect) ([]string, error) {
 	statements, err := tables.DDL(d, attachmentTables, objectTables)
@@ -83,8 +90,8 @@ func (m *Manager[R]) CreateTables(ctx context.Context) error {
 	return CreateTables(ctx, m.db, m.dialect)
 }
 
-// CreateTables creates the tables kms_attachment_objects and kms_attachment_stores if
-// they are missing. The other tables belong to Active Storage.
+// CreateTables creates the tables kms_attachment_objects, kms_attachment_stores and
+// kms_attachment_parts if they are missing. The other tables belong to Active Storage.
 func (r *Rails[R]) CreateTables(ctx context.Context) error {
 	if err := r.usable(); err != nil {
 		return err

@@ -34,7 +34,7 @@ func openS3(ctx context.Context, s settings, o Options) (*Service, error) {
 		return nil, err
 	}
 	return &Service{
-		bucket: gocloud.Attachments(bucket), list: listedBlobs(bucket), close: bucket.Close,
+		bucket: s.parted(client, gocloud.Attachments(bucket)), list: listedBlobs(bucket), close: bucket.Close,
 		signer: &signer{s3.NewPresignClient(client), s.bucket, s.prefix},
 	}, nil
 }

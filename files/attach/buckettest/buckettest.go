@@ -19,11 +19,11 @@ import (
 )
 
 // Run checks what [attach.Bucket] promises. It writes objects under random names,
-// about 3 MiB, and removes them again.
+// about 3 MiB, or 9 MiB if the bucket is an [attach.PartBucket], and removes them again.
 func Run(t *testing.T, bucket attach.Bucket) {
 	for name, test := range map[string]func(*testing.T, attach.Bucket){
 		"round trip": roundTrip, "missing": missing, "failing source": failingSource, "canceled": canceled,
-		"concurrent": concurrent, "delete": deleted, "list": listed,
+		"concurrent": concurrent, "delete": deleted, "list": listed, "parts": inParts,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, bucket) })
 	}
