@@ -15,7 +15,7 @@ func TestImports(t *testing.T) {
 		module  = "github.com/kmsencrypted/kmsencrypted"
 		support = module + "/internal/testing/"
 	)
-	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/activerecord", "/blindindex", "/files", "/files/attach", "/files/s3ec", "/files/serve", "/files/thumbnail", "/providers/testkey", "/providers/local", "/providers/branch", "/kmstest"} {
+	for _, pkg := range []string{"", "/field", "/lockbox", "/attrencrypted", "/activerecord", "/blindindex", "/files", "/files/attach", "/files/s3ec", "/files/direct", "/files/serve", "/files/thumbnail", "/providers/testkey", "/providers/local", "/providers/branch", "/kmstest"} {
 		for _, dep := range dependencies(t, module+pkg) {
 			first, _, _ := strings.Cut(dep, "/")
 			standard := !strings.Contains(first, ".")

@@ -300,6 +300,49 @@ def recovery():
     return cases
 
 
+# Tokens of uploads: section 5.6.
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def tokens():
+    secret = fixed("token secret", 32)
+    prk = hmac.new(bytes(32), secret, hashlib.sha256).digest()
+    key = hmac.new(prk, b"kmsencrypted/1 uploads\x01", hashlib.sha256).digest()
+    of = {"user": "ada", "tenant": "acme", "table": "customers", "ids": ["7"], "attachment": "license", "bucket": "main", "object": "0123456789abcdefghijklmnopqr",
+          "file_name": "Führerschein.pdf", "content_type": "application/pdf"}
+    cases = []
+
+    def add(name, error=None, version=1, expires=1_900_000_000, size=20_000_000, part_size=8_388_608, end=b"", purpose=b"", cut=None, **other):
+        t = dict(of, **other)
+        texts = [item(t[n].encode()) for n in ["user", "tenant", "table"]] + [len(t["ids"]).to_bytes(4, "big")]
+        texts += [item(i.encode()) for i in t["ids"]] + [item(t[n].encode()) for n in ["attachment", "bucket", "object", "file_name", "content_type"]]
+        said = bytes([version]) + b"".join((n % 2**64).to_bytes(8, "big") for n in [expires, size, part_size]) + b"".join(texts) + end
+        said = said[:cut]
+        mac = hmac.new(key, item(purpose) + item(said), hashlib.sha256).digest()
+        case = {"name": name, "secret": secret.hex(), "token": base64url(said) + "." + base64url(mac)}
+        case.update({"error": error} if error else dict(t, expires=expires, size=size, part_size=part_size))
+        cases.append(case)
+
+    add("a token")
+    add("two ids, no tenant", ids=["eu", "7"], tenant="")
+    add("an empty file without a name", size=0, file_name="", content_type="")
+    add("another version", "ErrToken", version=2)
+    add("a byte more", "ErrToken", end=b"\0")
+    add("a byte less", "ErrToken", cut=-1)
+    add("no texts", "ErrToken", cut=25)
+    add("no ids", "ErrToken", ids=[])
+    add("a negative size", "ErrToken", size=-1)
+    add("no part size", "ErrToken", part_size=0)
+    add("another purpose", "ErrToken", purpose=b"links")
+    good = cases[0]["token"]
+    for name, changed in [("another secret", good), ("a changed token", "B" + good[1:]), ("no MAC", good.split(".")[0]), ("a space", good + " ")]:
+        cases.append({"name": name, "secret": (fixed("other", 32) if name == "another secret" else secret).hex(), "token": changed, "error": "ErrToken"})
+    return cases
+
+
 # Sidecars of encrypted buckets: buckets.md section 2.
 
 
@@ -351,4 +394,5 @@ if __name__ == "__main__":
     write("wrapped2.json", "files 4", wrapped("fk2:"))
     write("direct.json", "files 4.1", direct())
     write("recovery.json", "files 4.2", recovery())
+    write("tokens.json", "files 5.6", tokens())
     write("sidecars.json", "buckets 2", sidecars())
