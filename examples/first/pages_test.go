@@ -61,7 +61,7 @@ var imports = map[string]string{
 	"kmsbun": module + "/bun", "kmsgorm": module + "/gorm", "kment": module + "/ent", "kmspgx": module + "/pgx", "kmsriver": module + "/river", "kmssqlx": module + "/sqlx", "local": module + "/providers/local",
 	"branch": module + "/providers/branch", "lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
 	"s3client": module + "/files/s3ec/s3client", "s3ec": module + "/files/s3ec",
-	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "serve": module + "/files/serve",
+	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "direct": module + "/files/direct", "serve": module + "/files/serve",
 	"storage":  module + "/files/storage",
 	"sqlstore": module + "/sqlstore", "vault": module + "/providers/vault",
 
