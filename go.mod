@@ -41,9 +41,9 @@ require (
 	go.opentelemetry.io/otel/trace v1.37.0 // gocloud.dev requires it
 	go.yaml.in/yaml/v3 v3.0.4
 	gocloud.dev v0.44.0 // blob.WriterOptions.IfNotExist
-	golang.org/x/crypto v0.41.0 // gocloud.dev requires it
-	golang.org/x/term v0.34.0 // golang.org/x/crypto requires it
-	golang.org/x/text v0.28.0 // golang.org/x/crypto requires it
+	golang.org/x/crypto v0.43.0 // modernc.org/sqlite requires it
+	golang.org/x/term v0.36.0 // golang.org/x/crypto requires it
+	golang.org/x/text v0.30.0 // golang.org/x/crypto requires it
 	google.golang.org/api v0.247.0 // gocloud.dev requires it; option.WithLogger
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20250811230008-5f3141c8851a // gocloud.dev requires it
 	google.golang.org/grpc v1.74.2 // gocloud.dev requires it
@@ -53,7 +53,7 @@ require (
 	gorm.io/gorm v1.25.12
 	gorm.io/plugin/optimisticlock v1.1.3 // tests
 	gorm.io/plugin/soft_delete v1.2.1 // tests
-	modernc.org/sqlite v1.42.2 // earlier ones leave queries open whose context ends
+	modernc.org/sqlite v1.46.1 // earlier ones leave queries open whose context ends, and transactions whose commit fails
 )
 
 require (
@@ -119,7 +119,7 @@ require (
 	github.com/mitchellh/go-homedir v1.1.0 // indirect
 	github.com/mitchellh/go-wordwrap v1.0.0 // indirect
 	github.com/mitchellh/mapstructure v1.5.0 // indirect
-	github.com/ncruces/go-strftime v0.1.9 // indirect
+	github.com/ncruces/go-strftime v1.0.0 // indirect
 	github.com/pkg/browser v0.0.0-20240102092130-5ac0b6a4141c // indirect
 	github.com/pmezard/go-difflib v1.0.0 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
@@ -140,20 +140,20 @@ require (
 	go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc v0.62.0 // indirect
 	go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp v0.62.0 // indirect
 	go.uber.org/goleak v1.3.0 // indirect
-	golang.org/x/mod v0.27.0
-	golang.org/x/net v0.43.0 // indirect
+	golang.org/x/mod v0.29.0 // modernc.org/sqlite requires it
+	golang.org/x/net v0.46.0 // indirect
 	golang.org/x/oauth2 v0.30.0 // indirect
-	golang.org/x/sync v0.16.0 // indirect
-	golang.org/x/sys v0.36.0 // indirect
+	golang.org/x/sync v0.17.0 // indirect
+	golang.org/x/sys v0.37.0 // indirect
 	golang.org/x/time v0.12.0 // indirect
-	golang.org/x/tools v0.36.0 // indirect
+	golang.org/x/tools v0.38.0 // indirect
 	golang.org/x/xerrors v0.0.0-20240903120638-7835f813f4da // indirect
 	google.golang.org/genproto v0.0.0-20250715232539-7130f93afb79 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20250818200422-3122310a409c // indirect
 	gopkg.in/yaml.v3 v3.0.1 // indirect
-	modernc.org/libc v1.66.10 // indirect
+	modernc.org/libc v1.67.6 // indirect
 	modernc.org/mathutil v1.7.1 // indirect
 	modernc.org/memory v1.11.0 // indirect
 )
 
-require golang.org/x/exp v0.0.0-20250620022241-b7579e27df2b // indirect
+require golang.org/x/exp v0.0.0-20251023183803-a4bb9ffd2546 // indirect

@@ -73,7 +73,9 @@ func TestExhaustedPool(t *testing.T) {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()
 			db := openDB(t, d.driver, d.dsn(t), d.dialect, branch.Limits{})
-			p := open(t, sqlStore(t, db, d.dialect), newService(t), branch.Options{StoreTimeout: 300 * time.Millisecond})
+			store, service := sqlStore(t, db, d.dialect), newService(t)
+			p := open(t, store, service, branch.Options{StoreTimeout: 300 * time.Millisecond})
+			patient := open(t, store, service, branch.Options{StoreTimeout: time.Minute})
 			db.SetMaxOpenConns(1)
 			tx, err := db.Begin()
 			if err != nil {
@@ -86,7 +88,7 @@ func TestExhaustedPool(t *testing.T) {
 			if err := tx.Rollback(); err != nil {
 				t.Fatal(err)
 			}
-			wrap(t, p, kmsencrypted.BoundContext{})
+			wrap(t, patient, kmsencrypted.BoundContext{})
 		})
 	}
 }
