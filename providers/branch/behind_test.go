@@ -96,8 +96,8 @@ func TestEraseTwice(t *testing.T) {
 	})
 }
 
-// The same, with the last receipt of the one just before the other raises the epoch. Replay finds that no receipt is
-// missing.
+// The same, with the last receipt of the one just before the other raises the epoch. Nothing that the receipts do not name
+// is erased, so it concerns this branch only too.
 func TestEraseTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	eachStore(t, brief, func(t *testing.T, store branch.Store) {
@@ -120,16 +120,100 @@ func TestEraseTwiceAtOnce(t *testing.T) {
 				t.Fatalf("Erase = %v", err)
 			}
 		}
-		if _, err := one.Encrypt(t.Context(), dataKey, tenant(t, "b")); !errors.Is(err, branch.ErrRestored) {
-			t.Errorf("Encrypt = %v, want ErrRestored until it is known that no receipt is missing", err)
-		}
+		wrap(t, one, tenant(t, "b"))
 		for _, dry := range []bool{true, false} {
-			if done, err := one.Replay(t.Context(), dry); err != nil || !done.Behind || done.Restored {
+			if done, err := one.Replay(t.Context(), dry); err != nil || done.Behind || done.Restored {
 				t.Errorf("Replay(%t) = %+v, %v", dry, done, err)
 			}
 		}
 		agree(t, store, service, o)
 	})
+}
+
+// Receipts from a time when an erasure had begun that was then repeated name all erased branches. Replay finds that, and the
+// next erasure is like any other.
+func TestReceiptsBehind(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		store, service := newDir(t, branch.Limits{}), newService(t)
+		path := filepath.Join(t.TempDir(), "receipts")
+		receipts, err := branch.CreateReceipts(t.Context(), path, store)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := branch.Options{Of: branch.ByPair("tenant"), Receipts: receipts}
+		p := open(t, store, service, o)
+		wrap(t, p, tenant(t, "a"))
+		wrap(t, p, tenant(t, "b"))
+		interrupted(t, p, branch.Name{Branch: "a"})
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 5 {
+			erase(t, p, branch.EraseOptions{}, branch.Name{Branch: "a"})
+		}
+		if err := os.WriteFile(path, before, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Encrypt(t.Context(), dataKey, tenant(t, "b")); !errors.Is(err, branch.ErrRestored) {
+			t.Errorf("Encrypt = %v, want ErrRestored until it is known that no receipt is missing", err)
+		}
+		for _, dry := range []bool{true, false} {
+			if done, err := p.Replay(t.Context(), dry); err != nil || !done.Behind || done.Restored || len(done.Begun) != 1 {
+				t.Errorf("Replay(%t) = %+v, %v", dry, done, err)
+			}
+		}
+		dying := open(t, store, service, branch.Options{Of: o.Of, Receipts: unfinished{receipts}})
+		for _, name := range []string{"a", "b"} {
+			if _, err := dying.Erase(t.Context(), branch.EraseOptions{}, branch.Name{Branch: name}); !errors.Is(err, errKilled) {
+				t.Fatalf("Erase = %v", err)
+			}
+			wrap(t, p, tenant(t, "c"))
+		}
+		erase(t, p, branch.EraseOptions{}, branch.Name{Branch: "a"}, branch.Name{Branch: "b"})
+		agree(t, store, service, o)
+	})
+}
+
+// Receipts that were copied while several erasures had begun, by one call, hide none that began later: neither
+// while these are still unfinished nor after they are complete.
+func TestReceiptsLostWhileSeveralBegan(t *testing.T) {
+	t.Parallel()
+	for _, complete := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			store := newDir(t, branch.Limits{})
+			path := filepath.Join(t.TempDir(), "receipts")
+			receipts, err := branch.CreateReceipts(t.Context(), path, store)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := open(t, store, newService(t), branch.Options{Of: branch.ByPair("tenant"), Receipts: receipts})
+			var names []branch.Name
+			for _, n := range []string{"a", "b", "c", "x"} {
+				wrap(t, p, tenant(t, n))
+				names = append(names, branch.Name{Branch: n})
+			}
+			interrupted(t, p, names[:3]...)
+			before, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if complete {
+				erase(t, p, branch.EraseOptions{}, names[:3]...)
+			}
+			erase(t, p, branch.EraseOptions{}, names[3])
+			if err := os.WriteFile(path, before, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := p.Encrypt(t.Context(), dataKey, tenant(t, "d")); !errors.Is(err, branch.ErrRestored) {
+				t.Errorf("complete %t: Encrypt = %v, want ErrRestored", complete, err)
+			}
+			if _, err := p.Replay(t.Context(), false); !errors.Is(err, branch.ErrRestored) {
+				t.Errorf("complete %t: Replay = %v, want ErrRestored", complete, err)
+			}
+		})
+	}
 }
 
 // An erasure that is killed again and again after it raised the epoch concerns its branch only.
@@ -188,11 +272,11 @@ func TestReceiptsLostWhileOneBegan(t *testing.T) {
 }
 
 // interrupted begins an erasure and ends it while it waits.
-func interrupted(t *testing.T, p *branch.Provider, name branch.Name) {
+func interrupted(t *testing.T, p *branch.Provider, names ...branch.Name) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
-	if _, err := p.Erase(ctx, branch.EraseOptions{}, name); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := p.Erase(ctx, branch.EraseOptions{}, names...); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("Erase = %v", err)
 	}
 }

@@ -177,6 +177,16 @@ func (p *Provider) begin(ctx context.Context, s State, o EraseOptions, names []N
 	return nil
 }
 
+// next returns the epoch that completes an erasure. Receipts from before it began, which do not name its
+// branches, have a lower limit, so that the key store is not used with them.
+func (p *Provider) next(ctx context.Context, s State, o EraseOptions, names []Name) (uint64, error) {
+	if err := p.begin(ctx, s, o, names); err != nil { // another erasure of these may have ended meanwhile
+		return 0, err
+	}
+	head, err := p.head(ctx)
+	return max(s.Epoch+1, head.Limit), err
+}
+
 // closeAll closes the branches of an erasure that begins.
 func (p *Provider) closeAll(ctx context.Context, s State, o EraseOptions, names []Name) error {
 	if err := p.begin(ctx, s, o, names); err != nil {
@@ -207,9 +217,7 @@ func (p *Provider) complete(ctx context.Context, o EraseOptions, of rotation.Era
 	if err != nil {
 		return nil, err
 	}
-	epoch, err := p.raise(ctx, func(s State) (uint64, error) {
-		return s.Epoch + 1, p.begin(ctx, s, o, names) // another erasure of these may have ended meanwhile
-	})
+	epoch, err := p.raise(ctx, func(s State) (uint64, error) { return p.next(ctx, s, o, names) })
 	if err != nil {
 		return nil, err
 	}

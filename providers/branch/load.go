@@ -115,7 +115,7 @@ func (p *Provider) read(ctx context.Context, name Name) (state State, rows []Row
 		if err = head.check(state); err == nil {
 			return state, rows, head.closed(name)
 		}
-		if try > 0 { // once more: an erasure may have begun and ended in between
+		if try > 1 { // once more, and again: erasures may have begun and ended in between
 			return state, nil, err
 		}
 	}

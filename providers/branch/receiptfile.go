@@ -81,6 +81,7 @@ type receiptLine struct {
 	Tables     []rotation.Erased `json:"tables,omitempty"`
 	NotReached []string          `json:"not_reached,omitempty"`
 	HeadEpoch  uint64            `json:"head_epoch"`
+	HeadLimit  uint64            `json:"head_limit,omitzero"`
 	HeadBegun  []string          `json:"head_begun,omitempty"`
 }
 
@@ -89,7 +90,7 @@ func (l receiptLine) head() (h Head, err error) {
 	if err != nil || len(id) != len(h.Store) {
 		return h, errors.New("no key store")
 	}
-	h.Store, h.Epoch = ID(id), l.HeadEpoch
+	h.Store, h.Epoch, h.Limit = ID(id), l.HeadEpoch, l.HeadLimit
 	for _, text := range l.HeadBegun {
 		n, err := ParseName(text)
 		if err != nil {
@@ -202,7 +203,7 @@ func appendTo(file *os.File, r Receipt) error {
 	hash := sha256.Sum256(text)
 	line := receiptLine{
 		Number: last.Number + 1, Previous: hex.EncodeToString(hash[:]), Store: last.Store, Kind: r.Kind, At: r.At,
-		Epoch: r.Epoch, Reason: r.Reason, Tables: r.Tables, NotReached: r.NotReached, HeadEpoch: head.Epoch,
+		Epoch: r.Epoch, Reason: r.Reason, Tables: r.Tables, NotReached: r.NotReached, HeadEpoch: head.Epoch, HeadLimit: head.Limit,
 	}
 	if r.Kind != Replayed {
 		line.Branch = r.Name.String()

@@ -29,6 +29,9 @@ type Head struct {
 	Store ID
 	// Epoch is the highest of all receipts.
 	Epoch uint64
+	// Limit is the highest epoch that a key store with these receipts may have. It grows with each receipt, and is
+	// above the epoch of each.
+	Limit uint64
 	// Begun are the erasures that were not completed, in order.
 	Begun []Name
 }
@@ -57,10 +60,6 @@ type Receipt struct {
 	NotReached []string
 }
 
-// most is the highest epoch of a key store with these receipts: an erasure that has begun raises it
-// before its last receipt, and a repeated one notes that with its first.
-func (h Head) most() uint64 { return h.Epoch + uint64(len(h.Begun)) }
-
 // closed returns ErrErased for a branch whose erasure has begun. A key store that was restored to a
 // time before it does not know.
 func (h Head) closed(name Name) error {
@@ -81,5 +80,5 @@ func (h Head) after(r Receipt) Head {
 	if r.Kind == ErasureBegun {
 		begun = append(begun, r.Name)
 	}
-	return Head{Store: h.Store, Epoch: max(h.Epoch, r.Epoch), Begun: begun}
+	return Head{Store: h.Store, Epoch: max(h.Epoch, r.Epoch), Limit: max(h.Limit, r.Epoch) + 1, Begun: begun}
 }

@@ -15,8 +15,8 @@ type Replay struct {
 	Begun    []Name // whose erasure was never completed: they are closed, and need another Erase
 	Tables   []rotation.Erased
 	Restored bool // the key store was older than its receipts
-	// Behind says that the receipts were behind the key store, and name all of its erased branches: one of two
-	// erasures of a branch ended before its last receipt.
+	// Behind says that the receipts were behind the key store, and name all of its erased branches: they
+	// are from a time when the last erasures had begun.
 	Behind bool
 }
 
@@ -163,6 +163,9 @@ func (p *Provider) head(ctx context.Context) (head Head, err error) {
 	}
 	return head, err
 }
+
+// most is the highest epoch that the key store may have.
+func (h Head) most() uint64 { return max(h.Epoch, h.Limit) }
 
 // check returns ErrRestored for a key store, read after the head, that is not at it.
 func (h Head) check(s State) error {
