@@ -17,6 +17,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/cmd/kmsencrypted/internal/starter"
+	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
 )
 
@@ -216,6 +217,9 @@ func (c *initCmd) explain(out io.Writer, plan *starter.Plan, files []starter.Fil
 	if plan.Module != "" {
 		step("go get github.com/kmsencrypted/kmsencrypted && go mod tidy")
 		step("go run ./ops check")
+		if plan.Dialect != field.SQLite {
+			step("go run ./ops policy %s --role app   # the rights of the program; also writer, reader and ops, and for aws, gcp or vault", plan.Dialect)
+		}
 		if len(plan.Old) > 0 {
 			step("deploy %s.%s, then: go run ./ops rotate run --kind migrate --writers-are-ours", plan.Package, plan.Records)
 		}
