@@ -98,6 +98,9 @@ func (m *Manager[R]) BeginParts(ctx context.Context, row *R, name string, o Opti
 	if err != nil {
 		return nil, files.ObjectKey{}, err
 	}
+	if len(o.ContentType) > maxContentType {
+		o.ContentType = "" // as contentType has it
+	}
 	u := &PartUpload{Table: m.model.BoundTable(), RecordID: m.model.ID(row), Name: name, Bucket: bucket, Object: newObjectName(),
 		Size: o.Size, PartSize: m.config.partSize(o.Size), FileName: CleanName(o.Name), ContentType: o.ContentType}
 	key, err := m.beginParts(ctx, row, u)

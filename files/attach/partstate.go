@@ -184,7 +184,7 @@ func (i intents) abort(ctx context.Context, bucket, object string) error {
 		return err
 	}
 	return i.transaction(ctx, func(tx Tx) error {
-		if _, err := i.exec(ctx, tx, "UPDATE kms_attachment_objects SET state = '"+doomed+"' WHERE bucket = ? AND object = ? AND state = '"+aborting+"'", bucket, object); err != nil {
+		if _, err := i.exec(ctx, tx, "UPDATE kms_attachment_objects SET state = '"+doomed+"', sealed_key = NULL WHERE bucket = ? AND object = ? AND state = '"+aborting+"'", bucket, object); err != nil {
 			return err
 		}
 		return i.forgetParts(ctx, tx, bucket, object)

@@ -276,8 +276,14 @@ func (m *Manager[R]) listed(ctx context.Context, tx Tx, a *Attachment) (bool, er
 
 // unlist removes from the list an upload that was committed.
 func (m *Manager[R]) unlist(ctx context.Context, tx Tx, a *Attachment) error {
-	_, err := m.exec(ctx, tx, "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state IN ('"+pending+"', '"+inParts+"')", a.Bucket, a.Object)
-	return err
+	const remove = "DELETE FROM kms_attachment_objects WHERE bucket = ? AND object = ? AND state = ?"
+	if _, err := m.exec(ctx, tx, remove, a.Bucket, a.Object, pending); err != nil {
+		return err
+	}
+	if was, err := m.exec(ctx, tx, remove, a.Bucket, a.Object, inParts); err != nil || !was {
+		return err
+	}
+	return m.forgetParts(ctx, tx, a.Bucket, a.Object)
 }
 
 // rivals returns the rows that cannot exist together with that of a.
