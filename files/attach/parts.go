@@ -213,7 +213,22 @@ func (m *Manager[R]) sealPart(ctx context.Context, row *R, u *PartUpload, n int,
 	return store.PutPart(ctx, u.Object, upload, p, sealed)
 }
 
+// commitPart records a part that is about to go out. A part that the store has and the database
+// does not know went out before a backup of the database was restored.
 func (m *Manager[R]) commitPart(ctx context.Context, u *PartUpload, p Part) (upload string, err error) {
+	s, err := m.partState(ctx, m.db, u.Bucket, u.Object)
+	if err != nil {
+		return "", err
+	}
+	known, err := m.committedPart(ctx, m.db, u.Bucket, u.Object, p.Number)
+	if err != nil {
+		return "", err
+	}
+	if known == "" && s.state == inParts {
+		if err := m.checkStored(ctx, u, s.upload, p); err != nil {
+			return "", err
+		}
+	}
 	err = m.again(ctx, func() error {
 		return m.transaction(ctx, func(tx Tx) (err error) {
 			upload, err = m.intents.commitPart(ctx, tx, u.Bucket, u.Object, p)
@@ -221,6 +236,21 @@ func (m *Manager[R]) commitPart(ctx context.Context, u *PartUpload, p Part) (upl
 		})
 	})
 	return upload, err
+}
+
+// checkStored returns [ErrPartChanged] if the store has another content of a part.
+func (m *Manager[R]) checkStored(ctx context.Context, u *PartUpload, upload string, p Part) error {
+	store, err := m.partBucket(u.Bucket)
+	if err != nil {
+		return err
+	}
+	list, err := store.ListParts(ctx, u.Object, upload)
+	for _, is := range list {
+		if is.Number == p.Number && is.SHA256 != p.SHA256 {
+			return ErrPartChanged
+		}
+	}
+	return err
 }
 
 // urlValid is how long URLs of parts are valid at most. They also end before half of the lease

@@ -72,6 +72,38 @@ func TestPartsPostgresMariaDBMySQLSQLite(t *testing.T) {
 	})
 }
 
+// After a backup of the database was restored the store knows parts that the database does
+// not. The same content of such a part is accepted, and another one is refused.
+func TestPartsAfterRollback(t *testing.T) {
+	t.Parallel()
+	for name, bucket := range map[string]attach.Bucket{"memory": new(attach.Memory), "folder": openDir(t, t.TempDir())} {
+		w := newWorld(t, sqlite, func(c *attach.Config) {
+			c.PartSize, c.Buckets = files.ChunkSize, map[string]attach.Bucket{"main": bucket}
+		})
+		c := w.insert(t, 1)
+		content := random(1, 40_000)
+		u := w.begin(t, c, content)
+		for n := range u.Parts() {
+			must(t, w.manager.SealPart(t.Context(), c, u, n+1, partOf(u, n+1, content)))
+		}
+		w.exec(t, "DELETE FROM kms_attachment_parts WHERE part > 1")
+		if missing, err := w.manager.MissingParts(t.Context(), u); err != nil || len(missing) != 2 {
+			t.Errorf("%s: missing %v, %v, want the parts 2 and 3", name, missing, err)
+		}
+		if err := w.manager.SealPart(t.Context(), c, u, 2, random(2, files.ChunkSize)); !errors.Is(err, attach.ErrPartChanged) {
+			t.Errorf("%s: another content of a part = %v, want ErrPartChanged", name, err)
+		}
+		for _, n := range []int{2, 3} {
+			must(t, w.manager.SealPart(t.Context(), c, u, n, partOf(u, n, content)))
+		}
+		p, err := w.manager.FinishParts(t.Context(), c, u, nil)
+		must(t, err)
+		a, err := w.commit(t, p)
+		must(t, err)
+		w.holds(t, a, content)
+	}
+}
+
 // What SealPart, FinishParts and BeginParts refuse.
 func TestPartsRefused(t *testing.T) {
 	t.Parallel()

@@ -81,15 +81,20 @@ func (i intents) commitPart(ctx context.Context, tx Tx, bucket, object string, p
 	if err != nil {
 		return "", err
 	}
-	var known string
-	err = tx.QueryRowContext(ctx, i.dialect.SQL("SELECT sha256 FROM kms_attachment_parts WHERE bucket = ? AND object = ? AND part = ?"), bucket, object, p.Number).Scan(&known)
-	switch {
-	case errors.Is(err, sql.ErrNoRows):
-		_, err = i.exec(ctx, tx, "INSERT INTO kms_attachment_parts (bucket, object, part, sha256) VALUES (?, ?, ?, ?)", bucket, object, p.Number, hex.EncodeToString(p.SHA256[:]))
-	case err == nil && known != hex.EncodeToString(p.SHA256[:]):
+	known, err := i.committedPart(ctx, tx, bucket, object, p.Number)
+	switch sum := hex.EncodeToString(p.SHA256[:]); {
+	case err == nil && known == "":
+		_, err = i.exec(ctx, tx, "INSERT INTO kms_attachment_parts (bucket, object, part, sha256) VALUES (?, ?, ?, ?)", bucket, object, p.Number, sum)
+	case err == nil && known != sum:
 		err = ErrPartChanged
 	}
 	return s.upload, err
+}
+
+// committedPart returns the digest of a part in hex digits, or "".
+func (i intents) committedPart(ctx context.Context, tx Tx, bucket, object string, n int) (sum string, err error) {
+	err = tx.QueryRowContext(ctx, i.dialect.SQL("SELECT sha256 FROM kms_attachment_parts WHERE bucket = ? AND object = ? AND part = ?"), bucket, object, n).Scan(&sum)
+	return sum, ignoreNoRows(err)
 }
 
 // committed returns the digests of the parts by number.
