@@ -86,9 +86,7 @@ type directWorld struct {
 
 func newDirectWorld(t *testing.T, endpoint string) *directWorld {
 	t.Helper()
-	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "test.sqlite3")+"?_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)&_txlock=immediate")
-	must(t, err)
-	t.Cleanup(func() { db.Close() })
+	db := openDirectSQLite(t)
 	model, err := field.NewModel[directCustomer](kmstest.Box(t), field.Config{Table: "customers", Files: true})
 	must(t, err)
 	_, err = db.Exec("CREATE TABLE customers (id integer PRIMARY KEY, encrypted_kms_key text); INSERT INTO customers (id) VALUES (7)")
@@ -97,6 +95,14 @@ func newDirectWorld(t *testing.T, endpoint string) *directWorld {
 	must(t, err)
 	must(t, manager.CreateTables(t.Context()))
 	return &directWorld{db: db, manager: manager}
+}
+
+func openDirectSQLite(t *testing.T) *sql.DB {
+	t.Helper()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "test.sqlite3")+"?_pragma=busy_timeout(20000)&_pragma=journal_mode(wal)&_txlock=immediate")
+	must(t, err)
+	t.Cleanup(func() { db.Close() })
+	return db
 }
 
 func (w *directWorld) uploads(t *testing.T, through bool) *direct.Uploads[directCustomer] {
