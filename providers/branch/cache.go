@@ -67,6 +67,9 @@ func (c *cache) find(id entryID, age time.Duration) (k *key, found bool, err err
 	now := time.Now()
 	e := c.fresh(id, now, age)
 	if e != nil && e.err == nil && id.version == 0 {
+		if e.current < c.highest[id.name] { // put by a load that began before the branch was renewed
+			return nil, false, nil
+		}
 		e = c.fresh(entryID{id.name, e.current}, now, age)
 	}
 	if e == nil {

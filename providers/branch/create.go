@@ -16,11 +16,24 @@ import (
 func (p *Provider) Ensure(ctx context.Context, name Name) error {
 	return p.change(ctx, name, func() error {
 		rows, err := p.rows(ctx, name)
-		if err == nil && len(rows) == 0 {
+		switch {
+		case err != nil:
+		case len(rows) == 0:
 			_, err = p.create(ctx, name)
+		default:
+			err = p.above(ctx, name)
 		}
 		return err
 	})
+}
+
+// above returns ErrErased if the branch above another one was erased, which takes that along.
+func (p *Provider) above(ctx context.Context, name Name) error {
+	if name.Parent == "" {
+		return nil
+	}
+	_, err := p.rows(ctx, Name{Branch: name.Parent})
+	return err
 }
 
 // Renew makes a new version of a branch key, which becomes current, and returns its number. Older versions still
@@ -45,6 +58,7 @@ func (p *Provider) Renew(ctx context.Context, name Name) (version uint32, err er
 		if added { // otherwise another process has just renewed the branch
 			p.observe(ctx, Event{Kind: Renewed, Name: name, Version: version})
 		}
+		p.cache.sawVersion(name, version)
 		p.cache.drop(entryID{name, 0})
 		return nil
 	})

@@ -127,8 +127,15 @@ func TestEraseParent(t *testing.T) {
 		erase(t, p, branch.EraseOptions{}, branch.Name{Branch: "a"})
 		fails(t, p, a, tenant(t, "a"), branch.ErrErased)
 		fails(t, open(t, store, service, o), a, tenant(t, "a"), branch.ErrErased)
-		if err := p.Ensure(t.Context(), branch.Name{Parent: "a", Branch: "8"}); !errors.Is(err, branch.ErrErased) {
-			t.Errorf("Ensure under an erased parent: %v, want ErrErased", err)
+		without := o
+		without.NoCreate = true
+		for _, name := range []branch.Name{{Parent: "a", Branch: "7"}, {Parent: "a", Branch: "8"}} { // one that exists, and a new one
+			if err := p.Ensure(t.Context(), name); !errors.Is(err, branch.ErrErased) {
+				t.Errorf("Ensure(%s) under an erased parent: %v, want ErrErased", name, err)
+			}
+			if err := open(t, store, service, without).Warm(t.Context(), name); !errors.Is(err, branch.ErrErased) {
+				t.Errorf("Warm(%s) under an erased parent, with NoCreate: %v, want ErrErased", name, err)
+			}
 		}
 		opens(t, p, b, tenant(t, "b"))
 	})

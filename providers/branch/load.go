@@ -40,9 +40,13 @@ func (p *Provider) key(ctx context.Context, name Name, version uint32) (*key, er
 		if err != nil {
 			return nil, err
 		}
-		if flight.version == version { // otherwise another version of the branch was loaded
-			return flight.key, flight.err
+		if flight.version != version { // another version of the branch was loaded
+			continue
 		}
+		if version == 0 && flight.err == nil && flight.key.version < p.cache.sawVersion(name, 0) { // renewed meanwhile
+			continue
+		}
+		return flight.key, flight.err
 	}
 }
 
@@ -57,6 +61,9 @@ func (p *Provider) load(ctx context.Context, id entryID, age time.Duration) (*ke
 	// A branch that had a key and has none is lost, and gets no other one under the same number.
 	if err == nil && len(rows) == 0 && id.version == 0 && !p.options.NoCreate && p.cache.sawVersion(id.name, 0) == 0 {
 		rows, err = p.create(ctx, id.name)
+	}
+	if err == nil && len(rows) == 0 {
+		err = p.above(ctx, id.name)
 	}
 	var row Row
 	if err == nil {

@@ -274,6 +274,31 @@ func TestRenew(t *testing.T) {
 	})
 }
 
+// A load that began before the branch was renewed does not bring the older version back, neither for those who wait for it nor
+// for later calls.
+func TestRenewWhileOpening(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		service := newService(t)
+		p := open(t, newDir(t, branch.Limits{}), service, byTenant)
+		wrap(t, p, tenant(t, "a"))
+		time.Sleep(2 * time.Minute)
+		service.Set(kmstest.Slow(time.Second, 1).On(kmsencrypted.OpUnwrap))
+		var all sync.WaitGroup
+		all.Go(func() { wrap(t, p, tenant(t, "a")) })
+		time.Sleep(time.Millisecond)
+		if version, err := p.Renew(t.Context(), branch.Name{Branch: "a"}); err != nil || version != 2 {
+			t.Errorf("Renew() = %d, %v", version, err)
+		}
+		for range 2 {
+			if got := wrap(t, p, tenant(t, "a"))[4]; got != 2 {
+				t.Errorf("the process that renewed writes version %d", got)
+			}
+			all.Wait()
+		}
+	})
+}
+
 // setBack is a key store without its newest versions.
 type setBack struct {
 	branch.Store
