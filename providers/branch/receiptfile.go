@@ -27,6 +27,14 @@ import (
 // maxReceipt limits a line in bytes.
 const maxReceipt = 1 << 20
 
+// mostOf limits a line by its kind. What has begun leaves room for the receipts that complete it, which are longer.
+func mostOf(kind ReceiptKind) int {
+	if kind == ErasureBegun {
+		return maxReceipt / 2
+	}
+	return maxReceipt
+}
+
 // CreateReceipts makes a file for the receipts of a key store and opens it. It returns
 // [fs.ErrExist] if the file exists. Keep it where no backup of the databases is restored over it.
 func CreateReceipts(ctx context.Context, path string, store Store) (Receipts, error) {
@@ -215,7 +223,7 @@ func appendTo(file *os.File, r Receipt) error {
 	if err != nil {
 		return err
 	}
-	if len(next) > maxReceipt {
+	if len(next) > mostOf(r.Kind) {
 		return fmt.Errorf("%w: a receipt of %d bytes; erase fewer branches at once", kmsencrypted.ErrTooLarge, len(next))
 	}
 	if err := file.Truncate(end); err != nil {

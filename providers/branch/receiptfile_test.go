@@ -15,6 +15,24 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/providers/branch"
 )
 
+// What has begun can be completed: its receipt leaves room for a longer one.
+func TestLongReceipts(t *testing.T) {
+	t.Parallel()
+	receipts := receiptsOf(t, newDir(t, branch.Limits{}))
+	r := branch.Receipt{Kind: branch.ErasureBegun, Name: branch.Name{Branch: "a"}, At: time.Now(), Reason: strings.Repeat("x", 1<<19)}
+	if err := receipts.Append(t.Context(), r); !errors.Is(err, kmsencrypted.ErrTooLarge) {
+		t.Errorf("a receipt of half the limit that an erasure has begun: %v, want ErrTooLarge", err)
+	}
+	r.Kind = branch.ErasureDone
+	if err := receipts.Append(t.Context(), r); err != nil {
+		t.Errorf("the receipt that completes it: %v", err)
+	}
+	r.Reason += r.Reason
+	if err := receipts.Append(t.Context(), r); !errors.Is(err, kmsencrypted.ErrTooLarge) {
+		t.Errorf("a receipt above the limit: %v, want ErrTooLarge", err)
+	}
+}
+
 // Many processes append, one of them dies in the middle of a line, and what is changed is found.
 func TestReceiptFile(t *testing.T) {
 	t.Parallel()
