@@ -53,6 +53,12 @@ func TestForgetBranch(t *testing.T) {
 				}
 				s, err := sqlstore.New(t.Context(), db.DB, d.dialect, m, sqlstore.Options{})
 				must(t, err)
+				for branch, keys := range map[string]int64{"A": 7, "a": 8} {
+					of := rotation.Erasure{Store: "keys of 2026", Erased: func(text string) bool { return text == branch }, DryRun: true}
+					if done, err := s.EraseBranches(t.Context(), of); err != nil || done.Journal != keys {
+						t.Errorf("EraseBranches(dry run of %s) = %+v, %v, want %d keys in the journal", branch, done, err, keys)
+					}
+				}
 				for _, step := range []struct {
 					store, branch string
 					erased        int64

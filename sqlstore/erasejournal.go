@@ -75,8 +75,9 @@ func (x *erasing[R]) journal(ctx context.Context) error {
 		Keys   int64  `db:"keys_held"`
 	}
 	compared, before, after := s.dialect.Exact("store")
-	err := s.db.SelectContext(ctx, &list, s.dialect.SQL("SELECT branch, count(*) AS keys_held FROM kms_rotation_journal WHERE table_name = ? AND branch IS NOT NULL AND "+
-		compared+" = "+before+"?"+after+" GROUP BY branch"), s.ledgerName, x.of.Store)
+	branch, _, _ := s.dialect.Exact("branch")
+	err := s.db.SelectContext(ctx, &list, s.dialect.SQL("SELECT min(branch) AS branch, count(*) AS keys_held FROM kms_rotation_journal WHERE table_name = ? AND branch IS NOT NULL AND "+
+		compared+" = "+before+"?"+after+" GROUP BY "+branch), s.ledgerName, x.of.Store)
 	if err != nil {
 		return err
 	}
