@@ -97,6 +97,15 @@ func secretTypes(t *testing.T) map[string]specimen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sealer, err := files.NewPartSealer(fileKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objectKey, err := sealer.ObjectKey(fileKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rawObject, _ := objectKey.Raw()
 	wrapper, err := files.NewWrapper(k)
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +129,7 @@ func secretTypes(t *testing.T) map[string]specimen {
 		"blindindex.Plaintext":    newSpecimen(blindindex.Text(secretText), secretText),
 		"serve.Links":             newSpecimen(*links, secretKey),
 		"files.Key":               newSpecimen(fileKey, secretKey),
+		"files.ObjectKey":         newSpecimen(objectKey, string(rawObject)),
 		"lockbox.Codec":           newSpecimen(*codec, secretKey), // of files/lockbox
 		"lockbox.MasterKey":       newSpecimen(master, secretKey),
 		"lockbox.Box":             newSpecimen(*lockboxBox, secretKey),
