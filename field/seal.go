@@ -306,6 +306,9 @@ func (g *group) checkEncoding(s *slot) error {
 	if _, isRuby := g.cipher.(*rubyCipher); !ok || !isRuby {
 		return nil
 	}
+	if _, _, err := parseKeyColumn(g.key.h.loaded.text); err == nil {
+		return nil // the record is native: no value in it is of Rails
+	}
 	return c.checkEncoding(columns{value: s.head().loaded, parts: g.loadedParts(s.spec)})
 }
 
