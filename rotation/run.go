@@ -91,6 +91,7 @@ type runner struct {
 	run     Run
 	began   time.Time
 	started atomic.Int64 // records that were read, for the limit
+	writing atomic.Int64 // nanoseconds, of batches whose time the ledger does not have yet
 
 	mu      sync.Mutex
 	outcome Outcome

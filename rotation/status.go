@@ -15,6 +15,9 @@ type Status struct {
 	Calls   int64 // requests to the key service, with all attempts
 	// Busy is the time that all workers together spent on written batches.
 	Busy time.Duration
+	// Stages is what this time was spent on. The stages of consecutive batches overlap, so
+	// their sum exceeds Busy. The writing of the last batch of each process is missing.
+	Stages Stages
 	// Waiting is why the run waits, or empty: the reason of a [Check] or the text
 	// of an error of the key service.
 	Waiting string

@@ -124,6 +124,9 @@ type Position struct {
 	// [Status]. The store adds the calls that Write makes.
 	Calls int64
 	Busy  time.Duration
+	// Stages is how the time of the batch was spent. Write is that of batches that were
+	// written before, because this one is not yet.
+	Stages Stages
 	// Allow waits until some of n more calls to the key service may be made, at least
 	// one, and returns how many; nil allows all.
 	Allow func(ctx context.Context, n int) (some int, err error)

@@ -252,8 +252,9 @@ func (t *shardTurn) write(ctx context.Context, b readBatch, last bool) {
 	now := time.Now()
 	to := Position{
 		Shard: t.shard, After: b.Last(), Done: last, Lease: t.options.Lease,
-		Final: t.progress.isFruitless(), Calls: b.calls.Load(), Busy: now.Sub(t.handed), Allow: t.allow,
+		Final: t.progress.isFruitless(), Calls: b.calls.Load(), Busy: now.Sub(t.handed), Stages: b.stages, Allow: t.allow,
 	}
+	to.Stages.Write = time.Duration(t.runner.writing.Swap(0))
 	t.handed = now
 	if to.After != "" {
 		t.shard.After = to.After
@@ -284,6 +285,7 @@ func (t *shardTurn) wrote(ctx context.Context) error {
 	}
 	t.progress.silence.isOver()
 	t.size.took(b.Len(), b.stages.Read+b.stages.Write)
+	t.runner.writing.Add(int64(b.stages.Write))
 	t.waits(ctx, "")
 	return t.account(t.shard, b)
 }

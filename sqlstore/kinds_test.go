@@ -441,7 +441,7 @@ func retireAndForget(t *testing.T, r *rotation.Rotator, s *sqlstore.Store[person
 	history, err := r.History(t.Context(), 0)
 	must(t, err)
 	if len(history) != 2 || history[0].Written != 0 || history[1].Written != 200 || history[1].Verified.IsZero() || history[1].Ended.Before(history[1].Started) ||
-		history[1].Calls < 400+100 || history[1].Calls > 600 || history[1].Busy <= 0 || history[1].Rate() <= 0 || time.Since(history[1].Started).Abs() > time.Hour {
+		history[1].Calls < 400+100 || history[1].Calls > 600 || history[1].Busy <= 0 || history[1].Stages.Read <= 0 || history[1].Stages.Rotate <= 0 || history[1].Stages.Write <= 0 || history[1].Rate() <= 0 || time.Since(history[1].Started).Abs() > time.Hour {
 		t.Errorf("History() = %+v", history)
 	}
 	if short, err := r.History(t.Context(), 1); err != nil || len(short) != 1 || short[0].ID != history[0].ID {

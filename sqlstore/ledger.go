@@ -144,14 +144,19 @@ func (s *Store[R]) runs(ctx context.Context, order string, limit int) (runs []ro
 
 // sumUp adds the counts of a run's shards.
 func (s *Store[R]) sumUp(ctx context.Context, r *rotation.Status) error {
-	var busy int64
+	var busy, reading, rotating, waited, writing int64
 	err := s.db.QueryRowContext(ctx, s.dialect.SQL(`SELECT count(*), coalesce(sum(done), 0), coalesce(sum(CASE WHEN owner <> '' AND lease_until >= {now} THEN 1 ELSE 0 END), 0),
-		coalesce(sum(written), 0), coalesce(sum(conflicts), 0), coalesce(sum(pass_failed), 0), coalesce(sum(calls), 0), coalesce(sum(busy), 0)
+		coalesce(sum(written), 0), coalesce(sum(conflicts), 0), coalesce(sum(pass_failed), 0), coalesce(sum(calls), 0), coalesce(sum(busy), 0),
+		coalesce(sum(reading), 0), coalesce(sum(rotating), 0), coalesce(sum(waited), 0), coalesce(sum(writing), 0)
 		FROM kms_rotation_shards WHERE rotation_id = ?`), r.ID).
-		Scan(&r.Shards, &r.ShardsDone, &r.Working, &r.Written, &r.Conflicts, &r.Failed, &r.Calls, &busy)
+		Scan(&r.Shards, &r.ShardsDone, &r.Working, &r.Written, &r.Conflicts, &r.Failed, &r.Calls, &busy,
+			&reading, &rotating, &waited, &writing)
 	r.Busy = time.Duration(busy) * time.Millisecond
+	r.Stages = rotation.Stages{Read: micro(reading), Rotate: micro(rotating), Wait: micro(waited), Write: micro(writing)}
 	return err
 }
+
+func micro(n int64) time.Duration { return time.Duration(n) * time.Microsecond }
 
 func number(is bool) int {
 	if is {
@@ -309,10 +314,12 @@ func (s *Store[R]) advance(ctx context.Context, tx *sqlx.Tx, to rotation.Positio
 		owner, done = "", 1
 	}
 	held, err := s.exec(ctx, tx, `UPDATE kms_rotation_shards SET after_key = ?, done = ?, owner = ?, lease_until = {now} + ?, beat = beat + 1,
-		written = written + ?, conflicts = conflicts + ?, calls = calls + ?, busy = busy + ?, pass_changes = pass_changes + ?, pass_conflicts = pass_conflicts + ?, pass_failed = pass_failed + ?
+		written = written + ?, conflicts = conflicts + ?, calls = calls + ?, busy = busy + ?, pass_changes = pass_changes + ?, pass_conflicts = pass_conflicts + ?, pass_failed = pass_failed + ?,
+		reading = coalesce(reading, 0) + ?, rotating = coalesce(rotating, 0) + ?, waited = coalesce(waited, 0) + ?, writing = coalesce(writing, 0) + ?
 		WHERE rotation_id = ? AND shard = ? AND owner = ? AND done = 0 AND after_key = ?
 		AND EXISTS (SELECT 1 FROM kms_rotations WHERE id = rotation_id AND state = 'active')`,
 		after, done, owner, to.Lease.Milliseconds(), o.Written, o.Conflicts, to.Calls, to.Busy.Milliseconds(), o.Written+o.Conflicts, o.Conflicts, o.Failed,
+		to.Stages.Read.Microseconds(), to.Stages.Rotate.Microseconds(), to.Stages.Wait.Microseconds(), to.Stages.Write.Microseconds(),
 		to.Shard.Run, to.Shard.Number, to.Shard.Owner, to.Shard.After)
 	if err == nil && !held {
 		err = rotation.ErrLeaseLost

@@ -37,7 +37,7 @@ func testOlderLedger(t *testing.T, d database) {
 	}
 	// The first version of the tables had neither of these columns; a table may also be
 	// between the versions, if adding them was interrupted.
-	added := []struct{ table, column string }{{"kms_rotation_journal", "store"}, {"kms_rotations", "no_journal"}, {"kms_rotations", "part"}}
+	added := []struct{ table, column string }{{"kms_rotation_journal", "store"}, {"kms_rotations", "no_journal"}, {"kms_rotations", "part"}, {"kms_rotation_shards", "reading"}, {"kms_rotation_shards", "writing"}}
 	db.MustExec("UPDATE kms_tables SET version = 1 WHERE name = 'rotations'")
 	for _, a := range added {
 		db.MustExec("ALTER TABLE " + a.table + " DROP COLUMN " + a.column)
@@ -65,7 +65,7 @@ func testOlderLedger(t *testing.T, d database) {
 	db.MustExec(`INSERT INTO kms_rotation_shards (rotation_id, shard, from_key, after_key, to_key, done, owner, lease_until, beat, written, conflicts, calls, busy, pass_changes, pass_conflicts, pass_failed)
 		VALUES ('older', 0, '', '', '', 0, '', 0, 0, 0, 0, 0, 0, 0, 0, 0)`)
 	db.MustExec(`INSERT INTO kms_rotation_journal (rotation_id, table_name, record, key_column, wrapped_key) VALUES ('older', 'people', '["i1"]', 'encrypted_kms_key', 'v2:old')`)
-	if status, found, err := r.Status(t.Context()); err != nil || !found || status.ID != "older" || status.Part != "" || status.NoJournal {
+	if status, found, err := r.Status(t.Context()); err != nil || !found || status.ID != "older" || status.Part != "" || status.NoJournal || status.Stages != (rotation.Stages{}) {
 		t.Errorf("Status() of the run of an older release = %+v, %v", status, err)
 	}
 	finish(t, r, n)

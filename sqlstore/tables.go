@@ -46,6 +46,9 @@ var ownTables = tables.Set{Name: "rotations", Tables: []tables.Table{
 		"pass_conflicts {number} NOT NULL",
 		"pass_failed {number} NOT NULL",
 		"PRIMARY KEY (rotation_id, shard)",
+	}, Added: []tables.Column{ // microseconds
+		{Since: 4, Name: "reading", Type: "{number}"}, {Since: 4, Name: "rotating", Type: "{number}"},
+		{Since: 4, Name: "waited", Type: "{number}"}, {Since: 4, Name: "writing", Type: "{number}"},
 	}},
 	{Name: "kms_rotation_failures", Body: []string{
 		"id {serial}",
