@@ -34,24 +34,15 @@ func (f storeFlag) keys(ctx context.Context, s *Session) (*branch.Provider, []*t
 	if err != nil {
 		return nil, nil, err
 	}
-	found := make(map[string]*branch.Provider) // by id
+	all, chooses, err := keyStores(tables)
+	if err != nil {
+		return nil, nil, err
+	}
+	var found []*branch.Provider
 	var ids []string
-	chooses := 0 // a version with a provider for each record
-	for _, box := range boxes(tables) {
-		for _, n := range box.Versions() {
-			v, err := box.Version(n)
-			if err != nil {
-				return nil, nil, err
-			}
-			if v.ProviderFor != nil {
-				chooses = n
-			}
-			keys, ok := kmsencrypted.Ability[*branch.Provider](v.Provider)
-			if !ok || !strings.HasPrefix(storeID(keys), f.Store) || found[storeID(keys)] != nil {
-				continue
-			}
-			found[storeID(keys)] = keys
-			ids = append(ids, storeID(keys))
+	for _, keys := range all {
+		if strings.HasPrefix(storeID(keys), f.Store) {
+			found, ids = append(found, keys), append(ids, storeID(keys))
 		}
 	}
 	switch {
@@ -60,9 +51,31 @@ func (f storeFlag) keys(ctx context.Context, s *Session) (*branch.Provider, []*t
 	case len(ids) == 0:
 		return nil, nil, usage("no version has such branch keys")
 	case len(ids) == 1:
-		return found[ids[0]], tables, nil
+		return found[0], tables, nil
 	}
 	return nil, nil, usage("the key stores are %s: choose one by --store", strings.Join(ids, ", "))
+}
+
+// keyStores returns the providers over the different key stores of the versions, and a
+// version that chooses a provider for each record, if there is one.
+func keyStores(tables []*table) (all []*branch.Provider, chooses int, err error) {
+	known := make(map[string]bool) // by id
+	for _, box := range boxes(tables) {
+		for _, n := range box.Versions() {
+			v, err := box.Version(n)
+			if err != nil {
+				return nil, 0, err
+			}
+			if v.ProviderFor != nil {
+				chooses = n
+			}
+			if keys, ok := kmsencrypted.Ability[*branch.Provider](v.Provider); ok && !known[storeID(keys)] {
+				known[storeID(keys)] = true
+				all = append(all, keys)
+			}
+		}
+	}
+	return all, chooses, nil
 }
 
 // storeID is the identity of the key store of a provider.

@@ -36,7 +36,7 @@ tried can encrypt, 2 not so or none was tried.`
 }
 
 func (c *doctorCmd) Run(ctx context.Context, s *Session) error {
-	ec := kmsencrypted.Context{"model_name": "kmsencrypted doctor", "model_id": "0"}
+	ec := doctorContext
 	if len(c.Context) > 0 {
 		ec = kmsencrypted.Context{}
 		for name, value := range c.Context {
@@ -53,20 +53,9 @@ func (c *doctorCmd) Run(ctx context.Context, s *Session) error {
 	}
 	healthy, tried := true, false
 	for _, named := range providers {
-		ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-		e := examination{ctx: ctx, s: s, provider: named.provider, bound: bound}
 		s.printf("%s\n", named.name)
-		switch {
-		case named.err != nil:
-			e.say(fails, "chooses no key: %s", oneLine(named.err))
-			healthy = false
-		case named.provider == nil:
-			e.say(unknown, "not tried: the context of a record, such as tenant=acme, chooses its key; or name one with --key")
-		default:
-			tried = true
-			healthy = e.run() && healthy
-		}
-		cancel()
+		tried = tried || named.provider != nil
+		healthy = examine(ctx, c.Timeout, named, bound, s.printObservation) && healthy
 	}
 	if c.Clock != "" {
 		healthy = s.checkClock(ctx, c.Clock) && healthy
@@ -76,6 +65,9 @@ func (c *doctorCmd) Run(ctx context.Context, s *Session) error {
 	}
 	return nil
 }
+
+// doctorContext names no record.
+var doctorContext = kmsencrypted.Context{"model_name": "kmsencrypted doctor", "model_id": "0"}
 
 type namedProvider struct {
 	name     string
@@ -92,6 +84,15 @@ func (c *doctorCmd) providers(ctx context.Context, s *Session, bound kmsencrypte
 	if err != nil {
 		return nil, err
 	}
+	if len(c.Context) == 0 {
+		return providersOf(tables, nil)
+	}
+	return providersOf(tables, &bound)
+}
+
+// providersOf returns those of all versions. Where a version chooses a key for each record,
+// the context does it here; nil chooses none.
+func providersOf(tables []*table, chooses *kmsencrypted.BoundContext) ([]namedProvider, error) {
 	var all []namedProvider
 	for _, box := range boxes(tables) {
 		for _, n := range box.Versions() {
@@ -99,19 +100,18 @@ func (c *doctorCmd) providers(ctx context.Context, s *Session, bound kmsencrypte
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, c.ofVersion(n, v, bound))
+			all = append(all, providerOf(n, v, chooses))
 		}
 	}
 	return all, nil
 }
 
-// ofVersion returns the provider of a version, which a context that was given may have to choose.
-func (c *doctorCmd) ofVersion(n int, v kmsencrypted.Version, bound kmsencrypted.BoundContext) namedProvider {
+func providerOf(n int, v kmsencrypted.Version, chooses *kmsencrypted.BoundContext) namedProvider {
 	named := namedProvider{name: fmt.Sprintf("version %d: %s", n, cmp.Or(infoOf(v).KeyID, perRecord)), provider: v.Provider}
-	if v.ProviderFor == nil || len(c.Context) == 0 {
+	if v.ProviderFor == nil || chooses == nil {
 		return named
 	}
-	if v.Provider, named.err = v.ProviderFor(kmsencrypted.Subject{Version: n}, bound); named.err == nil && v.Provider == nil {
+	if v.Provider, named.err = v.ProviderFor(kmsencrypted.Subject{Version: n}, *chooses); named.err == nil && v.Provider == nil {
 		named.err = errors.New("ProviderFor returned no provider")
 	}
 	if named.err == nil {
@@ -128,13 +128,19 @@ func (s *Session) openKey(ctx context.Context, id string) (kmsencrypted.Provider
 	return s.OpenKey(ctx, id)
 }
 
-// examination examines one key.
-type examination struct {
-	ctx      context.Context
-	s        *Session
-	provider kmsencrypted.Provider
-	bound    kmsencrypted.BoundContext
-	indent   string // of keys under other keys
+// observation is what an examination of a key found out.
+type observation struct {
+	depth int // of keys under other keys
+	mark  string
+	// text has no name of a record. {} stands for name.
+	text, name string
+	err        error
+	took       time.Duration // since the last observation: that of a request
+}
+
+// anonymous is the text without the name and the error.
+func (o observation) anonymous() string {
+	return cmp.Or(strings.ReplaceAll(o.text, "{}", "…"), "does not work")
 }
 
 // marks at the start of a line
@@ -144,8 +150,51 @@ const (
 	unknown = "–"
 )
 
-func (e *examination) say(mark, format string, args ...any) {
-	e.s.printf("%s  %s %s\n", e.indent, mark, fmt.Sprintf(format, args...))
+func (s *Session) printObservation(o observation) {
+	text := strings.ReplaceAll(o.text, "{}", o.name)
+	if o.err != nil && text != "" {
+		text += ": "
+	}
+	if o.err != nil {
+		text += oneLine(o.err)
+	}
+	s.printf("%s  %s %s\n", strings.Repeat("  ", o.depth), o.mark, text)
+}
+
+// examine examines a key and tells what it finds out.
+func examine(ctx context.Context, timeout time.Duration, key namedProvider, bound kmsencrypted.BoundContext, tell func(observation)) (healthy bool) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	began := time.Now()
+	e := examination{ctx: ctx, provider: key.provider, bound: bound, tell: func(o observation) {
+		o.took = time.Since(began)
+		tell(o)
+		began = time.Now()
+	}}
+	switch {
+	case key.err != nil:
+		e.say(fails, "chooses no key", key.err)
+		return false
+	case key.provider == nil:
+		e.say(unknown, "not tried: the context of a record chooses its key. Try doctor tenant=acme, or doctor --key", nil)
+		return true
+	}
+	return e.run()
+}
+
+// examination examines one key.
+type examination struct {
+	ctx      context.Context
+	provider kmsencrypted.Provider
+	bound    kmsencrypted.BoundContext
+	depth    int // of keys under other keys
+	tell     func(observation)
+}
+
+func (e *examination) say(mark, text string, err error) { e.sayOf("", mark, text, err) }
+
+func (e *examination) sayOf(name, mark, text string, err error) {
+	e.tell(observation{depth: e.depth, mark: mark, text: text, name: name, err: err})
 }
 
 func (e *examination) run() (healthy bool) {
@@ -154,16 +203,16 @@ func (e *examination) run() (healthy bool) {
 	}
 	info := e.provider.Info()
 	if info.Insecure {
-		e.say(fails, "INSECURE: whoever sees a ciphertext can open it; for tests only")
+		e.say(fails, "INSECURE: whoever sees a ciphertext can open it; for tests only", nil)
 	}
 	e.probe()
 	wraps, err := e.encrypt()
 	if err != nil {
-		e.say(fails, "may not encrypt: %s", oneLine(err))
+		e.say(fails, "may not encrypt", err)
 		e.logged(info)
 		return false
 	}
-	e.say(works, "may encrypt")
+	e.say(works, "may encrypt", nil)
 	e.decrypt(wraps, info)
 	e.logged(info)
 	return !info.Insecure
@@ -172,16 +221,16 @@ func (e *examination) run() (healthy bool) {
 func (e *examination) probe() {
 	p, ok := e.provider.(kmsencrypted.Prober)
 	if !ok {
-		e.say(unknown, "the service cannot be asked about its key")
+		e.say(unknown, "the service cannot be asked about its key", nil)
 		return
 	}
 	switch err := p.Probe(e.ctx); {
 	case err == nil:
-		e.say(works, "reachable, and the key can be used")
+		e.say(works, "reachable, and the key can be used", nil)
 	case errors.Is(err, kmsencrypted.ErrDenied):
-		e.say(unknown, "reachable, but may not be asked about the key: %s", oneLine(err))
+		e.say(unknown, "reachable, but may not be asked about the key", err)
 	default:
-		e.say(fails, "%s", oneLine(err))
+		e.say(fails, "", err)
 	}
 }
 
@@ -212,25 +261,25 @@ func (e *examination) open(wraps []kmsencrypted.Wrap, bound kmsencrypted.BoundCo
 func (e *examination) decrypt(wraps []kmsencrypted.Wrap, info kmsencrypted.KeyInfo) {
 	switch err := e.open(wraps, e.bound); {
 	case errors.Is(err, kmsencrypted.ErrDenied):
-		e.say(fails, "may not decrypt: permission denied, as it should be on a server that only encrypts")
-		e.say(unknown, "whether the context is checked cannot be tried without permission to decrypt")
+		e.say(fails, "may not decrypt: permission denied, as it should be on a server that only encrypts", nil)
+		e.say(unknown, "whether the context is checked cannot be tried without permission to decrypt", nil)
 		return
 	case err != nil:
-		e.say(fails, "does not decrypt: %s", oneLine(err))
+		e.say(fails, "does not decrypt", err)
 		return
 	}
-	e.say(works, "may decrypt")
+	e.say(works, "may decrypt", nil)
 	other, err := kmsencrypted.Bind(kmsencrypted.Context{"model_name": "kmsencrypted doctor", "model_id": "another"})
 	if err != nil {
 		return
 	}
 	switch err := e.open(wraps, other); {
 	case errors.Is(err, kmsencrypted.ErrDecrypt):
-		e.say(works, "the context is checked: nothing opens under another one")
+		e.say(works, "the context is checked: nothing opens under another one", nil)
 	case err == nil:
-		e.say(fails, "THE CONTEXT IS IGNORED: a wrapped key opens under any. %s", remedies[info.Provider])
+		e.say(fails, "THE CONTEXT IS IGNORED: a wrapped key opens under any. "+remedies[info.Provider], nil)
 	default:
-		e.say(unknown, "whether the context is checked is not known: %s", oneLine(err))
+		e.say(unknown, "whether the context is checked is not known", err)
 	}
 }
 
@@ -252,7 +301,7 @@ func (e *examination) logged(info kmsencrypted.KeyInfo) {
 	if !ok {
 		text = "what " + info.Provider + " logs is not known here. The context is"
 	}
-	e.say(unknown, "%s %s", text, e.bound)
+	e.sayOf(e.bound.String(), unknown, text+" {}", nil)
 }
 
 // mostSkew is the largest acceptable clock difference: AWS refuses requests

@@ -1,6 +1,8 @@
 package rotatecli
 
 import (
+	"context"
+	"fmt"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted/providers/branch"
@@ -13,16 +15,16 @@ const mostBranches = 10_000
 // exists, and the key services under it.
 func (e *examination) branches(keys *branch.Provider) (healthy bool) {
 	healthy = e.keyStore(keys)
-	e.say(unknown, "%s", boundsOf(keys.Bounds()))
+	e.say(unknown, boundsOf(keys.Bounds()), nil)
 	for _, n := range keys.Box().Versions() {
 		v, err := keys.Box().Version(n)
 		if err != nil {
-			e.say(fails, "%s", oneLine(err))
+			e.say(fails, "", err)
 			return false
 		}
 		below := *e
-		below.provider, below.indent = v.Provider, e.indent+"  "
-		e.say(unknown, "under the branches, version %d: %s", n, infoOf(v).KeyID)
+		below.provider, below.depth = v.Provider, e.depth+1
+		e.say(unknown, fmt.Sprintf("under the branches, version %d: %s", n, infoOf(v).KeyID), nil)
 		healthy = below.run() && healthy
 	}
 	return healthy
@@ -38,55 +40,68 @@ func boundsOf(b branch.Limits) string {
 
 // keyStore reads the key store and opens the first key in it.
 func (e *examination) keyStore(keys *branch.Provider) (healthy bool) {
-	unfinished, err := keys.Unfinished(e.ctx)
+	s, err := stateOfStore(e.ctx, keys)
 	if err != nil {
-		e.say(fails, "the receipts: %s", oneLine(err))
+		e.say(fails, s.failed, err)
 		return false
+	}
+	e.say(works, fmt.Sprintf("the key store: %s, %d of them erased", thingsOf(s.branches, "branch", "branches"), s.erased), nil)
+	if s.overdue > 0 {
+		e.say(fails, thingsOf(s.overdue, "branch is", "branches are")+" closed for more than an hour and not erased: branch replay --dry-run names them, branch erase completes it", nil)
+	}
+	if (s.first == branch.Name{}) {
+		e.say(unknown, "no key was opened: there is none", nil)
+		return s.overdue == 0
+	}
+	// Also compares the key store with the receipts.
+	if err := keys.Warm(e.ctx, s.first); err != nil {
+		e.sayOf(s.first.String(), fails, "the key of {} does not open", err)
+		return false
+	}
+	e.sayOf(s.first.String(), works, "the key of {} opens", nil)
+	return s.overdue == 0
+}
+
+// storeState is what a key store and its receipts tell, without opening a key.
+type storeState struct {
+	branches int // mostBranches if there are more
+	erased   int
+	overdue  int         // closed for more than an hour and not erased
+	first    branch.Name // that is neither; empty if there is none
+	failed   string      // what could not be read
+}
+
+func stateOfStore(ctx context.Context, keys *branch.Provider) (s storeState, err error) {
+	unfinished, err := keys.Unfinished(ctx)
+	if err != nil {
+		return storeState{failed: "the receipts"}, err
 	}
 	// The receipts also tell of branches under a parent, and of those in a key store that was restored.
 	since := make(map[branch.Name]time.Time)
 	for _, r := range unfinished {
 		since[r.Name] = r.At
 	}
-	var first branch.Name
-	var all, erased int
-	for b, err := range keys.Branches(e.ctx, "") {
+	for b, err := range keys.Branches(ctx, "") {
 		if err != nil {
-			e.say(fails, "the key store: %s", oneLine(err))
-			return false
+			return storeState{failed: "the key store"}, err
 		}
 		switch _, begun := since[b.Name]; {
 		case !b.Erased.IsZero():
-			erased++
+			s.erased++
 		case !b.Closing.IsZero():
 			since[b.Name] = b.Closing
 		case begun:
-		case first == branch.Name{}:
-			first = b.Name
+		case s.first == branch.Name{}:
+			s.first = b.Name
 		}
-		if all++; all == mostBranches {
+		if s.branches++; s.branches == mostBranches {
 			break
 		}
 	}
-	e.say(works, "the key store: %s, %d of them erased", thingsOf(all, "branch", "branches"), erased)
-	closing := 0
 	for _, at := range since {
 		if time.Since(at) > time.Hour {
-			closing++
+			s.overdue++
 		}
 	}
-	if closing > 0 {
-		e.say(fails, "%s closed for more than an hour and not erased: branch replay --dry-run names them, branch erase completes it", thingsOf(closing, "branch is", "branches are"))
-	}
-	if (first == branch.Name{}) {
-		e.say(unknown, "no key was opened: there is none")
-		return closing == 0
-	}
-	// Also compares the key store with the receipts.
-	if err := keys.Warm(e.ctx, first); err != nil {
-		e.say(fails, "the key of %s does not open: %s", first, oneLine(err))
-		return false
-	}
-	e.say(works, "the key of %s opens", first)
-	return closing == 0
+	return s, nil
 }

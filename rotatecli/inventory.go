@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
+	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
 type inventoryCmd struct {
@@ -66,7 +67,11 @@ func (c *inventoryCmd) Run(ctx context.Context, s *Session) error {
 	}
 	var lines []inventoryLine
 	for _, t := range tables {
-		of, err := t.inventory(ctx, c.Exact)
+		counts, about, err := (&statusCmd{Exact: c.Exact}).counts(ctx, t)
+		if err != nil {
+			return err
+		}
+		of, err := t.inventory(ctx, counts, about)
 		if err != nil {
 			return err
 		}
@@ -78,12 +83,8 @@ func (c *inventoryCmd) Run(ctx context.Context, s *Session) error {
 	return printInventory(s, c.Format, lines)
 }
 
-// inventory lists what a table has.
-func (t *table) inventory(ctx context.Context, exact bool) (lines []inventoryLine, err error) {
-	counts, about, err := (&statusCmd{Exact: exact}).counts(ctx, t)
-	if err != nil {
-		return nil, err
-	}
+// inventory lists what a table with these numbers of records has.
+func (t *table) inventory(ctx context.Context, counts []rotation.VersionCount, about bool) (lines []inventoryLine, err error) {
 	last, found, err := t.latest(ctx)
 	if err != nil {
 		return nil, err

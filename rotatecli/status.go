@@ -52,10 +52,28 @@ type tableStatus struct {
 	Conflicts  int64          `json:"conflicts"`
 	Failed     int64          `json:"failed"`
 	Failures   []failureJSON  `json:"failures,omitempty"`
+	Stages     *stageSeconds  `json:"stage_seconds,omitempty"`
 
+	last       rotation.Status // of Run
 	failures   []rotation.Failure
 	unfinished bool
 	written    string // the versions that its keys are written at
+}
+
+// stageSeconds is what the time of a run was spent on, in seconds.
+type stageSeconds struct {
+	Read       float64 `json:"read"`
+	KeyService float64 `json:"key_service"` // and opening and sealing
+	Limits     float64 `json:"limits"`
+	Write      float64 `json:"write"`
+}
+
+// left returns the time that the run still takes, or 0 if that is not known.
+func (st tableStatus) left() time.Duration {
+	if st.Working == 0 {
+		return 0
+	}
+	return time.Duration(st.Seconds * float64(time.Second))
 }
 
 func (c *statusCmd) Run(ctx context.Context, s *Session) error {
@@ -103,29 +121,35 @@ func (c *statusCmd) status(ctx context.Context, t *table) (tableStatus, error) {
 	if err != nil {
 		return tableStatus{}, err
 	}
+	st, err := t.status(ctx, counts, isAbout)
+	if err != nil || st.Failed == 0 {
+		return st, err
+	}
+	if st.failures, err = t.store.Failures(ctx, st.Run, 0); c.Failures {
+		st.Failures = failuresJSON(st.failures)
+	}
+	return st, err
+}
+
+// status returns the progress of a table with these numbers of records.
+func (t *table) status(ctx context.Context, counts []rotation.VersionCount, isAbout bool) (tableStatus, error) {
 	target := t.model.Box().Current()
 	st := tableStatus{Table: t.name, Target: target, written: t.writtenText(), About: isAbout, Versions: sharesJSON(counts), Remaining: elsewhere(counts, target), State: "no run yet"}
 	run, found, err := t.latest(ctx)
 	if err != nil || !found {
 		return st, err
 	}
+	st.last = run
 	st.Run, st.Kind, st.State, st.Pass, st.unfinished = run.ID, string(run.Kind), string(run.State), run.Pass, run.State.Unfinished()
 	st.Part = run.Part
 	st.Shards, st.ShardsDone, st.Working = run.Shards, run.ShardsDone, run.Working
 	st.Written, st.Conflicts, st.Failed = run.Written, run.Conflicts, run.Outcome.Failed
 	st.Calls, st.Waiting, st.Verified = run.Calls, flat(run.Waiting), orNil(run.Verified)
+	st.Stages = &stageSeconds{run.Stages.Read.Seconds(), run.Stages.Rotate.Seconds(), run.Stages.Wait.Seconds(), run.Stages.Write.Seconds()}
 	prices := t.prices()
 	st.Spent, st.Currency = float64(run.Calls)*prices.PerCall, prices.Currency
 	if rate := run.Rate(); rate > 0 && st.unfinished {
 		st.Seconds = float64(max(0, run.Planned-run.Written-run.Outcome.Failed)) / rate
-	}
-	if run.Outcome.Failed > 0 {
-		if st.failures, err = t.store.Failures(ctx, run.ID, 0); err != nil {
-			return st, err
-		}
-	}
-	if c.Failures {
-		st.Failures = failuresJSON(st.failures)
 	}
 	return st, nil
 }
@@ -196,8 +220,8 @@ func runState(st tableStatus) string {
 	if st.Spent >= .01 {
 		add("%s %.2f so far", st.Currency, st.Spent)
 	}
-	if st.Working > 0 && st.Seconds > 0 {
-		add("about %s left", span(time.Duration(st.Seconds*float64(time.Second))))
+	if left := st.left(); left > 0 {
+		add("about %s left", span(left))
 	}
 	if st.Verified != nil {
 		add("verified %s", moment(*st.Verified))
@@ -213,46 +237,61 @@ type resumeCmd struct{ tablesFlag }
 type cancelCmd struct{ tablesFlag }
 
 func (c *pauseCmd) Run(ctx context.Context, s *Session) error {
-	return s.setState(ctx, c.Table, "paused", (*rotation.Rotator).Pause)
+	return s.setState(ctx, c.Table, stateChanges["pause"])
 }
 
 func (c *resumeCmd) Run(ctx context.Context, s *Session) error {
-	return s.setState(ctx, c.Table, "may go on: call \"rotate run\"", (*rotation.Rotator).Resume)
+	return s.setState(ctx, c.Table, stateChanges["resume"])
 }
 
 func (c *cancelCmd) Run(ctx context.Context, s *Session) error {
-	return s.setState(ctx, c.Table, "canceled; what was written stays", (*rotation.Rotator).Cancel)
+	return s.setState(ctx, c.Table, stateChanges["cancel"])
+}
+
+// stateChange changes the state of a run.
+type stateChange struct {
+	word string // for it
+	set  func(*rotation.Rotator, context.Context) error
+}
+
+var stateChanges = map[string]stateChange{
+	"pause":  {"paused", (*rotation.Rotator).Pause},
+	"resume": {"may go on: call \"rotate run\"", (*rotation.Rotator).Resume},
+	"cancel": {"canceled; what was written stays", (*rotation.Rotator).Cancel},
 }
 
 // setState changes the unfinished runs of some tables.
-func (s *Session) setState(ctx context.Context, names []string, word string, set func(*rotation.Rotator, context.Context) error) error {
+func (s *Session) setState(ctx context.Context, names []string, change stateChange) error {
 	tables, err := s.some(ctx, names)
 	if err != nil {
 		return err
 	}
 	for _, t := range tables {
-		state := "nothing to do: no unfinished run"
-		has, err := t.database.hasLedger(ctx)
+		changed, err := t.setState(ctx, anyRun, change)
 		if err != nil {
 			return err
 		}
-		if has {
-			run, found, err := t.store.Newest(ctx)
-			if err != nil {
-				return err
-			}
-			if found && run.State.Unfinished() {
-				rotator, err := t.rotator(rotation.Options{})
-				if err == nil {
-					err = set(rotator, ctx)
-				}
-				if err != nil {
-					return err
-				}
-				state = word
-			}
+		if !changed {
+			s.printf("%s  nothing to do: no unfinished run\n", t.name)
+			continue
 		}
-		s.printf("%s  %s\n", t.name, state)
+		s.printf("%s  %s\n", t.name, change.word)
 	}
 	return nil
+}
+
+const anyRun = ""
+
+// setState changes the unfinished run of the table. changed is false if there is none, or
+// if it is another one than id.
+func (t *table) setState(ctx context.Context, id string, change stateChange) (changed bool, err error) {
+	run, found, err := t.latest(ctx)
+	if err != nil || !found || !run.State.Unfinished() || id != anyRun && id != run.ID {
+		return false, err
+	}
+	rotator, err := t.rotator(rotation.Options{})
+	if err == nil {
+		err = change.set(rotator, ctx)
+	}
+	return err == nil, err
 }

@@ -42,11 +42,11 @@ func (c *versionsListCmd) Run(ctx context.Context, s *Session) error {
 	}
 	var lines []versionLine
 	for _, t := range tables {
-		of, err := t.versions(ctx)
+		counts, err := t.store.Count(ctx, "")
 		if err != nil {
 			return err
 		}
-		lines = append(lines, of...)
+		lines = append(lines, t.versions(counts)...)
 	}
 	if c.JSON {
 		return s.printJSON(lines)
@@ -71,11 +71,7 @@ func (c *versionsListCmd) Run(ctx context.Context, s *Session) error {
 }
 
 // versions lists the versions of the Box and of the records.
-func (t *table) versions(ctx context.Context) ([]versionLine, error) {
-	counts, err := t.store.Count(ctx, "")
-	if err != nil {
-		return nil, err
-	}
+func (t *table) versions(counts []rotation.VersionCount) (lines []versionLine) {
 	box := t.model.Box()
 	used := make(map[int]int64)
 	for _, n := range box.Versions() {
@@ -89,7 +85,6 @@ func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 			noKey += c.Rows
 		}
 	}
-	var lines []versionLine
 	for _, n := range slices.Sorted(maps.Keys(used)) {
 		l := versionLine{Table: t.name, Version: n, Current: slices.Contains(t.written(), n), Rows: used[n]}
 		if v, err := box.Version(n); err != nil {
@@ -103,7 +98,7 @@ func (t *table) versions(ctx context.Context) ([]versionLine, error) {
 	if noKey > 0 {
 		lines = append(lines, versionLine{Table: t.name, NoKey: true, Rows: noKey})
 	}
-	return lines, nil
+	return lines
 }
 
 // written lists the versions that the table writes, in order: the current one, unless
@@ -148,7 +143,7 @@ func (c *versionsRetireCmd) Run(ctx context.Context, s *Session) error {
 	}
 	var reasons, unseen []string
 	for _, t := range tables {
-		reason, more, err := c.objection(ctx, t)
+		reason, more, err := t.objection(ctx, c.Version, t.counted)
 		if err != nil {
 			return err
 		}
@@ -179,18 +174,24 @@ func (c *versionsRetireCmd) Run(ctx context.Context, s *Session) error {
 	return nil
 }
 
-// objection returns why a table still needs the version, or "".
-func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason string, unseen []string, err error) {
-	if least := t.written()[0]; c.Version >= least {
+// counted counts the records.
+func (t *table) counted(ctx context.Context) ([]rotation.VersionCount, error) {
+	return t.store.Count(ctx, "")
+}
+
+// objection returns why the table still needs a version, or "". It asks for the numbers of
+// records if it needs them.
+func (t *table) objection(ctx context.Context, version int, counted func(context.Context) ([]rotation.VersionCount, error)) (reason string, unseen []string, err error) {
+	if least := t.written()[0]; version >= least {
 		return fmt.Sprintf("it writes version %d", least), nil, nil
 	}
-	counts, err := t.store.Count(ctx, "")
+	counts, err := counted(ctx)
 	if err != nil {
 		return "", nil, err
 	}
 	var left int64 // the minimum version also excludes those below
 	for _, n := range counts {
-		if n.HasKey && n.Version <= c.Version {
+		if n.HasKey && n.Version <= version {
 			left += n.Rows
 		}
 	}
@@ -204,7 +205,7 @@ func (c *versionsRetireCmd) objection(ctx context.Context, t *table) (reason str
 	if err != nil {
 		return "", nil, err
 	}
-	r, err := rotator.Retirable(ctx, c.Version)
+	r, err := rotator.Retirable(ctx, version)
 	switch {
 	case err != nil:
 	case r.Unfinished != nil:

@@ -129,7 +129,7 @@ func lagOfReplica(ctx context.Context, db *sql.DB, most time.Duration) (string, 
 	switch {
 	case sqldialect.Denied(err):
 		return "", hiddenLag("SLAVE MONITOR (MariaDB) or REPLICATION CLIENT (MySQL)", err)
-	case err != nil && isAway(err):
+	case err != nil && sqldialect.Away(err):
 		return "the replica cannot be reached", nil
 	case err != nil:
 		return "", fmt.Errorf("sqlstore: check: %w", sqldialect.Explained(err))

@@ -11,6 +11,7 @@ import (
 	"github.com/jmoiron/sqlx"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // MariaDB and MySQL refuse a statement that is larger than max_allowed_packet, and end
@@ -51,7 +52,7 @@ func (s *Store[R]) shrinks(ctx context.Context, err error) bool {
 	case mentions(err, "Error 1153 ", "packet for query is too large"):
 		s.packet.bytes.Store(before / 2)
 		return true
-	case isAway(err):
+	case sqldialect.Away(err):
 		return s.learnPacket(ctx) == nil && s.packet.bytes.Load() < before
 	}
 	return false

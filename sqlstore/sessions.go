@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/jmoiron/sqlx"
+
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 // A new session costs a server as much as hundreds of records: PostgreSQL starts a
@@ -94,7 +96,7 @@ func (s *Store[R]) giveSession(conn *sqlx.Conn, err error) {
 		return
 	}
 	conn.Close()
-	if err != nil && isAway(err) { // the others have ended with it
+	if err != nil && sqldialect.Away(err) { // the others have ended with it
 		k.drop()
 	}
 }
