@@ -15,6 +15,7 @@ type Commands struct {
 	Policy      policyCmd        `cmd:"" help:"Print the least rights that a role needs at a key service or in the database."`
 	Tables      tablesCmd        `cmd:"" help:"Print the SQL of the tables that the library keeps its own state in, or create them."`
 	Doctor      doctorCmd        `cmd:"" help:"Test the key services: encrypt, decrypt, context, and what they log."`
+	UI          uiCmd            `cmd:"" name:"ui" help:"Show the runs, versions, key services and the inventory on a page in the browser."`
 	ContextHash contextHashCmd   `cmd:"" help:"Compute the hash of an encryption context as in Vault's audit log."`
 	Completion  completionCmd    `cmd:"" help:"Print a completion script for bash, zsh or fish."`
 	Complete    completeCmd      `cmd:"" name:"__complete" hidden:"" passthrough:""`

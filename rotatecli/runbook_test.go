@@ -7,11 +7,12 @@ import (
 	"testing"
 )
 
-// elsewhere are the lines of the runbook that need a Vault: TestCommandVault of the
-// command kmsencrypted runs them.
+// elsewhere are the lines of the runbook that other tests run: TestCommandVault of the
+// command kmsencrypted those that need a Vault, and TestUICommand the one that serves.
 var elsewhere = map[string]bool{
 	"kmsencrypted doctor --key vault/customers":                true,
 	"ops context-hash --audit file model_name=User model_id=7": true,
+	"ops ui": true,
 }
 
 // TestRunbook: the script runbook.txtar, or one beside it that ends well, runs every
