@@ -164,16 +164,23 @@ func (b browserCommand) report(t *testing.T, page string, handler http.Handler, 
 	return raw
 }
 
-// startFilesExample builds the program, runs it, and returns its address.
+// startFilesExample runs examples/files, and returns its address.
 func startFilesExample(t *testing.T) string {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "files")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./examples/files")
+	return startExample(t, "files", nil, "-dir", t.TempDir())
+}
+
+// startExample builds a program of examples, runs it, and returns the address that it prints.
+func startExample(t *testing.T, name string, env []string, args ...string) string {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", program, "./examples/"+name)
 	build.Dir = ".."
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	cmd := exec.CommandContext(t.Context(), program, "-dir", t.TempDir(), "-addr", "127.0.0.1:0")
+	cmd := exec.CommandContext(t.Context(), program, append(args, "-addr", "127.0.0.1:0")...)
+	cmd.Env = append(os.Environ(), env...)
 	cmd.Stderr = os.Stderr
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {
