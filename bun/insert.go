@@ -75,7 +75,7 @@ func (t *table) checkInsert(q *bun.InsertQuery, db bun.IConn) error {
 		return t.refused(op, "", errors.ErrUnsupported, "INSERT IGNORE stores what was cut: read the record, and insert it if there is none")
 	}
 	if on := strings.ToUpper(onOf(q).Query); on != "" && !strings.HasSuffix(strings.TrimSpace(on), "DO NOTHING") {
-		return t.refused(op, "", errors.ErrUnsupported, "an upsert cannot replace encrypted columns, because the stored row has another data key: read the record, and insert or update it")
+		return t.refused(op, "", errors.ErrUnsupported, "an upsert would replace encrypted columns of a row that was not read, and its data key if it has one: read the record, and insert or update it")
 	}
 	for name := range *valuesOf(q) {
 		if slices.Contains(t.managed, name) {

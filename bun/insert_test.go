@@ -10,7 +10,10 @@ import (
 	"github.com/uptrace/bun"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/activerecord"
+	kmsbun "github.com/kmsencrypted/kmsencrypted/bun"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 )
 
 // member has what bun makes of tags: a default of the database, NULL for zero, JSON,
@@ -314,6 +317,64 @@ func TestNothingIsCut(t *testing.T) {
 		}
 		if got := m.byID(t, a.ID); got.Name != "Ada" || got.Email.Must() != mail(0) || m.count(t) != 1 {
 			t.Errorf("the row is %q", got.Name)
+		}
+	})
+}
+
+// subscriber has columns of Rails' encrypts alone.
+type subscriber struct {
+	bun.BaseModel `bun:"table:subscribers"`
+	ID            int64             `bun:",pk" db:"id"`
+	Email         field.Of[*string] `bun:"email" db:"email" kms:"activerecord,deterministic"`
+	Note          field.Of[*string] `bun:"note" db:"note" kms:"activerecord"`
+}
+
+// Columns of Rails' encrypts are inserted, updated and found, and not upserted, also where
+// a deterministic one is what conflicts.
+func TestRailsColumns(t *testing.T) {
+	t.Parallel()
+	rails, err := activerecord.New(activerecord.Config{PrimaryKeys: activerecord.Passwords("primary"), DeterministicKey: activerecord.Password("deterministic"), Salt: "salt"})
+	must(t, err)
+	m, err := field.NewModel[subscriber](kmstest.Box(t), field.Config{Table: "subscribers", ActiveRecord: rails})
+	must(t, err)
+	onServers(t, func(t *testing.T, s server) {
+		_, err := s.raw.Exec("CREATE TABLE subscribers (id bigint PRIMARY KEY, email varchar(300) UNIQUE, note text)")
+		must(t, err)
+		db := bun.NewDB(s.raw, dialectFor(s.dialect))
+		must(t, kmsbun.Use(db, m))
+		of := func(id int64, n int) *subscriber {
+			return &subscriber{ID: id, Email: field.New(new(mail(1))), Note: field.New(new(mail(n)))}
+		}
+		_, err = db.NewInsert().Model(of(1, 1)).Exec(t.Context())
+		must(t, err)
+		target := "CONFLICT (email) DO UPDATE"
+		if s.dialect == field.MySQL {
+			target = "DUPLICATE KEY UPDATE"
+		}
+		for what, q := range map[string]*bun.InsertQuery{
+			"all":       db.NewInsert().Model(of(2, 2)).On(target),
+			"a column":  db.NewInsert().Model(of(2, 2)).On(target).Set("note = EXCLUDED.note"),
+			"plaintext": db.NewInsert().Model(of(2, 2)).On(target).Set("note = ?", mail(2)),
+		} {
+			_, err := q.Exec(t.Context())
+			wantError(t, what, err, errors.ErrUnsupported)
+		}
+		if s.dialect != field.MySQL {
+			_, err = db.NewInsert().Model(of(2, 2)).On("CONFLICT (email) DO NOTHING").Exec(t.Context())
+			must(t, err)
+		}
+		var found []subscriber
+		must(t, db.NewSelect().Model(&found).ApplyQueryBuilder(kmsbun.Matches(m.Lookup("Email", mail(1)))).Scan(t.Context()))
+		if len(found) != 1 || found[0].ID != 1 || *found[0].Note.Must() != mail(1) {
+			t.Fatalf("found %d rows", len(found))
+		}
+		found[0].Note.Set(new(mail(3)))
+		_, err = db.NewUpdate().Model(&found[0]).WherePK().Exec(t.Context())
+		must(t, err)
+		again := new(subscriber)
+		must(t, db.NewSelect().Model(again).Where("id = 1").Scan(t.Context()))
+		if *again.Note.Must() != mail(3) {
+			t.Error("the update is lost")
 		}
 	})
 }

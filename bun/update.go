@@ -150,8 +150,8 @@ func (c *change) prepare(ctx context.Context, wanted []string) error {
 		}
 	}
 	if rest == 0 {
-		key := c.model.KeyColumns()[0]
-		c.q.Column(key).Value(key, "?", bun.Ident(key))
+		column := c.managed[0]
+		c.q.Column(column).Value(column, "?", bun.Ident(column))
 	}
 	return nil
 }
@@ -243,8 +243,8 @@ func (c *change) find(ctx context.Context, tx session, text string, returns bool
 // telling makes an UPDATE of MySQL evaluate an expression for each row that it finds. It
 // counts rows that changed.
 func (c *change) telling(text, expression string) string {
-	key := c.dialect.Quoted(c.model.KeyColumns()[0])
-	return strings.Replace(text, " SET ", " SET "+key+" = IF("+expression+", "+key+", NULL), ", 1)
+	column := c.dialect.Quoted(c.managed[0])
+	return strings.Replace(text, " SET ", " SET "+column+" = IF("+expression+", "+column+", NULL), ", 1)
 }
 
 // findsBesideTriggers sends a statement again that changed no row. Triggers reset
