@@ -2,6 +2,7 @@ package kmsgorm_test
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -88,6 +89,12 @@ func testRailsColumns(t *testing.T, dialector gorm.Dialector, blob, json string)
 	want("AssignmentColumns", "Ada", ada, grace)
 	d.must(d.db.Clauses(clause.OnConflict{UpdateAll: true}).Create(&Patient{ID: 1, Name: "Nobody"}).Error)
 	want("UpdateAll without the fields", "Nobody", ada, grace)
+	other := made("Grace", ada)
+	other.ID = 2
+	err = d.db.Clauses(clause.OnConflict{Columns: []clause.Column{{Name: "email"}}, UpdateAll: true}).Create(other).Error
+	if !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("an upsert by a deterministic column = %v, want ErrUnsupported", err)
+	}
 
 	var p Patient
 	d.must(d.db.First(&p, 1).Error)

@@ -50,6 +50,7 @@ var suite = []struct {
 	{"CollectDamaged", collectDamaged},
 	{"PartialRead", partialRead},
 	{"Lookups", lookups},
+	{"UpsertOfRailsColumns", upsertOfRailsColumns},
 	{"LookupOfBytes", lookupOfBytes},
 	{"UpdateWritesWhatChanged", updateWritesWhatChanged},
 	{"UpdateConflicts", updateConflicts},

@@ -117,6 +117,7 @@ var suite = []struct {
 	{"SelectCancelled", selectCancelled},
 	{"LookupHits", lookupHits},
 	{"PartialRead", partialRead},
+	{"UpsertOfRailsColumns", upsertOfRailsColumns},
 	{"UpdateWritesWhatChanged", updateWritesWhatChanged},
 	{"UpdateWithoutChange", updateWithoutChange},
 	{"UpdateAfterRewrap", updateAfterRewrap},
