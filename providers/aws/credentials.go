@@ -4,9 +4,11 @@ import (
 	"context"
 	"sync/atomic"
 
+	"github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/service/kms"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/awsconfig"
+	"github.com/kmsencrypted/kmsencrypted/internal/reason"
 )
 
 // call makes a request. If the service says that the credentials are outdated,
@@ -14,12 +16,16 @@ import (
 // renewed a shared file or the key of the role meanwhile.
 func call[In, Out any](ctx context.Context, p *Provider, request func(context.Context, *In, ...func(*kms.Options)) (*Out, error), in *In) (*Out, error) {
 	used := p.session.number.Load()
-	out, err := request(ctx, in, countAttempts)
+	options := []func(*kms.Options){countAttempts}
+	if text := reason.Of(ctx); text != "" { // CloudTrail logs the user agent
+		options = append(options, kms.WithAPIOptions(middleware.AddUserAgentKeyValue("reason", text)))
+	}
+	out, err := request(ctx, in, options...)
 	if !awsconfig.Outdated(err) {
 		return out, err
 	}
 	p.session.discard(used)
-	return request(ctx, in, countAttempts)
+	return request(ctx, in, options...)
 }
 
 // session is the credentials that the requests of a provider share.

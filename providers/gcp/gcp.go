@@ -137,7 +137,7 @@ func (p *Provider) Encrypt(ctx context.Context, plaintext []byte, ec kmsencrypte
 	}
 	var ciphertext []byte
 	err := p.attempt(ctx, "encrypt", func() error {
-		out, err := p.client.Encrypt(ctx, request, callOptions(ctx)...)
+		out, err := p.client.Encrypt(withReason(ctx), request, callOptions(ctx)...)
 		if err != nil {
 			return err
 		}
@@ -174,7 +174,7 @@ func (p *Provider) decrypt(ctx context.Context, keyName string, ciphertext []byt
 	}
 	var plaintext []byte
 	err := p.attempt(ctx, "decrypt", func() error {
-		out, err := p.client.Decrypt(ctx, request, callOptions(ctx)...)
+		out, err := p.client.Decrypt(withReason(ctx), request, callOptions(ctx)...)
 		if err != nil {
 			return err
 		}

@@ -9,11 +9,13 @@ import (
 	"github.com/googleapis/gax-go/v2"
 	"google.golang.org/api/option"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	kms "cloud.google.com/go/kms/apiv1"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/reason"
 )
 
 // Limits of each call, which replace the client's minute. A request to Cloud
@@ -82,4 +84,13 @@ func (r *retryer) Retry(err error) (pause time.Duration, again bool) {
 	r.left--
 	kmsencrypted.Attempted(r.ctx)
 	return r.backoff.Pause(), true
+}
+
+// withReason adds the header that Google's audit logs have as requestAttributes.reason.
+func withReason(ctx context.Context) context.Context {
+	text := reason.Of(ctx)
+	if text == "" {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, "x-goog-request-reason", text)
 }

@@ -121,7 +121,7 @@ func (b *batch) request(ctx context.Context, part part) error {
 		request["type"] = neverCreate
 	}
 	secret, err := b.Provider.request(ctx, func() (*api.Secret, error) {
-		return b.client.Logical().WriteWithContext(countingAttempts(ctx), b.path(b.op), request)
+		return b.clientFor(ctx).Logical().WriteWithContext(countingAttempts(ctx), b.path(b.op), request)
 	})
 	if everyItemFailed(err) {
 		return b.oneByOne(ctx, part)

@@ -33,6 +33,7 @@ import (
 	"github.com/hashicorp/vault/api"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/internal/reason"
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
@@ -222,7 +223,7 @@ func wellFormed(ciphertext []byte) bool {
 // write makes a request for one value and returns the value in the answer.
 func (p *Provider) write(ctx context.Context, op operation, request item) ([]byte, error) {
 	secret, err := p.request(ctx, func() (*api.Secret, error) {
-		return p.client.Logical().WriteWithContext(countingAttempts(ctx), p.path(op), request)
+		return p.clientFor(ctx).Logical().WriteWithContext(countingAttempts(ctx), p.path(op), request)
 	})
 	if err != nil {
 		return nil, p.answered(ctx, op, err)
@@ -237,6 +238,18 @@ func (p *Provider) write(ctx context.Context, op operation, request item) ([]byt
 		noteVersion(ctx, []byte(sealed))
 	}
 	return value, err
+}
+
+// reasonHeader is logged by an audit device that is told so.
+const reasonHeader = "X-Kms-Reason"
+
+// clientFor returns the client for a request: with a header, if it has a reason.
+func (p *Provider) clientFor(ctx context.Context) *api.Client {
+	text := reason.Of(ctx)
+	if text == "" {
+		return p.client
+	}
+	return p.client.WithRequestCallbacks(func(r *api.Request) { r.Headers.Set(reasonHeader, text) })
 }
 
 // countingAttempts reports each attempt of the client to observers, by the
