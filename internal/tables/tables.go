@@ -47,6 +47,7 @@ type Index struct {
 	Since   int // 0 means 1
 	Name    string
 	Columns string
+	Unique  bool // NULL is not equal to NULL
 }
 
 // Version is the version of the set that this release knows, from 1.
@@ -137,7 +138,11 @@ func (x Index) create(d sqldialect.Dialect, table string) string {
 	if d == sqldialect.MySQL {
 		ifMissing = ""
 	}
-	return fmt.Sprintf("CREATE INDEX %s%s ON %s (%s)", ifMissing, x.Name, table, x.Columns)
+	unique := ""
+	if x.Unique {
+		unique = "UNIQUE "
+	}
+	return fmt.Sprintf("CREATE %sINDEX %s%s ON %s (%s)", unique, ifMissing, x.Name, table, x.Columns)
 }
 
 // record returns the statement that records the version of new tables. All three
