@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 )
 
 type inspectCmd struct {
@@ -76,7 +77,7 @@ func (c *inspectCmd) record(ctx context.Context, s *Session) error {
 	rows := [][]string{}
 	var all []columnInspection
 	for _, id := range c.ID {
-		columns, values, err := t.read(ctx, strings.Split(id, ","))
+		columns, values, err := t.read(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -133,13 +134,14 @@ type columnInspection struct {
 	Inspection
 }
 
-// read reads the encrypted columns of one record without decrypting them.
-func (t *table) read(ctx context.Context, id []string) (columns []string, values map[string]sql.Null[string], err error) {
+// byID returns a query for columns of one record, by its primary key as an operator writes
+// it: compound ones with a comma between the parts.
+func (t *table) byID(id string, columns []string) (*sqldialect.Statement, error) {
 	ids := t.model.IDColumns()
-	if len(id) != len(ids) {
-		return nil, nil, usage("the primary key of %s is (%s)", t.name, strings.Join(ids, ", "))
+	parts := strings.SplitN(id, ",", len(ids))
+	if len(parts) != len(ids) {
+		return nil, usage("the primary key of %s is (%s)", t.name, strings.Join(ids, ", "))
 	}
-	columns = t.model.Columns()
 	q := t.database.Dialect.Statement("SELECT ")
 	q.Names(columns)
 	q.Add(" FROM ")
@@ -147,15 +149,28 @@ func (t *table) read(ctx context.Context, id []string) (columns []string, values
 	q.Add(" WHERE ")
 	q.Each(len(ids), " AND ", func(n int) {
 		q.Add(t.textOf(ids[n]), " = ")
-		q.Arg(id[n])
+		q.Arg(parts[n])
 	})
+	return q, nil
+}
+
+// noRecord is the error for a primary key that no record has.
+func (t *table) noRecord(id string) error { return fmt.Errorf("%s has no record %s", t.name, id) }
+
+// read reads the encrypted columns of one record without decrypting them.
+func (t *table) read(ctx context.Context, id string) (columns []string, values map[string]sql.Null[string], err error) {
+	columns = t.model.Columns()
+	q, err := t.byID(id, columns)
+	if err != nil {
+		return nil, nil, err
+	}
 	read, into := make([]sql.Null[string], len(columns)), make([]any, len(columns))
 	for n := range read {
 		into[n] = &read[n]
 	}
 	err = t.database.DB.QueryRowContext(ctx, q.String(), q.Args...).Scan(into...)
 	if err == sql.ErrNoRows {
-		err = fmt.Errorf("%s has no record %s", t.name, strings.Join(id, ","))
+		err = t.noRecord(id)
 	}
 	values = make(map[string]sql.Null[string])
 	for n, column := range columns {
