@@ -344,6 +344,15 @@ func (a Adapter[R]) KeyChanged(ctx context.Context, row *R, column string, now a
 	return a.inner().keyChanged(ctx, row, column, now)
 }
 
+// Plaintext returns what [Of.Get] returns of the field of an encrypted column, and nil for
+// NULL, where the caller knows columns and no types. It returns [kmsencrypted.ErrConfig] for another column.
+func (a Adapter[R]) Plaintext(column string, row *R) (any, error) {
+	if err := a.inner().usable([]any{row}); err != nil {
+		return nil, err
+	}
+	return a.inner().record(row).plaintextOf(column)
+}
+
 // Key returns the record's key in a key column; nil if the model has no such column.
 func (a Adapter[R]) Key(column string, row *R) *Key {
 	c := a.inner()

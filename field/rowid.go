@@ -94,3 +94,27 @@ func (s *schema) fieldOf(column string) (index []int, managed bool) {
 	}
 	return s.managed[column], true
 }
+
+// plaintextOf returns the plaintext of a column.
+func (r record) plaintextOf(column string) (any, error) {
+	index, managed := r.schema.fieldOf(column)
+	if !managed || index == nil {
+		return nil, fmt.Errorf("field: %w: %s has no encrypted column %s", kmsencrypted.ErrConfig, r.schema.config.Table, column)
+	}
+	o, ok := r.at(index).Addr().Interface().(holder)
+	if !ok {
+		return nil, fmt.Errorf("field: %w: column %s holds a key or an index", kmsencrypted.ErrConfig, column)
+	}
+	switch o.head().state {
+	case plain, opened:
+		return indirect(o.plaintext()), nil
+	case null:
+		if !o.head().waits() {
+			return nil, nil
+		}
+		fallthrough
+	case closed:
+		return nil, kmsencrypted.ErrNotOpened
+	}
+	return nil, kmsencrypted.ErrNotLoaded
+}

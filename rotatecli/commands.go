@@ -10,6 +10,8 @@ type Commands struct {
 	Branch      branchCommands   `cmd:"" help:"Branch keys: list, renew, rotate, erase them, and repeat erasures after a restore."`
 	Versions    versionsCmd      `cmd:"" help:"Versions of keys: list them, count the records at each, and check whether one may be retired."`
 	Inspect     inspectCmd       `cmd:"" help:"Say what an encrypted value is, without decrypting it."`
+	Open        openCmd          `cmd:"" help:"Open one value of one record for a reason, with a receipt."`
+	Audit       auditCommands    `cmd:"" help:"Receipts of opened values: verify them."`
 	Inventory   inventoryCmd     `cmd:"" help:"What is encrypted, under which key, and what it leaks."`
 	Check       checkCmd         `cmd:"" help:"Compare the models with the live schema."`
 	Policy      policyCmd        `cmd:"" help:"Print the least rights that a role needs at a key service or in the database."`

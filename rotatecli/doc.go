@@ -22,6 +22,7 @@
 //
 // Results go to standard output, progress to standard error: a bar on a terminal,
 // otherwise a line every ten seconds. With --json every event is one line of JSON
-// on standard output. The output never contains a plaintext, a key or a password.
+// on standard output. The output never contains a plaintext, a key or a password, but for the value that
+// "open" is asked for.
 // Error texts come from databases and key services.
 package rotatecli

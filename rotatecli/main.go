@@ -15,6 +15,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/audit"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/sqldialect"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
@@ -77,6 +78,8 @@ type Database struct {
 	DB      *sql.DB
 	Dialect field.Dialect
 	Models  []field.AnyModel
+	// Ledger gets the receipts of "open". Without it "open" and "audit verify" are refused.
+	Ledger *audit.Ledger
 }
 
 // Program is a command line. Main is enough for most programs.
@@ -166,6 +169,7 @@ var exitCodes = []struct {
 	{is(context.Canceled), ExitPaused},
 	{is(rotation.ErrTooManyFailures), ExitFailures},
 	{is(ErrFailures), ExitFailures},
+	{is(audit.ErrBroken), ExitFailures},
 	{is(rotation.ErrHeldUp), ExitThrottled},
 	{is(ErrUsage), ExitUsage},
 	{kmsencrypted.Retryable, ExitThrottled},

@@ -84,7 +84,7 @@ func (w *policyWorld) run(ctx context.Context, version int, words ...string) (st
 	var out bytes.Buffer
 	clients, memos := w.models(version, false)
 	p := rotatecli.Program{Name: "ops", Stdout: &out, Stderr: &out, Open: func(context.Context) (*rotatecli.Database, error) {
-		return &rotatecli.Database{DB: w.db.DB, Dialect: w.dialect, Models: []field.AnyModel{clients, memos}}, nil
+		return &rotatecli.Database{DB: w.db.DB, Dialect: w.dialect, Models: []field.AnyModel{clients, memos}, Ledger: w.ledger()}, nil
 	}}
 	if code := p.Run(ctx, words); code != 0 {
 		return out.String(), fmt.Errorf("%s: exit code %d: %s", strings.Join(words, " "), code, &out)
@@ -202,7 +202,7 @@ func appCapabilities() []capability {
 			}
 			return w.counts(ctx, "SELECT count(*) FROM kms_rotation_journal WHERE table_name = 'clients'", 2)
 		}},
-		{"audit.Log", fresh, logAudit},
+		{"audit.Log", fresh, logAudit}, {"audit.Open", fresh, openAudited},
 	}
 }
 
@@ -219,6 +219,25 @@ func (w *policyWorld) counts(ctx context.Context, query string, want int) error 
 
 func logAudit(ctx context.Context, w *policyWorld) error {
 	return audit.Log(ctx, w.db, w.dialect, audit.Entry{Viewer: "eve", Table: "clients", ID: "1001", Fields: []string{"Email"}})
+}
+
+// openAudited opens a record that the administrator read.
+func openAudited(ctx context.Context, w *policyWorld) error {
+	_, m := w.models(1, false)
+	var c memo
+	if err := w.admin.GetContext(ctx, &c, "SELECT * FROM memos WHERE code = 'a'"); err != nil {
+		return err
+	}
+	_, err := audit.Open(ctx, w.ledger(), m, &c, audit.Entry{Viewer: "eve", Fields: []string{"Body"}, Reason: "T-1"})
+	return err
+}
+
+func (w *policyWorld) ledger() *audit.Ledger {
+	l, err := audit.NewLedger(w.db.DB, w.dialect, bytes.Repeat([]byte{1}, audit.KeySize), audit.Limit{})
+	if err != nil {
+		panic(err)
+	}
+	return l
 }
 
 func readClient(ctx context.Context, w *policyWorld) error {
@@ -246,7 +265,7 @@ func readMemo(ctx context.Context, w *policyWorld) error {
 }
 
 func readerCapabilities() []capability {
-	return []capability{{"read clients", fresh, readClient}, {"read memos", fresh, readMemo}, {"audit.Log", fresh, logAudit}}
+	return []capability{{"read clients", fresh, readClient}, {"read memos", fresh, readMemo}, {"audit.Log", fresh, logAudit}, {"audit.Open", fresh, openAudited}}
 }
 
 // A server that only encrypts inserts records, and replaces whole ones.
@@ -300,6 +319,9 @@ func opsCapabilities() []capability {
 		{"check", nil, command(2, "check")},
 		{"inspect clients", nil, command(1, "inspect", "--table", "clients", "--id", "1001")},
 		{"inspect memos", nil, command(1, "inspect", "--table", "memos", "--id", "a")},
+		{"open clients", nil, command(1, "open", "--table", "clients", "--id", "1001", "--column", "email_ciphertext", "--reason", "T-1")},
+		{"open memos", nil, command(1, "open", "--table", "memos", "--id", "a", "--column", "body_ciphertext", "--reason", "T-1")},
+		{"audit verify", nil, command(1, "audit", "verify")},
 		{"--kms-rate", nil, limitRate},
 		{"--max-connections", nil, seeConnections},
 		{"--max-lag", nil, seeLag},
@@ -362,10 +384,11 @@ func seeLag(ctx context.Context, w *policyWorld) error {
 
 // wholes are capabilities that consist of others.
 var wholes = map[string][]string{
-	"every command":            {"check", "inspect clients", "inspect memos", "rotate plan", "rewrap clients", "rewrap memos", "rekey clients", "rekey memos", "rotate pause", "rotate status", "rotate history", "rotate heal", "rotate verify", "rotate clear-journal", "versions retire"},
+	"every command":            {"check", "inspect clients", "inspect memos", "open clients", "open memos", "rotate plan", "rewrap clients", "rewrap memos", "rekey clients", "rekey memos", "rotate pause", "rotate status", "rotate history", "rotate heal", "rotate verify", "rotate clear-journal", "versions retire"},
+	"open":                     {"open clients", "open memos"},
 	"rotate run":               {"rewrap clients", "rewrap memos", "rekey clients", "rekey memos"},
-	"every command on clients": {"check", "inspect clients", "rotate plan", "rewrap clients", "rekey clients", "rotate status", "rotate heal", "rotate verify", "versions retire"},
-	"every command on memos":   {"check", "inspect memos", "rotate plan", "rewrap memos", "rekey memos", "rotate status", "rotate heal", "rotate verify", "versions retire"},
+	"every command on clients": {"check", "inspect clients", "open clients", "rotate plan", "rewrap clients", "rekey clients", "rotate status", "rotate heal", "rotate verify", "versions retire"},
+	"every command on memos":   {"check", "inspect memos", "open memos", "rotate plan", "rewrap memos", "rekey memos", "rotate status", "rotate heal", "rotate verify", "versions retire"},
 }
 
 func TestPolicyPostgres(t *testing.T) {

@@ -56,7 +56,10 @@ var ownRights = []ownRight{
 	{app, "DELETE", "kms_rotation_journal", forgets},
 	{app, "SELECT", "kms_rotation_failures", forgets},
 	{app, "DELETE", "kms_rotation_failures", forgets},
-	{[]string{roleApp, roleReader}, "INSERT", "kms_audits", []string{"audit.Log"}},
+	{[]string{roleApp, roleReader}, "INSERT", "kms_audits", []string{"audit.Log", "audit.Open"}},
+	{[]string{roleApp, roleReader}, "SELECT", "kms_audits", []string{"audit.Open"}},
+	{ops, "INSERT", "kms_audits", []string{"open"}},
+	{ops, "SELECT", "kms_audits", []string{"open", "audit verify"}},
 }
 
 func (g *granting) all(ctx context.Context) ([]permission, error) {

@@ -5,12 +5,14 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"regexp"
+	"time"
 
 	_ "github.com/go-sql-driver/mysql"
 	_ "github.com/jackc/pgx/v5/stdlib"
@@ -18,6 +20,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/audit"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/providers"
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
@@ -31,7 +34,29 @@ type config struct {
 	versionsConfig `yaml:",inline"`
 	AllowInsecure  bool                      `yaml:"allow_insecure,omitempty"`
 	Branches       map[string]branchesConfig `yaml:"branches,omitempty"` // by the name that versions have
+	Audit          *auditConfig              `yaml:"audit,omitempty"`
 	Tables         []tableConfig             `yaml:"tables"`
+}
+
+// auditConfig describes the receipts of "open".
+type auditConfig struct {
+	Key     string        `yaml:"key"`               // 64 hex digits, with ${VARIABLE}
+	Records int           `yaml:"records,omitempty"` // that a viewer may open
+	Per     time.Duration `yaml:"per,omitempty"`
+}
+
+// apply makes the ledger of a Database.
+func (c *auditConfig) apply(d *rotatecli.Database) (err error) {
+	if c == nil {
+		return nil
+	}
+	key, err := hex.DecodeString(c.Key)
+	defer clear(key)
+	if err != nil || len(key) != audit.KeySize {
+		return fmt.Errorf("%w: audit.key: want %d hex digits", kmsencrypted.ErrConfig, 2*audit.KeySize)
+	}
+	d.Ledger, err = audit.NewLedger(d.DB, d.Dialect, key, audit.Limit{Records: c.Records, Per: c.Per})
+	return err
 }
 
 // versionsConfig describes a Box.
@@ -112,6 +137,9 @@ var variable = regexp.MustCompile(`\$\{([A-Za-z_][A-Za-z0-9_]*)\}`)
 // not set is an error, not an empty text.
 func (c *config) expand() error {
 	mistakes := []error{expand("database.dsn", &c.Database.DSN), c.versionsConfig.expand("")}
+	if c.Audit != nil {
+		mistakes = append(mistakes, expand("audit.key", &c.Audit.Key))
+	}
 	for name, b := range c.Branches {
 		mistakes = append(mistakes, b.expand("branches."+name+"."))
 		c.Branches[name] = b
@@ -232,6 +260,10 @@ func (c *config) database(ctx context.Context, logger *slog.Logger, verbose bool
 		return nil, err
 	}
 	d := &rotatecli.Database{DB: db, Dialect: dialect}
+	if err := c.Audit.apply(d); err != nil {
+		db.Close()
+		return nil, err
+	}
 	var mistakes []error
 	var contexts []template
 	for _, v := range c.Versions {

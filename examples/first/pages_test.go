@@ -62,7 +62,7 @@ var imports = map[string]string{
 	"branch": module + "/providers/branch", "lockbox": module + "/lockbox", "multi": module + "/providers/multi", "providertest": module + "/providers/providertest",
 	"s3client": module + "/files/s3ec/s3client", "s3ec": module + "/files/s3ec",
 	"rotatecli": module + "/rotatecli", "rotation": module + "/rotation", "direct": module + "/files/direct", "serve": module + "/files/serve",
-	"storage":  module + "/files/storage",
+	"audit": module + "/audit", "storage": module + "/files/storage",
 	"sqlstore": module + "/sqlstore", "vault": module + "/providers/vault",
 
 	"dialect": "entgo.io/ent/dialect", "ent": module + "/examples/ent/ent",
