@@ -29,8 +29,12 @@ type RailsConfig[R any] struct {
 	// Resolve and Fallback are as in [Config].
 	Resolve  func(ctx context.Context, attachment string) (bucket string, err error)
 	Fallback func(ctx context.Context, attachment, bucket string)
-	// KeyColumn, MaxSize, Lease and Grace are as in [Config].
-	KeyColumn    string
+	// KeyColumn is the key column of the attachments with RecordKey: the model's first, or
+	// that of key: :kms_key_phone, say. Elsewhere are the attachments under other ones, which
+	// another Rails has. A rekey needs both.
+	KeyColumn string
+	Elsewhere []string
+	// MaxSize, Lease and Grace are as in [Config].
 	MaxSize      int64
 	Lease, Grace time.Duration
 }
@@ -44,8 +48,8 @@ type RailsAttachment[R any] struct {
 	Bucket string
 	// Plain means that there is no encrypts_attached.
 	Plain bool
-	// RecordKey means that the key is the record's data key (key: :kms_key). Otherwise
-	// the key is derived from the master key.
+	// RecordKey means that the key is the record's data key (key: :kms_key) in
+	// [RailsConfig].KeyColumn. Otherwise the key is derived from the master key.
 	RecordKey bool
 	// KeyTable and KeyAttribute are key_table: and key_attribute:. Empty means the
 	// model's table and the attachment's name.
@@ -98,7 +102,7 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	}
 	common := Config{
 		Buckets: config.Buckets, Bucket: config.Bucket, Resolve: config.Resolve, Fallback: config.Fallback,
-		KeyColumn: config.KeyColumn, MaxSize: config.MaxSize, Lease: config.Lease, Grace: config.Grace,
+		KeyColumn: config.KeyColumn, Elsewhere: config.Elsewhere, MaxSize: config.MaxSize, Lease: config.Lease, Grace: config.Grace,
 	}
 	needsKey := false
 	for name, a := range config.Attachments {
@@ -135,7 +139,7 @@ func NewRails[R any](ctx context.Context, db *sql.DB, d field.Dialect, model *fi
 	}
 	i := intents{dialect: d, db: db, buckets: common.Buckets, lease: common.Lease, grace: common.Grace,
 		references: "SELECT " + d.Quoted("key") + " FROM active_storage_blobs WHERE service_name = ? AND " + d.Quoted("key") + " IN "}
-	config.Bucket = common.Bucket
+	config.Bucket, config.Elsewhere = common.Bucket, common.Elsewhere
 	r := &Rails[R]{intents: i, model: adapter, config: config, records: &Manager[R]{intents: i, model: adapter, config: common, key: common.KeyColumn}}
 	for name, a := range config.Attachments {
 		if err := r.checkAttachment(name, a); err != nil {
@@ -188,6 +192,14 @@ func (r *Rails[R]) Sweep(ctx context.Context) (Swept, error) {
 		return Swept{}, err
 	}
 	return r.sweep(ctx)
+}
+
+// Divides implements [field.Divided].
+func (r *Rails[R]) Divides() (names, elsewhere []string) {
+	if r == nil {
+		return nil, nil
+	}
+	return r.records.Divides()
 }
 
 // KeyColumn is like [Manager.KeyColumn].

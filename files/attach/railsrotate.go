@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
@@ -21,15 +20,6 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 	if err := r.usable(tx); err != nil {
 		return err
 	}
-	var names []any
-	for name, a := range r.config.Attachments {
-		if a.RecordKey && !a.Plain {
-			names = append(names, name)
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
 	if err := r.records.checkIsolation(ctx, tx); err != nil {
 		return err
 	}
@@ -39,7 +29,7 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 	}
 	var failures field.Failures
 	for chunk := range slices.Chunk(records, 200) {
-		args := slices.Clone(names)
+		var args []any
 		for _, rotated := range chunk {
 			if rotated.New.IsZero() {
 				return nil // a rewrap keeps the data keys
@@ -50,7 +40,7 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 			}
 			args = append(args, r.model.IDValues(row)[0])
 		}
-		list, err := r.read(ctx, tx, "a.name IN (?"+strings.Repeat(", ?", len(names)-1)+") AND a.record_id IN (?"+strings.Repeat(", ?", len(chunk)-1)+") ORDER BY a.id{lock}", args...)
+		list, err := r.read(ctx, tx, "a.record_id IN "+marks(len(chunk))+" ORDER BY a.id{lock}", args...)
 		if err != nil {
 			return err
 		}
@@ -62,7 +52,7 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 			err := r.adopt(ctx, tx, b, records[i])
 			switch {
 			case err == nil:
-			case isOfFile(err):
+			case isOfFile(err), errors.Is(err, errUnknownName):
 				failures = append(failures, field.Failure{Index: i, Err: r.failed("rotate", b, err)})
 			default:
 				return err
@@ -78,8 +68,15 @@ func (r *Rails[R]) Rotated(ctx context.Context, tx *sql.Tx, records []field.Rota
 // adopt makes the old data key the file's own key, or wraps the file's own key under
 // the new data key.
 func (r *Rails[R]) adopt(ctx context.Context, tx Tx, b *Blob, rotated field.Rotated) error {
+	a, known := r.config.Attachments[b.Name]
+	if known && (a.Plain || !a.RecordKey) || slices.Contains(r.config.Elsewhere, b.Name) {
+		return nil
+	}
 	if b.malformed != nil {
 		return b.malformed
+	}
+	if !known && b.Encrypted {
+		return errUnknownName
 	}
 	if !b.Encrypted {
 		return nil // attached before encrypts_attached was added
@@ -118,6 +115,9 @@ func (r *Rails[R]) adopt(ctx context.Context, tx Tx, b *Blob, rotated field.Rota
 	return err
 }
 
+// errUnknownName is a blob that may be under a data key which the rekey replaces.
+var errUnknownName = fmt.Errorf("%w: an encrypted attachment that is neither in Attachments nor in Elsewhere", kmsencrypted.ErrConfig)
+
 func keyFromDataKey(k kmsencrypted.DataKey) (files.Key, error) {
 	raw, err := k.Raw()
 	if err != nil {
@@ -128,12 +128,17 @@ func keyFromDataKey(k kmsencrypted.DataKey) (files.Key, error) {
 }
 
 // Adopted returns at most limit adopted files with blob IDs above after, in that
-// order. Rails cannot read them until they are re-encrypted.
+// order, without those of [RailsConfig].Elsewhere. Rails cannot read them until they are
+// re-encrypted.
 func (r *Rails[R]) Adopted(ctx context.Context, after int64, limit int) ([]*Blob, error) {
 	if err := r.usable(); err != nil {
 		return nil, err
 	}
-	return r.query(ctx, r.db, fmt.Sprintf("b.id > ? AND b.metadata LIKE '%%\"%s\"%%' ORDER BY b.id LIMIT %d", adoptedKey, max(limit, 0)), after)
+	condition, args := fmt.Sprintf("b.id > ? AND b.metadata LIKE '%%\"%s\"%%'", adoptedKey), []any{after}
+	for _, name := range r.config.Elsewhere {
+		condition, args = condition+" AND a.name <> ?", append(args, name)
+	}
+	return r.query(ctx, r.db, condition+fmt.Sprintf(" ORDER BY b.id LIMIT %d", max(limit, 0)), args...)
 }
 
 // Reencrypt moves a file to a new object under the key that Rails uses today. For an

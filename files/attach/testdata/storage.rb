@@ -29,19 +29,23 @@ Application.initialize!
 
 class Document < ActiveRecord::Base
   # What has_kms_key makes of a column under insecure-test-key.
-  def kms_key
-    _, data, context = encrypted_kms_key.delete_prefix("v1:").unpack1("m0").split(":", 3)
+  def kms_key(column = encrypted_kms_key)
+    _, data, context = column.delete_prefix("v1:").unpack1("m0").split(":", 3)
     wanted = {model_id: id.to_s, model_name: "Document"}.to_json
     raise "context #{context.inspect}" unless context == [wanted].pack("m")
     data.unpack1("m0")
   end
 
+  def kms_key_phone = kms_key(encrypted_kms_key_phone)
+
   has_one_attached :license
   has_one_attached :photo
   has_many_attached :scans
   has_one_attached :plain
+  has_one_attached :bill
   encrypts_attached :license
   encrypts_attached :photo, key: :kms_key
+  encrypts_attached :bill, key: :kms_key_phone
   encrypts_attached :scans, algorithm: "xsalsa20"
 end
 
@@ -54,11 +58,12 @@ def show(attachment)
 end
 
 document = Document.find(DOCUMENT)
-[document.license, document.photo, document.plain].each { |one| show(one.attachment) }
+attached = %i[license photo bill plain].select { |name| document.public_send(name).attached? }
+attached.each { |name| show(document.public_send(name).attachment) }
 document.scans.attachments.sort_by(&:id).each { |scan| show(scan) }
 
 # Into the same record, what Go is to open.
-%i[license photo plain].each do |name|
+attached.each do |name|
   document.public_send(name).attach(io: StringIO.new("#{name} of Rails " * 5000), filename: "#{name} ü.txt", content_type: "text/plain")
 end
 document.scans.attach(io: StringIO.new("scan of Rails"), filename: "scan.txt", content_type: "text/plain")
