@@ -65,7 +65,7 @@ func (r *Rotator) Retirable(ctx context.Context, version int) (Retirement, error
 		"backups and replicas that lag: restoring one brings the version back",
 		"other tables and services that share the key, and secrets of Box.Encrypt outside of tables",
 		"processes of an older deployment that still write the version",
-		"files and attachments whose manager was not given to the store",
+		"files and attachments whose manager was not given to the store, and uploads in parts until the end of their lease",
 	}}
 	if writes, ok := r.store.(interface{ Writes(version int) bool }); version == r.box.Current() || ok && writes.Writes(version) {
 		return answer, r.failed("retire", fmt.Errorf("%w: version %d is the current one", ErrNotRetirable, version))
