@@ -2,6 +2,7 @@ package kmsencrypted_test
 
 import (
 	"bytes"
+	"database/sql"
 	"encoding/gob"
 	"encoding/hex"
 	"encoding/json"
@@ -20,6 +21,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
+	"github.com/kmsencrypted/kmsencrypted/audit"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/files"
@@ -118,7 +120,12 @@ func secretTypes(t *testing.T) map[string]specimen {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ledger, err := audit.NewLedger(new(sql.DB), field.SQLite, []byte(secretKey), audit.Limit{})
+	if err != nil {
+		t.Fatal(err)
+	}
 	return map[string]specimen{
+		"audit.Ledger":            newSpecimen(*ledger, secretKey),
 		"activerecord.Key":        newSpecimen(activerecord.Password(secretText), secretText),
 		"activerecord.Text":       newSpecimen(activerecord.UTF8(secretText), secretText),
 		"activerecord.Encryption": newSpecimen(*rails, secretText),

@@ -16,6 +16,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/activerecord"
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
+	"github.com/kmsencrypted/kmsencrypted/audit"
 	"github.com/kmsencrypted/kmsencrypted/blindindex"
 	kment "github.com/kmsencrypted/kmsencrypted/ent"
 	kmsentc "github.com/kmsencrypted/kmsencrypted/ent/entc"
@@ -66,6 +67,7 @@ var made = []struct {
 	{new(activerecord.Attribute), (*activerecord.Attribute)(nil), nil},
 	{new(activerecord.Encryption), (*activerecord.Encryption)(nil), nil},
 	{new(attrencrypted.Attribute), (*attrencrypted.Attribute)(nil), nil},
+	{new(audit.Ledger), (*audit.Ledger)(nil), nil},
 	{new(blindindex.Index), (*blindindex.Index)(nil), nil},
 	{new(blindindex.PrefixIndex), (*blindindex.PrefixIndex)(nil), nil},
 	{new(blindindex.Rotation), (*blindindex.Rotation)(nil), nil},
@@ -117,7 +119,7 @@ var values = []any{
 	kmsencrypted.BoundContext{}, kmsencrypted.Config{}, kmsencrypted.DataKey{}, kmsencrypted.Error{},
 	kmsencrypted.Format(0), kmsencrypted.Observer(nil), kmsencrypted.Place{}, kmsencrypted.Plain{},
 	activerecord.Key{}, activerecord.Text{}, activerecord.Type{},
-	blindindex.Argon2i{}, blindindex.Argon2id{}, blindindex.Column{}, blindindex.HMAC{}, blindindex.Lookup{},
+	audit.Receipt{}, blindindex.Argon2i{}, blindindex.Argon2id{}, blindindex.Column{}, blindindex.HMAC{}, blindindex.Lookup{},
 	blindindex.MasterKey{}, blindindex.PBKDF2{}, blindindex.Plaintext{}, blindindex.Plan{}, blindindex.Scrypt{},
 	field.Assignment{}, field.Failures(nil), field.Index{}, field.Key{}, field.Lookup{}, field.Of[string]{}, field.Part{}, field.Type{},
 	files.ID{}, files.Key{}, files.ObjectKey{}, s3ec.Format(0), attach.Blob{}, attach.Memory{}, attach.PartUpload{}, attach.Recovery{}, kmstest.Fault{}, kmstest.Service{},
