@@ -247,13 +247,13 @@ func (d *dashboard) run(ctx context.Context, t *table) (ui.Run, error) {
 	if st.Spent >= .01 {
 		r.Cost = money(st.Currency, st.Spent)
 	}
-	if left := st.left(); left > 0 {
-		r.Left = span(left)
-	}
 	r.Waiting, r.Advice = reasonFor(st.Waiting), advice(st)
 	r.Started, r.Ended, r.Verified = orNil(last.Started), orNil(last.Ended), orNil(last.Verified)
 	r.Whole = spentOn(last.Stages)
 	d.measure(t, last, &r)
+	if left := leftAt(r.PerSecond, st); left > 0 {
+		r.Left = span(left)
+	}
 	if st.Failed > 0 {
 		r.Failures, err = t.failureClasses(ctx, st.Run)
 	}
@@ -268,7 +268,7 @@ func (t *table) failureClasses(ctx context.Context, run string) ([]ui.Failure, e
 	counts, err := t.store.FailureCounts(ctx, run)
 	list := []ui.Failure{}
 	for class, records := range counts {
-		list = append(list, ui.Failure{Class: class, Records: records, Remedy: remedyFor(class)})
+		list = append(list, ui.Failure{Class: class, Records: records, Remedy: strings.ReplaceAll(remedyFor(class), "--table T", "--table "+t.name)})
 	}
 	slices.SortFunc(list, func(a, b ui.Failure) int {
 		return cmp.Or(cmp.Compare(b.Records, a.Records), cmp.Compare(a.Class, b.Class))
@@ -276,11 +276,23 @@ func (t *table) failureClasses(ctx context.Context, run string) ([]ui.Failure, e
 	return list, err
 }
 
+// leftAt is the time left at the rate that is shown. If that is not known yet it is an
+// estimate by the whole run; 0 means that nobody knows.
+func leftAt(perSecond float64, st tableStatus) time.Duration {
+	left := st.last.Planned - st.Written - st.Failed
+	if st.Working == 0 || left <= 0 || perSecond <= 0 {
+		return st.left()
+	}
+	return time.Duration(float64(left) / perSecond * float64(time.Second))
+}
+
 func (d *dashboard) measure(t *table, last rotation.Status, r *ui.Run) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	m, now := d.meters[t], time.Now()
-	m.observe(now, last)
+	if m.observe(now, last) {
+		d.counts[t].expire() // whoever waits for the end wants to know what is left
+	}
 	r.PerSecond, r.Lately = m.rate.perSecond(now), m.lately()
 	r.Points = append(r.Points, m.points...)
 }

@@ -34,7 +34,7 @@ func (d *dashboard) loadVersions(ctx context.Context) (ui.Versions, error) {
 			}
 			v.Lines = append(v.Lines, ui.Version{
 				Table: l.Table, Version: l.Version, NoKey: l.NoKey, Current: l.Current, Format: l.Format, Provider: l.Provider, KeyID: l.KeyID,
-				Counted: c.known(), Keys: l.Rows, About: c.about, Problem: l.Problem,
+				Counted: orNil(c.at), Keys: l.Rows, About: c.about, Problem: l.Problem,
 			})
 		}
 	}

@@ -21,6 +21,7 @@ type fresh[T any] struct {
 	at      time.Time // when value was shown; zero if it was not yet
 	err     error     // of the last load
 	loading bool
+	stale   bool // expired while loading
 	due     time.Time
 }
 
@@ -53,6 +54,9 @@ func (f *fresh[T]) reload() {
 		wait = max(wait, pause*time.Since(began))
 	}
 	f.err, f.loading, f.due = err, false, time.Now().Add(wait)
+	if f.stale && err == nil {
+		f.stale, f.due = false, time.Time{}
+	}
 }
 
 func (f *fresh[T]) show(value T) {
@@ -61,9 +65,10 @@ func (f *fresh[T]) show(value T) {
 	f.value, f.at = value, time.Now()
 }
 
-// expire makes the next get load again.
+// expire makes the next get load again, also if a load is running: it may have seen the
+// world as it was.
 func (f *fresh[T]) expire() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.due = time.Time{}
+	f.due, f.stale = time.Time{}, f.loading
 }

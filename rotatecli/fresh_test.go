@@ -72,9 +72,15 @@ func TestFreshRests(t *testing.T) {
 		}
 		f.expire()
 		f.get()
-		time.Sleep(4 * time.Second)
+		time.Sleep(time.Second)
+		f.expire() // it loads, and is due again
+		time.Sleep(3 * time.Second)
 		if value, _, _ := f.get(); value != before+1 {
 			t.Errorf("get() = %d after expire, want %d", value, before+1)
+		}
+		time.Sleep(4 * time.Second)
+		if value, _, _ := f.get(); value != before+2 {
+			t.Errorf("get() = %d after expire during a load, want %d", value, before+2)
 		}
 	})
 }
@@ -114,7 +120,11 @@ func TestMeter(t *testing.T) {
 	if last := m.points[len(m.points)-1]; !last.At.Before(now) {
 		t.Errorf("an hour is a point: %+v", last)
 	}
-	status.ID = "another"
+	status.State = rotation.RunDone
+	if !m.observe(now, status) || m.observe(now, status) {
+		t.Error("the end of the run is not seen once")
+	}
+	status.ID, status.State = "another", rotation.RunActive
 	if m.observe(now, status); len(m.points) != 0 {
 		t.Errorf("another run begins with %d points", len(m.points))
 	}

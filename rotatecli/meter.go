@@ -10,6 +10,7 @@ import (
 // meter measures a run by what its ledger says from time to time.
 type meter struct {
 	run    string
+	state  rotation.RunState
 	rate   rate
 	points []ui.Point
 	last   rotation.Status // at the end of the last point
@@ -23,14 +24,22 @@ const (
 	longestPoint = 30 * time.Second
 )
 
-// observe adds what the ledger says now.
-func (m *meter) observe(now time.Time, s rotation.Status) {
+// observe adds what the ledger says now. ended means that the run was seen unfinished
+// before.
+func (m *meter) observe(now time.Time, s rotation.Status) (ended bool) {
 	if m.run != s.ID {
-		*m = meter{run: s.ID, last: s, at: now}
+		*m = meter{run: s.ID, state: s.State, last: s, at: now}
 	}
-	if !s.State.Unfinished() {
-		return
+	ended = m.state.Unfinished() && !s.State.Unfinished()
+	m.state = s.State
+	if s.State.Unfinished() {
+		m.measure(now, s)
 	}
+	return ended
+}
+
+// measure adds a point if it is time for one.
+func (m *meter) measure(now time.Time, s rotation.Status) {
 	m.rate.add(now, s.Written)
 	passed := now.Sub(m.at)
 	if passed < pointLasts {

@@ -11,7 +11,7 @@ const sections = [
 ]
 const $ = (id) => document.getElementById(id)
 const still = matchMedia("(prefers-reduced-motion: reduce)")
-let token = "", control = false
+let token = "", control = false, program = ""
 
 // Elements
 
@@ -42,12 +42,15 @@ function text(e, value) {
 	if (e.textContent !== value) e.textContent = value
 }
 
+// prose makes commands of what is in backquotes.
+const prose = (words) => words.split("`").map((part, i) => i % 2 ? el("code", {}, program + " " + part) : part)
+
 function table(caption, head, rows) {
-	return el("div", {className: "scroll", tabIndex: 0, role: "group", "aria-label": caption}, el("table", {}, el("caption", {}, caption),
+	return el("div", {className: "scroll", tabIndex: 0, role: "group", "aria-label": caption.replaceAll("`", "")}, el("table", {}, el("caption", {}, prose(caption)),
 		el("thead", {}, el("tr", {}, head.map((h) => el("th", {scope: "col"}, h)))),
 		el("tbody", {}, rows.map(([first, ...rest]) => el("tr", {}, el("th", {scope: "row"}, first), rest)))))
 }
-const cell = (content, className) => el("td", {className: className || ""}, content)
+const cell = (content, className) => el("td", {className: className || ""}, ...[content].flat())
 
 // Numbers and times
 
@@ -172,9 +175,6 @@ async function pressed(shown, action) {
 	if (action.name === "cancel" && !await isSure(table)) return
 	await act("runs/" + [table, run, action.name].map(encodeURIComponent).join("/"))
 	await refresh(sections[0])
-	// The button that was pressed may be gone: the focus goes to what takes its place.
-	const left = Object.values(shown.buttons).find((b) => !b.hidden)
-	if (document.activeElement === document.body) (left || $("runs")).focus()
 }
 
 function isSure(table) {
@@ -202,15 +202,19 @@ function showRun(s, r) {
 	s.bar.value = done
 	s.bar.setAttribute("aria-valuetext", percent(done, Math.max(r.planned, done)))
 	put(s.facts, factsOf(r).map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))))
-	put(s.notes, r.problem && el("p", {className: "problem"}, r.problem), r.waiting && el("p", {}, "It waits: " + r.waiting + "."), r.advice && el("p", {}, r.advice))
-	put(s.failures, r.failures.length > 0 && table("Failed in the last pass; rotate status --failures names the records", ["Reason", "Records", "Remedy"],
-		r.failures.map((f) => [f.class, cell(number(f.records), "number"), cell(f.remedy)])) || "")
-	for (const a of actions) {
-		const button = s.buttons[a.name]
-		button.hidden = !control || !a.when(r)
-	}
+	put(s.notes, r.problem && el("p", {className: "problem"}, r.problem), r.waiting && el("p", {}, "It waits: " + r.waiting + "."), r.advice && el("p", {}, prose(r.advice)))
+	put(s.failures, r.failures.length > 0 && table("Failed in the last pass; `rotate status --failures` names the records", ["Reason", "Records", "Remedy"],
+		r.failures.map((f) => [f.class, cell(number(f.records), "number"), cell(prose(f.remedy))])) || "")
+	showButtons(s, r)
 	showChart(s.chart, r)
 	announce(before, r, done)
+}
+
+// showButtons moves the focus from a button that goes to one that takes its place.
+function showButtons(s, r) {
+	const all = Object.values(s.buttons), focused = all.find((b) => b === document.activeElement)
+	for (const a of actions) s.buttons[a.name].hidden = !control || !a.when(r)
+	if (focused?.hidden) (all.find((b) => !b.hidden) || $("runs")).focus()
 }
 
 function announce(before, r, done) {
@@ -226,17 +230,24 @@ function stateOf(r) {
 	return r.kind + " to " + r.to + (r.part ? ", of a part of the table" : "") + ": " + r.state + (r.pass > 1 ? ", pass " + r.pass : "")
 }
 
+// toGo is older than the rest where a large table is counted.
+function toGo(r) {
+	if (!r.counted) return "counting"
+	const left = r.remaining > 0 ? about(r.about) + things(r.remaining, "key") : r.about ? "none in a sample" : "none"
+	return left + (r.run ? ", counted at " + clock(r.counted) : "")
+}
+
 function factsOf(r) {
-	const facts = [["To go", !r.counted ? "counting" : r.remaining > 0 ? about(r.about) + things(r.remaining, "key") + (r.active ? " at " + clock(r.counted) : "") : r.about ? "none in a sample" : "none"]]
+	const unfinished = r.active || r.paused, facts = []
+	if (!unfinished || !r.planned) facts.push(["To go", toGo(r)])
 	if (!r.run) return facts
-	const unfinished = r.active || r.paused
 	if (unfinished) facts.push(["Done", percent(r.written + r.failed, r.planned)])
 	facts.push(["Written", number(r.written) + (unfinished && r.planned ? " of " + number(r.planned) : "")], ["Failed", number(r.failed)])
 	if (r.conflicts) facts.push(["Conflicts", number(r.conflicts)])
 	facts.push(["Calls to the key service", number(r.calls)])
 	if (r.cost) facts.push(["Cost so far", r.cost])
 	if (unfinished) facts.push(["At work", things(r.working, "worker")], ["Shards", r.shards_done + " of " + r.shards])
-	if (r.active && r.per_second > 0) facts.push(["Rate", number(r.per_second) + " rows/s"])
+	if (r.active && r.working > 0 && r.per_second > 0) facts.push(["Rate", number(r.per_second) + " rows/s"])
 	if (r.left) facts.push(["Left", "about " + r.left])
 	facts.push(["Started", time(r.started)])
 	if (r.ended) facts.push(["Ended", time(r.ended)])
@@ -260,7 +271,10 @@ function newChart(name) {
 		c.image.append(p)
 	}
 	c.caption = el("figcaption")
-	c.figure = el("figure", {hidden: true}, c.caption, c.image, c.shares)
+	c.top = el("span")
+	c.from = el("span")
+	const plot = el("div", {className: "plot"}, c.top, c.image, el("p", {className: "axis"}, c.from, el("span", {}, "now")))
+	c.figure = el("figure", {hidden: true}, c.caption, plot, c.shares)
 	return c
 }
 
@@ -271,15 +285,17 @@ function showChart(c, r) {
 	if (c.figure.hidden || still.matches && Date.now() - c.drawn < 10000) return
 	c.drawn = Date.now()
 	const share = (spent) => stages.map(([stage, label]) => label.toLowerCase() + " " + percent(spent[stage], sum(spent))).join(", ")
-	const lasts = draw(c.image, r.points)
-	text(c.caption, "Where the time of " + r.table + " goes, in the last " + (lasts < 300 ? things(lasts, "second") : "five minutes"))
+	const {lasts, top} = draw(c.image, r.points)
+	text(c.caption, "Where the time of " + r.table + " goes: seconds of all workers in a second")
+	text(c.top, top.toFixed(1) + " s/s")
+	text(c.from, (lasts < 300 ? things(lasts, "second") : "5 minutes") + " ago")
 	c.image.setAttribute("aria-label", r.points.length > 0 ? "Lately: " + share(r.lately) + "." : "Nothing was seen at work yet.")
 	put(c.shares, table("Share of the time", ["", "Lately", "Whole run"], stages.map(([stage, label]) =>
 		[el("span", {}, el("i", {className: stage, "aria-hidden": "true"}), label), cell(percent(r.lately[stage], sum(r.lately)), "number"), cell(percent(r.whole[stage], sum(r.whole)), "number")])))
 }
 
-// draw stacks the stages over time, and returns how many seconds that is. A second that
-// four workers wrote in counts four.
+// draw stacks the stages over time, and returns how many seconds that is and the value at
+// the top. A second that four workers wrote in counts four.
 function draw(image, points) {
 	const end = points.length > 0 ? Date.parse(points[points.length - 1].at) : 0
 	const window = Math.min(300, Math.max(30, Math.round(points.length > 0 ? (end - Date.parse(points[0].at)) / 1000 : 0)))
@@ -293,7 +309,7 @@ function draw(image, points) {
 		image.children[i].setAttribute("points", [...order.map(corner(above)), ...order.reverse().map(corner(below))].join(" "))
 		below = above
 	})
-	return window
+	return {lasts: window, top}
 }
 
 // The other sections
@@ -301,9 +317,9 @@ function draw(image, points) {
 function showVersions(v, body) {
 	const verdict = (r) => r.may ? el("span", {className: "good"}, "may be retired, as far as the tables tell")
 		: r.waits ? "not known until the records are counted" : el("span", {}, "is still needed. ", r.needs.join("; "))
-	put(body, table("Versions of every table", ["Table", "Version", "Keys", "Format", "Key"], v.lines.map((l) => [
+	put(body, table("Versions of every table", ["Table", "Version", "Keys", "Counted", "Format", "Key"], v.lines.map((l) => [
 		l.table, cell(l.no_key ? "no key" : "v" + l.version + (l.current ? " (current)" : "")),
-		cell(l.counted ? about(l.about) + number(l.keys) : "counting", "number"), cell(l.format), cell(l.problem || l.key_id || (l.no_key ? "" : "chosen for each record"), "id")])),
+		cell(l.counted ? about(l.about) + number(l.keys) : "counting", "number"), cell(l.counted ? clock(l.counted) : ""), cell(l.format), cell(l.problem || l.key_id || (l.no_key ? "" : "chosen for each record"), "id")])),
 	el("h3", {}, "May a version be retired?"),
 	v.retire.length > 0 ? el("ul", {}, v.retire.map((r) => el("li", {}, "Version " + r.version + " ", verdict(r), "."))) : el("p", {}, "There is one version only."),
 	v.retire.some((r) => r.may) && el("div", {}, el("p", {}, "Check yourself what no count shows:"), el("ul", {}, v.unseen.map((u) => el("li", {}, u)))))
@@ -352,7 +368,7 @@ async function learnAccess() {
 		$("token").hidden = control || ok && !body.token
 		text($("access"), control ? "Runs may be paused, resumed and cancelled here, and key services examined."
 			: ok && !body.token ? "This page is read-only: it was started without a token." : "This page is read-only without the token.")
-		if (ok) text($("name"), "in " + body.name)
+		if (ok) text($("name"), "in " + (program = body.name))
 		text($("examine-help"), (control ? "" : "With the token, the key services can be examined here. ") + "An examination wraps 32 random bytes under each key and unwraps them again, as the command doctor does.")
 	} catch {
 		setTimeout(learnAccess, 2000)

@@ -63,7 +63,7 @@ type Run struct {
 	PerSecond float64    `json:"per_second"`
 	Left      string     `json:"left,omitempty"`
 	Waiting   string     `json:"waiting,omitempty"`
-	Advice    string     `json:"advice,omitempty"` // what to type
+	Advice    string     `json:"advice,omitempty"` // what to type: commands are in backquotes
 	Started   *time.Time `json:"started,omitempty"`
 	Ended     *time.Time `json:"ended,omitempty"`
 	Verified  *time.Time `json:"verified,omitempty"`
@@ -93,7 +93,7 @@ type Point struct {
 type Failure struct {
 	Class   string `json:"class"`
 	Records int64  `json:"records"`
-	Remedy  string `json:"remedy"`
+	Remedy  string `json:"remedy"` // commands are in backquotes
 }
 
 // Versions are those of all tables.
@@ -105,17 +105,17 @@ type Versions struct {
 
 // Version is a version of a table's keys.
 type Version struct {
-	Table    string `json:"table"`
-	Version  int    `json:"version"`
-	NoKey    bool   `json:"no_key"`
-	Current  bool   `json:"current"`
-	Format   string `json:"format"`
-	Provider string `json:"provider"`
-	KeyID    string `json:"key_id"`
-	Counted  bool   `json:"counted"` // Keys is known
-	Keys     int64  `json:"keys"`
-	About    bool   `json:"about"`
-	Problem  string `json:"problem,omitempty"`
+	Table    string     `json:"table"`
+	Version  int        `json:"version"`
+	NoKey    bool       `json:"no_key"`
+	Current  bool       `json:"current"`
+	Format   string     `json:"format"`
+	Provider string     `json:"provider"`
+	KeyID    string     `json:"key_id"`
+	Counted  *time.Time `json:"counted,omitempty"` // when Keys was so; nil if it is not known
+	Keys     int64      `json:"keys"`
+	About    bool       `json:"about"`
+	Problem  string     `json:"problem,omitempty"`
 }
 
 // Retirement says whether a version may be retired.
