@@ -20,9 +20,11 @@ import (
 type tab struct {
 	*testing.T
 	commands *os.File
+	pipe     *os.File // of answers
 	answers  *bufio.Reader
 	session  string
 	number   int
+	patience time.Duration // of until
 	// complaints are what the browser logged as errors: a script that failed, and what the
 	// Content-Security-Policy refused.
 	complaints []string
@@ -43,8 +45,7 @@ func (b browserCommand) open(t *testing.T, url string, width, height int) *tab {
 	must(t, cmd.Start())
 	theirCommands.Close()
 	theirAnswers.Close()
-	p := &tab{T: t, commands: commands, answers: bufio.NewReaderSize(answers, 1<<20)}
-	must(t, answers.SetReadDeadline(time.Now().Add(10*time.Minute)))
+	p := &tab{T: t, commands: commands, pipe: answers, answers: bufio.NewReaderSize(answers, 1<<20), patience: 2 * time.Minute}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
@@ -63,9 +64,14 @@ func (b browserCommand) open(t *testing.T, url string, width, height int) *tab {
 		p.call(domain+".enable", nil, nil)
 	}
 	p.call("Emulation.setDeviceMetricsOverride", map[string]any{"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false}, nil)
-	p.call("Page.navigate", map[string]any{"url": url}, nil)
-	p.until("the page is there", "document.readyState === 'complete' && location.href.startsWith('http')")
+	p.load(url)
 	return p
+}
+
+func (p *tab) load(url string) {
+	p.Helper()
+	p.call("Page.navigate", map[string]any{"url": url}, nil)
+	p.until("the page is there", fmt.Sprintf("document.readyState === 'complete' && location.href === %q", url))
 }
 
 // call sends a command and waits for its answer.
@@ -81,6 +87,7 @@ func (p *tab) call(method string, params, result any) {
 	}
 	raw, err := json.Marshal(command)
 	must(p, err)
+	must(p, p.pipe.SetReadDeadline(time.Now().Add(5*time.Minute)))
 	_, err = p.commands.Write(append(raw, 0))
 	must(p, err)
 	for {
@@ -145,16 +152,23 @@ func (p *tab) text() (text string) {
 // until waits for an expression to be true.
 func (p *tab) until(what, expression string) {
 	p.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(p.patience); ; time.Sleep(50 * time.Millisecond) {
 		var is bool
 		p.value("Boolean("+expression+")", &is)
 		if is {
 			return
 		}
 		if time.Now().After(deadline) {
-			p.Fatalf("waited 2 minutes until %s; the page says:\n%s", what, p.text())
+			p.Fatalf("waited %s until %s; the page says:\n%s", p.patience, what, p.text())
 		}
 	}
+}
+
+// firstByte is how many milliseconds after the request the first byte of the page came.
+func (p *tab) firstByte() (ms float64) {
+	p.Helper()
+	p.value(`(() => { const n = performance.getEntriesByType("navigation")[0]; return n.responseStart - n.requestStart })()`, &ms)
+	return ms
 }
 
 // says waits until the page shows a text.

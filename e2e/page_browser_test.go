@@ -26,9 +26,9 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/rotatecli"
 )
 
-// pictures is where the pictures of the documentation go:
+// pictures is where the pictures of docs/ui.md go:
 //
-//	go test -run TestPageInChromium . -args -pictures ../docs/pictures
+//	KMSENCRYPTED_MILLION=1 go test -timeout 2h -run TestLargeRun . -args -pictures $PWD/../docs/pictures
 var pictures = flag.String("pictures", "", "folder for pictures of the page of the command ui")
 
 // operator is who rotates the notes of a table on the command line, and looks at the page.
@@ -64,6 +64,13 @@ func (o *operator) program(t *testing.T, dsn string, stdout io.Writer) rotatecli
 	}
 }
 
+// slowWrites makes each batch take a while, so that there is time to look.
+func (o *operator) slowWrites(t *testing.T) {
+	t.Helper()
+	o.exec(t, "CREATE FUNCTION slow() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(0.15); RETURN NULL; END' LANGUAGE plpgsql")
+	o.exec(t, "CREATE TRIGGER slow AFTER UPDATE ON notes FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+}
+
 // types runs a command; its exit code follows.
 func (o *operator) types(t *testing.T, command string) <-chan int {
 	t.Helper()
@@ -73,13 +80,15 @@ func (o *operator) types(t *testing.T, command string) <-chan int {
 }
 
 // page starts the command ui and returns the address that it prints.
-func (o *operator) page(t *testing.T, dsn string) string {
+func (o *operator) page(t *testing.T, dsn string, flags ...string) string {
 	t.Helper()
 	read, write := io.Pipe()
 	program, ctx := o.program(t, dsn, write), context.WithoutCancel(t.Context())
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan int, 1)
-	go func() { ended <- program.Run(ctx, []string{"ui", "--listen", "127.0.0.1:0", "--token-file", o.token}) }()
+	go func() {
+		ended <- program.Run(ctx, append([]string{"ui", "--listen", "127.0.0.1:0", "--token-file", o.token}, flags...))
+	}()
 	t.Cleanup(func() {
 		stop()
 		if code := <-ended; code != rotatecli.ExitDone {
@@ -153,8 +162,7 @@ func TestPageInChromiumPostgres(t *testing.T) {
 	t.Parallel()
 	browser := chromium(t)
 	o := newOperator(t, 8000)
-	o.exec(t, "CREATE FUNCTION slow() RETURNS trigger AS 'BEGIN PERFORM pg_sleep(0.15); RETURN NULL; END' LANGUAGE plpgsql")
-	o.exec(t, "CREATE TRIGGER slow AFTER UPDATE ON notes FOR EACH STATEMENT EXECUTE FUNCTION slow()")
+	o.slowWrites(t)
 	o.exec(t, "UPDATE notes SET encrypted_kms_key = 'v1:damaged' WHERE id = 17")
 	o.service.Set(kmstest.Slow(10*time.Millisecond, 1))
 	line, dsn := lineTo(t, o.dsn)
@@ -169,17 +177,12 @@ func TestPageInChromiumPostgres(t *testing.T) {
 	p.call("Input.insertText", map[string]any{"text": "a wrong token of some length"}, nil)
 	p.press("Enter")
 	p.says("The token is wrong.")
-	p.tabTo("Token")
-	token, err := os.ReadFile(o.token)
-	must(t, err)
-	p.call("Input.insertText", map[string]any{"text": string(bytes.TrimSpace(token))}, nil)
-	p.press("Enter")
-	p.says("The token is right")
+	token := p.giveToken(o)
 
 	// A run that is cancelled, at the second thought.
 	<-o.types(t, "rotate run --to 2 --limit 100 --workers 1 --batch 100")
 	p.says("rewrap to v2: active")
-	p.says("Nobody is at work: rotate run goes on.")
+	p.says("Nobody is at work: type ops rotate run")
 	p.tabTo("Cancel the run of notes")
 	p.press("Enter")
 	const asks = `document.querySelector("dialog").open && document.activeElement.textContent === "Keep the run"`
@@ -198,13 +201,8 @@ func TestPageInChromiumPostgres(t *testing.T) {
 	p.says("rewrap to v2: active")
 	p.until("the chart has three points", `[...document.querySelectorAll("polygon.write")].some((g) => g.getAttribute("points").split(" ").length >= 6)`)
 	p.says("rows/s")
-	if *pictures != "" {
-		time.Sleep(8 * time.Second) // for a chart with something in it
-	}
-	p.picture("page-light")
 	p.accessible("light")
 	p.media("prefers-color-scheme", "dark")
-	p.picture("page-dark")
 	p.accessible("dark")
 	p.media("prefers-color-scheme", "light")
 	p.tabTo("Pause the run of notes")
@@ -213,7 +211,7 @@ func TestPageInChromiumPostgres(t *testing.T) {
 		t.Fatalf("the run ended with %d after it was paused on the page, want %d", code, rotatecli.ExitPaused)
 	}
 	p.says("rewrap to v2: paused")
-	p.says("Nothing is written until it is resumed.")
+	p.says("Nothing is written until it is resumed, here or by ops rotate resume.")
 	p.tabTo("Resume the run of notes")
 	p.press("Enter")
 	p.says("rewrap to v2: active")
@@ -242,9 +240,7 @@ func TestPageInChromiumPostgres(t *testing.T) {
 	p.tabTo("Examine now")
 	p.press("Enter")
 	p.says("may not encrypt: denied")
-	p.value(`document.getElementById("runs").scrollIntoView()`, nil)
-	p.picture("page-failures")
-	for _, secret := range []string{secretOfService, "note 17", strings.TrimSpace(string(token)), "v1:damaged"} {
+	for _, secret := range []string{secretOfService, "note 17", token, "v1:damaged"} {
 		if strings.Contains(p.text(), secret) {
 			t.Errorf("the page shows %q", secret)
 		}
@@ -252,6 +248,19 @@ func TestPageInChromiumPostgres(t *testing.T) {
 	if len(p.complaints) > 0 {
 		t.Errorf("the browser complains:\n%s", strings.Join(p.complaints, "\n"))
 	}
+}
+
+// giveToken types the token of the operator into the page.
+func (p *tab) giveToken(o *operator) (token string) {
+	p.Helper()
+	text, err := os.ReadFile(o.token)
+	must(p, err)
+	token = string(bytes.TrimSpace(text))
+	p.tabTo("Token")
+	p.call("Input.insertText", map[string]any{"text": token}, nil)
+	p.press("Enter")
+	p.says("The token is right")
+	return token
 }
 
 const secretOfService = "what a key service quoted"
@@ -298,37 +307,67 @@ const faintTexts = `(() => {
 	return [...faint]
 })()`
 
-// With a million rows the page is there at once, shows estimates before it has counted,
-// and follows the run. It takes minutes: KMSENCRYPTED_MILLION=1.
-func TestMillionRowsInChromiumPostgres(t *testing.T) {
-	if os.Getenv("KMSENCRYPTED_MILLION") == "" {
-		t.Skip("KMSENCRYPTED_MILLION is not set")
-	}
+// A large run, from the first look to its end, is paused and resumed on the page. With
+// KMSENCRYPTED_MILLION=1 there are a million rows, which takes minutes and shows estimates.
+func TestLargeRunInChromiumPostgres(t *testing.T) {
 	browser := chromium(t)
-	o := newOperator(t, 1_000_000)
-	address := o.page(t, o.dsn)
-	began := time.Now()
-	p := browser.open(t, address, 1100, 900)
-	var first float64
-	p.value(`performance.getEntriesByType("navigation")[0].responseStart`, &first)
-	p.says("about 1,000,000")
-	estimated := time.Since(began)
-	p.until("it has counted", `document.querySelector("#versions").innerText.includes("1,000,000")`)
-	exact := time.Since(began)
-	running := o.types(t, "rotate run --to 2")
-	p.says("rewrap to v2: active")
-	var seen []string
-	p.value(`new Promise((resolve) => { const seen = []; const id = setInterval(() => {
-		const facts = document.querySelector("#runs dl").innerText.replace(/\s+/g, " ")
-		if (/Done (\d+)/.exec(facts)?.[1] % 10 === 0 && seen.at(-1)?.slice(0, 30) !== facts.slice(0, 30)) seen.push(facts)
-		if (!document.querySelector("#runs .state").textContent.includes("active")) { clearInterval(id); resolve(seen) } }, 500) })`, &seen)
-	p.picture("page-million")
-	counted(t, "first byte after %.1f ms, estimates after %s, counted after %s", first, estimated.Round(time.Millisecond), exact.Round(time.Millisecond))
-	for _, facts := range seen {
-		t.Log(facts)
+	rows, command := int64(6000), "rotate run --to 2 --workers 1 --batch 50"
+	million := os.Getenv("KMSENCRYPTED_MILLION") != ""
+	if million {
+		rows, command = 1_000_000, "rotate run --to 2"
 	}
-	if code := <-running; code != rotatecli.ExitDone {
-		t.Errorf("the run ended with %d", code)
+	o := newOperator(t, rows)
+	o.exec(t, "UPDATE notes SET encrypted_kms_key = 'v1:damaged' WHERE id IN (17, 170, 1700)")
+	o.service.Set(kmstest.Slow(2*time.Millisecond, 1))
+	if !million {
+		o.slowWrites(t)
+	}
+	p := browser.open(t, o.page(t, o.dsn, "--estimates"), 1100, 800)
+	if million {
+		p.patience = 30 * time.Minute
+		p.says("about 1,000,000")
+	}
+	began := time.Now()
+	p.load(o.page(t, o.dsn))
+	first := p.firstByte()
+	p.until("it has counted", fmt.Sprintf(`document.querySelector("#versions").innerText.includes("\t" + (%d).toLocaleString("en") + "\t")`, rows))
+	counted(t, "first byte after %.1f ms, counted after %s", first, time.Since(began).Round(time.Millisecond))
+	p.giveToken(o)
+
+	running := o.types(t, command)
+	p.progresses(30)
+	p.tabTo("Pause the run of notes")
+	p.press("Enter")
+	if code := <-running; code != rotatecli.ExitPaused {
+		t.Fatalf("the run ended with %d after it was paused on the page, want %d", code, rotatecli.ExitPaused)
+	}
+	p.says("rewrap to v2: paused")
+	p.until("the focus is on the button that took its place", `document.activeElement.textContent === "Resume"`)
+	p.press("Enter")
+	p.says("rewrap to v2: active")
+	running = o.types(t, command)
+	p.progresses(60)
+	p.picture("page-light")
+	p.media("prefers-color-scheme", "dark")
+	p.picture("page-dark")
+	p.media("prefers-color-scheme", "light")
+	if code := <-running; code != rotatecli.ExitFailures {
+		t.Errorf("the run ended with %d, want %d for the damaged records", code, rotatecli.ExitFailures)
 	}
 	p.says("rewrap to v2: done")
+	p.says("To go\n3 keys") // counted again at the end
+	p.picture("page-done")
+	p.until("the failures are explained", `/malformed\t3\tDamaged/.test(document.querySelector("#runs").innerText)`)
+}
+
+// progresses waits until so much of the run of the only table is done, and logs what
+// the page says at each tenth.
+func (p *tab) progresses(percent int) {
+	p.Helper()
+	for tenth := 0; tenth <= percent; tenth += 10 {
+		p.until(fmt.Sprint(tenth, " % are done"), fmt.Sprintf(`document.querySelector("#runs progress").position >= %g`, float64(tenth)/100))
+		var facts string
+		p.value(`document.querySelector("#runs dl").innerText.replace(/\s+/g, " ")`, &facts)
+		p.Log(facts)
+	}
 }
