@@ -182,7 +182,7 @@ func TestPageInChromiumPostgres(t *testing.T) {
 	// A run that is cancelled, at the second thought.
 	<-o.types(t, "rotate run --to 2 --limit 100 --workers 1 --batch 100")
 	p.says("rewrap to v2: active")
-	p.says("Nobody is at work: type ops rotate run")
+	p.says("Nobody is at work. ops rotate run goes on")
 	p.tabTo("Cancel the run of notes")
 	p.press("Enter")
 	const asks = `document.querySelector("dialog").open && document.activeElement.textContent === "Keep the run"`
@@ -240,6 +240,7 @@ func TestPageInChromiumPostgres(t *testing.T) {
 	p.tabTo("Examine now")
 	p.press("Enter")
 	p.says("may not encrypt: denied")
+	p.says("ops policy prints the least rights")
 	for _, secret := range []string{secretOfService, "note 17", token, "v1:damaged"} {
 		if strings.Contains(p.text(), secret) {
 			t.Errorf("the page shows %q", secret)
@@ -322,7 +323,7 @@ func TestLargeRunInChromiumPostgres(t *testing.T) {
 	if !million {
 		o.slowWrites(t)
 	}
-	p := browser.open(t, o.page(t, o.dsn, "--estimates"), 1100, 800)
+	p := browser.open(t, o.page(t, o.dsn, "--estimates"), 1100, 1050)
 	if million {
 		p.patience = 30 * time.Minute
 		p.says("about 1,000,000")
@@ -355,7 +356,7 @@ func TestLargeRunInChromiumPostgres(t *testing.T) {
 		t.Errorf("the run ended with %d, want %d for the damaged records", code, rotatecli.ExitFailures)
 	}
 	p.says("rewrap to v2: done")
-	p.says("To go\n3 keys") // counted again at the end
+	p.says("To go\n3 keys to v2") // counted again at the end
 	p.picture("page-done")
 	p.until("the failures are explained", `/malformed\t3\tDamaged/.test(document.querySelector("#runs").innerText)`)
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
@@ -97,6 +98,8 @@ func (d *dashboard) problem(section string, err error) string {
 	text := ""
 	switch {
 	case err == nil:
+	case isOfKeyService(err): // before what it may wrap
+		text = "The program behind this page calls a key service before it opens the tables, which fails: " + classInWords(err)
 	case errors.Is(err, rotation.ErrDatabaseAway), sqldialect.Away(err):
 		text = "The database cannot be reached"
 	case errors.Is(err, context.DeadlineExceeded):
@@ -117,6 +120,13 @@ func (d *dashboard) problem(section string, err error) string {
 	}
 	d.logged[section] = text
 	return text
+}
+
+// isOfKeyService reports whether a call to a key service returned an error. Some providers
+// call it when they are made.
+func isOfKeyService(err error) bool {
+	_, is := errors.AsType[*kmsencrypted.Error](err)
+	return is && !errors.Is(err, kmsencrypted.ErrConfig)
 }
 
 // all opens the tables. It tries again if that failed before.
@@ -232,13 +242,16 @@ func (d *dashboard) loadRuns(ctx context.Context) ([]ui.Run, error) {
 
 // run is what the page shows of a table's latest run.
 func (d *dashboard) run(ctx context.Context, t *table) (ui.Run, error) {
-	r := ui.Run{Table: t.name, To: t.writtenText(), Points: []ui.Point{}, Failures: []ui.Failure{}, State: "unknown"}
+	r := ui.Run{Table: t.name, To: t.writtenText(), Current: t.writtenText(), Points: []ui.Point{}, Failures: []ui.Failure{}, State: "unknown"}
 	counts, countErr := d.count(t)
 	st, err := t.status(ctx, counts.versions, counts.about)
 	if err != nil {
 		return r, err
 	}
 	last := st.last
+	if st.Run != "" && last.Target != st.Target {
+		r.To = fmt.Sprintf("v%d", last.Target)
+	}
 	r.Run, r.Kind, r.State, r.Part = st.Run, st.Kind, st.State, st.Part != ""
 	r.Active, r.Paused = last.State == rotation.RunActive, last.State == rotation.RunPaused
 	r.Counted, r.Remaining, r.About = orNil(counts.at), st.Remaining, st.About
@@ -280,7 +293,10 @@ func (t *table) failureClasses(ctx context.Context, run string) ([]ui.Failure, e
 // estimate by the whole run; 0 means that nobody knows.
 func leftAt(perSecond float64, st tableStatus) time.Duration {
 	left := st.last.Planned - st.Written - st.Failed
-	if st.Working == 0 || left <= 0 || perSecond <= 0 {
+	switch {
+	case st.Waiting != "":
+		return 0
+	case st.Working == 0 || left <= 0 || perSecond <= 0:
 		return st.left()
 	}
 	return time.Duration(float64(left) / perSecond * float64(time.Second))

@@ -1,6 +1,7 @@
 package rotatecli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"maps"
@@ -185,6 +186,7 @@ func (d *dashboard) examined(n namedProvider, bound kmsencrypted.BoundContext) u
 		}
 		if o.err != nil {
 			one.Class = classInWords(o.err)
+			k.Remedy = cmp.Or(keyRemedies[one.Class], k.Remedy)
 			d.log.Warn("a key service is not in order", "key", n.name, "error", o.err)
 		}
 		k.Found = append(k.Found, one)

@@ -4,7 +4,10 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
+	"strings"
 
+	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/rotation"
 )
 
@@ -46,13 +49,29 @@ func classInWords(err error) string {
 	return rotation.FailureClass(err)
 }
 
-// advice says what to type next about a run, or nothing.
+// keyRemedies say what to do about a key service that is not in order, by classInWords.
+var keyRemedies = map[string]string{
+	"denied":             "Has the token or role expired, or lost a right? `policy` prints the least rights that each role needs.",
+	"throttled":          "Lower the rate of the run, `rotate run --kms-rate N`, or raise the quota.",
+	"unavailable":        "Is the service up, and reachable from this machine?",
+	"no answer in time":  "Is the service up, and reachable from this machine?",
+	"key-unusable":       "Enable the key, or this version of it. If it was deleted, only a backup of the key helps.",
+	"version-not-active": "List the version in the program.",
+}
+
+// advice says what to do about a run, or nothing.
 func advice(st tableStatus) string {
 	switch {
+	case st.unfinished && st.last.Target != st.Target:
+		return fmt.Sprintf("This program writes version %d, and the run goes to %d: finish it with a program that writes %[2]d, or `rotate cancel`.", st.Target, st.last.Target)
 	case st.last.State == rotation.RunPaused:
 		return "Nothing is written until it is resumed, here or by `rotate resume`. Then `rotate run` goes on where it stopped."
 	case st.unfinished && st.Working == 0:
-		return "Nobody is at work: type `rotate run`, which goes on where it stopped. If a process has died, others take over its shards after 30 s."
+		return "Nobody is at work. `rotate run` goes on where it stopped, or prints why it cannot; `doctor` tries the keys. If a process has died, others take over its shards after 30 s."
+	case st.unfinished && strings.Contains(st.Waiting, kmsencrypted.ErrUnavailable.Error()):
+		return "It tries again for a while. `doctor`, or an examination below, tries the keys."
+	case st.unfinished && strings.Contains(st.Waiting, kmsencrypted.ErrThrottled.Error()):
+		return "It tries again, more slowly. To spare the service, interrupt it and type `rotate run --kms-rate N`."
 	}
 	return ""
 }

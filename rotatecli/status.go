@@ -201,7 +201,11 @@ func runState(st tableStatus) string {
 	if st.Run == "" {
 		return st.State
 	}
-	parts := []string{fmt.Sprintf("%s %s, pass %d", st.Kind, st.State, st.Pass)}
+	what := st.Kind
+	if st.last.Target != st.Target {
+		what += fmt.Sprintf(" to v%d", st.last.Target)
+	}
+	parts := []string{fmt.Sprintf("%s %s, pass %d", what, st.State, st.Pass)}
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if st.Part != "" {
 		add("only where %s", flat(st.Part))

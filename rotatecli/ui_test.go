@@ -192,6 +192,9 @@ func TestPageFollowsARun(t *testing.T) {
 	if answer.Data[0].Planned != 40 || answer.Data[0].Calls < 20 {
 		t.Errorf("planned %d, %d calls: %s", answer.Data[0].Planned, answer.Data[0].Calls, text)
 	}
+	n.current = 1 // a program that was not deployed yet, or no longer
+	n.page().shows("runs", `"to":"v2","current":"v1"`, "This program writes version 1, and the run goes to 2")
+	n.current = 2
 	id := n.unfinished()
 	for _, test := range []struct {
 		path string
@@ -284,6 +287,18 @@ func TestPageRecovers(t *testing.T) {
 	}
 	n.fill(3)
 	p.shows("runs", `"remaining":3`)
+}
+
+// Where the program calls the key service before it opens its tables, the page says what
+// kind of error that is.
+func TestPageWithoutKeyService(t *testing.T) {
+	t.Parallel()
+	n := newNight(t, nil)
+	program := rotatecli.Program{Name: "ops", Open: func(context.Context) (*rotatecli.Database, error) {
+		return nil, &kmsencrypted.Error{Op: "probe", Err: kmsencrypted.ErrUnavailable, Cause: context.DeadlineExceeded}
+	}}
+	p := page{n, program.Handler(n.Context(), nil, func(*http.Request) rotatecli.Access { return rotatecli.ReadAccess })}
+	p.shows("runs", "calls a key service before it opens the tables, which fails: no answer in time")
 }
 
 // The command serves the page until it is interrupted, makes the token, and refuses what

@@ -233,7 +233,7 @@ function stateOf(r) {
 // toGo is older than the rest where a large table is counted.
 function toGo(r) {
 	if (!r.counted) return "counting"
-	const left = r.remaining > 0 ? about(r.about) + things(r.remaining, "key") : r.about ? "none in a sample" : "none"
+	const left = r.remaining > 0 ? about(r.about) + things(r.remaining, "key") + " to " + r.current : r.about ? "none in a sample" : "none"
 	return left + (r.run ? ", counted at " + clock(r.counted) : "")
 }
 
@@ -273,7 +273,8 @@ function newChart(name) {
 	c.caption = el("figcaption")
 	c.top = el("span")
 	c.from = el("span")
-	const plot = el("div", {className: "plot"}, c.top, c.image, el("p", {className: "axis"}, c.from, el("span", {}, "now")))
+	c.to = el("span")
+	const plot = el("div", {className: "plot"}, c.top, c.image, el("p", {className: "axis"}, c.from, c.to))
 	c.figure = el("figure", {hidden: true}, c.caption, plot, c.shares)
 	return c
 }
@@ -288,7 +289,9 @@ function showChart(c, r) {
 	const {lasts, top} = draw(c.image, r.points)
 	text(c.caption, "Where the time of " + r.table + " goes: seconds of all workers in a second")
 	text(c.top, top.toFixed(1) + " s/s")
-	text(c.from, (lasts < 300 ? things(lasts, "second") : "5 minutes") + " ago")
+	const unfinished = r.active || r.paused
+	text(c.from, (lasts < 300 ? things(lasts, "second") : "5 minutes") + (unfinished ? " ago" : " before"))
+	text(c.to, unfinished ? "now" : "the end")
 	c.image.setAttribute("aria-label", r.points.length > 0 ? "Lately: " + share(r.lately) + "." : "Nothing was seen at work yet.")
 	put(c.shares, table("Share of the time", ["", "Lately", "Whole run"], stages.map(([stage, label]) =>
 		[el("span", {}, el("i", {className: stage, "aria-hidden": "true"}), label), cell(percent(r.lately[stage], sum(r.lately)), "number"), cell(percent(r.whole[stage], sum(r.whole)), "number")])))
@@ -338,7 +341,7 @@ function showKeys(k, body) {
 	}
 	put(body, k.examined && el("p", {className: "dim"}, "Examined " + time(k.examined)),
 		k.keys.map((key) => el("article", {"aria-label": key.name}, el("h3", {}, key.name),
-			key.known ? el("ul", {className: "found"}, key.found.map(found)) : el("p", {className: "dim"}, k.examining ? "Is examined now" : "Not examined yet"))))
+			key.known ? el("ul", {className: "found"}, key.found.map(found)) : el("p", {className: "dim"}, k.examining ? "Is examined now" : "Not examined yet"), key.remedy && el("p", {}, prose(key.remedy)))))
 	if (k.examined && showKeys.examined !== undefined && showKeys.examined !== k.examined) say("The key services were examined: " + (k.keys.every((key) => key.healthy) ? "all can encrypt." : "not all are in order."))
 	showKeys.examined = k.examined || ""
 }

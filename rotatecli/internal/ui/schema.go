@@ -45,7 +45,8 @@ type Run struct {
 	State     string     `json:"state"`
 	Active    bool       `json:"active"`
 	Paused    bool       `json:"paused"`
-	To        string     `json:"to"` // versions
+	To        string     `json:"to"`      // version of the run, or those that the program writes
+	Current   string     `json:"current"` // versions that the program writes
 	Part      bool       `json:"part"`
 	Pass      int        `json:"pass"`
 	Counted   *time.Time `json:"counted,omitempty"` // when Remaining was so; nil if it is not known
@@ -139,6 +140,7 @@ type Key struct {
 	Known   bool          `json:"known"` // it was examined
 	Healthy bool          `json:"healthy"`
 	Found   []Observation `json:"found"`
+	Remedy  string        `json:"remedy,omitempty"` // commands are in backquotes
 }
 
 // Observation is what an examination found.
