@@ -66,7 +66,7 @@ func (c *checker) statement(m *model, s statement, call *ast.CallExpr, text ast.
 	case s.insert && !slices.ContainsFunc(columns, isKey):
 		c.report(text, "this INSERT writes %s without the key column %s, and then nothing can open it: insert the key too", writes[0].column, m.keys[0])
 	case s.insert && slices.ContainsFunc(s.upsert, func(column string) bool { return m.columns[column] }) && !slices.ContainsFunc(s.upsert, isKey):
-		c.report(text, "in a row that is there this sets %s and keeps the data key of another record: set the key column %s too, and every column under it", writes[0].column, m.keys[0])
+		c.report(text, "if the row exists, this sets %s and keeps the old data key, under which it does not open: set the key column %s too, and every column under it", writes[0].column, m.keys[0])
 	case s.insert:
 	case !slices.ContainsFunc(s.compared, isKey):
 		c.report(text, "this UPDATE writes %s although the data key of the row may have changed since it was read: add AND %s = … to its WHERE, or use Update of the adapter for your database library", writes[0].column, m.keys[0])

@@ -54,7 +54,7 @@ func (s *store) inserts(c *Customer, email string, income int) error {
 	if _, err := s.db.Exec("INSERT INTO customers (id, encrypted_kms_key, born_ciphertext) VALUES (?, ?, ?)", c.ID, c.Key, c.Born.Must()); err != nil { // want `writes a plaintext`
 		return err
 	}
-	_, err := s.db.Exec("INSERT INTO customers (id, encrypted_kms_key, email_ciphertext) VALUES (?, ?, ?) "+ // want `keeps the data key of another record`
+	_, err := s.db.Exec("INSERT INTO customers (id, encrypted_kms_key, email_ciphertext) VALUES (?, ?, ?) "+ // want `keeps the old data key, under which it does not open`
 		"ON CONFLICT (id) DO UPDATE SET email_ciphertext = excluded.email_ciphertext", c.ID, c.Key, c.Email)
 	return err
 }
