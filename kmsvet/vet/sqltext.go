@@ -103,7 +103,7 @@ func valueOf(tokens []string) (v value) {
 	}
 	t := tokens[0]
 	v.null = t == "null"
-	v.literal = strings.HasPrefix(t, "'") || t[0] >= '0' && t[0] <= '9'
+	v.literal = t == "" || strings.ContainsAny(t[:1], "'0123456789") // "" is an empty text of MySQL
 	if number, ok := strings.CutPrefix(t, "$"); ok {
 		v.argument, _ = strconv.Atoi(number)
 	}
@@ -152,7 +152,7 @@ func (s *scanner) insert() (st statement, ok bool) {
 		return st, false
 	}
 	s.next()
-	for s.peek() != ")" && s.peek() != "" {
+	for len(s.tokens) > 0 && s.peek() != ")" {
 		st.set = append(st.set, assignment{column: s.name()})
 		s.skip(",")
 	}
@@ -160,7 +160,7 @@ func (s *scanner) insert() (st statement, ok bool) {
 	s.until("values", "select")
 	if s.next(); s.peek() == "(" {
 		s.next()
-		for i := 0; i < len(st.set) && s.peek() != ""; i++ {
+		for i := 0; i < len(st.set) && len(s.tokens) > 0; i++ {
 			st.set[i].value = valueOf(s.until(",", ")"))
 			if s.next() == ")" {
 				break
