@@ -166,7 +166,12 @@ func (c recordCounts) exact() bool { return c.known() && !c.about }
 // counter counts the records of a table, first about.
 func (d *dashboard) counter(t *table) func(context.Context, func(recordCounts)) error {
 	exact := false
-	return func(ctx context.Context, show func(recordCounts)) error {
+	return func(ctx context.Context, keep func(recordCounts)) error {
+		show := func(c recordCounts) {
+			keep(c)
+			d.versions.expire()
+			d.inventory.expire()
+		}
 		if !exact {
 			counts, isAbout, err := t.store.About(ctx)
 			if err != nil {

@@ -3,10 +3,10 @@
 
 const sections = [
 	{name: "runs", every: 1000, show: showRuns},
-	{name: "versions", every: 3000, show: showVersions},
+	{name: "versions", every: 1000, show: showVersions},
 	{name: "keys", every: 2000, show: showKeys},
 	{name: "branches", every: 10000, show: showBranches},
-	{name: "inventory", every: 10000, show: showInventory},
+	{name: "inventory", every: 3000, show: showInventory},
 	{name: "history", every: 5000, show: showHistory},
 ]
 const $ = (id) => document.getElementById(id)
