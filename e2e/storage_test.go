@@ -28,6 +28,7 @@ import (
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/files/s3ec"
 	"github.com/kmsencrypted/kmsencrypted/files/s3ec/s3client"
 	"github.com/kmsencrypted/kmsencrypted/files/storage"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/fakes/awskms"
@@ -216,6 +217,39 @@ func TestStorageServerSide(t *testing.T) {
 	}
 	if len(without) > 0 || asked.Load() < int64(uploads) {
 		t.Errorf("%d requests asked for it, %v did not", asked.Load(), without)
+	}
+}
+
+// A store that received other bytes says so, of a small object or of a part of a large one.
+// Nothing is kept.
+func TestStorageDigest(t *testing.T) {
+	t.Parallel()
+	var refused atomic.Int64
+	server := newStorageServer(t, func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "object") {
+			return false
+		}
+		refused.Add(1)
+		io.Copy(io.Discard, r.Body)
+		w.WriteHeader(http.StatusBadRequest)
+		io.WriteString(w, "<Error><Code>BadDigest</Code><Message>The Content-MD5 you specified did not match what we received.</Message></Error>")
+		return true
+	})
+	services := openStorage(t, server.service("plain", "S3")+server.service("encrypted", "EncryptedS3", "prefix: encrypted/", "encryption_key: 'a static key that has 32 bytes..'")+
+		server.service("native", "NativeS3", "prefix: native/"), storage.Options{Box: kmstest.Box(t)})
+	for _, name := range services.Names() {
+		s, err := services.Service(name)
+		must(t, err)
+		for _, size := range []int{10, 12 << 20} {
+			before, object := refused.Load(), fmt.Sprint("object", size)
+			err := s.Upload(t.Context(), object, io.LimitReader(rand.Reader, int64(size)), storage.UploadOptions{})
+			if !errors.Is(err, s3ec.ErrDigest) || refused.Load() == before {
+				t.Errorf("%s, %d bytes: %v, want ErrDigest", name, size, err)
+			}
+			if is, err := s.Exists(t.Context(), object); is || err != nil {
+				t.Errorf("%s, %d bytes: the object exists: %t, %v", name, size, is, err)
+			}
+		}
 	}
 }
 

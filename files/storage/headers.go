@@ -8,6 +8,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go/middleware"
+
+	"github.com/kmsencrypted/kmsencrypted/files/s3ec/s3client"
 )
 
 // Headers are stored with an object in S3 and returned with it, also by URLs. They are
@@ -24,7 +26,7 @@ type Headers struct {
 type headersKey struct{}
 
 // sendHeaders is an option of a client that adds the headers of an upload, and the settings
-// that all uploads have.
+// that all uploads have. To errors of the store it adds what they mean.
 func (s settings) sendHeaders(o *s3.Options) {
 	o.APIOptions = append(o.APIOptions, func(stack *middleware.Stack) error {
 		return stack.Initialize.Add(middleware.InitializeMiddlewareFunc("kmsencryptedHeaders",
@@ -36,7 +38,8 @@ func (s settings) sendHeaders(o *s3.Options) {
 				case *s3.CreateMultipartUploadInput:
 					s.fill(h, &call.ContentType, &call.ContentDisposition, &call.CacheControl, &call.StorageClass, &call.Metadata)
 				}
-				return next.HandleInitialize(ctx, in)
+				out, metadata, err := next.HandleInitialize(ctx, in)
+				return out, metadata, s3client.Meaning(err)
 			}), middleware.After)
 	})
 }

@@ -304,6 +304,11 @@ var meanings = map[string]error{
 	"XAmzContentChecksumMismatch": s3ec.ErrDigest, "XAmzContentSHA256Mismatch": s3ec.ErrDigest,
 }
 
+// Meaning adds to an error of the SDK for S3 what it means: [fs.ErrNotExist], or
+// [s3ec.ErrDigest] if the store received other bytes than were sent. It returns other errors as
+// they are.
+func Meaning(err error) error { return meaning(err, nil) }
+
 // meaning adds to an error of the SDK what it means. precondition is the meaning of a
 // condition that was not met.
 func meaning(err, precondition error) error {
@@ -317,7 +322,7 @@ func meaning(err, precondition error) error {
 	if api, ok := errors.AsType[smithy.APIError](err); ok && known == nil {
 		known = meanings[api.ErrorCode()]
 	}
-	if known == nil {
+	if known == nil || errors.Is(err, known) {
 		return err
 	}
 	return fmt.Errorf("%w: %w", known, err)
