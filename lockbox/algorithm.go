@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"golang.org/x/crypto/chacha20poly1305"
+	"golang.org/x/crypto/nacl/box"
 	"golang.org/x/crypto/nacl/secretbox"
-	"golang.org/x/crypto/salsa20/salsa" // for libsodium's box keys, HSalsa20 of the shared secret
 )
 
 // Algorithm is the algorithm: option of a box.
@@ -75,14 +75,15 @@ func newHybridCipher(private, public []byte) (cipher.AEAD, error) {
 	if err != nil {
 		return nil, configError("%w", err)
 	}
-	// ECDH refuses public keys of low order, whose shared secret everybody knows.
+	// ECDH refuses public keys of low order, whose shared secret everybody knows. Precompute,
+	// which makes libsodium's key of a box, does not.
 	shared, err := ours.ECDH(theirs)
+	clear(shared)
 	if err != nil {
 		return nil, configError("%w", err)
 	}
-	defer clear(shared)
 	var key [KeySize]byte
-	salsa.HSalsa20(&key, new([16]byte), (*[KeySize]byte)(shared), &salsa.Sigma)
+	box.Precompute(&key, (*[KeySize]byte)(public), (*[KeySize]byte)(private))
 	defer clear(key[:])
 	return nonceInFront{newSecretBox(key[:]), randomNonce}, nil
 }
