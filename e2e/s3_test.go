@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"database/sql"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -404,5 +405,48 @@ func TestRecoverS3(t *testing.T) {
 			t.Errorf("file %s = %d bytes, %v, want %d", id, len(got), err, len(content))
 		}
 		must(t, f.Close())
+	}
+}
+
+// What only the driver knows reaches the store: of every upload of attachments and of an
+// encrypted bucket, and of one upload.
+func TestBeforeWriteS3(t *testing.T) {
+	t.Parallel()
+	server, inner := startS3(t)
+	team := func(name string) func(func(any) bool) error {
+		return func(asFunc func(any) bool) error {
+			var in *s3.PutObjectInput
+			if !asFunc(&in) {
+				return errors.ErrUnsupported
+			}
+			in.Metadata = map[string]string{"team": name}
+			return nil
+		}
+	}
+	always := gocloud.Transfer{BeforeWrite: team("billing")}
+	must(t, gocloud.AttachmentsWith(inner, always).Put(t.Context(), "attached", func(w io.Writer) error {
+		_, err := w.Write(numbered(6 << 20)) // in two parts
+		return err
+	}))
+	b := gocloud.New(inner, "test", kmstest.Box(t), gocloud.Options{Transfer: always}).Blob()
+	must(t, b.WriteAll(t.Context(), "of all", []byte("text"), nil))
+	must(t, b.WriteAll(t.Context(), "of one", []byte("text"), &blob.WriterOptions{BeforeWrite: team("support")}))
+	for key, want := range map[string]string{"attached": "billing", "of all": "billing", "of one": "support"} {
+		head, err := server.client.HeadObject(t.Context(), &s3.HeadObjectInput{Bucket: aws.String(s3Name), Key: aws.String(key)})
+		must(t, err)
+		if got := head.Metadata["team"]; got != want {
+			t.Errorf("%s has the metadata team %q, want %q", key, got, want)
+		}
+	}
+	refused := gocloud.Transfer{BeforeWrite: func(func(any) bool) error { return io.ErrNoProgress }}
+	err := gocloud.AttachmentsWith(inner, refused).Put(t.Context(), "refused", func(w io.Writer) error {
+		_, err := w.Write([]byte("text"))
+		return err
+	})
+	if !errors.Is(err, io.ErrNoProgress) {
+		t.Errorf("an upload that BeforeWrite refuses: %v", err)
+	}
+	if there, err := inner.Exists(t.Context(), "refused"); there || err != nil {
+		t.Errorf("it is there: %t, %v", there, err)
 	}
 }

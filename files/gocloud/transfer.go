@@ -9,8 +9,8 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 )
 
-// Transfer bounds the memory of an upload to a store that takes parts, such as S3. An
-// upload holds about PartSize * (Concurrency + 1), and 2 MiB for encryption, however
+// Transfer is how objects are uploaded. It bounds the memory of an upload to a store that
+// takes parts, such as S3. An upload holds about PartSize * (Concurrency + 1), and 2 MiB for encryption, however
 // large the file is. n uploads at a time hold n times that. The zero value, which is
 // 5 MiB and 2, holds about 17 MiB.
 type Transfer struct {
@@ -20,6 +20,11 @@ type Transfer struct {
 	// Concurrency is the number of parts that are sent at a time; 0 means 2. More are
 	// faster to a store at a distance.
 	Concurrency int
+	// BeforeWrite is called before each upload, as that of [blob.WriterOptions], for what
+	// only the driver of the store knows, such as a storage class or tags. One in the
+	// options of a single upload comes first. An error ends the upload. It is not called
+	// for sidecars.
+	BeforeWrite func(asFunc func(any) bool) error
 }
 
 const (
@@ -37,6 +42,9 @@ func (t Transfer) apply(o *blob.WriterOptions) error {
 	}
 	if o.MaxConcurrency == 0 {
 		o.MaxConcurrency = cmp.Or(t.Concurrency, defaultConcurrency)
+	}
+	if o.BeforeWrite == nil {
+		o.BeforeWrite = t.BeforeWrite
 	}
 	return nil
 }
