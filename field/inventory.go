@@ -23,6 +23,8 @@ type Protected struct {
 	// Leaks is what the column tells somebody who sees the table: "length", "length to 16
 	// bytes", "equality and frequency". Empty means nothing beyond that there is a value.
 	Leaks string
+	// Deterministic means that equal values are equal in the column.
+	Deterministic bool
 }
 
 // Inventory returns every column that the model manages, in the order of keys, values,
@@ -42,7 +44,7 @@ func (s *schema) inventory() (list []Protected) {
 			under = ""
 		}
 		for _, f := range key.fields {
-			list = append(list, Protected{Column: f.column, Kind: "value", Key: under, Form: string(f.ruby), Leaks: f.leaks()})
+			list = append(list, Protected{Column: f.column, Kind: "value", Key: under, Form: string(f.ruby), Leaks: f.leaks(), Deterministic: f.deterministic})
 			for _, part := range f.parts() {
 				parts = append(parts, Protected{Column: part.column, Kind: "part", Key: under, Of: []string{f.column}})
 			}
@@ -50,7 +52,7 @@ func (s *schema) inventory() (list []Protected) {
 	}
 	list = append(list, parts...)
 	for _, x := range s.indexes {
-		list = append(list, Protected{Column: x.column, Kind: "index", Of: x.sourceNames(), How: x.how(), Leaks: x.leaks()})
+		list = append(list, Protected{Column: x.column, Kind: "index", Of: x.sourceNames(), How: x.how(), Leaks: x.leaks(), Deterministic: true})
 	}
 	return list
 }

@@ -39,8 +39,8 @@ func TestInventory(t *testing.T) {
 		{Column: "encrypted_ssn", Kind: "value", Key: "encrypted_kms_key", Form: "attr_encrypted", Leaks: "length"},
 		{Column: "phone_ciphertext", Kind: "value", Key: "encrypted_kms_key_phone", Form: "lockbox", Leaks: "length"},
 		{Column: "encrypted_ssn_iv", Kind: "part", Key: "encrypted_kms_key", Of: []string{"encrypted_ssn"}},
-		{Column: "email_bidx", Kind: "index", Of: []string{"email_ciphertext"}, How: "argon2id of lower", Leaks: "equality and frequency"},
-		{Column: "phone_bidx", Kind: "index", Of: []string{"phone_ciphertext"}, How: "hmac_sha256", Leaks: "equality and frequency, to 12 bits"},
+		{Column: "email_bidx", Kind: "index", Of: []string{"email_ciphertext"}, How: "argon2id of lower", Leaks: "equality and frequency", Deterministic: true},
+		{Column: "phone_bidx", Kind: "index", Of: []string{"phone_ciphertext"}, How: "hmac_sha256", Leaks: "equality and frequency, to 12 bits", Deterministic: true},
 	}
 	got := m.Adapter().Inventory()
 	if !reflect.DeepEqual(got, want) {

@@ -40,6 +40,8 @@ type inventoryLine struct {
 	// Form is how it is encrypted: native or a gem's, an index's algorithm, or a file's format.
 	Form  string `json:"form,omitempty"`
 	Leaks string `json:"leaks,omitempty"`
+	// Frequency is of a column in which equal values are equal.
+	Frequency *inventoryFrequency `json:"frequency,omitempty"`
 
 	// Of a key column.
 	Versions []inventoryVersion `json:"versions,omitempty"`
@@ -108,6 +110,11 @@ func (t *table) inventory(ctx context.Context, counts []rotation.VersionCount, a
 		case "index", "part":
 			l.Under = strings.Join(p.Of, ", ")
 		}
+		if p.Deterministic {
+			if l.Frequency, err = t.frequency(ctx, p.Column); err != nil {
+				return nil, err
+			}
+		}
 		lines = append(lines, l)
 	}
 	files, err := t.inventoryOfFiles(ctx)
@@ -161,7 +168,14 @@ func (l inventoryLine) cells() []string {
 		}
 		return at.Format(time.DateOnly)
 	}
-	return []string{l.Table, l.Name, l.Kind, l.Under, l.Form, l.records(), date(l.Rotated), date(l.Verified), l.Leaks}
+	return []string{l.Table, l.Name, l.Kind, l.Under, l.Form, l.records(), date(l.Rotated), date(l.Verified), l.leaks()}
+}
+
+func (l inventoryLine) leaks() string {
+	if l.Frequency == nil {
+		return l.Leaks
+	}
+	return fmt.Sprintf("%s (%v)", l.Leaks, l.Frequency)
 }
 
 func (l inventoryLine) records() string {
@@ -208,8 +222,8 @@ func printInventory(s *Session, format string, lines []inventoryLine) error {
 	return nil
 }
 
-// compare prints what has changed. The number of records does not count, because it
-// changes all the time.
+// compare prints what has changed. The numbers of records and of values do not count,
+// because they change all the time.
 func (c *inventoryCmd) compare(s *Session, now []inventoryLine) error {
 	text, err := os.ReadFile(c.Since)
 	if err != nil {
