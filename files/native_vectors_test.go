@@ -61,20 +61,23 @@ func wantError(t *testing.T, what string, err error, name string) {
 	vectors.WantOnly(t, what, err, name)
 }
 
+// objectVector is an object and what it was sealed from.
+type objectVector struct {
+	Name            string
+	Key             vectors.Hex
+	FileID          vectors.Hex `json:"file_id"`
+	Salt            vectors.Hex
+	PlaintextLabel  string      `json:"plaintext_label"`
+	PlaintextSize   int         `json:"plaintext_size"`
+	PlaintextSHA256 vectors.Hex `json:"plaintext_sha256"`
+	Size            int64
+	SHA256          vectors.Hex
+	Object          vectors.Hex
+}
+
 func TestNativeObjectVectors(t *testing.T) {
 	t.Parallel()
-	for _, c := range loadNative[struct {
-		Name            string
-		Key             vectors.Hex
-		FileID          vectors.Hex `json:"file_id"`
-		Salt            vectors.Hex
-		PlaintextLabel  string      `json:"plaintext_label"`
-		PlaintextSize   int         `json:"plaintext_size"`
-		PlaintextSHA256 vectors.Hex `json:"plaintext_sha256"`
-		Size            int64
-		SHA256          vectors.Hex
-		Object          vectors.Hex
-	}](t, "objects.json") {
+	for _, c := range loadNative[objectVector](t, "objects.json") {
 		plaintext := sha3.SumSHAKE256([]byte(c.PlaintextLabel), c.PlaintextSize)
 		if sum := sha256.Sum256(plaintext); !bytes.Equal(sum[:], c.PlaintextSHA256) {
 			t.Fatalf("%s: the plaintext is not the one that was sealed", c.Name)

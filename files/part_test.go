@@ -16,7 +16,6 @@ import (
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
-	"github.com/kmsencrypted/kmsencrypted/internal/testing/vectors"
 )
 
 // inParts seals a file by a sealer for each part, of some chunks, in a random order.
@@ -41,18 +40,7 @@ func inParts(t testing.TB, k Key, prefix, file []byte, chunks int) []byte {
 // What is sealed in parts, in any order and of any size, is the object of the vectors.
 func TestNativePartVectors(t *testing.T) {
 	t.Parallel()
-	for _, c := range loadNative[struct {
-		Name            string
-		Key             vectors.Hex
-		FileID          vectors.Hex `json:"file_id"`
-		Salt            vectors.Hex
-		PlaintextLabel  string      `json:"plaintext_label"`
-		PlaintextSize   int         `json:"plaintext_size"`
-		PlaintextSHA256 vectors.Hex `json:"plaintext_sha256"`
-		Size            int64
-		SHA256          vectors.Hex
-		Object          vectors.Hex
-	}](t, "objects.json") {
+	for _, c := range loadNative[objectVector](t, "objects.json") {
 		k, file := vectorKey(t, c.Key), sha3.SumSHAKE256([]byte(c.PlaintextLabel), c.PlaintextSize)
 		s, err := partSealer(k, appendHeader(nil, ID(c.FileID)), c.Salt)
 		if err != nil {

@@ -26,28 +26,17 @@ var frequencies = map[field.Dialect]string{
 		FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_stats s ON s.schemaname = n.nspname AND s.tablename = c.relname
 		WHERE c.oid = $1::text::regclass AND s.attname = $2`,
 	field.MySQL: `SELECT coalesce(max(cardinality), 0), 0 FROM information_schema.statistics
-		WHERE concat(table_schema, '.', table_name) = coalesce(nullif(?, ''), concat(database(), '.', ?)) AND seq_in_index = 1 AND column_name = ?`,
+		WHERE table_schema = coalesce(nullif(?, ''), database()) AND table_name = ? AND seq_in_index = 1 AND column_name = ?`,
 }
 
 // frequency returns nil if the statistics tell nothing, or not to this user.
 func (t *table) frequency(ctx context.Context, column string) (*inventoryFrequency, error) {
-	d := t.database.Dialect
-	query, ok := frequencies[d]
+	query, ok := frequencies[t.database.Dialect]
 	if !ok {
 		return nil, nil
 	}
-	quoted := d.Statement()
-	quoted.Table(t.name)
-	args := []any{quoted.String(), column}
-	if d == field.MySQL {
-		qualified := ""
-		if strings.Contains(t.name, ".") {
-			qualified = t.name
-		}
-		args = []any{qualified, t.name, column}
-	}
 	var values, most float64
-	if err := t.database.DB.QueryRowContext(ctx, query, args...).Scan(&values, &most); err != nil || values < 1 {
+	if err := t.database.DB.QueryRowContext(ctx, query, append(t.database.catalogued(t.name), column)...).Scan(&values, &most); err != nil || values < 1 {
 		return nil, err
 	}
 	return &inventoryFrequency{Values: int64(math.Round(values)), Most: most}, nil

@@ -30,15 +30,20 @@ var widths = map[field.Dialect]string{
 		FROM information_schema.columns WHERE table_schema = coalesce(nullif(?, ''), database()) AND table_name = ?`,
 }
 
-func (d *Database) widths(ctx context.Context, table string) (map[string]width, error) {
-	args := []any{d.Dialect.QuotedTable(table)}
-	if d.Dialect == field.MySQL {
-		schema, name, qualified := strings.Cut(table, ".")
-		if args = []any{schema, name}; !qualified {
-			args = []any{"", table}
-		}
+// catalogued are the arguments that name a table in a query of the database's catalogue: as a
+// regclass in PostgreSQL, by schema, which may be empty, and name in MariaDB and MySQL.
+func (d *Database) catalogued(table string) []any {
+	if d.Dialect != field.MySQL {
+		return []any{d.Dialect.QuotedTable(table)}
 	}
-	rows, err := d.DB.QueryContext(ctx, widths[d.Dialect], args...)
+	if schema, name, qualified := strings.Cut(table, "."); qualified {
+		return []any{schema, name}
+	}
+	return []any{"", table}
+}
+
+func (d *Database) widths(ctx context.Context, table string) (map[string]width, error) {
+	rows, err := d.DB.QueryContext(ctx, widths[d.Dialect], d.catalogued(table)...)
 	if err != nil {
 		return nil, err
 	}
