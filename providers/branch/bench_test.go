@@ -1,7 +1,9 @@
 package branch_test
 
 import (
+	"fmt"
 	"testing"
+	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/providers/branch"
@@ -80,4 +82,45 @@ func BenchmarkColdPage(b *testing.B) {
 			b.Fatalf("%d calls for a cold page, want 1", got)
 		}
 	}
+}
+
+// BenchmarkManyBranches reads records of 1,000 branches in turn: as long as the keys of
+// branches may stay open, each costs one call, however many reads there are.
+//
+//	go test ./providers/branch -run '^$' -bench ManyBranches -benchtime 1000000x
+func BenchmarkManyBranches(b *testing.B) {
+	const branches = 1000
+	service := newService(b)
+	store := newDir(b, branch.Limits{MaxAge: time.Hour})
+	box := func() *kmsencrypted.Box {
+		box, err := kmsencrypted.NewBox(open(b, store, service, byTenant))
+		if err != nil {
+			b.Fatal(err)
+		}
+		return box
+	}
+	writer, columns := box(), make([]kmsencrypted.WrappedKey, branches)
+	for i := range columns {
+		to := kmsencrypted.Binding{Table: "t", Column: "k", ID: []string{"7"}, Context: kmsencrypted.Context{"tenant": fmt.Sprint(i)}}
+		text, err := writer.Wrap(b.Context(), kmsencrypted.NewDataKey(), to)
+		if err != nil {
+			b.Fatal(err)
+		}
+		columns[i] = kmsencrypted.WrappedKey{Column: text, Binding: to}
+	}
+	reader, n := box(), 0
+	service.Forget()
+	for b.Loop() {
+		k, err := reader.Unwrap(b.Context(), columns[n%branches].Column, columns[n%branches].Binding)
+		if err != nil {
+			b.Fatal(err)
+		}
+		k.Wipe()
+		n++
+	}
+	calls := len(service.Calls())
+	if want := min(n, branches); calls != want {
+		b.Fatalf("%d reads of %d branches: %d calls, want %d", n, branches, calls, want)
+	}
+	b.ReportMetric(float64(calls), "calls")
 }
