@@ -38,10 +38,9 @@ func (f VersionedContext) bind(form contextForm) (BoundContext, error) {
 
 const bindingLabel = "kmsencrypted/1 binding"
 
-// canonical returns the binding as covered by the commitment (spec/native.md
+// appendCanonical appends the binding as covered by the commitment (spec/native.md
 // section 4).
-func (b Binding) canonical(format byte, recipe Version, context BoundContext) []byte {
-	out := make([]byte, 0, 256)
+func (b *Binding) appendCanonical(out []byte, format byte, recipe Version, context BoundContext) []byte {
 	out = canon.AppendString(out, bindingLabel)
 	out = append(out, format, recipe.flags())
 	out = canon.AppendString(out, b.Table)

@@ -86,7 +86,9 @@ type cacheID struct {
 	hash  [sha256.Size]byte
 }
 
-func (u *unwrapping) cacheID() cacheID { return cacheID{u.route(), sha256.Sum256([]byte(u.text()))} }
+func (u *unwrapping) cacheID() cacheID {
+	return cacheID{u.route(), sha256.Sum256(u.appendText(make([]byte, 0, usualIdentity)))}
+}
 
 type cacheEntry struct {
 	id      cacheID
@@ -138,22 +140,19 @@ func (b *Box) cached(ctx context.Context, u *unwrapping) (KeyResult, bool) {
 	if c.due(e, now) {
 		e.asked = b.refresh(ctx, u, e.expires)
 	}
-	result := e.result(b, u)
+	result := e.result(u)
 	if e.uses++; e.uses == c.config.MaxUses && e.err == nil {
 		c.remove(element)
 	}
 	return result, true
 }
 
-func (e *cacheEntry) result(b *Box, u *unwrapping) KeyResult {
+func (e *cacheEntry) result(u *unwrapping) KeyResult {
 	switch {
 	case e.err != nil:
 		return KeyResult{Err: e.err}
 	case e.columns != nil:
-		return KeyResult{Key: columnsKey(e.columns, func(ctx context.Context) (DataKey, error) {
-			again := *u // a copy that collects the result
-			return b.fresh(ctx, &again)
-		})}
+		return KeyResult{Key: columnsKey(e.columns, u)}
 	}
 	return KeyResult{Key: e.whole.clone()}
 }
@@ -206,7 +205,7 @@ func (b *Box) stale(u *unwrapping, result KeyResult) KeyResult {
 		return result
 	}
 	e.retry = now.Add(min(c.config.MaxAge/8, 5*time.Second))
-	return e.result(b, u)
+	return e.result(u)
 }
 
 // isOutage reports whether a key service did not answer, as opposed to refuse.

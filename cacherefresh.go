@@ -22,12 +22,11 @@ func (b *Box) refresh(ctx context.Context, u *unwrapping, expires time.Time) (st
 	default:
 		return false
 	}
-	again := *u // a copy that collects the result
 	go func() {
 		defer func() { <-b.cache.refreshes }()
 		ctx, cancel := context.WithDeadline(context.WithoutCancel(ctx), expires)
 		defer cancel()
-		key, _ := b.fresh(ctx, &again)
+		key, _ := u.again(ctx)
 		key.Wipe()
 	}()
 	return true

@@ -48,7 +48,7 @@ func (b *Box) Committed(commitment [32]byte, k DataKey, to Binding) (bool, error
 		if err != nil {
 			return false, &Error{Op: "read", Version: n, Err: err}
 		}
-		is, err := k.commit(to.canonical(keycolumn.FormatKey, recipe, ec))
+		is, err := k.commit(to.appendCanonical(nil, keycolumn.FormatKey, recipe, ec))
 		if err != nil || is == commitment {
 			return err == nil, err
 		}

@@ -49,9 +49,9 @@ type material struct {
 
 	derived atomic.Pointer[recordKeys]
 
-	// unwrap returns the key again, with its bytes. It is set for a key from the cache,
-	// which has no raw.
-	unwrap func(context.Context) (DataKey, error)
+	// cached is set for a key from the cache, which has no raw. Unwrapping it again returns
+	// the key with its bytes.
+	cached *unwrapping
 }
 
 // recordKeys are the 64 bytes that one HKDF-Expand derives from a data key for the
@@ -83,17 +83,17 @@ func (k DataKey) clone() DataKey {
 	from, to := k.hidden.Get(), c.hidden.Get()
 	from.mu.RLock()
 	defer from.mu.RUnlock()
-	to.raw, to.wiped, to.unwrap = from.raw, from.wiped, from.unwrap
+	to.raw, to.wiped, to.cached = from.raw, from.wiped, from.cached
 	to.derived.Store(from.derived.Load())
 	return c
 }
 
-// columnsKey returns a key that seals and opens columns but has no bytes. unwrap
-// returns the same key with its bytes.
-func columnsKey(keys *recordKeys, unwrap func(context.Context) (DataKey, error)) DataKey {
+// columnsKey returns a key that seals and opens columns but has no bytes. Unwrapping
+// its column again returns those.
+func columnsKey(keys *recordKeys, column *unwrapping) DataKey {
 	k := DataKey{hidden: secret.Hide(material{})}
 	m := k.hidden.Get()
-	m.unwrap = unwrap
+	m.cached = column
 	m.derived.Store(keys)
 	return k
 }
@@ -107,7 +107,7 @@ func (k DataKey) Fresh(ctx context.Context) (DataKey, error) {
 		return DataKey{}, ErrWiped
 	}
 	if err := k.use(func(*[DataKeySize]byte) {}); err == ErrCached {
-		return m.unwrap(ctx)
+		return m.cached.again(ctx)
 	} else if err != nil {
 		return DataKey{}, err
 	}
@@ -222,7 +222,7 @@ func (k DataKey) use(f func(key *[DataKeySize]byte)) error {
 	switch {
 	case m.wiped:
 		return ErrWiped
-	case m.unwrap != nil:
+	case m.cached != nil:
 		return ErrCached
 	}
 	f(&m.raw)

@@ -93,12 +93,7 @@ func (b *Box) wait(ctx context.Context, shared *flight) KeyResult {
 
 // settle makes the key from what the provider returned, once.
 func (b *Box) settle(f *flight) {
-	f.settled.Do(func() {
-		if f.Err == nil {
-			f.Key, f.Err = f.key(f.raw)
-		}
-		b.remember(f.unwrapping, f.KeyResult)
-	})
+	f.settled.Do(func() { f.KeyResult = b.settled(f.unwrapping, f.raw, f.Err) })
 }
 
 // take ends one caller's wait for a flight that has landed. The last caller gets

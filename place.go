@@ -40,7 +40,7 @@ func (b *Box) Place(version int, to Binding) (Place, error) {
 	if err != nil {
 		return Place{}, &Error{Op: string(OpWrap), Version: version, Err: err}
 	}
-	p := Place{binding: string(to.canonical(0, recipe, ec))}
+	p := Place{binding: string(to.appendCanonical(nil, 0, recipe, ec))}
 	if recipe.ProviderFor != nil { // otherwise it is the version's own, which may not be comparable
 		p.provider = recipe.Provider
 	}

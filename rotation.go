@@ -88,6 +88,9 @@ type rewrapping struct {
 
 func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
 	from, err := b.unwrapping(c.Column, c.Binding, keycolumn.FormatKey)
+	if err == nil {
+		err = from.parse()
+	}
 	if err != nil {
 		return nil, err
 	}

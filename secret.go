@@ -58,6 +58,9 @@ func (b *Box) Encrypt(ctx context.Context, plaintext []byte, ec EncryptionContex
 // of [Box.Unwrap]. The caller must wipe the result.
 func (b *Box) Decrypt(ctx context.Context, column string, ec EncryptionContext) (plaintext []byte, err error) {
 	u, err := b.unwrapping(column, Binding{Context: ec}, keycolumn.FormatSecret)
+	if err == nil {
+		err = u.parse()
+	}
 	if err != nil {
 		return nil, err
 	}

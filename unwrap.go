@@ -14,10 +14,10 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/internal/rubycompat"
 )
 
-// The life of a key that is read: Unwrap parses the column and chooses the recipe
-// of its version (unwrapping), looks into the cache (cached, in cache.go), asks
-// the provider or joins a request for the same column (fetch, in inflight.go),
-// and compares what comes back with the commitment in the column (check).
+// The life of a key that is read: Unwrap chooses the recipe of the column's version
+// (unwrapping), looks into the cache (cached, in cache.go), parses the column
+// (parse), asks the provider or joins a request for the same column (fetch, in
+// inflight.go), and compares what comes back with the commitment in the column (check).
 
 // Unwrap opens the data key in a key column, of any listed version and form. The
 // caller must wipe the key, which is a separate copy.
@@ -49,35 +49,64 @@ func (b *Box) open(ctx context.Context, u *unwrapping) (DataKey, error) {
 
 // fresh unwraps a data key even if it is in the cache.
 func (b *Box) fresh(ctx context.Context, u *unwrapping) (DataKey, error) {
+	if err := u.parse(); err != nil {
+		return DataKey{}, err
+	}
 	if isInMemory(u.recipe.Provider) {
-		f := flight{unwrapping: u}
-		f.raw, f.Err = b.decrypt(ctx, u)
-		b.settle(&f)
-		return f.Key, f.Err
+		r := b.direct(ctx, u)
+		return r.Key, r.Err
 	}
 	r := b.fetch(ctx, u)
 	return r.Key, r.Err
 }
 
+// again unwraps a column whose key came from the cache.
+func (u *unwrapping) again(ctx context.Context) (DataKey, error) {
+	anew := *u // a copy that collects the result
+	return u.box.fresh(ctx, &anew)
+}
+
+// direct unwraps a data key by a call that is shared with nobody.
+func (b *Box) direct(ctx context.Context, u *unwrapping) KeyResult {
+	raw, err := b.decrypt(ctx, u)
+	return b.settled(u, raw, err)
+}
+
+// settled makes the key from what the provider returned, and remembers the result.
+func (b *Box) settled(u *unwrapping, raw []byte, err error) KeyResult {
+	r := KeyResult{Err: err}
+	if err == nil {
+		r.Key, r.Err = u.key(raw)
+	}
+	b.remember(u, r)
+	return r
+}
+
 // unwrapping is a column that is being read.
 type unwrapping struct {
+	box      *Box
 	column   string
 	id       string // memo of text
 	version  int
 	recipe   Version
-	wraps    []Wrap          // under Ruby one, without a tag
 	contexts []BoundContext  // the most likely first; several only under Ruby
 	only     [1]BoundContext // backs contexts of a native column
-	legacy   bool            // the wrap is a column from before 1.0 that names its own key
+	format   byte            // what a native column must hold: a key or a secret
+	binding  []byte          // native only
+	usual    [usualBinding]byte
 
+	wraps      []Wrap                         // under Ruby one, without a tag
+	legacy     bool                           // the wrap is a column from before 1.0 that names its own key
 	commitment [keycolumn.CommitmentSize]byte // native only, as is the rest
-	binding    []byte
 	rest       []byte
 	opened     DataKey // set by check
 }
 
-// unwrapping parses a column and selects its version. format is the expected
-// content of a native column: a key or a secret.
+// usualBinding is the size in bytes up to which a binding needs no memory of its own.
+const usualBinding = 224
+
+// unwrapping selects the version of a column, with its provider and context. format is
+// the expected content of a native column: a key or a secret.
 func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping, error) {
 	version, body, versioned := keycolumn.SplitVersion(column)
 	if !versioned {
@@ -87,7 +116,7 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 	if err != nil {
 		return nil, err
 	}
-	u := &unwrapping{column: column, version: version, recipe: recipe}
+	u := &unwrapping{box: b, column: column, version: version, recipe: recipe, format: format}
 	switch {
 	case recipe.EncryptOnly:
 		err = fmt.Errorf("%w: the version is EncryptOnly in this process", ErrDenied)
@@ -98,7 +127,7 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 	case !versioned:
 		err = fmt.Errorf("%w: a column without a version is Ruby's, and version 1 is native", ErrMalformed)
 	default:
-		err = b.nativeColumn(u, body, from, format)
+		err = b.nativeColumn(u, from)
 	}
 	if err != nil {
 		return nil, &Error{Op: string(OpUnwrap), Version: version, Err: err}
@@ -110,7 +139,7 @@ func (b *Box) unwrapping(column string, from Binding, format byte) (*unwrapping,
 // the prefix and decodes garbage.
 var looksVersioned = regexp.MustCompile(`^v\d+:`)
 
-func (b *Box) nativeColumn(u *unwrapping, body string, from Binding, format byte) error {
+func (b *Box) nativeColumn(u *unwrapping, from Binding) error {
 	ec, err := bind(from.Context, contextForm{version: u.version, escapes: railsDefault})
 	if err != nil {
 		return err
@@ -120,21 +149,26 @@ func (b *Box) nativeColumn(u *unwrapping, body string, from Binding, format byte
 	if u.recipe, err = b.chosen(u.recipe, u.version, from.Subject, ec); err != nil {
 		return err
 	}
-	n, err := keycolumn.ParseText(body)
-	if err != nil || n.Format != format {
-		return ErrMalformed
+	u.binding = from.appendCanonical(u.usual[:0], u.format, u.recipe, ec)
+	return nil
+}
+
+// parse reads the wraps and the commitment in a native column. A key from the cache
+// does without.
+func (u *unwrapping) parse() error {
+	if u.recipe.Format == Ruby || u.wraps != nil {
+		return nil
 	}
-	if format == keycolumn.FormatKey {
-		want := 0
-		if u.recipe.RecordSeal {
-			want = keycolumn.SealSize
-		}
-		if len(n.Rest) != want {
-			return ErrMalformed
-		}
+	_, body, _ := keycolumn.SplitVersion(u.column)
+	n, err := keycolumn.ParseText(body)
+	seal := 0
+	if u.recipe.RecordSeal {
+		seal = keycolumn.SealSize
+	}
+	if err != nil || n.Format != u.format || u.format == keycolumn.FormatKey && len(n.Rest) != seal {
+		return &Error{Op: string(OpUnwrap), Version: u.version, Err: ErrMalformed}
 	}
 	u.commitment, u.rest, u.wraps = n.Commitment, n.Rest, n.Wraps
-	u.binding = from.canonical(format, u.recipe, ec)
 	return nil
 }
 
@@ -313,18 +347,27 @@ type identity struct {
 
 func (u *unwrapping) identity() identity { return identity{u.route(), u.text()} }
 
-// text returns the part of the identity for column, context and binding. It
-// contains the context both as bound and as sent: before kms_encrypted 1.0 the
-// order of pairs and the types of values made a difference.
+// usualIdentity is the capacity in bytes that keeps a typical identity on the stack.
+const usualIdentity = 1024
+
+// text returns the part of the identity for column, context and binding.
 func (u *unwrapping) text() string {
 	if u.id == "" {
-		id := make([]byte, 0, len(u.column)+2*len(u.contexts[0].text)+len(u.binding)+64)
-		id = canon.AppendString(id, u.column)
-		id = u.contexts[0].appendCanonical(id)
-		id = canon.AppendString(id, u.contexts[0].text)
-		u.id = string(append(id, u.binding...))
+		u.id = string(u.appendText(make([]byte, 0, usualIdentity)))
 	}
 	return u.id
+}
+
+// appendText appends the column and the context, both as bound and as sent: before
+// kms_encrypted 1.0 the order of pairs and the types of values made a difference. A
+// binding has the context that is bound.
+func (u *unwrapping) appendText(dst []byte) []byte {
+	dst = canon.AppendString(dst, u.column)
+	dst = canon.AppendString(dst, u.contexts[0].text)
+	if u.recipe.Format == Native {
+		return append(dst, u.binding...)
+	}
+	return u.contexts[0].appendCanonical(dst)
 }
 
 // ColumnVersion returns the version of a key column. A column without a version is

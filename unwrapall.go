@@ -71,6 +71,8 @@ func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[in
 			if cached, ok := b.cached(ctx, u); ok {
 				job.KeyResult = cached
 				known = append(known, job)
+			} else if job.Err = u.parse(); job.Err != nil {
+				known = append(known, job)
 			} else {
 				q.add(job)
 			}
@@ -107,7 +109,7 @@ func (j *unwrapJob) give(to func(int, KeyResult)) {
 	to(j.places[0], j.KeyResult)
 }
 
-// unwrapUnit is a group of columns that take one request.
+// unwrapUnit is a group of columns that take one request, or a few calls in memory.
 type unwrapUnit struct {
 	jobs    []*unwrapJob
 	flights []*flight              // of the jobs; nil if they have their results already
@@ -150,7 +152,7 @@ func (q *unwrapQueue) add(job *unwrapJob) {
 		stop = new(atomic.Pointer[error])
 		q.stops[r] = stop
 	}
-	_, size := batching(job.recipe.Provider)
+	size := unitSize(job.recipe.Provider)
 	if size == 1 || job.legacy || len(job.wraps) == 0 {
 		q.start(&unwrapUnit{jobs: []*unwrapJob{job}, stop: stop})
 		return
@@ -192,7 +194,9 @@ func (q *unwrapQueue) run() {
 		q.boarded <- unit
 		if own != nil {
 			q.box.request(own.ctx, own.flights)
-			q.stopAfter(unit.stop, own.flights)
+			for _, f := range own.flights {
+				unit.stopAfter(f.Err)
+			}
 			q.box.land(own)
 		}
 	}
@@ -209,33 +213,25 @@ func (q *unwrapQueue) board(unit *unwrapUnit) (own *request) {
 		unit.fail(func(*unwrapJob) error { return *stopped })
 		return nil
 	}
+	if isInMemory(unit.jobs[0].recipe.Provider) {
+		for _, job := range unit.jobs {
+			job.KeyResult = q.box.direct(q.ctx, job.unwrapping)
+			unit.stopAfter(job.Err)
+		}
+		return nil
+	}
 	us := make([]*unwrapping, len(unit.jobs))
 	for i, job := range unit.jobs {
 		us[i] = job.unwrapping
 	}
-	if !isInMemory(us[0].recipe.Provider) {
-		unit.flights, own = q.box.inflight.board(q.ctx, us)
-		return own
-	}
-	flights := make([]*flight, len(us))
-	for i, u := range us {
-		flights[i] = &flight{unwrapping: u}
-	}
-	q.box.request(q.ctx, flights)
-	for i, f := range flights {
-		q.box.settle(f)
-		unit.jobs[i].KeyResult = f.KeyResult
-	}
-	q.stopAfter(unit.stop, flights)
-	return nil
+	unit.flights, own = q.box.inflight.board(q.ctx, us)
+	return own
 }
 
 // stopAfter stops a route after an error that every request on it would get.
-func (q *unwrapQueue) stopAfter(stop *atomic.Pointer[error], flights []*flight) {
-	for _, f := range flights {
-		if f.Err != nil && ConcernsAll(f.Err) {
-			stop.Store(&f.Err)
-		}
+func (u *unwrapUnit) stopAfter(err error) {
+	if err != nil && ConcernsAll(err) {
+		u.stop.Store(&err)
 	}
 }
 

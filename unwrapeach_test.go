@@ -1,11 +1,13 @@
 package kmsencrypted_test
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/kmsencrypted/kmsencrypted"
+	"github.com/kmsencrypted/kmsencrypted/providers/testkey"
 )
 
 // A caller of UnwrapEach works while the next requests are on their way: 4 rounds
@@ -66,4 +68,38 @@ func TestUnwrapEachThatEndsEarly(t *testing.T) {
 			t.Errorf("%d calls, want at most the 2 that had begun", n)
 		}
 	})
+}
+
+// Among many columns that a provider in memory opens, some together, each has its own
+// result: also those that are damaged, cut, of another record, or twice the same.
+func TestUnwrapAllInMemory(t *testing.T) {
+	for name, cache := range map[string]*kmsencrypted.CacheConfig{"no cache": nil, "cache": {}} {
+		t.Run(name, func(t *testing.T) {
+			box := newBox(t, kmsencrypted.Config{Current: 1, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: testkey.New()}}})
+			columns := wrapped(t, box, 100)
+			want := make([]error, len(columns))
+			for i, c := range columns {
+				switch i % 10 {
+				case 3:
+					columns[i].Column, want[i] = c.Column[:len(c.Column)-4], kmsencrypted.ErrMalformed
+				case 4:
+					columns[i], want[i] = columns[i-1], kmsencrypted.ErrMalformed
+				case 5:
+					columns[i].Column, want[i] = columns[i+1].Column, kmsencrypted.ErrDecrypt
+				case 9:
+					columns[i] = columns[i-1]
+				}
+			}
+			for range 2 {
+				for i, r := range box.UnwrapAll(t.Context(), columns) {
+					if !errors.Is(r.Err, want[i]) {
+						t.Errorf("column %d: %v, want %v", i, r.Err, want[i])
+					}
+					if _, err := r.Key.Cipher(); want[i] == nil && err != nil {
+						t.Errorf("key %d: %v", i, err)
+					}
+				}
+			}
+		})
+	}
 }

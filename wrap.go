@@ -39,6 +39,7 @@ type wrapping struct {
 
 	commitment [keycolumn.CommitmentSize]byte // native only, as is the binding
 	binding    []byte                         // in canonical form
+	usual      [usualBinding]byte             // backs it
 }
 
 // wrapping starts a column for a data key and copies the bytes of the key.
@@ -71,7 +72,7 @@ func (b *Box) target(to Binding, format byte) (*wrapping, error) {
 		if format == keycolumn.FormatKey && !w.recipe.OmitID && len(to.ID) == 0 {
 			return nil, &Error{Op: string(OpWrap), Version: w.version, Err: ErrNoID}
 		}
-		w.binding = to.canonical(format, w.recipe, w.context)
+		w.binding = to.appendCanonical(w.usual[:0], format, w.recipe, w.context)
 	}
 	return w, nil
 }
@@ -203,13 +204,18 @@ type wrapJob struct {
 }
 
 // unit groups keys by route, for [intoUnits].
-func (j *wrapJob) unit() (key route, size int) {
-	_, size = batching(j.recipe.Provider)
-	return j.route(), size
-}
+func (j *wrapJob) unit() (key route, size int) { return j.route(), unitSize(j.recipe.Provider) }
 
-// wrapUnit makes one request for one key or several.
+// wrapUnit wraps one key or several, in one request if the provider takes batches.
 func (b *Box) wrapUnit(ctx context.Context, unit []*wrapJob) {
+	if _, batch := batching(unit[0].recipe.Provider); batch == 1 {
+		for _, job := range unit {
+			if job.result.Err = job.take(ctx, job.key); job.result.Err == nil {
+				job.result.Column, job.result.Err = b.wrap(ctx, job.wrapping)
+			}
+		}
+		return
+	}
 	ready := unit[:0:0]
 	for _, job := range unit {
 		if job.result.Err = job.take(ctx, job.key); job.result.Err == nil {

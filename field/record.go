@@ -79,7 +79,7 @@ func (r record) binding(k *keySpec) kmsencrypted.Binding {
 
 // context returns the context of the model, otherwise of the version, otherwise
 // the default.
-func (r *record) context(k *keySpec, id []string, version int) (kmsencrypted.EncryptionContext, error) {
+func (r record) context(k *keySpec, id []string, version int) (kmsencrypted.EncryptionContext, error) {
 	recipe, err := r.box.Version(version)
 	if err != nil {
 		return nil, err
