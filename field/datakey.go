@@ -25,7 +25,7 @@ func (c *core) dataKeys(ctx context.Context, column string, rows []any) ([]kmsen
 			g.need, g.moved = needOwnKey, g.hasMoved()
 		}
 	}
-	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey), nil)
+	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey))
 	keys := make([]kmsencrypted.DataKey, len(rows))
 	for i, g := range groups {
 		if g.need != needOwnKey || g.err != nil {

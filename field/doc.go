@@ -194,7 +194,9 @@
 //
 // # Errors and concurrency
 //
-// A Model is immutable and safe for concurrent use; a record is not. The error of
+// A Model is immutable and safe for concurrent use; a record is not. The records of a
+// call with more than 32 are sealed and opened on all cores, so methods of a field's type,
+// such as UnmarshalJSON, may run for several records at once. The error of
 // one record is a [*kmsencrypted.Error] that names record and column; that of many
 // is [Failures], and the other records are complete.
 package field

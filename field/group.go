@@ -52,20 +52,13 @@ func (g *group) fail(op, column string, err error) {
 }
 
 // unwrapKeys opens the existing data keys of groups, without a call if they are
-// in memory. It calls then for each group as soon as its key is ready, one at a
-// time, while other requests are in flight.
-func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group, then func(*group)) {
-	opened := func(g *group, key kmsencrypted.DataKey, err error) {
-		g.opened(op, key, err)
-		if then != nil {
-			then(g)
-		}
-	}
+// in memory.
+func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*group) {
 	waiting := all[:0]
 	for _, g := range all {
 		g.version = kmsencrypted.ColumnVersion(g.key.h.stored.text)
 		if g.key.IsOpen() {
-			opened(g, g.key.dataKey, nil)
+			g.opened(op, g.key.dataKey, nil)
 			continue
 		}
 		waiting = append(waiting, g)
@@ -76,7 +69,7 @@ func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 	case 1:
 		g := waiting[0]
 		key, err := box.Unwrap(ctx, g.key.h.stored.text, g.asWrapped().binding(g.spec))
-		opened(g, key, err)
+		g.opened(op, key, err)
 		return
 	}
 	columns := make([]kmsencrypted.WrappedKey, len(waiting))
@@ -84,7 +77,7 @@ func unwrapKeys(ctx context.Context, box *kmsencrypted.Box, op string, all []*gr
 		columns[i] = kmsencrypted.WrappedKey{Column: g.key.h.stored.text, Binding: g.asWrapped().binding(g.spec)}
 	}
 	for i, result := range box.UnwrapEach(ctx, columns) {
-		opened(waiting[i], result.Key, result.Err)
+		waiting[i].opened(op, result.Key, result.Err)
 	}
 }
 

@@ -33,7 +33,7 @@ func (c *core) open(ctx context.Context, rows []any, takeOld bool) error {
 	}
 	w := c.newWork(rows)
 	defer w.release()
-	w.open(ctx, c.box)
+	w.open(ctx, c.box, c.cores(rows))
 	if takeOld {
 		for i := range w.records {
 			w.records[i].err = w.records[i].takeOld()
@@ -53,7 +53,7 @@ func Pointers[R any](rows []R) []*R {
 	return pointers
 }
 
-func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
+func (w *work) open(ctx context.Context, box *kmsencrypted.Box, cores int) {
 	const op = "open"
 	for i := range w.groups {
 		w.groups[i].note()
@@ -67,18 +67,13 @@ func (w *work) open(ctx context.Context, box *kmsencrypted.Box) {
 			g.fail(op, g.spec.column, g.canUnwrap())
 		}
 	}
-	buf := newScratch()
-	defer buf.release()
-	open := func(g *group) {
-		if g.err == nil {
+	unwrapKeys(ctx, box, op, w.pick(needOwnKey))
+	w.each(cores, func(g *group, buf *scratch) {
+		if g.need != needNothing && g.err == nil {
 			g.key.dataKey = g.dataKey
 			g.openFields(buf)
 		}
-	}
-	unwrapKeys(ctx, box, op, w.pick(needOwnKey), open)
-	for _, g := range w.pick(needNoKey) {
-		open(g)
-	}
+	})
 }
 
 // hasClosed reports whether the group has a field to open.
@@ -224,7 +219,7 @@ func (l *lazyKey) open(ctx context.Context) error {
 	}
 	g.err = g.failed("open", g.spec.column, g.canUnwrap())
 	if g.err == nil {
-		unwrapKeys(ctx, g.box, "open", []*group{g}, nil)
+		unwrapKeys(ctx, g.box, "open", []*group{g})
 	}
 	if g.err != nil {
 		return g.err

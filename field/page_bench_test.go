@@ -3,6 +3,7 @@ package field_test
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -74,7 +75,7 @@ type page struct {
 
 func newPage(b *testing.B, rows, concurrency int, cache *kmsencrypted.CacheConfig) *page {
 	b.Helper()
-	p := &page{records: make([]five, rows)}
+	p := new(page)
 	p.provider = slowKey{newMemoryKey(), &p.calls}
 	var err error
 	if p.context, err = kmsencrypted.Bind(kmsencrypted.ModelContext{Name: "customers", ID: "1"}); err != nil {
@@ -83,13 +84,21 @@ func newPage(b *testing.B, rows, concurrency int, cache *kmsencrypted.CacheConfi
 	if p.ciphertext, err = p.provider.Encrypt(b.Context(), random(kmsencrypted.DataKeySize), p.context); err != nil {
 		b.Fatal(err)
 	}
-	box, err := kmsencrypted.Config{
+	p.fill(b, rows, kmsencrypted.Config{
 		Current: 1, Concurrency: concurrency, Cache: cache,
 		Versions: map[int]kmsencrypted.Version{1: {Provider: p.provider}},
-	}.Box()
+	})
+	return p
+}
+
+// fill seals the records of the page.
+func (p *page) fill(b *testing.B, rows int, config kmsencrypted.Config) {
+	b.Helper()
+	box, err := config.Box()
 	if err != nil {
 		b.Fatal(err)
 	}
+	p.records = make([]five, rows)
 	p.model = newModel[five](b, box, field.Config{Table: "customers"})
 	for i := range p.records {
 		p.records[i] = five{ID: int64(i + 1)}
@@ -102,7 +111,6 @@ func newPage(b *testing.B, rows, concurrency int, cache *kmsencrypted.CacheConfi
 		p.keys = append(p.keys, column(b, p.records[i].Key))
 		p.columns = append(p.columns, columnsOf(b, &p.records[i]))
 	}
-	return p
 }
 
 // justCall makes the calls that open makes.
@@ -134,4 +142,26 @@ func (p *page) open(b *testing.B) int64 {
 		b.Fatal(err)
 	}
 	return p.calls.Load() - before
+}
+
+// The records of a large page are opened and sealed on all cores: 1,000 on two cores
+// against one, with data keys that a provider in memory unwraps, and from the cache.
+func BenchmarkPageOnCores(b *testing.B) {
+	on := func(cores int, f func()) func() {
+		return func() {
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(cores))
+			f()
+		}
+	}
+	for name, cache := range map[string]*kmsencrypted.CacheConfig{"memory": nil, "cached": {}} {
+		b.Run(name, func(b *testing.B) {
+			p := new(page)
+			p.fill(b, 1000, kmsencrypted.Config{
+				Current: 1, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey()}},
+			})
+			p.open(b)
+			open := func() { p.open(b) }
+			against.PairCores(b, "times", on(1, open), on(2, open))
+		})
+	}
 }

@@ -83,7 +83,7 @@ func (c *core) rewrap(ctx context.Context, op string, rows []any, picks func(*gr
 	}
 	unsealed := w.setToNull()
 	rewrapKeys(ctx, c.box, op, w.pick(needMove))
-	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey), nil)
+	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey))
 	for _, g := range w.pick(needOwnKey) {
 		key, err := g.dataKey.Fresh(ctx) // a key from the cache has no bytes to wrap
 		g.dataKey = key

@@ -79,23 +79,20 @@ func (c *core) sealUnder(ctx context.Context, mode sealMode, picks func(*keySpec
 		g.plan(g.move(op, mode))
 		g.refuseFirstKey(mode)
 	}
-	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey), nil)
+	unwrapKeys(ctx, c.box, op, w.pick(needOwnKey))
 	w.rewrapMoved(ctx, op)
 	wrapped := w.pick(needNewKey)
 	for _, g := range wrapped {
 		g.dataKey = kmsencrypted.NewDataKey()
 	}
 	wrapKeys(ctx, c.box, op, wrapped)
-	buf := newScratch()
-	defer buf.release()
-	for i := range w.groups {
-		g := &w.groups[i]
+	w.each(c.cores(rows), func(g *group, buf *scratch) {
 		g.explainDenied()
 		if g.need != needNothing && g.err == nil {
 			g.sealFields(buf)
 			g.sealRecord()
 		}
-	}
+	})
 	indexes := c.sealIndexes(ctx, w)
 	err := w.commit()
 	for _, c := range indexes {

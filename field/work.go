@@ -2,8 +2,10 @@ package field
 
 import (
 	"errors"
+	"runtime"
 	"sync"
 
+	"github.com/kmsencrypted/kmsencrypted/internal/parallel"
 	"github.com/kmsencrypted/kmsencrypted/internal/secret"
 )
 
@@ -100,6 +102,32 @@ func (w *work) addGroup(r *recordWork, k *keySpec) {
 	} else {
 		g.key = r.key(k)
 	}
+}
+
+// recordsTogether are sealed or opened by one goroutine: fewer are not worth another one.
+const recordsTogether = 32
+
+// cores is how many may seal or open records at once: all, unless one is listed twice.
+func (c *core) cores(rows []any) int {
+	if len(rows) <= recordsTogether || c.distinct(rows) != nil {
+		return 1
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+// each calls f for every group, with a buffer, on several cores. The groups of one record
+// come one after the other.
+func (w *work) each(cores int, f func(*group, *scratch)) {
+	keys := len(w.groups) / max(len(w.records), 1)
+	parts := (len(w.records) + recordsTogether - 1) / recordsTogether
+	parallel.Do(parts, cores, func(i int) {
+		buf := newScratch()
+		defer buf.release()
+		from, to := i*recordsTogether*keys, min((i+1)*recordsTogether*keys, len(w.groups))
+		for n := from; n < to; n++ {
+			f(&w.groups[n], buf)
+		}
+	})
 }
 
 // release forgets the records and returns the memory to the pool.

@@ -8,16 +8,26 @@ import (
 )
 
 // Do calls f for 0 to n-1, at most limit calls at a time, and returns when all
-// calls have ended. A limit below 1 means 1.
+// calls have ended. A limit below 1 means 1. If calls panic, Do makes no more of them and
+// panics with the value of one, so that its caller can recover as from a loop.
 func Do(n, limit int, f func(i int)) {
-	if n == 1 {
-		f(0)
+	if n == 1 || limit <= 1 {
+		for i := range n {
+			f(i)
+		}
 		return
 	}
 	var next atomic.Int64
 	var workers sync.WaitGroup
-	for range min(n, max(limit, 1)) {
+	var panicked atomic.Pointer[any]
+	for range min(n, limit) {
 		workers.Go(func() {
+			defer func() {
+				if cause := recover(); cause != nil {
+					panicked.Store(&cause)
+					next.Store(int64(n))
+				}
+			}()
 			for {
 				i := int(next.Add(1)) - 1
 				if i >= n {
@@ -28,4 +38,7 @@ func Do(n, limit int, f func(i int)) {
 		})
 	}
 	workers.Wait()
+	if cause := panicked.Load(); cause != nil {
+		panic(*cause)
+	}
 }

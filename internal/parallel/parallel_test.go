@@ -34,3 +34,27 @@ func TestDo(t *testing.T) {
 		})
 	}
 }
+
+// A panic in a call is one of Do, and ends the others.
+func TestDoPanics(t *testing.T) {
+	t.Parallel()
+	for _, limit := range []int{1, 4} {
+		var calls atomic.Int32
+		func() {
+			defer func() {
+				if cause := recover(); cause != "in the third" {
+					t.Errorf("limit %d: Do panics with %v", limit, cause)
+				}
+			}()
+			Do(1_000_000, limit, func(i int) {
+				calls.Add(1)
+				if i == 2 {
+					panic("in the third")
+				}
+			})
+		}()
+		if n := calls.Load(); n < 3 || n == 1_000_000 {
+			t.Errorf("limit %d: %d calls were made", limit, n)
+		}
+	}
+}
