@@ -194,20 +194,13 @@ func batching(provider Provider) (BatchProvider, int) {
 	return nil, 1
 }
 
-// inMemoryUnit is how many values one goroutine passes to a provider in memory
-// before others may take their results: handing over a single one takes longer than
-// the call.
-const inMemoryUnit = 16
+// staysInMemory reports whether no call of a provider waits for anything. With branch
+// keys some do.
+func staysInMemory(p Provider) bool { return isInMemory(p) && !isBranching(p) }
 
-// unitSize returns how many values go to a provider together: in one request, or one
-// after the other if no call of them waits for anything.
-func unitSize(provider Provider) int {
-	if isInMemory(provider) && !isBranching(provider) { // a branch may take a real call
-		return inMemoryUnit
-	}
-	_, size := batching(provider)
-	return size
-}
+// inMemoryUnit is how many values one goroutine passes to such a provider: handing over
+// a single one takes longer than the call.
+const inMemoryUnit = 16
 
 // Optional abilities that make no call, which [Ability] also finds behind
 // decorators.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"runtime"
 	"sync"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
@@ -241,13 +242,18 @@ func (r *rewrapping) event() Event {
 
 // rewrapOutside unwraps and wraps.
 func (b *Box) rewrapOutside(ctx context.Context, all []*rewrapping) {
-	jobs := make([]*unwrapJob, len(all))
-	for i, r := range all {
-		jobs[i] = &unwrapJob{unwrapping: r.from}
-	}
-	q := newUnwrapQueue(ctx, b, len(jobs)) // bypasses the cache
-	for _, job := range jobs {
-		q.add(job)
+	jobs := make([]unwrapJob, len(all)) // which bypass the cache
+	parallel.Parts(len(jobs), inMemoryUnit, runtime.GOMAXPROCS(0), func(from, to int) {
+		for i := from; i < to; i++ {
+			jobs[i].unwrapping = all[i].from
+			jobs[i].done = b.unwrapHere(ctx, &jobs[i])
+		}
+	})
+	q := newUnwrapQueue(ctx, b, len(jobs))
+	for i := range jobs {
+		if !jobs[i].done {
+			q.add(&jobs[i])
+		}
 	}
 	q.close()
 	for range q.units {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/kmsencrypted/kmsencrypted/internal/keycolumn"
+	"github.com/kmsencrypted/kmsencrypted/internal/parallel"
 )
 
 // WrappedKey is the text of a key column, with what its data key is bound to.
@@ -53,33 +54,26 @@ func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[in
 				cancel()
 			}
 		}
+		jobs := b.unwrapJobs(ctx, columns)
 		q := newUnwrapQueue(ctx, b, len(columns))
-		var known []*unwrapJob // available without a request
-		jobs := make(map[identity]*unwrapJob, len(columns))
-		for i, c := range columns {
-			u, err := b.unwrapping(c.Column, c.Binding, keycolumn.FormatKey)
-			if err != nil {
-				known = append(known, &unwrapJob{KeyResult: KeyResult{Err: err}, places: []int{i}})
+		first := make(map[identity]*unwrapJob)
+		for i := range jobs {
+			job := &jobs[i]
+			if job.done {
 				continue
 			}
-			if job := jobs[u.identity()]; job != nil {
-				job.places = append(job.places, i)
+			if equal := first[job.identity()]; equal != nil {
+				equal.copies = append(equal.copies, i)
 				continue
 			}
-			job := &unwrapJob{unwrapping: u, places: []int{i}}
-			jobs[u.identity()] = job
-			if cached, ok := b.cached(ctx, u); ok {
-				job.KeyResult = cached
-				known = append(known, job)
-			} else if job.Err = u.parse(); job.Err != nil {
-				known = append(known, job)
-			} else {
-				q.add(job)
-			}
+			first[job.identity()] = job
+			q.add(job)
 		}
 		q.close()
-		for _, job := range known {
-			job.give(give)
+		for i := range jobs {
+			if jobs[i].done {
+				give(i, jobs[i].KeyResult)
+			}
 		}
 		for range q.units {
 			for _, job := range q.next() {
@@ -90,26 +84,58 @@ func (b *Box) UnwrapEach(ctx context.Context, columns []WrappedKey) iter.Seq2[in
 	}
 }
 
-// unwrapJob is one distinct column of many.
+// unwrapJob is one column of many.
 type unwrapJob struct {
 	*unwrapping
 	KeyResult
-	places []int // indexes of its result
+	done   bool  // without a request
+	place  int   // index of its result
+	copies []int // and of equal columns
+}
+
+// unwrapJobs makes the jobs of columns, on all cores, and does those that take no request:
+// their keys are in the cache, or a provider in memory opens them, or they are mistakes.
+func (b *Box) unwrapJobs(ctx context.Context, columns []WrappedKey) []unwrapJob {
+	jobs := make([]unwrapJob, len(columns))
+	parallel.Parts(len(jobs), inMemoryUnit, runtime.GOMAXPROCS(0), func(from, to int) {
+		for i := from; i < to; i++ {
+			job := &jobs[i]
+			job.place = i
+			job.unwrapping, job.Err = b.unwrapping(columns[i].Column, columns[i].Binding, keycolumn.FormatKey)
+			if job.Err == nil {
+				job.KeyResult, job.done = b.cached(ctx, job.unwrapping)
+			}
+			if job.Err == nil && !job.done {
+				job.Err = job.parse()
+			}
+			job.done = job.done || job.Err != nil || b.unwrapHere(ctx, job)
+		}
+	})
+	return jobs
+}
+
+// unwrapHere does a job if its provider is in memory, and reports whether it is.
+func (b *Box) unwrapHere(ctx context.Context, job *unwrapJob) bool {
+	if !staysInMemory(job.recipe.Provider) {
+		return false
+	}
+	job.KeyResult = b.direct(ctx, job.unwrapping)
+	return true
 }
 
 // give passes the result to each place, with a separate copy of the key.
 func (j *unwrapJob) give(to func(int, KeyResult)) {
-	for _, i := range j.places[1:] {
+	for _, i := range j.copies {
 		again := KeyResult{Err: j.Err}
 		if j.Err == nil {
 			again.Key = j.Key.clone()
 		}
 		to(i, again)
 	}
-	to(j.places[0], j.KeyResult)
+	to(j.place, j.KeyResult)
 }
 
-// unwrapUnit is a group of columns that take one request, or a few calls in memory.
+// unwrapUnit is a group of columns that take one request.
 type unwrapUnit struct {
 	jobs    []*unwrapJob
 	flights []*flight              // of the jobs; nil if they have their results already
@@ -152,7 +178,7 @@ func (q *unwrapQueue) add(job *unwrapJob) {
 		stop = new(atomic.Pointer[error])
 		q.stops[r] = stop
 	}
-	size := unitSize(job.recipe.Provider)
+	_, size := batching(job.recipe.Provider)
 	if size == 1 || job.legacy || len(job.wraps) == 0 {
 		q.start(&unwrapUnit{jobs: []*unwrapJob{job}, stop: stop})
 		return

@@ -204,7 +204,13 @@ type wrapJob struct {
 }
 
 // unit groups keys by route, for [intoUnits].
-func (j *wrapJob) unit() (key route, size int) { return j.route(), unitSize(j.recipe.Provider) }
+func (j *wrapJob) unit() (key route, size int) {
+	if staysInMemory(j.recipe.Provider) {
+		return j.route(), inMemoryUnit
+	}
+	_, size = batching(j.recipe.Provider)
+	return j.route(), size
+}
 
 // wrapUnit wraps one key or several, in one request if the provider takes batches.
 func (b *Box) wrapUnit(ctx context.Context, unit []*wrapJob) {

@@ -119,13 +119,11 @@ func (c *core) cores(rows []any) int {
 // come one after the other.
 func (w *work) each(cores int, f func(*group, *scratch)) {
 	keys := len(w.groups) / max(len(w.records), 1)
-	parts := (len(w.records) + recordsTogether - 1) / recordsTogether
-	parallel.Do(parts, cores, func(i int) {
+	parallel.Parts(len(w.groups), recordsTogether*max(keys, 1), cores, func(from, to int) {
 		buf := newScratch()
 		defer buf.release()
-		from, to := i*recordsTogether*keys, min((i+1)*recordsTogether*keys, len(w.groups))
-		for n := from; n < to; n++ {
-			f(&w.groups[n], buf)
+		for i := range w.groups[from:to] {
+			f(&w.groups[from+i], buf)
 		}
 	})
 }

@@ -7,6 +7,12 @@ import (
 	"sync/atomic"
 )
 
+// Parts calls f for consecutive parts of 0 to n-1, of size each, at most limit at a time.
+// It is Do for work that is too little for a call of its own.
+func Parts(n, size, limit int, f func(from, to int)) {
+	Do((n+size-1)/size, limit, func(i int) { f(i*size, min((i+1)*size, n)) })
+}
+
 // Do calls f for 0 to n-1, at most limit calls at a time, and returns when all
 // calls have ended. A limit below 1 means 1. If calls panic, Do makes no more of them and
 // panics with the value of one, so that its caller can recover as from a loop.
