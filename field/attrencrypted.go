@@ -199,7 +199,7 @@ func chooseAttrEncrypted(t reflect.Type, marshal *codec) (codec, error) {
 		return codec{}, fmt.Errorf("%w: a %v has no text in attr_encrypted: tag it marshal", kmsencrypted.ErrConfig, t)
 	}
 	return codec{
-		name: "to_s", same: same,
+		name: "to_s", isText: t.Kind() == reflect.String, same: same,
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 			if m, ok := v.Addr().Interface().(encoding.TextMarshaler); ok {
 				text, err := m.MarshalText()

@@ -132,7 +132,7 @@ func chooseRuby(t reflect.Type, option string, config Config, typeOf func(reflec
 		return codec{}, err
 	}
 	return codec{
-		name: option,
+		name: option, isText: option == "string" && t.Kind() == reflect.String,
 		same: convert.same,
 		encode: func(dst []byte, v reflect.Value) ([]byte, bool, error) {
 			value, err := convert.toRuby(v)

@@ -41,18 +41,28 @@ func newRubyColumn(s *schema, f *fieldSpec, holder holder) (rubyColumn, error) {
 // key itself.
 type rubyCipher struct {
 	key     kmsencrypted.DataKey
-	sealers map[string]rubySealer // by variant
+	sealers []variantSealer
+	usual   [1]variantSealer // backs them: few records have columns of several variants
+}
+
+type variantSealer struct {
+	variant string
+	rubySealer
 }
 
 func newRubyCipher(k kmsencrypted.DataKey) *rubyCipher {
-	return &rubyCipher{key: k, sealers: make(map[string]rubySealer, 1)}
+	r := &rubyCipher{key: k}
+	r.sealers = r.usual[:0]
+	return r
 }
 
 func (r *rubyCipher) codec(f *fieldSpec) *codec { return f.rubyColumn.codec() }
 
 func (r *rubyCipher) sealer(f *fieldSpec) (rubySealer, error) {
-	if s, ok := r.sealers[f.rubyColumn.variant()]; ok {
-		return s, nil
+	for i := range r.sealers {
+		if r.sealers[i].variant == f.variant {
+			return r.sealers[i].rubySealer, nil
+		}
 	}
 	raw, err := r.key.Raw()
 	if err != nil {
@@ -63,7 +73,7 @@ func (r *rubyCipher) sealer(f *fieldSpec) (rubySealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.sealers[f.rubyColumn.variant()] = s
+	r.sealers = append(r.sealers, variantSealer{f.variant, s})
 	return s, nil
 }
 

@@ -62,6 +62,7 @@ type fieldSpec struct {
 	options
 	native     nativeColumn
 	rubyColumn rubyColumn // nil without a Ruby tag
+	variant    string     // of rubyColumn
 	iv, salt   *partSpec  // of attr_encrypted
 	associated []int      // the field in ad=
 	goType     reflect.Type
@@ -249,6 +250,8 @@ func (b *builder) addField(f reflect.StructField, index []int, column string, o 
 	}
 	if s.rubyColumn, err = newRubyColumn(&b.schema, s, reflect.New(f.Type).Interface().(holder)); err != nil {
 		b.mistakes = append(b.mistakes, fmt.Errorf("%s: %w", where, err))
+	} else if s.rubyColumn != nil {
+		s.variant = s.rubyColumn.variant()
 	}
 	if s.master && (s.ruby == attrEncryptedForm || s.ruby == "" || s.key != "") {
 		b.mistake(where, "master and activerecord go without key=, and master with lockbox")

@@ -118,14 +118,20 @@ func (c *core) cores(rows []any) int {
 // each calls f for every group, with a buffer, on several cores. The groups of one record
 // come one after the other.
 func (w *work) each(cores int, f func(*group, *scratch)) {
+	if cores == 1 {
+		eachOf(w.groups, f)
+		return
+	}
 	keys := len(w.groups) / max(len(w.records), 1)
-	parallel.Parts(len(w.groups), recordsTogether*max(keys, 1), cores, func(from, to int) {
-		buf := newScratch()
-		defer buf.release()
-		for i := range w.groups[from:to] {
-			f(&w.groups[from+i], buf)
-		}
-	})
+	parallel.Parts(len(w.groups), recordsTogether*max(keys, 1), cores, func(from, to int) { eachOf(w.groups[from:to], f) })
+}
+
+func eachOf(groups []group, f func(*group, *scratch)) {
+	buf := newScratch()
+	defer buf.release()
+	for i := range groups {
+		f(&groups[i], buf)
+	}
 }
 
 // release forgets the records and returns the memory to the pool.

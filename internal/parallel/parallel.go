@@ -10,6 +10,10 @@ import (
 // Parts calls f for consecutive parts of 0 to n-1, of size each, at most limit at a time.
 // It is Do for work that is too little for a call of its own.
 func Parts(n, size, limit int, f func(from, to int)) {
+	if n <= size {
+		f(0, n)
+		return
+	}
 	Do((n+size-1)/size, limit, func(i int) { f(i*size, min((i+1)*size, n)) })
 }
 
