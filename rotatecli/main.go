@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
@@ -187,7 +188,11 @@ func (s *Session) report(err error) int {
 	if e, ok := errors.AsType[exit](err); ok {
 		return e.code
 	}
-	fmt.Fprintf(s.Stderr, "%s: %v\n", s.name, sqldialect.Explained(err))
+	text := sqldialect.Explained(err).Error()
+	if !strings.HasPrefix(text, s.name+": ") { // errors of the library may begin with that name
+		text = s.name + ": " + text
+	}
+	fmt.Fprintln(s.Stderr, text)
 	return codeOf(err)
 }
 

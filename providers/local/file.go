@@ -3,6 +3,7 @@ package local
 import (
 	"bufio"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -16,7 +17,7 @@ import (
 
 // Open reads the key file at path and closes it. On Unix it returns
 // [kmsencrypted.ErrConfig] for a file that users other than its owner may read or
-// write.
+// write, and [fs.ErrNotExist] if there is none.
 //
 // There is no service to call, and the provider has no Close method. It does not
 // notice later changes of the file.
@@ -42,6 +43,9 @@ func FromEnv(variable string) (*Provider, error) {
 
 func readPrivate(path string) (string, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("local:%s: there is no key file: restore it, or make one with local.Create or kmsencrypted keygen if nothing was sealed yet: %w", path, err)
+	}
 	if err != nil {
 		return "", err
 	}
