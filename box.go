@@ -66,7 +66,8 @@ type Version struct {
 	AllowIgnoredContext bool
 }
 
-// ContextFunc returns the encryption context of a record.
+// ContextFunc returns the encryption context of a record. It is called by many goroutines,
+// also for the records and keys of one call at once, and must not change the record.
 type ContextFunc func(Subject) (EncryptionContext, error)
 
 // Subject is the record for which an encryption context is made.
