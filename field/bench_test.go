@@ -1,17 +1,16 @@
 package field_test
 
 import (
-	"context"
-	"crypto/cipher"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/limit"
 )
 
 // The job of these benchmarks is a record of five strings of 32 bytes, in text columns
-// and in binary ones. limit_test.go has its limit. docs/performance.md says where the
+// and in binary ones. Package limit has its limit. docs/performance.md says where the
 // rest of the time goes.
 
 type five struct {
@@ -57,26 +56,8 @@ func (r *fiveBinary) fields() [5]*field.Of[string] {
 	return [5]*field.Of[string]{&r.A, &r.B, &r.C, &r.D, &r.E}
 }
 
-var plaintexts = [5]string{"ada@example.org, forwarded to me", "+44 20 7946 0958 (after 5 pm onl", "12 St James's Square, London SW1", "GB29 NWBK 6016 1331 9268 19 acct", "notes that have thirty-two bytes"}
-
-// memoryKey wraps in memory with one AES-GCM, as the limit does.
-type memoryKey struct{ aead cipher.AEAD }
-
-func newMemoryKey() memoryKey { return memoryKey{aead: gcm(random(32))} }
-
-func (memoryKey) Info() kmsencrypted.KeyInfo {
-	return kmsencrypted.KeyInfo{Provider: "memory", KeyID: "bench", Tag: "memory"}
-}
-
-func (memoryKey) InMemory() {}
-
-func (k memoryKey) Encrypt(_ context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	return k.aead.Seal(nil, nil, plaintext, ec.Bytes()), nil
-}
-
-func (k memoryKey) Decrypt(_ context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	return k.aead.Open(nil, nil, ciphertext, ec.Bytes())
-}
+// newMemoryKey returns a key that wraps in memory with one AES-GCM.
+func newMemoryKey() limit.Key { return limit.NewKey() }
 
 func BenchmarkSealRecord(b *testing.B) {
 	b.Run("text", func(b *testing.B) { sealRecord[five](b, 3.3) })
@@ -100,11 +81,11 @@ func BenchmarkOpenFields(b *testing.B) {
 }
 
 func sealRecord[R any, P fiveFields[R]](b *testing.B, most float64) {
-	kek, binary := gcm(random(32)), P(nil).isBinary()
+	kek, binary := limit.GCM(limit.Random(32)), P(nil).isBinary()
 	m, _ := sealedFive[R, P](b)
 	against.Limit(b, most, func() {
-		c, _ := limitWrap(kek, 7, binary)
-		limitSeal(c)
+		c, _ := limit.Wrap(kek, 7, binary)
+		c.Seal()
 	}, func() {
 		r := newFive[R, P]()
 		setFive(r)
@@ -115,22 +96,28 @@ func sealRecord[R any, P fiveFields[R]](b *testing.B, most float64) {
 }
 
 func openRecord[R any, P fiveFields[R]](b *testing.B, most float64) {
-	kek, binary := gcm(random(32)), P(nil).isBinary()
-	c, wrapped := limitWrap(kek, 7, binary)
-	limitColumns := limitSeal(c)
+	kek, binary := limit.GCM(limit.Random(32)), P(nil).isBinary()
+	c, wrapped := limit.Wrap(kek, 7, binary)
+	limitColumns := c.Seal()
 	m, r := sealedFive[R, P](b)
 	key, columns := column(b, r.key()), columnsOf[R](b, r)
 	against.Limit(b, most, func() {
-		limitOpen(limitUnwrap(kek, wrapped, 7, binary), limitColumns)
+		c, err := limit.Unwrap(kek, wrapped, 7, binary)
+		if err == nil {
+			_, err = c.Open(limitColumns)
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
 	}, func() {
 		openedFive[R, P](b, m, key, columns)
 	})
 }
 
 func sealFields[R any, P fiveFields[R]](b *testing.B, most float64) {
-	c := newLimitCipher(random(32), random(8), P(nil).isBinary())
+	c := limit.NewCipher(limit.Random(32), limit.Random(8), P(nil).isBinary())
 	m, r := sealedFive[R, P](b)
-	against.Limit(b, most, func() { limitSeal(c) }, func() {
+	against.Limit(b, most, func() { c.Seal() }, func() {
 		setFive[R](r)
 		if err := m.Seal(b.Context(), r); err != nil {
 			b.Fatal(err)
@@ -139,11 +126,15 @@ func sealFields[R any, P fiveFields[R]](b *testing.B, most float64) {
 }
 
 func openFields[R any, P fiveFields[R]](b *testing.B, most float64) {
-	c := newLimitCipher(random(32), random(8), P(nil).isBinary())
-	limitColumns := limitSeal(c)
+	c := limit.NewCipher(limit.Random(32), limit.Random(8), P(nil).isBinary())
+	limitColumns := c.Seal()
 	m, r := sealedFive[R, P](b)
 	columns := columnsOf[R](b, r)
-	against.Limit(b, most, func() { limitOpen(c, limitColumns) }, func() {
+	against.Limit(b, most, func() {
+		if _, err := c.Open(limitColumns); err != nil {
+			b.Fatal(err)
+		}
+	}, func() {
 		scanFive[R](b, r, columns)
 		if err := m.Open(b.Context(), r); err != nil {
 			b.Fatal(err)
@@ -210,7 +201,7 @@ func openedFive[R any, P fiveFields[R]](b *testing.B, m *field.Model[R], key any
 
 func setFive[R any, P fiveFields[R]](r P) {
 	for i, f := range r.fields() {
-		f.Set(plaintexts[i])
+		f.Set(limit.Plaintexts[i])
 	}
 }
 

@@ -12,15 +12,16 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/limit"
 )
 
 // slowKey is a key service that takes 5 ms a call.
 type slowKey struct {
-	memoryKey
+	limit.Key
 	calls *atomic.Int64
 }
 
-func (slowKey) InMemory(impossible) {} // takes the mark of memoryKey away
+func (slowKey) InMemory(impossible) {} // takes the mark of limit.Key away
 
 type impossible struct{}
 
@@ -29,7 +30,7 @@ const latency = 5 * time.Millisecond
 func (k slowKey) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	k.calls.Add(1)
 	time.Sleep(latency)
-	return k.memoryKey.Decrypt(ctx, ciphertext, ec)
+	return k.Key.Decrypt(ctx, ciphertext, ec)
 }
 
 // A page of 100 records with n calls at a time; the limit is these calls, n at a
@@ -53,11 +54,13 @@ func BenchmarkOpenPage(b *testing.B) {
 	b.Run("cached", func(b *testing.B) {
 		p := newPage(b, rows, 50, &kmsencrypted.CacheConfig{})
 		p.open(b)
-		c := newLimitCipher(random(32), random(8), false)
-		columns := limitSeal(c)
+		c := limit.NewCipher(limit.Random(32), limit.Random(8), false)
+		columns := c.Seal()
 		against.Limit(b, 4.5, func() {
 			for range rows {
-				limitOpen(c, columns)
+				if _, err := c.Open(columns); err != nil {
+					b.Fatal(err)
+				}
 			}
 		}, func() {
 			if calls := p.open(b); calls != 0 {
@@ -83,12 +86,12 @@ type page struct {
 func newPage(b *testing.B, rows, concurrency int, cache *kmsencrypted.CacheConfig) *page {
 	b.Helper()
 	p := new(page)
-	p.provider = slowKey{newMemoryKey(), &p.calls}
+	p.provider = slowKey{limit.NewKey(), &p.calls}
 	var err error
 	if p.context, err = kmsencrypted.Bind(kmsencrypted.ModelContext{Name: "customers", ID: "1"}); err != nil {
 		b.Fatal(err)
 	}
-	if p.ciphertext, err = p.provider.Encrypt(b.Context(), random(kmsencrypted.DataKeySize), p.context); err != nil {
+	if p.ciphertext, err = p.provider.Encrypt(b.Context(), limit.Random(kmsencrypted.DataKeySize), p.context); err != nil {
 		b.Fatal(err)
 	}
 	p.fill(b, rows, kmsencrypted.Config{

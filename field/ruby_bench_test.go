@@ -9,6 +9,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/attrencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/limit"
 	"github.com/kmsencrypted/kmsencrypted/lockbox"
 )
 
@@ -64,7 +65,7 @@ type rubyRecord[R any] interface {
 
 // lockboxLimit returns what seals and what opens five values under a key of their own.
 func lockboxLimit(b *testing.B) (seal, open func()) {
-	key, texts, opened := random(32), [5][]byte{}, [5]string{}
+	key, texts, opened := limit.Random(32), [5][]byte{}, [5]string{}
 	box := func() *lockbox.Box {
 		box, err := lockbox.New(key, lockbox.Options{})
 		fatal(b, err)
@@ -72,7 +73,7 @@ func lockboxLimit(b *testing.B) (seal, open func()) {
 	}
 	seal = func() {
 		box := box()
-		for i, plaintext := range plaintexts {
+		for i, plaintext := range limit.Plaintexts {
 			var err error
 			texts[i], err = box.SealText(nil, []byte(plaintext), nil)
 			fatal(b, err)
@@ -90,7 +91,7 @@ func lockboxLimit(b *testing.B) (seal, open func()) {
 }
 
 func attrEncryptedLimit(b *testing.B) (seal, open func()) {
-	key, columns, opened := random(32), [5]attrencrypted.Columns{}, [5]string{}
+	key, columns, opened := limit.Random(32), [5]attrencrypted.Columns{}, [5]string{}
 	attribute := func() *attrencrypted.Attribute {
 		attribute, err := attrencrypted.New(key, attrencrypted.Options{})
 		fatal(b, err)
@@ -98,7 +99,7 @@ func attrEncryptedLimit(b *testing.B) (seal, open func()) {
 	}
 	seal = func() {
 		attribute := attribute()
-		for i, plaintext := range plaintexts {
+		for i, plaintext := range limit.Plaintexts {
 			var err error
 			columns[i], err = attribute.Encrypt([]byte(plaintext))
 			fatal(b, err)
@@ -120,20 +121,20 @@ func BenchmarkRuby(b *testing.B) {
 	b.Run("attr_encrypted", func(b *testing.B) { benchmarkRuby[fiveAttrEncrypted](b, 2.1, attrEncryptedLimit) })
 }
 
-func benchmarkRuby[R any, P rubyRecord[R]](b *testing.B, most float64, limit func(*testing.B) (seal, open func())) {
+func benchmarkRuby[R any, P rubyRecord[R]](b *testing.B, most float64, formLimit func(*testing.B) (seal, open func())) {
 	box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey(), Format: kmsencrypted.Ruby}}}.Box()
 	fatal(b, err)
 	m := newModel[R](b, box, field.Config{Table: "customers"})
 	r := P(new(R))
 	set := func() {
 		for i, f := range r.fields() {
-			f.Set(plaintexts[i])
+			f.Set(limit.Plaintexts[i])
 		}
 	}
 	*r.id() = 7
 	set()
 	fatal(b, m.SealNew(b.Context(), r))
-	limitSeal, limitOpen := limit(b)
+	limitSeal, limitOpen := formLimit(b)
 	b.Run("seal", func(b *testing.B) {
 		against.Limit(b, most, limitSeal, func() {
 			set()

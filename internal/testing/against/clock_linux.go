@@ -6,11 +6,21 @@ import (
 	"unsafe"
 )
 
+// Clocks that package syscall lacks.
+const (
+	clockProcessCPUTime = 2 // CLOCK_PROCESS_CPUTIME_ID
+	clockThreadCPUTime  = 3 // CLOCK_THREAD_CPUTIME_ID
+)
+
 // threadTime returns the CPU time of this thread.
-func threadTime() time.Duration {
-	const clockThreadCPUTime = 3 // CLOCK_THREAD_CPUTIME_ID, which package syscall lacks
+func threadTime() time.Duration { return read(clockThreadCPUTime) }
+
+// processTime returns the CPU time of all threads of this process.
+func processTime() time.Duration { return read(clockProcessCPUTime) }
+
+func read(clock uintptr) time.Duration {
 	var ts syscall.Timespec
-	if _, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clockThreadCPUTime, uintptr(unsafe.Pointer(&ts)), 0); errno != 0 {
+	if _, _, errno := syscall.Syscall(syscall.SYS_CLOCK_GETTIME, clock, uintptr(unsafe.Pointer(&ts)), 0); errno != 0 {
 		panic("against: " + errno.Error())
 	}
 	return time.Duration(ts.Nano())
