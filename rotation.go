@@ -81,10 +81,9 @@ func (b *Box) RewrapAll(ctx context.Context, columns []WrappedKey) []ColumnResul
 
 // rewrapping is a key column that is being moved to the current version.
 type rewrapping struct {
-	from    *unwrapping
-	to      *wrapping
-	binding Binding
-	result  *ColumnResult
+	from   *unwrapping
+	to     *wrapping
+	result *ColumnResult
 }
 
 func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
@@ -102,7 +101,7 @@ func (b *Box) rewrapping(c WrappedKey) (*rewrapping, error) {
 	case from.recipe.Format != to.recipe.Format:
 		return nil, &Error{Op: string(OpRewrap), Version: from.version, Err: ErrNeedsRekey}
 	}
-	return &rewrapping{from: from, to: to, binding: c.Binding}, nil
+	return &rewrapping{from: from, to: to}, nil
 }
 
 // staysInside reports whether the data key can stay inside the key service. A
@@ -259,15 +258,14 @@ func (b *Box) rewrapOutside(ctx context.Context, all []*rewrapping) {
 	for range q.units {
 		q.next()
 	}
-	var keys []KeyToWrap
-	var opened []*rewrapping
+	wraps := make([]*wrapJob, 0, len(all))
 	for i, r := range all {
 		if r.result.Err = jobs[i].Err; r.result.Err == nil {
-			keys, opened = append(keys, KeyToWrap{Key: jobs[i].Key, Binding: r.binding}), append(opened, r)
+			wraps = append(wraps, &wrapJob{wrapping: r.to, key: jobs[i].Key, result: r.result})
 		}
 	}
-	for i, column := range b.WrapAll(ctx, keys) {
-		*opened[i].result = column
-		keys[i].Key.Wipe()
+	b.wrapJobs(ctx, wraps)
+	for _, job := range wraps {
+		job.key.Wipe()
 	}
 }

@@ -161,7 +161,6 @@ func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
 	}
 	results := make([]ColumnResult, len(keys))
 	jobs := make([]*wrapJob, 0, len(keys))
-	stopped := make(map[route]*atomic.Pointer[error], 1)
 	for i, k := range keys {
 		w, err := b.target(k.Binding, keycolumn.FormatKey)
 		if err != nil {
@@ -169,12 +168,20 @@ func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
 			continue
 		}
 		jobs = append(jobs, &wrapJob{wrapping: w, key: k.Key, result: &results[i]})
-		if r := w.route(); stopped[r] == nil {
+	}
+	if len(jobs) > 0 {
+		b.wrapJobs(ctx, jobs)
+	}
+	return results
+}
+
+// wrapJobs does the jobs. An error that every job on a route would get ends that route.
+func (b *Box) wrapJobs(ctx context.Context, jobs []*wrapJob) {
+	stopped := make(map[route]*atomic.Pointer[error], 1)
+	for _, job := range jobs {
+		if r := job.route(); stopped[r] == nil {
 			stopped[r] = new(atomic.Pointer[error])
 		}
-	}
-	if len(jobs) == 0 {
-		return results
 	}
 	units := intoUnits(jobs, (*wrapJob).unit)
 	parallel.Do(len(units), b.config.Concurrency, func(i int) {
@@ -193,7 +200,6 @@ func (b *Box) WrapAll(ctx context.Context, keys []KeyToWrap) []ColumnResult {
 			}
 		}
 	})
-	return results
 }
 
 // wrapJob is one data key of many.
