@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/jmoiron/sqlx"
 
@@ -96,7 +98,7 @@ func NamedSelect[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]
 func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R, q query) error {
 	const op = "select"
 	from := &reading{Ext: db, check: m.Adapter().CheckRead}
-	if err := from.outcome(sqlx.SelectContext(ctx, from, dest, q.text, q.args...), q.args); err != nil {
+	if err := from.outcome(readAll(ctx, from, dest, q), q.args); err != nil {
 		*dest = nil
 		return records.Failed(op, m.Table(), err)
 	}
@@ -105,6 +107,32 @@ func selectAll[R any](ctx context.Context, db Ext, m *field.Model[R], dest *[]R,
 		*dest, err = records.Hits(fieldsOf[R](db), q.lookups, *dest)
 	}
 	return records.Failed(op, m.Table(), err)
+}
+
+// readAll is [sqlx.SelectContext] for records, which are large: it scans each row into its
+// place in the list instead of a struct of its own, and makes the list grow by doubling.
+func readAll[R any](ctx context.Context, from *reading, dest *[]R, q query) error {
+	if t := reflect.TypeFor[R](); t.Kind() != reflect.Struct || reflect.PointerTo(t).Implements(reflect.TypeFor[sql.Scanner]()) {
+		return sqlx.SelectContext(ctx, from, dest, q.text, q.args...) // which knows what to say about such a type
+	}
+	rows, err := from.QueryxContext(ctx, q.text, q.args...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	list := (*dest)[:0]
+	for rows.Next() {
+		if len(list) == cap(list) {
+			list = slices.Grow(list, max(len(list), 8))
+		}
+		var empty R
+		list = append(list, empty)
+		if err := rows.StructScan(&list[len(list)-1]); err != nil {
+			return err
+		}
+	}
+	*dest = list
+	return rows.Err()
 }
 
 // getHit reads all rows that an index found, because the first may be a false hit.

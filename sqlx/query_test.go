@@ -47,6 +47,10 @@ func getAndSelect(t *testing.T, e *env) {
 	if len(page) != 3 || page[2].Email.Must() != email(2) {
 		t.Errorf("Select = %d records", len(page))
 	}
+	must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT id, name FROM "+e.table+" ORDER BY id"))
+	if v, err := page[2].Email.Get(); !errors.Is(err, kmsencrypted.ErrNotLoaded) || v != "" {
+		t.Errorf("Email after a second Select without it: %v, want ErrNotLoaded", err)
+	}
 	must(t, kmssqlx.Select(t.Context(), e.db, s.Model, &page, "SELECT * FROM "+e.table+" WHERE id < 0"))
 	if len(page) != 0 {
 		t.Errorf("Select of nothing = %d records", len(page))
