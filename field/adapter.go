@@ -382,6 +382,15 @@ func (a Adapter[R]) Binding(column string, row *R) kmsencrypted.Binding {
 	return kmsencrypted.Binding{}
 }
 
+// PlacedByID reports whether the primary key alone decides where the data key in a key
+// column is wrapped at [Adapter.KeyVersion]: no function of the program is asked for its
+// context or provider.
+func (a Adapter[R]) PlacedByID(column string) bool {
+	c := a.inner()
+	k := c.spec().keyOf(column)
+	return k != nil && !c.schema.hasOwnContext(c.box, k, a.KeyVersion(column))
+}
+
 // SealIndexes computes the blind indexes of what was set in records that are not in
 // the database yet. It takes no data key and makes no call: for an INSERT that is to
 // find out whether a record is there before the database has made its primary key.

@@ -29,15 +29,15 @@ type companions [][]reflect.Value
 
 // hasOwnContext reports whether the context or the provider of a version may depend
 // on more than the primary key, which never changes.
-func (g *group) hasOwnContext(version int) bool {
-	recipe, err := g.box.Version(version)
-	return err == nil && !g.spec.isMaster && (g.schema.config.Context != nil || recipe.Context != nil || recipe.ProviderFor != nil)
+func (s *schema) hasOwnContext(box *kmsencrypted.Box, k *keySpec, version int) bool {
+	recipe, err := box.Version(version)
+	return err == nil && !k.isMaster && (s.config.Context != nil || recipe.Context != nil || recipe.ProviderFor != nil)
 }
 
 // place returns where a version wraps the key of the group now, or nil if that
 // cannot change.
 func (g *group) place(version int) (*placed, error) {
-	if !g.hasOwnContext(version) {
+	if !g.schema.hasOwnContext(g.box, g.spec, version) {
 		return nil, nil
 	}
 	p, err := g.box.Place(version, g.binding(g.spec))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
+	"github.com/kmsencrypted/kmsencrypted/kmstest"
 	"github.com/kmsencrypted/kmsencrypted/providers/local"
 )
 
@@ -214,5 +215,42 @@ func TestDataKeysOfMovedRecord(t *testing.T) {
 	keys[0].Wipe()
 	if err := m.Seal(t.Context(), &row); err != nil || !keyIsWritten(t, m, &row) {
 		t.Errorf("Seal after DataKeys = %v, want the key column written for the new tenant", err)
+	}
+}
+
+// Without functions of the program the primary key decides where a key is wrapped.
+func TestPlacedByID(t *testing.T) {
+	t.Parallel()
+	type row struct {
+		ID    int64            `db:"id"`
+		Key   field.Key        `db:"encrypted_kms_key"`
+		Email field.Of[string] `db:"email"`
+	}
+	context := func(kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) { return kmsencrypted.Context{}, nil }
+	memory := kmstest.Memory()
+	chosen := func(kmsencrypted.Subject, kmsencrypted.BoundContext) (kmsencrypted.Provider, error) {
+		return memory, nil
+	}
+	for _, test := range []struct {
+		name    string
+		version kmsencrypted.Version
+		config  field.Config
+		column  string
+		want    bool
+	}{
+		{"default", kmsencrypted.Version{Provider: memory}, field.Config{}, "encrypted_kms_key", true},
+		{"no key", kmsencrypted.Version{Provider: memory}, field.Config{}, "email", false},
+		{"context of the model", kmsencrypted.Version{Provider: memory}, field.Config{Context: context}, "encrypted_kms_key", false},
+		{"context of the version", kmsencrypted.Version{Provider: memory, Context: context}, field.Config{}, "encrypted_kms_key", false},
+		{"provider for a record", kmsencrypted.Version{ProviderFor: chosen}, field.Config{}, "encrypted_kms_key", false},
+	} {
+		test.config.Table = "rows"
+		m, err := field.NewModel[row](nativeBox(t, test.version), test.config)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		if got := m.Adapter().PlacedByID(test.column); got != test.want {
+			t.Errorf("%s: PlacedByID(%s) = %t, want %t", test.name, test.column, got, test.want)
+		}
 	}
 }

@@ -129,7 +129,10 @@ func (c *core) dropAssignedIDs(rows []any) {
 	}
 }
 
-// recordKeys returns the keys that have a column.
+// recordKeys returns the keys that have a column: all but the last, if that is not one.
 func (s *schema) recordKeys() []*keySpec {
-	return slices.DeleteFunc(slices.Clone(s.keys), func(k *keySpec) bool { return k.isMaster })
+	if n := len(s.keys); n > 0 && s.keys[n-1].isMaster {
+		return s.keys[: n-1 : n-1]
+	}
+	return s.keys[:len(s.keys):len(s.keys)]
 }

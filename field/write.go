@@ -176,33 +176,44 @@ func (h *head) before() stored {
 }
 
 func (c *core) saved(rows []any) {
-	w := c.newWork(c.present(rows))
-	defer w.release()
-	w.eachOld((*group).savedOld)
-	w.eachHead((*head).saved)
-	for i := range w.groups {
-		k := w.groups[i].key
-		k.rekeyed, k.replaces, k.inserted = false, false, nil
-		if k.was != nil {
-			k.was = companions{w.groups[i].record.companions()}
+	c.inParts(rows, func(w *work) {
+		w.eachOld((*group).savedOld)
+		w.eachHead((*head).saved)
+		for i := range w.groups {
+			k := w.groups[i].key
+			k.rekeyed, k.replaces, k.inserted = false, false, nil
+			if k.was != nil {
+				k.was = companions{w.groups[i].record.companions()}
+			}
 		}
-	}
+	})
 }
 
 func (c *core) sent(rows []any) {
-	w := c.newWork(c.present(rows))
-	defer w.release()
-	for i := range w.groups {
-		if k := w.groups[i].key; k.was != nil && k.h.changed() {
-			k.was = append(slices.Clip(k.was), w.groups[i].record.companions())
+	c.inParts(rows, func(w *work) {
+		for i := range w.groups {
+			if k := w.groups[i].key; k.was != nil && k.h.changed() {
+				k.was = append(slices.Clip(k.was), w.groups[i].record.companions())
+			}
 		}
-	}
-	w.eachHead(func(h *head) {
-		if h.state != plain && h.changed() {
-			h.send()
-		}
+		w.eachHead(func(h *head) {
+			if h.state != plain && h.changed() {
+				h.send()
+			}
+		})
+		w.eachOld((*group).sentOld)
 	})
-	w.eachOld((*group).sentOld)
+}
+
+// inParts calls do for a part of the records at a time, small enough that the memory of
+// the work comes from the pool.
+func (c *core) inParts(rows []any, do func(*work)) {
+	const part = 64
+	for rows := range slices.Chunk(c.present(rows), part) {
+		w := c.newWork(rows)
+		do(w)
+		w.release()
+	}
 }
 
 // eachOld visits every field that replaces another.

@@ -128,7 +128,10 @@ func (t *table) takePlaintexts(column string, f *schema.Field) {
 		switch {
 		case r.IsValid() && r.Type() == pointer && r.IsNil():
 			return f.ReflectValueOf(ctx, row).Addr().Interface().(sql.Scanner).Scan(nil)
-		case r.IsValid() && (r.Type() == pointer || r.Type() == f.FieldType):
+		case r.IsValid() && r.Type() == pointer: // without a copy, which set would make
+			f.ReflectValueOf(ctx, row).Set(r.Elem())
+			return nil
+		case r.IsValid() && r.Type() == f.FieldType:
 			return set(ctx, row, r.Interface())
 		}
 		return t.assign(ctx, row, column, v)

@@ -1,8 +1,12 @@
 package kmsgorm_test
 
 import (
-	"path/filepath"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"database/sql"
 	"testing"
+	"time"
 
 	"gorm.io/driver/sqlite"
 	"gorm.io/gorm"
@@ -11,51 +15,179 @@ import (
 	"github.com/kmsencrypted/kmsencrypted"
 	"github.com/kmsencrypted/kmsencrypted/field"
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
-	"github.com/kmsencrypted/kmsencrypted/providers/local"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
 )
 
-// The limit is GORM without the plugin and Open by hand.
-func BenchmarkFind100(b *testing.B) {
-	must := func(err error) {
-		b.Helper()
-		if err != nil {
-			b.Fatal(err)
-		}
+// What the plugin costs, on PostgreSQL over loopback with a key service in memory. The
+// limit is GORM without the plugin and with plaintext columns in a table without a key
+// column; the measure is the CPU time of this process. The aims are those of package
+// kmssqlx; what is promised here is what was reached.
+
+type five struct {
+	ID  int64            `db:"id"`
+	Key field.Key        `db:"encrypted_kms_key" gorm:"column:encrypted_kms_key;type:text"`
+	A   field.Of[string] `db:"a" gorm:"type:text"`
+	B   field.Of[string] `db:"b" gorm:"type:text"`
+	C   field.Of[string] `db:"c" gorm:"type:text"`
+	D   field.Of[string] `db:"d" gorm:"type:text"`
+	E   field.Of[string] `db:"e" gorm:"type:text"`
+}
+
+func (five) TableName() string { return "customers" }
+
+type plainFive struct {
+	ID            int64
+	A, B, C, D, E string
+}
+
+func (plainFive) TableName() string { return "plain" }
+
+const page = 1000
+
+var plaintexts = [5]string{"ada@example.org, forwarded to me", "+44 20 7946 0958 (after 5 pm onl", "12 St James's Square, London SW1", "GB29 NWBK 6016 1331 9268 19 acct", "notes that have thirty-two bytes"}
+
+func newFive(id int64) five {
+	return five{
+		ID: id, A: field.New(plaintexts[0]), B: field.New(plaintexts[1]), C: field.New(plaintexts[2]),
+		D: field.New(plaintexts[3]), E: field.New(plaintexts[4]),
 	}
-	key, err := local.Create(filepath.Join(b.TempDir(), "keys.txt"))
-	must(err)
-	box, err := kmsencrypted.NewBox(key)
-	must(err)
-	orders, err := field.NewModel[Order](box, field.Config{Table: "orders"})
-	must(err)
-	path := filepath.Join(b.TempDir(), "bench.sqlite3")
+}
+
+func newPlainFive(id int64) plainFive {
+	return plainFive{id, plaintexts[0], plaintexts[1], plaintexts[2], plaintexts[3], plaintexts[4]}
+}
+
+// newPage returns so many new records with ids.
+func newPage[R any](record func(int64) R) []R {
+	rows := make([]R, page)
+	for i := range rows {
+		rows[i] = record(int64(i) + 1)
+	}
+	return rows
+}
+
+// memoryKey wraps with one AES-GCM.
+type memoryKey struct{ aead cipher.AEAD }
+
+func newMemoryKey(b *testing.B) memoryKey {
+	b.Helper()
+	block, err := aes.NewCipher(make([]byte, 32))
+	must(b, err)
+	aead, err := cipher.NewGCMWithRandomNonce(block)
+	must(b, err)
+	return memoryKey{aead}
+}
+
+// InMemory implements [kmsencrypted.InMemory].
+func (memoryKey) InMemory() {}
+
+func (memoryKey) Info() kmsencrypted.KeyInfo {
+	return kmsencrypted.KeyInfo{Provider: "memory", KeyID: "bench", Tag: "memory"}
+}
+
+func (k memoryKey) Encrypt(_ context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	return k.aead.Seal(nil, nil, plaintext, ec.Bytes()), nil
+}
+
+func (k memoryKey) Decrypt(_ context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
+	return k.aead.Open(nil, nil, ciphertext, ec.Bytes())
+}
+
+func must(b *testing.B, err error) {
+	b.Helper()
+	if err != nil {
+		b.Fatal(err)
+	}
+}
+
+// newBench returns GORM without and with the plugin, on a database with the tables
+// plain and customers.
+func newBench(b *testing.B, cache *kmsencrypted.CacheConfig) (plain, ours *gorm.DB) {
+	b.Helper()
+	raw, err := sql.Open("pgx", dbserver.Postgres(b))
+	must(b, err)
+	b.Cleanup(func() { raw.Close() })
+	raw.SetMaxOpenConns(1)
 	open := func() *gorm.DB {
-		db, err := gorm.Open(sqlite.New(sqlite.Config{DriverName: "sqlite", DSN: path}), &gorm.Config{Logger: logger.Discard})
-		must(err)
-		sqlDB, err := db.DB()
-		must(err)
-		b.Cleanup(func() { sqlDB.Close() })
-		return db
+		db, err := gorm.Open(dialector{sqlite.Dialector{Conn: raw}}, &gorm.Config{Logger: logger.Discard})
+		must(b, err)
+		return db.WithContext(b.Context())
 	}
-	plain, with := open(), open()
-	must(with.Use(kmsgorm.New(orders)))
-	must(plain.Exec("CREATE TABLE orders (id INTEGER PRIMARY KEY, customer_id INTEGER, encrypted_kms_key TEXT, note_ciphertext TEXT)").Error)
-	list := make([]Order, 100)
-	for i := range list {
-		list[i].Note = field.New("a note")
+	plain, ours = open(), open()
+	const rest = "a text, b text, c text, d text, e text)"
+	must(b, plain.Exec("CREATE TABLE customers (id bigserial PRIMARY KEY, encrypted_kms_key text, "+rest).Error)
+	must(b, plain.Exec("CREATE TABLE plain (id bigserial PRIMARY KEY, "+rest).Error)
+	box, err := kmsencrypted.Config{
+		Current: 1, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey(b)}},
+	}.Box()
+	must(b, err)
+	m, err := field.NewModel[five](box, field.Config{Table: "customers"})
+	must(b, err)
+	must(b, ours.Use(kmsgorm.New(m)))
+	return plain, ours
+}
+
+// withKeys runs a benchmark of reading with data keys that are unwrapped for each read,
+// and with the keys of all records in the cache, each with a limit of its own.
+func withKeys(b *testing.B, unwrapped, cached float64, measure func(b *testing.B, plain, ours *gorm.DB, most float64)) {
+	run := func(name string, cache *kmsencrypted.CacheConfig, most float64) {
+		b.Run(name, func(b *testing.B) {
+			plain, ours := newBench(b, cache)
+			measure(b, plain, ours, most)
+		})
 	}
-	must(with.Create(&list).Error)
-	b.Run("limit", func(b *testing.B) {
-		for b.Loop() {
-			var list []Order
-			must(plain.Find(&list).Error)
-			must(orders.Open(b.Context(), field.Pointers(list)...))
-		}
+	run("unwrapped", nil, unwrapped)
+	run("cached", &kmsencrypted.CacheConfig{MaxAge: time.Hour}, cached)
+}
+
+func BenchmarkFind1000Postgres(b *testing.B) {
+	withKeys(b, 8, 7, func(b *testing.B, plain, ours *gorm.DB, most float64) {
+		must(b, plain.Create(newPage(newPlainFive)).Error)
+		must(b, ours.Create(newPage(newFive)).Error)
+		against.CPU(b, page, most, func() {
+			var rows []plainFive
+			must(b, plain.Order("id").Find(&rows).Error)
+		}, func() {
+			var rows []five
+			must(b, ours.Order("id").Find(&rows).Error)
+		})
 	})
-	b.Run("ours", func(b *testing.B) {
-		for b.Loop() {
-			var list []Order
-			must(with.Find(&list).Error)
-		}
+}
+
+func BenchmarkTakePostgres(b *testing.B) {
+	withKeys(b, 2.1, 2.0, func(b *testing.B, plain, ours *gorm.DB, most float64) {
+		must(b, plain.Create(new(newPlainFive(1))).Error)
+		must(b, ours.Create(new(newFive(1))).Error)
+		against.CPU(b, 1, most, func() {
+			var r plainFive
+			must(b, plain.Take(&r, 1).Error)
+		}, func() {
+			var r five
+			must(b, ours.Take(&r, 1).Error)
+		})
+	})
+}
+
+func BenchmarkCreate1000Postgres(b *testing.B) {
+	plain, ours := newBench(b, nil)
+	against.CPU(b, page, 5.2, func() {
+		must(b, plain.Exec("TRUNCATE plain").Error)
+		must(b, plain.Create(newPage(newPlainFive)).Error)
+	}, func() {
+		must(b, plain.Exec("TRUNCATE customers").Error)
+		must(b, ours.Create(newPage(newFive)).Error)
+	})
+}
+
+func BenchmarkCreatePostgres(b *testing.B) {
+	plain, ours := newBench(b, nil)
+	var id int64
+	against.CPU(b, 1, 2.5, func() {
+		id++
+		must(b, plain.Create(new(newPlainFive(id))).Error)
+	}, func() {
+		id++
+		must(b, ours.Create(new(newFive(id))).Error)
 	})
 }

@@ -1,6 +1,8 @@
 package kmsgorm_test
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -157,4 +159,23 @@ func TestConditionsOfOthersSQLite(t *testing.T) {
 			t.Errorf("%s: %d rows, %v", name, n, err)
 		}
 	}
+}
+
+// A statement whose text was seen with another value is not allowed for that.
+func TestConditionsOfSeenTextsSQLite(t *testing.T) {
+	t.Parallel()
+	d := setup(t)
+	d.ada()
+	for i, test := range []struct {
+		value any
+		want  error
+	}{{nil, nil}, {ada, kmsencrypted.ErrUnsealed}, {nil, nil}, {grace, kmsencrypted.ErrUnsealed}} {
+		if err := d.db.Where("email_ciphertext = ?", test.value).Find(new([]Customer)).Error; !errors.Is(err, test.want) {
+			t.Errorf("Find %d: %v, want %v", i, err, test.want)
+		}
+	}
+	for i := range 1100 { // more texts than are remembered
+		d.must(d.db.Where(fmt.Sprintf("%d = %[1]d AND email_ciphertext = ?", i), nil).Find(new([]Customer)).Error)
+	}
+	d.wantError("Find", d.db.Where("email_ciphertext = ?", ada).Find(new([]Customer)).Error, kmsencrypted.ErrUnsealed)
 }

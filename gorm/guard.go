@@ -1,10 +1,13 @@
 package kmsgorm
 
 import (
+	"crypto/sha256"
 	"errors"
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"gorm.io/gorm"
 	"gorm.io/gorm/clause"
@@ -75,7 +78,7 @@ func (p *Plugin) refusalOf(stmt *gorm.Statement) error {
 		return err
 	}
 	for _, v := range stmt.Vars {
-		if hasPlaintext(reflect.ValueOf(v), 0) {
+		if !isScalar(v) && hasPlaintext(reflect.ValueOf(v), 0) {
 			return p.plaintext(stmt, "")
 		}
 	}
@@ -117,26 +120,75 @@ func (p *Plugin) plaintext(stmt *gorm.Statement, column string) error {
 
 // compared returns the encrypted column that a statement compares with a plaintext.
 func (p *Plugin) compared(stmt *gorm.Statement) string {
-	sql := stmt.SQL.String()
-	if len(stmt.Vars) == 0 || !p.mentions(sql) {
+	if len(stmt.Vars) == 0 {
 		return ""
 	}
-	dialect := stmt.DB.Dialector.Name()
-	parsed := sqlscan.Parse(sql, sqlscan.Options{Numbered: dialect == "postgres" || dialect == "sqlserver", MySQL: dialect == "mysql"})
-	for _, c := range parsed.Compared {
-		for _, n := range c.Names {
-			column := p.secretIn(parsed, n)
-			if column == "" {
-				continue
-			}
-			for _, i := range c.Placeholders {
-				if i >= len(stmt.Vars) || i < 0 || !isStored(stmt.Vars[i]) {
-					return column
-				}
+	for _, c := range p.comparisons(stmt.SQL.String(), stmt.DB.Dialector.Name()) {
+		for _, i := range c.placeholders {
+			if i >= len(stmt.Vars) || i < 0 || !isStored(stmt.Vars[i]) {
+				return c.column
 			}
 		}
 	}
 	return ""
+}
+
+// comparison is an encrypted column and the variables that a statement compares it with.
+type comparison struct {
+	column       string
+	placeholders []int
+}
+
+// seen are the comparisons of statements with encrypted columns, which depend on nothing
+// but their text. A program has few texts. It keeps hashes of them, because a text may
+// have a value in it.
+type seen struct {
+	mu     sync.RWMutex
+	byText map[seenText][]comparison
+}
+
+type seenText struct {
+	dialect string
+	hash    [sha256.Size]byte
+}
+
+// maxSeen limits the texts that are remembered, for a program that writes values into
+// its statements.
+const maxSeen = 1000
+
+func (p *Plugin) comparisons(sql, dialect string) []comparison {
+	text := seenText{dialect, sha256.Sum256([]byte(sql))}
+	p.seen.mu.RLock()
+	list, known := p.seen.byText[text]
+	p.seen.mu.RUnlock()
+	if known {
+		return list
+	}
+	if p.mentions(sql) {
+		list = p.parse(sql, dialect)
+	}
+	p.seen.mu.Lock()
+	defer p.seen.mu.Unlock()
+	if p.seen.byText == nil || len(p.seen.byText) >= maxSeen {
+		p.seen.byText = make(map[seenText][]comparison)
+	}
+	p.seen.byText[text] = list
+	return list
+}
+
+func (p *Plugin) parse(sql, dialect string) (list []comparison) {
+	parsed := sqlscan.Parse(sql, sqlscan.Options{Numbered: dialect == "postgres" || dialect == "sqlserver", MySQL: dialect == "mysql"})
+	for _, c := range parsed.Compared {
+		if len(c.Placeholders) == 0 {
+			continue
+		}
+		for _, n := range c.Names {
+			if column := p.secretIn(parsed, n); column != "" {
+				list = append(list, comparison{column, c.Placeholders})
+			}
+		}
+	}
+	return list
 }
 
 // mentions is a quick search for any of the tables and any of their columns.
@@ -172,41 +224,43 @@ func (p *Plugin) secretIn(parsed *sqlscan.Statement, n sqlscan.Name) string {
 	return ""
 }
 
+// isScalar reports whether a value is one of the types that most are, in which nothing
+// is to be found.
+func isScalar(v any) bool {
+	switch v.(type) {
+	case nil, string, []byte, bool, int, int64, float64, time.Time:
+		return true
+	}
+	return false
+}
+
 // hasPlaintext looks for a field that was set and not sealed, in any value that a
 // program may pass to GORM. It also refuses types derived from a field type.
 func hasPlaintext(v reflect.Value, depth int) bool {
 	for v.Kind() == reflect.Interface {
 		v = v.Elem()
 	}
-	if !v.IsValid() || depth > 20 {
+	if !v.IsValid() || depth > deepest {
 		return false
 	}
-	if v.CanInterface() {
-		switch x := v.Interface().(type) {
-		case *gorm.DB, *gorm.Statement:
-			return false // checked as a statement of its own
-		case interface{ IsSet() bool }:
-			if v.Kind() != reflect.Pointer || !v.IsNil() {
-				return isField(v.Type()) && x.IsSet()
-			}
-		}
+	switch c := contentOf(v.Type()); {
+	case c == nothing:
+		return false
+	case c == derived:
+		return true
+	case c == reporter && v.CanInterface() && (v.Kind() != reflect.Pointer || !v.IsNil()):
+		return isField(v.Type()) && v.Interface().(setReporter).IsSet()
 	}
 	switch v.Kind() {
 	case reflect.Pointer:
 		return hasPlaintext(v.Elem(), depth+1)
 	case reflect.Slice, reflect.Array:
-		if k := v.Type().Elem().Kind(); k != reflect.Interface && k != reflect.Struct && k != reflect.Pointer && k != reflect.Slice {
-			return false
-		}
 		for i := range v.Len() {
 			if hasPlaintext(v.Index(i), depth+1) {
 				return true
 			}
 		}
 	case reflect.Struct:
-		if isDerived(v.Type()) {
-			return true
-		}
 		if v.Type().PkgPath() != clausePackage {
 			return false
 		}
@@ -217,6 +271,64 @@ func hasPlaintext(v reflect.Value, depth int) bool {
 		}
 	}
 	return false
+}
+
+const deepest = 20 // values in values that hasPlaintext looks into
+
+// setReporter is a field, or another type that reports whether it was set.
+type setReporter interface{ IsSet() bool }
+
+// content is what hasPlaintext may find in values of a type.
+type content uint8
+
+const (
+	nothing   content = iota // also *gorm.DB: it is checked as a statement of its own
+	something                // in what it holds or points to
+	reporter                 // it is a setReporter
+	derived                  // a type derived from one of package field
+)
+
+// contents are the results of contentOf, by type: a program has few, and a statement of
+// a thousand records has thousands of values.
+var contents sync.Map
+
+func contentOf(t reflect.Type) content {
+	if c, ok := contents.Load(t); ok {
+		return c.(content)
+	}
+	c := contentIn(t, 0)
+	contents.Store(t, c)
+	return c
+}
+
+func contentIn(t reflect.Type, depth int) content {
+	switch {
+	case t == reflect.TypeFor[*gorm.DB](), t == reflect.TypeFor[*gorm.Statement]():
+		return nothing
+	case t.Implements(reflect.TypeFor[setReporter]()):
+		return reporter
+	case depth > deepest:
+		return something
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		return something
+	case reflect.Slice, reflect.Array:
+		return min(contentIn(t.Elem(), depth+1), something)
+	case reflect.Struct:
+		if isDerived(t) {
+			return derived
+		}
+		if t.PkgPath() != clausePackage {
+			return nothing
+		}
+		for f := range t.Fields() {
+			if contentIn(f.Type, depth+1) != nothing {
+				return something
+			}
+		}
+	}
+	return nothing
 }
 
 var (
@@ -235,5 +347,5 @@ func isField(t reflect.Type) bool {
 // isDerived reports whether a type was derived from one of package field: it has its
 // content but not its methods.
 func isDerived(t reflect.Type) bool {
-	return t.NumField() > 1 && t.Field(0).Type == redacted && t.PkgPath() != keyType.PkgPath()
+	return t != keyType && t.NumField() > 1 && t.Field(0).Type == redacted && t.PkgPath() != keyType.PkgPath()
 }

@@ -18,6 +18,7 @@ import (
 type Plugin struct {
 	models []field.AnyModel
 	tables []*table
+	seen   seen
 }
 
 // New returns a plugin for the tables of models, each a [*field.Model]. It leaves
@@ -32,9 +33,6 @@ func (p *Plugin) Name() string { return "kmsencrypted" }
 const (
 	settingOwn    = "kmsencrypted:own" // on statements of this package
 	settingLazily = "kmsencrypted:lazily"
-	settingWork   = "kmsencrypted:work"
-
-	settingUnconfirmed = "kmsencrypted:unconfirmed"
 )
 
 // Lazily makes a query leave its records closed until [field.Of.Plain] asks for
@@ -61,7 +59,7 @@ func (p *Plugin) Initialize(db *gorm.DB) error {
 	if err := errors.Join(mistakes...); err != nil {
 		return err
 	}
-	p.tables = tables
+	p.tables, p.seen.byText = tables, nil
 	return p.register(db)
 }
 

@@ -18,8 +18,8 @@ import (
 // If the program's hooks change a record afterwards, it is sealed again under the
 // same data key, which takes no call.
 
-// placed is the id and the places that the data key of a record was bound to when it
-// was made.
+// placed is the id that the data keys of a record were bound to when they were made, and
+// where those are wrapped for which the id does not decide it.
 type placed struct {
 	id     []string
 	places []kmsencrypted.Place
@@ -28,7 +28,7 @@ type placed struct {
 func (t *table) placeOf(row *any) (p placed, err error) {
 	p.id = t.model.ID(row)
 	box := t.model.Box()
-	for _, column := range t.model.KeyColumns() {
+	for _, column := range t.moving {
 		place, err := box.Place(t.model.KeyVersion(column), t.model.Binding(column, row))
 		if err != nil {
 			return p, err

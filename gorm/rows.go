@@ -1,6 +1,9 @@
 package kmsgorm
 
-import "reflect"
+import (
+	"reflect"
+	"slices"
+)
 
 // rows are records in the form that a [field.Model] of type any takes: each any holds
 // a pointer to the struct.
@@ -19,21 +22,24 @@ func valueOf(row *any) reflect.Value { return reflect.ValueOf(*row) }
 // structs or of pointers. It returns false if the value contains anything else, or a
 // struct that cannot be changed because it was passed by value.
 func (t *table) find(v reflect.Value) (found rows, ok bool) {
+	return t.appendFound(nil, v)
+}
+
+func (t *table) appendFound(found rows, v reflect.Value) (_ rows, ok bool) {
 	for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
 		v = v.Elem()
 	}
 	if v.Kind() == reflect.Slice || v.Kind() == reflect.Array {
+		found = slices.Grow(found, v.Len())
 		for i := range v.Len() {
-			more, ok := t.find(v.Index(i))
-			if !ok {
+			if found, ok = t.appendFound(found, v.Index(i)); !ok {
 				return nil, false
 			}
-			found = append(found, more...)
 		}
 		return found, true
 	}
 	if !v.IsValid() || v.Type() != t.rowType || !v.CanAddr() {
 		return nil, false
 	}
-	return rows{rowOf(v)}, true
+	return append(found, rowOf(v)), true
 }

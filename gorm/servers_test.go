@@ -42,7 +42,8 @@ func (d dialector) Initialize(db *gorm.DB) error {
 }
 
 func (dialector) BindVarTo(w clause.Writer, stmt *gorm.Statement, v any) {
-	_, _ = w.WriteString("$" + strconv.Itoa(len(stmt.Vars)))
+	_ = w.WriteByte('$')
+	_, _ = w.WriteString(strconv.Itoa(len(stmt.Vars)))
 }
 
 func (dialector) QuoteTo(w clause.Writer, name string) {

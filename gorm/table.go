@@ -30,6 +30,7 @@ type table struct {
 	// spells: the database may have another spelling of what records are bound to than Go.
 	spells bool
 	secret []string // encrypted columns and indexes: nothing to compare a plaintext with
+	moving []string // key columns whose place depends on more than the primary key
 }
 
 var keyType, partType = reflect.TypeFor[field.Key](), reflect.TypeFor[field.Part]()
@@ -49,6 +50,7 @@ func newTable(db *gorm.DB, of field.AnyModel) (*table, error) {
 	}
 	t := &table{model: m, rowType: m.RowType(), name: m.Table(), columns: m.Columns(), fields: make(map[string]*schema.Field), replaced: make(map[string]*schema.Field), context: make(map[string]*schema.Field)}
 	t.spells = spelling.Varies(t.model)
+	t.moving = slices.DeleteFunc(m.KeyColumns(), m.PlacedByID)
 	var mistakes []error
 	if stmt.Schema.Table != t.name {
 		mistakes = append(mistakes, configError("%v: GORM's table is %q, the model's %q", t.rowType, stmt.Schema.Table, t.name))

@@ -57,23 +57,38 @@ type update struct {
 func (t *table) begin(db *gorm.DB, list rows) *work {
 	w := &work{table: t, rows: list, all: list, selects: db.Statement.Selects, omits: db.Statement.Omits}
 	w.dest = db.Statement.Dest
-	db.InstanceSet(settingWork, w)
+	db.Statement.Settings.Store(current(db), w)
 	return w
+}
+
+// currentWork and unconfirmedWork are the addresses of statements, as keys of what
+// belongs to one of them alone: its Settings are copied to others. They are what
+// [gorm.DB.InstanceSet] makes a text of, at each call.
+type (
+	currentWork     uintptr
+	unconfirmedWork uintptr
+)
+
+func current(db *gorm.DB) currentWork {
+	return currentWork(reflect.ValueOf(db.Statement).Pointer())
+}
+
+func unconfirmed(db *gorm.DB) unconfirmedWork {
+	return unconfirmedWork(reflect.ValueOf(db.Statement).Pointer())
 }
 
 // peekWork returns the work that begin stored in the statement.
 func peekWork(db *gorm.DB) *work {
-	v, _ := db.InstanceGet(settingWork)
+	v, _ := db.Statement.Settings.Load(current(db))
 	w, _ := v.(*work)
 	return w
 }
 
-// workOf is like peekWork, and removes the work. It is for the callback after GORM's.
+// workOf is like peekWork, and removes the work, because a statement may be used again.
+// It is for the callback after GORM's.
 func workOf(db *gorm.DB) *work {
-	w := peekWork(db)
-	if w != nil {
-		db.InstanceSet(settingWork, (*work)(nil)) // a statement may be used again
-	}
+	v, _ := db.Statement.Settings.LoadAndDelete(current(db))
+	w, _ := v.(*work)
 	return w
 }
 
@@ -126,17 +141,16 @@ func (w *work) confirmed(db *gorm.DB, mark func()) {
 	mark()
 	w.publish()
 	if _, begun := db.InstanceGet("gorm:started_transaction"); begun {
-		db.InstanceSet(settingUnconfirmed, w)
+		db.Statement.Settings.Store(unconfirmed(db), w)
 	}
 }
 
 // confirm runs after GORM ended the transaction that it began for a statement.
 func (p *Plugin) confirm(db *gorm.DB) {
-	if v, ok := db.InstanceGet(settingUnconfirmed); ok {
+	if v, ok := db.Statement.Settings.LoadAndDelete(unconfirmed(db)); ok {
 		if w, _ := v.(*work); w != nil && db.Error == nil {
 			w.saved()
 		}
-		db.InstanceSet(settingUnconfirmed, (*work)(nil))
 	}
 }
 
