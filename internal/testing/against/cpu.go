@@ -13,7 +13,7 @@ import (
 // fails if that is above most and there were enough rounds, which -benchtime 9x
 // makes sure of.
 func CPU(b *testing.B, records int, most float64, limit, ours func()) {
-	const shortest, enough = 10 * time.Millisecond, 5
+	const shortest, enough = 10 * time.Millisecond, 9
 	limit() // connects and prepares statements
 	ours()
 	n := 1
