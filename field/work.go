@@ -136,7 +136,7 @@ func eachOf(groups []group, f func(*group, *scratch)) {
 
 // release forgets the records and returns the memory to the pool.
 func (w *work) release() {
-	const keep = 256 // groups; more than a page of records are not kept
+	const keep = 1024 // groups, some 600 bytes each; more than a page of records are not kept
 	if cap(w.groups) > keep {
 		return
 	}
