@@ -71,13 +71,13 @@ func BenchmarkOpenRecord(b *testing.B) {
 
 // With an open data key.
 func BenchmarkSealFields(b *testing.B) {
-	b.Run("text", func(b *testing.B) { sealFields[five](b, 1.8) })
-	b.Run("binary", func(b *testing.B) { sealFields[fiveBinary](b, 2.1) })
+	b.Run("text", func(b *testing.B) { sealFields[five](b, 1.95) })
+	b.Run("binary", func(b *testing.B) { sealFields[fiveBinary](b, 2.2) })
 }
 
 func BenchmarkOpenFields(b *testing.B) {
 	b.Run("text", func(b *testing.B) { openFields[five](b, 1.9) })
-	b.Run("binary", func(b *testing.B) { openFields[fiveBinary](b, 2.9) })
+	b.Run("binary", func(b *testing.B) { openFields[fiveBinary](b, 3.0) })
 }
 
 func sealRecord[R any, P fiveFields[R]](b *testing.B, most float64) {
@@ -159,7 +159,7 @@ func BenchmarkOpenCached(b *testing.B) {
 		b.Fatal(err)
 	}
 	key, columns := column(b, r.Key), columnsOf(b, r)
-	against.Limit(b, 3.0, func() {
+	against.Limit(b, 2.3, func() {
 		scanFive(b, r, columns)
 		if err := m.Open(b.Context(), r); err != nil {
 			b.Fatal(err)
