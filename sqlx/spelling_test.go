@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/kmsencrypted/kmsencrypted"
@@ -158,5 +159,60 @@ func idsThatNothingDependsOn(t *testing.T, e *env) {
 	must(t, kmssqlx.Select(t.Context(), e.db, m, &read, "SELECT * FROM "+e.table))
 	if len(read) != 1 || read[0].Card.Must() != secret {
 		t.Errorf("%d rows", len(read))
+	}
+}
+
+// cardOf belongs to a tenant, which its key is wrapped for.
+type cardOf struct {
+	ID     int64            `db:"id"`
+	Tenant string           `db:"tenant" kms:"context"`
+	Key    field.Key        `db:"encrypted_kms_key"`
+	Card   field.Of[string] `db:"card"`
+}
+
+// A server that may not decrypt, and reads by sqlx itself, knows the tenant of a row only from
+// the program. A column of UUIDs equals that in another spelling, for which the row would
+// not open.
+func keysReplacedInAnotherSpelling(t *testing.T, e *env) {
+	want, hasUUIDs := map[string]error{"Postgres": kmsencrypted.ErrLossy, "MariaDB": kmsencrypted.ErrConflict}[e.name]
+	if !hasUUIDs {
+		return
+	}
+	provider := kmstest.Memory()
+	modelOf := func(encryptOnly bool) *field.Model[cardOf] {
+		box, err := kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {
+			Provider: provider, EncryptOnly: encryptOnly,
+			Context: func(s kmsencrypted.Subject) (kmsencrypted.EncryptionContext, error) {
+				return kmsencrypted.Context{"tenant": s.Record.(*cardOf).Tenant}, nil
+			},
+		}}}.Box()
+		must(t, err)
+		m, err := field.NewModel[cardOf](box, field.Config{Table: e.table, Complete: true})
+		must(t, err)
+		return m
+	}
+	m, writer := modelOf(false), modelOf(true)
+	createTable(t, e, m, "id bigint PRIMARY KEY", "tenant uuid")
+	must(t, kmssqlx.Insert(t.Context(), e.db, m, &cardOf{ID: 1, Tenant: lower, Card: field.New("before")}))
+	read := func() (row cardOf) {
+		t.Helper()
+		must(t, e.db.Get(&row, "SELECT id, tenant, encrypted_kms_key, card FROM "+e.table))
+		return row
+	}
+	for _, tenant := range []string{strings.ToUpper(lower), lower} {
+		row := read()
+		row.Tenant = tenant
+		row.Card.Set(secret)
+		err := kmssqlx.Update(t.Context(), e.db, writer, &row)
+		if tenant == lower {
+			must(t, err)
+		} else {
+			wantError(t, "update under "+tenant, err, want)
+		}
+		now := read()
+		must(t, m.Open(t.Context(), &now))
+		if want := map[bool]string{true: secret, false: "before"}[tenant == lower]; now.Card.Must() != want {
+			t.Errorf("after an update under %s the row has another value", tenant)
+		}
 	}
 }

@@ -98,6 +98,7 @@ var suite = []struct {
 	{"EmbeddedPointers", embeddedPointers},
 	{"InsertReturnedColumnsOfSpelledIDs", insertReturnedColumnsOfSpelledIDs},
 	{"IDsInAnotherSpelling", idsInAnotherSpelling},
+	{"KeysReplacedInAnotherSpelling", keysReplacedInAnotherSpelling},
 	{"IDsThatNothingDependsOn", idsThatNothingDependsOn},
 	{"ContextsInAnotherSpelling", contextsInAnotherSpelling},
 	{"ContextOfTheDatabase", contextOfTheDatabase},

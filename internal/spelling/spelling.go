@@ -35,10 +35,12 @@ func isNumber(t reflect.Type) bool {
 }
 
 // Binds reports whether an update binds a row to values of the program's: it gives the
-// row its first key, for which nobody may have read it, or sets a column to a value that
-// the row is not known to have. plain are the columns that the program sets itself.
+// row its first key, for which nobody may have read it, replaces a key that this process
+// may not open, which would show what it is bound to, or sets a column to a value that
+// the row is not known to have. A condition proves little: a column of UUIDs equals one
+// in any spelling. plain are the columns that the program sets itself.
 func Binds[R any](m field.Adapter[R], w field.Write, plain ...string) bool {
-	return isFirstKey(m, w) || slices.ContainsFunc(m.BoundColumns(), func(column string) bool {
+	return isFirstKey(m, w) || w.Key == field.KeyReplaced || slices.ContainsFunc(m.BoundColumns(), func(column string) bool {
 		is := func(a field.Assignment) bool { return a.Column == column }
 		set, where := slices.IndexFunc(w.Set, is), slices.IndexFunc(w.Where, is)
 		switch {
