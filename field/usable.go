@@ -62,7 +62,7 @@ func isNil(row any) bool {
 }
 
 // ascending reports whether records lie in memory in their order, as those of a slice do,
-// and so are different ones: this takes a tenth of the time of looking each up.
+// and so are different ones. Looking each up takes longer than finding its key in the cache.
 func ascending(rows []any) bool {
 	last := uintptr(0)
 	for _, row := range rows {
