@@ -1,9 +1,6 @@
 package kmsgorm_test
 
 import (
-	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"database/sql"
 	"testing"
 	"time"
@@ -17,6 +14,7 @@ import (
 	kmsgorm "github.com/kmsencrypted/kmsencrypted/gorm"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/limit"
 )
 
 // What the plugin costs, on PostgreSQL over loopback with a key service in memory. The
@@ -45,17 +43,15 @@ func (plainFive) TableName() string { return "plain" }
 
 const page = 1000
 
-var plaintexts = [5]string{"ada@example.org, forwarded to me", "+44 20 7946 0958 (after 5 pm onl", "12 St James's Square, London SW1", "GB29 NWBK 6016 1331 9268 19 acct", "notes that have thirty-two bytes"}
-
 func newFive(id int64) five {
 	return five{
-		ID: id, A: field.New(plaintexts[0]), B: field.New(plaintexts[1]), C: field.New(plaintexts[2]),
-		D: field.New(plaintexts[3]), E: field.New(plaintexts[4]),
+		ID: id, A: field.New(limit.Plaintexts[0]), B: field.New(limit.Plaintexts[1]), C: field.New(limit.Plaintexts[2]),
+		D: field.New(limit.Plaintexts[3]), E: field.New(limit.Plaintexts[4]),
 	}
 }
 
 func newPlainFive(id int64) plainFive {
-	return plainFive{id, plaintexts[0], plaintexts[1], plaintexts[2], plaintexts[3], plaintexts[4]}
+	return plainFive{id, limit.Plaintexts[0], limit.Plaintexts[1], limit.Plaintexts[2], limit.Plaintexts[3], limit.Plaintexts[4]}
 }
 
 // newPage returns so many new records with ids.
@@ -65,33 +61,6 @@ func newPage[R any](record func(int64) R) []R {
 		rows[i] = record(int64(i) + 1)
 	}
 	return rows
-}
-
-// memoryKey wraps with one AES-GCM.
-type memoryKey struct{ aead cipher.AEAD }
-
-func newMemoryKey(b *testing.B) memoryKey {
-	b.Helper()
-	block, err := aes.NewCipher(make([]byte, 32))
-	must(b, err)
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	must(b, err)
-	return memoryKey{aead}
-}
-
-// InMemory implements [kmsencrypted.InMemory].
-func (memoryKey) InMemory() {}
-
-func (memoryKey) Info() kmsencrypted.KeyInfo {
-	return kmsencrypted.KeyInfo{Provider: "memory", KeyID: "bench", Tag: "memory"}
-}
-
-func (k memoryKey) Encrypt(_ context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	return k.aead.Seal(nil, nil, plaintext, ec.Bytes()), nil
-}
-
-func (k memoryKey) Decrypt(_ context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	return k.aead.Open(nil, nil, ciphertext, ec.Bytes())
 }
 
 func must(b *testing.B, err error) {
@@ -119,7 +88,7 @@ func newBench(b *testing.B, cache *kmsencrypted.CacheConfig) (plain, ours *gorm.
 	must(b, plain.Exec("CREATE TABLE customers (id bigserial PRIMARY KEY, encrypted_kms_key text, "+rest).Error)
 	must(b, plain.Exec("CREATE TABLE plain (id bigserial PRIMARY KEY, "+rest).Error)
 	box, err := kmsencrypted.Config{
-		Current: 1, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey(b)}},
+		Current: 1, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: limit.NewKey()}},
 	}.Box()
 	must(b, err)
 	m, err := field.NewModel[five](box, field.Config{Table: "customers"})

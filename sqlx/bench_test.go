@@ -2,8 +2,6 @@ package kmssqlx_test
 
 import (
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,6 +14,7 @@ import (
 	"github.com/kmsencrypted/kmsencrypted/field"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/against"
 	"github.com/kmsencrypted/kmsencrypted/internal/testing/dbserver"
+	"github.com/kmsencrypted/kmsencrypted/internal/testing/limit"
 	kmssqlx "github.com/kmsencrypted/kmsencrypted/sqlx"
 )
 
@@ -50,44 +49,15 @@ const (
 	page        = 1000
 )
 
-var plaintexts = [5]string{"ada@example.org, forwarded to me", "+44 20 7946 0958 (after 5 pm onl", "12 St James's Square, London SW1", "GB29 NWBK 6016 1331 9268 19 acct", "notes that have thirty-two bytes"}
-
 func newFive(id int64) five {
 	return five{
-		ID: id, A: field.New(plaintexts[0]), B: field.New(plaintexts[1]), C: field.New(plaintexts[2]),
-		D: field.New(plaintexts[3]), E: field.New(plaintexts[4]),
+		ID: id, A: field.New(limit.Plaintexts[0]), B: field.New(limit.Plaintexts[1]), C: field.New(limit.Plaintexts[2]),
+		D: field.New(limit.Plaintexts[3]), E: field.New(limit.Plaintexts[4]),
 	}
 }
 
 func newPlainFive(id int64) plainFive {
-	return plainFive{id, plaintexts[0], plaintexts[1], plaintexts[2], plaintexts[3], plaintexts[4]}
-}
-
-// memoryKey wraps with one AES-GCM.
-type memoryKey struct{ aead cipher.AEAD }
-
-func newMemoryKey(b *testing.B) memoryKey {
-	b.Helper()
-	block, err := aes.NewCipher(make([]byte, 32))
-	must(b, err)
-	aead, err := cipher.NewGCMWithRandomNonce(block)
-	must(b, err)
-	return memoryKey{aead}
-}
-
-// InMemory implements [kmsencrypted.InMemory].
-func (memoryKey) InMemory() {}
-
-func (memoryKey) Info() kmsencrypted.KeyInfo {
-	return kmsencrypted.KeyInfo{Provider: "memory", KeyID: "bench", Tag: "memory"}
-}
-
-func (k memoryKey) Encrypt(_ context.Context, plaintext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	return k.aead.Seal(nil, nil, plaintext, ec.Bytes()), nil
-}
-
-func (k memoryKey) Decrypt(_ context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
-	return k.aead.Open(nil, nil, ciphertext, ec.Bytes())
+	return plainFive{id, limit.Plaintexts[0], limit.Plaintexts[1], limit.Plaintexts[2], limit.Plaintexts[3], limit.Plaintexts[4]}
 }
 
 // bench is a database with the tables customers and plain.
@@ -97,7 +67,7 @@ type bench struct {
 }
 
 func newBench(b *testing.B) bench {
-	return newBenchWith(b, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey(b)}}})
+	return newBenchWith(b, kmsencrypted.Config{Current: 1, Versions: map[int]kmsencrypted.Version{1: {Provider: limit.NewKey()}}})
 }
 
 func newBenchWith(b *testing.B, config kmsencrypted.Config) bench {
@@ -122,7 +92,7 @@ func withKeys(b *testing.B, unwrapped, cached float64, measure func(b *testing.B
 	b.Run("cached", func(b *testing.B) {
 		measure(b, newBenchWith(b, kmsencrypted.Config{
 			Current: 1, Cache: &kmsencrypted.CacheConfig{MaxAge: time.Hour},
-			Versions: map[int]kmsencrypted.Version{1: {Provider: newMemoryKey(b)}},
+			Versions: map[int]kmsencrypted.Version{1: {Provider: limit.NewKey()}},
 		}), cached)
 	})
 }
@@ -162,7 +132,7 @@ func BenchmarkUpdatePostgres(b *testing.B) {
 	against.Limit(b, 1.35, func() {
 		must2(b)(db.NamedExecContext(b.Context(), "UPDATE plain SET a = :a WHERE id = :id", plain))
 	}, func() {
-		r.A.Set(plaintexts[0])
+		r.A.Set(limit.Plaintexts[0])
 		must(b, kmssqlx.Update(b.Context(), db.DB, db.Model, &r))
 	})
 }
@@ -208,18 +178,18 @@ func BenchmarkSelect1000Postgres(b *testing.B) {
 
 // slowKey is a key service that takes 5 ms for an unwrap.
 type slowKey struct {
-	memoryKey
+	limit.Key
 	calls *atomic.Int64
 }
 
-func (slowKey) InMemory(impossible) {} // takes the mark of memoryKey away
+func (slowKey) InMemory(impossible) {} // takes the mark of limit.Key away
 
 type impossible struct{}
 
 func (k slowKey) Decrypt(ctx context.Context, ciphertext []byte, ec kmsencrypted.BoundContext) ([]byte, error) {
 	k.calls.Add(1)
 	time.Sleep(5 * time.Millisecond)
-	return k.memoryKey.Decrypt(ctx, ciphertext, ec)
+	return k.Key.Decrypt(ctx, ciphertext, ec)
 }
 
 // A page of 100 rows is a call for each, n at a time; the limit reads the same rows
@@ -264,7 +234,7 @@ type slowPage struct {
 
 func newSlowPage(b *testing.B, concurrency int, cache *kmsencrypted.CacheConfig) slowPage {
 	b.Helper()
-	p := slowPage{rows: 100, query: "SELECT * FROM customers ORDER BY id", key: slowKey{newMemoryKey(b), new(atomic.Int64)}}
+	p := slowPage{rows: 100, query: "SELECT * FROM customers ORDER BY id", key: slowKey{limit.NewKey(), new(atomic.Int64)}}
 	p.bench = newBenchWith(b, kmsencrypted.Config{
 		Current: 1, Concurrency: concurrency, Cache: cache, Versions: map[int]kmsencrypted.Version{1: {Provider: p.key}},
 	})
